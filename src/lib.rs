@@ -1,0 +1,9 @@
+//! vroce: an NDIS miniport for virtio-net that is also a Network Direct Kernel provider over RoCEv2.
+#![no_std]
+
+// On a host other than Windows the driver is linked into tests and tools, which bring the standard library's panic handler and
+// allocator; the driver itself uses only core and alloc everywhere.
+#[cfg(not(target_os = "windows"))]
+extern crate std;
+
+extern crate alloc;
