@@ -3,3 +3,5 @@
     unsafe_code,
     reason = "a kernel: every exported function takes raw pointers"
 )]
+
+pub mod pnp;
