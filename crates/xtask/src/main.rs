@@ -1,3 +1,33 @@
-//! xtask.
+//! `cargo xtask ...`: what cargo alone cannot do for vroce.
 
-fn main() {}
+mod interop;
+
+use clap::{Parser, Subcommand};
+
+/// Project tasks that need more than cargo.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
+    Interop(interop::Options),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Cli::parse().task {
+        Task::Interop(options) => interop::run(&options),
+    };
+    match result {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

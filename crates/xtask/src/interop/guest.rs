@@ -1,0 +1,244 @@
+//! A running Linux guest: a QEMU process, a command channel, a NIC on a pair of unix datagram sockets.
+
+use super::image::Image;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to boot under software emulation on a busy machine.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+
+/// The link MTU of the guest's NIC: 4096 bytes of payload and the headers around it.
+const MTU: u16 = 4200;
+
+/// What a command in the guest printed, and its exit status.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit status of the shell that ran it.
+    pub status: i32,
+    /// Standard output and error, interleaved.
+    pub text: String,
+}
+
+/// A guest that answers commands. Dropping it ends the QEMU process.
+pub struct Guest {
+    qemu: Child,
+    channel: BufReader<UnixStream>,
+    next_job: u32,
+}
+
+/// A command left running in the guest.
+pub struct Job(u32);
+
+/// The two ends of the guest's wire: QEMU receives on `guest` and sends to `host`.
+pub struct WirePaths {
+    /// Bound by QEMU.
+    pub guest: PathBuf,
+    /// Bound by the simulated wire.
+    pub host: PathBuf,
+}
+
+impl Guest {
+    /// Boots `image` and waits until it takes commands. Logs go into `dir`, the command socket into `sockets`.
+    pub fn boot(image: &Image, dir: &Path, sockets: &Path, wire: &WirePaths) -> Result<Guest> {
+        let channel_path = sockets.join("command");
+        for path in [&channel_path, &wire.guest] {
+            let _ = std::fs::remove_file(path);
+        }
+        let console = dir.join("console.log");
+        let log = File::create(dir.join("qemu.log"))?;
+        let mut qemu = Command::new("qemu-system-x86_64")
+            .args(["-nodefaults", "-display", "none", "-no-reboot"])
+            .args(["-machine", "q35", "-cpu", "max", "-m", "512", "-smp", "1"])
+            .args(["-accel", "tcg,thread=multi"])
+            .arg("-kernel")
+            .arg(&image.kernel)
+            .arg("-initrd")
+            .arg(&image.initramfs)
+            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()))
+            .arg("-serial")
+            .arg(format!(
+                "unix:{},server=on,wait=off",
+                channel_path.display()
+            ))
+            .arg("-netdev")
+            .arg(format!(
+                "dgram,id=n0,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                wire.guest.display(),
+                wire.host.display()
+            ))
+            .arg("-device")
+            .arg(format!(
+                "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:02,host_mtu={MTU},mrg_rxbuf=off"
+            ))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("qemu-system-x86_64")?;
+        let started = Instant::now();
+        let stream = loop {
+            match UnixStream::connect(&channel_path) {
+                Ok(stream) => break stream,
+                Err(_) if started.elapsed() < BOOT_LIMIT && qemu.try_wait()?.is_none() => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => {
+                    let _ = qemu.kill();
+                    let _ = qemu.wait();
+                    bail!(
+                        "QEMU did not start ({error}); see {}",
+                        dir.join("qemu.log").display()
+                    );
+                }
+            }
+        };
+        let mut guest = Guest {
+            qemu,
+            channel: BufReader::new(stream),
+            next_job: 0,
+        };
+        guest
+            .read_until("##ready", BOOT_LIMIT)
+            .with_context(|| format!("the guest did not boot; see {}", console.display()))?;
+        Ok(guest)
+    }
+
+    /// Gives the NIC its address and puts soft-RoCE on it. Fails with what the guest said when it cannot.
+    pub fn bring_up_rdma(&mut self, address: &str) -> Result<()> {
+        for command in [
+            format!("ip link set eth0 mtu {MTU}"),
+            format!("ip addr add {address} dev eth0"),
+            "ip link set eth0 up".to_owned(),
+            "rdma link add rxe0 type rxe netdev eth0".to_owned(),
+        ] {
+            self.run_checked(&command)?;
+        }
+        // The GID table follows the address list through a notifier; RDMA-CM wants the IPv4 entry.
+        self.run_checked(
+            "for i in 1 2 3 4 5 6 7 8 9 10; do grep -q ffff:0a00 /sys/class/infiniband/rxe0/ports/1/gids/* 2>/dev/null && exit 0; sleep 0.2; done; exit 1",
+        )
+        .context("no IPv4 GID appeared")?;
+        Ok(())
+    }
+
+    /// Runs a command line and waits for it.
+    pub fn run(&mut self, command: &str, limit: Duration) -> Result<Output> {
+        debug_assert!(!command.contains('\n'), "one command, one line");
+        writeln!(self.channel.get_mut(), "{command}")?;
+        let text = self
+            .read_until("##done", limit)
+            .with_context(|| format!("in the guest: {command}"))?;
+        let (text, status) = text
+            .rsplit_once("##done ")
+            .context("the guest's answer has no status")?;
+        Ok(Output {
+            status: status.trim().parse().context("exit status")?,
+            text: text.to_owned(),
+        })
+    }
+
+    /// Runs a command line that must succeed.
+    pub fn run_checked(&mut self, command: &str) -> Result<String> {
+        let output = self.run(command, Duration::from_secs(20))?;
+        if output.status != 0 {
+            bail!(
+                "in the guest: `{command}` ended with {}: {}",
+                output.status,
+                output.text.trim()
+            );
+        }
+        Ok(output.text)
+    }
+
+    /// Starts a command in the background of the guest.
+    pub fn spawn(&mut self, command: &str) -> Result<Job> {
+        let job = Job(self.next_job);
+        self.next_job += 1;
+        let n = job.0;
+        self.run_checked(&format!(
+            "(sh -c '{command}' >/tmp/job{n}.log 2>&1; echo $? >/tmp/job{n}.rc) & echo $!"
+        ))?;
+        Ok(job)
+    }
+
+    /// Waits for a background command and returns what it printed.
+    pub fn wait(&mut self, job: &Job, limit: Duration) -> Result<Output> {
+        let n = job.0;
+        let tenths = limit.as_millis() / 100;
+        let waited = self.run(
+            &format!(
+                "i=0; while [ ! -s /tmp/job{n}.rc ] && [ $i -lt {tenths} ]; do sleep 0.1; i=$((i+1)); done; cat /tmp/job{n}.rc"
+            ),
+            limit + Duration::from_secs(20),
+        )?;
+        let text = self.log(job)?;
+        match waited.text.trim().parse() {
+            Ok(status) if waited.status == 0 => Ok(Output { status, text }),
+            _ => bail!(
+                "the guest's command did not end in {limit:?}; it printed: {}",
+                text.trim()
+            ),
+        }
+    }
+
+    /// What a background command has printed so far.
+    pub fn log(&mut self, job: &Job) -> Result<String> {
+        self.run_checked(&format!("cat /tmp/job{}.log", job.0))
+    }
+
+    /// A counter of rdma_rxe or of the connection manager, by its path below `/sys/class/infiniband/rxe0/ports/1/`.
+    pub fn counter(&mut self, path: &str) -> Result<u64> {
+        self.run_checked(&format!("cat /sys/class/infiniband/rxe0/ports/1/{path}"))?
+            .trim()
+            .parse()
+            .with_context(|| format!("counter {path}"))
+    }
+
+    /// Ends the guest at once, as a power failure would.
+    pub fn kill(mut self) -> Result<()> {
+        self.qemu.kill()?;
+        self.qemu.wait()?;
+        Ok(())
+    }
+
+    fn read_until(&mut self, marker: &str, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        let mut bytes = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!(
+                    "no answer in {limit:?}; so far: {}",
+                    String::from_utf8_lossy(&bytes).trim()
+                );
+            }
+            self.channel.get_ref().set_read_timeout(Some(left))?;
+            let line_start = bytes.len();
+            match self.channel.read_until(b'\n', &mut bytes) {
+                Ok(0) => bail!("the guest is gone"),
+                Ok(_) => {
+                    if String::from_utf8_lossy(&bytes[line_start..]).contains(marker) {
+                        return Ok(String::from_utf8_lossy(&bytes).replace('\r', ""));
+                    }
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}

@@ -1,0 +1,114 @@
+//! Our side of a case: a `vroce-lab peer` process, one simulated server with the driver on the guest's wire.
+
+use super::guest::WirePaths;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// A running peer. Dropping it ends the process.
+pub struct Peer {
+    process: Child,
+    lines: Receiver<String>,
+    printed: String,
+}
+
+impl Peer {
+    /// Starts `vroce-lab peer CASE` on the wire, capturing it to `capture`.
+    pub fn start(lab: &Path, wire: &WirePaths, capture: &Path, case: &[&str]) -> Result<Peer> {
+        let _ = std::fs::remove_file(&wire.host);
+        let mut process = Command::new(lab)
+            .arg("peer")
+            .arg("--wire")
+            .arg(format!("unix:{}", wire.guest.display()))
+            .arg("--local")
+            .arg(&wire.host)
+            .arg("--capture")
+            .arg(capture)
+            .args(case)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .with_context(|| lab.display().to_string())?;
+        let output = process.stdout.take().context("the peer has no output")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Peer {
+            process,
+            lines,
+            printed: String::new(),
+        })
+    }
+
+    /// Waits until the peer prints a line that starts with `prefix`.
+    pub fn wait_for(&mut self, prefix: &str, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => {
+                    self.printed.push_str(&line);
+                    self.printed.push('\n');
+                    if line.starts_with(prefix) {
+                        return Ok(());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!(
+                        "vroce did not say {prefix:?} in {limit:?}, only:\n{}",
+                        self.printed
+                    )
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("vroce ended without saying {prefix:?}:\n{}", self.printed)
+                }
+            }
+        }
+    }
+
+    /// Waits for the process to end well and returns all it printed.
+    pub fn finish(mut self, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => {
+                    self.printed.push_str(&line);
+                    self.printed.push('\n');
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!(
+                        "vroce did not end in {limit:?}; it printed:\n{}",
+                        self.printed
+                    )
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let status = self.process.wait()?;
+        if !status.success() {
+            bail!("vroce failed ({status}):\n{}", self.printed);
+        }
+        Ok(std::mem::take(&mut self.printed))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

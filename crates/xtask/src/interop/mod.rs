@@ -1,0 +1,165 @@
+//! `cargo xtask interop`: the driver against a real Linux kernel.
+
+mod cases;
+mod guest;
+mod host;
+mod image;
+mod packages;
+
+use anyhow::{Context, Result, bail};
+use cases::{Bench, CASES, Case};
+use guest::{Guest, WirePaths};
+use host::Peer;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// Options of `cargo xtask interop`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Install missing Debian packages (needs root).
+    #[arg(long)]
+    install: bool,
+    /// Run only the cases whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// List the cases and stop.
+    #[arg(long)]
+    list: bool,
+    /// Where captures, logs and the guest's image go.
+    #[arg(long, default_value = "target/interop")]
+    out: PathBuf,
+}
+
+/// Runs the suite; `false` when a case failed.
+pub fn run(options: &Options) -> Result<bool> {
+    let cases: Vec<&Case> = CASES
+        .iter()
+        .filter(|case| {
+            options
+                .only
+                .as_ref()
+                .is_none_or(|part| case.name.contains(part.as_str()))
+        })
+        .collect();
+    if cases.is_empty() {
+        bail!(
+            "no case is named like {:?}; --list shows them",
+            options.only.as_deref().unwrap_or("")
+        );
+    }
+    if options.list {
+        for case in cases {
+            println!("{:<16} {}", case.name, case.story);
+        }
+        return Ok(true);
+    }
+    packages::ensure(options.install)?;
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("output folder {}", options.out.display()))?;
+    let image = image::build(&options.out.join("image"))?;
+    let lab = build_lab()?;
+    // A socket's path has at most 107 bytes, and the output folder may lie deep.
+    let sockets = SocketFolder::create()?;
+    let wire = WirePaths {
+        guest: sockets.0.join("guest"),
+        host: sockets.0.join("host"),
+    };
+
+    let started = Instant::now();
+    let mut guest = Guest::boot(&image, &options.out, &sockets.0, &wire)?;
+    guest.bring_up_rdma(&format!("{}/24", cases::GUEST))?;
+    println!(
+        "Linux is up with rdma_rxe after {:.1} s",
+        started.elapsed().as_secs_f32()
+    );
+
+    let mut guest = Some(guest);
+    let mut rows = Vec::new();
+    for case in cases {
+        let capture = options.out.join(format!("{}.pcapng", case.name));
+        let _ = std::fs::remove_file(&capture);
+        let started = Instant::now();
+        let outcome = (case.run)(&mut Bench {
+            guest: &mut guest,
+            start: &|arguments| Peer::start(&lab, &wire, &capture, arguments),
+        })
+        .and_then(|remark| check_capture(&capture).map(|()| remark));
+        let seconds = started.elapsed().as_secs_f32();
+        match &outcome {
+            Ok(remark) => println!("ok     {:<16} {seconds:5.1} s  {remark}", case.name),
+            Err(error) => println!("FAILED {:<16} {seconds:5.1} s  {error:#}", case.name),
+        }
+        rows.push((case, seconds, outcome, capture));
+    }
+    print_table(&rows);
+    Ok(rows.iter().all(|(_, _, outcome, _)| outcome.is_ok()))
+}
+
+fn build_lab() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(&cargo)
+        .args(["build", "--release", "--quiet", "--package", "vroce-lab"])
+        .status()
+        .context("cargo")?;
+    if !status.success() {
+        bail!("vroce-lab did not build");
+    }
+    // xtask itself runs from TARGET/debug/xtask.
+    let target = std::env::current_exe()?;
+    let target = target
+        .ancestors()
+        .nth(2)
+        .context("xtask runs outside a target folder")?;
+    Ok(target.join("release/vroce-lab"))
+}
+
+/// Every case leaves a capture with frames in it: an empty one means that the wire was not watched.
+fn check_capture(capture: &Path) -> Result<()> {
+    let bytes = std::fs::metadata(capture)
+        .with_context(|| format!("no capture {}", capture.display()))?
+        .len();
+    if bytes < 200 {
+        bail!("the capture {} holds no frames", capture.display());
+    }
+    Ok(())
+}
+
+fn print_table(rows: &[(&Case, f32, Result<String>, PathBuf)]) {
+    println!();
+    println!(
+        "{:<16} {:<48} {:<7} {:>7}  capture",
+        "case", "story", "result", "seconds"
+    );
+    for (case, seconds, outcome, capture) in rows {
+        let result = if outcome.is_ok() { "ok" } else { "FAILED" };
+        println!(
+            "{:<16} {:<48} {result:<7} {seconds:>7.1}  {}",
+            case.name,
+            case.story,
+            capture.display()
+        );
+    }
+    let passed = rows
+        .iter()
+        .filter(|(_, _, outcome, _)| outcome.is_ok())
+        .count();
+    println!("\ninterop: {passed} passed, {} failed", rows.len() - passed);
+}
+
+/// A folder for sockets that goes away with the run.
+struct SocketFolder(PathBuf);
+
+impl SocketFolder {
+    fn create() -> Result<SocketFolder> {
+        let path = std::env::temp_dir().join(format!("vroce-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(SocketFolder(path))
+    }
+}
+
+impl Drop for SocketFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
