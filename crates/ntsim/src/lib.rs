@@ -5,3 +5,4 @@
 )]
 
 pub mod pnp;
+pub mod tcpip;
