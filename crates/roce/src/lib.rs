@@ -1,4 +1,52 @@
 //! RoCEv2 as a sans-IO engine: wire formats, reliable connections, connection manager.
+//!
+//! [`Engine`] is fed received frames, posted work and the time; it is asked for frames to send, completions, events and its next
+//! deadline. It never reads a clock, takes a lock, calls back, or allocates once an object exists. Memory is reached through
+//! [`Memory`], a trait of the caller.
 #![no_std]
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "skeleton: signatures first")]
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod cm;
+mod completion;
+mod config;
+mod connection;
+mod counters;
+mod cq;
+mod engine;
+mod event;
+mod key;
+mod memory;
+mod path;
+pub mod psn;
+mod rc;
+mod request;
+mod rng;
+mod table;
+pub mod time;
+mod transmit;
+
+pub use completion::{Completion, CompletionOp, Status};
+pub use config::{Config, MAX_INLINE, MAX_SGE};
+pub use connection::{
+    AcceptParams, CmError, ConnId, ConnInfo, ConnState, ConnectFailure, ConnectParams,
+    DisconnectReason, DisconnectResult, ListenerId, MAX_REJECT_DATA, MAX_REPLY_DATA,
+    MAX_REQUEST_DATA,
+};
+pub use counters::Counters;
+pub use cq::{Arm, CqId, CqStatus, ResizeError};
+pub use engine::{CreateError, DestroyError, Engine, PdId, Verdict};
+pub use event::Event;
+pub use key::{Access, DeregisterError, MrKey, RegisterError};
+pub use memory::{Fault, Memory, RegionId};
+pub use path::{Path, PathMtu};
+pub use psn::Psn;
+pub use rc::{QpId, QpParams};
+pub use request::{PostError, SendFlags, SendOp, SendRequest, Sge};
+pub use rng::Rng;
+pub use table::OutOfMemory;
+pub use time::Instant;
+pub use transmit::{MAX_HEADER, MAX_PIECES, Piece, Transmit, TxToken};

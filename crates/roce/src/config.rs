@@ -1,0 +1,114 @@
+//! Limits and policies of an engine. Everything is allocated from these numbers once.
+
+/// What an [`Engine`](crate::Engine) is created with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Link MTU in bytes: the largest IP packet. The path MTU derives from it.
+    pub local_mtu: u16,
+    /// Queue pairs.
+    pub max_qps: u32,
+    /// Completion queues.
+    pub max_cqs: u32,
+    /// Protection domains.
+    pub max_pds: u32,
+    /// Memory keys.
+    pub max_keys: u32,
+    /// Connections in any state, those being set up included.
+    pub max_connections: u32,
+    /// Listeners.
+    pub max_listeners: u32,
+    /// Transmitted frames that the NIC may hold at once and that refer to consumers' memory.
+    pub max_transmissions: u32,
+    /// Deepest completion queue, in entries.
+    pub max_cq_depth: u32,
+    /// Deepest send or receive queue, in requests.
+    pub max_queue_depth: u32,
+    /// Most scatter/gather elements of one request, at most [`MAX_SGE`].
+    pub max_sge: u32,
+    /// Most bytes of inline data of one request, at most [`MAX_INLINE`].
+    pub max_inline: u32,
+    /// Longest message in bytes, at most 2^31.
+    pub max_message: u32,
+    /// READs that one peer may have outstanding here.
+    pub max_inbound_reads: u8,
+    /// READs that one queue pair here may have outstanding at its peer.
+    pub max_outbound_reads: u8,
+    /// Request packets that one queue pair sends ahead of their acknowledgement.
+    pub send_window: u32,
+    /// READ response packets that one queue pair asks for ahead of their arrival.
+    pub read_window: u32,
+    /// Response packets asked for by one READ request packet; a longer READ is a sequence of them.
+    pub read_chunk: u32,
+    /// Retries after a timeout or a sequence error, 0..=7, as offered to the peer and used here.
+    pub retry_count: u8,
+    /// Retries after "receiver not ready", 0..=7; 7 never gives up.
+    pub rnr_retry_count: u8,
+    /// Least wait asked of a peer that finds no receive posted: a 5-bit timer code.
+    pub min_rnr_timer: u8,
+    /// Local ACK timeout `4.096 us * 2^n`.
+    pub ack_timeout: u8,
+    /// Seed of QPNs, PSNs, key tags and communication IDs: different at every start of the machine.
+    pub seed: u64,
+    /// CA GUID shown to peers.
+    pub guid: u64,
+}
+
+/// Scatter/gather elements that one request can have at most.
+pub const MAX_SGE: u32 = 16;
+
+/// Bytes of inline data that one request can have at most.
+pub const MAX_INLINE: u32 = 256;
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            local_mtu: 1500,
+            max_qps: 1024,
+            max_cqs: 1024,
+            max_pds: 1024,
+            max_keys: 16 * 1024,
+            max_connections: 1024,
+            max_listeners: 64,
+            max_transmissions: 4096,
+            max_cq_depth: 64 * 1024,
+            max_queue_depth: 16 * 1024,
+            max_sge: MAX_SGE,
+            max_inline: MAX_INLINE,
+            max_message: 1 << 31,
+            max_inbound_reads: 16,
+            max_outbound_reads: 16,
+            send_window: 128,
+            read_window: 256,
+            read_chunk: 128,
+            retry_count: 7,
+            rnr_retry_count: 7,
+            min_rnr_timer: 12,
+            ack_timeout: 14,
+            seed: 0,
+            guid: 0,
+        }
+    }
+}
+
+impl Config {
+    /// The same with every field inside the limits that the protocol and the engine set.
+    #[must_use]
+    pub(crate) fn clamped(&self) -> Config {
+        Config {
+            max_sge: self.max_sge.clamp(1, MAX_SGE),
+            max_inline: self.max_inline.min(MAX_INLINE),
+            max_message: self.max_message.min(1 << 31),
+            max_qps: self.max_qps.min(1 << 16),
+            max_inbound_reads: self.max_inbound_reads.min(128),
+            max_outbound_reads: self.max_outbound_reads.min(128),
+            send_window: self.send_window.clamp(1, 1 << 16),
+            read_window: self.read_window.clamp(1, 1 << 16),
+            read_chunk: self.read_chunk.clamp(1, 1 << 16),
+            retry_count: self.retry_count.min(7),
+            rnr_retry_count: self.rnr_retry_count.min(7),
+            min_rnr_timer: self.min_rnr_timer & 31,
+            ack_timeout: self.ack_timeout & 31,
+            ..*self
+        }
+    }
+}

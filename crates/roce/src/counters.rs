@@ -1,0 +1,76 @@
+//! Counters: traffic, and why frames were dropped.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Monotonic counters of one engine.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// RoCE frames received, whatever became of them.
+    rx_frames,
+    /// Payload bytes of accepted requests and responses.
+    rx_bytes,
+    /// Frames handed out for transmission.
+    tx_frames,
+    /// Payload bytes handed out, retransmissions included.
+    tx_bytes,
+    /// Dropped: malformed (too short, wrong version, inconsistent lengths).
+    drop_malformed,
+    /// Dropped: invariant CRC does not match.
+    drop_icrc,
+    /// Dropped: partition key does not match.
+    drop_pkey,
+    /// Dropped: no such queue pair.
+    drop_unknown_qp,
+    /// Dropped: the queue pair's state does not take it.
+    drop_qp_state,
+    /// Dropped: addresses are not those of the connection.
+    drop_wrong_peer,
+    /// Dropped: opcode unknown or not of this transport.
+    drop_opcode,
+    /// Dropped: a response that nothing waits for (acknowledgement of what was not sent, stale READ data).
+    drop_unexpected_response,
+    /// Dropped: duplicate READ that cannot be replayed.
+    drop_unreplayable,
+    /// Requests received again and not executed again.
+    duplicate_requests,
+    /// Requests that came too early.
+    out_of_sequence_requests,
+    /// READ responses that came too early.
+    out_of_sequence_responses,
+    /// Acknowledgements sent.
+    tx_acks,
+    /// Sequence error NAKs sent.
+    tx_sequence_naks,
+    /// Receiver-not-ready NAKs sent.
+    tx_rnr_naks,
+    /// NAKs sent that end a connection.
+    tx_fatal_naks,
+    /// Sequence error NAKs received.
+    rx_sequence_naks,
+    /// Receiver-not-ready NAKs received.
+    rx_rnr_naks,
+    /// NAKs received that end a connection.
+    rx_fatal_naks,
+    /// Acknowledgement timeouts.
+    timeouts,
+    /// Times transmission went back, for any reason.
+    retransmissions,
+    /// Queue pairs that failed.
+    qp_errors,
+    /// Completion queues that failed.
+    cq_errors,
+}

@@ -1,0 +1,85 @@
+//! What the engine has to tell its owner.
+
+use crate::completion::Status;
+use crate::connection::{ConnId, ConnectFailure, DisconnectReason, DisconnectResult, ListenerId};
+use crate::cq::{CqId, CqStatus};
+use crate::memory::RegionId;
+use crate::rc::QpId;
+
+/// Something that happened. Taken with [`Engine::poll_event`](crate::Engine::poll_event); none is ever lost, and those of one
+/// connection or object come in the order in which they happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A completion queue's arm is satisfied; it has to be armed again for another notification.
+    CqNotify {
+        /// The queue.
+        cq: CqId,
+        /// Its state.
+        status: CqStatus,
+    },
+    /// A queue pair failed. Its work requests have been completed; its connection, if any, is being torn down, which
+    /// [`Event::Disconnected`] reports on its own.
+    QpFatal {
+        /// The queue pair.
+        qp: QpId,
+        /// The first failure.
+        status: Status,
+    },
+    /// A queue pair whose `destroy_qp` answered `Busy` is gone.
+    QpIdle {
+        /// The queue pair that was.
+        qp: QpId,
+    },
+    /// A region whose `deregister` answered `Busy` is no longer read by anybody.
+    RegionIdle {
+        /// The region.
+        region: RegionId,
+    },
+    /// A peer wants to connect. Answer with `accept` or `reject`.
+    ConnectRequest {
+        /// Whom it asked.
+        listener: ListenerId,
+        /// The new connection.
+        conn: ConnId,
+    },
+    /// The peer accepted a `connect`. Answer with `establish` or `reject`.
+    Replied {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A `connect` failed; the queue pair is unconnected again and the connection is over. Its info stays readable (private
+    /// data of a rejection) until `forget`.
+    ConnectFailed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: ConnectFailure,
+    },
+    /// An `accept` or `establish` has led to a connection; requests can be posted.
+    Established {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// An `accept` or `establish` has not led to a connection.
+    EstablishFailed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: ConnectFailure,
+    },
+    /// An established connection ended without `disconnect` having been called. Exactly once. Nothing is flushed by it.
+    Disconnected {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// A `disconnect` is complete: the peer answered or the time is up, every request of the queue pair has been completed and
+    /// no transmission reads its memory.
+    DisconnectDone {
+        /// The connection.
+        conn: ConnId,
+        /// Whether the peer answered.
+        result: DisconnectResult,
+    },
+}

@@ -1,0 +1,41 @@
+//! The consumer's memory as the engine sees it: regions, reached through a trait of the caller.
+
+/// A region of memory as the caller knows it. The engine stores and returns it and never looks inside.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct RegionId(pub u64);
+
+/// The caller could not reach the memory it had registered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault;
+
+impl core::fmt::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("registered memory cannot be reached")
+    }
+}
+
+/// Access to registered memory.
+///
+/// `offset` counts bytes from the start of the registration (from the base address given to
+/// [`Engine::register`](crate::Engine::register)). The engine has checked every range against the registration before it
+/// calls; an implementation still answers [`Fault`] for what it cannot reach.
+pub trait Memory {
+    /// Places received bytes.
+    ///
+    /// # Errors
+    /// [`Fault`] if the range is not there; the operation it belongs to then fails.
+    fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault>;
+
+    /// Hands `len` bytes to `f`, in order, in as many slices as the memory has fragments. Used once per transmitted packet,
+    /// for its invariant CRC.
+    ///
+    /// # Errors
+    /// [`Fault`] if the range is not there; `f` may have seen part of it.
+    fn visit(
+        &self,
+        region: RegionId,
+        offset: u64,
+        len: u32,
+        f: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Fault>;
+}

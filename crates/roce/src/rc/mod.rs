@@ -1,0 +1,42 @@
+//! Reliable connected queue pairs.
+
+use crate::cq::CqId;
+use crate::table::id;
+
+id! {
+    /// A queue pair.
+    QpId
+}
+
+impl QpId {
+    /// A number below `Config::max_qps` that no other live queue pair has.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0.index as usize
+    }
+}
+
+/// What a queue pair is created with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QpParams {
+    /// Its protection domain.
+    pub pd: crate::PdId,
+    /// Where send-queue requests complete.
+    pub send_cq: CqId,
+    /// Where receives complete.
+    pub recv_cq: CqId,
+    /// Requests the send queue can hold.
+    pub sq_depth: u32,
+    /// Requests the receive queue can hold.
+    pub rq_depth: u32,
+    /// Elements of a SEND or WRITE.
+    pub max_send_sge: u32,
+    /// Elements of a receive.
+    pub max_recv_sge: u32,
+    /// Elements of a READ.
+    pub max_read_sge: u32,
+    /// Bytes of inline data.
+    pub max_inline: u32,
+    /// Returned in every completion as `qp_context`.
+    pub context: u64,
+}

@@ -1,0 +1,290 @@
+//! Fixed-capacity object tables with generation-checked ids.
+
+use alloc::vec::Vec;
+
+/// Memory for a table or ring could not be had. Only creation functions return it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
+
+impl core::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("out of memory")
+    }
+}
+
+/// A vector of `len` values made by `make`, or an error instead of an abort.
+pub(crate) fn try_vec<T>(
+    len: usize,
+    mut make: impl FnMut(usize) -> T,
+) -> Result<Vec<T>, OutOfMemory> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(len).map_err(|_| OutOfMemory)?;
+    v.extend((0..len).map(&mut make));
+    Ok(v)
+}
+
+/// Where an object lives and which of the objects that ever lived there it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Slot {
+    pub index: u32,
+    pub generation: u32,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// An id outlives its object harmlessly: it never names a later one.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub struct $name(pub(crate) crate::table::Slot);
+
+        impl $name {
+            /// The id as one word, for callers that keep it in an opaque context.
+            #[must_use]
+            pub const fn to_bits(self) -> u64 {
+                (self.0.generation as u64) << 32 | self.0.index as u64
+            }
+
+            /// The id that [`to_bits`](Self::to_bits) gave. Any other number is an id of nothing, or of something else.
+            #[must_use]
+            pub const fn from_bits(bits: u64) -> Self {
+                Self(crate::table::Slot { index: bits as u32, generation: (bits >> 32) as u32 })
+            }
+        }
+    };
+}
+pub(crate) use id;
+
+struct Entry<T> {
+    generation: u32,
+    next_free: u32,
+    value: Option<T>,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// At most `capacity` objects, all slots allocated at creation. Freed slots are reused oldest first.
+pub(crate) struct Table<T> {
+    entries: Vec<Entry<T>>,
+    free_head: u32,
+    free_tail: u32,
+    live: u32,
+}
+
+impl<T> Table<T> {
+    pub fn try_new(capacity: u32) -> Result<Table<T>, OutOfMemory> {
+        let entries = try_vec(capacity as usize, |i| {
+            let next = i as u32 + 1;
+            Entry {
+                generation: 0,
+                next_free: if next == capacity { NONE } else { next },
+                value: None,
+            }
+        })?;
+        let (free_head, free_tail) = if capacity == 0 {
+            (NONE, NONE)
+        } else {
+            (0, capacity - 1)
+        };
+        Ok(Table {
+            entries,
+            free_head,
+            free_tail,
+            live: 0,
+        })
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.free_head == NONE
+    }
+
+    pub fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// The slot the next [`insert`](Self::insert) will use.
+    pub fn next_slot(&self) -> Option<Slot> {
+        let entry = self.entries.get(self.free_head as usize)?;
+        Some(Slot {
+            index: self.free_head,
+            generation: entry.generation,
+        })
+    }
+
+    /// Stores `value`; gives it back if the table is full.
+    pub fn insert(&mut self, value: T) -> Result<Slot, T> {
+        let index = self.free_head;
+        let Some(entry) = self.entries.get_mut(index as usize) else {
+            return Err(value);
+        };
+        self.free_head = entry.next_free;
+        if self.free_head == NONE {
+            self.free_tail = NONE;
+        }
+        entry.value = Some(value);
+        self.live += 1;
+        Ok(Slot {
+            index,
+            generation: entry.generation,
+        })
+    }
+
+    pub fn remove(&mut self, slot: Slot) -> Option<T> {
+        let entry = self.entries.get_mut(slot.index as usize)?;
+        if entry.generation != slot.generation {
+            return None;
+        }
+        let value = entry.value.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.next_free = NONE;
+        self.live = self.live.saturating_sub(1);
+        match self.entries.get_mut(self.free_tail as usize) {
+            Some(tail) => tail.next_free = slot.index,
+            None => self.free_head = slot.index,
+        }
+        self.free_tail = slot.index;
+        Some(value)
+    }
+
+    pub fn get(&self, slot: Slot) -> Option<&T> {
+        let entry = self.entries.get(slot.index as usize)?;
+        if entry.generation == slot.generation {
+            entry.value.as_ref()
+        } else {
+            None
+        }
+    }
+
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        let entry = self.entries.get_mut(slot.index as usize)?;
+        if entry.generation == slot.generation {
+            entry.value.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// Whatever lives at `index` now.
+    pub fn at_mut(&mut self, index: u32) -> Option<(Slot, &mut T)> {
+        let entry = self.entries.get_mut(index as usize)?;
+        let slot = Slot {
+            index,
+            generation: entry.generation,
+        };
+        entry.value.as_mut().map(|v| (slot, v))
+    }
+
+    pub fn capacity(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
+        self.entries.iter().zip(0u32..).filter_map(|(e, index)| {
+            let slot = Slot {
+                index,
+                generation: e.generation,
+            };
+            e.value.as_ref().map(|v| (slot, v))
+        })
+    }
+}
+
+/// First-in first-out list of table indices, each in it at most once: the links live beside the objects, so that pushing
+/// never allocates and never fails.
+pub(crate) struct IndexList {
+    /// `next[i]`: the index after `i`, `NONE` at the end, `OUT` if `i` is not in the list.
+    next: Vec<u32>,
+    head: u32,
+    tail: u32,
+}
+
+const OUT: u32 = u32::MAX - 1;
+
+impl IndexList {
+    pub fn try_new(capacity: u32) -> Result<IndexList, OutOfMemory> {
+        Ok(IndexList {
+            next: try_vec(capacity as usize, |_| OUT)?,
+            head: NONE,
+            tail: NONE,
+        })
+    }
+
+    /// Appends `index` unless it is in the list already.
+    pub fn push(&mut self, index: u32) {
+        match self.next.get_mut(index as usize) {
+            Some(n) if *n == OUT => *n = NONE,
+            _ => return,
+        }
+        match self.next.get_mut(self.tail as usize) {
+            Some(t) => *t = index,
+            None => self.head = index,
+        }
+        self.tail = index;
+    }
+
+    pub fn front(&self) -> Option<u32> {
+        (self.head != NONE).then_some(self.head)
+    }
+
+    pub fn pop(&mut self) -> Option<u32> {
+        let index = self.head;
+        let n = self.next.get_mut(index as usize)?;
+        self.head = *n;
+        *n = OUT;
+        if self.head == NONE {
+            self.tail = NONE;
+        }
+        Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_removed_objects_name_nothing() {
+        let mut t = Table::try_new(2).unwrap();
+        let a = t.insert('a').unwrap();
+        let b = t.insert('b').unwrap();
+        assert_eq!(t.insert('c'), Err('c'));
+        assert_eq!(t.remove(a), Some('a'));
+        assert_eq!(t.remove(a), None);
+        assert_eq!(t.get(a), None);
+        let c = t.insert('c').unwrap();
+        assert_eq!(c.index, a.index);
+        assert_ne!(c, a);
+        assert_eq!(
+            (t.get(a), t.get(b), t.get(c)),
+            (None, Some(&'b'), Some(&'c'))
+        );
+        assert_eq!(t.len(), 2);
+        assert_eq!(t.iter().count(), 2);
+    }
+
+    #[test]
+    fn slots_are_reused_oldest_first() {
+        let mut t = Table::try_new(3).unwrap();
+        let ids: Vec<_> = (0..3).map(|i| t.insert(i).unwrap()).collect();
+        for i in [1, 0, 2] {
+            t.remove(ids[i]);
+        }
+        let order: Vec<_> = (0..3).map(|i| t.insert(i).unwrap().index).collect();
+        assert_eq!(order, [1, 0, 2]);
+        let mut empty = Table::try_new(0).unwrap();
+        assert_eq!(empty.insert(()), Err(()));
+    }
+
+    #[test]
+    fn index_list_holds_each_index_once() {
+        let mut l = IndexList::try_new(3).unwrap();
+        for i in [2, 0, 2, 9] {
+            l.push(i);
+        }
+        assert_eq!(l.front(), Some(2));
+        assert_eq!((l.pop(), l.pop(), l.pop()), (Some(2), Some(0), None));
+        l.push(2);
+        l.push(1);
+        assert_eq!((l.pop(), l.pop(), l.pop()), (Some(2), Some(1), None));
+    }
+}
