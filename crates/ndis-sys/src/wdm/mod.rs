@@ -1,0 +1,48 @@
+//! The kernel proper: `wdm.h` and `ntddk.h`.
+
+mod dma;
+mod driver;
+mod mdl;
+mod pci;
+mod pool;
+mod processor;
+mod resource;
+mod string;
+mod sync;
+mod time;
+
+pub use dma::*;
+pub use driver::*;
+pub use mdl::*;
+pub use pci::*;
+pub use pool::*;
+pub use processor::*;
+pub use resource::*;
+pub use string::*;
+pub use sync::*;
+pub use time::*;
+
+#[cfg(test)]
+pub(crate) const LAYOUTS: &[&[crate::facts::Layout]] = &[
+    dma::LAYOUTS,
+    driver::LAYOUTS,
+    mdl::LAYOUTS,
+    pci::LAYOUTS,
+    processor::LAYOUTS,
+    resource::LAYOUTS,
+    string::LAYOUTS,
+    sync::LAYOUTS,
+];
+
+#[cfg(test)]
+pub(crate) const CONSTANTS: &[&[crate::facts::Constant]] = &[
+    dma::CONSTANTS,
+    driver::CONSTANTS,
+    mdl::CONSTANTS,
+    pci::CONSTANTS,
+    pool::CONSTANTS,
+    processor::CONSTANTS,
+    resource::CONSTANTS,
+    sync::CONSTANTS,
+    time::CONSTANTS,
+];
