@@ -1,0 +1,314 @@
+//! Direct memory access: what the device must be told to reach memory.
+
+use core::ffi::c_void;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::irql::{Passive, at_dispatch};
+use crate::shared::Shared;
+use crate::status::Status;
+use crate::sys;
+use crate::sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER};
+use crate::sys::types::{BOOLEAN, TRUE};
+use crate::sys::wdm::{
+    DEVICE_DESCRIPTION, DEVICE_DESCRIPTION_VERSION2, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS,
+    IRP, MDL, PCIBus, SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST,
+};
+
+/// A bus-mastering PCI device's way to memory: 64-bit addresses, scatter/gather.
+///
+/// Clones share it; the last one gives it back (IRQL: PASSIVE_LEVEL).
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    inner: Shared<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    raw: NonNull<DMA_ADAPTER>,
+    device: *mut DEVICE_OBJECT,
+}
+
+// SAFETY: a DMA adapter is used from any processor; the device object outlives the adapter that was got for it.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Inner {
+    fn operations(&self) -> &DMA_OPERATIONS {
+        // SAFETY: the adapter is valid until `drop`, and its table with it. Only functions every version has are used.
+        unsafe { &*(*self.raw.as_ptr()).DmaOperations }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(put) = self.operations().PutDmaAdapter {
+            // SAFETY: got by `Adapter::get`; every buffer and list holds a clone, so none is left.
+            unsafe { put(self.raw.as_ptr()) }
+        }
+    }
+}
+
+impl Adapter {
+    /// Gets the adapter of a device.
+    ///
+    /// # Safety
+    /// `pdo` is the physical device object of a PCI device this driver runs, and `device` the functional one; both outlive the adapter
+    /// and all that is made with it.
+    ///
+    /// # Errors
+    /// STATUS_INSUFFICIENT_RESOURCES.
+    pub unsafe fn get(
+        pdo: *mut DEVICE_OBJECT,
+        device: *mut DEVICE_OBJECT,
+        _: Passive,
+    ) -> Result<Self, Status> {
+        let mut description = DEVICE_DESCRIPTION {
+            Version: DEVICE_DESCRIPTION_VERSION2,
+            Master: TRUE,
+            ScatterGather: TRUE,
+            Dma32BitAddresses: TRUE,
+            Dma64BitAddresses: TRUE,
+            InterfaceType: PCIBus,
+            // No limit on a transfer.
+            MaximumLength: u32::MAX,
+            ..DEVICE_DESCRIPTION::ZEROED
+        };
+        let mut map_registers = 0;
+        // SAFETY: the device is the caller's promise; the description lives across the call.
+        let raw =
+            unsafe { sys::IoGetDmaAdapter(pdo, &raw mut description, &raw mut map_registers) };
+        let raw = NonNull::new(raw).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
+        Ok(Self {
+            inner: Shared::try_new(Inner { raw, device })?,
+        })
+    }
+
+    /// Allocates memory that the processor and the device both reach, physically contiguous, page-aligned, zeroed.
+    ///
+    /// # Errors
+    /// STATUS_INSUFFICIENT_RESOURCES; STATUS_INVALID_PARAMETER for no bytes or more than 4 GiB.
+    pub fn common_buffer(&self, len: usize, _: Passive) -> Result<CommonBuffer, Status> {
+        let length = u32::try_from(len).ok().filter(|&length| length > 0);
+        let length = length.ok_or(Status(STATUS_INVALID_PARAMETER))?;
+        let allocate = self.inner.operations().AllocateCommonBuffer;
+        let allocate = allocate.ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
+        let mut logical = 0;
+        // SAFETY: the adapter is valid; the token says this is PASSIVE_LEVEL.
+        let base = unsafe { allocate(self.inner.raw.as_ptr(), length, &raw mut logical, TRUE) };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
+        // SAFETY: freshly allocated, `len` bytes.
+        unsafe { base.as_ptr().write_bytes(0, len) };
+        Ok(CommonBuffer {
+            adapter: self.clone(),
+            base,
+            length,
+            logical: logical.cast_unsigned(),
+        })
+    }
+
+    /// Maps a buffer for the device.
+    ///
+    /// The list is made within this call. If the system would have to wait for map registers (it does not for a device with 64-bit
+    /// addresses, unless an IOMMU is short of them), this gives up.
+    ///
+    /// IRQL: <= DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    /// `mdl` is the first of a chain of MDLs of locked pages that stay locked until the list is dropped; `va` is a virtual address
+    /// inside the first one's buffer (see [`MdlRef::virtual_address`](crate::mdl::MdlRef::virtual_address)), and `len` bytes from
+    /// there are in the chain.
+    ///
+    /// # Errors
+    /// STATUS_INSUFFICIENT_RESOURCES and what the system answers.
+    pub unsafe fn scatter_gather(
+        &self,
+        mdl: *mut MDL,
+        va: *mut c_void,
+        len: u32,
+        to_device: bool,
+    ) -> Result<ScatterGather, Status> {
+        let operations = self.inner.operations();
+        let (Some(get), Some(_)) = (
+            operations.GetScatterGatherList,
+            operations.PutScatterGatherList,
+        ) else {
+            return Err(Status(STATUS_INSUFFICIENT_RESOURCES));
+        };
+        let request = Shared::try_new(Request {
+            list: AtomicPtr::new(null_mut()),
+            adapter: self.clone(),
+            to_device,
+        })?;
+        let context = Shared::into_raw(request.clone())
+            .cast_mut()
+            .cast::<c_void>();
+        // SAFETY: adapter and device are valid, the buffer is the caller's promise, the level is exactly DISPATCH_LEVEL; `context` is
+        // a counted reference which the routine takes back.
+        let status = Status(at_dispatch(|| unsafe {
+            get(
+                self.inner.raw.as_ptr(),
+                self.inner.device,
+                mdl,
+                va,
+                len,
+                list_made,
+                context,
+                BOOLEAN::from(to_device),
+            )
+        }));
+        if let Err(status) = status.ok() {
+            // SAFETY: on failure the routine is not called: the reference comes back here.
+            drop(unsafe { Shared::<Request>::from_raw(context.cast()) });
+            return Err(status);
+        }
+        let list = request.list.swap(ABANDONED, Ordering::AcqRel);
+        // If there is no list now, the routine finds the mark and gives the late one back.
+        let list = NonNull::new(list).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
+        Ok(ScatterGather {
+            adapter: self.clone(),
+            list,
+            to_device,
+        })
+    }
+
+    /// # Safety
+    /// `list` was made by this adapter for this direction and is given back once. IRQL: <= DISPATCH_LEVEL.
+    unsafe fn put(&self, list: NonNull<SCATTER_GATHER_LIST>, to_device: bool) {
+        if let Some(put) = self.inner.operations().PutScatterGatherList {
+            // SAFETY: the caller's promise; the level is exactly DISPATCH_LEVEL.
+            at_dispatch(|| unsafe {
+                put(
+                    self.inner.raw.as_ptr(),
+                    list.as_ptr(),
+                    BOOLEAN::from(to_device),
+                )
+            });
+        }
+    }
+}
+
+/// Mark of a request nobody waits for any more.
+const ABANDONED: *mut SCATTER_GATHER_LIST = core::ptr::without_provenance_mut(1);
+
+/// A list on its way: null, the list, or [`ABANDONED`].
+struct Request {
+    list: AtomicPtr<SCATTER_GATHER_LIST>,
+    adapter: Adapter,
+    to_device: bool,
+}
+
+/// Takes the list. IRQL: DISPATCH_LEVEL.
+unsafe extern "efiapi" fn list_made(
+    _: *mut DEVICE_OBJECT,
+    _: *mut IRP,
+    list: *mut SCATTER_GATHER_LIST,
+    context: *mut c_void,
+) {
+    // SAFETY: the reference that `scatter_gather` counted for this call.
+    let request = unsafe { Shared::<Request>::from_raw(context.cast_const().cast()) };
+    let before =
+        request
+            .list
+            .compare_exchange(null_mut(), list, Ordering::AcqRel, Ordering::Acquire);
+    if before.is_err()
+        && let Some(list) = NonNull::new(list)
+    {
+        // SAFETY: the list was made for this request, and its maker has given up.
+        unsafe { request.adapter.put(list, request.to_device) };
+    }
+}
+
+/// Memory that the processor and the device share. Freed when dropped (IRQL: PASSIVE_LEVEL).
+#[derive(Debug)]
+pub struct CommonBuffer {
+    adapter: Adapter,
+    base: NonNull<u8>,
+    length: u32,
+    logical: u64,
+}
+
+// SAFETY: the memory belongs to this value alone (and to the device, with which it is shared by protocol, not by references).
+unsafe impl Send for CommonBuffer {}
+// SAFETY: the accessors are volatile or copy; whoever makes references says in an unsafe block why it may.
+unsafe impl Sync for CommonBuffer {}
+
+impl CommonBuffer {
+    /// Length, bytes.
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Whether it is empty: it never is.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// First byte, for the processor.
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// First byte, for the device.
+    pub fn logical(&self) -> u64 {
+        self.logical
+    }
+}
+
+impl Drop for CommonBuffer {
+    fn drop(&mut self) {
+        if let Some(free) = self.adapter.inner.operations().FreeCommonBuffer {
+            // SAFETY: the same length, addresses and cache attribute as when it was allocated; the adapter is kept by our clone.
+            unsafe {
+                free(
+                    self.adapter.inner.raw.as_ptr(),
+                    self.length,
+                    self.logical.cast_signed(),
+                    self.base.as_ptr().cast(),
+                    TRUE,
+                );
+            }
+        }
+    }
+}
+
+/// A buffer mapped for the device, as pieces contiguous for it. Unmapped when dropped (IRQL: <= DISPATCH_LEVEL).
+#[derive(Debug)]
+pub struct ScatterGather {
+    adapter: Adapter,
+    list: NonNull<SCATTER_GATHER_LIST>,
+    to_device: bool,
+}
+
+// SAFETY: the list is ours until it is given back, from whatever processor.
+unsafe impl Send for ScatterGather {}
+// SAFETY: nothing changes it meanwhile.
+unsafe impl Sync for ScatterGather {}
+
+impl ScatterGather {
+    /// The pieces, in order. IRQL: any.
+    pub fn elements(&self) -> &[SCATTER_GATHER_ELEMENT] {
+        // SAFETY: a list of the kernel's, valid until it is given back in `drop`.
+        unsafe { elements(self.list.as_ref()) }
+    }
+}
+
+/// The pieces of a scatter/gather list. IRQL: any.
+///
+/// # Safety
+/// `list` is a list made by the kernel (or NDIS): `NumberOfElements` elements follow its head.
+pub unsafe fn elements(list: &SCATTER_GATHER_LIST) -> &[SCATTER_GATHER_ELEMENT] {
+    let first = core::ptr::from_ref(list)
+        .wrapping_add(1)
+        .cast::<SCATTER_GATHER_ELEMENT>();
+    // SAFETY: the caller's promise.
+    unsafe { core::slice::from_raw_parts(first, list.NumberOfElements as usize) }
+}
+
+impl Drop for ScatterGather {
+    fn drop(&mut self) {
+        // SAFETY: made by this adapter, given back once.
+        unsafe { self.adapter.put(self.list, self.to_device) }
+    }
+}

@@ -1,0 +1,32 @@
+//! Time.
+
+use core::time::Duration;
+
+use crate::sys;
+
+/// Nanoseconds since the machine started, with the resolution of the performance counter; never goes back. IRQL: any.
+pub fn now() -> u64 {
+    let mut counter = 0;
+    // SAFETY: the counter is written to a local.
+    let hundreds = unsafe { sys::KeQueryInterruptTimePrecise(&raw mut counter) };
+    hundreds.saturating_mul(100)
+}
+
+/// A due time relative to now as the kernel wants it: negative, in units of 100 ns, rounded up.
+pub(crate) fn relative_due(after: Duration) -> i64 {
+    let units = after.as_nanos().div_ceil(100);
+    i64::try_from(units).map_or(i64::MIN, |units| -units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_times_are_negative_and_round_up() {
+        assert_eq!(relative_due(Duration::from_nanos(1)), -1);
+        assert_eq!(relative_due(Duration::from_micros(1)), -10);
+        assert_eq!(relative_due(Duration::ZERO), 0);
+        assert_eq!(relative_due(Duration::MAX), i64::MIN);
+    }
+}

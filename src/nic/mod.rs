@@ -1,0 +1,147 @@
+//! The NIC's queues, behind a trait: what the miniport and the RDMA port need of a network device.
+//!
+//! # Locks and IRQL
+//! Every method of [`Nic`] may be called at IRQL <= DISPATCH_LEVEL unless it says otherwise. An implementation has one lock for its
+//! transmit queue and one for its receive queue, both innermost: a caller may hold its own locks, an implementation calls nothing of
+//! its caller's while it holds one of them. (RDMA port lock -> transmit queue lock; never the other way round.)
+
+use core::fmt;
+
+/// Bytes of an Ethernet header without VLAN tag.
+pub const ETHERNET_HEADER: usize = 14;
+
+/// A piece of memory as the device sees it: a logical (bus) address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaPiece {
+    /// Logical address of the first byte.
+    pub addr: u64,
+    /// Length, bytes. Not zero.
+    pub len: u32,
+}
+
+/// Whom to tell that the NIC has no more use for a frame's pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxCookie {
+    /// Nobody: the frame has no pieces.
+    None,
+    /// The RDMA port: bits of its transmit token.
+    Rdma(u64),
+    /// The Ethernet send path: number of its send slot.
+    Ethernet(u32),
+}
+
+/// A frame to send: `header`, then `pieces`, then `trailer`, without FCS.
+#[derive(Clone, Copy, Debug)]
+pub struct TxFrame<'a> {
+    /// First bytes, from the destination MAC address on. Copied before `transmit` returns. May be empty if there are pieces.
+    pub header: &'a [u8],
+    /// Memory the device reads itself. It must stay as it is until the cookie comes out of [`Nic::reap`].
+    pub pieces: &'a [DmaPiece],
+    /// Last bytes. Copied before `transmit` returns.
+    pub trailer: &'a [u8],
+    /// Comes out of [`Nic::reap`] exactly once after a successful `transmit`, unless it is [`TxCookie::None`].
+    pub cookie: TxCookie,
+}
+
+/// Why a frame was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxError {
+    /// The transmit queue is full: try again after a [`Nic::reap`].
+    Full,
+    /// More pieces than [`Nic::max_pieces`], more header or trailer than a slot holds, or longer than the device sends. It never fits.
+    TooLong,
+    /// The NIC has failed or is shut down; it will not take a frame again. The memory of the frame is not referenced.
+    Stopped,
+}
+
+/// State of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// A cable is plugged in, so to speak.
+    pub up: bool,
+    /// Bits per second.
+    pub speed: u64,
+}
+
+/// Why a NIC stopped working. The device is reset when this happens; only a restart of the adapter brings it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The device asked for a reset (virtio: DEVICE_NEEDS_RESET).
+    NeedsReset,
+    /// The device returned a transmit buffer it did not have.
+    TxUsed,
+    /// The device returned a receive buffer it did not have, or said it wrote more than fits.
+    RxUsed,
+    /// A register reads all ones: the device is gone.
+    Gone,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::NeedsReset => "device asks for a reset",
+            Fault::TxUsed => "device returned a transmit buffer it did not have",
+            Fault::RxUsed => "device returned a receive buffer it did not have, or overran one",
+            Fault::Gone => "device does not answer",
+        })
+    }
+}
+
+/// A network device.
+pub trait Nic: Send + Sync {
+    /// The MAC address in use.
+    fn mac(&self) -> [u8; 6];
+
+    /// The address the device was born with.
+    fn permanent_mac(&self) -> [u8; 6];
+
+    /// Largest IP packet, bytes: a frame may be 14 bytes longer.
+    fn mtu(&self) -> u16;
+
+    /// Current state of the link. Reads registers of the device.
+    fn link(&self) -> Link;
+
+    /// Queues a frame. The device need not be told before [`Nic::kick`].
+    ///
+    /// # Errors
+    /// [`TxError`]; the frame was not taken and its cookie will not come back.
+    fn transmit(&self, frame: &TxFrame<'_>) -> Result<(), TxError>;
+
+    /// Tells the device about queued frames, unless it polls anyway.
+    fn kick(&self);
+
+    /// Frames that can be queued now, whatever their number of pieces.
+    fn tx_space(&self) -> usize;
+
+    /// Most pieces of a frame.
+    fn max_pieces(&self) -> usize;
+
+    /// Gives back what has been sent: `done` is called once per frame whose cookie is not [`TxCookie::None`], with no lock held.
+    /// Answers how many frames were reaped. IRQL: DISPATCH_LEVEL.
+    fn reap(&self, done: &mut dyn FnMut(TxCookie)) -> usize;
+
+    /// Hands out up to `budget` received frames (Ethernet header first, no FCS), with no lock held, and gives their buffers back to
+    /// the device. Answers how many frames. Calls are serialised by the caller. IRQL: DISPATCH_LEVEL.
+    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&[u8])) -> usize;
+
+    /// Lets the device interrupt again. Answers true if something came in meanwhile, for which no interrupt will come: the caller
+    /// goes on working instead.
+    fn enable_interrupts(&self) -> bool;
+
+    /// Asks the device not to interrupt. Interrupts may still come.
+    fn disable_interrupts(&self);
+
+    /// Reads and acknowledges the interrupt cause of a line interrupt: true if it was ours. Not for message-signalled interrupts.
+    /// IRQL: any.
+    fn acknowledge_interrupt(&self) -> bool;
+
+    /// Why it stopped working, if it did.
+    fn fault(&self) -> Option<Fault>;
+
+    /// Resets the device: when this returns it does not touch memory any more. Frames in flight come out of the next
+    /// [`Nic::reap`]; further frames are refused with [`TxError::Stopped`]. IRQL: <= DISPATCH_LEVEL.
+    fn stop(&self);
+}
+
+/// How the parts of the driver share the NIC.
+pub type Handle = nt::Shared<alloc::boxed::Box<dyn Nic>>;
