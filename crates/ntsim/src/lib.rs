@@ -4,5 +4,6 @@
     reason = "a kernel: every exported function takes raw pointers"
 )]
 
+pub mod mmio;
 pub mod pnp;
 pub mod tcpip;

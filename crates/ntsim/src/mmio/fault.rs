@@ -1,0 +1,116 @@
+//! The process-wide handler of access violations.
+//!
+//! It runs on the stack of the code that faulted: serving an access is like a function call the code did not know
+//! about. Faults at addresses that are nobody's registers go to the handler that was there before, so that real
+//! bugs crash as they always did.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::ptr;
+use std::sync::Once;
+
+use libc::{c_int, c_void, siginfo_t, ucontext_t};
+
+use super::{decode, execute, mapping};
+
+/// The action that was there before ours.
+struct Previous(UnsafeCell<MaybeUninit<libc::sigaction>>);
+
+// SAFETY: written once, inside `Once::call_once` before the handler is installed; afterwards only read.
+unsafe impl Sync for Previous {}
+
+static PREVIOUS: Previous = Previous(UnsafeCell::new(MaybeUninit::uninit()));
+static INSTALL: Once = Once::new();
+
+/// Installs the handler, once per process.
+pub(super) fn install() {
+    INSTALL.call_once(|| {
+        // SAFETY: plain system calls on zero-initialised structures; the handler has the signature that
+        // SA_SIGINFO asks for. The previous action is stored before ours can run.
+        let installed = unsafe {
+            libc::sigaction(libc::SIGSEGV, ptr::null(), (*PREVIOUS.0.get()).as_mut_ptr()) == 0 && {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = handler as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+                libc::sigemptyset(&mut action.sa_mask);
+                libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut()) == 0
+            }
+        };
+        assert!(installed, "sigaction(SIGSEGV) failed");
+    });
+}
+
+unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel passes valid pointers to an SA_SIGINFO handler; the context is the interrupted code's,
+    // ours to change until we return.
+    let served = unsafe {
+        let address = (*info).si_addr() as usize;
+        (*info).si_code > 0 && serve(address, &mut *context.cast::<ucontext_t>())
+    };
+    if !served {
+        // SAFETY: called with what the kernel gave us.
+        unsafe { chain(signal, info, context) };
+    }
+}
+
+/// Serves the access if the address is a device's. False: not ours.
+fn serve(address: usize, context: &mut ucontext_t) -> bool {
+    let Some((registers, offset)) = mapping::find(address) else {
+        return false;
+    };
+    // A panic must not unwind through code that does not know it called us.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let rip = context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
+        // SAFETY: the processor has just executed the instruction at RIP, so it can be read there.
+        let access = unsafe { decode::at(rip) };
+        match access {
+            Ok(access) => execute::perform(&access, context, &*registers, offset),
+            Err(bytes) => {
+                eprintln!(
+                    "ntsim: register access at offset {offset:#x} by an instruction that registers are not \
+                     accessed with: {bytes:02x?} at {rip:#x}"
+                );
+                false
+            }
+        }
+    }));
+    match result {
+        Ok(served) => served,
+        Err(_) => {
+            eprintln!(
+                "ntsim: the device model panicked while serving an access at offset {offset:#x}"
+            );
+            process::abort();
+        }
+    }
+}
+
+/// Lets the previous handler have the signal.
+///
+/// # Safety
+/// The arguments must be those of the signal being handled.
+unsafe fn chain(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: initialised by `install` before the handler could run, and not written since.
+    let previous = unsafe { (*PREVIOUS.0.get()).assume_init_ref() };
+    let target = previous.sa_sigaction;
+    if target == libc::SIG_DFL || target == libc::SIG_IGN {
+        // The instruction faults again when we return, and then the default action is taken.
+        // SAFETY: resetting a signal to its default action.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    } else if previous.sa_flags & libc::SA_SIGINFO != 0 {
+        // SAFETY: with SA_SIGINFO the field holds a function of this signature.
+        unsafe {
+            let target: unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                std::mem::transmute(target);
+            target(signal, info, context);
+        }
+    } else {
+        // SAFETY: without SA_SIGINFO it is a function of this one.
+        unsafe {
+            let target: unsafe extern "C" fn(c_int) = std::mem::transmute(target);
+            target(signal);
+        }
+    }
+}
