@@ -8,4 +8,5 @@ extern crate std;
 
 extern crate alloc;
 
+pub mod ndk;
 pub mod nic;

@@ -1,0 +1,731 @@
+//! What a connector is doing: the state machine behind the connector's dispatch functions (NDKPI digest, part 3).
+//!
+//! Everything here runs under the port's lock and calls nobody. What the consumer must hear is noted in the entry and the
+//! connector is queued; [`Connection::take_news`] hands it out in the right order: the connect event, the completion of the
+//! pending request, then the disconnect event. So a disconnect event never comes before the completion of the accept or
+//! complete-connect that gave the callback.
+
+use core::net::SocketAddr;
+
+use arrayvec::ArrayVec;
+use ndis_sys::status::{
+    STATUS_ADDRESS_ALREADY_EXISTS, STATUS_CANCELLED, STATUS_CONNECTION_ABORTED,
+    STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_INTERNAL_ERROR,
+    STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_IO_TIMEOUT, STATUS_SUCCESS,
+};
+use ndis_sys::types::NTSTATUS;
+use roce::{
+    AcceptParams, ConnId, ConnectFailure, ConnectParams, DisconnectReason, DisconnectResult, Path,
+};
+
+use super::connector::Connector;
+use super::limits::{MAX_CALLEE_DATA, MAX_CALLER_DATA, MAX_READS};
+use super::object::{self, Context, Listed, Object, Ref, Request};
+use super::qp::Qp;
+use super::slab::Key;
+use super::state::State;
+use super::status;
+
+/// Where a connector stands. The names follow the digest's table (3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Unconnected: new, or after a connect that can be retried.
+    Idle,
+    /// Connect was called; the next hop is being looked up at PASSIVE_LEVEL.
+    Resolving,
+    /// The request is on its way to the peer.
+    Requesting,
+    /// The peer accepted; CompleteConnect or Reject is due.
+    Replied,
+    /// CompleteConnect was called.
+    Completing,
+    /// A peer's request; Accept or Reject is due.
+    Incoming,
+    /// Accept was called; the way back to the peer is being looked up.
+    Answering,
+    /// The acceptance is on its way; the peer has to complete.
+    Accepting,
+    /// Data can flow.
+    Connected,
+    /// The connection ended, not by this side's doing.
+    PeerGone,
+    /// Disconnect was called.
+    Disconnecting,
+    /// Never to be used again.
+    Over,
+}
+
+/// Read limits: inbound is what the peer may have in progress here, outbound what this side may have there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Reads of the peer.
+    pub inbound: u32,
+    /// Reads of this side.
+    pub outbound: u32,
+}
+
+impl ReadLimits {
+    /// Over-limit wishes are lowered to what the adapter can do, never refused (M-13).
+    fn capped(self) -> (u8, u8) {
+        let cap = |limit: u32| u8::try_from(limit.min(MAX_READS)).unwrap_or(u8::MAX);
+        (cap(self.inbound), cap(self.outbound))
+    }
+}
+
+/// Where the disconnect event goes.
+#[derive(Clone, Copy)]
+pub enum DisconnectSink {
+    /// NDK_FN_DISCONNECT_EVENT_CALLBACK.
+    Plain(ndkpi::NDK_FN_DISCONNECT_EVENT_CALLBACK, Context),
+    /// NDK_FN_DISCONNECT_EVENT_CALLBACK_EX.
+    WithReason(ndkpi::NDK_FN_DISCONNECT_EVENT_CALLBACK_EX, Context),
+}
+
+/// One thing that the consumer of a connector must hear.
+pub enum News {
+    /// A new connector came in over a listener.
+    ConnectEvent,
+    /// The pending request is done.
+    Completed(Request<Connector>, NTSTATUS),
+    /// The connection ended; with the reason for callbacks that want one.
+    Disconnected(DisconnectSink, u32),
+}
+
+/// What the port knows about one connector.
+pub struct Connection {
+    object: Listed<Connector>,
+    phase: Phase,
+    /// In [`Phase::Incoming`] and [`Phase::Replied`]: the peer gave up meanwhile.
+    peer_gave_up: bool,
+    /// The engine's connection; kept after it ended, for its data, until the connector is closed or connects anew.
+    conn: Option<ConnId>,
+    qp: Option<Ref<Qp>>,
+    local: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+    /// The endpoint in the port space that this connector holds a reference to.
+    endpoint: Option<SocketAddr>,
+    /// Waits for a resolver lane.
+    unresolved: bool,
+    limits: ReadLimits,
+    /// Private data to be sent once the way to the peer is known.
+    data: ArrayVec<u8, MAX_CALLEE_DATA>,
+    sink: Option<DisconnectSink>,
+    request: Option<Request<Connector>>,
+    outcome: Option<NTSTATUS>,
+    connect_event_due: bool,
+    disconnect_due: Option<u32>,
+}
+
+/// Parameters of NdkConnect.
+pub struct Connect<'a> {
+    /// The queue pair to connect.
+    pub qp: &'a Object<Qp>,
+    /// Local address; port 0 lets the provider choose.
+    pub local: SocketAddr,
+    /// Whom to connect to.
+    pub peer: SocketAddr,
+    /// What the consumer asks for.
+    pub limits: ReadLimits,
+    /// Private data.
+    pub data: &'a [u8],
+}
+
+/// Parameters of NdkAccept.
+pub struct Accept<'a> {
+    /// The queue pair to connect.
+    pub qp: &'a Object<Qp>,
+    /// What the consumer asks for.
+    pub limits: ReadLimits,
+    /// Private data.
+    pub data: &'a [u8],
+    /// Where the disconnect event goes, if anywhere.
+    pub sink: Option<DisconnectSink>,
+}
+
+/// What the resolver needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// This side.
+    pub local: SocketAddr,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// The local address is not among those known: read the list again first.
+    pub unknown_local: bool,
+}
+
+impl Connection {
+    /// An unconnected connector.
+    pub fn new(object: Listed<Connector>) -> Self {
+        Self {
+            object,
+            phase: Phase::Idle,
+            peer_gave_up: false,
+            conn: None,
+            qp: None,
+            local: None,
+            peer: None,
+            endpoint: None,
+            unresolved: false,
+            limits: ReadLimits::default(),
+            data: ArrayVec::new(),
+            sink: None,
+            request: None,
+            outcome: None,
+            connect_event_due: false,
+            disconnect_due: None,
+        }
+    }
+
+    /// A connector for a request that came in over an endpoint; `endpoint` has been shared for it.
+    pub fn incoming(
+        object: Listed<Connector>,
+        conn: ConnId,
+        local: SocketAddr,
+        peer: SocketAddr,
+        endpoint: SocketAddr,
+    ) -> Self {
+        Self {
+            phase: Phase::Incoming,
+            conn: Some(conn),
+            local: Some(local),
+            peer: Some(peer),
+            endpoint: Some(endpoint),
+            connect_event_due: true,
+            ..Self::new(object)
+        }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// This side's address, once there is one.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    /// The other side's address, once there is one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Whether data can flow or could until the peer went away: what OID_NDK_CONNECTIONS lists.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected)
+    }
+
+    /// The engine's connection.
+    pub fn conn(&self) -> Option<ConnId> {
+        self.conn
+    }
+
+    /// The next thing that the consumer must hear.
+    pub fn take_news(&mut self) -> Option<News> {
+        if core::mem::take(&mut self.connect_event_due) {
+            return Some(News::ConnectEvent);
+        }
+        if let Some(status) = self.outcome.take()
+            && let Some(request) = self.request.take()
+        {
+            return Some(News::Completed(request, status));
+        }
+        let reason = self.disconnect_due.take()?;
+        Some(News::Disconnected(self.sink.take()?, reason))
+    }
+
+    fn finish(&mut self, outcome: NTSTATUS) {
+        if self.request.is_some() {
+            self.outcome = Some(outcome);
+            object::tell(self.object.get());
+        }
+    }
+
+    fn pending(&mut self, phase: Phase, request: Request<Connector>) {
+        self.phase = phase;
+        self.outcome = None;
+        self.request = Some(request);
+    }
+}
+
+fn copied<const N: usize>(data: &[u8]) -> Result<ArrayVec<u8, N>, NTSTATUS> {
+    let mut copy = ArrayVec::new();
+    // Decision (NDKPI digest X-36): more private data than the message carries is STATUS_INVALID_BUFFER_SIZE.
+    copy.try_extend_from_slice(data)
+        .map_err(|_| STATUS_INVALID_BUFFER_SIZE)?;
+    Ok(copy)
+}
+
+impl State {
+    /// NdkConnect up to the point where the way to the peer must be looked up, which the caller then starts.
+    ///
+    /// Decisions: a connector that is connecting or connected, or a QP that another connector uses, is STATUS_CONNECTION_ACTIVE
+    /// (digest X-35); one that has been disconnected can never be used again and is STATUS_INVALID_DEVICE_REQUEST (5.10).
+    /// An identical 4-tuple is reported before an endpoint in use, because it is the more precise of the two.
+    pub fn connect(
+        &mut self,
+        key: Key,
+        want: &Connect<'_>,
+        request: Request<Connector>,
+    ) -> Result<(), NTSTATUS> {
+        if want.data.len() > MAX_CALLER_DATA {
+            return Err(STATUS_INVALID_BUFFER_SIZE);
+        }
+        let data = copied(want.data)?;
+        match self.connections.get(key).map(Connection::phase) {
+            Some(Phase::Idle) => {}
+            Some(Phase::Over | Phase::PeerGone | Phase::Incoming) => {
+                return Err(STATUS_INVALID_DEVICE_REQUEST);
+            }
+            Some(_) => return Err(STATUS_CONNECTION_ACTIVE),
+            None => return Err(STATUS_INTERNAL_ERROR),
+        }
+        self.qp_is_free(want.qp)?;
+        if want.local.port() != 0
+            && self.connections.iter().any(|other| {
+                other.endpoint.is_some()
+                    && other.local == Some(want.local)
+                    && other.peer == Some(want.peer)
+            })
+        {
+            return Err(STATUS_ADDRESS_ALREADY_EXISTS);
+        }
+        let local = self.ports.claim(want.local).map_err(status::of_claim)?;
+        self.attach_qp(want.qp, key);
+        let stale = self.connections.get_mut(key).and_then(|c| {
+            c.qp = Some(want.qp.reference());
+            c.local = Some(local);
+            c.peer = Some(want.peer);
+            c.endpoint = Some(local);
+            c.limits = want.limits;
+            c.data = data;
+            c.peer_gave_up = false;
+            c.unresolved = true;
+            c.pending(Phase::Resolving, request);
+            c.conn.take()
+        });
+        if let Some(conn) = stale {
+            self.forget(conn);
+        }
+        Ok(())
+    }
+
+    /// NdkAccept up to the point where the way back must be looked up, which the caller then starts.
+    pub fn accept(
+        &mut self,
+        key: Key,
+        want: &Accept<'_>,
+        request: Request<Connector>,
+    ) -> Result<(), NTSTATUS> {
+        let data = copied(want.data)?;
+        let connection = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        match connection.phase {
+            Phase::Incoming if connection.peer_gave_up => return Err(STATUS_CONNECTION_ABORTED),
+            Phase::Incoming => {}
+            _ => return Err(STATUS_CONNECTION_INVALID),
+        }
+        self.qp_is_free(want.qp)?;
+        self.attach_qp(want.qp, key);
+        if let Some(c) = self.connections.get_mut(key) {
+            c.qp = Some(want.qp.reference());
+            c.limits = want.limits;
+            c.data = data;
+            c.sink = want.sink;
+            c.unresolved = true;
+            c.pending(Phase::Answering, request);
+        }
+        Ok(())
+    }
+
+    /// Takes one connector that waits for the way to its peer: what a resolver lane does next.
+    pub fn take_unresolved(&mut self) -> Option<(Key, Route)> {
+        let key = self
+            .connections
+            .keys()
+            .find(|key| self.connections.get(*key).is_some_and(|c| c.unresolved))?;
+        let c = self.connections.get_mut(key)?;
+        c.unresolved = false;
+        let (local, peer) = (c.local?, c.peer?);
+        Some((
+            key,
+            Route {
+                local,
+                peer,
+                unknown_local: !self.addresses.is_local(local.ip(), false),
+            },
+        ))
+    }
+
+    /// The way to the peer is known, or it is known that there is none: sends the request or the acceptance.
+    pub fn resolved(&mut self, key: Key, way: Result<Path, NTSTATUS>) {
+        let Some(c) = self.connections.get(key) else {
+            return;
+        };
+        match c.phase {
+            Phase::Resolving => {
+                if let Err(failure) = self.request(key, way) {
+                    self.connect_failed(key, failure);
+                }
+            }
+            Phase::Answering => {
+                if let Err(failure) = self.answer(key, way) {
+                    self.establish_failed(key, failure);
+                }
+            }
+            // Closed meanwhile.
+            _ => {}
+        }
+    }
+
+    fn request(&mut self, key: Key, way: Result<Path, NTSTATUS>) -> Result<(), NTSTATUS> {
+        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        let (Some(local), Some(peer), Some(qp)) = (c.local, c.peer, &c.qp) else {
+            return Err(STATUS_INTERNAL_ERROR);
+        };
+        // The list of addresses is fresh here: the resolver read it again if it had to.
+        if !self.addresses.is_local(local.ip(), false) {
+            return Err(STATUS_INVALID_ADDRESS);
+        }
+        let (inbound, outbound) = c.limits.capped();
+        let params = ConnectParams {
+            qp: qp.id(),
+            path: way?,
+            local_port: local.port(),
+            remote_port: peer.port(),
+            private_data: &c.data,
+            responder_resources: inbound,
+            initiator_depth: outbound,
+        };
+        let conn = self
+            .engine
+            .connect(self.now, &params)
+            .map_err(status::of_cm)?;
+        self.by_conn.set(conn.index(), key);
+        if let Some(c) = self.connections.get_mut(key) {
+            c.conn = Some(conn);
+            c.phase = Phase::Requesting;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, key: Key, way: Result<Path, NTSTATUS>) -> Result<(), NTSTATUS> {
+        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        let (Some(conn), Some(qp)) = (c.conn, &c.qp) else {
+            return Err(STATUS_INTERNAL_ERROR);
+        };
+        if c.peer_gave_up {
+            return Err(STATUS_CONNECTION_ABORTED);
+        }
+        let (inbound, outbound) = c.limits.capped();
+        // A peer to which there is no way back is a peer that is gone.
+        let path = way.map_err(|_| STATUS_CONNECTION_ABORTED)?;
+        let params = AcceptParams {
+            qp: qp.id(),
+            path,
+            private_data: &c.data,
+            responder_resources: inbound,
+            initiator_depth: outbound,
+        };
+        self.engine
+            .accept(self.now, conn, &params)
+            .map_err(status::of_cm)?;
+        if let Some(c) = self.connections.get_mut(key) {
+            c.phase = Phase::Accepting;
+        }
+        Ok(())
+    }
+
+    /// NdkCompleteConnect: STATUS_CONNECTION_INVALID unless a connect has succeeded, STATUS_CONNECTION_ABORTED if the peer has
+    /// gone since.
+    pub fn complete_connect(
+        &mut self,
+        key: Key,
+        sink: Option<DisconnectSink>,
+        request: Request<Connector>,
+    ) -> Result<(), NTSTATUS> {
+        let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        let conn = match (c.phase, c.conn) {
+            (Phase::Replied, Some(conn)) => conn,
+            _ => return Err(STATUS_CONNECTION_INVALID),
+        };
+        let result = if c.peer_gave_up {
+            Err(STATUS_CONNECTION_ABORTED)
+        } else {
+            self.engine.establish(self.now, conn).map_err(status::of_cm)
+        };
+        if let Err(failure) = result {
+            self.counters.connect_failures += 1;
+            if let Some(c) = self.connections.get_mut(key) {
+                c.phase = Phase::Over;
+            }
+            return Err(failure);
+        }
+        if let Some(c) = self.connections.get_mut(key) {
+            c.sink = sink;
+            c.pending(Phase::Completing, request);
+        }
+        Ok(())
+    }
+
+    /// NdkReject, on either side. The connector is over afterwards.
+    pub fn reject(&mut self, key: Key, data: &[u8]) -> Result<(), NTSTATUS> {
+        if data.len() > MAX_CALLEE_DATA {
+            return Err(STATUS_INVALID_BUFFER_SIZE);
+        }
+        let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        let (Phase::Incoming | Phase::Replied, Some(conn)) = (c.phase, c.conn) else {
+            return Err(STATUS_CONNECTION_INVALID);
+        };
+        c.phase = Phase::Over;
+        if c.peer_gave_up {
+            return Err(STATUS_CONNECTION_ABORTED);
+        }
+        self.counters.connect_failures += 1;
+        self.engine
+            .reject(self.now, conn, data)
+            .map_err(status::of_cm)
+    }
+
+    /// NdkDisconnect.
+    ///
+    /// Decision (digest X-33): on a connector that is not connected this is STATUS_CONNECTION_INVALID. When the peer has already
+    /// disconnected the request still flushes the QP and completes with success once nothing of it is in the NIC any more.
+    pub fn disconnect(&mut self, key: Key, request: Request<Connector>) -> Result<(), NTSTATUS> {
+        let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        let (phase @ (Phase::Connected | Phase::PeerGone), Some(conn)) = (c.phase, c.conn) else {
+            return Err(STATUS_CONNECTION_INVALID);
+        };
+        // From here on the consumer has spoken first: no event (D-06).
+        c.sink = None;
+        c.disconnect_due = None;
+        c.pending(Phase::Disconnecting, request);
+        if phase == Phase::Connected {
+            self.counters.active_connections = self.counters.active_connections.saturating_sub(1);
+        }
+        if let Err(error) = self.engine.disconnect(self.now, conn) {
+            // The engine knows nothing of the connection any more; what is left to do is to flush.
+            if let Some(qp) = self.connections.get(key).and_then(|c| c.qp.as_ref()) {
+                self.engine.flush(qp.id());
+            }
+            let _ = error;
+            if let Some(c) = self.connections.get_mut(key) {
+                c.phase = Phase::Over;
+                c.finish(STATUS_SUCCESS);
+            }
+        }
+        Ok(())
+    }
+
+    /// Close of a connector has begun: ends whatever it is doing.
+    ///
+    /// Decisions: a pending request completes STATUS_CANCELLED; an unanswered incoming request is rejected (digest 1.7); a
+    /// connection is torn down without waiting for the peer, and its QP is flushed (3.5).
+    pub fn close_connection(&mut self, key: Key) {
+        let Some(c) = self.connections.get_mut(key) else {
+            return;
+        };
+        let phase = core::mem::replace(&mut c.phase, Phase::Over);
+        c.unresolved = false;
+        c.sink = None;
+        c.disconnect_due = None;
+        if c.outcome.is_none() {
+            c.finish(STATUS_CANCELLED);
+        }
+        let conn = c.conn.take();
+        let flush = matches!(
+            phase,
+            Phase::Accepting
+                | Phase::Completing
+                | Phase::Connected
+                | Phase::PeerGone
+                | Phase::Disconnecting
+        );
+        let qp = c.qp.as_ref().filter(|_| flush).map(|qp| qp.id());
+        if phase == Phase::Connected {
+            self.counters.active_connections = self.counters.active_connections.saturating_sub(1);
+        }
+        if let Some(conn) = conn {
+            self.forget(conn);
+        }
+        if let Some(qp) = qp {
+            self.engine.flush(qp);
+        }
+    }
+
+    /// The last reference to a closed connector is gone: its endpoint is free.
+    pub fn release_endpoint(&mut self, key: Key) {
+        if let Some(endpoint) = self
+            .connections
+            .get_mut(key)
+            .and_then(|c| c.endpoint.take())
+        {
+            self.ports.release(endpoint);
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        self.by_conn.clear(conn.index());
+        self.engine.forget(self.now, conn);
+    }
+
+    fn qp_is_free(&self, qp: &Object<Qp>) -> Result<(), NTSTATUS> {
+        match self.qps.get(qp.id().index()) {
+            Some(entry) if entry.spent => Err(STATUS_INVALID_DEVICE_REQUEST),
+            Some(entry) if entry.connector.is_some() => Err(STATUS_CONNECTION_ACTIVE),
+            Some(_) => Ok(()),
+            None => Err(STATUS_INTERNAL_ERROR),
+        }
+    }
+
+    fn attach_qp(&mut self, qp: &Object<Qp>, key: Key) {
+        if let Some(entry) = self.qps.get_mut(qp.id().index()) {
+            entry.connector = Some(key);
+        }
+    }
+
+    /// The QP of a connector that did not get connected is free again, for a retry or to be closed (digest X-29).
+    pub(super) fn detach_qp(&mut self, key: Key) {
+        let Some(qp) = self.connections.get_mut(key).and_then(|c| c.qp.take()) else {
+            return;
+        };
+        if let Some(entry) = self.qps.get_mut(qp.id().index()) {
+            entry.connector = None;
+        }
+    }
+
+    fn connect_failed(&mut self, key: Key, failure: NTSTATUS) {
+        self.counters.connect_failures += 1;
+        self.detach_qp(key);
+        self.release_endpoint(key);
+        if let Some(c) = self.connections.get_mut(key) {
+            c.phase = Phase::Idle;
+            c.finish(failure);
+        }
+    }
+
+    fn establish_failed(&mut self, key: Key, failure: NTSTATUS) {
+        self.counters.connect_failures += 1;
+        if let Some(c) = self.connections.get_mut(key) {
+            c.phase = Phase::Over;
+            c.sink = None;
+            c.finish(failure);
+        }
+    }
+
+    fn connection_of(&mut self, conn: ConnId) -> Option<(Key, &mut Connection)> {
+        let key = self.by_conn.get(conn.index()).copied()?;
+        let c = self.connections.get_mut(key)?;
+        (c.conn == Some(conn)).then_some((key, c))
+    }
+
+    /// The peer accepted.
+    pub(super) fn on_replied(&mut self, conn: ConnId) {
+        if let Some((_, c)) = self.connection_of(conn)
+            && c.phase == Phase::Requesting
+        {
+            c.phase = Phase::Replied;
+            c.finish(STATUS_SUCCESS);
+        }
+    }
+
+    /// The peer refused or did not answer; or a peer that had asked gave up.
+    pub(super) fn on_connect_failed(&mut self, conn: ConnId, reason: ConnectFailure) {
+        let Some((key, c)) = self.connection_of(conn) else {
+            return;
+        };
+        match c.phase {
+            Phase::Requesting => self.connect_failed(key, status::of_connect(reason)),
+            Phase::Accepting | Phase::Completing => {
+                self.establish_failed(key, status::of_establish(reason))
+            }
+            _ => c.peer_gave_up = true,
+        }
+    }
+
+    /// The connection stands.
+    pub(super) fn on_established(&mut self, conn: ConnId) {
+        let Some((_, c)) = self.connection_of(conn) else {
+            return;
+        };
+        let accepted = match c.phase {
+            Phase::Accepting => true,
+            Phase::Completing => false,
+            _ => return,
+        };
+        c.phase = Phase::Connected;
+        c.finish(STATUS_SUCCESS);
+        let qp = c.qp.as_ref().map(|qp| qp.id());
+        if let Some(entry) = qp.and_then(|qp| self.qps.get_mut(qp.index())) {
+            entry.spent = true;
+        }
+        let counter = if accepted {
+            &mut self.counters.accepts
+        } else {
+            &mut self.counters.connects
+        };
+        *counter += 1;
+        self.counters.active_connections += 1;
+    }
+
+    /// The connection did not come to stand.
+    pub(super) fn on_establish_failed(&mut self, conn: ConnId, reason: ConnectFailure) {
+        let Some((key, c)) = self.connection_of(conn) else {
+            return;
+        };
+        match c.phase {
+            Phase::Accepting | Phase::Completing => {
+                self.establish_failed(key, status::of_establish(reason))
+            }
+            Phase::Requesting => self.connect_failed(key, status::of_connect(reason)),
+            _ => c.peer_gave_up = true,
+        }
+    }
+
+    /// The connection ended, not by this side's doing. Flushes nothing (D-04).
+    pub(super) fn on_disconnected(&mut self, conn: ConnId, reason: DisconnectReason) {
+        let Some((key, c)) = self.connection_of(conn) else {
+            return;
+        };
+        match c.phase {
+            Phase::Connected => {
+                c.phase = Phase::PeerGone;
+                if c.sink.is_some() {
+                    c.disconnect_due = Some(reason_code(reason));
+                    object::tell(c.object.get());
+                }
+                self.counters.active_connections =
+                    self.counters.active_connections.saturating_sub(1);
+                if reason != DisconnectReason::Peer {
+                    self.counters.connection_errors += 1;
+                }
+            }
+            Phase::Accepting | Phase::Completing => {
+                self.establish_failed(key, STATUS_CONNECTION_ABORTED)
+            }
+            _ => c.peer_gave_up = true,
+        }
+    }
+
+    /// A disconnect of this side is complete: everything is flushed and nothing of the QP is in the NIC any more.
+    pub(super) fn on_disconnect_done(&mut self, conn: ConnId, result: DisconnectResult) {
+        if let Some((_, c)) = self.connection_of(conn)
+            && c.phase == Phase::Disconnecting
+        {
+            c.phase = Phase::Over;
+            c.finish(match result {
+                DisconnectResult::Graceful => STATUS_SUCCESS,
+                DisconnectResult::Timeout => STATUS_IO_TIMEOUT,
+            });
+        }
+    }
+}
+
+/// Reason given to the Ex disconnect callback: this provider's own numbers, 0 never.
+fn reason_code(reason: DisconnectReason) -> u32 {
+    match reason {
+        DisconnectReason::Peer => 1,
+        DisconnectReason::QpError => 2,
+        DisconnectReason::Stale => 3,
+    }
+}

@@ -1,0 +1,90 @@
+//! What this provider can do: NDK_ADAPTER_INFO and NDIS_NDK_CAPABILITIES, from one set of numbers.
+
+use ndkpi::{
+    NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED, NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED,
+    NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED, NDK_ADAPTER_INFO, NDK_VERSION,
+};
+
+/// Versions offered: for each major the highest minor. An open with a lower minor of the same major gets the highest.
+///
+/// Decision (NDKPI digest ): 1.2 and 2.1; 2.0 opens as 2.1, 1.0 and 1.1 open as 1.2, everything else is a bad version.
+pub const VERSIONS: [NDK_VERSION; 2] = [
+    NDK_VERSION { Major: 1, Minor: 2 },
+    NDK_VERSION { Major: 2, Minor: 1 },
+];
+
+/// Bytes of private data that a connect request carries.
+///
+/// A CM REQ has 92 bytes of it, of which the RDMA-CM IP header takes 36.
+pub const MAX_CALLER_DATA: usize = 56;
+/// Bytes of private data that an accept or a reject carries. A CM REP has room for 196, a REJ for 148: the smaller of the two,
+/// because NDK has one limit for both.
+pub const MAX_CALLEE_DATA: usize = 148;
+/// Bytes of private data that a CM REP delivers.
+pub const REPLY_DATA: usize = 196;
+
+/// Queue pairs of one adapter.
+pub const MAX_QPS: u32 = 1024;
+/// Completion queues of one adapter.
+pub const MAX_CQS: u32 = 2048;
+/// Protection domains of one adapter.
+pub const MAX_PDS: u32 = 1024;
+/// Memory regions of one adapter.
+pub const MAX_MRS: u32 = 65536;
+/// Connections of one adapter, those being set up included.
+pub const MAX_CONNECTIONS: u32 = 2048;
+/// Listeners of one adapter that listen: enough to take every port that the provider chooses from.
+pub const MAX_LISTENERS: u32 = 17 * 1024;
+/// Connector objects, and listener objects, of one adapter.
+pub const MAX_CONNECTORS: u32 = 32 * 1024;
+
+/// Bytes in one registration.
+pub const MAX_REGISTRATION: usize = 1 << 30;
+/// Bytes in one transfer, over all its SGEs. RoCEv2 itself ends at 2^31.
+pub const MAX_TRANSFER: u32 = 1 << 30;
+/// SGEs in one request of any kind.
+pub const MAX_SGE: usize = 16;
+/// Bytes of one inline request.
+pub const MAX_INLINE: usize = 256;
+/// Reads in progress, in each direction, of one queue pair.
+pub const MAX_READS: u32 = 16;
+/// Requests that one receive or initiator queue holds.
+pub const MAX_QUEUE_DEPTH: u32 = 8192;
+/// Entries that one completion queue holds.
+pub const MAX_CQ_DEPTH: u32 = 65536;
+/// Pages of one fast registration.
+pub const FRMR_PAGES: u32 = 16;
+
+/// NDK_ADAPTER_INFO for an adapter opened with `version`.
+///
+/// In-order placement is true because received bytes are copied by this driver in the order of the message, the last byte of each
+/// piece last. Reads need no read-sink right for the same reason: the driver places them itself. Vendor and device are zero:
+/// this provider has no OUI of its own.
+pub fn adapter_info(version: NDK_VERSION) -> NDK_ADAPTER_INFO {
+    NDK_ADAPTER_INFO {
+        Version: version,
+        VendorId: 0,
+        DeviceId: 0,
+        MaxRegistrationSize: MAX_REGISTRATION,
+        MaxWindowSize: 0,
+        FRMRPageCount: FRMR_PAGES,
+        MaxInitiatorRequestSge: MAX_SGE as u32,
+        MaxReceiveRequestSge: MAX_SGE as u32,
+        MaxReadRequestSge: MAX_SGE as u32,
+        MaxTransferLength: MAX_TRANSFER,
+        MaxInlineDataSize: MAX_INLINE as u32,
+        MaxInboundReadLimit: MAX_READS,
+        MaxOutboundReadLimit: MAX_READS,
+        MaxReceiveQueueDepth: MAX_QUEUE_DEPTH,
+        MaxInitiatorQueueDepth: MAX_QUEUE_DEPTH,
+        MaxSrqDepth: 0,
+        MaxCqDepth: MAX_CQ_DEPTH,
+        LargeRequestThreshold: 16384,
+        MaxCallerData: MAX_CALLER_DATA as u32,
+        MaxCalleeData: MAX_CALLEE_DATA as u32,
+        AdapterFlags: NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED
+            | NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED
+            | NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED,
+        RdmaTechnology: ndkpi::NdkRoCEv2,
+    }
+}

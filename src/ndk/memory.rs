@@ -1,0 +1,331 @@
+//! Registered memory: where a region's bytes are, for the processor that copies received data and for the NIC that reads what is sent.
+//!
+//! A consumer names memory by MDLs. Their virtual addresses are indexes only and are never read at: each MDL of a registration is
+//! mapped into system space through a partial MDL of the provider's own, so that the consumer's MDLs stay exactly as they were.
+#![allow(unsafe_code, reason = "this is where a checked range becomes memory")]
+
+use alloc::vec::Vec;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use arrayvec::ArrayVec;
+use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER};
+use ndis_sys::types::NTSTATUS;
+use nt::dma::ScatterGather;
+use nt::mdl::{MdlRef, OwnedMdl};
+use roce::{Fault, Memory, Piece, RegionId};
+
+use super::limits::MAX_REGISTRATION;
+use super::slab::{Key, Slab};
+use crate::nic::DmaPiece;
+
+/// A stretch of a region that is contiguous for the processor.
+#[derive(Clone, Copy)]
+struct Mapped {
+    /// Bytes from the start of the region.
+    offset: u64,
+    length: u64,
+    address: NonNull<u8>,
+}
+
+/// A stretch of a region that is contiguous for the NIC.
+#[derive(Clone, Copy)]
+struct Logical {
+    /// Bytes from the start of the region.
+    offset: u64,
+    length: u64,
+    address: u64,
+}
+
+/// Memory mapped for the processor and for the NIC. Unmapped when dropped (IRQL <= DISPATCH_LEVEL, no lock held).
+pub struct Mapping {
+    processor: Vec<Mapped>,
+    nic: Vec<Logical>,
+    _lists: Vec<ScatterGather>,
+    _mdls: Vec<OwnedMdl>,
+}
+
+// SAFETY: the addresses are those of system mappings that the partial MDLs in the same structure keep; they are good on every
+// processor.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps the first `length` bytes of a chain of MDLs.
+    ///
+    /// STATUS_INVALID_PARAMETER if they are not virtually contiguous, if the chain is shorter, or if there are more than
+    /// MaxRegistrationSize of them; STATUS_INSUFFICIENT_RESOURCES if they cannot be mapped. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    /// The pages of the chain are locked and stay so until the mapping is dropped.
+    pub unsafe fn new(
+        dma: &nt::dma::Adapter,
+        first: MdlRef<'_>,
+        length: usize,
+    ) -> Result<Self, NTSTATUS> {
+        let length = length as u64;
+        if length == 0 || length > MAX_REGISTRATION as u64 {
+            return Err(STATUS_INVALID_PARAMETER);
+        }
+        let parts = contiguous_parts(first, length)?;
+        let mut mapping = Self {
+            processor: Vec::new(),
+            nic: Vec::new(),
+            _lists: Vec::new(),
+            _mdls: Vec::new(),
+        };
+        let no_memory = |_| STATUS_INSUFFICIENT_RESOURCES;
+        mapping
+            .processor
+            .try_reserve_exact(parts)
+            .map_err(no_memory)?;
+        mapping._lists.try_reserve_exact(parts).map_err(no_memory)?;
+        mapping._mdls.try_reserve_exact(parts).map_err(no_memory)?;
+        let mut offset = 0_u64;
+        for mdl in first.chain() {
+            let take = (length - offset).min(u64::from(mdl.byte_count())) as u32;
+            if take == 0 {
+                if offset == length {
+                    break;
+                }
+                continue;
+            }
+            // SAFETY: the pages stay locked as long as this mapping lives, by the caller's promise.
+            let own = unsafe { OwnedMdl::partial(mdl, 0, take) }
+                .map_err(|_| STATUS_INSUFFICIENT_RESOURCES)?;
+            let address = own
+                .as_ref()
+                .system_address()
+                .ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
+            // SAFETY: as above; `take` bytes from the MDL's own address are inside it.
+            let list = unsafe {
+                dma.scatter_gather(own.as_ptr(), own.as_ref().virtual_address(), take, true)
+            }
+            .map_err(|_| STATUS_INSUFFICIENT_RESOURCES)?;
+            mapping.processor.push(Mapped {
+                offset,
+                length: u64::from(take),
+                address,
+            });
+            mapping.add_list(&list, offset, u64::from(take))?;
+            mapping._lists.push(list);
+            mapping._mdls.push(own);
+            offset += u64::from(take);
+        }
+        Ok(mapping)
+    }
+
+    fn add_list(
+        &mut self,
+        list: &ScatterGather,
+        mut offset: u64,
+        length: u64,
+    ) -> Result<(), NTSTATUS> {
+        let end = offset + length;
+        self.nic
+            .try_reserve(list.elements().len())
+            .map_err(|_| STATUS_INSUFFICIENT_RESOURCES)?;
+        for element in list.elements() {
+            let address = element.Address.cast_unsigned();
+            let length = u64::from(element.Length).min(end - offset);
+            match self.nic.last_mut() {
+                Some(last) if last.address + last.length == address => last.length += length,
+                _ => self.nic.push(Logical {
+                    offset,
+                    length,
+                    address,
+                }),
+            }
+            offset += length;
+        }
+        // A list that does not cover the buffer would make the NIC read something else.
+        if offset == end {
+            Ok(())
+        } else {
+            Err(STATUS_INSUFFICIENT_RESOURCES)
+        }
+    }
+
+    /// Hands the processor's view of a range to `each`, stretch by stretch.
+    fn processor_range(
+        &self,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(NonNull<u8>, usize),
+    ) -> Result<(), Fault> {
+        let mut at = offset;
+        let end = offset.checked_add(length).ok_or(Fault)?;
+        let first = self
+            .processor
+            .partition_point(|part| part.offset + part.length <= offset);
+        for part in self.processor.iter().skip(first) {
+            if at >= end {
+                break;
+            }
+            let inside = at - part.offset;
+            let take = (part.length - inside).min(end - at);
+            // SAFETY: `inside` is less than the length of the mapping that `address` starts.
+            each(unsafe { part.address.add(inside as usize) }, take as usize);
+            at += take;
+        }
+        if at >= end { Ok(()) } else { Err(Fault) }
+    }
+
+    /// Appends the NIC's view of a range. False if the range is not there or has more stretches than fit.
+    fn nic_range<const N: usize>(
+        &self,
+        offset: u64,
+        length: u64,
+        out: &mut ArrayVec<DmaPiece, N>,
+    ) -> bool {
+        let mut at = offset;
+        let Some(end) = offset.checked_add(length) else {
+            return false;
+        };
+        let first = self
+            .nic
+            .partition_point(|part| part.offset + part.length <= offset);
+        for part in self.nic.iter().skip(first) {
+            if at >= end {
+                break;
+            }
+            let inside = at - part.offset;
+            let take = (part.length - inside).min(end - at);
+            if out
+                .try_push(DmaPiece {
+                    addr: part.address + inside,
+                    len: take as u32,
+                })
+                .is_err()
+            {
+                return false;
+            }
+            at += take;
+        }
+        at >= end
+    }
+}
+
+/// How many MDLs of the chain the first `length` bytes touch, provided they are virtually contiguous.
+fn contiguous_parts(first: MdlRef<'_>, length: u64) -> Result<usize, NTSTATUS> {
+    let mut parts = 0;
+    let mut covered = 0_u64;
+    let mut expected = first.virtual_address() as u64;
+    for mdl in first.chain() {
+        let count = u64::from(mdl.byte_count());
+        if count == 0 {
+            continue;
+        }
+        if mdl.virtual_address() as u64 != expected {
+            return Err(STATUS_INVALID_PARAMETER);
+        }
+        expected = expected
+            .checked_add(count)
+            .ok_or(STATUS_INVALID_PARAMETER)?;
+        parts += 1;
+        covered += count;
+        if covered >= length {
+            return Ok(parts);
+        }
+    }
+    Err(STATUS_INVALID_PARAMETER)
+}
+
+/// A registered region, and the registration it belongs to.
+pub struct Region {
+    mapping: Mapping,
+    owner: Key,
+}
+
+/// All registered regions of a port: what the engine reaches memory through.
+pub struct Regions {
+    table: Slab<Region>,
+}
+
+impl Regions {
+    /// No regions; at most `limit`.
+    pub const fn new(limit: u32) -> Self {
+        Self {
+            table: Slab::new(limit),
+        }
+    }
+
+    /// Adds a region. Gives the mapping back, to be dropped without the lock, if the table is full.
+    pub fn insert(&mut self, mapping: Mapping, owner: Key) -> Result<RegionId, Mapping> {
+        match self.table.insert(Region { mapping, owner }) {
+            Ok(key) => Ok(RegionId(key.to_bits())),
+            Err(region) => Err(region.mapping),
+        }
+    }
+
+    /// Takes a region out, to be dropped without the lock.
+    pub fn remove(&mut self, region: RegionId) -> Option<Mapping> {
+        self.table
+            .remove(Key::from_bits(region.0))
+            .map(|region| region.mapping)
+    }
+
+    /// The registration that a region belongs to.
+    pub fn owner(&self, region: RegionId) -> Option<Key> {
+        self.table
+            .get(Key::from_bits(region.0))
+            .map(|region| region.owner)
+    }
+
+    /// Appends where the NIC finds a piece of a frame. False if it does not.
+    pub fn dma<const N: usize>(&self, piece: &Piece, out: &mut ArrayVec<DmaPiece, N>) -> bool {
+        match self.table.get(Key::from_bits(piece.region.0)) {
+            Some(region) => region
+                .mapping
+                .nic_range(piece.offset, u64::from(piece.len), out),
+            None => false,
+        }
+    }
+}
+
+/// Copies received bytes so that the last one is written after all the others: NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED promises it,
+/// and consumers poll on it.
+///
+/// # Safety
+/// `to` has room for all of `from`.
+unsafe fn place_in_order(to: NonNull<u8>, from: &[u8]) {
+    let Some((last, head)) = from.split_last() else {
+        return;
+    };
+    // SAFETY: by the caller's promise. Received bytes come from the NIC's buffer, which is never registered memory.
+    unsafe { ptr::copy_nonoverlapping(head.as_ptr(), to.as_ptr(), head.len()) };
+    // SAFETY: as above; a byte is always aligned.
+    unsafe { AtomicU8::from_ptr(to.add(head.len()).as_ptr()) }.store(*last, Ordering::Release);
+}
+
+impl Memory for Regions {
+    fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        let region = self.table.get(Key::from_bits(region.0)).ok_or(Fault)?;
+        let mut rest = data;
+        region
+            .mapping
+            .processor_range(offset, data.len() as u64, |to, length| {
+                if let Some((now, later)) = rest.split_at_checked(length) {
+                    // SAFETY: the stretch is `length` bytes of mapped memory.
+                    unsafe { place_in_order(to, now) };
+                    rest = later;
+                }
+            })
+    }
+
+    fn visit(
+        &self,
+        region: RegionId,
+        offset: u64,
+        len: u32,
+        f: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Fault> {
+        let region = self.table.get(Key::from_bits(region.0)).ok_or(Fault)?;
+        region
+            .mapping
+            .processor_range(offset, u64::from(len), |from, length| {
+                // SAFETY: the stretch is `length` bytes of mapped memory. The consumer must leave it alone while a request sends it; if it
+                // does not, the CRC computed here may not fit what the NIC reads, and the peer drops the frame.
+                f(unsafe { core::slice::from_raw_parts(from.as_ptr(), length) });
+            })
+    }
+}

@@ -1,0 +1,379 @@
+//! NDK_MR: a memory region.
+#![allow(
+    unsafe_code,
+    reason = "dispatch functions take the consumer's pointers"
+)]
+
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use ndis_sys::status::{
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
+    STATUS_NOT_SUPPORTED, STATUS_PENDING, STATUS_SUCCESS,
+};
+use ndis_sys::types::{BOOLEAN, NTSTATUS};
+use ndkpi::{
+    MDL, NDK_FN_CREATE_COMPLETION, NDK_FN_REQUEST_COMPLETION, NDK_MR, NDK_MR_DISPATCH,
+    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
+    NDK_PD, NDK_VERSION,
+};
+use nt::mdl::MdlRef;
+use roce::{Access, DeregisterError, MrKey, RegionId};
+
+use super::memory::Mapping;
+use super::object::{self, Kind, Listed, Object, Quiet, Ref, Request, header, query_extension};
+use super::pd::Pd;
+use super::slab::Key;
+use super::state::State;
+
+/// The private part of an NDK_MR.
+pub struct Mr {
+    key: AtomicU64,
+    /// Local and remote token: the wire's R_Key as a number. 0 while there is none.
+    token: AtomicU32,
+    pd: Ref<Pd>,
+}
+
+static DISPATCH: NDK_MR_DISPATCH = NDK_MR_DISPATCH {
+    NdkCloseMr: object::close::<Mr>,
+    NdkQueryExtension: query_extension,
+    NdkRegisterMr: register_mr,
+    NdkDeregisterMr: deregister_mr,
+    NdkInitializeFastRegisterMr: initialize_fast_register_mr,
+    NdkGetRemoteTokenFromMr: get_token_from_mr,
+    NdkGetLocalTokenFromMr: get_token_from_mr,
+};
+
+/// Where a memory region stands.
+enum Phase {
+    /// No memory.
+    Idle,
+    /// A register call is mapping its memory.
+    Mapping,
+    /// Memory can be reached by its key.
+    Registered { key: MrKey, region: RegionId },
+    /// The key is dead, but the NIC still reads the memory.
+    Draining,
+    /// The NIC is done; the mapping waits to be dropped without the lock.
+    Drained { mapping: Option<Mapping> },
+}
+
+/// What the port knows about a memory region.
+pub struct Registration {
+    object: Listed<Mr>,
+    phase: Phase,
+    request: Option<Request<Mr>>,
+    /// Quiesce took a reference for the NIC.
+    held: bool,
+}
+
+/// What came of asking the engine to give a region up.
+enum Given {
+    /// It is free: the mapping can be dropped.
+    Back(Option<Mapping>),
+    /// The NIC still reads it.
+    Later,
+    /// There was nothing to give up.
+    Nothing,
+}
+
+impl Registration {
+    fn new(object: Listed<Mr>) -> Self {
+        Self {
+            object,
+            phase: Phase::Idle,
+            request: None,
+            held: false,
+        }
+    }
+}
+
+impl State {
+    fn give_up(&mut self, key: Key) -> Given {
+        let Some(registration) = self.mrs.get_mut(key) else {
+            return Given::Nothing;
+        };
+        let Phase::Registered {
+            key: mr_key,
+            region,
+        } = registration.phase
+        else {
+            return Given::Nothing;
+        };
+        match self.engine.deregister(mr_key) {
+            Err(DeregisterError::Busy) => {
+                registration.phase = Phase::Draining;
+                Given::Later
+            }
+            Ok(()) | Err(DeregisterError::Unknown) => {
+                registration.phase = Phase::Idle;
+                Given::Back(self.memory.remove(region))
+            }
+        }
+    }
+
+    /// The NIC no longer reads a region that was given up.
+    pub(super) fn on_region_idle(&mut self, region: RegionId) {
+        let Some(key) = self.memory.owner(region) else {
+            return;
+        };
+        let mapping = self.memory.remove(region);
+        let Some(registration) = self.mrs.get_mut(key) else {
+            return;
+        };
+        registration.phase = Phase::Drained { mapping };
+        object::tell(registration.object.get());
+        if core::mem::take(&mut registration.held) {
+            // SAFETY: quiesce took it and noted that in `held`.
+            unsafe { object::hardware_done(registration.object.get()) };
+        }
+    }
+}
+
+impl Kind for Mr {
+    type Raw = NDK_MR;
+
+    fn raw(version: NDK_VERSION) -> NDK_MR {
+        NDK_MR {
+            Header: header(version, ndkpi::NdkObjectTypeMr),
+            Dispatch: &DISPATCH,
+        }
+    }
+
+    /// Decision (NDKPI digest X-28): closing a region that is still registered deregisters it.
+    fn quiesce(mr: &Object<Self>) -> Quiet {
+        let (quiet, mapping) = mr.port().with(|state| match state.give_up(mr.key()) {
+            Given::Later => {
+                if let Some(registration) = state.mrs.get_mut(mr.key()) {
+                    registration.held = true;
+                }
+                object::hold_for_hardware(mr);
+                (Quiet::NotYet, None)
+            }
+            Given::Back(mapping) => {
+                state.mrs.remove(mr.key());
+                (Quiet::Yes, mapping)
+            }
+            Given::Nothing => {
+                state.mrs.remove(mr.key());
+                (Quiet::Yes, None)
+            }
+        });
+        drop(mapping);
+        quiet
+    }
+
+    fn tell(mr: &Object<Self>) {
+        let (mapping, request) = mr.port().peek(|state| {
+            let Some(registration) = state.mrs.get_mut(mr.key()) else {
+                return (None, None);
+            };
+            let Phase::Drained { mapping } = &mut registration.phase else {
+                return (None, None);
+            };
+            let mapping = mapping.take();
+            registration.phase = Phase::Idle;
+            (mapping, registration.request.take())
+        });
+        // The memory is the consumer's again only when nothing maps it.
+        drop(mapping);
+        if let Some(request) = request {
+            request.complete(STATUS_SUCCESS);
+        }
+    }
+}
+
+impl Mr {
+    fn key(&self) -> Key {
+        Key::from_bits(self.key.load(Ordering::Acquire))
+    }
+}
+
+/// NdkCreateMr. Never pends. IRQL <= DISPATCH_LEVEL. Fast registration is not supported yet: STATUS_NOT_SUPPORTED.
+///
+/// # Safety
+/// The consumer passes an open PD and a place for the result.
+pub unsafe extern "efiapi" fn create_mr(
+    pd: *mut NDK_PD,
+    fast_register: BOOLEAN,
+    _completion: NDK_FN_CREATE_COMPLETION,
+    _context: *mut c_void,
+    out: *mut *mut NDK_MR,
+) -> NTSTATUS {
+    if fast_register != 0 {
+        return STATUS_NOT_SUPPORTED;
+    }
+    // SAFETY: by the contract of this function.
+    let pd = unsafe { Object::<Pd>::from_raw(pd) };
+    let body = Mr {
+        key: AtomicU64::new(0),
+        token: AtomicU32::new(0),
+        pd: pd.reference(),
+    };
+    let Ok(mr) = pd.try_new_child(body) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    // SAFETY: quiesce takes the entry out.
+    let listed = unsafe { Listed::new(mr) };
+    match mr
+        .port()
+        .peek(|state| state.mrs.insert(Registration::new(listed)))
+    {
+        Ok(key) => {
+            mr.key.store(key.to_bits(), Ordering::Release);
+            // SAFETY: by the contract of this function.
+            unsafe { out.write(mr.as_raw()) };
+            STATUS_SUCCESS
+        }
+        Err(_) => {
+            // SAFETY: nobody knows it.
+            unsafe { object::discard(mr) };
+            STATUS_INSUFFICIENT_RESOURCES
+        }
+    }
+}
+
+/// What an MR's flags permit. REMOTE_WRITE is two bits and implies local write. RDMA_READ_SINK is accepted without effect, because
+/// NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED is advertised.
+fn access(flags: u32) -> Access {
+    let mut access = Access::empty();
+    access.set(
+        Access::LOCAL_WRITE,
+        flags & NDK_MR_FLAG_ALLOW_LOCAL_WRITE != 0,
+    );
+    access.set(
+        Access::REMOTE_READ,
+        flags & NDK_MR_FLAG_ALLOW_REMOTE_READ != 0,
+    );
+    let remote_write = flags & NDK_MR_FLAG_ALLOW_REMOTE_WRITE == NDK_MR_FLAG_ALLOW_REMOTE_WRITE;
+    access.set(Access::REMOTE_WRITE, remote_write);
+    access
+}
+
+/// NdkRegisterMr. Never pends. IRQL <= DISPATCH_LEVEL.
+///
+/// The region's base is the virtual address of the first MDL, as an index. A region that is registered, or being registered or
+/// deregistered, is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 5.10).
+unsafe extern "efiapi" fn register_mr(
+    mr: *mut NDK_MR,
+    mdl: *mut MDL,
+    length: usize,
+    flags: u32,
+    _completion: NDK_FN_REQUEST_COMPLETION,
+    _context: *mut c_void,
+) -> NTSTATUS {
+    // SAFETY: the consumer passes an open MR.
+    let mr = unsafe { Object::<Mr>::from_raw(mr) };
+    // SAFETY: the consumer passes a chain of MDLs with locked pages, and keeps it so while the region is registered.
+    let Some(first) = (unsafe { MdlRef::from_raw(mdl.cast()) }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let port = mr.port();
+    // Mapping happens without the lock; the phase keeps a second register call out meanwhile.
+    let begun = port.peek(|state| match state.mrs.get_mut(mr.key()) {
+        Some(registration) if matches!(registration.phase, Phase::Idle) => {
+            registration.phase = Phase::Mapping;
+            true
+        }
+        _ => false,
+    });
+    if !begun {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    let base = first.virtual_address() as u64;
+    // SAFETY: as above; the mapping is dropped before deregistration completes.
+    let mapping = unsafe { Mapping::new(&port.platform().dma, first, length) };
+    let result = mapping.and_then(|mapping| {
+        port.peek(|state| {
+            let region = state
+                .memory
+                .insert(mapping, mr.key())
+                .map_err(|mapping| (STATUS_INSUFFICIENT_RESOURCES, Some(mapping)))?;
+            match state
+                .engine
+                .register(mr.pd.id(), base, length as u64, access(flags), region)
+            {
+                Ok(key) => {
+                    if let Some(registration) = state.mrs.get_mut(mr.key()) {
+                        registration.phase = Phase::Registered { key, region };
+                    }
+                    mr.token.store(key.0, Ordering::Release);
+                    Ok(())
+                }
+                Err(roce::RegisterError::InvalidRange) => {
+                    Err((STATUS_INVALID_PARAMETER, state.memory.remove(region)))
+                }
+                Err(_) => Err((STATUS_INSUFFICIENT_RESOURCES, state.memory.remove(region))),
+            }
+        })
+        // The mapping is dropped here, without the lock.
+        .map_err(|(status, _mapping)| status)
+    });
+    match result {
+        Ok(()) => STATUS_SUCCESS,
+        Err(status) => {
+            port.peek(|state| {
+                if let Some(registration) = state.mrs.get_mut(mr.key()) {
+                    registration.phase = Phase::Idle;
+                }
+            });
+            status
+        }
+    }
+}
+
+/// NdkDeregisterMr. Pends while the NIC still reads the memory. IRQL <= DISPATCH_LEVEL.
+///
+/// The tokens are dead when this returns, and the region can be registered again when it has completed. Requests that still name it
+/// fail with an access error (decision, NDKPI digest X-27). A region that is not registered is STATUS_INVALID_DEVICE_REQUEST.
+unsafe extern "efiapi" fn deregister_mr(
+    mr: *mut NDK_MR,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    // SAFETY: the consumer passes an open MR.
+    let mr = unsafe { Object::<Mr>::from_raw(mr) };
+    let request = Request::new(mr, completion, context);
+    let given = mr.port().with(|state| {
+        let given = state.give_up(mr.key());
+        if !matches!(given, Given::Nothing) {
+            mr.token.store(0, Ordering::Release);
+        }
+        if matches!(given, Given::Later)
+            && let Some(registration) = state.mrs.get_mut(mr.key())
+        {
+            registration.request = Some(request);
+        }
+        given
+    });
+    match given {
+        Given::Back(mapping) => {
+            drop(mapping);
+            STATUS_SUCCESS
+        }
+        Given::Later => STATUS_PENDING,
+        Given::Nothing => STATUS_INVALID_DEVICE_REQUEST,
+    }
+}
+
+/// NdkInitializeFastRegisterMr: no region is made for fast registration yet. IRQL <= DISPATCH_LEVEL.
+unsafe extern "efiapi" fn initialize_fast_register_mr(
+    _mr: *mut NDK_MR,
+    _page_count: u32,
+    _remote_access: BOOLEAN,
+    _completion: NDK_FN_REQUEST_COMPLETION,
+    _context: *mut c_void,
+) -> NTSTATUS {
+    STATUS_NOT_SUPPORTED
+}
+
+/// NdkGetLocalTokenFromMr and NdkGetRemoteTokenFromMr. IRQL <= DISPATCH_LEVEL.
+///
+/// Decision (NDKPI digest X-52): the token is the R_Key as a number in host order. A consumer that puts it in a little-endian field,
+/// as SMB Direct does, gives its peer the number that goes into the RETH.
+unsafe extern "efiapi" fn get_token_from_mr(mr: *mut NDK_MR) -> u32 {
+    // SAFETY: the consumer passes an open MR.
+    unsafe { Object::<Mr>::from_raw(mr) }
+        .token
+        .load(Ordering::Acquire)
+}

@@ -1,0 +1,101 @@
+//! NDK_PD: a protection domain.
+#![allow(
+    unsafe_code,
+    reason = "dispatch functions take the consumer's pointers"
+)]
+
+use core::ffi::c_void;
+
+use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
+use ndis_sys::types::NTSTATUS;
+use ndkpi::{NDK_ADAPTER, NDK_FN_CREATE_COMPLETION, NDK_PD, NDK_PD_DISPATCH, NDK_VERSION};
+use roce::PdId;
+
+use super::adapter::Adapter;
+use super::object::{self, Kind, Object, Quiet, Ref, header, query_extension};
+use super::{mr, mw, qp, srq};
+
+/// The private part of an NDK_PD.
+pub struct Pd {
+    id: PdId,
+    _adapter: Ref<Adapter>,
+}
+
+static DISPATCH: NDK_PD_DISPATCH = NDK_PD_DISPATCH {
+    NdkClosePd: object::close::<Pd>,
+    NdkQueryExtension: query_extension,
+    NdkCreateMr: mr::create_mr,
+    NdkCreateMw: mw::create_mw,
+    NdkCreateSrq: srq::create_srq,
+    NdkCreateQp: qp::create_qp,
+    NdkCreateQpWithSrq: qp::create_qp_with_srq,
+    NdkGetPrivilegedMemoryRegionToken: get_privileged_memory_region_token,
+};
+
+impl Kind for Pd {
+    type Raw = NDK_PD;
+
+    fn raw(version: NDK_VERSION) -> NDK_PD {
+        NDK_PD {
+            Header: header(version, ndkpi::NdkObjectTypePd),
+            Dispatch: &DISPATCH,
+        }
+    }
+
+    fn quiesce(pd: &Object<Self>) -> Quiet {
+        // Its successors are closed, so the engine has nothing left that refers to it.
+        pd.port().peek(|state| {
+            let _ = state.engine.destroy_pd(pd.id);
+        });
+        Quiet::Yes
+    }
+}
+
+impl Pd {
+    /// The engine's protection domain.
+    pub fn id(&self) -> PdId {
+        self.id
+    }
+}
+
+/// NdkCreatePd. Never pends. IRQL <= DISPATCH_LEVEL.
+///
+/// # Safety
+/// The consumer passes an open adapter and a place for the result.
+pub unsafe extern "efiapi" fn create_pd(
+    adapter: *mut NDK_ADAPTER,
+    _completion: NDK_FN_CREATE_COMPLETION,
+    _context: *mut c_void,
+    out: *mut *mut NDK_PD,
+) -> NTSTATUS {
+    // SAFETY: by the contract of this function.
+    let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
+    let Ok(id) = adapter.port().peek(|state| state.engine.create_pd()) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    match adapter.try_new_child(Pd {
+        id,
+        _adapter: adapter.reference(),
+    }) {
+        Ok(pd) => {
+            // SAFETY: by the contract of this function.
+            unsafe { out.write(pd.as_raw()) };
+            STATUS_SUCCESS
+        }
+        Err(pd) => {
+            adapter.port().peek(|state| {
+                let _ = state.engine.destroy_pd(pd.id);
+            });
+            STATUS_INSUFFICIENT_RESOURCES
+        }
+    }
+}
+
+/// NdkGetPrivilegedMemoryRegionToken. IRQL <= DISPATCH_LEVEL.
+///
+/// Writes 0, which is never a valid token here: logical addresses (NdkBuildLAM) are not supported yet, so nothing can be reached
+/// through a privileged token and a request that names it fails like one with any other invalid token.
+unsafe extern "efiapi" fn get_privileged_memory_region_token(_pd: *mut NDK_PD, token: *mut u32) {
+    // SAFETY: the consumer's out parameter.
+    unsafe { token.write(0) };
+}

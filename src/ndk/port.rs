@@ -1,0 +1,431 @@
+//! The RDMA port of one adapter: the engine behind its lock, the timer, the DPC that calls out, and the way to the NIC.
+#![allow(unsafe_code, reason = "binds kernel callbacks to the port")]
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use nt::{Dpc, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
+use roce::{Instant, MAX_PIECES, PathMtu, TxToken, Verdict};
+
+use super::address::LocalAddress;
+use super::limits;
+use super::neighbour::{self, AddressWatch};
+use super::object::Queue;
+use super::state::State;
+use crate::nic::{self, DmaPiece, TxCookie, TxError, TxFrame};
+
+/// How many objects one DPC serves before it makes way and queues itself again.
+const CALL_OUT_BUDGET: usize = 64;
+
+/// DMA pieces of one frame at most: a piece of payload is at most one path MTU (a page) long, so it crosses at most one border
+/// between pages.
+const MAX_DMA_PIECES: usize = 2 * MAX_PIECES;
+
+/// How many peers can be looked up at a time.
+const LANES: usize = 4;
+
+/// Octets and frames of the RDMA port on the wire, Ethernet header included.
+#[derive(Debug, Default)]
+struct Traffic {
+    octets_in: AtomicU64,
+    octets_out: AtomicU64,
+    frames_in: AtomicU64,
+    frames_out: AtomicU64,
+}
+
+/// What the RDMA port is made with.
+pub struct PortConfig {
+    /// The network device.
+    pub nic: nic::Handle,
+    /// How memory is mapped for the device, and how work is queued at PASSIVE_LEVEL.
+    pub platform: super::platform::Platform,
+    /// Administrative gate: the keyword *NetworkDirect.
+    pub enabled: bool,
+    /// Path MTU wanted: the keyword *NetworkDirectRoCEFrameSize, as far as the link allows.
+    pub mtu: PathMtu,
+    /// Random bits, different at every start.
+    pub seed: u64,
+}
+
+/// The RDMA port of one adapter.
+pub struct Port {
+    state: SpinLock<State>,
+    queue: Queue,
+    call_out: Dpc<Port>,
+    timer: Timer<Port>,
+    nic: nic::Handle,
+    platform: super::platform::Platform,
+    /// Open adapters; closed while the port is disabled or shutting down.
+    opens: Rundown,
+    enabled: AtomicBool,
+    mtu: AtomicU8,
+    traffic: Traffic,
+    /// Look up the way to peers, one each, because a peer that does not answer takes seconds.
+    lanes: [WorkItem<Port>; LANES],
+    /// Reads the adapter's addresses.
+    address_reader: WorkItem<Port>,
+    address_watch: AddressWatch,
+}
+
+impl Port {
+    /// Makes a port. It stands still until the first adapter is opened.
+    ///
+    /// IRQL: PASSIVE_LEVEL.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn try_new(config: PortConfig, passive: Passive) -> Result<Box<Port>, NoMemory> {
+        let mac = config.nic.mac();
+        let engine = roce::Config {
+            local_mtu: config.nic.mtu(),
+            max_qps: limits::MAX_QPS,
+            max_cqs: limits::MAX_CQS,
+            max_pds: limits::MAX_PDS,
+            max_keys: limits::MAX_MRS,
+            max_connections: limits::MAX_CONNECTIONS,
+            max_listeners: limits::MAX_LISTENERS,
+            max_cq_depth: limits::MAX_CQ_DEPTH,
+            max_queue_depth: limits::MAX_QUEUE_DEPTH,
+            max_sge: limits::MAX_SGE as u32,
+            max_inline: limits::MAX_INLINE as u32,
+            max_message: limits::MAX_TRANSFER,
+            max_inbound_reads: limits::MAX_READS as u8,
+            max_outbound_reads: limits::MAX_READS as u8,
+            seed: config.seed,
+            guid: eui64(mac),
+            ..roce::Config::default()
+        };
+        let adapter = config.platform.adapter();
+        // SAFETY: the adapter's handle outlives the port, as promised when the platform was made.
+        let lane = |routine| unsafe { WorkItem::try_new(adapter, routine) };
+        let lanes = [
+            lane(Port::resolve::<0>)?,
+            lane(Port::resolve::<1>)?,
+            lane(Port::resolve::<2>)?,
+            lane(Port::resolve::<3>)?,
+        ];
+        let address_reader = lane(Port::read_addresses)?;
+        let port = nt::boxed::try_box(Port {
+            state: SpinLock::new(State::try_new(&engine)?),
+            queue: Queue::new(),
+            call_out: Dpc::try_new(Port::on_dpc)?,
+            timer: Timer::try_new(Port::on_timer)?,
+            nic: config.nic,
+            platform: config.platform,
+            opens: Rundown::try_new()?,
+            enabled: AtomicBool::new(config.enabled),
+            mtu: AtomicU8::new(config.mtu.code()),
+            traffic: Traffic::default(),
+            lanes,
+            address_reader,
+            address_watch: AddressWatch::new(),
+        })?;
+        // SAFETY: the box does not move, and dropping the port drops DPC, timer and work items, which wait for a run in progress;
+        // the notification is ended by `drop`.
+        unsafe {
+            port.call_out.bind(&raw const *port);
+            port.timer.bind(&raw const *port);
+            port.lanes
+                .iter()
+                .for_each(|lane| lane.bind(&raw const *port));
+            port.address_reader.bind(&raw const *port);
+            port.address_watch.start(&raw const *port, passive);
+        }
+        Ok(port)
+    }
+
+    /// Works on the state, then sends what there is to send, notes what consumers must hear and sets the timer. Callbacks come later,
+    /// from the DPC. IRQL <= DISPATCH_LEVEL, no lock of the port or the NIC held.
+    pub fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        state.now = Instant(nt::time::now());
+        let result = work(&mut state);
+        self.settle(&mut state);
+        drop(state);
+        if !self.queue.is_empty() {
+            self.call_soon();
+        }
+        result
+    }
+
+    /// Works on the state where nothing can come of it that has to be sent or told. IRQL <= DISPATCH_LEVEL.
+    pub fn peek<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        work(&mut state)
+    }
+
+    /// A received Ethernet frame, without FCS. True if it was RoCE and has been dealt with; [`Port::pump`] is due after the batch.
+    /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
+    pub fn receive(&self, frame: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.now = Instant(nt::time::now());
+        if state.engine.receive(state.now, frame, &mut state.memory) == Verdict::NotRoce {
+            return false;
+        }
+        self.traffic.frames_in.fetch_add(1, Ordering::Relaxed);
+        self.traffic
+            .octets_in
+            .fetch_add(frame.len() as u64, Ordering::Relaxed);
+        true
+    }
+
+    /// The NIC no longer reads the pieces of a frame: the bits of [`TxCookie::Rdma`]. [`Port::pump`] is due after the batch.
+    /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
+    pub fn transmitted(&self, bits: u64) {
+        self.state
+            .lock()
+            .engine
+            .transmitted(TxToken::from_bits(bits));
+    }
+
+    /// After a batch of received or sent frames: sends, notes, sets the timer, and calls consumers out.
+    /// IRQL: DISPATCH_LEVEL, in a DPC, no lock held.
+    pub fn pump(&self) {
+        let mut state = self.state.lock();
+        state.now = Instant(nt::time::now());
+        self.settle(&mut state);
+        drop(state);
+        self.on_dpc();
+    }
+
+    /// Objects that have something to tell.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Asks for the DPC that calls out. IRQL: any up to DISPATCH_LEVEL, under any lock.
+    pub fn call_soon(&self) {
+        self.call_out.queue();
+    }
+
+    /// How memory is mapped and work queued.
+    pub fn platform(&self) -> &super::platform::Platform {
+        &self.platform
+    }
+
+    /// MAC address of the port.
+    pub fn mac(&self) -> [u8; 6] {
+        self.nic.mac()
+    }
+
+    /// Path MTU offered to peers.
+    pub fn mtu(&self) -> PathMtu {
+        PathMtu::from_code(self.mtu.load(Ordering::Relaxed)).unwrap_or(PathMtu::Mtu1024)
+    }
+
+    /// Changes the path MTU offered to peers from now on; connections keep theirs. IRQL: any.
+    pub fn set_mtu(&self, mtu: PathMtu) {
+        self.mtu.store(mtu.code(), Ordering::Relaxed);
+    }
+
+    /// The open adapters of this port.
+    pub fn opens(&self) -> &Rundown {
+        &self.opens
+    }
+
+    /// Whether adapters can be opened.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Acquire)
+    }
+
+    /// Lets adapters be opened, or refuses new opens; open ones stay. IRQL <= DISPATCH_LEVEL.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Release);
+    }
+
+    /// Stops the port for good: every adapter must be closed. Nothing runs in the port's name when this returns.
+    ///
+    /// IRQL: PASSIVE_LEVEL.
+    pub fn shutdown(&self, passive: Passive) {
+        self.set_enabled(false);
+        self.opens.close_and_wait(passive);
+        self.address_watch.stop(passive);
+        self.address_reader.close(passive);
+        self.lanes.iter().for_each(|lane| lane.close(passive));
+        {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            state.timer_set = None;
+        }
+        self.timer.stop(passive);
+        self.call_out.stop(passive);
+    }
+
+    /// Octets in, octets out, frames in, frames out: layer 2 included, FCS not.
+    pub fn traffic(&self) -> [u64; 4] {
+        let traffic = &self.traffic;
+        [
+            &traffic.octets_in,
+            &traffic.octets_out,
+            &traffic.frames_in,
+            &traffic.frames_out,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// A connector waits for the way to its peer. IRQL <= DISPATCH_LEVEL, no lock held.
+    pub fn resolve_soon(&self) {
+        let idle = self.peek(|state| {
+            let lane = (0..LANES).find(|lane| state.lanes_busy & (1 << lane) == 0)?;
+            state.lanes_busy |= 1 << lane;
+            Some(lane)
+        });
+        // If all are at work, the first to finish takes it.
+        if let Some(lane) = idle.and_then(|lane| self.lanes.get(lane)) {
+            lane.queue();
+        }
+    }
+
+    /// One resolver lane: as long as there are connectors that wait, asks TCP/IP for the way to the peer of one.
+    fn resolve<const LANE: usize>(&self, passive: Passive) {
+        loop {
+            let wanted = self.peek(|state| {
+                let wanted = state.take_unresolved();
+                if wanted.is_none() {
+                    state.lanes_busy &= !(1 << LANE);
+                }
+                wanted
+            });
+            let Some((key, route)) = wanted else { return };
+            if route.unknown_local {
+                self.read_addresses(passive);
+            }
+            let (local, peer) = (LocalAddress::of(route.local), LocalAddress::of(route.peer));
+            let way = neighbour::resolve(
+                self.platform.luid,
+                self.mac(),
+                self.mtu(),
+                local,
+                peer,
+                passive,
+            );
+            self.with(|state| state.resolved(key, way));
+        }
+    }
+
+    /// Has the adapter's addresses read again. IRQL <= DISPATCH_LEVEL.
+    pub fn read_addresses_soon(&self) {
+        self.address_reader.queue();
+    }
+
+    fn read_addresses(&self, passive: Passive) {
+        let addresses = neighbour::read_addresses(self.platform.luid, passive);
+        self.with(|state| {
+            if let Some(addresses) = addresses {
+                state.addresses = addresses;
+            }
+            state.listen_again();
+        });
+    }
+
+    fn settle(&self, state: &mut State) {
+        if state.stopped {
+            return;
+        }
+        self.transmit(state);
+        state.take_events();
+        // A timer that is set too early only looks again; setting it anew whenever an acknowledgement moves a deadline costs more.
+        if let Some(deadline) = state.engine.next_deadline()
+            && state.timer_set.is_none_or(|set| deadline < set)
+        {
+            state.timer_set = Some(deadline);
+            self.timer.set_at(deadline.0);
+        }
+    }
+
+    fn transmit(&self, state: &mut State) {
+        let mut queued = false;
+        loop {
+            if !state.frame_waits
+                && !state
+                    .engine
+                    .poll_transmit(state.now, &state.memory, &mut state.frame)
+            {
+                break;
+            }
+            state.frame_waits = false;
+            let mut pieces = ArrayVec::<DmaPiece, MAX_DMA_PIECES>::new();
+            let frame = &state.frame;
+            let mapped = frame
+                .pieces
+                .iter()
+                .all(|piece| state.memory.dma(piece, &mut pieces));
+            let cookie = frame
+                .token
+                .map_or(TxCookie::None, |token| TxCookie::Rdma(token.to_bits()));
+            let sent = if mapped {
+                let frame = TxFrame {
+                    header: &frame.header,
+                    pieces: &pieces,
+                    trailer: &frame.trailer,
+                    cookie,
+                };
+                self.nic.transmit(&frame)
+            } else {
+                Err(TxError::TooLong)
+            };
+            match sent {
+                Ok(()) => {
+                    queued = true;
+                    let length = frame.header.len()
+                        + frame.trailer.len()
+                        + pieces.iter().map(|p| p.len as usize).sum::<usize>();
+                    self.traffic.frames_out.fetch_add(1, Ordering::Relaxed);
+                    self.traffic
+                        .octets_out
+                        .fetch_add(length as u64, Ordering::Relaxed);
+                }
+                Err(TxError::Full) => {
+                    // The NIC's next reaping comes with a pump.
+                    state.frame_waits = true;
+                    break;
+                }
+                Err(TxError::TooLong | TxError::Stopped) => {
+                    // As if the wire had lost it.
+                    if let Some(token) = frame.token {
+                        state.engine.transmitted(token);
+                    }
+                }
+            }
+        }
+        if queued {
+            self.nic.kick();
+        }
+    }
+
+    /// The DPC that calls consumers. IRQL: DISPATCH_LEVEL, no lock held.
+    fn on_dpc(&self) {
+        if self.queue.call_out(CALL_OUT_BUDGET) {
+            self.call_soon();
+        }
+    }
+
+    fn on_timer(&self) {
+        let mut state = self.state.lock();
+        if state.stopped {
+            return;
+        }
+        state.now = Instant(nt::time::now());
+        state.timer_set = None;
+        let now = state.now;
+        state.engine.handle_timeout(now);
+        self.settle(&mut state);
+        drop(state);
+        self.on_dpc();
+    }
+}
+
+impl Drop for Port {
+    /// IRQL: PASSIVE_LEVEL.
+    fn drop(&mut self) {
+        // SAFETY: whoever drops a port is at PASSIVE_LEVEL.
+        self.address_watch.stop(unsafe { Passive::assume() });
+    }
+}
+
+/// The EUI-64 that belongs to a MAC address.
+fn eui64([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}

@@ -1,0 +1,182 @@
+//! A table of entries with stable slots: what the port keeps about each object, found by number in constant time.
+
+use alloc::vec::Vec;
+
+#[derive(Debug)]
+enum Slot<T> {
+    Used { generation: u32, value: T },
+    Free { generation: u32, next: u32 },
+}
+
+/// Where an entry is. Carries a generation, so that the key of a removed entry finds nothing, not its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(u64);
+
+impl Key {
+    /// The key as a number that can travel through another component.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The key that [`Key::to_bits`] gave.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    fn new(index: u32, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | u64::from(index))
+    }
+
+    fn index(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// The table. Grows only in [`Slab::insert`], fallibly, up to a limit given at the start.
+#[derive(Debug)]
+pub struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    first_free: u32,
+    used: u32,
+    limit: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl<T> Slab<T> {
+    /// An empty table for at most `limit` entries.
+    pub const fn new(limit: u32) -> Self {
+        Self {
+            slots: Vec::new(),
+            first_free: NONE,
+            used: 0,
+            limit,
+        }
+    }
+
+    /// How many entries there are.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.used as usize
+    }
+
+    /// Adds an entry; gives the value back if there is no room or no memory for it.
+    pub fn insert(&mut self, value: T) -> Result<Key, T> {
+        if self.used >= self.limit {
+            return Err(value);
+        }
+        let key = match self.slots.get_mut(self.first_free as usize) {
+            Some(slot) => {
+                let Slot::Free { generation, next } = *slot else {
+                    return Err(value);
+                };
+                let key = Key::new(self.first_free, generation);
+                *slot = Slot::Used { generation, value };
+                self.first_free = next;
+                key
+            }
+            None => {
+                let Ok(index) = u32::try_from(self.slots.len()) else {
+                    return Err(value);
+                };
+                if self.slots.try_reserve(1).is_err() {
+                    return Err(value);
+                }
+                self.slots.push(Slot::Used {
+                    generation: 1,
+                    value,
+                });
+                Key::new(index, 1)
+            }
+        };
+        self.used += 1;
+        Ok(key)
+    }
+
+    /// Takes an entry out. Its key finds nothing from now on.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index())?;
+        match slot {
+            Slot::Used { generation, .. } if *generation == key.generation() => {}
+            _ => return None,
+        }
+        let next = Slot::Free {
+            generation: key.generation().wrapping_add(1).max(1),
+            next: self.first_free,
+        };
+        let Slot::Used { value, .. } = core::mem::replace(slot, next) else {
+            return None;
+        };
+        self.first_free = (key.0 & 0xffff_ffff) as u32;
+        self.used = self.used.saturating_sub(1);
+        Some(value)
+    }
+
+    /// The entry of that key.
+    pub fn get(&self, key: Key) -> Option<&T> {
+        match self.slots.get(key.index())? {
+            Slot::Used { generation, value } if *generation == key.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The entry of that key, to change it.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        match self.slots.get_mut(key.index())? {
+            Slot::Used { generation, value } if *generation == key.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The key of every entry.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.slots
+            .iter()
+            .zip(0..)
+            .filter_map(|(slot, index)| match slot {
+                Slot::Used { generation, .. } => Some(Key::new(index, *generation)),
+                Slot::Free { .. } => None,
+            })
+    }
+
+    /// Every entry.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Used { value, .. } => Some(value),
+            Slot::Free { .. } => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_finds_its_entry_and_nothing_after_removal() {
+        let mut slab = Slab::new(8);
+        let first = slab.insert('a').unwrap();
+        let second = slab.insert('b').unwrap();
+        assert_eq!(slab.remove(first), Some('a'));
+        assert_eq!(slab.get(first), None);
+        let third = slab.insert('c').unwrap();
+        assert_ne!(first, third);
+        assert_eq!(slab.get(first), None);
+        assert_eq!(slab.get(Key::from_bits(third.to_bits())), Some(&'c'));
+        assert_eq!(slab.get(second), Some(&'b'));
+        assert_eq!(slab.len(), 2);
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        let mut slab = Slab::new(1);
+        let only = slab.insert(1).unwrap();
+        assert_eq!(slab.insert(2), Err(2));
+        slab.remove(only);
+        assert!(slab.insert(3).is_ok());
+    }
+}

@@ -1,0 +1,232 @@
+//! What the port's lock protects: the engine, the registered memory, and what the port knows about each object.
+
+use alloc::vec::Vec;
+
+use nt::NoMemory;
+use roce::{ConnId, CqStatus, Engine, Event, Instant, ListenerId, Transmit};
+
+use super::address::LocalAddresses;
+use super::connection::Connection;
+use super::connector::Connector;
+use super::cq::Cq;
+use super::limits;
+use super::listener::Listening;
+use super::memory::Regions;
+use super::mr::Registration;
+use super::object::{self, Listed};
+use super::ports::PortSpace;
+use super::qp::Qp;
+use super::slab::{Key, Slab};
+
+/// A map from the dense index of an engine id. Its size is fixed at the start; ids outside of it are not found.
+pub struct ByIndex<T> {
+    entries: Vec<Option<T>>,
+}
+
+impl<T> ByIndex<T> {
+    fn try_new(size: u32) -> Result<Self, NoMemory> {
+        Ok(Self {
+            entries: nt::boxed::try_vec(size as usize, |_| None)?,
+        })
+    }
+
+    /// Puts a value at an index.
+    pub fn set(&mut self, index: usize, value: T) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            *entry = Some(value);
+        }
+    }
+
+    /// Takes the value at an index out.
+    pub fn clear(&mut self, index: usize) -> Option<T> {
+        self.entries.get_mut(index)?.take()
+    }
+
+    /// The value at an index.
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.entries.get(index)?.as_ref()
+    }
+
+    /// The value at an index, to change it.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.entries.get_mut(index)?.as_mut()
+    }
+}
+
+/// What the port knows about a completion queue.
+pub struct CqEntry {
+    /// The object.
+    pub object: Listed<Cq>,
+    /// Notifications that the engine gave out and the consumer has not had yet.
+    pub due: u32,
+    /// What they say.
+    pub status: CqStatus,
+}
+
+/// What the port knows about a queue pair.
+pub struct QpEntry {
+    /// The object.
+    pub object: Listed<Qp>,
+    /// The connector that uses it.
+    pub connector: Option<Key>,
+    /// It was connected: it can never be connected again.
+    pub spent: bool,
+}
+
+/// The counters of OID_NDK_STATISTICS that are not traffic.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionCounters {
+    /// Connections that this side asked for and got.
+    pub connects: u64,
+    /// Connections that this side accepted and that came to stand.
+    pub accepts: u64,
+    /// Attempts, in and out, that failed.
+    pub connect_failures: u64,
+    /// Connections that failed before their consumer disconnected.
+    pub connection_errors: u64,
+    /// Connections that stand now.
+    pub active_connections: u64,
+    /// Completion queues that failed.
+    pub cq_errors: u64,
+}
+
+/// Everything under the port's lock.
+pub struct State {
+    /// When the lock was taken.
+    pub now: Instant,
+    /// The protocol.
+    pub engine: Engine,
+    /// Registered memory.
+    pub memory: Regions,
+    /// Completion queues by engine index.
+    pub cqs: ByIndex<CqEntry>,
+    /// Queue pairs by engine index.
+    pub qps: ByIndex<QpEntry>,
+    /// Memory region objects.
+    pub mrs: Slab<Registration>,
+    /// Connectors.
+    pub connections: Slab<Connection>,
+    /// Connectors by engine connection.
+    pub by_conn: ByIndex<Key>,
+    /// Listeners.
+    pub listeners: Slab<Listening>,
+    /// Listeners by engine listener.
+    pub by_listener: ByIndex<Key>,
+    /// Addresses and ports in use.
+    pub ports: PortSpace,
+    /// The adapter's own addresses.
+    pub addresses: LocalAddresses,
+    /// Connection counters.
+    pub counters: ConnectionCounters,
+    /// The frame being handed to the NIC; kept here because it is large, and because the NIC may be full.
+    pub frame: Transmit,
+    /// `frame` is waiting for room in the NIC.
+    pub frame_waits: bool,
+    /// The timer is set for this time.
+    pub timer_set: Option<Instant>,
+    /// Resolver lanes that are at work, one bit each.
+    pub lanes_busy: u8,
+    /// The port is shutting down: nothing is sent any more.
+    pub stopped: bool,
+}
+
+impl State {
+    /// The state of a new port.
+    pub fn try_new(config: &roce::Config) -> Result<Self, NoMemory> {
+        let engine = Engine::try_new(config).map_err(|_| NoMemory)?;
+        let limits = *engine.config();
+        Ok(Self {
+            now: Instant::ZERO,
+            memory: Regions::new(limits.max_keys),
+            cqs: ByIndex::try_new(limits.max_cqs)?,
+            qps: ByIndex::try_new(limits.max_qps)?,
+            mrs: Slab::new(limits.max_keys),
+            connections: Slab::new(limits::MAX_CONNECTORS),
+            by_conn: ByIndex::try_new(limits.max_connections)?,
+            listeners: Slab::new(limits::MAX_CONNECTORS),
+            by_listener: ByIndex::try_new(limits.max_listeners)?,
+            ports: PortSpace::new(),
+            addresses: LocalAddresses::default(),
+            counters: ConnectionCounters::default(),
+            frame: Transmit::new(),
+            frame_waits: false,
+            timer_set: None,
+            lanes_busy: 0,
+            stopped: false,
+            engine,
+        })
+    }
+
+    /// Takes the engine's events and notes what consumers must hear of them.
+    pub fn take_events(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            self.on_event(event);
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::CqNotify { cq, status } => {
+                if status != CqStatus::Ready {
+                    self.counters.cq_errors += 1;
+                }
+                if let Some(entry) = self.cqs.get_mut(cq.index()) {
+                    entry.due = entry.due.saturating_add(1);
+                    entry.status = status;
+                    object::tell(entry.object.get());
+                }
+            }
+            // The connection's own event follows; the requests have completed.
+            Event::QpFatal { .. } => {}
+            Event::QpIdle { qp } => {
+                if let Some(entry) = self.qps.clear(qp.index()) {
+                    Qp::gone_quiet(entry.object.get());
+                }
+            }
+            Event::RegionIdle { region } => self.on_region_idle(region),
+            Event::ConnectRequest { listener, conn } => self.on_connect_request(listener, conn),
+            Event::Replied { conn } => self.on_replied(conn),
+            Event::ConnectFailed { conn, reason } => self.on_connect_failed(conn, reason),
+            Event::Established { conn } => self.on_established(conn),
+            Event::EstablishFailed { conn, reason } => self.on_establish_failed(conn, reason),
+            Event::Disconnected { conn, reason } => self.on_disconnected(conn, reason),
+            Event::DisconnectDone { conn, result } => self.on_disconnect_done(conn, result),
+        }
+    }
+
+    fn on_connect_request(&mut self, listener: ListenerId, conn: ConnId) {
+        if self.take_in(listener, conn).is_none() {
+            // Nobody to ask: the peer hears what it would hear if nobody listened.
+            self.counters.connect_failures += 1;
+            let _ = self.engine.reject(self.now, conn, &[]);
+            self.engine.forget(self.now, conn);
+        }
+    }
+
+    /// Makes a connector for a request and queues its connect event.
+    fn take_in(&mut self, listener: ListenerId, conn: ConnId) -> Option<()> {
+        let key = *self.by_listener.get(listener.index())?;
+        let listening = self.listeners.get(key)?;
+        let (parent, endpoint) = (listening.open_object()?, listening.endpoint()?);
+        let info = self.engine.connection(conn)?;
+        let (local, peer) = (info.local, info.peer);
+        let connector = Connector::for_listener(parent)?;
+        let entry = Connection::incoming(connector.listed(), conn, local, peer, endpoint);
+        if !self.ports.share(endpoint) {
+            connector.discard();
+            return None;
+        }
+        match self.connections.insert(entry) {
+            Ok(key) => {
+                self.by_conn.set(conn.index(), key);
+                object::tell(connector.admit(key));
+                Some(())
+            }
+            Err(_) => {
+                self.ports.release(endpoint);
+                connector.discard();
+                None
+            }
+        }
+    }
+}

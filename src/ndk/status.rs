@@ -1,0 +1,129 @@
+//! What the engine says, in NTSTATUS.
+
+use ndis_sys::status::{
+    STATUS_ACCESS_VIOLATION, STATUS_ADDRESS_ALREADY_EXISTS, STATUS_BUFFER_OVERFLOW,
+    STATUS_CANCELLED, STATUS_CONNECTION_ABORTED, STATUS_CONNECTION_ACTIVE,
+    STATUS_CONNECTION_INVALID, STATUS_CONNECTION_REFUSED, STATUS_DATA_OVERRUN,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR, STATUS_INVALID_BUFFER_SIZE,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_IO_TIMEOUT,
+    STATUS_NO_MORE_ENTRIES, STATUS_REMOTE_RESOURCES, STATUS_SHARING_VIOLATION, STATUS_SUCCESS,
+    STATUS_TOO_MANY_ADDRESSES,
+};
+use ndis_sys::types::NTSTATUS;
+use ndkpi::NDK_OPERATION_TYPE;
+use roce::{CmError, CompletionOp, ConnectFailure, CqStatus, PostError, Status};
+
+use super::ports::ClaimError;
+
+/// Status of a completion queue entry (NDKPI digest 4.5).
+///
+/// Decision: NDKPI names only success, cancelled and remote resources; the rest follows the user-mode sister interface.
+pub fn of_completion(status: Status) -> NTSTATUS {
+    match status {
+        Status::Success => STATUS_SUCCESS,
+        Status::Flushed => STATUS_CANCELLED,
+        Status::LocalLength => STATUS_BUFFER_OVERFLOW,
+        Status::LocalProtection => STATUS_ACCESS_VIOLATION,
+        Status::LocalOperation => STATUS_INVALID_DEVICE_REQUEST,
+        Status::BadResponse => STATUS_INTERNAL_ERROR,
+        Status::RemoteInvalidRequest | Status::RemoteAccess | Status::RemoteOperation => {
+            STATUS_REMOTE_RESOURCES
+        }
+        Status::RemoteInvalidate => STATUS_INVALID_DEVICE_REQUEST,
+        Status::RetryExceeded | Status::RnrRetryExceeded => STATUS_IO_TIMEOUT,
+    }
+}
+
+/// Diagnostic code of a completion, for NDK_RESULT_EX.ProviderErrorCode: 0 exactly when it succeeded.
+pub fn error_code(status: Status) -> u32 {
+    match status {
+        Status::Success => 0,
+        Status::LocalLength => 1,
+        Status::LocalOperation => 2,
+        Status::LocalProtection => 4,
+        Status::Flushed => 5,
+        Status::BadResponse => 7,
+        Status::RemoteInvalidRequest => 9,
+        Status::RemoteAccess => 10,
+        Status::RemoteOperation => 11,
+        Status::RetryExceeded => 12,
+        Status::RnrRetryExceeded => 13,
+        Status::RemoteInvalidate => 14,
+    }
+}
+
+/// Type of a completion queue entry.
+pub fn operation(op: CompletionOp) -> NDK_OPERATION_TYPE {
+    match op {
+        CompletionOp::Send => ndkpi::NdkOperationTypeSend,
+        CompletionOp::Write => ndkpi::NdkOperationTypeWrite,
+        CompletionOp::Read => ndkpi::NdkOperationTypeRead,
+        CompletionOp::Receive | CompletionOp::ReceiveWrite => ndkpi::NdkOperationTypeReceive,
+        CompletionOp::ReceiveInvalidate => ndkpi::NdkOperationTypeReceiveAndInvalidate,
+    }
+}
+
+/// What a notification callback is told.
+pub fn of_cq(status: CqStatus) -> NTSTATUS {
+    match status {
+        CqStatus::Ready => STATUS_SUCCESS,
+        CqStatus::Overflow => STATUS_BUFFER_OVERFLOW,
+        CqStatus::Failed => STATUS_INTERNAL_ERROR,
+    }
+}
+
+/// Why a post was not accepted (NDKPI digest 5.2).
+///
+/// Decisions: a full queue is STATUS_NO_MORE_ENTRIES, too many SGEs STATUS_DATA_OVERRUN, too many bytes STATUS_BUFFER_OVERFLOW, too
+/// many inline bytes STATUS_INVALID_PARAMETER, a read on a connection that allows none STATUS_INVALID_DEVICE_REQUEST.
+pub fn of_post(error: PostError) -> NTSTATUS {
+    match error {
+        PostError::UnknownQp | PostError::NotConnected => STATUS_CONNECTION_INVALID,
+        PostError::QueueFull => STATUS_NO_MORE_ENTRIES,
+        PostError::TooManySges => STATUS_DATA_OVERRUN,
+        PostError::TooLong => STATUS_BUFFER_OVERFLOW,
+        PostError::InlineTooLong => STATUS_INVALID_PARAMETER,
+        PostError::InvalidRequest => STATUS_INVALID_DEVICE_REQUEST,
+    }
+}
+
+/// Why a connection call was refused.
+pub fn of_cm(error: CmError) -> NTSTATUS {
+    match error {
+        CmError::Unknown | CmError::InvalidState => STATUS_CONNECTION_INVALID,
+        CmError::QpUnusable => STATUS_CONNECTION_ACTIVE,
+        CmError::PeerGone => STATUS_CONNECTION_ABORTED,
+        CmError::TableFull => STATUS_INSUFFICIENT_RESOURCES,
+        CmError::AddressInUse => STATUS_SHARING_VIOLATION,
+        CmError::ConnectionExists => STATUS_ADDRESS_ALREADY_EXISTS,
+        CmError::PrivateDataTooLong => STATUS_INVALID_BUFFER_SIZE,
+    }
+}
+
+/// How a connect request ended that did not succeed. All of these can be retried with the same objects.
+pub fn of_connect(failure: ConnectFailure) -> NTSTATUS {
+    match failure {
+        ConnectFailure::Rejected { .. } => STATUS_CONNECTION_REFUSED,
+        ConnectFailure::Timeout => STATUS_IO_TIMEOUT,
+        ConnectFailure::Aborted => STATUS_CONNECTION_ABORTED,
+        ConnectFailure::NoResources => STATUS_INSUFFICIENT_RESOURCES,
+    }
+}
+
+/// How an accept or a complete-connect ended that did not succeed: the peer never confirmed, or it gave up.
+pub fn of_establish(failure: ConnectFailure) -> NTSTATUS {
+    match failure {
+        ConnectFailure::Timeout => STATUS_IO_TIMEOUT,
+        ConnectFailure::Rejected { .. } | ConnectFailure::Aborted => STATUS_CONNECTION_ABORTED,
+        ConnectFailure::NoResources => STATUS_INSUFFICIENT_RESOURCES,
+    }
+}
+
+/// Why an address and port cannot be had.
+pub fn of_claim(error: ClaimError) -> NTSTATUS {
+    match error {
+        ClaimError::InUse => STATUS_SHARING_VIOLATION,
+        ClaimError::Exhausted => STATUS_TOO_MANY_ADDRESSES,
+        ClaimError::OutOfMemory => STATUS_INSUFFICIENT_RESOURCES,
+    }
+}
