@@ -191,15 +191,15 @@ pub unsafe extern "efiapi" fn create_connector(
     let listed = unsafe { Listed::new(connector) };
     match adapter
         .port()
-        .peek(|state| state.connections.insert(Connection::new(listed)))
+        .peek(|state| state.connections.insert(Connection::new(listed)).ok())
     {
-        Ok(key) => {
+        Some(key) => {
             connector.key.store(key.to_bits(), Ordering::Release);
             // SAFETY: by the contract of this function.
             unsafe { out.write(connector.as_raw()) };
             STATUS_SUCCESS
         }
-        Err(_) => {
+        None => {
             // SAFETY: nobody knows it.
             unsafe { object::discard(connector) };
             STATUS_INSUFFICIENT_RESOURCES

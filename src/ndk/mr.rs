@@ -217,15 +217,15 @@ pub unsafe extern "efiapi" fn create_mr(
     let listed = unsafe { Listed::new(mr) };
     match mr
         .port()
-        .peek(|state| state.mrs.insert(Registration::new(listed)))
+        .peek(|state| state.mrs.insert(Registration::new(listed)).ok())
     {
-        Ok(key) => {
+        Some(key) => {
             mr.key.store(key.to_bits(), Ordering::Release);
             // SAFETY: by the contract of this function.
             unsafe { out.write(mr.as_raw()) };
             STATUS_SUCCESS
         }
-        Err(_) => {
+        None => {
             // SAFETY: nobody knows it.
             unsafe { object::discard(mr) };
             STATUS_INSUFFICIENT_RESOURCES
