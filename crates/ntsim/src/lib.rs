@@ -1,9 +1,26 @@
 //! A simulated Windows kernel in which NDIS miniports, NDK providers and consumers run and are judged.
+//!
+//! A [`World`] is one simulation: machines, a virtual clock and everything connected to them. It is
+//! single-threaded and deterministic: the same seed gives the same run. A thread has at most one world, so
+//! tests may run in parallel threads.
+//!
+//! Drivers call the kernel through [`exports`], under the names they use on Windows. Each such call is watched
+//! by the verifier; see [`verifier::rules`] for what it accuses of.
 #![allow(
     unsafe_code,
     reason = "a kernel: every exported function takes raw pointers"
 )]
+#![allow(dead_code, reason = "the parts land one after the other")]
 
+mod heap;
+
+pub mod exports;
+pub mod memory;
 pub mod mmio;
 pub mod pnp;
 pub mod tcpip;
+pub mod verifier;
+pub mod world;
+
+pub use verifier::{Report, Violation};
+pub use world::{Clock, MachineConfig, MachineId, World, WorldBuilder};

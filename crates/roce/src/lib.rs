@@ -28,6 +28,7 @@ mod rng;
 mod table;
 pub mod time;
 mod transmit;
+pub mod wire;
 
 pub use completion::{Completion, CompletionOp, Status};
 pub use config::{Config, MAX_INLINE, MAX_SGE};

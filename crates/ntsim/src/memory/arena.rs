@@ -1,0 +1,157 @@
+//! Where machines' kernel addresses are: one reservation of address space for the whole process, in windows.
+//!
+//! That the windows are in one known place lets the global allocator, which may be asked from any thread and long
+//! after a world is gone, tell simulated memory by its address alone.
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use crate::world::machine::Machine;
+
+/// Address space of one machine.
+pub(crate) const WINDOW: usize = 4 << 30;
+const WINDOWS: usize = 1024;
+
+/// First address of the reservation; 0 before there is one.
+static BASE: AtomicUsize = AtomicUsize::new(0);
+static MACHINES: [AtomicPtr<Machine>; WINDOWS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; WINDOWS];
+static FREE: OnceLock<Mutex<Vec<usize>>> = OnceLock::new();
+
+fn free() -> &'static Mutex<Vec<usize>> {
+    FREE.get_or_init(|| {
+        // SAFETY: reserves address space at an address of the system's choice; nothing can be accessed there.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                WINDOW * WINDOWS,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        assert!(
+            base != libc::MAP_FAILED,
+            "ntsim needs 4 TiB of address space (no memory): {}",
+            std::io::Error::last_os_error()
+        );
+        BASE.store(base as usize, Ordering::Release);
+        // The first window stays unused: a guard below.
+        Mutex::new((1..WINDOWS).rev().collect())
+    })
+}
+
+/// Whether an address lies in some machine's window, of a living world or a past one.
+#[inline(always)]
+pub(crate) fn contains(address: usize) -> bool {
+    let base = BASE.load(Ordering::Relaxed);
+    base != 0 && address.wrapping_sub(base) < WINDOW * WINDOWS
+}
+
+/// The machine in whose window an address lies; null if its world is gone. The pointer may only be used on the
+/// thread of that machine's world.
+#[inline]
+pub(crate) fn machine_at(address: usize) -> *const Machine {
+    let base = BASE.load(Ordering::Relaxed);
+    let index = address.wrapping_sub(base) / WINDOW;
+    MACHINES
+        .get(index)
+        .map_or(ptr::null(), |m| m.load(Ordering::Acquire).cast_const())
+}
+
+/// A machine's window. Inaccessible until something is mapped into it.
+pub(crate) struct Window {
+    index: usize,
+    base: usize,
+    /// What is mapped stays when the window is dropped.
+    keep: Cell<bool>,
+}
+
+impl Window {
+    pub(crate) fn claim() -> Window {
+        let index = free()
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .pop()
+            .expect("at most 1023 machines at a time in one process");
+        Window {
+            index,
+            base: BASE.load(Ordering::Acquire) + index * WINDOW,
+            keep: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// Leaves the memory accessible for good.
+    pub(crate) fn keep(&self) {
+        self.keep.set(true);
+    }
+
+    /// Makes the machine findable by address.
+    pub(crate) fn publish(&self, machine: *const Machine) {
+        MACHINES[self.index].store(machine.cast_mut(), Ordering::Release);
+    }
+
+    /// Maps `len` bytes of a file at an offset in the window.
+    pub(crate) fn map(&self, at: usize, len: usize, fd: i32, file_offset: usize) {
+        assert!(at + len <= WINDOW);
+        // SAFETY: replaces pages of our own window, which holds nothing else.
+        let mapped = unsafe {
+            libc::mmap(
+                (self.base + at) as *mut libc::c_void,
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                fd,
+                file_offset as libc::off_t,
+            )
+        };
+        assert!(
+            mapped != libc::MAP_FAILED,
+            "mapping simulated memory: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+
+    /// Makes part of the window inaccessible again.
+    pub(crate) fn unmap(&self, at: usize, len: usize) {
+        assert!(at + len <= WINDOW);
+        // SAFETY: as in `map`.
+        let mapped = unsafe {
+            libc::mmap(
+                (self.base + at) as *mut libc::c_void,
+                len,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            )
+        };
+        assert!(
+            mapped != libc::MAP_FAILED,
+            "unmapping simulated memory: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        MACHINES[self.index].store(ptr::null_mut(), Ordering::Release);
+        if self.keep.get() {
+            return;
+        }
+        self.unmap(0, WINDOW);
+        free()
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(self.index);
+    }
+}

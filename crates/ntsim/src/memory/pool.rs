@@ -1,0 +1,453 @@
+//! The kernel pool: every block guarded, accounted for, and poisoned when freed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::ram::{PAGE, Ram};
+use crate::verifier::{self, Leak, rules};
+use crate::world::context;
+use crate::world::driver::DriverNumber;
+use crate::world::machine::Machine;
+
+/// The tag of memory that drivers allocate through Rust's allocator.
+pub(crate) const HEAP_TAG: u32 = u32::from_le_bytes(*b"vroc");
+
+/// Bytes in front of and behind every small block.
+const GUARD: usize = 16;
+const GUARD_BYTE: u8 = 0xfa;
+/// What uninitialised memory holds.
+const FRESH_BYTE: u8 = 0xcd;
+/// What freed memory holds.
+const POISON_BYTE: u8 = 0x6b;
+/// Small blocks come in multiples of this, guards included.
+const STEP: usize = 32;
+/// Blocks larger than this, guards included, get pages of their own.
+const LARGEST_SMALL: usize = 2048;
+/// Freed blocks are kept back, poisoned, until so many bytes have been freed after them.
+const QUARANTINE: usize = 2 << 20;
+
+/// A block given out.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    size: usize,
+    tag: u32,
+    owner: DriverNumber,
+    /// What allocated it.
+    function: &'static str,
+    paged: bool,
+    /// Pages of its own; 0 for a small block.
+    pages: u32,
+}
+
+impl Block {
+    /// Bytes up to the next block, from the block's own address.
+    fn extent(&self) -> usize {
+        if self.pages > 0 {
+            self.pages as usize * PAGE
+        } else {
+            small_total(self.size) - GUARD
+        }
+    }
+}
+
+fn small_total(size: usize) -> usize {
+    (GUARD + size + GUARD).next_multiple_of(STEP)
+}
+
+/// What is asked of the pool.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) size: usize,
+    /// At most a page.
+    pub(crate) align: usize,
+    pub(crate) tag: u32,
+    pub(crate) zero: bool,
+    pub(crate) paged: bool,
+    /// Whom to charge; 0 for the kernel.
+    pub(crate) owner: DriverNumber,
+    /// On whose behalf.
+    pub(crate) function: &'static str,
+}
+
+/// Figures about a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Allocations that drivers have made so far.
+    pub driver_allocations: u64,
+    /// Blocks that drivers hold.
+    pub driver_blocks: usize,
+    /// Bytes that drivers hold.
+    pub driver_bytes: usize,
+}
+
+/// Makes allocations of drivers fail.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    /// Fail the one after this many more.
+    countdown: Option<u64>,
+    /// And all later ones.
+    sticky: bool,
+}
+
+/// A machine's pool.
+#[derive(Default)]
+pub(crate) struct Pool {
+    blocks: RefCell<HashMap<usize, Block>>,
+    /// Free small blocks by total size / STEP; addresses are of the front guard.
+    free: RefCell<BTreeMap<usize, Vec<usize>>>,
+    quarantine: RefCell<VecDeque<(usize, Block)>>,
+    quarantined: Cell<usize>,
+    stats: Cell<PoolStats>,
+    faults: Cell<Faults>,
+}
+
+/// Shows a tag as its four characters.
+pub(crate) fn tag_text(tag: u32) -> String {
+    tag.to_le_bytes()
+        .iter()
+        .map(|b| {
+            if b.is_ascii_graphic() || *b == b' ' {
+                char::from(*b)
+            } else {
+                '.'
+            }
+        })
+        .collect()
+}
+
+/// SAFETY: the caller owns the bytes.
+unsafe fn fill(address: usize, byte: u8, len: usize) {
+    // SAFETY: as promised by the caller.
+    unsafe { std::ptr::write_bytes(address as *mut u8, byte, len) };
+}
+
+/// The first byte of a piece of memory that is not `byte`.
+///
+/// SAFETY: the caller owns the bytes.
+unsafe fn find_other(address: usize, byte: u8, len: usize) -> Option<usize> {
+    // SAFETY: as promised by the caller.
+    let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) };
+    bytes.iter().position(|b| *b != byte)
+}
+
+impl Pool {
+    /// Gives out a block; None if there is no memory (or a fault is injected).
+    pub(crate) fn alloc(&self, ram: &Ram, request: &Request) -> Option<usize> {
+        let _kernel = context::KernelMode::enter();
+        if request.owner != 0 && self.inject_fault() {
+            return None;
+        }
+        let total = small_total(request.size);
+        let small = total <= LARGEST_SMALL && request.align <= GUARD && request.size < PAGE;
+        let (address, pages) = if small {
+            (self.take_small(ram, total)? + GUARD, 0)
+        } else {
+            let pages = u32::try_from((request.size + GUARD).div_ceil(PAGE)).ok()?;
+            (self.take_pages(ram, pages)?, pages)
+        };
+        let block = Block {
+            size: request.size,
+            tag: request.tag,
+            owner: request.owner,
+            function: request.function,
+            paged: request.paged,
+            pages,
+        };
+        // SAFETY: the memory was free until now.
+        unsafe {
+            if small {
+                fill(address - GUARD, GUARD_BYTE, GUARD);
+            }
+            let content = if request.zero { 0 } else { FRESH_BYTE };
+            fill(address, content, request.size);
+            fill(
+                address + request.size,
+                GUARD_BYTE,
+                block.extent() - request.size,
+            );
+        }
+        self.blocks.borrow_mut().insert(address, block);
+        if request.owner != 0 {
+            let mut stats = self.stats.get();
+            stats.driver_allocations += 1;
+            stats.driver_blocks += 1;
+            stats.driver_bytes += request.size;
+            self.stats.set(stats);
+        }
+        Some(address)
+    }
+
+    fn take_pages(&self, ram: &Ram, pages: u32) -> Option<usize> {
+        ram.alloc_pages(pages).or_else(|| {
+            self.empty_quarantine(ram, 0);
+            ram.alloc_pages(pages)
+        })
+    }
+
+    fn take_small(&self, ram: &Ram, total: usize) -> Option<usize> {
+        if let Some(address) = self.free.borrow_mut().get_mut(&total).and_then(Vec::pop) {
+            return Some(address);
+        }
+        // As on Windows, a block smaller than a page does not cross a page boundary.
+        let page = self.take_pages(ram, 1)?;
+        let mut free = self.free.borrow_mut();
+        let list = free.entry(total).or_default();
+        list.extend((0..PAGE / total).rev().map(|i| page + i * total));
+        list.pop()
+    }
+
+    /// Takes a block back. `tag` None frees whatever the tag. `by` is the function that frees.
+    pub(crate) fn free(
+        &self,
+        machine: &Machine,
+        address: usize,
+        tag: Option<u32>,
+        by: &'static str,
+    ) -> bool {
+        let _kernel = context::KernelMode::enter();
+        let taken = self.blocks.borrow_mut().remove(&address);
+        let Some(block) = taken else {
+            self.accuse_bad_free(machine, address, by);
+            return false;
+        };
+        if let Some(tag) = tag
+            && tag != block.tag
+        {
+            verifier::violation(
+                rules::POOL_TAG,
+                format!(
+                    "{by} frees {address:#x} with tag '{}'; {} allocated it with tag '{}'",
+                    tag_text(tag),
+                    block.function,
+                    tag_text(block.tag)
+                ),
+            );
+        }
+        check_guards(address, &block, by);
+        super::check_not_in_use(machine, address, block.size, by);
+        if block.pages > 0
+            && machine
+                .ram
+                .dma_mapped_behind(address, block.size.div_ceil(PAGE))
+        {
+            verifier::violation(
+                rules::DMA_FREED_MAPPED,
+                format!(
+                    "{by} frees {} bytes at {address:#x} which are still mapped for DMA",
+                    block.size
+                ),
+            );
+        }
+        if block.owner != 0 {
+            let mut stats = self.stats.get();
+            stats.driver_blocks -= 1;
+            stats.driver_bytes -= block.size;
+            self.stats.set(stats);
+        }
+        // SAFETY: the block is not in use any more.
+        unsafe { fill(address, POISON_BYTE, block.size) };
+        self.quarantine.borrow_mut().push_back((address, block));
+        self.quarantined.set(self.quarantined.get() + block.size);
+        self.empty_quarantine(&machine.ram, QUARANTINE);
+        true
+    }
+
+    fn accuse_bad_free(&self, machine: &Machine, address: usize, by: &'static str) {
+        let freed = self
+            .quarantine
+            .borrow()
+            .iter()
+            .find(|(a, _)| *a == address)
+            .map(|(_, block)| *block);
+        match freed {
+            Some(block) => verifier::violation(
+                rules::POOL_DOUBLE_FREE,
+                format!(
+                    "{by} frees {address:#x} ({} bytes, tag '{}', allocated by {}) a second time",
+                    block.size,
+                    tag_text(block.tag),
+                    block.function
+                ),
+            ),
+            None => verifier::violation(
+                rules::POOL_BAD_FREE,
+                format!(
+                    "{by} frees {address:#x}, which {} gave out",
+                    match self.block_around(address) {
+                        Some((start, _)) =>
+                            format!("lies {} bytes into a block that", address - start),
+                        None => format!("the pool of {} never", machine.name),
+                    }
+                ),
+            ),
+        }
+    }
+
+    fn block_around(&self, address: usize) -> Option<(usize, usize)> {
+        self.blocks
+            .borrow()
+            .iter()
+            .find(|(start, block)| address.wrapping_sub(**start) < block.size)
+            .map(|(start, block)| (*start, block.size))
+    }
+
+    /// Whether an address lies in a block that was given out.
+    pub(crate) fn owns(&self, address: usize) -> bool {
+        self.block_around(address).is_some()
+    }
+
+    /// Whether memory from Rust's allocator is still held.
+    pub(crate) fn holds_heap(&self) -> bool {
+        self.blocks.borrow().values().any(|b| b.tag == HEAP_TAG)
+    }
+
+    /// The size of the block at an address.
+    pub(crate) fn size_of(&self, address: usize) -> Option<usize> {
+        self.blocks.borrow().get(&address).map(|b| b.size)
+    }
+
+    /// Whether the block at an address is paged.
+    pub(crate) fn is_paged(&self, address: usize) -> bool {
+        self.blocks.borrow().get(&address).is_some_and(|b| b.paged)
+    }
+
+    fn empty_quarantine(&self, ram: &Ram, keep: usize) {
+        while self.quarantined.get() > keep {
+            let Some((address, block)) = self.quarantine.borrow_mut().pop_front() else {
+                break;
+            };
+            self.quarantined.set(self.quarantined.get() - block.size);
+            check_poison(address, &block);
+            if block.pages > 0 {
+                ram.free_pages(address, block.pages);
+            } else {
+                self.free
+                    .borrow_mut()
+                    .entry(small_total(block.size))
+                    .or_default()
+                    .push(address - GUARD);
+            }
+        }
+    }
+
+    /// Checks all guards and all poison now.
+    pub(crate) fn check_all(&self) {
+        for (address, block) in self.blocks.borrow().iter() {
+            check_guards(*address, block, "a check of the pool");
+        }
+        for (address, block) in self.quarantine.borrow().iter() {
+            check_poison(*address, block);
+        }
+    }
+
+    /// Lists what drivers hold: one of them, or all.
+    pub(crate) fn leaks(
+        &self,
+        machine: &Machine,
+        driver: Option<DriverNumber>,
+        out: &mut Vec<Leak>,
+    ) {
+        let mut sums: BTreeMap<(DriverNumber, u32, &'static str), (usize, usize)> = BTreeMap::new();
+        for block in self.blocks.borrow().values() {
+            if block.owner == 0 || driver.is_some_and(|d| d != block.owner) {
+                continue;
+            }
+            let sum = sums
+                .entry((block.owner, block.tag, block.function))
+                .or_default();
+            sum.0 += 1;
+            sum.1 += block.size;
+        }
+        for ((owner, tag, function), (blocks, bytes)) in sums {
+            out.push(Leak {
+                machine: machine.name.clone(),
+                driver: machine
+                    .drivers
+                    .get(owner)
+                    .map_or_else(|| "driver code of the test".to_owned(), |d| d.name.clone()),
+                tag: tag_text(tag),
+                function,
+                blocks,
+                bytes,
+            });
+        }
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        self.stats.get()
+    }
+
+    /// Makes the driver allocation after `successes` more ones fail; all later ones too if `sticky`.
+    pub(crate) fn fail_after(&self, successes: Option<u64>, sticky: bool) {
+        self.faults.set(Faults {
+            countdown: successes,
+            sticky,
+        });
+    }
+
+    /// Whether the injected failure has happened.
+    pub(crate) fn fault_pending(&self) -> bool {
+        self.faults.get().countdown.is_some()
+    }
+
+    fn inject_fault(&self) -> bool {
+        let mut faults = self.faults.get();
+        match faults.countdown {
+            None => false,
+            Some(0) => {
+                if !faults.sticky {
+                    faults.countdown = None;
+                }
+                self.faults.set(faults);
+                true
+            }
+            Some(n) => {
+                faults.countdown = Some(n - 1);
+                self.faults.set(faults);
+                false
+            }
+        }
+    }
+}
+
+fn check_guards(address: usize, block: &Block, by: &str) {
+    let front = if block.pages == 0 { GUARD } else { 0 };
+    let behind = block.extent() - block.size;
+    // SAFETY: the guards belong to the pool.
+    let (before, after) = unsafe {
+        (
+            find_other(address - front, GUARD_BYTE, front),
+            find_other(address + block.size, GUARD_BYTE, behind),
+        )
+    };
+    let place = match (before, after) {
+        (Some(at), _) => format!("{} bytes before", front - at),
+        (_, Some(at)) => format!("{at} bytes behind"),
+        _ => return,
+    };
+    verifier::violation(
+        rules::POOL_GUARD,
+        format!(
+            "somebody wrote {place} the block of {} bytes at {address:#x} (tag '{}', allocated by {}); found by {by}",
+            block.size,
+            tag_text(block.tag),
+            block.function
+        ),
+    );
+}
+
+fn check_poison(address: usize, block: &Block) {
+    // SAFETY: quarantined memory belongs to the pool.
+    if let Some(at) = unsafe { find_other(address, POISON_BYTE, block.size) } {
+        verifier::violation(
+            rules::POOL_USE_AFTER_FREE,
+            format!(
+                "somebody wrote at offset {at} of the block of {} bytes at {address:#x} (tag '{}', allocated by {}) \
+                 after it was freed",
+                block.size,
+                tag_text(block.tag),
+                block.function
+            ),
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! The boundary: every call of an exported function passes here.
+
+use std::ops::RangeInclusive;
+
+use super::rules;
+use crate::world::context;
+
+/// What is known of a function that crosses the boundary.
+#[derive(Debug)]
+pub struct Function {
+    /// Its name.
+    pub name: &'static str,
+    /// The module that exports it; empty for callbacks.
+    pub module: &'static str,
+    /// Lowest IRQL at which it may be called.
+    pub min_irql: u8,
+    /// Highest IRQL at which it may be called.
+    pub max_irql: u8,
+    /// Called by the kernel in the driver, not the other way round.
+    pub callback: bool,
+}
+
+impl Function {
+    /// A function that a module exports.
+    #[must_use]
+    pub const fn export(
+        module: &'static str,
+        name: &'static str,
+        irql: RangeInclusive<u8>,
+    ) -> Self {
+        Function {
+            name,
+            module,
+            min_irql: *irql.start(),
+            max_irql: *irql.end(),
+            callback: false,
+        }
+    }
+
+    /// A handler or callback of a driver.
+    #[must_use]
+    pub const fn callback(name: &'static str, irql: RangeInclusive<u8>) -> Self {
+        Function {
+            name,
+            module: "",
+            min_irql: *irql.start(),
+            max_irql: *irql.end(),
+            callback: true,
+        }
+    }
+}
+
+/// Kernel code runs until this is dropped.
+pub(crate) struct Crossing {
+    was_in_driver: bool,
+}
+
+impl Crossing {
+    /// Whether the caller was a driver (and not the simulator itself).
+    #[inline]
+    pub(crate) fn is_from_driver(&self) -> bool {
+        self.was_in_driver
+    }
+}
+
+/// Enters the kernel: goes at the head of every exported function. Checks the IRQL, writes the history.
+#[inline]
+pub(crate) fn cross(function: &'static Function) -> Crossing {
+    note(function);
+    context::with(|c| Crossing {
+        was_in_driver: c.in_driver.replace(false),
+    })
+}
+
+impl Drop for Crossing {
+    #[inline(always)]
+    fn drop(&mut self) {
+        context::with(|c| c.in_driver.set(self.was_in_driver));
+    }
+}
+
+/// Notes a call into a driver; the counterpart of `cross`.
+#[inline]
+pub(crate) fn entering_driver(function: &'static Function) {
+    note(function);
+}
+
+#[inline(always)]
+fn note(function: &'static Function) {
+    context::with(|c| {
+        let (core, machine, processor) = (c.core.get(), c.machine.get(), c.processor.get());
+        if core.is_null() || machine.is_null() || processor.is_null() {
+            nowhere(function);
+        }
+        // SAFETY: not null; the world keeps them while they are in the context.
+        let (core, machine, processor) = unsafe { (&*core, &*machine, &*processor) };
+        let irql = processor.irql();
+        core.verifier.history.push(
+            core.last_time(),
+            function,
+            machine.id.0,
+            processor.number,
+            irql,
+        );
+        if irql < function.min_irql || irql > function.max_irql {
+            wrong_irql(function, irql);
+        }
+    });
+}
+
+#[cold]
+#[inline(never)]
+fn nowhere(function: &'static Function) -> ! {
+    panic!(
+        "{} was called outside any simulated machine: call it from World::call or from driver code",
+        function.name
+    );
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_irql(function: &'static Function, irql: u8) {
+    let allowed = match (function.min_irql, function.max_irql) {
+        (min, max) if min == max => format!("at {min}"),
+        (0, max) => format!("at or below {max}"),
+        (min, max) => format!("from {min} to {max}"),
+    };
+    super::violation(
+        rules::IRQL,
+        format!(
+            "{} was called at IRQL {irql}; it may be called {allowed}",
+            function.name
+        ),
+    );
+}

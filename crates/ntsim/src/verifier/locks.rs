@@ -1,0 +1,144 @@
+//! Which spin locks a processor's code holds, and in which orders locks have been acquired.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+/// How a spin lock was acquired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// By a function that raised the IRQL.
+    Raised,
+    /// By an `AtDpcLevel` function.
+    AtDpc,
+}
+
+/// A lock held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// Address of the KSPIN_LOCK (or what plays its part).
+    pub(crate) lock: usize,
+    pub(crate) kind: Kind,
+    /// IRQL before it was acquired.
+    pub(crate) old_irql: u8,
+    /// The function that acquired it.
+    pub(crate) by: &'static str,
+}
+
+const DEPTH: usize = 16;
+
+/// The locks a processor's code holds, in order of acquisition.
+pub(crate) struct LockStack {
+    held: [Cell<Option<Held>>; DEPTH],
+    len: Cell<usize>,
+}
+
+impl Default for LockStack {
+    fn default() -> Self {
+        LockStack {
+            held: [const { Cell::new(None) }; DEPTH],
+            len: Cell::new(0),
+        }
+    }
+}
+
+impl LockStack {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    /// False if too many locks are held to keep track of.
+    #[inline]
+    pub(crate) fn push(&self, held: Held) -> bool {
+        let len = self.len.get();
+        let Some(slot) = self.held.get(len) else {
+            return false;
+        };
+        slot.set(Some(held));
+        self.len.set(len + 1);
+        true
+    }
+
+    /// Takes a lock off, wherever it is in the stack.
+    #[inline]
+    pub(crate) fn remove(&self, lock: usize) -> Option<Held> {
+        let len = self.len.get();
+        let index = (0..len)
+            .rev()
+            .find(|i| self.held[*i].get().is_some_and(|h| h.lock == lock))?;
+        let held = self.held[index].get();
+        for i in index..len - 1 {
+            self.held[i].set(self.held[i + 1].get());
+        }
+        self.held[len - 1].set(None);
+        self.len.set(len - 1);
+        held
+    }
+
+    /// Forgets locks acquired after the first `len`.
+    pub(crate) fn truncate(&self, len: usize) {
+        while self.len.get() > len {
+            self.len.set(self.len.get() - 1);
+            self.held[self.len.get()].set(None);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Held> + '_ {
+        self.held[..self.len.get()].iter().filter_map(Cell::get)
+    }
+}
+
+/// The orders in which locks have been acquired: who was held when another was taken.
+#[derive(Default)]
+pub(crate) struct LockOrder {
+    /// For each lock, those acquired while it was held, with the function that did.
+    after: RefCell<HashMap<usize, HashMap<usize, &'static str>>>,
+}
+
+impl LockOrder {
+    /// Records that `second` was acquired while `first` was held. If somewhere `first` was acquired while `second`
+    /// was held, perhaps by way of other locks, tells by which function.
+    pub(crate) fn record(
+        &self,
+        first: usize,
+        second: usize,
+        by: &'static str,
+    ) -> Option<&'static str> {
+        let mut after = self.after.borrow_mut();
+        if after.get(&first).is_some_and(|s| s.contains_key(&second)) {
+            return None;
+        }
+        let mut reached = vec![second];
+        let mut open = vec![(second, None)];
+        let mut conflict = None;
+        while let Some((lock, via)) = open.pop() {
+            for (next, function) in after.get(&lock).into_iter().flatten() {
+                let via = via.or(Some(*function));
+                if *next == first {
+                    conflict = via;
+                    open.clear();
+                    break;
+                }
+                if !reached.contains(next) {
+                    reached.push(*next);
+                    open.push((*next, via));
+                }
+            }
+        }
+        after.entry(first).or_default().insert(second, by);
+        conflict
+    }
+
+    /// Forgets locks in memory that is freed: what comes there next is another lock.
+    pub(crate) fn forget(&self, start: usize, len: usize) {
+        let mut after = self.after.borrow_mut();
+        if after.is_empty() {
+            return;
+        }
+        let gone = |lock: &usize| lock.wrapping_sub(start) < len;
+        after.retain(|lock, seconds| {
+            seconds.retain(|second, _| !gone(second));
+            !gone(lock) && !seconds.is_empty()
+        });
+    }
+}

@@ -1,0 +1,230 @@
+//! The judge: watches every call between drivers and the kernel and records broken rules.
+
+mod crossing;
+mod history;
+pub(crate) mod locks;
+pub mod rules;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use crate::world::{Core, context, thread};
+
+pub use crossing::Function;
+pub(crate) use crossing::entering_driver;
+#[allow(unused_imports, reason = "for the exports")]
+pub(crate) use crossing::{Crossing, cross};
+pub use history::Crossed;
+
+/// A broken rule.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Name of the rule, from [`rules`] or from the part of the simulator that found it.
+    pub rule: &'static str,
+    /// What happened.
+    pub text: String,
+    /// Name of the machine where it happened; empty if on none.
+    pub machine: String,
+    /// Number of the processor.
+    pub processor: u32,
+    /// IRQL at that moment.
+    pub irql: u8,
+    /// When, in nanoseconds of the world's clock.
+    pub time: u64,
+    /// What crossed the boundary before, oldest first.
+    pub history: Vec<Crossed>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "rule {} broken: {}", self.rule, self.text)?;
+        writeln!(
+            f,
+            "  at {} ns on {} cpu {} irql {}; crossings before:",
+            self.time,
+            if self.machine.is_empty() {
+                "the host"
+            } else {
+                &self.machine
+            },
+            self.processor,
+            self.irql
+        )?;
+        for crossed in &self.history {
+            writeln!(f, "  {crossed}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Memory that a driver holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Name of the machine.
+    pub machine: String,
+    /// Name of the driver.
+    pub driver: String,
+    /// The pool tag, as four characters.
+    pub tag: String,
+    /// The function that allocated it.
+    pub function: &'static str,
+    /// How many blocks.
+    pub blocks: usize,
+    /// Their bytes together.
+    pub bytes: usize,
+}
+
+impl fmt::Display for Leak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} has {} block(s), {} bytes, tag '{}', from {}",
+            self.machine, self.driver, self.blocks, self.bytes, self.tag, self.function
+        )
+    }
+}
+
+/// How a run went.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a report that nobody reads accuses nobody"]
+pub struct Report {
+    /// The seed that repeats the run.
+    pub seed: u64,
+    /// Rules broken.
+    pub violations: Vec<Violation>,
+    /// Memory that drivers still held at the end. Only a violation once the driver has been unloaded.
+    pub leaks: Vec<Leak>,
+}
+
+impl Report {
+    /// No rule was broken.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ntsim: seed {}", self.seed)?;
+        for violation in &self.violations {
+            write!(f, "{violation}")?;
+        }
+        for leak in &self.leaks {
+            writeln!(f, "held at the end: {leak}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Violations beyond this many are only counted: the first ones tell the story.
+const KEPT: usize = 64;
+/// Crossings shown with a violation.
+const SHOWN: usize = 24;
+
+/// A world's verifier.
+#[derive(Default)]
+pub(crate) struct Verifier {
+    violations: RefCell<Vec<Violation>>,
+    /// The test has been told.
+    pub(crate) reported: Cell<bool>,
+    pub(crate) history: history::History,
+    pub(crate) lock_order: locks::LockOrder,
+}
+
+impl Verifier {
+    pub(crate) fn take(&self) -> Vec<Violation> {
+        std::mem::take(&mut *self.violations.borrow_mut())
+    }
+
+    /// There are violations that nobody has been told of.
+    pub(crate) fn unreported(&self) -> bool {
+        !self.reported.get() && !self.violations.borrow().is_empty()
+    }
+}
+
+/// Records that a rule was broken, and goes on. The run fails when control returns to the test.
+#[cold]
+#[inline(never)]
+pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
+    let _kernel = context::KernelMode::enter();
+    let text = text.into();
+    let Some(core) = context::try_core() else {
+        panic!("rule {rule} broken outside any world: {text}");
+    };
+    let (processor, irql) = if context::try_machine().is_some() {
+        context::with_processor(|p| (p.number, p.irql()))
+    } else {
+        (0, 0)
+    };
+    let violation = Violation {
+        rule,
+        text,
+        machine: context::try_machine().map_or_else(String::new, |m| m.name.clone()),
+        processor,
+        irql,
+        time: core.now(),
+        history: core.verifier.history.last(SHOWN),
+    };
+    if core.echo_debug {
+        eprintln!("{violation}");
+    }
+    let mut violations = core.verifier.violations.borrow_mut();
+    if violations.len() < KEPT {
+        violations.push(violation);
+    }
+}
+
+/// Records that a rule was broken in a way nothing can go on from, and stops the world: the driver's stack is left
+/// as it is, and the host unwinds with the report.
+#[cold]
+#[inline(never)]
+pub(crate) fn bugcheck(rule: &'static str, text: impl Into<String>) -> ! {
+    violation(rule, text);
+    let core = context::core();
+    core.stop();
+    if thread::on_thread() {
+        // Nothing on this stack is dropped any more; give up what the guard above holds.
+        drop(core);
+        thread::abandon();
+    }
+    core.unwind_stopped();
+}
+
+/// The text with which a run fails.
+pub(crate) fn report_text(core: &Core) -> String {
+    let report = Report {
+        seed: core.seed,
+        violations: core.verifier.violations.borrow().clone(),
+        leaks: Vec::new(),
+    };
+    let tail: Vec<_> = {
+        let log = core.debug_log.borrow();
+        log.iter().rev().take(16).rev().cloned().collect()
+    };
+    let mut text = format!("{report}");
+    if !tail.is_empty() {
+        text.push_str("last debug output:\n");
+        for line in tail {
+            text.push_str("  ");
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+    text.push_str(&format!("repeat with NTSIM_SEED={}\n", core.seed));
+    text
+}
+
+/// The final report.
+pub(crate) fn finish(core: &Core) -> Report {
+    let mut leaks = Vec::new();
+    for machine in core.machines.borrow().iter() {
+        machine.pool.leaks(machine, None, &mut leaks);
+    }
+    core.verifier.reported.set(true);
+    Report {
+        seed: core.seed,
+        violations: core.verifier.take(),
+        leaks,
+    }
+}

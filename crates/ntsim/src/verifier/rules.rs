@@ -1,0 +1,72 @@
+//! The rules whose breach the verifier reports. Parts of the simulator that watch more have their rules with them.
+
+/// A function was called at an IRQL at which it must not be called.
+pub const IRQL: &str = "irql";
+/// A handler or callback returned at another IRQL than it was called at.
+pub const IRQL_AT_RETURN: &str = "irql-at-return";
+/// `KeRaiseIrql` to a lower or `KeLowerIrql` to a higher IRQL.
+pub const IRQL_DIRECTION: &str = "irql-direction";
+/// A handler or callback returned with other spin locks held than when it was called.
+pub const LOCK_AT_RETURN: &str = "lock-at-return";
+/// A spin lock was acquired by code that holds it already.
+pub const LOCK_RECURSIVE: &str = "lock-recursive";
+/// A spin lock was released that is not held.
+pub const LOCK_NOT_HELD: &str = "lock-not-held";
+/// A spin lock was released at the wrong IRQL, to the wrong IRQL, or by the other kind of function.
+pub const LOCK_IRQL: &str = "lock-irql";
+/// Two spin locks are acquired in both orders.
+pub const LOCK_ORDER: &str = "lock-order";
+/// A spin lock is held where none may be: while calling out to somebody else's callback, for instance.
+pub const LOCK_HELD: &str = "lock-held";
+/// A wait at DISPATCH_LEVEL or above.
+pub const WAIT_AT_DISPATCH: &str = "wait-at-dispatch";
+/// A wait while holding a spin lock.
+pub const WAIT_WITH_LOCK: &str = "wait-with-lock";
+/// A wait that nothing can ever end.
+pub const DEADLOCK: &str = "deadlock";
+/// DPCs that queue themselves for ever.
+pub const DPC_STORM: &str = "dpc-storm";
+/// A dispatcher object, DPC or timer was used before it was initialised.
+pub const UNINITIALIZED: &str = "uninitialized-object";
+/// Memory was freed twice.
+pub const POOL_DOUBLE_FREE: &str = "pool-double-free";
+/// Memory was freed that the pool never gave out.
+pub const POOL_BAD_FREE: &str = "pool-bad-free";
+/// Memory was freed with another tag than it was allocated with.
+pub const POOL_TAG: &str = "pool-tag";
+/// Memory was written outside an allocation.
+pub const POOL_GUARD: &str = "pool-guard";
+/// Memory was written after it was freed.
+pub const POOL_USE_AFTER_FREE: &str = "pool-use-after-free";
+/// Memory was allocated wrongly: no bytes, no tag, undefined flags.
+pub const POOL_ARGUMENT: &str = "pool-argument";
+/// A driver went away and left memory behind.
+pub const POOL_LEAK: &str = "pool-leak";
+/// Memory was freed in which an object lies that the kernel still uses: a queued DPC, a running timer, a held lock.
+pub const FREED_IN_USE: &str = "freed-in-use";
+/// Memory was freed that a device may still access.
+pub const DMA_FREED_MAPPED: &str = "dma-freed-while-mapped";
+/// A device was told to access memory that is not mapped for it.
+pub const DMA_UNMAPPED: &str = "dma-unmapped";
+/// A DMA adapter function was used wrongly.
+pub const DMA_MISUSE: &str = "dma-misuse";
+/// A driver went away with DMA mappings, common buffers or adapters left.
+pub const DMA_LEAK: &str = "dma-leak";
+/// An MDL was used in a state in which that cannot be done.
+pub const MDL_STATE: &str = "mdl-state";
+/// An address was given that is not the kind of address it must be.
+pub const BAD_ADDRESS: &str = "bad-address";
+/// A driver went away with a timer running.
+pub const TIMER_AT_UNLOAD: &str = "timer-at-unload";
+/// A driver went away with a DPC queued.
+pub const DPC_AT_UNLOAD: &str = "dpc-at-unload";
+/// A driver went away with a work item queued or not freed.
+pub const WORK_ITEM_AT_UNLOAD: &str = "work-item-at-unload";
+/// A work item was used wrongly: queued twice, freed while queued.
+pub const WORK_ITEM: &str = "work-item";
+/// Rundown protection was released more often than acquired, or used after completion.
+pub const RUNDOWN: &str = "rundown";
+/// An object's reference was released more often than acquired.
+pub const REFERENCE: &str = "reference";
+/// `KeBugCheckEx`.
+pub const BUGCHECK: &str = "bugcheck";

@@ -1,0 +1,160 @@
+//! Where the current host thread is inside its world: machine, processor, kernel thread, and whose code runs.
+//!
+//! Everything here is a `Cell` in a constant-initialised thread local without a destructor, because the global
+//! allocator and every export read it.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ptr;
+use std::rc::Rc;
+
+use super::Core;
+use super::machine::Machine;
+use super::processor::Processor;
+use super::thread::Thread;
+
+/// The cells. Null pointers mean "none".
+pub(crate) struct Context {
+    pub(crate) core: Cell<*const Core>,
+    pub(crate) machine: Cell<*const Machine>,
+    pub(crate) processor: Cell<*const Processor>,
+    pub(crate) thread: Cell<*const Thread>,
+    /// True while driver code runs, false in kernel and host code.
+    pub(crate) in_driver: Cell<bool>,
+    /// The driver on whose behalf the code runs (see `world::driver`), 0 for none.
+    pub(crate) driver: Cell<u32>,
+}
+
+thread_local! {
+    static CONTEXT: Context = const {
+        Context {
+            core: Cell::new(ptr::null()),
+            machine: Cell::new(ptr::null()),
+            processor: Cell::new(ptr::null()),
+            thread: Cell::new(ptr::null()),
+            in_driver: Cell::new(false),
+            driver: Cell::new(0),
+        }
+    };
+}
+
+/// Runs `f` on this thread's context.
+#[inline(always)]
+pub(crate) fn with<R>(f: impl FnOnce(&Context) -> R) -> R {
+    CONTEXT.with(f)
+}
+
+/// Turns one of the context's pointers, made by `Rc::as_ptr`, into a counted reference.
+fn counted<T>(pointer: *const T) -> Option<Rc<T>> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: the context only holds pointers made by `Rc::as_ptr` from an `Rc` that the world keeps until it is
+    // dropped, and dropping the world clears the context.
+    Some(unsafe {
+        Rc::increment_strong_count(pointer);
+        Rc::from_raw(pointer)
+    })
+}
+
+/// This thread's world, if there is one.
+pub(crate) fn try_core() -> Option<Rc<Core>> {
+    with(|c| counted(c.core.get()))
+}
+
+/// This thread's world.
+///
+/// # Panics
+/// If the thread has none: kernel functions can only be called inside a world.
+pub(crate) fn core() -> Rc<Core> {
+    try_core().expect("no ntsim::World exists on this thread")
+}
+
+/// The machine that code runs on, if any.
+pub(crate) fn try_machine() -> Option<Rc<Machine>> {
+    with(|c| counted(c.machine.get()))
+}
+
+/// The machine that code runs on.
+///
+/// # Panics
+/// If no machine has been entered: kernel functions only run on one.
+pub(crate) fn machine() -> Rc<Machine> {
+    try_machine().expect("no machine is current: enter one with Machine::enter")
+}
+
+/// Runs `f` on the current processor.
+///
+/// # Panics
+/// If no machine has been entered.
+#[inline]
+pub(crate) fn with_processor<R>(f: impl FnOnce(&Processor) -> R) -> R {
+    let processor = with(|c| c.processor.get());
+    assert!(
+        !processor.is_null(),
+        "no processor is current: enter a machine with Machine::enter"
+    );
+    // SAFETY: not null, and processors live in their machine, which lives as long as the world (see `counted`).
+    f(unsafe { &*processor })
+}
+
+/// The current processor's IRQL.
+#[inline]
+pub(crate) fn irql() -> u8 {
+    with_processor(|p| p.irql())
+}
+
+/// Whether driver code is running.
+#[inline(always)]
+pub(crate) fn in_driver() -> bool {
+    with(|c| c.in_driver.get())
+}
+
+/// Makes code kernel code until dropped: used where the simulator's own work must not be charged to the driver.
+pub(crate) struct KernelMode {
+    was: bool,
+    /// Not `Send`: belongs to this thread's context.
+    _thread: PhantomData<*const ()>,
+}
+
+impl KernelMode {
+    #[inline(always)]
+    pub(crate) fn enter() -> Self {
+        KernelMode {
+            was: with(|c| c.in_driver.replace(false)),
+            _thread: PhantomData,
+        }
+    }
+}
+
+impl Drop for KernelMode {
+    #[inline(always)]
+    fn drop(&mut self) {
+        with(|c| c.in_driver.set(self.was));
+    }
+}
+
+/// Restores the previously current machine and processor when dropped.
+#[must_use = "the machine is left when this is dropped"]
+pub(crate) struct Entered {
+    machine: *const Machine,
+    processor: *const Processor,
+}
+
+/// Makes a machine's processor the current one until the guard is dropped.
+pub(crate) fn enter(machine: &Rc<Machine>, processor: u32) -> Entered {
+    let processor: *const Processor = &machine.processors[processor as usize];
+    with(|c| Entered {
+        machine: c.machine.replace(Rc::as_ptr(machine)),
+        processor: c.processor.replace(processor),
+    })
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        with(|c| {
+            c.machine.set(self.machine);
+            c.processor.set(self.processor);
+        });
+    }
+}

@@ -1,0 +1,93 @@
+//! Stacks and switching between them: what kernel threads are made of.
+//!
+//! Driver code never runs on the test's own stack. So a driver that waits can be left where it is while the
+//! world goes on, and one that deadlocks or bugchecks can be left for good, without unwinding through its frames.
+
+use std::arch::naked_asm;
+use std::io;
+use std::ptr;
+
+/// Bytes of stack a kernel thread has. More than Windows gives (24 KiB): test code runs on it too.
+const STACK_SIZE: usize = 1 << 20;
+const GUARD: usize = 4096;
+
+/// A mapped stack with an inaccessible page below it.
+pub(crate) struct Stack {
+    base: *mut u8,
+}
+
+impl Stack {
+    /// Maps a stack whose first switch calls `entry`, which must not return.
+    pub(crate) fn new(entry: extern "sysv64" fn() -> !) -> io::Result<(Stack, usize)> {
+        // SAFETY: an anonymous private mapping at an address of the system's choice affects nothing else.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                STACK_SIZE + GUARD,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Stack { base: base.cast() };
+        // SAFETY: the first page of the mapping just made.
+        if unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // From the top down: a zero return address for `entry` (ends backtraces), `entry` for the `ret` in
+        // `switch`, and the six registers `switch` pops. On entry to a function rsp is 8 below a multiple of 16.
+        // SAFETY: all within the mapping; the top is page aligned.
+        let sp = unsafe {
+            let top = stack.base.add(GUARD + STACK_SIZE).cast::<usize>();
+            top.sub(1).write(0);
+            top.sub(2).write(entry as usize);
+            for register in 3..=8 {
+                top.sub(register).write(0);
+            }
+            top.sub(8) as usize
+        };
+        Ok((stack, sp))
+    }
+
+    /// Whether an address lies in this stack.
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base as usize) < STACK_SIZE + GUARD
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; nobody runs on the stack any more (its thread owned it).
+        unsafe { libc::munmap(self.base.cast(), STACK_SIZE + GUARD) };
+    }
+}
+
+/// Saves the running stack's state, its pointer in `*save`, and continues the one whose pointer is `load`.
+///
+/// # Safety
+/// `load` must come from `Stack::new` or from an earlier `switch` on a stack that still exists and runs nowhere,
+/// and `save` must be valid for a write.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn switch(save: *mut usize, load: usize) {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdi], rsp",
+        "mov rsp, rsi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}

@@ -1,0 +1,408 @@
+//! The world: machines, the clock, and what is going to happen.
+//!
+//! # For those who build on it inside this crate
+//!
+//! *Where am I.* [`context::core()`] is the thread's world, [`context::machine()`] the current machine,
+//! [`context::with_processor`] the current processor, [`context::irql()`] its IRQL. `machine.enter(cpu)` makes a
+//! machine's processor current until its guard is dropped. `machine.ext::<T>()` and `core.ext::<T>()` are slots for
+//! your own state (`T: Default`, use interior mutability; they are dropped with the world).
+//!
+//! *Time.* `core.now()` in ns. `core.schedule(at, f)`, `core.schedule_on(&machine, at, f)` (machine current during
+//! the call), `core.schedule_shared(..)` (no allocation), `core.schedule_background(..)` (does not keep
+//! `run_until_idle` running), `core.cancel(id)`. Events run on the host's stack. `core.watch_fd(fd, f)` in real-time
+//! worlds. `core.rng` for chance; `core.rng.fork()` for a stream of your own.
+//!
+//! *Calling drivers.* [`thread::call_driver`]`(&function, || ..)` around EVERY call into driver code, `function` being
+//! a `static F: Function = Function::callback("MiniportHalt", PASSIVE..=PASSIVE)`. Driver code always runs on a kernel
+//! thread's stack, which this arranges. [`processor::raise_irql`]`(DISPATCH)` first where the handler is called at
+//! DISPATCH_LEVEL. `driver.charge()` first if you know which driver it is.
+//!
+//! *Being called.* Each exported function starts with `let _crossing = cross(&functions::Name);` where the `exports!`
+//! macro of `crate::exports` made `functions` from one table per file with the IRQL limits.
+//!
+//! *Waiting.* [`thread::wait_until`]`(cond, deadline, story)` and [`thread::sleep_until`] let the world go on, at
+//! PASSIVE_LEVEL. Work for a worker thread: `machine.queue_work(story, f)`.
+//!
+//! *Interrupts.* `machine.interrupts.connect(irql, cpu, isr) -> vector`, `.message(vector) -> (address, data)`; devices
+//! call `machine.msi_write(address, data)`. DPCs that are no KDPC: `processor.queue_dpc(Dpc { .. })` and
+//! `machine.list_processor(cpu)`.
+//!
+//! *Accusing.* [`crate::verifier::violation`]`(RULE, text)` records and goes on; [`crate::verifier::bugcheck`]`(RULE,
+//! text)` stops the world and does not return.
+
+pub(crate) mod context;
+pub(crate) mod driver;
+pub(crate) mod event;
+pub(crate) mod extensions;
+mod fiber;
+pub(crate) mod machine;
+pub mod processor;
+pub(crate) mod rng;
+mod run;
+pub(crate) mod thread;
+pub(crate) mod timer;
+mod work;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::verifier::{self, Report, Verifier, Violation};
+use extensions::Extensions;
+use machine::Machine;
+use rng::Rng;
+
+pub use machine::{EventLogEntry, MachineConfig, MachineId};
+
+/// How a world's clock goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Clock {
+    /// It jumps to the next event: runs take no time and repeat exactly.
+    #[default]
+    Virtual,
+    /// It follows the host's monotonic clock: for wires that lead out of the process.
+    RealTime,
+}
+
+/// What unwinds the host out of a stopped world whose violations are collected.
+pub(crate) struct Stopped;
+
+/// A world's inside. Everything is behind cells: driver code re-enters it at any time.
+pub(crate) struct Core {
+    pub(crate) seed: u64,
+    pub(crate) rng: Rng,
+    pub(crate) clock: Clock,
+    time: Cell<u64>,
+    started: Instant,
+    steps: Cell<u32>,
+    pub(crate) events: event::EventQueue,
+    pub(crate) machines: RefCell<Vec<Rc<Machine>>>,
+    /// Processors that may have something to run.
+    pub(crate) runnable: RefCell<VecDeque<(Rc<Machine>, u32)>>,
+    watched: RefCell<Vec<run::Watched>>,
+    waits: RefCell<Vec<Rc<thread::Wait>>>,
+    ready: RefCell<VecDeque<Rc<thread::Thread>>>,
+    idle_threads: RefCell<Vec<Rc<thread::Thread>>>,
+    threads: RefCell<Vec<Rc<thread::Thread>>>,
+    host_sp: Cell<usize>,
+    wait_horizon: u64,
+    pub(crate) stopped: Cell<bool>,
+    /// Violations are for the test to look at; they do not fail the run.
+    pub(crate) collect: bool,
+    pub(crate) verifier: Verifier,
+    pub(crate) debug_log: RefCell<Vec<String>>,
+    pub(crate) echo_debug: bool,
+    /// What other parts of the simulator keep per world.
+    pub(crate) extensions: Extensions,
+}
+
+impl Core {
+    /// The value of type `T` that some part of the simulator keeps for this world.
+    pub(crate) fn ext<T: Default + 'static>(&self) -> Rc<T> {
+        self.extensions.get()
+    }
+
+    /// The machine of that id.
+    pub(crate) fn machine(&self, id: MachineId) -> Rc<Machine> {
+        Rc::clone(&self.machines.borrow()[id.0 as usize])
+    }
+}
+
+/// A simulation: machines and what connects them. A thread has at most one at a time.
+///
+/// Violations of the kernel's rules fail the run: the next method that returns to the test panics with the report
+/// and the seed, and so does dropping a world with violations nobody has seen.
+pub struct World {
+    pub(crate) core: Rc<Core>,
+}
+
+/// Settings of a world to be.
+#[derive(Clone, Debug)]
+pub struct WorldBuilder {
+    seed: Option<u64>,
+    clock: Clock,
+    collect: bool,
+    wait_horizon: Duration,
+}
+
+impl WorldBuilder {
+    /// Everything that happens by chance follows from this number.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// How the clock goes.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Leaves violations to be looked at with [`World::take_violations`] instead of failing the run: for tests of
+    /// misbehaving drivers.
+    #[must_use]
+    pub fn collect_violations(mut self) -> Self {
+        self.collect = true;
+        self
+    }
+
+    /// How long a wait without timeout may last before it counts as a deadlock.
+    #[must_use]
+    pub fn wait_horizon(mut self, horizon: Duration) -> Self {
+        self.wait_horizon = horizon;
+        self
+    }
+
+    /// Makes the world.
+    ///
+    /// # Panics
+    /// If this thread has one already.
+    #[must_use]
+    pub fn build(self) -> World {
+        assert!(
+            context::try_core().is_none(),
+            "a thread has at most one world"
+        );
+        let seed = self.seed.unwrap_or_else(|| {
+            std::env::var("NTSIM_SEED")
+                .ok()
+                .and_then(|seed| seed.parse().ok())
+                .unwrap_or(1)
+        });
+        let core = Rc::new(Core {
+            seed,
+            rng: Rng::new(seed),
+            clock: self.clock,
+            time: Cell::new(0),
+            started: Instant::now(),
+            steps: Cell::new(0),
+            events: event::EventQueue::default(),
+            machines: RefCell::default(),
+            runnable: RefCell::default(),
+            watched: RefCell::default(),
+            waits: RefCell::default(),
+            ready: RefCell::default(),
+            idle_threads: RefCell::default(),
+            threads: RefCell::default(),
+            host_sp: Cell::new(0),
+            wait_horizon: u64::try_from(self.wait_horizon.as_nanos()).unwrap_or(u64::MAX),
+            stopped: Cell::new(false),
+            collect: self.collect,
+            verifier: Verifier::default(),
+            debug_log: RefCell::default(),
+            echo_debug: std::env::var_os("NTSIM_DEBUG").is_some(),
+            extensions: Extensions::default(),
+        });
+        install_panic_hook();
+        context::with(|c| c.core.set(Rc::as_ptr(&core)));
+        World { core }
+    }
+}
+
+/// What a panic in driver code prints is the host's business: it must not come from the simulated pool.
+fn install_panic_hook() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let _kernel = context::KernelMode::enter();
+            hook(info);
+        }));
+    });
+}
+
+impl World {
+    /// Settings of a new world: seed from `NTSIM_SEED` or 1, virtual clock.
+    #[must_use]
+    pub fn builder() -> WorldBuilder {
+        WorldBuilder {
+            seed: None,
+            clock: Clock::Virtual,
+            collect: false,
+            wait_horizon: Duration::from_secs(600),
+        }
+    }
+
+    /// The seed from which this run can be repeated.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.core.seed
+    }
+
+    /// Time since the world began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.core.now())
+    }
+
+    /// Adds a machine.
+    pub fn add_machine(&mut self, config: MachineConfig) -> MachineId {
+        let id = MachineId(self.core.machines.borrow().len() as u32);
+        let machine = Machine::new(&self.core, id, config);
+        self.core.machines.borrow_mut().push(machine);
+        id
+    }
+
+    pub(crate) fn machine(&self, id: MachineId) -> Rc<Machine> {
+        self.core.machine(id)
+    }
+
+    /// Lets the world run for that long.
+    pub fn run_for(&mut self, duration: Duration) {
+        let duration = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.core.run_to(self.core.now().saturating_add(duration));
+        self.check();
+    }
+
+    /// Runs until the condition holds (true) or that much time has passed (false).
+    pub fn run_until(
+        &mut self,
+        mut condition: impl FnMut(&mut World) -> bool,
+        within: Duration,
+    ) -> bool {
+        let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        let until = self.core.now().saturating_add(within);
+        let core = Rc::clone(&self.core);
+        let holds = core.run_while(&mut || condition(self), until);
+        self.check();
+        holds
+    }
+
+    /// Runs until nothing is left to happen but periodic housekeeping.
+    pub fn run_until_idle(&mut self) {
+        self.core.run_idle();
+        self.check();
+    }
+
+    /// Does the next thing; false if there is none.
+    pub fn step(&mut self) -> bool {
+        let done = self.core.step(u64::MAX);
+        self.check();
+        done
+    }
+
+    /// Runs `f` as driver code on the machine's first processor at PASSIVE_LEVEL. The world goes on while it waits.
+    ///
+    /// # Panics
+    /// With the report if `f` breaks a rule, bugchecks or waits for ever. Panics of `f` come through.
+    pub fn call<R>(&mut self, machine: MachineId, f: impl FnOnce() -> R) -> R {
+        self.call_on(machine, 0, processor::PASSIVE, f)
+    }
+
+    /// As [`World::call`], on that processor at that IRQL.
+    pub fn call_on<R>(
+        &mut self,
+        machine: MachineId,
+        processor: u32,
+        irql: u8,
+        f: impl FnOnce() -> R,
+    ) -> R {
+        static TEST: verifier::Function =
+            verifier::Function::callback("test driver code", processor::PASSIVE..=processor::HIGH);
+        let machine = self.machine(machine);
+        let result = {
+            let _entered = machine.enter(processor);
+            let _raised = processor::raise_irql(irql);
+            thread::call_driver(&TEST, f)
+        };
+        self.check();
+        result
+    }
+
+    /// As [`World::call`] in a world that collects violations: None if the world stopped before `f` returned.
+    pub fn try_call<R>(&mut self, machine: MachineId, f: impl FnOnce() -> R) -> Option<R> {
+        let call = std::panic::AssertUnwindSafe(|| self.call(machine, f));
+        match std::panic::catch_unwind(call) {
+            Ok(result) => Some(result),
+            Err(payload) if payload.is::<Stopped>() => None,
+            Err(payload) => std::panic::resume_unwind(payload),
+        }
+    }
+
+    /// Takes the violations recorded so far.
+    pub fn take_violations(&mut self) -> Vec<Violation> {
+        self.core.verifier.take()
+    }
+
+    /// What drivers printed with `DbgPrintEx` so far.
+    #[must_use]
+    pub fn debug_log(&self) -> Vec<String> {
+        self.core.debug_log.borrow().clone()
+    }
+
+    /// A machine's event log.
+    #[must_use]
+    pub fn event_log(&self, machine: MachineId) -> Vec<EventLogEntry> {
+        self.machine(machine).event_log.borrow().clone()
+    }
+
+    /// Figures about a machine's pool.
+    #[must_use]
+    pub fn pool_stats(&self, machine: MachineId) -> crate::memory::PoolStats {
+        self.machine(machine).pool.stats()
+    }
+
+    /// Lets that many more pool allocations of drivers succeed, then fails one; all later ones too if `sticky`.
+    /// None ends this.
+    pub fn fail_allocations(&mut self, machine: MachineId, after: Option<u64>, sticky: bool) {
+        self.machine(machine).pool.fail_after(after, sticky);
+    }
+
+    /// Whether a failure asked for with [`World::fail_allocations`] is still to come.
+    #[must_use]
+    pub fn allocation_failure_pending(&self, machine: MachineId) -> bool {
+        self.machine(machine).pool.fault_pending()
+    }
+
+    /// Checks all guard bytes and freed memory of a machine now.
+    pub fn check_pool(&mut self, machine: MachineId) {
+        self.machine(machine).pool.check_all();
+        self.check();
+    }
+
+    /// Ends the world and tells what was wrong.
+    pub fn finish(self) -> Report {
+        verifier::finish(&self.core)
+    }
+
+    /// Fails the run if a rule was broken.
+    ///
+    /// # Panics
+    /// With the report, unless violations are collected.
+    pub(crate) fn check(&self) {
+        if self.core.collect || !self.core.verifier.unreported() {
+            return;
+        }
+        self.core.verifier.reported.set(true);
+        panic!("{}", verifier::report_text(&self.core));
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let core = &self.core;
+        let report =
+            (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
+        core.stop();
+        core.events.clear();
+        core.runnable.borrow_mut().clear();
+        core.watched.borrow_mut().clear();
+        for machine in core.machines.borrow().iter() {
+            machine.clear();
+        }
+        core.extensions.clear();
+        context::with(|c| {
+            c.core.set(std::ptr::null());
+            c.machine.set(std::ptr::null());
+            c.processor.set(std::ptr::null());
+        });
+        if let Some(report) = report
+            && !std::thread::panicking()
+        {
+            panic!("{report}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The world's loop and its clock.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::context;
+use super::event::{Event, EventId};
+use super::machine::Machine;
+use super::thread;
+use super::{Clock, Core};
+use crate::verifier;
+
+/// A file descriptor that real-time worlds listen to.
+pub(crate) struct Watched {
+    fd: i32,
+    ready: Rc<dyn Fn()>,
+}
+
+/// In a busy real-time world, file descriptors are looked at every so many steps.
+const POLL_EVERY: u32 = 32;
+
+impl Core {
+    /// Nanoseconds since the world began.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match self.clock {
+            Clock::Virtual => self.time.get(),
+            Clock::RealTime => self.host_time(),
+        }
+    }
+
+    /// The clock as of the last step: cheap, for the history.
+    #[inline(always)]
+    pub(crate) fn last_time(&self) -> u64 {
+        self.time.get()
+    }
+
+    fn host_time(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Lets virtual time pass without running anything: what a busy loop does. Nothing happens in real time.
+    pub(crate) fn stall(&self, nanoseconds: u64) {
+        match self.clock {
+            Clock::Virtual => self.time.set(self.time.get().saturating_add(nanoseconds)),
+            Clock::RealTime => {
+                let until = Instant::now() + Duration::from_nanos(nanoseconds);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+    }
+
+    /// Schedules an event that belongs to no machine.
+    pub(crate) fn push_event(&self, at: u64, event: Event) -> EventId {
+        let _kernel = context::KernelMode::enter();
+        self.events.push(at, event, None, false)
+    }
+
+    /// Schedules a call at a time of the world's clock (in the past: as soon as possible). Calls at the same time
+    /// happen in the order of scheduling.
+    pub(crate) fn schedule(&self, at: u64, f: impl FnOnce() + 'static) -> EventId {
+        let _kernel = context::KernelMode::enter();
+        self.push_event(at, Event::Once(Box::new(f)))
+    }
+
+    /// As `schedule`, with the machine's first processor current during the call.
+    pub(crate) fn schedule_on(
+        &self,
+        machine: &Rc<Machine>,
+        at: u64,
+        f: impl FnOnce() + 'static,
+    ) -> EventId {
+        let _kernel = context::KernelMode::enter();
+        let event = Event::Once(Box::new(f));
+        self.events.push(at, event, Some(Rc::clone(machine)), false)
+    }
+
+    /// Schedules a call of a shared closure: for frequent events, as it does not allocate.
+    pub(crate) fn schedule_shared(
+        &self,
+        machine: Option<&Rc<Machine>>,
+        at: u64,
+        f: &Rc<dyn Fn(u64)>,
+        argument: u64,
+    ) -> EventId {
+        let _kernel = context::KernelMode::enter();
+        let event = Event::Shared(Rc::clone(f), argument);
+        self.events.push(at, event, machine.map(Rc::clone), false)
+    }
+
+    /// As `schedule_on`, for periodic housekeeping: does not keep `run_until_idle` running.
+    pub(crate) fn schedule_background(
+        &self,
+        machine: Option<&Rc<Machine>>,
+        at: u64,
+        f: impl FnOnce() + 'static,
+    ) -> EventId {
+        let _kernel = context::KernelMode::enter();
+        let event = Event::Once(Box::new(f));
+        self.events.push(at, event, machine.map(Rc::clone), true)
+    }
+
+    /// Cancels a scheduled call; false if it has happened or was cancelled.
+    pub(crate) fn cancel(&self, id: EventId) -> bool {
+        let _kernel = context::KernelMode::enter();
+        self.events.cancel(id)
+    }
+
+    /// Calls `ready` whenever the descriptor has something to read. Only real-time worlds look.
+    pub(crate) fn watch_fd(&self, fd: i32, ready: Rc<dyn Fn()>) {
+        self.watched.borrow_mut().push(Watched { fd, ready });
+    }
+
+    /// Stops watching a descriptor.
+    pub(crate) fn unwatch_fd(&self, fd: i32) {
+        self.watched.borrow_mut().retain(|w| w.fd != fd);
+    }
+
+    /// Does the next thing, unless it lies after `limit`. False if nothing was done: in virtual time because
+    /// nothing is left until then (the clock stays), in real time because `limit` has come.
+    pub(crate) fn step(&self, limit: u64) -> bool {
+        if self.stopped.get() {
+            return false;
+        }
+        assert!(
+            !thread::on_thread(),
+            "the world cannot be run from inside driver code"
+        );
+        if !self.waits.borrow().is_empty() {
+            self.check_conditions();
+        }
+        if self.run_ready() || self.run_processor() {
+            return true;
+        }
+        match self.clock {
+            Clock::Virtual => self.step_virtual(limit),
+            Clock::RealTime => self.step_real(limit),
+        }
+    }
+
+    fn step_virtual(&self, limit: u64) -> bool {
+        let Some(at) = self.events.next_time() else {
+            return false;
+        };
+        if at > limit {
+            return false;
+        }
+        self.time.set(self.time.get().max(at));
+        self.run_event(self.time.get())
+    }
+
+    fn step_real(&self, limit: u64) -> bool {
+        let now = self.host_time();
+        self.time.set(now);
+        let steps = self.steps.get().wrapping_add(1);
+        self.steps.set(steps);
+        if steps.is_multiple_of(POLL_EVERY) && self.poll(0) {
+            return true;
+        }
+        if self.run_event(now) {
+            return true;
+        }
+        let next = self.events.next_time().unwrap_or(u64::MAX).min(limit);
+        if next > now {
+            if next == u64::MAX && self.watched.borrow().is_empty() {
+                return false;
+            }
+            if self.poll(next - now) {
+                return true;
+            }
+        }
+        self.host_time() < limit
+    }
+
+    /// Waits up to so many nanoseconds for a watched descriptor and serves those that are ready.
+    fn poll(&self, nanoseconds: u64) -> bool {
+        let mut fds: Vec<libc::pollfd> = self
+            .watched
+            .borrow()
+            .iter()
+            .map(|w| libc::pollfd {
+                fd: w.fd,
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        if fds.is_empty() && nanoseconds == 0 {
+            return false;
+        }
+        let nanoseconds = nanoseconds.min(1_000_000_000);
+        let timeout = libc::timespec {
+            tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
+            tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
+        };
+        // SAFETY: `fds` and `timeout` are valid for the call; no signal mask is given.
+        let ready = unsafe {
+            libc::ppoll(
+                fds.as_mut_ptr(),
+                fds.len() as libc::nfds_t,
+                &timeout,
+                std::ptr::null(),
+            )
+        };
+        if ready <= 0 {
+            return false;
+        }
+        for fd in fds.iter().filter(|fd| fd.revents != 0) {
+            let call = self
+                .watched
+                .borrow()
+                .iter()
+                .find(|w| w.fd == fd.fd)
+                .map(|w| Rc::clone(&w.ready));
+            if let Some(call) = call {
+                call();
+            }
+        }
+        true
+    }
+
+    fn run_processor(&self) -> bool {
+        loop {
+            let Some((machine, number)) = self.runnable.borrow_mut().pop_front() else {
+                return false;
+            };
+            let processor = &machine.processors[number as usize];
+            processor.listed.set(false);
+            if processor.runnable() {
+                let _entered = machine.enter(number);
+                processor.run_pending();
+                return true;
+            }
+        }
+    }
+
+    fn run_event(&self, now: u64) -> bool {
+        let Some(due) = self.events.take_due(now) else {
+            return false;
+        };
+        let _entered = due.machine.as_ref().map(|m| m.enter(0));
+        match due.event {
+            Event::Once(f) => f(),
+            Event::Shared(f, argument) => f(argument),
+        }
+        true
+    }
+
+    /// Runs until a time of the clock.
+    pub(crate) fn run_to(&self, until: u64) {
+        while self.step(until) {}
+        if self.clock == Clock::Virtual && !self.stopped.get() {
+            self.time.set(self.time.get().max(until));
+        }
+    }
+
+    /// Runs until a condition holds (true) or a time comes (false).
+    pub(crate) fn run_while(&self, condition: &mut dyn FnMut() -> bool, until: u64) -> bool {
+        loop {
+            if condition() {
+                return true;
+            }
+            if !self.step(until) {
+                break;
+            }
+        }
+        if self.clock == Clock::Virtual && !self.stopped.get() {
+            self.time.set(self.time.get().max(until));
+        }
+        condition()
+    }
+
+    /// Runs until nothing but background events is left.
+    pub(crate) fn run_idle(&self) {
+        loop {
+            let busy = !self.events.is_idle()
+                || !self.ready.borrow().is_empty()
+                || !self.runnable.borrow().is_empty();
+            if !busy || !self.step(u64::MAX) {
+                return;
+            }
+        }
+    }
+
+    /// Stops the world for good: nothing runs any more.
+    pub(crate) fn stop(&self) {
+        self.stopped.set(true);
+        self.abandon_threads();
+    }
+
+    /// # Panics
+    /// If the world has stopped: with the report.
+    pub(crate) fn check_running(&self) {
+        if self.stopped.get() {
+            self.unwind_stopped();
+        }
+    }
+
+    /// Ends the run of a stopped world: unwinds the host (never a driver) with the report.
+    pub(crate) fn unwind_stopped(&self) -> ! {
+        assert!(!thread::on_thread(), "driver frames are never unwound");
+        if self.collect {
+            std::panic::resume_unwind(Box::new(super::Stopped));
+        }
+        self.verifier.reported.set(true);
+        panic!("{}", verifier::report_text(self));
+    }
+}

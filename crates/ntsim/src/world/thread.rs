@@ -1,0 +1,566 @@
+//! Kernel threads: stacks on which driver code runs, and waiting.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use super::Core;
+use super::context;
+use super::event::Event;
+use super::fiber::{self, Stack};
+use super::machine::Machine;
+use super::processor::{DISPATCH, Processor};
+use crate::verifier::{self, Function, rules};
+
+/// What a thread is to run.
+enum Job {
+    /// A closure that lives in the frame of a caller which waits for it.
+    Borrowed(unsafe fn(*mut c_void), *mut c_void),
+    Owned(Box<dyn FnOnce()>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Running,
+    Blocked,
+    /// Left behind for good when the world stopped.
+    Abandoned,
+}
+
+/// A kernel thread.
+pub(crate) struct Thread {
+    /// Never read: keeps the stack mapped.
+    stack: Stack,
+    sp: Cell<usize>,
+    state: Cell<State>,
+    job: Cell<Option<Job>>,
+    panic: Cell<Option<Box<dyn Any + Send>>>,
+    /// Where it runs; valid while it is not idle.
+    machine: Cell<*const Machine>,
+    processor: Cell<*const Processor>,
+    /// Saved while it is blocked.
+    driver: Cell<u32>,
+}
+
+impl Thread {
+    fn new() -> Rc<Thread> {
+        let (stack, sp) = Stack::new(main).expect("memory for a kernel thread's stack");
+        Rc::new(Thread {
+            stack,
+            sp: Cell::new(sp),
+            state: Cell::new(State::Idle),
+            job: Cell::new(None),
+            panic: Cell::new(None),
+            machine: Cell::new(std::ptr::null()),
+            processor: Cell::new(std::ptr::null()),
+            driver: Cell::new(0),
+        })
+    }
+
+    /// Whether an address lies in this thread's stack.
+    pub(crate) fn owns(&self, address: usize) -> bool {
+        self.stack.contains(address)
+    }
+}
+
+/// The thread that runs now; None on the host's own stack.
+fn current() -> Option<*const Thread> {
+    let thread = context::with(|c| c.thread.get());
+    (!thread.is_null()).then_some(thread)
+}
+
+/// Whether this is a kernel thread's stack (and not the host's).
+#[inline]
+pub(crate) fn on_thread() -> bool {
+    context::with(|c| !c.thread.get().is_null())
+}
+
+/// Whether an address lies in the running kernel thread's stack.
+pub(crate) fn on_current_stack(address: usize) -> bool {
+    // SAFETY: the running thread is kept by the world.
+    current().is_some_and(|thread| unsafe { &*thread }.owns(address))
+}
+
+/// The bottom frame of every kernel thread: runs jobs for ever.
+extern "sysv64" fn main() -> ! {
+    loop {
+        let thread = current().expect("entered through resume");
+        // SAFETY: the running thread is kept by the world.
+        let thread = unsafe { &*thread };
+        let job = thread.job.take();
+        let result = catch_unwind(AssertUnwindSafe(|| match job {
+            // SAFETY: whoever set the job keeps `data` until the thread is idle again, or never resumes it.
+            Some(Job::Borrowed(call, data)) => unsafe { call(data) },
+            Some(Job::Owned(job)) => job(),
+            None => {}
+        }));
+        if let Err(panic) = result {
+            thread.panic.set(Some(panic));
+        }
+        thread.state.set(State::Idle);
+        to_host(thread);
+    }
+}
+
+/// Gives the processor back to the host's loop.
+fn to_host(thread: &Thread) {
+    let host = context::with(|c| {
+        // SAFETY: a thread runs, so the world exists.
+        unsafe { &*c.core.get() }.host_sp.get()
+    });
+    // SAFETY: the host saved its stack pointer when it resumed this thread and has not run since.
+    unsafe { fiber::switch(thread.sp.as_ptr(), host) };
+}
+
+impl Core {
+    fn idle_thread(&self) -> Rc<Thread> {
+        let idle = self.idle_threads.borrow_mut().pop();
+        idle.unwrap_or_else(Thread::new)
+    }
+
+    /// Runs a thread until it has nothing to do or blocks. Host only.
+    fn resume(&self, thread: &Rc<Thread>) {
+        assert!(!on_thread(), "threads are resumed from the host's stack");
+        let (machine, processor, in_driver, driver) = context::with(|c| {
+            c.thread.set(Rc::as_ptr(thread));
+            (
+                c.machine.replace(thread.machine.get()),
+                c.processor.replace(thread.processor.get()),
+                c.in_driver.replace(false),
+                c.driver.replace(thread.driver.get()),
+            )
+        });
+        thread.state.set(State::Running);
+        // SAFETY: the thread's stack pointer is from its creation or its last switch, and it is not running.
+        unsafe { fiber::switch(self.host_sp.as_ptr(), thread.sp.get()) };
+        context::with(|c| {
+            c.thread.set(std::ptr::null());
+            c.machine.set(machine);
+            c.processor.set(processor);
+            c.in_driver.set(in_driver);
+            thread.driver.set(c.driver.replace(driver));
+        });
+        if thread.state.get() == State::Idle {
+            self.idle_threads.borrow_mut().push(Rc::clone(thread));
+            if let Some(panic) = thread.panic.take() {
+                resume_unwind(panic);
+            }
+        } else {
+            self.keep(thread);
+        }
+    }
+
+    /// Keeps a thread that is not idle for as long as the world lives: its stack has frames on it.
+    fn keep(&self, thread: &Rc<Thread>) {
+        let mut all = self.threads.borrow_mut();
+        if !all.iter().any(|t| Rc::ptr_eq(t, thread)) {
+            all.push(Rc::clone(thread));
+        }
+    }
+
+    fn assign(&self, job: Job) -> Rc<Thread> {
+        let thread = self.idle_thread();
+        context::with(|c| {
+            thread.machine.set(c.machine.get());
+            thread.processor.set(c.processor.get());
+            thread.driver.set(c.driver.get());
+        });
+        thread.job.set(Some(job));
+        thread
+    }
+
+    /// Starts a thread on the current machine and processor. It runs at once, until it blocks or ends.
+    pub(crate) fn spawn(&self, job: Box<dyn FnOnce()>) {
+        let thread = self.assign(Job::Owned(job));
+        self.resume(&thread);
+    }
+}
+
+/// Runs `f` on a kernel thread: on this one if it is one, otherwise on one of its own, running the world until it
+/// is done. Ends the run (panics) if it can never be done.
+pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
+    if on_thread() {
+        return f();
+    }
+    struct Frame<F, R> {
+        f: Option<F>,
+        result: Option<R>,
+    }
+    unsafe fn call<F: FnOnce() -> R, R>(data: *mut c_void) {
+        // SAFETY: `data` is the frame below, which its owner does not touch while the thread runs.
+        let frame = unsafe { &mut *data.cast::<Frame<F, R>>() };
+        if let Some(f) = frame.f.take() {
+            frame.result = Some(f());
+        }
+    }
+    fn job<F: FnOnce() -> R, R>(frame: *mut Frame<F, R>) -> Job {
+        Job::Borrowed(call::<F, R>, frame.cast())
+    }
+    let core = context::core();
+    core.check_running();
+    let mut frame = Frame {
+        f: Some(f),
+        result: None,
+    };
+    let lent = &raw mut frame;
+    let thread = core.assign(job(lent));
+    core.resume(&thread);
+    while thread.state.get() == State::Blocked {
+        if !core.step(u64::MAX) {
+            if !core.stopped.get() {
+                core.report_deadlock();
+            }
+            break;
+        }
+        core.check_wait_horizon();
+    }
+    // SAFETY: the thread is idle, or will never run again: the frame is ours. Read through the pointer that was
+    // lent out.
+    let result = unsafe { (*lent).result.take() };
+    match result {
+        Some(result) => result,
+        None => core.unwind_stopped(),
+    }
+}
+
+/// A wait in progress.
+pub(crate) struct Wait {
+    pub(crate) what: WaitFor,
+    /// Which of the objects, or 0.
+    outcome: Cell<Option<Outcome>>,
+    thread: Option<Rc<Thread>>,
+    since: u64,
+    forever: bool,
+    machine: *const Machine,
+    story: String,
+}
+
+/// What a wait is for.
+pub(crate) enum WaitFor {
+    /// Addresses of dispatcher objects; satisfied by the first that is signalled.
+    AnyObject(Vec<usize>),
+    /// Satisfied when all are signalled at once.
+    AllObjects(Vec<usize>),
+    /// Satisfied when it holds; looked at after each step of the world.
+    Condition(*const dyn Fn() -> bool),
+    /// Only the deadline ends it.
+    Time,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Satisfied, by the object of that index.
+    Satisfied(usize),
+    TimedOut,
+}
+
+/// Waits, letting the world go on. `deadline` is a time of the world's clock; None waits for ever. The caller has
+/// found that the wait is not satisfied yet.
+pub(crate) fn block(what: WaitFor, deadline: Option<u64>, story: String) -> Outcome {
+    let core = context::core();
+    let (irql, held) = context::with_processor(|p| (p.irql(), p.locks.len()));
+    if irql >= DISPATCH {
+        verifier::bugcheck(
+            rules::WAIT_AT_DISPATCH,
+            format!("waits at IRQL {irql}: {story}"),
+        );
+    }
+    if held > 0 {
+        verifier::bugcheck(
+            rules::WAIT_WITH_LOCK,
+            format!("waits while holding {held} spin lock(s): {story}"),
+        );
+    }
+    let thread = current().map(|thread| {
+        // SAFETY: made by `Rc::as_ptr` from an `Rc` that the resumer holds.
+        unsafe {
+            Rc::increment_strong_count(thread);
+            Rc::from_raw(thread)
+        }
+    });
+    let wait = Rc::new(Wait {
+        what,
+        outcome: Cell::new(None),
+        thread,
+        since: core.now(),
+        forever: deadline.is_none(),
+        machine: context::with(|c| c.machine.get()),
+        story,
+    });
+    core.waits.borrow_mut().push(Rc::clone(&wait));
+    let timeout = deadline.map(|at| {
+        let (core, wait) = (Rc::downgrade(&core), Rc::clone(&wait));
+        core.upgrade().map(|c| {
+            c.push_event(
+                at,
+                Event::Once(Box::new(move || {
+                    if let Some(core) = core.upgrade() {
+                        core.satisfy(&wait, Outcome::TimedOut);
+                    }
+                })),
+            )
+        })
+    });
+    let outcome = core.wait_until_satisfied(&wait);
+    if let Some(Some(id)) = timeout
+        && outcome != Outcome::TimedOut
+    {
+        core.cancel(id);
+    }
+    context::with_processor(|p| p.set_irql(irql));
+    outcome
+}
+
+impl Core {
+    fn wait_until_satisfied(&self, wait: &Rc<Wait>) -> Outcome {
+        if let Some(thread) = &wait.thread {
+            context::with_processor(|p| p.lower_irql(0));
+            while wait.outcome.get().is_none() {
+                thread.state.set(State::Blocked);
+                to_host(thread);
+            }
+        } else {
+            context::with_processor(|p| p.lower_irql(0));
+            while wait.outcome.get().is_none() {
+                if !self.step(u64::MAX) {
+                    if !self.stopped.get() {
+                        self.report_deadlock();
+                    }
+                    self.unwind_stopped();
+                }
+                self.check_wait_horizon();
+            }
+        }
+        wait.outcome.get().unwrap_or(Outcome::TimedOut)
+    }
+
+    /// Ends a wait: its thread becomes ready.
+    fn satisfy(&self, wait: &Rc<Wait>, outcome: Outcome) {
+        if wait.outcome.get().is_some() {
+            return;
+        }
+        wait.outcome.set(Some(outcome));
+        self.waits.borrow_mut().retain(|w| !Rc::ptr_eq(w, wait));
+        if let Some(thread) = &wait.thread {
+            self.ready.borrow_mut().push_back(Rc::clone(thread));
+        }
+    }
+
+    /// Ends waits whose objects are signalled. `try_take(object)` tells whether an object is signalled and, if its
+    /// second argument says so, takes the signal. Called whenever an object was signalled.
+    pub(crate) fn signalled(&self, object: usize, try_take: &dyn Fn(usize, bool) -> bool) {
+        if self.waits.borrow().is_empty() {
+            return;
+        }
+        let waits: Vec<_> = self.waits.borrow().iter().map(Rc::clone).collect();
+        for wait in waits {
+            match &wait.what {
+                WaitFor::AnyObject(objects) => {
+                    if let Some(index) = objects.iter().position(|o| *o == object)
+                        && try_take(object, true)
+                    {
+                        self.satisfy(&wait, Outcome::Satisfied(index));
+                    }
+                }
+                WaitFor::AllObjects(objects) => {
+                    if objects.contains(&object) && objects.iter().all(|o| try_take(*o, false)) {
+                        for o in objects {
+                            try_take(*o, true);
+                        }
+                        self.satisfy(&wait, Outcome::Satisfied(0));
+                    }
+                }
+                WaitFor::Condition(_) | WaitFor::Time => {}
+            }
+        }
+    }
+
+    /// Ends waits whose conditions hold now.
+    pub(crate) fn check_conditions(&self) {
+        let waits: Vec<_> = self
+            .waits
+            .borrow()
+            .iter()
+            .filter(|w| matches!(w.what, WaitFor::Condition(_)))
+            .map(Rc::clone)
+            .collect();
+        for wait in waits {
+            if let WaitFor::Condition(condition) = wait.what {
+                // SAFETY: the closure lives in the frame of `wait_until`, which stays until the wait is over.
+                if unsafe { (*condition)() } {
+                    self.satisfy(&wait, Outcome::Satisfied(0));
+                }
+            }
+        }
+    }
+
+    /// Resumes the first ready thread.
+    pub(crate) fn run_ready(&self) -> bool {
+        let Some(thread) = self.ready.borrow_mut().pop_front() else {
+            return false;
+        };
+        self.resume(&thread);
+        true
+    }
+
+    /// Whether somebody waits for an object in that memory: for rules about memory that is freed.
+    pub(crate) fn find_wait(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
+        let waits = self.waits.borrow();
+        waits.iter().find_map(|w| match &w.what {
+            WaitFor::AnyObject(objects) | WaitFor::AllObjects(objects) => {
+                objects.iter().copied().find(|o| f(*o))
+            }
+            _ => None,
+        })
+    }
+
+    fn waits_story(&self) -> String {
+        let waits = self.waits.borrow();
+        let mut story = String::new();
+        for wait in waits.iter() {
+            // SAFETY: machines live as long as the world.
+            let machine = unsafe { wait.machine.as_ref() };
+            story.push_str(&format!(
+                "\n  on {}: {}, since {} ns",
+                machine.map_or("the host", |m| m.name.as_str()),
+                wait.story,
+                wait.since
+            ));
+        }
+        story
+    }
+
+    fn report_deadlock(&self) {
+        let story = self.waits_story();
+        verifier::violation(
+            rules::DEADLOCK,
+            format!("nothing is left in the world that could end these waits:{story}"),
+        );
+        self.stop();
+    }
+
+    /// An endless wait that lasts longer than any sensible operation is a deadlock too, even if timers still tick.
+    fn check_wait_horizon(&self) {
+        let now = self.now();
+        let stuck = self
+            .waits
+            .borrow()
+            .iter()
+            .any(|w| w.forever && now.saturating_sub(w.since) > self.wait_horizon);
+        if stuck && !self.stopped.get() {
+            let story = self.waits_story();
+            verifier::violation(
+                rules::DEADLOCK,
+                format!("a wait without timeout has lasted too long:{story}"),
+            );
+            self.stop();
+        }
+    }
+
+    /// Forgets all waits: their threads are never resumed.
+    pub(crate) fn abandon_threads(&self) {
+        self.waits.borrow_mut().clear();
+        self.ready.borrow_mut().clear();
+    }
+}
+
+/// Leaves the current kernel thread where it is, for good, and goes back to the host.
+pub(crate) fn abandon() -> ! {
+    let thread = current().expect("only kernel threads are abandoned");
+    // SAFETY: the running thread is kept by the world.
+    let thread = unsafe { &*thread };
+    thread.state.set(State::Abandoned);
+    to_host(thread);
+    unreachable!("an abandoned thread was resumed")
+}
+
+/// Waits until a condition holds, letting the world go on; false if the deadline passes first. For the simulator's
+/// own PASSIVE_LEVEL code, on kernel threads and on the host.
+pub(crate) fn wait_until(
+    condition: impl Fn() -> bool,
+    deadline: Option<u64>,
+    story: impl Into<String>,
+) -> bool {
+    if condition() {
+        return true;
+    }
+    let condition: &dyn Fn() -> bool = &condition;
+    // SAFETY: only extends the lifetime: the pointer is used by the wait alone, which ends before this returns (or
+    // is forgotten together with this frame).
+    let condition: *const (dyn Fn() -> bool + 'static) = unsafe {
+        std::mem::transmute::<*const (dyn Fn() -> bool + '_), *const (dyn Fn() -> bool + 'static)>(
+            condition,
+        )
+    };
+    block(WaitFor::Condition(condition), deadline, story.into()) != Outcome::TimedOut
+}
+
+/// Waits until a time of the world's clock.
+pub(crate) fn sleep_until(at: u64) {
+    block(WaitFor::Time, Some(at), format!("sleeps until {at} ns"));
+}
+
+/// What must be as it was when driver code returns to the kernel.
+struct Entry {
+    function: &'static Function,
+    in_driver: bool,
+    irql: u8,
+    locks: usize,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        context::with(|c| c.in_driver.set(self.in_driver));
+        if std::thread::panicking() {
+            return;
+        }
+        context::with_processor(|p| {
+            if p.irql() != self.irql {
+                verifier::violation(
+                    rules::IRQL_AT_RETURN,
+                    format!(
+                        "{} was called at IRQL {} and returned at IRQL {}",
+                        self.function.name,
+                        self.irql,
+                        p.irql()
+                    ),
+                );
+                p.lower_irql(self.irql);
+            }
+            if p.locks.len() != self.locks {
+                verifier::violation(
+                    rules::LOCK_AT_RETURN,
+                    format!(
+                        "{} returned with {} spin lock(s) held, {} when it was called",
+                        self.function.name,
+                        p.locks.len(),
+                        self.locks
+                    ),
+                );
+                p.locks.truncate(self.locks);
+            }
+        });
+    }
+}
+
+/// Calls into driver code. EVERY call into a driver goes through here: allocations are charged to the driver until
+/// it returns or calls the kernel, and it must return at the IRQL, and with the locks, it was called with.
+/// `function` names the handler or callback in reports and its IRQL requirement towards us, the caller.
+#[inline]
+pub(crate) fn call_driver<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+    on_kernel_stack(|| {
+        verifier::entering_driver(function);
+        let (irql, locks) = context::with_processor(|p| (p.irql(), p.locks.len()));
+        let _entry = Entry {
+            function,
+            in_driver: context::with(|c| c.in_driver.replace(true)),
+            irql,
+            locks,
+        };
+        f()
+    })
+}

@@ -1,0 +1,117 @@
+//! Timers: one-shot or periodic, by the world's clock.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::context;
+use super::event::EventId;
+use super::machine::Machine;
+
+struct Timer {
+    object: usize,
+    event: EventId,
+    period: u64,
+    processor: u32,
+    expire: fn(object: usize),
+}
+
+/// A machine's running timers. A timer is named by the address of the object (KTIMER or other) it belongs to.
+#[derive(Default)]
+pub(crate) struct Timers(RefCell<Vec<Timer>>);
+
+impl Timers {
+    /// The running timers whose objects satisfy `f`: for rules about memory that is freed and drivers that go.
+    pub(crate) fn find(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
+        self.0.borrow().iter().map(|t| t.object).find(|o| f(*o))
+    }
+
+    pub(crate) fn is_set(&self, object: usize) -> bool {
+        self.find(|o| o == object).is_some()
+    }
+}
+
+impl Machine {
+    /// Sets a timer, cancelling it if it runs. At `due`, and then every `period` ns if not 0, `expire(object)` is
+    /// called on the current processor at PASSIVE_LEVEL as simulator code. True if it was running before.
+    pub(crate) fn set_timer(
+        self: &Rc<Self>,
+        object: usize,
+        due: u64,
+        period: u64,
+        expire: fn(usize),
+    ) -> bool {
+        let was = self.cancel_timer(object);
+        let processor = context::with_processor(|p| p.number);
+        let event = self.schedule_timer(object, due, period != 0);
+        self.timers.0.borrow_mut().push(Timer {
+            object,
+            event,
+            period,
+            processor,
+            expire,
+        });
+        was
+    }
+
+    /// Stops a timer; true if it was running.
+    pub(crate) fn cancel_timer(&self, object: usize) -> bool {
+        let mut timers = self.timers.0.borrow_mut();
+        let Some(index) = timers.iter().position(|t| t.object == object) else {
+            return false;
+        };
+        let timer = timers.swap_remove(index);
+        drop(timers);
+        if let Some(core) = self.core.upgrade() {
+            core.cancel(timer.event);
+        }
+        true
+    }
+
+    fn schedule_timer(self: &Rc<Self>, object: usize, due: u64, background: bool) -> EventId {
+        let core = context::core();
+        let due = match self.config.timer_tick {
+            0 => due,
+            tick => due.div_ceil(tick).saturating_mul(tick),
+        };
+        let machine = Rc::downgrade(self);
+        let expire = move || {
+            if let Some(machine) = machine.upgrade() {
+                machine.expire_timer(object, due);
+            }
+        };
+        if background {
+            core.schedule_background(Some(self), due, expire)
+        } else {
+            core.schedule_on(self, due, expire)
+        }
+    }
+
+    fn expire_timer(self: &Rc<Self>, object: usize, due: u64) {
+        let mut timers = self.timers.0.borrow_mut();
+        let Some(index) = timers.iter().position(|t| t.object == object) else {
+            return;
+        };
+        let (expire, processor, period) = {
+            let timer = &timers[index];
+            (timer.expire, timer.processor, timer.period)
+        };
+        if period == 0 {
+            timers.swap_remove(index);
+            drop(timers);
+        } else {
+            drop(timers);
+            let event = self.schedule_timer(object, due + period, true);
+            if let Some(timer) = self
+                .timers
+                .0
+                .borrow_mut()
+                .iter_mut()
+                .find(|t| t.object == object)
+            {
+                timer.event = event;
+            }
+        }
+        let _entered = self.enter(processor);
+        expire(object);
+    }
+}

@@ -1,0 +1,93 @@
+//! A whole RoCEv2 frame, parsed.
+
+use super::{Bth, Error, Ethernet, ExtHeaders, Icrc, Ip, Udp, icrc, udp};
+
+/// A RoCEv2 frame. All lengths were checked when it was parsed; the ICRC is checked by [`Packet::verify_icrc`].
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Ethernet header.
+    pub eth: Ethernet,
+    /// IP header.
+    pub ip: Ip,
+    /// UDP header.
+    pub udp: Udp,
+    /// Base transport header.
+    pub bth: Bth,
+    /// Extended headers, those of `bth.opcode`.
+    pub ext: ExtHeaders,
+    /// Payload without pad.
+    pub payload: &'a [u8],
+    /// Pad bytes, `bth.pad` of them. Zero if the sender is right; the ICRC covers them either way.
+    pub pad: &'a [u8],
+    /// ICRC as received.
+    pub icrc: [u8; icrc::LEN],
+    /// From the IP header to the end of the pad.
+    covered: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Parses an Ethernet frame (without FCS). Trailing Ethernet padding is ignored.
+    ///
+    /// # Errors
+    /// `NotRoce` for frames that the LAN path should have; anything else is a RoCEv2 frame to be dropped.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, Error> {
+        // Until the UDP port is known, a frame that makes no sense is not ours to judge.
+        let not_ours = |_| Error::NotRoce;
+        let (eth, l3) = Ethernet::parse(frame).map_err(not_ours)?;
+        let (ip, l4) = Ip::parse(&eth, l3).map_err(not_ours)?;
+        if !ip.is_udp() {
+            return Err(Error::NotRoce);
+        }
+        let (udp, rest) = Udp::parse(l4).map_err(not_ours)?;
+        if udp.dst_port != udp::ROCE_PORT {
+            return Err(Error::NotRoce);
+        }
+        let ib_len = usize::from(udp.length)
+            .checked_sub(Udp::LEN)
+            .ok_or(Error::BadLength)?;
+        let ib = rest.get(..ib_len).ok_or(Error::Truncated)?;
+        let (body, icrc) = ib.split_last_chunk().ok_or(Error::BadLength)?;
+        let (bth, rest) = Bth::parse(body).map_err(|_| Error::BadLength)?;
+        if bth.tver != 0 {
+            return Err(Error::TransportVersion);
+        }
+        if bth.dest_qpn == 0 {
+            return Err(Error::ZeroQpn);
+        }
+        let (ext, rest) = ExtHeaders::parse(bth.opcode, rest).map_err(|_| Error::BadLength)?;
+        let payload_len = rest
+            .len()
+            .checked_sub(usize::from(bth.pad))
+            .ok_or(Error::BadLength)?;
+        let (payload, pad) = rest.split_at_checked(payload_len).ok_or(Error::BadLength)?;
+        let covered_len = ip
+            .header_len()
+            .saturating_add(Udp::LEN)
+            .saturating_add(body.len());
+        let covered = l3.get(..covered_len).ok_or(Error::Truncated)?;
+        Ok(Self {
+            eth,
+            ip,
+            udp,
+            bth,
+            ext,
+            payload,
+            pad,
+            icrc: *icrc,
+            covered,
+        })
+    }
+
+    /// Computes the ICRC and compares it with the received one.
+    ///
+    /// # Errors
+    /// `Icrc` when they differ.
+    pub fn verify_icrc(&self) -> Result<(), Error> {
+        let computed = Icrc::start(self.covered)?.finish();
+        if computed == self.icrc {
+            Ok(())
+        } else {
+            Err(Error::Icrc)
+        }
+    }
+}
