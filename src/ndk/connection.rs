@@ -20,6 +20,7 @@ use roce::{
 };
 
 use super::connector::Connector;
+use super::endpoint::{SharedEndpoint, SharedEntry};
 use super::limits::{MAX_CALLEE_DATA, MAX_CALLER_DATA, MAX_READS};
 use super::object::{self, Context, Listed, Object, Ref, Request};
 use super::qp::Qp;
@@ -103,6 +104,8 @@ pub struct Connection {
     qp: Option<Ref<Qp>>,
     local: Option<SocketAddr>,
     peer: Option<SocketAddr>,
+    /// The shared endpoint it connects from, if any.
+    shared: Option<Ref<SharedEndpoint>>,
     /// The endpoint in the port space that this connector holds a reference to.
     endpoint: Option<SocketAddr>,
     /// Waits for a resolver lane.
@@ -121,14 +124,22 @@ pub struct Connection {
 pub struct Connect<'a> {
     /// The queue pair to connect.
     pub qp: &'a Object<Qp>,
-    /// Local address; port 0 lets the provider choose.
-    pub local: SocketAddr,
+    /// Where from.
+    pub source: Source<'a>,
     /// Whom to connect to.
     pub peer: SocketAddr,
     /// What the consumer asks for.
     pub limits: ReadLimits,
     /// Private data.
     pub data: &'a [u8],
+}
+
+/// Where a connection comes from.
+pub enum Source<'a> {
+    /// A local address of its own; port 0 lets the provider choose.
+    Address(SocketAddr),
+    /// An endpoint that other connectors use too.
+    Shared(&'a Object<SharedEndpoint>),
 }
 
 /// Parameters of NdkAccept.
@@ -165,6 +176,7 @@ impl Connection {
             qp: None,
             local: None,
             peer: None,
+            shared: None,
             endpoint: None,
             unresolved: false,
             limits: ReadLimits::default(),
@@ -282,21 +294,35 @@ impl State {
             None => return Err(STATUS_INTERNAL_ERROR),
         }
         self.qp_is_free(want.qp)?;
-        if want.local.port() != 0
-            && self.connections.iter().any(|other| {
-                other.endpoint.is_some()
-                    && other.local == Some(want.local)
-                    && other.peer == Some(want.peer)
-            })
-        {
+        let named = match want.source {
+            Source::Address(local) => local,
+            Source::Shared(shared) => self
+                .shared
+                .get(shared.key())
+                .and_then(SharedEntry::endpoint)
+                .ok_or(STATUS_INTERNAL_ERROR)?,
+        };
+        let same = |other: &Connection| {
+            other.endpoint.is_some() && other.local == Some(named) && other.peer == Some(want.peer)
+        };
+        if named.port() != 0 && self.connections.iter().any(same) {
             return Err(STATUS_ADDRESS_ALREADY_EXISTS);
         }
-        let local = self.ports.claim(want.local).map_err(status::of_claim)?;
+        let (local, shared) = match want.source {
+            Source::Address(local) => (self.ports.claim(local).map_err(status::of_claim)?, None),
+            Source::Shared(shared) => {
+                if !self.ports.share(named) {
+                    return Err(STATUS_INTERNAL_ERROR);
+                }
+                (named, Some(shared.reference()))
+            }
+        };
         self.attach_qp(want.qp, key);
         let stale = self.connections.get_mut(key).and_then(|c| {
             c.qp = Some(want.qp.reference());
             c.local = Some(local);
             c.peer = Some(want.peer);
+            c.shared = shared;
             c.endpoint = Some(local);
             c.limits = want.limits;
             c.data = data;
@@ -599,6 +625,7 @@ impl State {
         self.detach_qp(key);
         self.release_endpoint(key);
         if let Some(c) = self.connections.get_mut(key) {
+            c.shared = None;
             c.phase = Phase::Idle;
             c.finish(failure);
         }

@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use ndis_sys::status::{
     STATUS_BUFFER_TOO_SMALL, STATUS_CONNECTION_INVALID, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_PARAMETER,
-    STATUS_NOT_SUPPORTED, STATUS_PENDING, STATUS_SUCCESS,
+    STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_PARAMETER, STATUS_PENDING,
+    STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{
@@ -22,7 +22,8 @@ use ndkpi::{
 
 use super::adapter::Adapter;
 use super::address;
-use super::connection::{Accept, Connect, Connection, DisconnectSink, News, ReadLimits};
+use super::connection::{Accept, Connect, Connection, DisconnectSink, News, ReadLimits, Source};
+use super::endpoint::{SharedEndpoint, SharedEntry};
 use super::limits::MAX_CALLEE_DATA;
 use super::listener::Listener;
 use super::object::{self, Context, Kind, Listed, Object, Ref, Request, header, query_extension};
@@ -269,7 +270,7 @@ unsafe extern "efiapi" fn connect(
     };
     let want = Connect {
         qp,
-        local,
+        source: Source::Address(local),
         peer,
         limits: ReadLimits { inbound, outbound },
         data,
@@ -278,21 +279,60 @@ unsafe extern "efiapi" fn connect(
     connector.start(|state, key| state.connect(key, &want, request))
 }
 
-/// NdkConnectWithSharedEndpoint: there are no shared endpoints yet, so no consumer can have one to pass. IRQL <= DISPATCH_LEVEL.
+/// NdkConnectWithSharedEndpoint. As NdkConnect, from the address and port of a shared endpoint. IRQL <= DISPATCH_LEVEL.
 unsafe extern "efiapi" fn connect_with_shared_endpoint(
-    _connector: *mut NDK_CONNECTOR,
-    _qp: *mut NDK_QP,
-    _endpoint: *mut NDK_SHARED_ENDPOINT,
-    _destination: *const SOCKADDR,
-    _destination_length: u32,
-    _inbound: u32,
-    _outbound: u32,
-    _data: *const c_void,
-    _data_length: u32,
-    _completion: NDK_FN_REQUEST_COMPLETION,
-    _context: *mut c_void,
+    connector: *mut NDK_CONNECTOR,
+    qp: *mut NDK_QP,
+    shared: *mut NDK_SHARED_ENDPOINT,
+    destination: *const SOCKADDR,
+    destination_length: u32,
+    inbound: u32,
+    outbound: u32,
+    data: *const c_void,
+    data_length: u32,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
 ) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
+    // SAFETY: the consumer passes an open connector, an open QP and an open shared endpoint.
+    let (connector, qp, shared) = unsafe {
+        (
+            Object::<Connector>::from_raw(connector),
+            Object::<Qp>::from_raw(qp),
+            Object::<SharedEndpoint>::from_raw(shared),
+        )
+    };
+    // SAFETY: the consumer passes address and data with their lengths.
+    let (peer, data) = unsafe {
+        (
+            address::read(destination.cast(), destination_length),
+            bytes(data, data_length),
+        )
+    };
+    let local = connector.port().peek(|state| {
+        state
+            .shared
+            .get(shared.key())
+            .and_then(SharedEntry::endpoint)
+    });
+    let peer = match (peer, local) {
+        (Some(peer), Some(local))
+            if address::is_host(peer.ip())
+                && peer.port() != 0
+                && peer.is_ipv4() == local.is_ipv4() =>
+        {
+            peer
+        }
+        _ => return STATUS_INVALID_PARAMETER,
+    };
+    let want = Connect {
+        qp,
+        source: Source::Shared(shared),
+        peer,
+        limits: ReadLimits { inbound, outbound },
+        data,
+    };
+    let request = Request::new(connector, completion, context);
+    connector.start(|state, key| state.connect(key, &want, request))
 }
 
 impl Object<Connector> {

@@ -317,6 +317,7 @@ impl Port {
                 state.addresses = addresses;
             }
             state.listen_again();
+            state.share_again();
         });
     }
 

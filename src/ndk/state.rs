@@ -9,6 +9,7 @@ use super::address::LocalAddresses;
 use super::connection::Connection;
 use super::connector::Connector;
 use super::cq::Cq;
+use super::endpoint::SharedEntry;
 use super::limits;
 use super::listener::Listening;
 use super::memory::Regions;
@@ -112,6 +113,8 @@ pub struct State {
     pub listeners: Slab<Listening>,
     /// Listeners by engine listener.
     pub by_listener: ByIndex<Key>,
+    /// Shared endpoints.
+    pub shared: Slab<SharedEntry>,
     /// Addresses and ports in use.
     pub ports: PortSpace,
     /// The adapter's own addresses.
@@ -145,6 +148,7 @@ impl State {
             by_conn: ByIndex::try_new(limits.max_connections)?,
             listeners: Slab::new(limits::MAX_CONNECTORS),
             by_listener: ByIndex::try_new(limits.max_listeners)?,
+            shared: Slab::new(limits::MAX_CONNECTORS),
             ports: PortSpace::new(),
             addresses: LocalAddresses::default(),
             counters: ConnectionCounters::default(),

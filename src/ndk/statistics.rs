@@ -18,6 +18,7 @@ use ndkpi::{
 };
 
 use super::connection::Connection;
+use super::endpoint::SharedEntry;
 use super::limits;
 use super::listener::Listening;
 use super::port::Port;
@@ -144,7 +145,7 @@ impl Port {
         })
     }
 
-    /// Writes the answer to OID_NDK_LOCAL_ENDPOINTS, every listener that listens, and returns its length in bytes.
+    /// Writes the answer to OID_NDK_LOCAL_ENDPOINTS, every listener that listens and every shared endpoint, and returns its length in bytes.
     ///
     /// # Safety
     /// `buffer` has `room` writable bytes, aligned for the structure. IRQL <= DISPATCH_LEVEL.
@@ -157,7 +158,19 @@ impl Port {
         room: usize,
     ) -> Result<usize, TooShort> {
         self.peek(|state| {
-            let listening = || state.listeners.iter().filter_map(Listening::endpoint);
+            let listening = || {
+                let listeners = state
+                    .listeners
+                    .iter()
+                    .filter_map(Listening::endpoint)
+                    .map(|at| (at, true));
+                let shared = state
+                    .shared
+                    .iter()
+                    .filter_map(SharedEntry::endpoint)
+                    .map(|at| (at, false));
+                listeners.chain(shared)
+            };
             let count = listening().count();
             let needed = NDIS_SIZEOF_NDK_LOCAL_ENDPOINTS_REVISION_1(count);
             if room < needed {
@@ -172,11 +185,11 @@ impl Port {
                 (&raw mut (*buffer).NDLocalEndpointsMappedtoTCPLocalEndpoints).write(0);
                 let entries =
                     (&raw mut (*buffer).LocalEndpoints).cast::<NDIS_NDK_LOCAL_ENDPOINT_ENTRY>();
-                for (index, endpoint) in listening().take(count).enumerate() {
+                for (index, (endpoint, listener)) in listening().take(count).enumerate() {
                     let entry = NDIS_NDK_LOCAL_ENDPOINT_ENTRY {
                         Local: to_inet(endpoint),
                         UserModeOwner: 0,
-                        Listener: 1,
+                        Listener: u8::from(listener),
                         OwnerPid: 0,
                     };
                     entries.add(index).write(entry);
