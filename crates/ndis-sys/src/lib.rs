@@ -29,7 +29,11 @@ extern crate std;
 mod macros;
 
 #[cfg(test)]
+#[path = "../../ndkpi/src/facts.rs"]
 mod facts;
+
+#[cfg(test)]
+mod fact_tests;
 
 pub mod imports;
 pub mod ndis;

@@ -18,18 +18,21 @@ pub type NL_ROUTE_ORIGIN = i32;
 /// Kind of a change.
 pub type MIB_NOTIFICATION_TYPE = i32;
 
-/// Told of a change of a unicast address. `Row` holds only the keys; null in the initial notification. IRQL: PASSIVE_LEVEL.
-pub type PUNICAST_IPADDRESS_CHANGE_CALLBACK = unsafe extern "efiapi" fn(
-    CallerContext: *mut c_void,
-    Row: *mut MIB_UNICASTIPADDRESS_ROW,
-    NotificationType: MIB_NOTIFICATION_TYPE,
-);
-/// Told of a change of a route. IRQL: PASSIVE_LEVEL.
-pub type PIPFORWARD_CHANGE_CALLBACK = unsafe extern "efiapi" fn(
-    CallerContext: *mut c_void,
-    Row: *mut MIB_IPFORWARD_ROW2,
-    NotificationType: MIB_NOTIFICATION_TYPE,
-);
+callbacks! {
+    /// Told of a change of a unicast address. `Row` holds only the keys; null in the initial notification. IRQL: PASSIVE_LEVEL.
+    fn PUNICAST_IPADDRESS_CHANGE_CALLBACK(
+        CallerContext: *mut c_void,
+        Row: *mut MIB_UNICASTIPADDRESS_ROW,
+        NotificationType: MIB_NOTIFICATION_TYPE,
+    );
+
+    /// Told of a change of a route. IRQL: PASSIVE_LEVEL.
+    fn PIPFORWARD_CHANGE_CALLBACK(
+        CallerContext: *mut c_void,
+        Row: *mut MIB_IPFORWARD_ROW2,
+        NotificationType: MIB_NOTIFICATION_TYPE,
+    );
+}
 
 layouts! {
     /// Locally unique identifier of an interface: index in bits 24 to 47, interface type in bits 48 to 63.

@@ -110,7 +110,6 @@ constants! {
         STATUS_VIRTUAL_CIRCUIT_CLOSED = 0xc00000d6_u32 as i32;
         STATUS_WAIT_0 = 0x00000000;
         STATUS_NO_MORE_ENTRIES = 0x8000001a_u32 as i32;
-        STATUS_ALREADY_COMPLETE = 0x000000ff;
     }
     /// Status of an NDIS function, and codes of status indications.
     NDIS_STATUS {

@@ -22,47 +22,53 @@ pub type WDF_EXECUTION_LEVEL = i32;
 /// Which callbacks exclude each other.
 pub type WDF_SYNCHRONIZATION_SCOPE = i32;
 
-/// An object is about to go. IRQL: <= DISPATCH_LEVEL, PASSIVE_LEVEL if the object demands it.
-pub type EVT_WDF_OBJECT_CONTEXT_CLEANUP = unsafe extern "efiapi" fn(Object: WDFOBJECT);
-/// The last reference to an object is gone. IRQL: <= DISPATCH_LEVEL.
-pub type EVT_WDF_OBJECT_CONTEXT_DESTROY = unsafe extern "efiapi" fn(Object: WDFOBJECT);
-/// The framework driver unloads; not called for a miniport. IRQL: PASSIVE_LEVEL.
-pub type EVT_WDF_DRIVER_UNLOAD = unsafe extern "efiapi" fn(Driver: WDFDRIVER);
-/// A device arrived; not called for a miniport. IRQL: PASSIVE_LEVEL.
-pub type EVT_WDF_DRIVER_DEVICE_ADD =
-    unsafe extern "efiapi" fn(Driver: WDFDRIVER, DeviceInit: *mut c_void) -> NTSTATUS;
+callbacks! {
+    /// An object is about to go. IRQL: <= DISPATCH_LEVEL, PASSIVE_LEVEL if the object demands it.
+    fn EVT_WDF_OBJECT_CONTEXT_CLEANUP(Object: WDFOBJECT);
 
-/// Creates the framework driver object. IRQL: PASSIVE_LEVEL.
-pub type PFN_WDFDRIVERCREATE = unsafe extern "efiapi" fn(
-    DriverGlobals: *mut WDF_DRIVER_GLOBALS,
-    DriverObject: *mut DRIVER_OBJECT,
-    RegistryPath: *const UNICODE_STRING,
-    DriverAttributes: *mut WDF_OBJECT_ATTRIBUTES,
-    DriverConfig: *mut WDF_DRIVER_CONFIG,
-    Driver: *mut WDFDRIVER,
-) -> NTSTATUS;
-/// Creates a framework device object over a miniport's device objects. IRQL: PASSIVE_LEVEL.
-pub type PFN_WDFDEVICEMINIPORTCREATE = unsafe extern "efiapi" fn(
-    DriverGlobals: *mut WDF_DRIVER_GLOBALS,
-    Driver: WDFDRIVER,
-    Attributes: *mut WDF_OBJECT_ATTRIBUTES,
-    DeviceObject: *mut DEVICE_OBJECT,
-    AttachedDeviceObject: *mut DEVICE_OBJECT,
-    Pdo: *mut DEVICE_OBJECT,
-    Device: *mut WDFDEVICE,
-) -> NTSTATUS;
-/// Deletes the framework driver object of a miniport. IRQL: <= DISPATCH_LEVEL; in practice PASSIVE_LEVEL, from the unload handler.
-pub type PFN_WDFDRIVERMINIPORTUNLOAD =
-    unsafe extern "efiapi" fn(DriverGlobals: *mut WDF_DRIVER_GLOBALS, Driver: WDFDRIVER);
-/// Deletes an object and its children. IRQL: <= DISPATCH_LEVEL, PASSIVE_LEVEL if the object demands it.
-pub type PFN_WDFOBJECTDELETE =
-    unsafe extern "efiapi" fn(DriverGlobals: *mut WDF_DRIVER_GLOBALS, Object: WDFOBJECT);
-/// Finds an object's context of a type. IRQL: any.
-pub type PFN_WDFOBJECTGETTYPEDCONTEXTWORKER = unsafe extern "efiapi" fn(
-    DriverGlobals: *mut WDF_DRIVER_GLOBALS,
-    Handle: WDFOBJECT,
-    TypeInfo: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
-) -> *mut c_void;
+    /// The last reference to an object is gone. IRQL: <= DISPATCH_LEVEL.
+    fn EVT_WDF_OBJECT_CONTEXT_DESTROY(Object: WDFOBJECT);
+
+    /// The framework driver unloads; not called for a miniport. IRQL: PASSIVE_LEVEL.
+    fn EVT_WDF_DRIVER_UNLOAD(Driver: WDFDRIVER);
+
+    /// A device arrived; not called for a miniport. IRQL: PASSIVE_LEVEL.
+    fn EVT_WDF_DRIVER_DEVICE_ADD(Driver: WDFDRIVER, DeviceInit: *mut c_void) -> NTSTATUS;
+
+    /// Creates the framework driver object. IRQL: PASSIVE_LEVEL.
+    fn PFN_WDFDRIVERCREATE(
+        DriverGlobals: *mut WDF_DRIVER_GLOBALS,
+        DriverObject: *mut DRIVER_OBJECT,
+        RegistryPath: *const UNICODE_STRING,
+        DriverAttributes: *mut WDF_OBJECT_ATTRIBUTES,
+        DriverConfig: *mut WDF_DRIVER_CONFIG,
+        Driver: *mut WDFDRIVER,
+    ) -> NTSTATUS;
+
+    /// Creates a framework device object over a miniport's device objects. IRQL: PASSIVE_LEVEL.
+    fn PFN_WDFDEVICEMINIPORTCREATE(
+        DriverGlobals: *mut WDF_DRIVER_GLOBALS,
+        Driver: WDFDRIVER,
+        Attributes: *mut WDF_OBJECT_ATTRIBUTES,
+        DeviceObject: *mut DEVICE_OBJECT,
+        AttachedDeviceObject: *mut DEVICE_OBJECT,
+        Pdo: *mut DEVICE_OBJECT,
+        Device: *mut WDFDEVICE,
+    ) -> NTSTATUS;
+
+    /// Deletes the framework driver object of a miniport. IRQL: <= DISPATCH_LEVEL; in practice PASSIVE_LEVEL, from the unload handler.
+    fn PFN_WDFDRIVERMINIPORTUNLOAD(DriverGlobals: *mut WDF_DRIVER_GLOBALS, Driver: WDFDRIVER);
+
+    /// Deletes an object and its children. IRQL: <= DISPATCH_LEVEL, PASSIVE_LEVEL if the object demands it.
+    fn PFN_WDFOBJECTDELETE(DriverGlobals: *mut WDF_DRIVER_GLOBALS, Object: WDFOBJECT);
+
+    /// Finds an object's context of a type. IRQL: any.
+    fn PFN_WDFOBJECTGETTYPEDCONTEXTWORKER(
+        DriverGlobals: *mut WDF_DRIVER_GLOBALS,
+        Handle: WDFOBJECT,
+        TypeInfo: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
+    ) -> *mut c_void;
+}
 
 layouts! {
     /// A framework version.
@@ -161,7 +167,6 @@ constants! {
         WdfWorkItemFlushTableIndex = 382;
         WdfDeviceWdmDispatchIrpTableIndex = 401;
         WdfDeviceWdmAssignPowerFrameworkSettingsTableIndex = 425;
-        WdfDriverOpenPersistentStateRegistryKeyTableIndex = 451;
     }
     /// Entries of the function table of KMDF 1.15.
     u32 {

@@ -12,26 +12,28 @@ pub struct WSK_CLIENT {
     _opaque: [u8; 0],
 }
 
-/// An event for a client as a whole; null in the dispatch table if the client wants none. IRQL: <=
-/// DISPATCH_LEVEL.
-pub type PFN_WSK_CLIENT_EVENT = unsafe extern "efiapi" fn(
-    ClientContext: *mut c_void,
-    EventType: u32,
-    Information: *mut c_void,
-    InformationLength: usize,
-) -> NTSTATUS;
+callbacks! {
+    /// An event for a client as a whole; null in the dispatch table if the client wants none. IRQL: <=
+    /// DISPATCH_LEVEL.
+    fn PFN_WSK_CLIENT_EVENT(
+        ClientContext: *mut c_void,
+        EventType: u32,
+        Information: *mut c_void,
+        InformationLength: usize,
+    ) -> NTSTATUS;
 
-/// Control operation on a client as a whole. IRQL: <= DISPATCH_LEVEL; PASSIVE_LEVEL where the control code says so.
-pub type PFN_WSK_CONTROL_CLIENT = unsafe extern "efiapi" fn(
-    Client: *mut WSK_CLIENT,
-    ControlCode: WSK_CONTROL_CODE,
-    InputSize: usize,
-    InputBuffer: *mut c_void,
-    OutputSize: usize,
-    OutputBuffer: *mut c_void,
-    OutputSizeReturned: *mut usize,
-    Irp: *mut IRP,
-) -> NTSTATUS;
+    /// Control operation on a client as a whole. IRQL: <= DISPATCH_LEVEL; PASSIVE_LEVEL where the control code says so.
+    fn PFN_WSK_CONTROL_CLIENT(
+        Client: *mut WSK_CLIENT,
+        ControlCode: WSK_CONTROL_CODE,
+        InputSize: usize,
+        InputBuffer: *mut c_void,
+        OutputSize: usize,
+        OutputBuffer: *mut c_void,
+        OutputSizeReturned: *mut usize,
+        Irp: *mut IRP,
+    ) -> NTSTATUS;
+}
 
 /// A function of the provider that is not declared here.
 pub type PFN_WSK_UNDECLARED = unsafe extern "efiapi" fn();

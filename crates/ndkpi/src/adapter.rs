@@ -13,101 +13,103 @@ use crate::types::*;
 /// Protocol an adapter speaks.
 pub type NDK_RDMA_TECHNOLOGY = u32;
 
-/// `NdkQueryAdapterInfo`: the adapter's limits and abilities.
-///
-/// `pBufferSize` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
-///
-/// IRQL: `PASSIVE_LEVEL`, the only function of the interface that demands it. Never pends.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
-pub type NDK_FN_QUERY_ADAPTER_INFO = unsafe extern "efiapi" fn(
-    pNdkAdapter: *mut NDK_ADAPTER,
-    pInfo: *mut NDK_ADAPTER_INFO,
-    pBufferSize: *mut u32,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkQueryAdapterInfo`: the adapter's limits and abilities.
+    ///
+    /// `pBufferSize` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
+    ///
+    /// IRQL: `PASSIVE_LEVEL`, the only function of the interface that demands it. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
+    fn NDK_FN_QUERY_ADAPTER_INFO(
+        pNdkAdapter: *mut NDK_ADAPTER,
+        pInfo: *mut NDK_ADAPTER_INFO,
+        pBufferSize: *mut u32,
+    ) -> NTSTATUS;
 
-/// Declared in the headers from NDIS 6.50 on, but in no table.
-pub type NDK_FN_QUERY_ADAPTER_INFO_EX = unsafe extern "efiapi" fn(
-    pNdkAdapter: *mut NDK_ADAPTER,
-    Version: NDK_VERSION,
-    pInfo: *mut NDK_ADAPTER_INFO,
-    pBufferSize: *mut u32,
-) -> NTSTATUS;
+    /// Declared in the headers from NDIS 6.50 on, but in no table.
+    fn NDK_FN_QUERY_ADAPTER_INFO_EX(
+        pNdkAdapter: *mut NDK_ADAPTER,
+        Version: NDK_VERSION,
+        pInfo: *mut NDK_ADAPTER_INFO,
+        pBufferSize: *mut u32,
+    ) -> NTSTATUS;
 
-/// `NdkCreateCq`: creates a completion queue of `CqDepth` entries.
-///
-/// It notifies only after `NdkArmCq`, and begins without moderation. `Affinity`, if not null, is a wish for the processors that
-/// notifications run on.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (deeper than `MaxCqDepth`), or
-/// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_CQ = unsafe extern "efiapi" fn(
-    pNdkAdapter: *mut NDK_ADAPTER,
-    CqDepth: u32,
-    CqNotification: NDK_FN_CQ_NOTIFICATION_CALLBACK,
-    CqNotificationContext: *mut c_void,
-    Affinity: *mut GROUP_AFFINITY,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkCq: *mut *mut NDK_CQ,
-) -> NTSTATUS;
+    /// `NdkCreateCq`: creates a completion queue of `CqDepth` entries.
+    ///
+    /// It notifies only after `NdkArmCq`, and begins without moderation. `Affinity`, if not null, is a wish for the processors that
+    /// notifications run on.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (deeper than `MaxCqDepth`), or
+    /// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_CQ(
+        pNdkAdapter: *mut NDK_ADAPTER,
+        CqDepth: u32,
+        CqNotification: NDK_FN_CQ_NOTIFICATION_CALLBACK,
+        CqNotificationContext: *mut c_void,
+        Affinity: *mut GROUP_AFFINITY,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkCq: *mut *mut NDK_CQ,
+    ) -> NTSTATUS;
 
-/// `NdkCreatePd`: creates a protection domain.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_PD = unsafe extern "efiapi" fn(
-    pNdkAdapter: *mut NDK_ADAPTER,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkPd: *mut *mut NDK_PD,
-) -> NTSTATUS;
+    /// `NdkCreatePd`: creates a protection domain.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_PD(
+        pNdkAdapter: *mut NDK_ADAPTER,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkPd: *mut *mut NDK_PD,
+    ) -> NTSTATUS;
 
-/// `NdkCreateSharedEndpoint`: creates a local address and port that several connectors may connect from.
-///
-/// Port 0 lets the provider choose one from 49152 to 65535.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_TOO_MANY_ADDRESSES` (no port is free), or, also by callback,
-/// `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_SHARING_VIOLATION` (address in use), `STATUS_INVALID_ADDRESS` (not the adapter's).
-pub type NDK_FN_CREATE_SHARED_ENDPOINT = unsafe extern "efiapi" fn(
-    pNdkAdapter: *mut NDK_ADAPTER,
-    pAddress: *const SOCKADDR,
-    AddressLength: u32,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkSharedEndpoint: *mut *mut NDK_SHARED_ENDPOINT,
-) -> NTSTATUS;
+    /// `NdkCreateSharedEndpoint`: creates a local address and port that several connectors may connect from.
+    ///
+    /// Port 0 lets the provider choose one from 49152 to 65535.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_TOO_MANY_ADDRESSES` (no port is free), or, also by callback,
+    /// `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_SHARING_VIOLATION` (address in use), `STATUS_INVALID_ADDRESS` (not the adapter's).
+    fn NDK_FN_CREATE_SHARED_ENDPOINT(
+        pNdkAdapter: *mut NDK_ADAPTER,
+        pAddress: *const SOCKADDR,
+        AddressLength: u32,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkSharedEndpoint: *mut *mut NDK_SHARED_ENDPOINT,
+    ) -> NTSTATUS;
 
-/// `NdkCreateConnector`: creates a connector, not connected to anything.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_CONNECTOR = unsafe extern "efiapi" fn(
-    pNdkAdapter: *mut NDK_ADAPTER,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkConnector: *mut *mut NDK_CONNECTOR,
-) -> NTSTATUS;
+    /// `NdkCreateConnector`: creates a connector, not connected to anything.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_CONNECTOR(
+        pNdkAdapter: *mut NDK_ADAPTER,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkConnector: *mut *mut NDK_CONNECTOR,
+    ) -> NTSTATUS;
 
-/// `NdkCreateListener`: creates a listener that does not listen yet.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_LISTENER = unsafe extern "efiapi" fn(
-    pNdkAdapter: *mut NDK_ADAPTER,
-    ConnectEvent: NDK_FN_CONNECT_EVENT_CALLBACK,
-    ConnectEventContext: *mut c_void,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkListener: *mut *mut NDK_LISTENER,
-) -> NTSTATUS;
+    /// `NdkCreateListener`: creates a listener that does not listen yet.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_LISTENER(
+        pNdkAdapter: *mut NDK_ADAPTER,
+        ConnectEvent: NDK_FN_CONNECT_EVENT_CALLBACK,
+        ConnectEventContext: *mut c_void,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkListener: *mut *mut NDK_LISTENER,
+    ) -> NTSTATUS;
+}
 
 layouts! {
     /// An opened adapter. The provider's own state follows.

@@ -10,176 +10,178 @@ use crate::object::*;
 use crate::qp::NDK_QP;
 use crate::types::*;
 
-/// `NdkConnect`: asks a peer for a connection; completes when the peer accepted or refused.
-///
-/// Source port 0 lets the provider choose one from 49152 to 65535. The read limits are lowered to what both adapters and the peer
-/// allow. `pPrivateData` may be null.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or, also by callback: `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_NETWORK_UNREACHABLE`,
-/// `STATUS_HOST_UNREACHABLE`, `STATUS_CONNECTION_REFUSED` (nobody listens there, or the peer rejects), `STATUS_IO_TIMEOUT`,
-/// `STATUS_SHARING_VIOLATION` (source address in use), `STATUS_INVALID_ADDRESS` (source address not the adapter's),
-/// `STATUS_TOO_MANY_ADDRESSES` (no port is free), `STATUS_ADDRESS_ALREADY_EXISTS` (there is such a connection already). After the
-/// unreachable ones, a refusal and a timeout the consumer may try again.
-pub type NDK_FN_CONNECT = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pNdkQp: *mut NDK_QP,
-    pSrcAddress: *const SOCKADDR,
-    SrcAddressLength: u32,
-    pDestAddress: *const SOCKADDR,
-    DestAddressLength: u32,
-    InboundReadLimit: u32,
-    OutboundReadLimit: u32,
-    pPrivateData: *const c_void,
-    PrivateDataLength: u32,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkConnect`: asks a peer for a connection; completes when the peer accepted or refused.
+    ///
+    /// Source port 0 lets the provider choose one from 49152 to 65535. The read limits are lowered to what both adapters and the peer
+    /// allow. `pPrivateData` may be null.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or, also by callback: `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_NETWORK_UNREACHABLE`,
+    /// `STATUS_HOST_UNREACHABLE`, `STATUS_CONNECTION_REFUSED` (nobody listens there, or the peer rejects), `STATUS_IO_TIMEOUT`,
+    /// `STATUS_SHARING_VIOLATION` (source address in use), `STATUS_INVALID_ADDRESS` (source address not the adapter's),
+    /// `STATUS_TOO_MANY_ADDRESSES` (no port is free), `STATUS_ADDRESS_ALREADY_EXISTS` (there is such a connection already). After the
+    /// unreachable ones, a refusal and a timeout the consumer may try again.
+    fn NDK_FN_CONNECT(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pNdkQp: *mut NDK_QP,
+        pSrcAddress: *const SOCKADDR,
+        SrcAddressLength: u32,
+        pDestAddress: *const SOCKADDR,
+        DestAddressLength: u32,
+        InboundReadLimit: u32,
+        OutboundReadLimit: u32,
+        pPrivateData: *const c_void,
+        PrivateDataLength: u32,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkConnectWithSharedEndpoint`: as [`NDK_FN_CONNECT`], from the address of a shared endpoint; hence without its failures about
-/// source addresses.
-pub type NDK_FN_CONNECT_WITH_SHARED_ENDPOINT = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pNdkQp: *mut NDK_QP,
-    pNdkSharedEndpoint: *mut NDK_SHARED_ENDPOINT,
-    pDestAddress: *const SOCKADDR,
-    DestAddressLength: u32,
-    InboundReadLimit: u32,
-    OutboundReadLimit: u32,
-    pPrivateData: *const c_void,
-    PrivateDataLength: u32,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkConnectWithSharedEndpoint`: as [`NDK_FN_CONNECT`], from the address of a shared endpoint; hence without its failures about
+    /// source addresses.
+    fn NDK_FN_CONNECT_WITH_SHARED_ENDPOINT(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pNdkQp: *mut NDK_QP,
+        pNdkSharedEndpoint: *mut NDK_SHARED_ENDPOINT,
+        pDestAddress: *const SOCKADDR,
+        DestAddressLength: u32,
+        InboundReadLimit: u32,
+        OutboundReadLimit: u32,
+        pPrivateData: *const c_void,
+        PrivateDataLength: u32,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkCompleteConnect`: tells the peer that the connection stands; then data may flow. Active side, after `NdkConnect` succeeded.
-///
-/// The disconnect event may be left out.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_CONNECTION_ABORTED` (the peer gave up), or, also by callback,
-/// `STATUS_CONNECTION_INVALID` (not connecting), `STATUS_IO_TIMEOUT`.
-pub type NDK_FN_COMPLETE_CONNECT = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK>,
-    DisconnectEventContext: *mut c_void,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkCompleteConnect`: tells the peer that the connection stands; then data may flow. Active side, after `NdkConnect` succeeded.
+    ///
+    /// The disconnect event may be left out.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_CONNECTION_ABORTED` (the peer gave up), or, also by callback,
+    /// `STATUS_CONNECTION_INVALID` (not connecting), `STATUS_IO_TIMEOUT`.
+    fn NDK_FN_COMPLETE_CONNECT(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK>,
+        DisconnectEventContext: *mut c_void,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkCompleteConnectEx` (2.1): as [`NDK_FN_COMPLETE_CONNECT`]; the disconnect event carries a reason.
-pub type NDK_FN_COMPLETE_CONNECT_EX = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK_EX>,
-    DisconnectEventContext: *mut c_void,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkCompleteConnectEx` (2.1): as [`NDK_FN_COMPLETE_CONNECT`]; the disconnect event carries a reason.
+    fn NDK_FN_COMPLETE_CONNECT_EX(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK_EX>,
+        DisconnectEventContext: *mut c_void,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkAccept`: accepts an incoming connection; completes when the peer completed it.
-///
-/// The disconnect event may be left out.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_CONNECTION_ABORTED` (the peer gave up), or `STATUS_IO_TIMEOUT` (it never
-/// completed).
-pub type NDK_FN_ACCEPT = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pNdkQp: *mut NDK_QP,
-    InboundReadLimit: u32,
-    OutboundReadLimit: u32,
-    pPrivateData: *const c_void,
-    PrivateDataLength: u32,
-    DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK>,
-    DisconnectEventContext: *mut c_void,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkAccept`: accepts an incoming connection; completes when the peer completed it.
+    ///
+    /// The disconnect event may be left out.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_CONNECTION_ABORTED` (the peer gave up), or `STATUS_IO_TIMEOUT` (it never
+    /// completed).
+    fn NDK_FN_ACCEPT(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pNdkQp: *mut NDK_QP,
+        InboundReadLimit: u32,
+        OutboundReadLimit: u32,
+        pPrivateData: *const c_void,
+        PrivateDataLength: u32,
+        DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK>,
+        DisconnectEventContext: *mut c_void,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkAcceptEx` (2.1): as [`NDK_FN_ACCEPT`]; the disconnect event carries a reason.
-pub type NDK_FN_ACCEPT_EX = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pNdkQp: *mut NDK_QP,
-    InboundReadLimit: u32,
-    OutboundReadLimit: u32,
-    pPrivateData: *const c_void,
-    PrivateDataLength: u32,
-    DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK_EX>,
-    DisconnectEventContext: *mut c_void,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkAcceptEx` (2.1): as [`NDK_FN_ACCEPT`]; the disconnect event carries a reason.
+    fn NDK_FN_ACCEPT_EX(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pNdkQp: *mut NDK_QP,
+        InboundReadLimit: u32,
+        OutboundReadLimit: u32,
+        pPrivateData: *const c_void,
+        PrivateDataLength: u32,
+        DisconnectEvent: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK_EX>,
+        DisconnectEventContext: *mut c_void,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkReject`: refuses an incoming connection, or, on the active side, one whose answer displeases.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_ABORTED` (the peer gave up already).
-pub type NDK_FN_REJECT = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pPrivateData: *const c_void,
-    PrivateDataLength: u32,
-) -> NTSTATUS;
+    /// `NdkReject`: refuses an incoming connection, or, on the active side, one whose answer displeases.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_ABORTED` (the peer gave up already).
+    fn NDK_FN_REJECT(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pPrivateData: *const c_void,
+        PrivateDataLength: u32,
+    ) -> NTSTATUS;
 
-/// `NdkGetConnectionData`: what the peer sent, and the effective read limits. Passive side: before accepting. Active side: before
-/// completing.
-///
-/// Both limits may be null. `pPrivateDataLength` holds the size of the buffer on entry, the size of buffer required on return; a null
-/// buffer of size zero asks for it.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL` with as much of the data as fits.
-pub type NDK_FN_GET_CONNECTION_DATA = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pInboundReadLimit: *mut u32,
-    pOutboundReadLimit: *mut u32,
-    pPrivateData: *mut c_void,
-    pPrivateDataLength: *mut u32,
-) -> NTSTATUS;
+    /// `NdkGetConnectionData`: what the peer sent, and the effective read limits. Passive side: before accepting. Active side: before
+    /// completing.
+    ///
+    /// Both limits may be null. `pPrivateDataLength` holds the size of the buffer on entry, the size of buffer required on return; a null
+    /// buffer of size zero asks for it.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL` with as much of the data as fits.
+    fn NDK_FN_GET_CONNECTION_DATA(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pInboundReadLimit: *mut u32,
+        pOutboundReadLimit: *mut u32,
+        pPrivateData: *mut c_void,
+        pPrivateDataLength: *mut u32,
+    ) -> NTSTATUS;
 
-/// `NdkGetLocalAddress` of a connector.
-///
-/// `pAddressLength` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
-pub type NDK_FN_GET_LOCAL_ADDRESS = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pAddress: *mut SOCKADDR,
-    pAddressLength: *mut u32,
-) -> NTSTATUS;
+    /// `NdkGetLocalAddress` of a connector.
+    ///
+    /// `pAddressLength` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
+    fn NDK_FN_GET_LOCAL_ADDRESS(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pAddress: *mut SOCKADDR,
+        pAddressLength: *mut u32,
+    ) -> NTSTATUS;
 
-/// `NdkGetPeerAddress`: as [`NDK_FN_GET_LOCAL_ADDRESS`], for the other end.
-pub type NDK_FN_GET_PEER_ADDRESS = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    pAddress: *mut SOCKADDR,
-    pAddressLength: *mut u32,
-) -> NTSTATUS;
+    /// `NdkGetPeerAddress`: as [`NDK_FN_GET_LOCAL_ADDRESS`], for the other end.
+    fn NDK_FN_GET_PEER_ADDRESS(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        pAddress: *mut SOCKADDR,
+        pAddressLength: *mut u32,
+    ) -> NTSTATUS;
 
-/// `NdkDisconnect`: ends the connection; completes when the peer answered (or did not in time), and nothing accesses the queue pair's
-/// memory any more. Pending requests complete with `STATUS_CANCELLED`. Whatever the status, the connection is gone then.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_IO_TIMEOUT` (also by callback).
-pub type NDK_FN_DISCONNECT = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkDisconnect`: ends the connection; completes when the peer answered (or did not in time), and nothing accesses the queue pair's
+    /// memory any more. Pending requests complete with `STATUS_CANCELLED`. Whatever the status, the connection is gone then.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_IO_TIMEOUT` (also by callback).
+    fn NDK_FN_DISCONNECT(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// Declared in the headers from NDIS 6.50 on, but in no table.
-pub type NDK_FN_DISCONNECT_EX = unsafe extern "efiapi" fn(
-    pNdkConnector: *mut NDK_CONNECTOR,
-    Abortive: BOOLEAN,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// Declared in the headers from NDIS 6.50 on, but in no table.
+    fn NDK_FN_DISCONNECT_EX(
+        pNdkConnector: *mut NDK_CONNECTOR,
+        Abortive: BOOLEAN,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
+}
 
 layouts! {
     /// A connector. The provider's own state follows.

@@ -7,54 +7,51 @@ use crate::types::*;
 /// Kind of a completed work request.
 pub type NDK_OPERATION_TYPE = u32;
 
-/// `NdkResizeCq`: changes the depth of a completion queue. No completion is lost.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (deeper than `MaxCqDepth`), or
-/// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_RESIZE_CQ = unsafe extern "efiapi" fn(
-    pNdkCq: *mut NDK_CQ,
-    CqDepth: u32,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkResizeCq`: changes the depth of a completion queue. No completion is lost.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (deeper than `MaxCqDepth`), or
+    /// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_RESIZE_CQ(
+        pNdkCq: *mut NDK_CQ,
+        CqDepth: u32,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkArmCq`: asks for one notification, of the kind `NDK_CQ_NOTIFY_*`.
-///
-/// Armed twice, the stronger kind counts: any over solicited over errors. If a matching entry arrived since the last notification,
-/// the notification follows at once; never from within this call.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Not concurrent with [`NDK_FN_GET_CQ_RESULTS`] on the same queue.
-pub type NDK_FN_ARM_CQ = unsafe extern "efiapi" fn(pNdkCq: *mut NDK_CQ, Type: u32);
+    /// `NdkArmCq`: asks for one notification, of the kind `NDK_CQ_NOTIFY_*`.
+    ///
+    /// Armed twice, the stronger kind counts: any over solicited over errors. If a matching entry arrived since the last notification,
+    /// the notification follows at once; never from within this call.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Not concurrent with [`NDK_FN_GET_CQ_RESULTS`] on the same queue.
+    fn NDK_FN_ARM_CQ(pNdkCq: *mut NDK_CQ, Type: u32);
 
-/// `NdkGetCqResults`: takes entries out of the queue; returns how many, zero if it is empty.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Not concurrent with itself or [`NDK_FN_ARM_CQ`] on the same queue.
-pub type NDK_FN_GET_CQ_RESULTS =
-    unsafe extern "efiapi" fn(pNdkCq: *mut NDK_CQ, Results: *mut NDK_RESULT, nResults: u32) -> u32;
+    /// `NdkGetCqResults`: takes entries out of the queue; returns how many, zero if it is empty.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Not concurrent with itself or [`NDK_FN_ARM_CQ`] on the same queue.
+    fn NDK_FN_GET_CQ_RESULTS(pNdkCq: *mut NDK_CQ, Results: *mut NDK_RESULT, nResults: u32) -> u32;
 
-/// `NdkGetCqResultsEx` (1.2): as [`NDK_FN_GET_CQ_RESULTS`], with the kind of request and what belongs to it.
-pub type NDK_FN_GET_CQ_RESULTS_EX = unsafe extern "efiapi" fn(
-    pNdkCq: *mut NDK_CQ,
-    Results: *mut NDK_RESULT_EX,
-    nResults: u32,
-) -> u32;
+    /// `NdkGetCqResultsEx` (1.2): as [`NDK_FN_GET_CQ_RESULTS`], with the kind of request and what belongs to it.
+    fn NDK_FN_GET_CQ_RESULTS_EX(pNdkCq: *mut NDK_CQ, Results: *mut NDK_RESULT_EX, nResults: u32) -> u32;
 
-/// `NdkControlCqInterruptModeration`: lets notifications wait for more completions.
-///
-/// `ModerationInterval`, microseconds, and `ModerationCount`, completions: whichever is reached first. An interval of 0, or a count of
-/// 0 or 1, ends moderation. `MAXULONG` leaves one of the two unlimited.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_INVALID_PARAMETER_MIX` (both unlimited), or
-/// `STATUS_NOT_SUPPORTED`, exactly if the adapter lacks `NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED`.
-pub type NDK_FN_CONTROL_CQ_INTERRUPT_MODERATION = unsafe extern "efiapi" fn(
-    pNdkCq: *mut NDK_CQ,
-    ModerationInterval: u32,
-    ModerationCount: u32,
-) -> NTSTATUS;
+    /// `NdkControlCqInterruptModeration`: lets notifications wait for more completions.
+    ///
+    /// `ModerationInterval`, microseconds, and `ModerationCount`, completions: whichever is reached first. An interval of 0, or a count of
+    /// 0 or 1, ends moderation. `MAXULONG` leaves one of the two unlimited.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_INVALID_PARAMETER_MIX` (both unlimited), or
+    /// `STATUS_NOT_SUPPORTED`, exactly if the adapter lacks `NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED`.
+    fn NDK_FN_CONTROL_CQ_INTERRUPT_MODERATION(
+        pNdkCq: *mut NDK_CQ,
+        ModerationInterval: u32,
+        ModerationCount: u32,
+    ) -> NTSTATUS;
+}
 
 layouts! {
     /// A completion queue. The provider's own state follows.

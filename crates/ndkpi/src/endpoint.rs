@@ -3,18 +3,20 @@
 use crate::object::*;
 use crate::types::*;
 
-/// `NdkGetLocalAddress` of a shared endpoint: its address, with the port the provider chose.
-///
-/// `pAddressLength` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
-pub type NDK_FN_GET_SHARED_ENDPOINT_LOCAL_ADDRESS = unsafe extern "efiapi" fn(
-    pNdkSharedEndpoint: *mut NDK_SHARED_ENDPOINT,
-    pAddress: *mut SOCKADDR,
-    pAddressLength: *mut u32,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkGetLocalAddress` of a shared endpoint: its address, with the port the provider chose.
+    ///
+    /// `pAddressLength` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
+    fn NDK_FN_GET_SHARED_ENDPOINT_LOCAL_ADDRESS(
+        pNdkSharedEndpoint: *mut NDK_SHARED_ENDPOINT,
+        pAddress: *mut SOCKADDR,
+        pAddressLength: *mut u32,
+    ) -> NTSTATUS;
+}
 
 layouts! {
     /// A shared endpoint. The provider's own state follows.

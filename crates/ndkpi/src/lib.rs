@@ -54,6 +54,9 @@ mod macros;
 #[cfg(test)]
 mod facts;
 
+#[cfg(test)]
+mod fact_tests;
+
 pub mod adapter;
 pub mod callback;
 pub mod connector;

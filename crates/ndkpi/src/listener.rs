@@ -4,39 +4,40 @@ use crate::callback::NDK_FN_REQUEST_COMPLETION;
 use crate::object::*;
 use crate::types::*;
 
-/// `NdkListen`: begins to listen on a local address and port; connect events may follow. Port 0 lets the provider choose one from
-/// 49152 to 65535.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_TOO_MANY_ADDRESSES` (no port is free), or, also by callback,
-/// `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_SHARING_VIOLATION` (address in use), `STATUS_INVALID_ADDRESS` (not the adapter's).
-pub type NDK_FN_LISTEN = unsafe extern "efiapi" fn(
-    pNdkListener: *mut NDK_LISTENER,
-    pAddress: *const SOCKADDR,
-    AddressLength: u32,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkListen`: begins to listen on a local address and port; connect events may follow. Port 0 lets the provider choose one from
+    /// 49152 to 65535.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_TOO_MANY_ADDRESSES` (no port is free), or, also by callback,
+    /// `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_SHARING_VIOLATION` (address in use), `STATUS_INVALID_ADDRESS` (not the adapter's).
+    fn NDK_FN_LISTEN(
+        pNdkListener: *mut NDK_LISTENER,
+        pAddress: *const SOCKADDR,
+        AddressLength: u32,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkGetLocalAddress` of a listener: its address, with the port the provider chose.
-///
-/// `pAddressLength` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
-pub type NDK_FN_GET_LISTENER_LOCAL_ADDRESS = unsafe extern "efiapi" fn(
-    pNdkListener: *mut NDK_LISTENER,
-    pAddress: *mut SOCKADDR,
-    pAddressLength: *mut u32,
-) -> NTSTATUS;
+    /// `NdkGetLocalAddress` of a listener: its address, with the port the provider chose.
+    ///
+    /// `pAddressLength` holds the size of the buffer on entry, and the number of bytes written, or needed, on return.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_BUFFER_TOO_SMALL`.
+    fn NDK_FN_GET_LISTENER_LOCAL_ADDRESS(
+        pNdkListener: *mut NDK_LISTENER,
+        pAddress: *mut SOCKADDR,
+        pAddressLength: *mut u32,
+    ) -> NTSTATUS;
 
-/// `NdkControlConnectEvents`: pauses a listener, so that peers find nobody there, or resumes it.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-pub type NDK_FN_CONTROL_CONNECT_EVENTS =
-    unsafe extern "efiapi" fn(pNdkListener: *mut NDK_LISTENER, Pause: BOOLEAN);
+    /// `NdkControlConnectEvents`: pauses a listener, so that peers find nobody there, or resumes it.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    fn NDK_FN_CONTROL_CONNECT_EVENTS(pNdkListener: *mut NDK_LISTENER, Pause: BOOLEAN);
+}
 
 layouts! {
     /// A listener. The provider's own state follows.

@@ -81,6 +81,25 @@ macro_rules! tables {
     };
 }
 
+/// Defines types of pointers to functions: `fn NAME(parameters) -> result;` becomes
+/// `pub type NAME = unsafe extern "efiapi" fn(parameters) -> result;`.
+macro_rules! callbacks {
+    ($( $(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),+ $(,)?) $(-> $ret:ty)?; )*) => {
+        $( $(#[$meta])* pub type $name = unsafe extern "efiapi" fn($($arg: $ty),+) $(-> $ret)?; )*
+
+        #[cfg(test)]
+        pub(crate) const CALLBACKS: &[crate::facts::Prototype] = &[$(
+            crate::facts::Prototype {
+                module: "",
+                name: stringify!($name),
+                parameters: &[$( (stringify!($arg), size_of::<$ty>()) ),+],
+                variadic: false,
+                result: 0 $( + <fn() -> $ret as crate::facts::Returns>::SIZE )?,
+            },
+        )*];
+    };
+}
+
 /// Defines constants in groups: the comment of a group becomes the comment of each of its constants that has none.
 macro_rules! constants {
     ($(

@@ -4,57 +4,59 @@ use crate::callback::NDK_FN_REQUEST_COMPLETION;
 use crate::object::*;
 use crate::types::*;
 
-/// `NdkRegisterMr`: registers the first `Length` bytes of an MDL chain. Only for a region not created for fast registration.
-///
-/// The region is addressed by the first MDL's virtual address, which is only an index. `Flags` are `NDK_MR_FLAG_*`.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (not virtually contiguous), or
-/// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_REGISTER_MR = unsafe extern "efiapi" fn(
-    pNdkMr: *mut NDK_MR,
-    Mdl: *mut MDL,
-    Length: usize,
-    Flags: u32,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkRegisterMr`: registers the first `Length` bytes of an MDL chain. Only for a region not created for fast registration.
+    ///
+    /// The region is addressed by the first MDL's virtual address, which is only an index. `Flags` are `NDK_MR_FLAG_*`.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (not virtually contiguous), or
+    /// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_REGISTER_MR(
+        pNdkMr: *mut NDK_MR,
+        Mdl: *mut MDL,
+        Length: usize,
+        Flags: u32,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkDeregisterMr`: undoes [`NDK_FN_REGISTER_MR`].
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS` or `STATUS_PENDING`.
-pub type NDK_FN_DEREGISTER_MR = unsafe extern "efiapi" fn(
-    pNdkMr: *mut NDK_MR,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkDeregisterMr`: undoes [`NDK_FN_REGISTER_MR`].
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS` or `STATUS_PENDING`.
+    fn NDK_FN_DEREGISTER_MR(
+        pNdkMr: *mut NDK_MR,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkInitializeFastRegisterMr`: prepares a region for fast registrations of up to `AdapterPageCount` pages. With `RemoteAccess` false
-/// none of them may grant rights to the peer.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_IMPLEMENTATION_LIMIT` (so many pages are not supported).
-pub type NDK_FN_INITIALIZE_FAST_REGISTER_MR = unsafe extern "efiapi" fn(
-    pNdkMr: *mut NDK_MR,
-    AdapterPageCount: u32,
-    RemoteAccess: BOOLEAN,
-    RequestCompletion: NDK_FN_REQUEST_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+    /// `NdkInitializeFastRegisterMr`: prepares a region for fast registrations of up to `AdapterPageCount` pages. With `RemoteAccess` false
+    /// none of them may grant rights to the peer.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_IMPLEMENTATION_LIMIT` (so many pages are not supported).
+    fn NDK_FN_INITIALIZE_FAST_REGISTER_MR(
+        pNdkMr: *mut NDK_MR,
+        AdapterPageCount: u32,
+        RemoteAccess: BOOLEAN,
+        RequestCompletion: NDK_FN_REQUEST_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkGetRemoteTokenFromMr`: the token a peer needs. After a fast registration was posted it is the new one already.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-pub type NDK_FN_GET_REMOTE_TOKEN_FROM_MR = unsafe extern "efiapi" fn(pNdkMr: *mut NDK_MR) -> u32;
+    /// `NdkGetRemoteTokenFromMr`: the token a peer needs. After a fast registration was posted it is the new one already.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    fn NDK_FN_GET_REMOTE_TOKEN_FROM_MR(pNdkMr: *mut NDK_MR) -> u32;
 
-/// `NdkGetLocalTokenFromMr`: the token for elements of local lists.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-pub type NDK_FN_GET_LOCAL_TOKEN_FROM_MR = unsafe extern "efiapi" fn(pNdkMr: *mut NDK_MR) -> u32;
+    /// `NdkGetLocalTokenFromMr`: the token for elements of local lists.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    fn NDK_FN_GET_LOCAL_TOKEN_FROM_MR(pNdkMr: *mut NDK_MR) -> u32;
+}
 
 layouts! {
     /// A memory region. The provider's own state follows.

@@ -2,10 +2,12 @@
 
 use crate::object::*;
 
-/// `NdkGetRemoteTokenFromMw`: the token a peer needs; readable once `NdkBind` has returned, before the bind completes.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-pub type NDK_FN_GET_REMOTE_TOKEN_FROM_MW = unsafe extern "efiapi" fn(pNdkMw: *mut NDK_MW) -> u32;
+callbacks! {
+    /// `NdkGetRemoteTokenFromMw`: the token a peer needs; readable once `NdkBind` has returned, before the bind completes.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    fn NDK_FN_GET_REMOTE_TOKEN_FROM_MW(pNdkMw: *mut NDK_MW) -> u32;
+}
 
 layouts! {
     /// A memory window. The provider's own state follows.

@@ -4,25 +4,26 @@ use crate::adapter::{NDK_ADAPTER, NDK_ADAPTER_INFO};
 use crate::object::NDK_VERSION;
 use crate::types::*;
 
-/// `OpenNDKAdapterHandler`: opens an adapter for a consumer. Several may be open.
-///
-/// The adapter works at the highest minor version of the major one asked for.
-///
-/// IRQL: `PASSIVE_LEVEL`.
-///
-/// Returns `NDIS_STATUS_SUCCESS`, `NDIS_STATUS_ADAPTER_NOT_READY` (NDK is disabled), `NDIS_STATUS_BAD_VERSION` (major version unknown,
-/// or minor one above the highest), or `NDIS_STATUS_RESOURCES`.
-pub type OPEN_NDK_ADAPTER_HANDLER = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    Parameters: *mut NDIS_OPEN_NDK_ADAPTER_PARAMETERS,
-    ppNdkAdapter: *mut *mut NDK_ADAPTER,
-) -> NDIS_STATUS;
+callbacks! {
+    /// `OpenNDKAdapterHandler`: opens an adapter for a consumer. Several may be open.
+    ///
+    /// The adapter works at the highest minor version of the major one asked for.
+    ///
+    /// IRQL: `PASSIVE_LEVEL`.
+    ///
+    /// Returns `NDIS_STATUS_SUCCESS`, `NDIS_STATUS_ADAPTER_NOT_READY` (NDK is disabled), `NDIS_STATUS_BAD_VERSION` (major version unknown,
+    /// or minor one above the highest), or `NDIS_STATUS_RESOURCES`.
+    fn OPEN_NDK_ADAPTER_HANDLER(
+        MiniportAdapterContext: NDIS_HANDLE,
+        Parameters: *mut NDIS_OPEN_NDK_ADAPTER_PARAMETERS,
+        ppNdkAdapter: *mut *mut NDK_ADAPTER,
+    ) -> NDIS_STATUS;
 
-/// `CloseNDKAdapterHandler`: closes an adapter. Blocks until every callback of every object of it has returned.
-///
-/// IRQL: `PASSIVE_LEVEL`.
-pub type CLOSE_NDK_ADAPTER_HANDLER =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, pNdkAdapter: *mut NDK_ADAPTER);
+    /// `CloseNDKAdapterHandler`: closes an adapter. Blocks until every callback of every object of it has returned.
+    ///
+    /// IRQL: `PASSIVE_LEVEL`.
+    fn CLOSE_NDK_ADAPTER_HANDLER(MiniportAdapterContext: NDIS_HANDLE, pNdkAdapter: *mut NDK_ADAPTER);
+}
 
 layouts! {
     /// Type, revision and size of an NDIS structure.

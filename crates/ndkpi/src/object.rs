@@ -6,33 +6,35 @@ use crate::types::*;
 /// Kind of an NDK object.
 pub type NDK_OBJECT_TYPE = u32;
 
-/// `NdkClose*`: closes an object. First slot of every table but the adapter's.
-///
-/// Starts whatever draining the object needs: pending requests are cancelled, queues flushed. Allowed from within a callback of the
-/// object, and before the objects that depend on it are closed: the close then finishes after them. No callback for the object
-/// follows the close completion, or the return of `STATUS_SUCCESS`.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS` (closed, no callback follows) or `STATUS_PENDING`; nothing else.
-pub type NDK_FN_CLOSE_OBJECT = unsafe extern "efiapi" fn(
-    pNdkObject: *mut NDK_OBJECT_HEADER,
-    CloseCompletion: NDK_FN_CLOSE_COMPLETION,
-    RequestContext: *mut c_void,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkClose*`: closes an object. First slot of every table but the adapter's.
+    ///
+    /// Starts whatever draining the object needs: pending requests are cancelled, queues flushed. Allowed from within a callback of the
+    /// object, and before the objects that depend on it are closed: the close then finishes after them. No callback for the object
+    /// follows the close completion, or the return of `STATUS_SUCCESS`.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS` (closed, no callback follows) or `STATUS_PENDING`; nothing else.
+    fn NDK_FN_CLOSE_OBJECT(
+        pNdkObject: *mut NDK_OBJECT_HEADER,
+        CloseCompletion: NDK_FN_CLOSE_COMPLETION,
+        RequestContext: *mut c_void,
+    ) -> NTSTATUS;
 
-/// `NdkQueryExtension`: looks for functions beyond this interface.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-///
-/// Returns `STATUS_SUCCESS` with the extension's table, or `STATUS_NOT_SUPPORTED` if the identifier or its version is unknown. No
-/// standard extension exists.
-pub type NDK_FN_QUERY_EXTENSION_INTERFACE = unsafe extern "efiapi" fn(
-    pNdkObject: *mut NDK_OBJECT_HEADER,
-    ExtensionInterfaceID: *mut GUID,
-    ExtensionInterfaceVersion: NDK_VERSION,
-    pExtensionInterface: *mut NDK_EXTENSION_INTERFACE,
-) -> NTSTATUS;
+    /// `NdkQueryExtension`: looks for functions beyond this interface.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    ///
+    /// Returns `STATUS_SUCCESS` with the extension's table, or `STATUS_NOT_SUPPORTED` if the identifier or its version is unknown. No
+    /// standard extension exists.
+    fn NDK_FN_QUERY_EXTENSION_INTERFACE(
+        pNdkObject: *mut NDK_OBJECT_HEADER,
+        ExtensionInterfaceID: *mut GUID,
+        ExtensionInterfaceVersion: NDK_VERSION,
+        pExtensionInterface: *mut NDK_EXTENSION_INTERFACE,
+    ) -> NTSTATUS;
+}
 
 layouts! {
     /// An NDK version: {1, 1}, {1, 2}, {2, 1}. Within a major version a higher minor one is a superset.

@@ -9,96 +9,97 @@ use crate::qp::NDK_QP;
 use crate::srq::NDK_SRQ;
 use crate::types::*;
 
-/// `NdkCreateMr`: creates a memory region without memory.
-///
-/// `FastRegister` decides its use for good: fast registration through a queue pair, or `NdkRegisterMr`.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_MR = unsafe extern "efiapi" fn(
-    pNdkPd: *mut NDK_PD,
-    FastRegister: BOOLEAN,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkMr: *mut *mut NDK_MR,
-) -> NTSTATUS;
+callbacks! {
+    /// `NdkCreateMr`: creates a memory region without memory.
+    ///
+    /// `FastRegister` decides its use for good: fast registration through a queue pair, or `NdkRegisterMr`.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_MR(
+        pNdkPd: *mut NDK_PD,
+        FastRegister: BOOLEAN,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkMr: *mut *mut NDK_MR,
+    ) -> NTSTATUS;
 
-/// `NdkCreateMw`: creates a memory window bound to nothing.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_MW = unsafe extern "efiapi" fn(
-    pNdkPd: *mut NDK_PD,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkMw: *mut *mut NDK_MW,
-) -> NTSTATUS;
+    /// `NdkCreateMw`: creates a memory window bound to nothing.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, or `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_MW(
+        pNdkPd: *mut NDK_PD,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkMw: *mut *mut NDK_MW,
+    ) -> NTSTATUS;
 
-/// `NdkCreateSrq`: creates a shared receive queue. Its notification may be left out.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (above a limit of the adapter), or
-/// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_SRQ = unsafe extern "efiapi" fn(
-    pNdkPd: *mut NDK_PD,
-    SrqDepth: u32,
-    MaxReceiveRequestSge: u32,
-    NotifyThreshold: u32,
-    SrqNotification: Option<NDK_FN_SRQ_NOTIFICATION_CALLBACK>,
-    SrqNotificationContext: *mut c_void,
-    Affinity: *mut GROUP_AFFINITY,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkSrq: *mut *mut NDK_SRQ,
-) -> NTSTATUS;
+    /// `NdkCreateSrq`: creates a shared receive queue. Its notification may be left out.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (above a limit of the adapter), or
+    /// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_SRQ(
+        pNdkPd: *mut NDK_PD,
+        SrqDepth: u32,
+        MaxReceiveRequestSge: u32,
+        NotifyThreshold: u32,
+        SrqNotification: Option<NDK_FN_SRQ_NOTIFICATION_CALLBACK>,
+        SrqNotificationContext: *mut c_void,
+        Affinity: *mut GROUP_AFFINITY,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkSrq: *mut *mut NDK_SRQ,
+    ) -> NTSTATUS;
 
-/// `NdkCreateQp`: creates a queue pair. Both completion queues may be the same.
-///
-/// `QPContext` is in every completion of the queue pair. `InlineDataSize` is the most inline data of one request, bytes.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (above a limit of the adapter), or
-/// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
-pub type NDK_FN_CREATE_QP = unsafe extern "efiapi" fn(
-    pNdkPd: *mut NDK_PD,
-    pReceiveCq: *mut NDK_CQ,
-    pInitiatorCq: *mut NDK_CQ,
-    QPContext: *mut c_void,
-    ReceiveQueueDepth: u32,
-    InitiatorQueueDepth: u32,
-    MaxReceiveRequestSge: u32,
-    MaxInitiatorRequestSge: u32,
-    InlineDataSize: u32,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkQp: *mut *mut NDK_QP,
-) -> NTSTATUS;
+    /// `NdkCreateQp`: creates a queue pair. Both completion queues may be the same.
+    ///
+    /// `QPContext` is in every completion of the queue pair. `InlineDataSize` is the most inline data of one request, bytes.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_PENDING`, `STATUS_INVALID_PARAMETER` (above a limit of the adapter), or
+    /// `STATUS_INSUFFICIENT_RESOURCES` (also by callback).
+    fn NDK_FN_CREATE_QP(
+        pNdkPd: *mut NDK_PD,
+        pReceiveCq: *mut NDK_CQ,
+        pInitiatorCq: *mut NDK_CQ,
+        QPContext: *mut c_void,
+        ReceiveQueueDepth: u32,
+        InitiatorQueueDepth: u32,
+        MaxReceiveRequestSge: u32,
+        MaxInitiatorRequestSge: u32,
+        InlineDataSize: u32,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkQp: *mut *mut NDK_QP,
+    ) -> NTSTATUS;
 
-/// `NdkCreateQpWithSrq`: as [`NDK_FN_CREATE_QP`], but receives come from a shared receive queue.
-pub type NDK_FN_CREATE_QP_WITH_SRQ = unsafe extern "efiapi" fn(
-    pNdkPd: *mut NDK_PD,
-    pReceiveCq: *mut NDK_CQ,
-    pInitiatorCq: *mut NDK_CQ,
-    pSrq: *mut NDK_SRQ,
-    QPContext: *mut c_void,
-    InitiatorQueueDepth: u32,
-    MaxInitiatorRequestSge: u32,
-    InlineDataSize: u32,
-    CreateCompletion: NDK_FN_CREATE_COMPLETION,
-    RequestContext: *mut c_void,
-    ppNdkQp: *mut *mut NDK_QP,
-) -> NTSTATUS;
+    /// `NdkCreateQpWithSrq`: as [`NDK_FN_CREATE_QP`], but receives come from a shared receive queue.
+    fn NDK_FN_CREATE_QP_WITH_SRQ(
+        pNdkPd: *mut NDK_PD,
+        pReceiveCq: *mut NDK_CQ,
+        pInitiatorCq: *mut NDK_CQ,
+        pSrq: *mut NDK_SRQ,
+        QPContext: *mut c_void,
+        InitiatorQueueDepth: u32,
+        MaxInitiatorRequestSge: u32,
+        InlineDataSize: u32,
+        CreateCompletion: NDK_FN_CREATE_COMPLETION,
+        RequestContext: *mut c_void,
+        ppNdkQp: *mut *mut NDK_QP,
+    ) -> NTSTATUS;
 
-/// `NdkGetPrivilegedMemoryRegionToken`: the token with which an element of a list names a logical address instead of registered memory.
-/// It gives local access to anything the adapter can reach, and no remote access.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Never pends.
-pub type NDK_FN_GET_PRIVILEGED_MEMORY_REGION_TOKEN =
-    unsafe extern "efiapi" fn(pNdkPd: *mut NDK_PD, pToken: *mut u32);
+    /// `NdkGetPrivilegedMemoryRegionToken`: the token with which an element of a list names a logical address instead of registered memory.
+    /// It gives local access to anything the adapter can reach, and no remote access.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Never pends.
+    fn NDK_FN_GET_PRIVILEGED_MEMORY_REGION_TOKEN(pNdkPd: *mut NDK_PD, pToken: *mut u32);
+}
 
 layouts! {
     /// A protection domain. The provider's own state follows.

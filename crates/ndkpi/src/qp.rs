@@ -13,134 +13,136 @@ use crate::mw::NDK_MW;
 use crate::object::*;
 use crate::types::*;
 
-/// `NdkFlush`: begins to cancel everything pending on both queues; it completes with `STATUS_CANCELLED`.
-///
-/// IRQL: <= `DISPATCH_LEVEL`. Does not wait.
-pub type NDK_FN_FLUSH = unsafe extern "efiapi" fn(pNdkQp: *mut NDK_QP);
+callbacks! {
+    /// `NdkFlush`: begins to cancel everything pending on both queues; it completes with `STATUS_CANCELLED`.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`. Does not wait.
+    fn NDK_FN_FLUSH(pNdkQp: *mut NDK_QP);
 
-/// `NdkSend`: sends a message to the peer's next receive.
-///
-/// Flags: silent success, read fence, solicit event, inline, defer.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_INVALID` (not connected).
-pub type NDK_FN_SEND = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pSgl: *const NDK_SGE,
-    nSge: u32,
-    Flags: u32,
-) -> NTSTATUS;
+    /// `NdkSend`: sends a message to the peer's next receive.
+    ///
+    /// Flags: silent success, read fence, solicit event, inline, defer.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_INVALID` (not connected).
+    fn NDK_FN_SEND(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pSgl: *const NDK_SGE,
+        nSge: u32,
+        Flags: u32,
+    ) -> NTSTATUS;
 
-/// `NdkReceive`: posts a buffer for a message. Allowed before the queue pair is connected.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`.
-pub type NDK_FN_RECEIVE = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pSgl: *const NDK_SGE,
-    nSge: u32,
-) -> NTSTATUS;
+    /// `NdkReceive`: posts a buffer for a message. Allowed before the queue pair is connected.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`.
+    fn NDK_FN_RECEIVE(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pSgl: *const NDK_SGE,
+        nSge: u32,
+    ) -> NTSTATUS;
 
-/// `NdkBind`: opens a window on a part of a registered region to the peer.
-///
-/// `VirtualAddress` lies within the region and is only an index. Flags: silent success, read fence, remote read, remote write, defer.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_CONNECTION_INVALID`, or `STATUS_ACCESS_VIOLATION` (the region lacks a right; a window for writing
-/// needs local write).
-pub type NDK_FN_BIND = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pMr: *mut NDK_MR,
-    pMw: *mut NDK_MW,
-    VirtualAddress: *mut c_void,
-    Length: usize,
-    Flags: u32,
-) -> NTSTATUS;
+    /// `NdkBind`: opens a window on a part of a registered region to the peer.
+    ///
+    /// `VirtualAddress` lies within the region and is only an index. Flags: silent success, read fence, remote read, remote write, defer.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_CONNECTION_INVALID`, or `STATUS_ACCESS_VIOLATION` (the region lacks a right; a window for writing
+    /// needs local write).
+    fn NDK_FN_BIND(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pMr: *mut NDK_MR,
+        pMw: *mut NDK_MW,
+        VirtualAddress: *mut c_void,
+        Length: usize,
+        Flags: u32,
+    ) -> NTSTATUS;
 
-/// `NdkFastRegister`: gives a region prepared with `NdkInitializeFastRegisterMr` its pages.
-///
-/// `FBO` is the offset of the first byte in the first page, and `BaseVirtualAddress`, by which the region is addressed, equals it
-/// modulo the page size. Flags: silent success, read fence, remote read, local write, remote write, read sink, defer.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_CONNECTION_INVALID`, or `STATUS_ACCESS_VIOLATION` (a remote right for a region prepared without).
-pub type NDK_FN_FAST_REGISTER = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pMr: *mut NDK_MR,
-    AdapterPageCount: u32,
-    AdapterPageArray: *const NDK_LOGICAL_ADDRESS,
-    FBO: u32,
-    Length: usize,
-    BaseVirtualAddress: *mut c_void,
-    Flags: u32,
-) -> NTSTATUS;
+    /// `NdkFastRegister`: gives a region prepared with `NdkInitializeFastRegisterMr` its pages.
+    ///
+    /// `FBO` is the offset of the first byte in the first page, and `BaseVirtualAddress`, by which the region is addressed, equals it
+    /// modulo the page size. Flags: silent success, read fence, remote read, local write, remote write, read sink, defer.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_CONNECTION_INVALID`, or `STATUS_ACCESS_VIOLATION` (a remote right for a region prepared without).
+    fn NDK_FN_FAST_REGISTER(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pMr: *mut NDK_MR,
+        AdapterPageCount: u32,
+        AdapterPageArray: *const NDK_LOGICAL_ADDRESS,
+        FBO: u32,
+        Length: usize,
+        BaseVirtualAddress: *mut c_void,
+        Flags: u32,
+    ) -> NTSTATUS;
 
-/// `NdkInvalidate`: ends a window's binding or a region's fast registration.
-///
-/// Flags: silent success, read fence, defer.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_INVALID`.
-pub type NDK_FN_INVALIDATE = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pNdkMrOrMw: *mut NDK_OBJECT_HEADER,
-    Flags: u32,
-) -> NTSTATUS;
+    /// `NdkInvalidate`: ends a window's binding or a region's fast registration.
+    ///
+    /// Flags: silent success, read fence, defer.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_INVALID`.
+    fn NDK_FN_INVALIDATE(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pNdkMrOrMw: *mut NDK_OBJECT_HEADER,
+        Flags: u32,
+    ) -> NTSTATUS;
 
-/// `NdkRead`: reads the peer's memory.
-///
-/// Flags: silent success, read fence, local invalidate (of the token of the first element), defer.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, `STATUS_CONNECTION_INVALID`; `STATUS_REMOTE_RESOURCES`, for memory the peer does not grant, is in the
-/// completion.
-pub type NDK_FN_READ = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pSgl: *const NDK_SGE,
-    nSge: u32,
-    RemoteAddress: u64,
-    RemoteToken: u32,
-    Flags: u32,
-) -> NTSTATUS;
+    /// `NdkRead`: reads the peer's memory.
+    ///
+    /// Flags: silent success, read fence, local invalidate (of the token of the first element), defer.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, `STATUS_CONNECTION_INVALID`; `STATUS_REMOTE_RESOURCES`, for memory the peer does not grant, is in the
+    /// completion.
+    fn NDK_FN_READ(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pSgl: *const NDK_SGE,
+        nSge: u32,
+        RemoteAddress: u64,
+        RemoteToken: u32,
+        Flags: u32,
+    ) -> NTSTATUS;
 
-/// `NdkWrite`: writes to the peer's memory.
-///
-/// Flags: silent success, read fence, inline, defer.
-///
-/// IRQL: <= `DISPATCH_LEVEL`.
-///
-/// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_INVALID`.
-pub type NDK_FN_WRITE = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pSgl: *const NDK_SGE,
-    nSge: u32,
-    RemoteAddress: u64,
-    RemoteToken: u32,
-    Flags: u32,
-) -> NTSTATUS;
+    /// `NdkWrite`: writes to the peer's memory.
+    ///
+    /// Flags: silent success, read fence, inline, defer.
+    ///
+    /// IRQL: <= `DISPATCH_LEVEL`.
+    ///
+    /// Returns `STATUS_SUCCESS`, or `STATUS_CONNECTION_INVALID`.
+    fn NDK_FN_WRITE(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pSgl: *const NDK_SGE,
+        nSge: u32,
+        RemoteAddress: u64,
+        RemoteToken: u32,
+        Flags: u32,
+    ) -> NTSTATUS;
 
-/// `NdkSendAndInvalidate` (1.2): as [`NDK_FN_SEND`]; the peer's token is invalid before its receive completes.
-pub type NDK_FN_SEND_AND_INVALIDATE = unsafe extern "efiapi" fn(
-    pNdkQp: *mut NDK_QP,
-    RequestContext: *mut c_void,
-    pSgl: *const NDK_SGE,
-    nSge: u32,
-    Flags: u32,
-    RemoteToken: u32,
-) -> NTSTATUS;
+    /// `NdkSendAndInvalidate` (1.2): as [`NDK_FN_SEND`]; the peer's token is invalid before its receive completes.
+    fn NDK_FN_SEND_AND_INVALIDATE(
+        pNdkQp: *mut NDK_QP,
+        RequestContext: *mut c_void,
+        pSgl: *const NDK_SGE,
+        nSge: u32,
+        Flags: u32,
+        RemoteToken: u32,
+    ) -> NTSTATUS;
+}
 
 layouts! {
     /// A queue pair. The provider's own state follows.

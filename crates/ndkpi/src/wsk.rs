@@ -13,22 +13,23 @@ pub struct WSK_CLIENT {
     _opaque: [u8; 0],
 }
 
-/// `WskOpenNdkAdapter`: opens the adapter of an interface.
-///
-/// IRQL: `PASSIVE_LEVEL`.
-pub type PFN_WSK_NDK_OPEN_ADAPTER = unsafe extern "efiapi" fn(
-    Client: *mut WSK_CLIENT,
-    NdkVersion: NDK_VERSION,
-    IfIndex: NET_IFINDEX,
-    ppNdkAdapter: *mut *mut NDK_ADAPTER,
-) -> NTSTATUS;
+callbacks! {
+    /// `WskOpenNdkAdapter`: opens the adapter of an interface.
+    ///
+    /// IRQL: `PASSIVE_LEVEL`.
+    fn PFN_WSK_NDK_OPEN_ADAPTER(
+        Client: *mut WSK_CLIENT,
+        NdkVersion: NDK_VERSION,
+        IfIndex: NET_IFINDEX,
+        ppNdkAdapter: *mut *mut NDK_ADAPTER,
+    ) -> NTSTATUS;
 
-/// `WskCloseNdkAdapter`: closes an adapter all of whose objects are closed. Returns when no callback runs any more; not to be called
-/// from one.
-///
-/// IRQL: `PASSIVE_LEVEL`.
-pub type PFN_WSK_NDK_CLOSE_ADAPTER =
-    unsafe extern "efiapi" fn(Client: *mut WSK_CLIENT, pNdkAdapter: *mut NDK_ADAPTER);
+    /// `WskCloseNdkAdapter`: closes an adapter all of whose objects are closed. Returns when no callback runs any more; not to be called
+    /// from one.
+    ///
+    /// IRQL: `PASSIVE_LEVEL`.
+    fn PFN_WSK_NDK_CLOSE_ADAPTER(Client: *mut WSK_CLIENT, pNdkAdapter: *mut NDK_ADAPTER);
+}
 
 tables! {
     /// Functions for consumers.

@@ -22,7 +22,7 @@ pub mod sig {
 }
 
 #[cfg(test)]
-pub(crate) const IMPORTS: &[&[crate::facts::Import]] = &[
+pub(crate) const IMPORTS: &[&[crate::facts::Prototype]] = &[
     ndis::IMPORTS,
     netio::IMPORTS,
     ntoskrnl::IMPORTS,

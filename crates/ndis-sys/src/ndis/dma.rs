@@ -7,21 +7,24 @@ use crate::wdm::{DEVICE_OBJECT, SCATTER_GATHER_LIST};
 /// What shared memory is for.
 pub type NDIS_SHARED_MEMORY_USAGE = i32;
 
-/// Receives the scatter/gather list of a net buffer. IRQL: DISPATCH_LEVEL.
-pub type MINIPORT_PROCESS_SG_LIST = unsafe extern "efiapi" fn(
-    pDO: *mut DEVICE_OBJECT,
-    Reserved: *mut c_void,
-    pSGL: *mut SCATTER_GATHER_LIST,
-    Context: *mut c_void,
-);
-/// Receives memory of `NdisMAllocateSharedMemoryAsyncEx`; null: none. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_ALLOCATE_SHARED_MEM_COMPLETE = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    VirtualAddress: *mut c_void,
-    PhysicalAddress: *mut NDIS_PHYSICAL_ADDRESS,
-    Length: u32,
-    Context: *mut c_void,
-);
+callbacks! {
+    /// Receives the scatter/gather list of a net buffer. IRQL: DISPATCH_LEVEL.
+    fn MINIPORT_PROCESS_SG_LIST(
+        pDO: *mut DEVICE_OBJECT,
+        Reserved: *mut c_void,
+        pSGL: *mut SCATTER_GATHER_LIST,
+        Context: *mut c_void,
+    );
+
+    /// Receives memory of `NdisMAllocateSharedMemoryAsyncEx`; null: none. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_ALLOCATE_SHARED_MEM_COMPLETE(
+        MiniportAdapterContext: NDIS_HANDLE,
+        VirtualAddress: *mut c_void,
+        PhysicalAddress: *mut NDIS_PHYSICAL_ADDRESS,
+        Length: u32,
+        Context: *mut c_void,
+    );
+}
 
 layouts! {
     /// Registration for `NdisMRegisterScatterGatherDma`.
@@ -53,8 +56,6 @@ layouts! {
         0x40 VPortId: NDIS_NIC_SWITCH_VPORT_ID,
     }
 }
-
-const _: Option<*mut DEVICE_OBJECT> = None;
 
 constants! {
     /// Revisions of the DMA structures.

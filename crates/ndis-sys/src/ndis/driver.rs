@@ -8,108 +8,115 @@ use super::object::NDIS_OBJECT_HEADER;
 use super::oid_request::NDIS_OID_REQUEST;
 use super::pnp::NET_DEVICE_PNP_EVENT;
 use crate::types::*;
-use crate::wdm::{CM_RESOURCE_LIST, DRIVER_OBJECT, IRP};
+use crate::wdm::{DRIVER_OBJECT, IRP};
 
 /// Why an adapter is halted.
 pub type NDIS_HALT_ACTION = i32;
 /// Why an adapter is shut down.
 pub type NDIS_SHUTDOWN_ACTION = i32;
 
-/// Called within `NdisMRegisterMiniportDriver`: the place to register optional handlers. IRQL:
-/// PASSIVE_LEVEL.
-pub type SET_OPTIONS = unsafe extern "efiapi" fn(
-    NdisDriverHandle: NDIS_HANDLE,
-    DriverContext: NDIS_HANDLE,
-) -> NDIS_STATUS;
-/// Brings an adapter up; it ends in the paused state. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_INITIALIZE = unsafe extern "efiapi" fn(
-    NdisMiniportHandle: NDIS_HANDLE,
-    MiniportDriverContext: NDIS_HANDLE,
-    MiniportInitParameters: *mut NDIS_MINIPORT_INIT_PARAMETERS,
-) -> NDIS_STATUS;
-/// Frees everything `MINIPORT_INITIALIZE` allocated. The adapter is paused, nothing is outstanding.
-/// IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_HALT =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, HaltAction: NDIS_HALT_ACTION);
-/// Last call before the driver leaves; deregister it here. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_UNLOAD = unsafe extern "efiapi" fn(DriverObject: *mut DRIVER_OBJECT);
-/// Stops the data path; pending until outstanding receive indications are back. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_PAUSE = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    PauseParameters: *mut NDIS_MINIPORT_PAUSE_PARAMETERS,
-) -> NDIS_STATUS;
-/// Starts the data path. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_RESTART = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    RestartParameters: *mut NDIS_MINIPORT_RESTART_PARAMETERS,
-) -> NDIS_STATUS;
-/// Answers an OID request, one at a time. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_OID_REQUEST = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    OidRequest: *mut NDIS_OID_REQUEST,
-) -> NDIS_STATUS;
-/// Sends a chain of net buffer lists. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_SEND_NET_BUFFER_LISTS = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    NetBufferList: *mut NET_BUFFER_LIST,
-    PortNumber: NDIS_PORT_NUMBER,
-    SendFlags: u32,
-);
-/// Gives back net buffer lists the miniport indicated. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_RETURN_NET_BUFFER_LISTS = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    NetBufferLists: *mut NET_BUFFER_LIST,
-    ReturnFlags: u32,
-);
-/// Asks to complete queued sends with a cancel identifier. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_CANCEL_SEND =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, CancelId: *mut c_void);
-/// Asks every few seconds whether the device hangs; true: NDIS resets it. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_CHECK_FOR_HANG =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE) -> BOOLEAN;
-/// Resets the device. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_RESET = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    AddressingReset: *mut BOOLEAN,
-) -> NDIS_STATUS;
-/// Tells of surprise removal and power source. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_DEVICE_PNP_EVENT_NOTIFY = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    NetDevicePnPEvent: *mut NET_DEVICE_PNP_EVENT,
-);
-/// Quiets the device because the system goes down. IRQL: PASSIVE_LEVEL, or HIGH_LEVEL after a bug
-/// check.
-pub type MINIPORT_SHUTDOWN = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    ShutdownAction: NDIS_SHUTDOWN_ACTION,
-);
-/// Asks to give up a pending OID request. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_CANCEL_OID_REQUEST =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, RequestId: *mut c_void);
-/// Answers an OID request that is not serialised with others. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_DIRECT_OID_REQUEST = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    OidRequest: *mut NDIS_OID_REQUEST,
-) -> NDIS_STATUS;
-/// Asks to give up a pending direct OID request. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_CANCEL_DIRECT_OID_REQUEST =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, RequestId: *mut c_void);
-/// Answers an OID request without ever pending it. IRQL: <= DISPATCH_LEVEL.
-pub type MINIPORT_SYNCHRONOUS_OID_REQUEST = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    OidRequest: *mut NDIS_OID_REQUEST,
-) -> NDIS_STATUS;
-/// Allocates a context for a device about to be added. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_ADD_DEVICE = unsafe extern "efiapi" fn(
-    NdisMiniportHandle: NDIS_HANDLE,
-    MiniportDriverContext: NDIS_HANDLE,
-) -> NDIS_STATUS;
-/// Frees the context of `MINIPORT_ADD_DEVICE`. IRQL: PASSIVE_LEVEL.
-pub type MINIPORT_REMOVE_DEVICE = unsafe extern "efiapi" fn(MiniportAddDeviceContext: NDIS_HANDLE);
-/// Lets the miniport see, and change, the request that filters or starts resources. IRQL:
-/// PASSIVE_LEVEL.
-pub type MINIPORT_PNP_IRP =
-    unsafe extern "efiapi" fn(MiniportAddDeviceContext: NDIS_HANDLE, Irp: *mut IRP) -> NDIS_STATUS;
+callbacks! {
+    /// Called within `NdisMRegisterMiniportDriver`: the place to register optional handlers. IRQL:
+    /// PASSIVE_LEVEL.
+    fn SET_OPTIONS(NdisDriverHandle: NDIS_HANDLE, DriverContext: NDIS_HANDLE) -> NDIS_STATUS;
+
+    /// Brings an adapter up; it ends in the paused state. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_INITIALIZE(
+        NdisMiniportHandle: NDIS_HANDLE,
+        MiniportDriverContext: NDIS_HANDLE,
+        MiniportInitParameters: *mut NDIS_MINIPORT_INIT_PARAMETERS,
+    ) -> NDIS_STATUS;
+
+    /// Frees everything `MINIPORT_INITIALIZE` allocated. The adapter is paused, nothing is outstanding.
+    /// IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_HALT(MiniportAdapterContext: NDIS_HANDLE, HaltAction: NDIS_HALT_ACTION);
+
+    /// Last call before the driver leaves; deregister it here. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_UNLOAD(DriverObject: *mut DRIVER_OBJECT);
+
+    /// Stops the data path; pending until outstanding receive indications are back. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_PAUSE(
+        MiniportAdapterContext: NDIS_HANDLE,
+        PauseParameters: *mut NDIS_MINIPORT_PAUSE_PARAMETERS,
+    ) -> NDIS_STATUS;
+
+    /// Starts the data path. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_RESTART(
+        MiniportAdapterContext: NDIS_HANDLE,
+        RestartParameters: *mut NDIS_MINIPORT_RESTART_PARAMETERS,
+    ) -> NDIS_STATUS;
+
+    /// Answers an OID request, one at a time. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_OID_REQUEST(
+        MiniportAdapterContext: NDIS_HANDLE,
+        OidRequest: *mut NDIS_OID_REQUEST,
+    ) -> NDIS_STATUS;
+
+    /// Sends a chain of net buffer lists. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_SEND_NET_BUFFER_LISTS(
+        MiniportAdapterContext: NDIS_HANDLE,
+        NetBufferList: *mut NET_BUFFER_LIST,
+        PortNumber: NDIS_PORT_NUMBER,
+        SendFlags: u32,
+    );
+
+    /// Gives back net buffer lists the miniport indicated. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_RETURN_NET_BUFFER_LISTS(
+        MiniportAdapterContext: NDIS_HANDLE,
+        NetBufferLists: *mut NET_BUFFER_LIST,
+        ReturnFlags: u32,
+    );
+
+    /// Asks to complete queued sends with a cancel identifier. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_CANCEL_SEND(MiniportAdapterContext: NDIS_HANDLE, CancelId: *mut c_void);
+
+    /// Asks every few seconds whether the device hangs; true: NDIS resets it. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_CHECK_FOR_HANG(MiniportAdapterContext: NDIS_HANDLE) -> BOOLEAN;
+
+    /// Resets the device. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_RESET(MiniportAdapterContext: NDIS_HANDLE, AddressingReset: *mut BOOLEAN) -> NDIS_STATUS;
+
+    /// Tells of surprise removal and power source. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_DEVICE_PNP_EVENT_NOTIFY(
+        MiniportAdapterContext: NDIS_HANDLE,
+        NetDevicePnPEvent: *mut NET_DEVICE_PNP_EVENT,
+    );
+
+    /// Quiets the device because the system goes down. IRQL: PASSIVE_LEVEL, or HIGH_LEVEL after a bug
+    /// check.
+    fn MINIPORT_SHUTDOWN(MiniportAdapterContext: NDIS_HANDLE, ShutdownAction: NDIS_SHUTDOWN_ACTION);
+
+    /// Asks to give up a pending OID request. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_CANCEL_OID_REQUEST(MiniportAdapterContext: NDIS_HANDLE, RequestId: *mut c_void);
+
+    /// Answers an OID request that is not serialised with others. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_DIRECT_OID_REQUEST(
+        MiniportAdapterContext: NDIS_HANDLE,
+        OidRequest: *mut NDIS_OID_REQUEST,
+    ) -> NDIS_STATUS;
+
+    /// Asks to give up a pending direct OID request. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_CANCEL_DIRECT_OID_REQUEST(MiniportAdapterContext: NDIS_HANDLE, RequestId: *mut c_void);
+
+    /// Answers an OID request without ever pending it. IRQL: <= DISPATCH_LEVEL.
+    fn MINIPORT_SYNCHRONOUS_OID_REQUEST(
+        MiniportAdapterContext: NDIS_HANDLE,
+        OidRequest: *mut NDIS_OID_REQUEST,
+    ) -> NDIS_STATUS;
+
+    /// Allocates a context for a device about to be added. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_ADD_DEVICE(
+        NdisMiniportHandle: NDIS_HANDLE,
+        MiniportDriverContext: NDIS_HANDLE,
+    ) -> NDIS_STATUS;
+
+    /// Frees the context of `MINIPORT_ADD_DEVICE`. IRQL: PASSIVE_LEVEL.
+    fn MINIPORT_REMOVE_DEVICE(MiniportAddDeviceContext: NDIS_HANDLE);
+
+    /// Lets the miniport see, and change, the request that filters or starts resources. IRQL:
+    /// PASSIVE_LEVEL.
+    fn MINIPORT_PNP_IRP(MiniportAddDeviceContext: NDIS_HANDLE, Irp: *mut IRP) -> NDIS_STATUS;
+}
 
 layouts! {
     /// A miniport driver, given to `NdisMRegisterMiniportDriver`.
@@ -156,11 +163,6 @@ layouts! {
         0x28 Flags: u32,
     }
 }
-
-/// Resources a miniport finds in its initialisation parameters.
-pub type NDIS_RESOURCE_LIST = crate::wdm::CM_PARTIAL_RESOURCE_LIST;
-
-const _: Option<*mut CM_RESOURCE_LIST> = None;
 
 constants! {
     /// Revisions and sizes of the driver structures.

@@ -9,49 +9,54 @@ pub type NDIS_INTERRUPT_TYPE = i32;
 /// Whether the driver coalesces interrupts.
 pub type NDIS_INTERRUPT_MODERATION = i32;
 
-/// Line interrupt: true if it was the device's. IRQL: DIRQL.
-pub type MINIPORT_ISR = unsafe extern "efiapi" fn(
-    MiniportInterruptContext: NDIS_HANDLE,
-    QueueDefaultInterruptDpc: *mut BOOLEAN,
-    TargetProcessors: *mut u32,
-) -> BOOLEAN;
-/// Work of a line interrupt. IRQL: DISPATCH_LEVEL.
-pub type MINIPORT_INTERRUPT_DPC = unsafe extern "efiapi" fn(
-    MiniportInterruptContext: NDIS_HANDLE,
-    MiniportDpcContext: *mut c_void,
-    ReceiveThrottleParameters: *mut c_void,
-    NdisReserved2: *mut c_void,
-);
-/// Keeps the device from interrupting. IRQL: DIRQL.
-pub type MINIPORT_DISABLE_INTERRUPT =
-    unsafe extern "efiapi" fn(MiniportInterruptContext: NDIS_HANDLE);
-/// Lets the device interrupt. IRQL: DIRQL.
-pub type MINIPORT_ENABLE_INTERRUPT =
-    unsafe extern "efiapi" fn(MiniportInterruptContext: NDIS_HANDLE);
-/// Message interrupt: true if it was the device's. IRQL: DIRQL.
-pub type MINIPORT_MESSAGE_INTERRUPT = unsafe extern "efiapi" fn(
-    MiniportInterruptContext: NDIS_HANDLE,
-    MessageId: u32,
-    QueueDefaultInterruptDpc: *mut BOOLEAN,
-    TargetProcessors: *mut u32,
-) -> BOOLEAN;
-/// Work of a message interrupt. IRQL: DISPATCH_LEVEL.
-pub type MINIPORT_MESSAGE_INTERRUPT_DPC = unsafe extern "efiapi" fn(
-    MiniportInterruptContext: NDIS_HANDLE,
-    MessageId: u32,
-    MiniportDpcContext: *mut c_void,
-    ReceiveThrottleParameters: *mut c_void,
-    NdisReserved2: *mut c_void,
-);
-/// Masks a message. IRQL: D.
-pub type MINIPORT_DISABLE_MESSAGE_INTERRUPT =
-    unsafe extern "efiapi" fn(MiniportInterruptContext: NDIS_HANDLE, MessageId: u32);
-/// Unmasks a message. IRQL: D.
-pub type MINIPORT_ENABLE_MESSAGE_INTERRUPT =
-    unsafe extern "efiapi" fn(MiniportInterruptContext: NDIS_HANDLE, MessageId: u32);
-/// Runs so that no interrupt of the message runs at the same time. IRQL: DIRQL.
-pub type MINIPORT_SYNCHRONIZE_INTERRUPT =
-    unsafe extern "efiapi" fn(SynchronizeContext: NDIS_HANDLE) -> BOOLEAN;
+callbacks! {
+    /// Line interrupt: true if it was the device's. IRQL: DIRQL.
+    fn MINIPORT_ISR(
+        MiniportInterruptContext: NDIS_HANDLE,
+        QueueDefaultInterruptDpc: *mut BOOLEAN,
+        TargetProcessors: *mut u32,
+    ) -> BOOLEAN;
+
+    /// Work of a line interrupt. IRQL: DISPATCH_LEVEL.
+    fn MINIPORT_INTERRUPT_DPC(
+        MiniportInterruptContext: NDIS_HANDLE,
+        MiniportDpcContext: *mut c_void,
+        ReceiveThrottleParameters: *mut c_void,
+        NdisReserved2: *mut c_void,
+    );
+
+    /// Keeps the device from interrupting. IRQL: DIRQL.
+    fn MINIPORT_DISABLE_INTERRUPT(MiniportInterruptContext: NDIS_HANDLE);
+
+    /// Lets the device interrupt. IRQL: DIRQL.
+    fn MINIPORT_ENABLE_INTERRUPT(MiniportInterruptContext: NDIS_HANDLE);
+
+    /// Message interrupt: true if it was the device's. IRQL: DIRQL.
+    fn MINIPORT_MESSAGE_INTERRUPT(
+        MiniportInterruptContext: NDIS_HANDLE,
+        MessageId: u32,
+        QueueDefaultInterruptDpc: *mut BOOLEAN,
+        TargetProcessors: *mut u32,
+    ) -> BOOLEAN;
+
+    /// Work of a message interrupt. IRQL: DISPATCH_LEVEL.
+    fn MINIPORT_MESSAGE_INTERRUPT_DPC(
+        MiniportInterruptContext: NDIS_HANDLE,
+        MessageId: u32,
+        MiniportDpcContext: *mut c_void,
+        ReceiveThrottleParameters: *mut c_void,
+        NdisReserved2: *mut c_void,
+    );
+
+    /// Masks a message. IRQL: D.
+    fn MINIPORT_DISABLE_MESSAGE_INTERRUPT(MiniportInterruptContext: NDIS_HANDLE, MessageId: u32);
+
+    /// Unmasks a message. IRQL: D.
+    fn MINIPORT_ENABLE_MESSAGE_INTERRUPT(MiniportInterruptContext: NDIS_HANDLE, MessageId: u32);
+
+    /// Runs so that no interrupt of the message runs at the same time. IRQL: DIRQL.
+    fn MINIPORT_SYNCHRONIZE_INTERRUPT(SynchronizeContext: NDIS_HANDLE) -> BOOLEAN;
+}
 
 layouts! {
     /// Interrupt handlers, given to `NdisMRegisterInterruptEx`, which fills in the last two fields.

@@ -76,3 +76,11 @@ pub(crate) const CONSTANTS: &[&[crate::facts::Constant]] = &[
     statistics::CONSTANTS,
     timer::CONSTANTS,
 ];
+
+#[cfg(test)]
+pub(crate) const CALLBACKS: &[&[crate::facts::Prototype]] = &[
+    dma::CALLBACKS,
+    driver::CALLBACKS,
+    interrupt::CALLBACKS,
+    timer::CALLBACKS,
+];

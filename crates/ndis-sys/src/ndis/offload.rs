@@ -65,20 +65,31 @@ layouts! {
 
     /// Receive segment coalescing.
     pub struct NDIS_TCP_RECV_SEG_COALESCE_OFFLOAD(2) {
+        0x00 IPv4: NDIS_RSC_ABILITY,
+        0x01 IPv6: NDIS_RSC_ABILITY,
+    }
+
+    /// Receive segment coalescing for one version.
+    pub struct NDIS_RSC_ABILITY(1) {
         /// Boolean.
-        0x00 IPv4: u8,
-        /// Boolean.
-        0x01 IPv6: u8,
+        0x00 Enabled: u8,
     }
 
     /// Offload of encapsulated packets, GRE.
     pub struct NDIS_ENCAPSULATED_PACKET_TASK_OFFLOAD(8) {
-        0x00 Reserved: [u32; 2],
+        /// Four-bit abilities, lowest first.
+        0x00 Abilities: u32,
+        0x04 MaxHeaderSizeSupported: u32,
     }
 
     /// Offload of encapsulated packets, VXLAN.
     pub struct NDIS_ENCAPSULATED_PACKET_TASK_OFFLOAD_V2(20) {
-        0x00 Reserved: [u32; 5],
+        /// Four-bit abilities, lowest first.
+        0x00 Abilities: u32,
+        0x04 MaxHeaderSizeSupported: u32,
+        0x08 EncapsulationProtocolInfo: u32,
+        0x0c Reserved1: u32,
+        0x10 Reserved2: u32,
     }
 
     /// Translation of addresses.

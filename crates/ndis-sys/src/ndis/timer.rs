@@ -4,16 +4,18 @@ use super::object::NDIS_OBJECT_HEADER;
 use crate::types::*;
 use crate::wdm::KEVENT;
 
-/// Routine of a timer object. IRQL: DISPATCH_LEVEL.
-pub type NDIS_TIMER_FUNCTION = unsafe extern "efiapi" fn(
-    SystemSpecific1: *mut c_void,
-    FunctionContext: *mut c_void,
-    SystemSpecific2: *mut c_void,
-    SystemSpecific3: *mut c_void,
-);
-/// Routine of a work item. IRQL: PASSIVE_LEVEL.
-pub type NDIS_IO_WORKITEM_FUNCTION =
-    unsafe extern "efiapi" fn(WorkItemContext: *mut c_void, NdisIoWorkItemHandle: NDIS_HANDLE);
+callbacks! {
+    /// Routine of a timer object. IRQL: DISPATCH_LEVEL.
+    fn NDIS_TIMER_FUNCTION(
+        SystemSpecific1: *mut c_void,
+        FunctionContext: *mut c_void,
+        SystemSpecific2: *mut c_void,
+        SystemSpecific3: *mut c_void,
+    );
+
+    /// Routine of a work item. IRQL: PASSIVE_LEVEL.
+    fn NDIS_IO_WORKITEM_FUNCTION(WorkItemContext: *mut c_void, NdisIoWorkItemHandle: NDIS_HANDLE);
+}
 
 layouts! {
     /// A timer to be allocated with `NdisAllocateTimerObject`.

@@ -9,90 +9,102 @@ pub type DMA_WIDTH = i32;
 /// Speed of DMA transfers of a system DMA controller.
 pub type DMA_SPEED = i32;
 
-/// Receives a scatter/gather list once map registers are available. IRQL: DISPATCH_LEVEL.
-pub type DRIVER_LIST_CONTROL = unsafe extern "efiapi" fn(
-    DeviceObject: *mut DEVICE_OBJECT,
-    Irp: *mut IRP,
-    ScatterGather: *mut SCATTER_GATHER_LIST,
-    Context: *mut c_void,
-);
+callbacks! {
+    /// Receives a scatter/gather list once map registers are available. IRQL: DISPATCH_LEVEL.
+    fn DRIVER_LIST_CONTROL(
+        DeviceObject: *mut DEVICE_OBJECT,
+        Irp: *mut IRP,
+        ScatterGather: *mut SCATTER_GATHER_LIST,
+        Context: *mut c_void,
+    );
 
-/// Releases a DMA adapter. IRQL: PASSIVE_LEVEL.
-pub type PUT_DMA_ADAPTER = unsafe extern "efiapi" fn(DmaAdapter: *mut DMA_ADAPTER);
-/// Allocates physically contiguous memory both the processor and the device can reach; null on failure. IRQL: PASSIVE_LEVEL.
-pub type ALLOCATE_COMMON_BUFFER = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    Length: u32,
-    LogicalAddress: *mut PHYSICAL_ADDRESS,
-    CacheEnabled: BOOLEAN,
-) -> *mut c_void;
-/// Frees a common buffer; all arguments as when it was allocated. IRQL: PASSIVE_LEVEL.
-pub type FREE_COMMON_BUFFER = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    Length: u32,
-    LogicalAddress: PHYSICAL_ADDRESS,
-    VirtualAddress: *mut c_void,
-    CacheEnabled: BOOLEAN,
-);
-/// Alignment the adapter wants, bytes. IRQL: PASSIVE_LEVEL.
-pub type GET_DMA_ALIGNMENT = unsafe extern "efiapi" fn(DmaAdapter: *mut DMA_ADAPTER) -> u32;
-/// Builds a scatter/gather list in memory of the system and passes it to a routine. IRQL: DISPATCH_LEVEL.
-pub type GET_SCATTER_GATHER_LIST = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    DeviceObject: *mut DEVICE_OBJECT,
-    Mdl: *mut MDL,
-    CurrentVa: *mut c_void,
-    Length: u32,
-    ExecutionRoutine: DRIVER_LIST_CONTROL,
-    Context: *mut c_void,
-    WriteToDevice: BOOLEAN,
-) -> NTSTATUS;
-/// Gives back a list of either function that makes one. IRQL: DISPATCH_LEVEL.
-pub type PUT_SCATTER_GATHER_LIST = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    ScatterGather: *mut SCATTER_GATHER_LIST,
-    WriteToDevice: BOOLEAN,
-);
-/// Size of the list a buffer needs, bytes, and optionally the number of map registers. IRQL: <= DISPATCH_LEVEL.
-pub type CALCULATE_SCATTER_GATHER_LIST = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    Mdl: *mut MDL,
-    CurrentVa: *mut c_void,
-    Length: u32,
-    ScatterGatherListSize: *mut u32,
-    NumberOfMapRegisters: *mut u32,
-) -> NTSTATUS;
-/// Builds a scatter/gather list in memory of the caller and passes it to a routine. IRQL: DISPATCH_LEVEL.
-pub type BUILD_SCATTER_GATHER_LIST = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    DeviceObject: *mut DEVICE_OBJECT,
-    Mdl: *mut MDL,
-    CurrentVa: *mut c_void,
-    Length: u32,
-    ExecutionRoutine: DRIVER_LIST_CONTROL,
-    Context: *mut c_void,
-    WriteToDevice: BOOLEAN,
-    ScatterGatherBuffer: *mut c_void,
-    ScatterGatherLength: u32,
-) -> NTSTATUS;
-/// Flushes what is left in the adapter's buffers after a transfer. IRQL: <= DISPATCH_LEVEL.
-pub type FLUSH_ADAPTER_BUFFERS = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    Mdl: *mut MDL,
-    MapRegisterBase: *mut c_void,
-    CurrentVa: *mut c_void,
-    Length: u32,
-    WriteToDevice: BOOLEAN,
-) -> BOOLEAN;
-/// Allocates a common buffer on a node, below an address. IRQL: PASSIVE_LEVEL.
-pub type ALLOCATE_COMMON_BUFFER_EX = unsafe extern "efiapi" fn(
-    DmaAdapter: *mut DMA_ADAPTER,
-    MaximumAddress: *mut PHYSICAL_ADDRESS,
-    Length: u32,
-    LogicalAddress: *mut PHYSICAL_ADDRESS,
-    CacheEnabled: BOOLEAN,
-    PreferredNode: u32,
-) -> *mut c_void;
+    /// Releases a DMA adapter. IRQL: PASSIVE_LEVEL.
+    fn PUT_DMA_ADAPTER(DmaAdapter: *mut DMA_ADAPTER);
+
+    /// Allocates physically contiguous memory both the processor and the device can reach; null on failure. IRQL: PASSIVE_LEVEL.
+    fn ALLOCATE_COMMON_BUFFER(
+        DmaAdapter: *mut DMA_ADAPTER,
+        Length: u32,
+        LogicalAddress: *mut PHYSICAL_ADDRESS,
+        CacheEnabled: BOOLEAN,
+    ) -> *mut c_void;
+
+    /// Frees a common buffer; all arguments as when it was allocated. IRQL: PASSIVE_LEVEL.
+    fn FREE_COMMON_BUFFER(
+        DmaAdapter: *mut DMA_ADAPTER,
+        Length: u32,
+        LogicalAddress: PHYSICAL_ADDRESS,
+        VirtualAddress: *mut c_void,
+        CacheEnabled: BOOLEAN,
+    );
+
+    /// Alignment the adapter wants, bytes. IRQL: PASSIVE_LEVEL.
+    fn GET_DMA_ALIGNMENT(DmaAdapter: *mut DMA_ADAPTER) -> u32;
+
+    /// Builds a scatter/gather list in memory of the system and passes it to a routine. IRQL: DISPATCH_LEVEL.
+    fn GET_SCATTER_GATHER_LIST(
+        DmaAdapter: *mut DMA_ADAPTER,
+        DeviceObject: *mut DEVICE_OBJECT,
+        Mdl: *mut MDL,
+        CurrentVa: *mut c_void,
+        Length: u32,
+        ExecutionRoutine: DRIVER_LIST_CONTROL,
+        Context: *mut c_void,
+        WriteToDevice: BOOLEAN,
+    ) -> NTSTATUS;
+
+    /// Gives back a list of either function that makes one. IRQL: DISPATCH_LEVEL.
+    fn PUT_SCATTER_GATHER_LIST(
+        DmaAdapter: *mut DMA_ADAPTER,
+        ScatterGather: *mut SCATTER_GATHER_LIST,
+        WriteToDevice: BOOLEAN,
+    );
+
+    /// Size of the list a buffer needs, bytes, and optionally the number of map registers. IRQL: <= DISPATCH_LEVEL.
+    fn CALCULATE_SCATTER_GATHER_LIST(
+        DmaAdapter: *mut DMA_ADAPTER,
+        Mdl: *mut MDL,
+        CurrentVa: *mut c_void,
+        Length: u32,
+        ScatterGatherListSize: *mut u32,
+        NumberOfMapRegisters: *mut u32,
+    ) -> NTSTATUS;
+
+    /// Builds a scatter/gather list in memory of the caller and passes it to a routine. IRQL: DISPATCH_LEVEL.
+    fn BUILD_SCATTER_GATHER_LIST(
+        DmaAdapter: *mut DMA_ADAPTER,
+        DeviceObject: *mut DEVICE_OBJECT,
+        Mdl: *mut MDL,
+        CurrentVa: *mut c_void,
+        Length: u32,
+        ExecutionRoutine: DRIVER_LIST_CONTROL,
+        Context: *mut c_void,
+        WriteToDevice: BOOLEAN,
+        ScatterGatherBuffer: *mut c_void,
+        ScatterGatherLength: u32,
+    ) -> NTSTATUS;
+
+    /// Flushes what is left in the adapter's buffers after a transfer. IRQL: <= DISPATCH_LEVEL.
+    fn FLUSH_ADAPTER_BUFFERS(
+        DmaAdapter: *mut DMA_ADAPTER,
+        Mdl: *mut MDL,
+        MapRegisterBase: *mut c_void,
+        CurrentVa: *mut c_void,
+        Length: u32,
+        WriteToDevice: BOOLEAN,
+    ) -> BOOLEAN;
+
+    /// Allocates a common buffer on a node, below an address. IRQL: PASSIVE_LEVEL.
+    fn ALLOCATE_COMMON_BUFFER_EX(
+        DmaAdapter: *mut DMA_ADAPTER,
+        MaximumAddress: *mut PHYSICAL_ADDRESS,
+        Length: u32,
+        LogicalAddress: *mut PHYSICAL_ADDRESS,
+        CacheEnabled: BOOLEAN,
+        PreferredNode: u32,
+    ) -> *mut c_void;
+}
+
 /// An entry of the table that is not declared here.
 pub type DMA_OPERATION = unsafe extern "efiapi" fn();
 
@@ -192,9 +204,6 @@ layouts! {
         0x10 Reserved: usize,
     }
 }
-
-/// Keeps the import of [`IRP`] with the routine that names it.
-const _: Option<*mut IRP> = None;
 
 constants! {
     /// Version of a device description.

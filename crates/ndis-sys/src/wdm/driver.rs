@@ -21,30 +21,28 @@ pub struct IO_WORKITEM {
     _opaque: [u8; 0],
 }
 
-/// Entry point of a driver. IRQL: PASSIVE_LEVEL.
-pub type DRIVER_INITIALIZE = unsafe extern "efiapi" fn(
-    DriverObject: *mut DRIVER_OBJECT,
-    RegistryPath: *mut UNICODE_STRING,
-) -> NTSTATUS;
-/// Last routine of a driver. IRQL: PASSIVE_LEVEL.
-pub type DRIVER_UNLOAD = unsafe extern "efiapi" fn(DriverObject: *mut DRIVER_OBJECT);
-/// Called for each device the driver is to serve. IRQL: PASSIVE_LEVEL.
-pub type DRIVER_ADD_DEVICE = unsafe extern "efiapi" fn(
-    DriverObject: *mut DRIVER_OBJECT,
-    PhysicalDeviceObject: *mut DEVICE_OBJECT,
-) -> NTSTATUS;
-/// Handles one kind of I/O request. IRQL: PASSIVE_LEVEL.
-pub type DRIVER_DISPATCH =
-    unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP) -> NTSTATUS;
-/// Routine of a work item. IRQL: PASSIVE_LEVEL.
-pub type IO_WORKITEM_ROUTINE =
-    unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Context: *mut c_void);
-/// Routine of a work item of `IoQueueWorkItemEx`; it may free its item. IRQL: PASSIVE_LEVEL.
-pub type IO_WORKITEM_ROUTINE_EX = unsafe extern "efiapi" fn(
-    IoObject: *mut c_void,
-    Context: *mut c_void,
-    IoWorkItem: *mut IO_WORKITEM,
-);
+callbacks! {
+    /// Entry point of a driver. IRQL: PASSIVE_LEVEL.
+    fn DRIVER_INITIALIZE(DriverObject: *mut DRIVER_OBJECT, RegistryPath: *mut UNICODE_STRING) -> NTSTATUS;
+
+    /// Last routine of a driver. IRQL: PASSIVE_LEVEL.
+    fn DRIVER_UNLOAD(DriverObject: *mut DRIVER_OBJECT);
+
+    /// Called for each device the driver is to serve. IRQL: PASSIVE_LEVEL.
+    fn DRIVER_ADD_DEVICE(
+        DriverObject: *mut DRIVER_OBJECT,
+        PhysicalDeviceObject: *mut DEVICE_OBJECT,
+    ) -> NTSTATUS;
+
+    /// Handles one kind of I/O request. IRQL: PASSIVE_LEVEL.
+    fn DRIVER_DISPATCH(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP) -> NTSTATUS;
+
+    /// Routine of a work item. IRQL: PASSIVE_LEVEL.
+    fn IO_WORKITEM_ROUTINE(DeviceObject: *mut DEVICE_OBJECT, Context: *mut c_void);
+
+    /// Routine of a work item of `IoQueueWorkItemEx`; it may free its item. IRQL: PASSIVE_LEVEL.
+    fn IO_WORKITEM_ROUTINE_EX(IoObject: *mut c_void, Context: *mut c_void, IoWorkItem: *mut IO_WORKITEM);
+}
 
 layouts! {
     /// A loaded driver.
@@ -156,10 +154,20 @@ constants! {
     DEVICE_REGISTRY_PROPERTY {
         DevicePropertyDeviceDescription = 0x0;
         DevicePropertyHardwareID = 0x1;
-        DevicePropertyFriendlyName = 0xc;
+        DevicePropertyCompatibleIDs = 0x2;
+        DevicePropertyBootConfiguration = 0x3;
+        DevicePropertyBootConfigurationTranslated = 0x4;
+        DevicePropertyClassName = 0x5;
+        DevicePropertyClassGuid = 0x6;
+        DevicePropertyDriverKeyName = 0x7;
+        DevicePropertyManufacturer = 0x8;
+        DevicePropertyFriendlyName = 0x9;
+        DevicePropertyLocationInformation = 0xa;
         DevicePropertyPhysicalDeviceObjectName = 0xb;
-        DevicePropertyBusNumber = 0xe;
+        DevicePropertyBusTypeGuid = 0xc;
         DevicePropertyLegacyBusType = 0xd;
+        DevicePropertyBusNumber = 0xe;
+        DevicePropertyEnumeratorName = 0xf;
         DevicePropertyAddress = 0x10;
     }
     /// Kinds of I/O request.

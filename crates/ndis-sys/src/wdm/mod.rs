@@ -9,7 +9,6 @@ mod processor;
 mod resource;
 mod string;
 mod sync;
-mod time;
 
 pub use dma::*;
 pub use driver::*;
@@ -20,7 +19,6 @@ pub use processor::*;
 pub use resource::*;
 pub use string::*;
 pub use sync::*;
-pub use time::*;
 
 #[cfg(test)]
 pub(crate) const LAYOUTS: &[&[crate::facts::Layout]] = &[
@@ -44,5 +42,8 @@ pub(crate) const CONSTANTS: &[&[crate::facts::Constant]] = &[
     processor::CONSTANTS,
     resource::CONSTANTS,
     sync::CONSTANTS,
-    time::CONSTANTS,
 ];
+
+#[cfg(test)]
+pub(crate) const CALLBACKS: &[&[crate::facts::Prototype]] =
+    &[dma::CALLBACKS, driver::CALLBACKS, sync::CALLBACKS];

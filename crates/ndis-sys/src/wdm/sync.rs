@@ -14,20 +14,24 @@ pub type KWAIT_REASON = i32;
 /// Whether one object of several ends a wait, or all must be signalled.
 pub type WAIT_TYPE = i32;
 
-/// Routine of a DPC. IRQL: DISPATCH_LEVEL.
-pub type KDEFERRED_ROUTINE = unsafe extern "efiapi" fn(
-    Dpc: *mut KDPC,
-    DeferredContext: *mut c_void,
-    SystemArgument1: *mut c_void,
-    SystemArgument2: *mut c_void,
-);
-/// First routine of a system thread. IRQL: PASSIVE_LEVEL.
-pub type KSTART_ROUTINE = unsafe extern "efiapi" fn(StartContext: *mut c_void);
-/// Routine of a timer of `ExAllocateTimer`. IRQL: DISPATCH_LEVEL.
-pub type EXT_CALLBACK = unsafe extern "efiapi" fn(Timer: *mut EX_TIMER, Context: *mut c_void);
+callbacks! {
+    /// Routine of a DPC. IRQL: DISPATCH_LEVEL.
+    fn KDEFERRED_ROUTINE(
+        Dpc: *mut KDPC,
+        DeferredContext: *mut c_void,
+        SystemArgument1: *mut c_void,
+        SystemArgument2: *mut c_void,
+    );
 
-/// Told that a timer is deleted. IRQL: DISPATCH_LEVEL.
-pub type EXT_DELETE_CALLBACK = unsafe extern "efiapi" fn(Context: *mut c_void);
+    /// First routine of a system thread. IRQL: PASSIVE_LEVEL.
+    fn KSTART_ROUTINE(StartContext: *mut c_void);
+
+    /// Routine of a timer of `ExAllocateTimer`. IRQL: DISPATCH_LEVEL.
+    fn EXT_CALLBACK(Timer: *mut EX_TIMER, Context: *mut c_void);
+
+    /// Told that a timer is deleted. IRQL: DISPATCH_LEVEL.
+    fn EXT_DELETE_CALLBACK(Context: *mut c_void);
+}
 
 /// A timer of `ExAllocateTimer`: opaque.
 #[repr(C)]
