@@ -17,9 +17,11 @@ mod heap;
 pub mod exports;
 pub mod memory;
 pub mod mmio;
+pub mod pci;
 pub mod pnp;
 pub mod tcpip;
 pub mod verifier;
+pub mod wire;
 pub mod world;
 
 pub use verifier::{Report, Violation};

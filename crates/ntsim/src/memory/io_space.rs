@@ -51,6 +51,14 @@ impl IoSpace {
         true
     }
 
+    /// Whether a driver has mapped the device memory at an address.
+    pub(crate) fn is_mapped(&self, address: usize) -> bool {
+        let mapped = self.mapped.borrow();
+        mapped
+            .iter()
+            .any(|&(at, len)| address.wrapping_sub(at) < len)
+    }
+
     /// How many mappings there are.
     pub(crate) fn mappings(&self) -> usize {
         self.mapped.borrow().len()

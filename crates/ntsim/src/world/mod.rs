@@ -27,10 +27,14 @@
 //! call `machine.msi_write(address, data)`. DPCs that are no KDPC: `processor.queue_dpc(Dpc { .. })` and
 //! `machine.list_processor(cpu)`.
 //!
+//! *Devices.* [`Core::add_device`] has the loop look at a device whenever the processors have nothing to do, and now
+//! and then while they have.
+//!
 //! *Accusing.* [`crate::verifier::violation`]`(RULE, text)` records and goes on; [`crate::verifier::bugcheck`]`(RULE,
 //! text)` stops the world and does not return.
 
 pub(crate) mod context;
+pub(crate) mod device;
 pub(crate) mod driver;
 pub(crate) mod event;
 pub(crate) mod extensions;
@@ -76,11 +80,13 @@ pub(crate) struct Core {
     time: Cell<u64>,
     started: Instant,
     steps: Cell<u32>,
+    turns: Cell<u32>,
     pub(crate) events: event::EventQueue,
     pub(crate) machines: RefCell<Vec<Rc<Machine>>>,
     /// Processors that may have something to run.
     pub(crate) runnable: RefCell<VecDeque<(Rc<Machine>, u32)>>,
     watched: RefCell<Vec<run::Watched>>,
+    pub(crate) devices: device::Devices,
     waits: RefCell<Vec<Rc<thread::Wait>>>,
     ready: RefCell<VecDeque<Rc<thread::Thread>>>,
     idle_threads: RefCell<Vec<Rc<thread::Thread>>>,
@@ -179,10 +185,12 @@ impl WorldBuilder {
             time: Cell::new(0),
             started: Instant::now(),
             steps: Cell::new(0),
+            turns: Cell::new(0),
             events: event::EventQueue::default(),
             machines: RefCell::default(),
             runnable: RefCell::default(),
             watched: RefCell::default(),
+            devices: device::Devices::default(),
             waits: RefCell::default(),
             ready: RefCell::default(),
             idle_threads: RefCell::default(),
@@ -390,6 +398,7 @@ impl Drop for World {
         core.events.clear();
         core.runnable.borrow_mut().clear();
         core.watched.borrow_mut().clear();
+        core.devices.clear();
         for machine in core.machines.borrow().iter() {
             machine.clear();
         }

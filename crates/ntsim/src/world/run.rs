@@ -19,6 +19,9 @@ pub(crate) struct Watched {
 /// In a busy real-time world, file descriptors are looked at every so many steps.
 const POLL_EVERY: u32 = 32;
 
+/// Devices get their turn after so many turns of busy processors.
+const DEVICES_EVERY: u32 = 16;
+
 impl Core {
     /// Nanoseconds since the world began.
     #[inline]
@@ -39,8 +42,10 @@ impl Core {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Lets virtual time pass without running anything: what a busy loop does. Nothing happens in real time.
+    /// Lets virtual time pass without running anything but devices: what a busy loop does. Nothing happens in real
+    /// time.
     pub(crate) fn stall(&self, nanoseconds: u64) {
+        self.run_devices();
         match self.clock {
             Clock::Virtual => self.time.set(self.time.get().saturating_add(nanoseconds)),
             Clock::RealTime => {
@@ -132,6 +137,14 @@ impl Core {
             self.check_conditions();
         }
         if self.run_ready() || self.run_processor() {
+            let turns = self.turns.get() + 1;
+            self.turns.set(turns % DEVICES_EVERY);
+            if turns == DEVICES_EVERY {
+                self.run_devices();
+            }
+            return true;
+        }
+        if self.run_devices() {
             return true;
         }
         match self.clock {
@@ -277,6 +290,9 @@ impl Core {
             let busy = !self.events.is_idle()
                 || !self.ready.borrow().is_empty()
                 || !self.runnable.borrow().is_empty();
+            if !busy && self.run_devices() {
+                continue;
+            }
             if !busy || !self.step(u64::MAX) {
                 return;
             }
