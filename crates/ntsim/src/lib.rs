@@ -14,6 +14,7 @@
 
 mod heap;
 
+pub mod consumer;
 pub mod exports;
 pub mod memory;
 pub mod mmio;

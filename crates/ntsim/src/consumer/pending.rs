@@ -1,0 +1,200 @@
+//! Requests that may pend, and the callbacks that end them.
+
+use super::{Result, check};
+use crate::World;
+use crate::world::context;
+use ndis_sys::imports::{KeGetCurrentIrql, KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
+use ndis_sys::wdm::{KEVENT, NotificationEvent};
+use ndkpi::status::{STATUS_PENDING, STATUS_SUCCESS};
+use ndkpi::{NDK_OBJECT_HEADER, NTSTATUS, c_void};
+use std::any::Any;
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::ptr::{NonNull, null_mut};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long [`Pending::wait`] lets a provider take. Longer than any timeout a provider may sensibly have.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// One call of a callback, as the consumer saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The status passed in; `STATUS_SUCCESS` for callbacks without one.
+    pub status: NTSTATUS,
+    /// IRQL at which the provider called.
+    pub irql: u8,
+}
+
+/// What a callback's context points to. Lives as long as the world, so that a callback that comes too often or too late is recorded
+/// instead of being a wild write.
+pub(super) struct State {
+    event: UnsafeCell<KEVENT>,
+    calls: RefCell<Vec<Call>>,
+    object: Cell<*mut NDK_OBJECT_HEADER>,
+}
+
+/// Contexts of callbacks, kept until the world ends.
+#[derive(Default)]
+pub(super) struct Contexts(RefCell<Vec<Rc<dyn Any>>>);
+
+/// Keeps a callback's context until the world ends.
+pub(super) fn keep<T: 'static>(context: T) -> Rc<T> {
+    let _kernel = context::KernelMode::enter();
+    let context = Rc::new(context);
+    context::core()
+        .ext::<Contexts>()
+        .0
+        .borrow_mut()
+        .push(Rc::clone(&context) as Rc<dyn Any>);
+    context
+}
+
+/// The current IRQL, as a consumer asks for it.
+pub(super) fn irql() -> u8 {
+    // SAFETY: callable anywhere.
+    unsafe { KeGetCurrentIrql() }
+}
+
+impl State {
+    pub(super) fn new() -> Rc<State> {
+        let state = keep(State {
+            event: UnsafeCell::new(KEVENT::ZEROED),
+            calls: RefCell::default(),
+            object: Cell::new(null_mut()),
+        });
+        // SAFETY: the event lives in the state, which the world keeps.
+        unsafe { KeInitializeEvent(state.event.get(), NotificationEvent, 0) };
+        state
+    }
+
+    pub(super) fn context(self: &Rc<Self>) -> *mut c_void {
+        Rc::as_ptr(self).cast_mut().cast()
+    }
+
+    fn record(&self, status: NTSTATUS) {
+        let call = Call {
+            status,
+            irql: irql(),
+        };
+        {
+            let _kernel = context::KernelMode::enter();
+            self.calls.borrow_mut().push(call);
+        }
+        // SAFETY: the event was initialised in `new`.
+        unsafe { KeSetEvent(self.event.get(), 0, 0) };
+    }
+}
+
+/// # Safety
+/// `context` comes from [`State::context`] in this world.
+unsafe fn state<'a>(context: *mut c_void) -> &'a State {
+    // SAFETY: the world keeps every state until it ends, and callbacks happen only in the world.
+    unsafe { &*context.cast::<State>() }
+}
+
+/// NdkCreateCompletion.
+pub(super) unsafe extern "efiapi" fn on_create(
+    context: *mut c_void,
+    status: NTSTATUS,
+    object: *mut NDK_OBJECT_HEADER,
+) {
+    // SAFETY: the provider passes back the context it was given.
+    let state = unsafe { state(context) };
+    state.object.set(object);
+    state.record(status);
+}
+
+/// NdkRequestCompletion.
+pub(super) unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
+    // SAFETY: the provider passes back the context it was given.
+    unsafe { state(context) }.record(status);
+}
+
+/// NdkCloseCompletion.
+pub(super) unsafe extern "efiapi" fn on_close(context: *mut c_void) {
+    // SAFETY: the provider passes back the context it was given.
+    unsafe { state(context) }.record(STATUS_SUCCESS);
+}
+
+/// A request that the provider may still be working on.
+pub struct Pending {
+    state: Rc<State>,
+    inline: NTSTATUS,
+}
+
+impl Pending {
+    /// A request that `call` makes, with the context that its completion callback must get.
+    pub(super) fn start(call: impl FnOnce(*mut c_void) -> NTSTATUS) -> Pending {
+        let state = State::new();
+        let inline = call(state.context());
+        Pending { state, inline }
+    }
+
+    /// What the function itself returned.
+    #[must_use]
+    pub fn inline_status(&self) -> NTSTATUS {
+        self.inline
+    }
+
+    /// The final status, when there is one.
+    #[must_use]
+    pub fn status(&self) -> Option<NTSTATUS> {
+        if self.inline == STATUS_PENDING {
+            self.state.calls.borrow().first().map(|call| call.status)
+        } else {
+            Some(self.inline)
+        }
+    }
+
+    /// Whether the request is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.status().is_some()
+    }
+
+    /// The calls of the completion callback so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.calls.borrow().clone()
+    }
+
+    /// Lets the world run until the request is over. For the host.
+    ///
+    /// # Panics
+    /// If it is not over after ten minutes of the world's time.
+    #[track_caller]
+    pub fn wait(&self, world: &mut World) -> Result<()> {
+        world.run_until(|_| self.is_done(), PATIENCE);
+        match self.status() {
+            Some(status) => check(status),
+            None => panic!("the provider did not complete a request in {PATIENCE:?}"),
+        }
+    }
+
+    /// Waits at PASSIVE_LEVEL until the request is over. For kernel code.
+    pub fn wait_here(&self) -> Result<()> {
+        if self.inline == STATUS_PENDING {
+            // SAFETY: the event was initialised in `State::new` and lives as long as the world.
+            unsafe {
+                KeWaitForSingleObject(self.state.event.get().cast(), 0, 0, 0, null_mut());
+            }
+        }
+        check(self.status().unwrap_or(STATUS_PENDING))
+    }
+
+    fn object(&self) -> *mut NDK_OBJECT_HEADER {
+        self.state.object.get()
+    }
+}
+
+/// Creates an object with `call`, which gets the context of the create completion and the out parameter, and waits for it.
+pub(super) fn create<T>(
+    call: impl FnOnce(*mut c_void, *mut *mut T) -> NTSTATUS,
+) -> Result<NonNull<T>> {
+    let mut out: *mut T = null_mut();
+    let pending = Pending::start(|context| call(context, &raw mut out));
+    let pended = pending.inline_status() == STATUS_PENDING;
+    pending.wait_here()?;
+    let object = if pended { pending.object().cast() } else { out };
+    Ok(NonNull::new(object).expect("a successful create gives an object"))
+}

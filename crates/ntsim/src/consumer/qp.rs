@@ -1,0 +1,186 @@
+//! Queue pairs.
+
+use super::pending::{Pending, create, on_close, on_create};
+use super::{Buffer, Cq, Mr, Pd, Result, check};
+use ndkpi::{NDK_QP, NDK_QP_DISPATCH, NDK_SGE, NDK_SGE_ADDRESS, c_void};
+use std::ptr::NonNull;
+
+/// Sizes of a queue pair.
+#[derive(Clone, Copy, Debug)]
+pub struct QpLimits {
+    /// Outstanding receives.
+    pub receive_depth: u32,
+    /// Outstanding initiator requests.
+    pub initiator_depth: u32,
+    /// SGEs of a receive.
+    pub receive_sges: u32,
+    /// SGEs of an initiator request.
+    pub initiator_sges: u32,
+    /// Bytes of inline data.
+    pub inline_data: u32,
+    /// Comes back in every result.
+    pub context: u64,
+}
+
+impl Default for QpLimits {
+    fn default() -> Self {
+        QpLimits {
+            receive_depth: 32,
+            initiator_depth: 32,
+            receive_sges: 2,
+            initiator_sges: 2,
+            inline_data: 0,
+            context: 0,
+        }
+    }
+}
+
+/// An element of a scatter-gather list: a part of a registered buffer.
+#[must_use]
+pub fn sge(buffer: &Buffer, mr: &Mr, offset: usize, length: usize) -> NDK_SGE {
+    NDK_SGE {
+        Anonymous: NDK_SGE_ADDRESS {
+            VirtualAddress: (buffer.address() as usize + offset) as *mut c_void,
+        },
+        Length: u32::try_from(length).expect("an element of less than 4 GiB"),
+        MemoryRegionToken: mr.local_token(),
+    }
+}
+
+/// A queue pair. Posts return the status of the post; results come from its completion queues.
+pub struct Qp {
+    raw: NonNull<NDK_QP>,
+}
+
+impl Qp {
+    pub(super) fn create(
+        pd: &Pd,
+        receive_cq: &Cq,
+        initiator_cq: &Cq,
+        limits: QpLimits,
+    ) -> Result<Qp> {
+        let raw = create(|context, out| {
+            // SAFETY: context and out parameter live until the create is complete.
+            unsafe {
+                (pd.table().NdkCreateQp)(
+                    pd.raw(),
+                    receive_cq.raw(),
+                    initiator_cq.raw(),
+                    limits.context as usize as *mut c_void,
+                    limits.receive_depth,
+                    limits.initiator_depth,
+                    limits.receive_sges,
+                    limits.initiator_sges,
+                    limits.inline_data,
+                    on_create,
+                    context,
+                    out,
+                )
+            }
+        })?;
+        Ok(Qp { raw })
+    }
+
+    /// The object itself.
+    #[must_use]
+    pub fn raw(&self) -> *mut NDK_QP {
+        self.raw.as_ptr()
+    }
+
+    /// Its dispatch table.
+    #[must_use]
+    pub fn table(&self) -> &NDK_QP_DISPATCH {
+        // SAFETY: the table lives as long as the object.
+        unsafe { &*(*self.raw()).Dispatch }
+    }
+
+    /// NdkSend.
+    pub fn send(&self, context: u64, sgl: &[NDK_SGE], flags: u32) -> Result<()> {
+        // SAFETY: the list is valid during the call.
+        check(unsafe {
+            (self.table().NdkSend)(self.raw(), ptr(context), sgl.as_ptr(), count(sgl), flags)
+        })
+    }
+
+    /// NdkReceive.
+    pub fn receive(&self, context: u64, sgl: &[NDK_SGE]) -> Result<()> {
+        // SAFETY: the list is valid during the call.
+        check(unsafe {
+            (self.table().NdkReceive)(self.raw(), ptr(context), sgl.as_ptr(), count(sgl))
+        })
+    }
+
+    /// NdkRead.
+    pub fn read(
+        &self,
+        context: u64,
+        sgl: &[NDK_SGE],
+        address: u64,
+        token: u32,
+        flags: u32,
+    ) -> Result<()> {
+        // SAFETY: the list is valid during the call.
+        check(unsafe {
+            (self.table().NdkRead)(
+                self.raw(),
+                ptr(context),
+                sgl.as_ptr(),
+                count(sgl),
+                address,
+                token,
+                flags,
+            )
+        })
+    }
+
+    /// NdkWrite.
+    pub fn write(
+        &self,
+        context: u64,
+        sgl: &[NDK_SGE],
+        address: u64,
+        token: u32,
+        flags: u32,
+    ) -> Result<()> {
+        // SAFETY: the list is valid during the call.
+        check(unsafe {
+            (self.table().NdkWrite)(
+                self.raw(),
+                ptr(context),
+                sgl.as_ptr(),
+                count(sgl),
+                address,
+                token,
+                flags,
+            )
+        })
+    }
+
+    /// NdkFlush.
+    pub fn flush(&self) {
+        // SAFETY: no contract beyond the object.
+        unsafe { (self.table().NdkFlush)(self.raw()) };
+    }
+
+    /// NdkCloseQp, waiting. PASSIVE_LEVEL.
+    pub fn close(self) {
+        let _ = self.start_close().wait_here();
+    }
+
+    /// NdkCloseQp.
+    #[must_use]
+    pub fn start_close(self) -> Pending {
+        Pending::start(|context| {
+            // SAFETY: closed once.
+            unsafe { (self.table().NdkCloseQp)(self.raw().cast(), on_close, context) }
+        })
+    }
+}
+
+fn ptr(context: u64) -> *mut c_void {
+    context as usize as *mut c_void
+}
+
+fn count(sgl: &[NDK_SGE]) -> u32 {
+    u32::try_from(sgl.len()).unwrap_or(u32::MAX)
+}
