@@ -1,0 +1,200 @@
+//! The command line of `vroce-lab`.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Two simulated Windows servers with vroce installed, one wire, one NDK consumer on each.
+///
+/// Without arguments it installs the driver on both, connects them, moves data by every supported operation, refuses,
+/// rejects, disconnects and unloads, and ends with a table and the path of a capture that Wireshark opens.
+#[derive(Parser, Debug)]
+#[command(name = "vroce-lab", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Options of the demo and of the benchmark.
+    #[command(flatten)]
+    pub demo: DemoOptions,
+    /// What to run instead of the demo.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of the demo and of the benchmark.
+#[derive(Args, Debug, Clone)]
+pub struct DemoOptions {
+    /// Seed of everything that is random: the same seed replays the same run.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Probability that the wire loses a frame.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub loss: f64,
+    /// The wire leads to another process, over unix datagrams as QEMU's `-netdev dgram` speaks them: serve rping there
+    /// until interrupted instead of running the demo. PATH is the other process's socket; ours is PATH.vroce.
+    #[arg(long, value_name = "unix:PATH", value_parser = unix_path, conflicts_with_all = ["bench", "loss"])]
+    pub peer: Option<PathBuf>,
+    /// Measure instead of demonstrating: no capture, no loss, wall time.
+    #[arg(long)]
+    pub bench: bool,
+    /// Where the capture goes.
+    #[arg(long, default_value = "vroce-demo.pcapng", value_name = "FILE")]
+    pub capture: PathBuf,
+}
+
+/// What to run instead of the demo.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// One side of an interop case: one simulated server whose wire leads to another process.
+    Peer(PeerOptions),
+}
+
+/// Options of every interop case.
+#[derive(Args, Debug)]
+pub struct PeerOptions {
+    /// The other process's datagram socket.
+    #[arg(long, value_name = "unix:PATH", value_parser = unix_path)]
+    pub wire: PathBuf,
+    /// Our datagram socket [default: the other's path with .vroce appended].
+    #[arg(long, value_name = "PATH")]
+    pub local: Option<PathBuf>,
+    /// Address of the simulated server.
+    #[arg(long, default_value = "10.0.0.1", value_name = "ADDRESS")]
+    pub address: Ipv4Addr,
+    /// Write every frame on the wire to this pcapng file.
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+    /// Seed of everything that is random.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Which case.
+    #[command(subcommand)]
+    pub case: PeerCase,
+}
+
+/// Where a case connects to.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct Target {
+    /// The peer's address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Ipv4Addr,
+    /// The peer's port.
+    #[arg(long, default_value_t = 7174, value_name = "PORT")]
+    pub port: u16,
+}
+
+/// The interop cases, by what vroce does in them.
+#[derive(Subcommand, Debug)]
+pub enum PeerCase {
+    /// Be `rping -c`: the server reads and writes our memory; every round is verified.
+    RpingClient {
+        /// Where the server is.
+        #[command(flatten)]
+        target: Target,
+        /// Rounds to run.
+        #[arg(long, default_value_t = 10)]
+        count: u32,
+        /// Bytes a round.
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(32..=65535))]
+        size: u32,
+        /// The peer dies on the way: succeed when the consumer is told exactly once and everything is flushed.
+        #[arg(long)]
+        expect_abort: bool,
+    },
+    /// Be `rping -s` for one client.
+    RpingServer,
+    /// Be the server of one `ib_write_bw -R`.
+    WriteBwServer,
+    /// Be the server of one `ib_send_bw -R`.
+    SendBwServer,
+    /// Listen on the rping port and reject the first request with private data.
+    RejectingServer,
+    /// Connect and expect to be rejected with private data, which is printed.
+    ExpectReject {
+        /// Where to connect.
+        #[command(flatten)]
+        target: Target,
+        /// Private data to send, in hex.
+        #[arg(long, default_value = "", value_parser = hex)]
+        data: Hex,
+    },
+    /// Connect and expect to be refused because nobody listens.
+    ExpectRefused {
+        /// Where to connect.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Listen on nothing.
+    Idle {
+        /// End after the first refused request.
+        #[arg(long)]
+        until_refused: bool,
+    },
+}
+
+/// Bytes given in hex.
+#[derive(Debug, Clone, Default)]
+pub struct Hex(pub Vec<u8>);
+
+/// Parses the command line; a mistake in it is one line and exit status 2.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            let text = error.to_string();
+            eprintln!("{}", text.lines().next().unwrap_or("error: bad arguments"));
+            ExitCode::from(2)
+        } else {
+            print!("{error}");
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(p) if (0.0..1.0).contains(&p) => Ok(p),
+        _ => Err("a probability from 0 to below 1, such as 0.01".to_owned()),
+    }
+}
+
+fn unix_path(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => Err("a path of the form unix:PATH".to_owned()),
+    }
+}
+
+fn hex(text: &str) -> Result<Hex, String> {
+    let digits = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect::<Option<Vec<u8>>>()
+        .filter(|digits| digits.len().is_multiple_of(2))
+        .ok_or_else(|| "an even number of hex digits".to_owned())?;
+    Ok(Hex(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_probability_must_be_one() {
+        assert!(probability("0.25").is_ok());
+        for bad in ["1", "-0.1", "nan", "much"] {
+            assert!(probability(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hex_is_pairs_of_digits() {
+        assert_eq!(hex("00ff1A").map(|h| h.0), Ok(vec![0, 0xFF, 0x1A]));
+        assert!(hex("0").is_err());
+        assert!(hex("zz").is_err());
+    }
+}
