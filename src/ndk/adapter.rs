@@ -15,7 +15,7 @@ use ndkpi::{
 };
 use nt::{Event, EventKind, NoMemory, Shared};
 
-use super::object::{Kind, Object, header, query_extension};
+use super::object::{Kind, Object, Quiet, header, query_extension};
 use super::{connector, cq, endpoint, lam, limits, listener, pd};
 
 /// The private part of an NDK_ADAPTER.
@@ -61,6 +61,19 @@ impl Kind for Adapter {
             Header: header(version, NdkObjectTypeAdapter),
             Dispatch: &DISPATCH,
         }
+    }
+
+    /// Decision (NDKPI digest X-55): mappings that the consumer forgot to release are freed with the adapter.
+    fn quiesce(adapter: &Object<Self>) -> Quiet {
+        let next = || {
+            adapter
+                .port()
+                .peek(|state| state.memory.lams.take_left_by(lam::owner(adapter)))
+        };
+        while let Some(left) = next() {
+            drop(left);
+        }
+        Quiet::Yes
     }
 }
 

@@ -38,6 +38,9 @@ pub const MAX_LISTENERS: u32 = 17 * 1024;
 /// Connector objects, and listener objects, of one adapter.
 pub const MAX_CONNECTORS: u32 = 32 * 1024;
 
+/// Logical address mappings of one adapter.
+pub const MAX_LAMS: u32 = 1 << 18;
+
 /// Bytes in one registration.
 pub const MAX_REGISTRATION: usize = 1 << 30;
 /// Bytes in one transfer, over all its SGEs. RoCEv2 itself ends at 2^31.

@@ -15,6 +15,7 @@ use nt::dma::ScatterGather;
 use nt::mdl::{MdlRef, OwnedMdl};
 use roce::{Fault, Memory, Piece, RegionId};
 
+use super::lam::Lams;
 use super::limits::MAX_REGISTRATION;
 use super::slab::{Key, Slab};
 use crate::nic::DmaPiece;
@@ -239,13 +240,19 @@ pub struct Region {
 /// All registered regions of a port: what the engine reaches memory through.
 pub struct Regions {
     table: Slab<Region>,
+    /// Logical address mappings: what the privileged key reaches.
+    pub lams: Lams,
 }
+
+/// The region behind every protection domain's privileged key. Its offsets are logical addresses.
+pub const PRIVILEGED: RegionId = RegionId(u64::MAX);
 
 impl Regions {
     /// No regions; at most `limit`.
     pub const fn new(limit: u32) -> Self {
         Self {
             table: Slab::new(limit),
+            lams: Lams::new(),
         }
     }
 
@@ -271,12 +278,21 @@ impl Regions {
             .map(|region| region.owner)
     }
 
+    /// Where the bytes of a range of a region are: the mapping, and the offset in it.
+    fn find(&self, region: RegionId, offset: u64, length: u64) -> Option<(&Mapping, u64)> {
+        if region == PRIVILEGED {
+            return self.lams.find(offset, length);
+        }
+        self.table
+            .get(Key::from_bits(region.0))
+            .map(|region| (&region.mapping, offset))
+    }
+
     /// Appends where the NIC finds a piece of a frame. False if it does not.
     pub fn dma<const N: usize>(&self, piece: &Piece, out: &mut ArrayVec<DmaPiece, N>) -> bool {
-        match self.table.get(Key::from_bits(piece.region.0)) {
-            Some(region) => region
-                .mapping
-                .nic_range(piece.offset, u64::from(piece.len), out),
+        let length = u64::from(piece.len);
+        match self.find(piece.region, piece.offset, length) {
+            Some((mapping, offset)) => mapping.nic_range(offset, length, out),
             None => false,
         }
     }
@@ -299,17 +315,15 @@ unsafe fn place_in_order(to: NonNull<u8>, from: &[u8]) {
 
 impl Memory for Regions {
     fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
-        let region = self.table.get(Key::from_bits(region.0)).ok_or(Fault)?;
+        let (mapping, offset) = self.find(region, offset, data.len() as u64).ok_or(Fault)?;
         let mut rest = data;
-        region
-            .mapping
-            .processor_range(offset, data.len() as u64, |to, length| {
-                if let Some((now, later)) = rest.split_at_checked(length) {
-                    // SAFETY: the stretch is `length` bytes of mapped memory.
-                    unsafe { place_in_order(to, now) };
-                    rest = later;
-                }
-            })
+        mapping.processor_range(offset, data.len() as u64, |to, length| {
+            if let Some((now, later)) = rest.split_at_checked(length) {
+                // SAFETY: the stretch is `length` bytes of mapped memory.
+                unsafe { place_in_order(to, now) };
+                rest = later;
+            }
+        })
     }
 
     fn visit(
@@ -319,13 +333,11 @@ impl Memory for Regions {
         len: u32,
         f: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Fault> {
-        let region = self.table.get(Key::from_bits(region.0)).ok_or(Fault)?;
-        region
-            .mapping
-            .processor_range(offset, u64::from(len), |from, length| {
-                // SAFETY: the stretch is `length` bytes of mapped memory. The consumer must leave it alone while a request sends it; if it
-                // does not, the CRC computed here may not fit what the NIC reads, and the peer drops the frame.
-                f(unsafe { core::slice::from_raw_parts(from.as_ptr(), length) });
-            })
+        let (mapping, offset) = self.find(region, offset, u64::from(len)).ok_or(Fault)?;
+        mapping.processor_range(offset, u64::from(len), |from, length| {
+            // SAFETY: the stretch is `length` bytes of mapped memory. The consumer must leave it alone while a request sends it; if it
+            // does not, the CRC computed here may not fit what the NIC reads, and the peer drops the frame.
+            f(unsafe { core::slice::from_raw_parts(from.as_ptr(), length) });
+        })
     }
 }

@@ -9,15 +9,19 @@ use core::ffi::c_void;
 use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{NDK_ADAPTER, NDK_FN_CREATE_COMPLETION, NDK_PD, NDK_PD_DISPATCH, NDK_VERSION};
-use roce::PdId;
+use roce::{Access, MrKey, PdId};
 
 use super::adapter::Adapter;
+use super::memory::PRIVILEGED;
 use super::object::{self, Kind, Object, Quiet, Ref, header, query_extension};
+use super::state::State;
 use super::{mr, mw, qp, srq};
 
 /// The private part of an NDK_PD.
 pub struct Pd {
     id: PdId,
+    /// The key with which work requests name logical addresses. It gives no remote access.
+    privileged: MrKey,
     _adapter: Ref<Adapter>,
 }
 
@@ -45,7 +49,7 @@ impl Kind for Pd {
     fn quiesce(pd: &Object<Self>) -> Quiet {
         // Its successors are closed, so the engine has nothing left that refers to it.
         pd.port().peek(|state| {
-            let _ = state.engine.destroy_pd(pd.id);
+            destroy(state, pd.id, pd.privileged);
         });
         Quiet::Yes
     }
@@ -70,11 +74,25 @@ pub unsafe extern "efiapi" fn create_pd(
 ) -> NTSTATUS {
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
-    let Ok(id) = adapter.port().peek(|state| state.engine.create_pd()) else {
+    let made = adapter.port().peek(|state| {
+        let id = state.engine.create_pd().ok()?;
+        match state
+            .engine
+            .register(id, 0, u64::MAX, Access::LOCAL_WRITE, PRIVILEGED)
+        {
+            Ok(privileged) => Some((id, privileged)),
+            Err(_) => {
+                let _ = state.engine.destroy_pd(id);
+                None
+            }
+        }
+    });
+    let Some((id, privileged)) = made else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
     match adapter.try_new_child(Pd {
         id,
+        privileged,
         _adapter: adapter.reference(),
     }) {
         Ok(pd) => {
@@ -82,20 +100,22 @@ pub unsafe extern "efiapi" fn create_pd(
             unsafe { out.write(pd.as_raw()) };
             STATUS_SUCCESS
         }
-        Err(pd) => {
-            adapter.port().peek(|state| {
-                let _ = state.engine.destroy_pd(pd.id);
-            });
+        Err(_) => {
+            adapter.port().peek(|state| destroy(state, id, privileged));
             STATUS_INSUFFICIENT_RESOURCES
         }
     }
 }
 
+fn destroy(state: &mut State, id: PdId, privileged: MrKey) {
+    let _ = state.engine.deregister(privileged);
+    let _ = state.engine.destroy_pd(id);
+}
+
 /// NdkGetPrivilegedMemoryRegionToken. IRQL <= DISPATCH_LEVEL.
 ///
-/// Writes 0, which is never a valid token here: logical addresses (NdkBuildLAM) are not supported yet, so nothing can be reached
-/// through a privileged token and a request that names it fails like one with any other invalid token.
-unsafe extern "efiapi" fn get_privileged_memory_region_token(_pd: *mut NDK_PD, token: *mut u32) {
-    // SAFETY: the consumer's out parameter.
-    unsafe { token.write(0) };
+/// The token reaches what NdkBuildLAM mapped, for local reading and writing (read sink included), and is refused to every peer.
+unsafe extern "efiapi" fn get_privileged_memory_region_token(pd: *mut NDK_PD, token: *mut u32) {
+    // SAFETY: the consumer passes an open PD and a place for the token.
+    unsafe { token.write(Object::<Pd>::from_raw(pd).privileged.0) };
 }

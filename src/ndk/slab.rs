@@ -27,11 +27,13 @@ impl Key {
         Self(u64::from(generation) << 32 | u64::from(index))
     }
 
-    fn index(self) -> usize {
+    /// The slot.
+    pub fn index(self) -> usize {
         (self.0 & 0xffff_ffff) as usize
     }
 
-    fn generation(self) -> u32 {
+    /// Which of the entries that used the slot it is.
+    pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 }
@@ -141,6 +143,14 @@ impl<T> Slab<T> {
                 Slot::Used { generation, .. } => Some(Key::new(index, *generation)),
                 Slot::Free { .. } => None,
             })
+    }
+
+    /// Whatever entry is in a slot now.
+    pub fn at(&self, index: u32) -> Option<(Key, &T)> {
+        match self.slots.get(index as usize)? {
+            Slot::Used { generation, value } => Some((Key::new(index, *generation), value)),
+            Slot::Free { .. } => None,
+        }
     }
 
     /// Every entry, to change it.
