@@ -34,6 +34,65 @@
 //! 64-bit Windows Server 2022 (the NDKPI 2.1 tables, which begin with the older ones); each structure asserts them when it is
 //! compiled, and a unit test compares them with the fact files in `data/`.
 //!
+//! # Example
+//!
+//! A provider's object begins with the NDK object, and its state follows. The consumer calls through the table.
+//!
+//! ```
+//! use ndkpi::*;
+//!
+//! #[repr(C)]
+//! struct MemoryWindow {
+//!     ndk: NDK_MW,
+//!     token: u32,
+//! }
+//!
+//! unsafe extern "efiapi" fn remote_token(window: *mut NDK_MW) -> u32 {
+//!     // SAFETY: a consumer passes only windows made below.
+//!     unsafe { (*window.cast::<MemoryWindow>()).token }
+//! }
+//!
+//! unsafe extern "efiapi" fn query_extension(
+//!     _: *mut NDK_OBJECT_HEADER,
+//!     _: *mut GUID,
+//!     _: NDK_VERSION,
+//!     _: *mut NDK_EXTENSION_INTERFACE,
+//! ) -> NTSTATUS {
+//!     status::STATUS_NOT_SUPPORTED
+//! }
+//!
+//! unsafe extern "efiapi" fn close(
+//!     object: *mut NDK_OBJECT_HEADER,
+//!     _: NDK_FN_CLOSE_COMPLETION,
+//!     _: *mut c_void,
+//! ) -> NTSTATUS {
+//!     // SAFETY: the header is the first field, and the consumer closes an object once.
+//!     drop(unsafe { Box::from_raw(object.cast::<MemoryWindow>()) });
+//!     status::STATUS_SUCCESS
+//! }
+//!
+//! static DISPATCH: NDK_MW_DISPATCH = NDK_MW_DISPATCH {
+//!     NdkCloseMw: close,
+//!     NdkQueryExtension: query_extension,
+//!     NdkGetRemoteTokenFromMw: remote_token,
+//! };
+//!
+//! let mut window = Box::new(MemoryWindow { ndk: NDK_MW::ZEROED, token: 0x1234 });
+//! window.ndk.Header.Version = NDK_VERSION_2_1;
+//! window.ndk.Header.ObjectType = NdkObjectTypeMw;
+//! window.ndk.Dispatch = &DISPATCH;
+//!
+//! // What a consumer does with it.
+//! unsafe extern "efiapi" fn closed(_: *mut c_void) {
+//!     unreachable!("the close above never pends");
+//! }
+//! let window = Box::into_raw(window).cast::<NDK_MW>();
+//! let dispatch = unsafe { &*(*window).Dispatch };
+//! assert_eq!(unsafe { (dispatch.NdkGetRemoteTokenFromMw)(window) }, 0x1234);
+//! let status = unsafe { (dispatch.NdkCloseMw)(window.cast(), closed, core::ptr::null_mut()) };
+//! assert_eq!(status, status::STATUS_SUCCESS);
+//! ```
+//!
 //! `STATUS_*` codes that NDKPI functions return are in [`status`]. Beware: a sign test counts `STATUS_PENDING` as success.
 #![no_std]
 #![allow(unsafe_code, reason = "raw ABI: zero values of plain structures")]

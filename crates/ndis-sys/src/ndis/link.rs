@@ -14,6 +14,10 @@ pub type NET_IF_DIRECTION_TYPE = i32;
 pub type NET_IF_CONNECTION_TYPE = i32;
 /// Whether the adapter obeys and sends PAUSE frames.
 pub type NDIS_SUPPORTED_PAUSE_FUNCTIONS = i32;
+/// Answer to `OID_GEN_MEDIA_CONNECT_STATUS`.
+pub type NDIS_MEDIA_STATE = i32;
+/// Answer to `OID_GEN_HARDWARE_STATUS`.
+pub type NDIS_HARDWARE_STATUS = i32;
 /// Operational state of an interface.
 pub type NET_IF_OPER_STATUS = i32;
 
@@ -120,6 +124,19 @@ constants! {
         NdisPauseFunctionsReceiveOnly = 2;
         NdisPauseFunctionsSendAndReceive = 3;
         NdisPauseFunctionsUnknown = 4;
+    }
+    /// Connected or not, as `OID_GEN_MEDIA_CONNECT_STATUS` has it.
+    NDIS_MEDIA_STATE {
+        NdisMediaStateConnected = 0;
+        NdisMediaStateDisconnected = 1;
+    }
+    /// State of the hardware.
+    NDIS_HARDWARE_STATUS {
+        NdisHardwareStatusReady = 0;
+        NdisHardwareStatusInitializing = 1;
+        NdisHardwareStatusReset = 2;
+        NdisHardwareStatusClosing = 3;
+        NdisHardwareStatusNotReady = 4;
     }
     /// Operational state.
     NET_IF_OPER_STATUS {
