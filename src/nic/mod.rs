@@ -5,6 +5,9 @@
 //! transmit queue and one for its receive queue, both innermost: a caller may hold its own locks, an implementation calls nothing of
 //! its caller's while it holds one of them. (RDMA port lock -> transmit queue lock; never the other way round.)
 
+pub mod bus;
+pub mod virtio;
+
 use core::fmt;
 
 /// Bytes of an Ethernet header without VLAN tag.
@@ -26,8 +29,8 @@ pub enum TxCookie {
     None,
     /// The RDMA port: bits of its transmit token.
     Rdma(u64),
-    /// The Ethernet send path: number of its send slot.
-    Ethernet(u32),
+    /// The Ethernet send path: address of its net buffer.
+    Ethernet(usize),
 }
 
 /// A frame to send: `header`, then `pieces`, then `trailer`, without FCS.
@@ -74,6 +77,8 @@ pub enum Fault {
     RxUsed,
     /// A register reads all ones: the device is gone.
     Gone,
+    /// The device did not take a setting: features, a queue, an interrupt vector.
+    Refused,
 }
 
 impl fmt::Display for Fault {
@@ -83,12 +88,35 @@ impl fmt::Display for Fault {
             Fault::TxUsed => "device returned a transmit buffer it did not have",
             Fault::RxUsed => "device returned a receive buffer it did not have, or overran one",
             Fault::Gone => "device does not answer",
+            Fault::Refused => "device refuses a setting",
         })
     }
 }
 
+/// Which interrupt messages the device is to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vectors {
+    /// None: a line interrupt.
+    Line,
+    /// Numbers in the MSI-X table.
+    Messages {
+        /// For changes of the device's configuration: link up, link down.
+        config: u16,
+        /// For the queues.
+        queues: u16,
+    },
+}
+
 /// A network device.
+///
+/// It is made at rest; [`Nic::start`] lets it work, once, [`Nic::stop`] ends it for good.
 pub trait Nic: Send + Sync {
+    /// Tells the device about its queues and interrupts and lets it work. Interrupts of the queues are enabled. IRQL: PASSIVE_LEVEL.
+    ///
+    /// # Errors
+    /// The device refuses; nothing but dropping it can be done then.
+    fn start(&self, vectors: Vectors) -> Result<(), Fault>;
+
     /// The MAC address in use.
     fn mac(&self) -> [u8; 6];
 

@@ -254,6 +254,83 @@ impl CommonBuffer {
     pub fn logical(&self) -> u64 {
         self.logical
     }
+
+    /// Address of `len` bytes at `offset`, if they are inside.
+    fn at(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(len)?;
+        // SAFETY: the range is inside the allocation.
+        (end <= self.len()).then(|| unsafe { self.base.add(offset) })
+    }
+
+    /// Reads a value the device may be writing. Zeros outside the buffer. IRQL: any.
+    fn load<T: Copy + Default>(&self, offset: usize) -> T {
+        match self.at(offset, size_of::<T>()).map(NonNull::cast::<T>) {
+            // SAFETY: inside the buffer and aligned; volatile because the device is another processor to this memory.
+            Some(at) if at.is_aligned() => unsafe { at.read_volatile() },
+            _ => T::default(),
+        }
+    }
+
+    fn store<T: Copy>(&self, offset: usize, value: T) {
+        if let Some(at) = self.at(offset, size_of::<T>()).map(NonNull::cast::<T>)
+            && at.is_aligned()
+        {
+            // SAFETY: as in `load`.
+            unsafe { at.write_volatile(value) }
+        }
+    }
+
+    /// Reads a little-endian number at an aligned offset; zero outside the buffer. IRQL: any.
+    pub fn read_u16(&self, offset: usize) -> u16 {
+        u16::from_le(self.load(offset))
+    }
+
+    /// Reads a little-endian number at an aligned offset; zero outside the buffer. IRQL: any.
+    pub fn read_u32(&self, offset: usize) -> u32 {
+        u32::from_le(self.load(offset))
+    }
+
+    /// Writes a little-endian number at an aligned offset; nothing outside the buffer. IRQL: any.
+    pub fn write_u16(&self, offset: usize, value: u16) {
+        self.store(offset, value.to_le());
+    }
+
+    /// Writes a little-endian number at an aligned offset; nothing outside the buffer. IRQL: any.
+    pub fn write_u32(&self, offset: usize, value: u32) {
+        self.store(offset, value.to_le());
+    }
+
+    /// Writes a little-endian number at an aligned offset; nothing outside the buffer. IRQL: any.
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        self.store(offset, value.to_le());
+    }
+
+    /// Copies bytes into the buffer: false if they do not fit there. IRQL: any.
+    ///
+    /// # Safety
+    /// Neither the device nor another processor reads or writes this range now.
+    pub unsafe fn write(&self, offset: usize, bytes: &[u8]) -> bool {
+        let Some(at) = self.at(offset, bytes.len()) else {
+            return false;
+        };
+        // SAFETY: inside the buffer; `bytes` cannot overlap it, as no reference into it exists (caller's promise).
+        unsafe {
+            at.as_ptr()
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+        };
+        true
+    }
+
+    /// The bytes of a range, if it is inside the buffer. IRQL: any.
+    ///
+    /// # Safety
+    /// Nobody writes to the range as long as the slice lives. A device that writes to a buffer it has given back breaks this, as it
+    /// could break any memory it may reach.
+    pub unsafe fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        let at = self.at(offset, len)?;
+        // SAFETY: inside the buffer, initialised when it was allocated, not written (caller's promise).
+        Some(unsafe { core::slice::from_raw_parts(at.as_ptr(), len) })
+    }
 }
 
 impl Drop for CommonBuffer {

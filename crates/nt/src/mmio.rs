@@ -9,7 +9,7 @@ use crate::sys::wdm::{PAGE_NOCACHE, PAGE_READWRITE};
 
 /// A mapped range of device registers. Every access is one volatile load or store of its width.
 ///
-/// A read outside the range gives all ones, as from a device that is not there; a write outside it goes nowhere.
+/// A read outside the range, or not aligned to its width, gives all ones, as from a device that is not there; such a write goes nowhere.
 #[derive(Debug)]
 pub struct Mmio {
     base: NonNull<u8>,
@@ -43,7 +43,7 @@ macro_rules! access {
 }
 
 impl Mmio {
-    /// Maps `len` bytes of registers at a physical address, not cached.
+    /// Maps `len` bytes of registers at a physical address (not necessarily that of a page), not cached.
     ///
     /// # Safety
     /// The range is registers assigned to this driver's device (a translated memory resource). IRQL: <= DISPATCH_LEVEL.
@@ -71,12 +71,12 @@ impl Mmio {
 
     fn register<T>(&self, offset: usize) -> Option<*mut T> {
         let end = offset.checked_add(size_of::<T>())?;
-        // BARs are mapped at page boundaries, so an offset aligned for T makes an aligned address.
-        if end > self.len || !offset.is_multiple_of(align_of::<T>()) {
+        if end > self.len {
             return None;
         }
         // SAFETY: the offset is inside the mapping.
-        Some(unsafe { self.base.as_ptr().add(offset) }.cast::<T>())
+        let register = unsafe { self.base.as_ptr().add(offset) }.cast::<T>();
+        register.is_aligned().then_some(register)
     }
 
     access!(read_u8 write_u8 u8, read_u16 write_u16 u16, read_u32 write_u32 u32);

@@ -12,6 +12,12 @@ pub fn now() -> u64 {
     hundreds.saturating_mul(100)
 }
 
+/// Waits without giving up the processor. For registers only, and not more than 50 at a time. IRQL: any.
+pub fn stall(microseconds: u32) {
+    // SAFETY: no conditions.
+    unsafe { sys::KeStallExecutionProcessor(microseconds) }
+}
+
 /// A due time relative to now as the kernel wants it: negative, in units of 100 ns, rounded up.
 pub(crate) fn relative_due(after: Duration) -> i64 {
     let units = after.as_nanos().div_ceil(100);

@@ -1,0 +1,567 @@
+//! A virtio network device (virtio 1.2, 5.1) on PCI.
+//!
+//! One receive and one transmit queue, no offloads. A frame takes one receive buffer: the device is not asked to merge buffers.
+//!
+//! # Locks
+//! The lock of the receive queue and that of the transmit queue are never held together, and nothing is called with one held but the
+//! queues themselves. Registers are accessed without locks: doorbells are single writes, the rest is used by the thread that starts the
+//! device.
+#![allow(
+    unsafe_code,
+    reason = "received frames are read in memory shared with the device"
+)]
+
+pub mod pci;
+mod queue;
+mod rx;
+mod slots;
+mod transport;
+mod tx;
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use arrayvec::ArrayVec;
+use nt::dma::Adapter;
+use nt::{Passive, SpinLock, debug_print};
+
+use self::queue::Layout;
+use self::rx::{Filled, Rx};
+use self::slots::Slots;
+pub use self::transport::Error;
+use self::transport::{QueueAddress, Transport, status};
+use self::tx::{Features, Tx};
+use super::bus::Function;
+use super::{ETHERNET_HEADER, Fault, Link, Nic, TxCookie, TxError, TxFrame, Vectors};
+
+/// Bytes virtio puts before each frame (5.1.6): all zero without offloads.
+const HEADER: usize = 12;
+/// Bytes of a VLAN tag: a frame with one may be so much longer.
+const VLAN_TAG: usize = 4;
+/// Numbers of the queues (5.1.2).
+const RX: u16 = 0;
+const TX: u16 = 1;
+/// Larger queues than this take memory and no time.
+const MAX_QUEUE: u16 = 1024;
+/// Frames handled between two times the queue's lock is taken.
+const BATCH: usize = 32;
+/// Largest MTU, bytes, that the driver provides for.
+const MAX_MTU: u16 = 9202;
+/// Speed, bits per second, of a device that does not say.
+const DEFAULT_SPEED: u64 = 10_000_000_000;
+
+/// Feature bits (5.1.3, 6).
+mod feature {
+    pub const MTU: u64 = 1 << 3;
+    pub const MAC: u64 = 1 << 5;
+    pub const STATUS: u64 = 1 << 16;
+    pub const INDIRECT_DESC: u64 = 1 << 28;
+    pub const EVENT_IDX: u64 = 1 << 29;
+    pub const VERSION_1: u64 = 1 << 32;
+    pub const ACCESS_PLATFORM: u64 = 1 << 33;
+    pub const ORDER_PLATFORM: u64 = 1 << 36;
+    pub const SPEED_DUPLEX: u64 = 1 << 63;
+}
+
+/// Offsets in the device's configuration (5.1.4).
+mod config {
+    pub const MAC: usize = 0;
+    pub const STATUS: usize = 6;
+    pub const MTU: usize = 10;
+    pub const SPEED: usize = 12;
+    /// In the status: the link is up.
+    pub const LINK_UP: u16 = 1;
+}
+
+/// The states of the device, see [`VirtioNet::state`].
+mod state {
+    /// At rest, not started.
+    pub const RESTING: u8 = 0;
+    /// Works.
+    pub const RUNNING: u8 = 1;
+    /// Being reset: takes nothing, may still reach memory.
+    pub const STOPPING: u8 = 2;
+    /// Does not reach memory any more.
+    pub const STOPPED: u8 = 3;
+}
+
+/// What the configuration asks of the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Largest IP packet, bytes; less if the device says so.
+    pub mtu: u16,
+    /// Receive buffers, about.
+    pub receive_buffers: u16,
+    /// Transmit descriptors, about.
+    pub transmit_buffers: u16,
+    /// MAC address to use instead of the device's.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct VirtioNet {
+    transport: Transport,
+    features: u64,
+    rx: Rx,
+    rx_size: u16,
+    rx_doorbell: usize,
+    tx: SpinLock<Tx>,
+    tx_size: u16,
+    tx_doorbell: usize,
+    max_pieces: usize,
+    mac: [u8; 6],
+    permanent_mac: [u8; 6],
+    mtu: u16,
+    /// One of [`state`]. RUNNING to STOPPING once, by whoever stops the device.
+    state: AtomicU8,
+    /// Number of the fault plus one; zero: none.
+    fault: AtomicU8,
+}
+
+/// Faults by number.
+const FAULTS: [Fault; 5] = [
+    Fault::NeedsReset,
+    Fault::TxUsed,
+    Fault::RxUsed,
+    Fault::Gone,
+    Fault::Refused,
+];
+
+/// Largest power of two not above `limit`, the device's maximum and our own.
+fn queue_size(device: u16, limit: u16) -> u16 {
+    match device.min(limit.max(2)).min(MAX_QUEUE) {
+        0 => 0,
+        size => 1 << size.ilog2(),
+    }
+}
+
+/// An address of one's own for a device that has none: locally administered, unicast.
+fn random_mac(passive: Passive) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = nt::entropy(passive).to_le_bytes();
+    [(a & 0xfc) | 2, b, c, d, e, f]
+}
+
+impl VirtioNet {
+    /// Takes a device over: resets it, settles its features, allocates its queues. It rests until [`Nic::start`].
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn try_new(
+        function: Function,
+        dma: &Adapter,
+        options: &Options,
+        passive: Passive,
+    ) -> Result<Self, Error> {
+        let transport = Transport::open(function)?;
+        if !transport.reset() {
+            return Err(Error::Device);
+        }
+        transport.add_status(status::ACKNOWLEDGE);
+        transport.add_status(status::DRIVER);
+        let prepared = Prepared::try_new(&transport, dma, options, passive).inspect_err(|_| {
+            transport.reset();
+        })?;
+        Ok(Self {
+            transport,
+            features: prepared.features,
+            rx: prepared.rx,
+            rx_size: prepared.rx_size,
+            rx_doorbell: prepared.rx_doorbell,
+            max_pieces: prepared.tx.max_pieces(),
+            tx: SpinLock::new(prepared.tx),
+            tx_size: prepared.tx_size,
+            tx_doorbell: prepared.tx_doorbell,
+            mac: options.mac.unwrap_or(prepared.mac),
+            permanent_mac: prepared.mac,
+            mtu: prepared.mtu,
+            state: AtomicU8::new(state::RESTING),
+            fault: AtomicU8::new(0),
+        })
+    }
+
+    fn is(&self, state: u8) -> bool {
+        self.state.load(Ordering::Acquire) == state
+    }
+
+    /// Remembers why, and stops the device. The first reason counts.
+    fn fail(&self, fault: Fault) {
+        let number = FAULTS.iter().position(|&known| known == fault).unwrap_or(0) as u8 + 1;
+        let first = self
+            .fault
+            .compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            debug_print!(Error, "{fault}");
+        }
+        self.stop();
+    }
+
+    /// The steps of [`Nic::start`] that the device may refuse.
+    fn set_up(&self, vectors: Vectors) -> Result<(), Error> {
+        let (config, queues) = match vectors {
+            Vectors::Line => (None, None),
+            Vectors::Messages { config, queues } => (Some(config), Some(queues)),
+        };
+        self.transport.set_config_vector(config)?;
+        let address = |base: u64, size: u16| {
+            let layout = Layout::new(size);
+            QueueAddress {
+                descriptors: base + layout.descriptors as u64,
+                available: base + layout.available as u64,
+                used: base + layout.used as u64,
+            }
+        };
+        {
+            let mut queue = self.rx.queue.lock();
+            self.rx.put_back(&mut queue, 0..self.rx_size);
+        }
+        let at = address(self.rx.queue.lock().memory().logical(), self.rx_size);
+        self.transport.enable_queue(RX, self.rx_size, &at, queues)?;
+        let at = address(self.tx.lock().memory().logical(), self.tx_size);
+        self.transport.enable_queue(TX, self.tx_size, &at, queues)
+    }
+
+    /// Calls `frame` for each filled buffer.
+    fn hand_out(&self, filled: &[Filled], frame: &mut dyn FnMut(&[u8])) {
+        for buffer in filled {
+            let Some(slot) = self.rx.slots.get(buffer.slot) else {
+                continue;
+            };
+            let Some(len) = (buffer.len as usize).checked_sub(HEADER) else {
+                continue;
+            };
+            // SAFETY: the device has given the buffer back, and it is not given out again before this function returns.
+            let bytes = unsafe { slot.buffer.bytes(slot.offset + HEADER, len) };
+            if let Some(bytes) = bytes.filter(|bytes| bytes.len() >= ETHERNET_HEADER) {
+                frame(bytes);
+            }
+        }
+    }
+}
+
+/// Settles the features; also gives the device's MTU, if it has one that can be honoured.
+fn negotiate(transport: &Transport) -> Result<(u64, Option<u16>), Error> {
+    let offered = transport.device_features();
+    if offered & feature::VERSION_1 == 0 {
+        debug_print!(Error, "device without VIRTIO_F_VERSION_1");
+        return Err(Error::NotVirtio);
+    }
+    let mut wanted = feature::MAC
+        | feature::STATUS
+        | feature::SPEED_DUPLEX
+        | feature::INDIRECT_DESC
+        | feature::EVENT_IDX
+        | feature::VERSION_1
+        | feature::ACCESS_PLATFORM
+        | feature::ORDER_PLATFORM;
+    // Who accepts the MTU must provide for it. The device's configuration may be read before the features are settled.
+    let mtu = (offered & feature::MTU != 0)
+        .then(|| transport.read_config(|config| config.read_u16(config::MTU)));
+    let mtu = mtu.filter(|&mtu| (68..=MAX_MTU).contains(&mtu));
+    if mtu.is_some() {
+        wanted |= feature::MTU;
+    }
+    let features = offered & wanted;
+    transport.set_features(features)?;
+    Ok((features, mtu))
+}
+
+/// The parts of the device before they are put together.
+struct Prepared {
+    features: u64,
+    mac: [u8; 6],
+    mtu: u16,
+    rx: Rx,
+    rx_size: u16,
+    rx_doorbell: usize,
+    tx: Tx,
+    tx_size: u16,
+    tx_doorbell: usize,
+}
+
+impl Prepared {
+    fn try_new(
+        transport: &Transport,
+        dma: &Adapter,
+        options: &Options,
+        passive: Passive,
+    ) -> Result<Self, Error> {
+        let (features, device_mtu) = negotiate(transport)?;
+        let mac = if features & feature::MAC != 0 {
+            transport
+                .read_config(|config| core::array::from_fn(|i| config.read_u8(config::MAC + i)))
+        } else {
+            random_mac(passive)
+        };
+        if transport.queues() < 2 {
+            return Err(Error::Device);
+        }
+        let rx_size = queue_size(transport.queue_size(RX), options.receive_buffers);
+        let tx_size = queue_size(transport.queue_size(TX), options.transmit_buffers);
+        // A transmit queue that cannot take a frame of header, piece and trailer is no use.
+        if rx_size == 0 || tx_size < 4 {
+            return Err(Error::Device);
+        }
+        let ring = Features {
+            event_idx: features & feature::EVENT_IDX != 0,
+            indirect: features & feature::INDIRECT_DESC != 0,
+        };
+        let wanted = options.mtu.min(MAX_MTU);
+        let mtu = device_mtu.map_or(wanted, |device| wanted.min(device));
+        let frame = |mtu: u16| ETHERNET_HEADER + VLAN_TAG + usize::from(mtu);
+        // The device may send as long a frame as its own MTU allows, whatever ours is.
+        let rx_len = HEADER + frame(device_mtu.unwrap_or(wanted).max(mtu));
+        let slots = Slots::try_new(dma, rx_size, rx_len, passive)?;
+        let rx_memory = dma.common_buffer(Layout::new(rx_size).total, passive)?;
+        let tx_memory = dma.common_buffer(Layout::new(tx_size).total, passive)?;
+        Ok(Self {
+            features,
+            mac,
+            rx: Rx::try_new(rx_memory, rx_size, ring.event_idx, slots, rx_len as u32)?,
+            rx_size,
+            rx_doorbell: transport.doorbell(RX).ok_or(Error::Device)?,
+            tx: Tx::try_new(dma, tx_memory, tx_size, ring, frame(mtu), passive)?,
+            tx_size,
+            tx_doorbell: transport.doorbell(TX).ok_or(Error::Device)?,
+            mtu,
+        })
+    }
+}
+
+impl Nic for VirtioNet {
+    fn start(&self, vectors: Vectors) -> Result<(), Fault> {
+        if let Err(error) = self.set_up(vectors) {
+            debug_print!(Error, "device does not start: {error:?}");
+            self.transport.reset();
+            return Err(Fault::Refused);
+        }
+        self.state.store(state::RUNNING, Ordering::Release);
+        self.transport.add_status(status::DRIVER_OK);
+        // The device must not be told of buffers before it runs (3.1.1).
+        let wanted = self.rx.queue.lock().publish_and_ask();
+        if wanted {
+            self.transport.ring(self.rx_doorbell, RX);
+        }
+        Ok(())
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn permanent_mac(&self) -> [u8; 6] {
+        self.permanent_mac
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn link(&self) -> Link {
+        let down = Link {
+            up: false,
+            speed: DEFAULT_SPEED,
+        };
+        if !self.is(state::RUNNING) {
+            return down;
+        }
+        match self.transport.status() {
+            0xff => {
+                self.fail(Fault::Gone);
+                return down;
+            }
+            status if status & status::NEEDS_RESET != 0 => {
+                self.fail(Fault::NeedsReset);
+                return down;
+            }
+            _ => {}
+        }
+        self.transport.read_config(|config| {
+            let has = |feature| self.features & feature != 0;
+            let speed = match has(feature::SPEED_DUPLEX).then(|| config.read_u32(config::SPEED)) {
+                // Megabits per second; anything above is "unknown" (5.1.4).
+                Some(speed @ 1..=0x7fff_ffff) => u64::from(speed) * 1_000_000,
+                _ => DEFAULT_SPEED,
+            };
+            Link {
+                up: !has(feature::STATUS) || config.read_u16(config::STATUS) & config::LINK_UP != 0,
+                speed,
+            }
+        })
+    }
+
+    fn transmit(&self, frame: &TxFrame<'_>) -> Result<(), TxError> {
+        let mut tx = self.tx.lock();
+        // Under the lock: who stops the device takes the lock afterwards, so no frame slips in behind the reset.
+        if !self.is(state::RUNNING) {
+            return Err(TxError::Stopped);
+        }
+        tx.push(frame)
+    }
+
+    fn kick(&self) {
+        let wanted = self.tx.lock().publish_and_ask();
+        if wanted && self.is(state::RUNNING) {
+            self.transport.ring(self.tx_doorbell, TX);
+        }
+    }
+
+    fn tx_space(&self) -> usize {
+        self.tx.lock().space()
+    }
+
+    fn max_pieces(&self) -> usize {
+        self.max_pieces
+    }
+
+    fn reap(&self, done: &mut dyn FnMut(TxCookie)) -> usize {
+        let mut total = 0;
+        loop {
+            let mut cookies = ArrayVec::<TxCookie, BATCH>::new();
+            let mut bad = false;
+            {
+                let mut tx = self.tx.lock();
+                let stopped = self.is(state::STOPPED);
+                while !cookies.is_full() {
+                    let next = if stopped { Ok(tx.reclaim()) } else { tx.pop() };
+                    match next {
+                        Ok(Some(cookie)) => cookies.push(cookie),
+                        Ok(None) => break,
+                        Err(_) => {
+                            bad = true;
+                            break;
+                        }
+                    }
+                }
+            }
+            if bad {
+                // Once stopped, everything is reclaimed: round again.
+                self.fail(Fault::TxUsed);
+            }
+            let full = cookies.is_full();
+            total += cookies.len();
+            for cookie in cookies {
+                if cookie != TxCookie::None {
+                    done(cookie);
+                }
+            }
+            if !full && !bad {
+                return total;
+            }
+        }
+    }
+
+    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&[u8])) -> usize {
+        let mut total = 0;
+        let mut notify = false;
+        while total < budget && self.is(state::RUNNING) {
+            let mut filled = ArrayVec::<Filled, BATCH>::new();
+            let mut bad = false;
+            {
+                let mut queue = self.rx.queue.lock();
+                while !filled.is_full() && total + filled.len() < budget {
+                    match self.rx.pop(&mut queue) {
+                        Ok(Some(buffer)) => filled.push(buffer),
+                        Ok(None) => break,
+                        Err(_) => {
+                            bad = true;
+                            break;
+                        }
+                    }
+                }
+            }
+            if filled.is_empty() && !bad {
+                break;
+            }
+            total += filled.len();
+            self.hand_out(&filled, frame);
+            if bad {
+                self.fail(Fault::RxUsed);
+                break;
+            }
+            let mut queue = self.rx.queue.lock();
+            self.rx
+                .put_back(&mut queue, filled.iter().map(|buffer| buffer.slot));
+            notify |= queue.publish_and_ask();
+        }
+        if notify && self.is(state::RUNNING) {
+            self.transport.ring(self.rx_doorbell, RX);
+        }
+        total
+    }
+
+    fn enable_interrupts(&self) -> bool {
+        if !self.is(state::RUNNING) {
+            return false;
+        }
+        let rx = self.rx.queue.lock().enable_interrupts();
+        let tx = self.tx.lock().enable_interrupts();
+        rx || tx
+    }
+
+    fn disable_interrupts(&self) {
+        self.rx.queue.lock().disable_interrupts();
+        self.tx.lock().disable_interrupts();
+    }
+
+    fn acknowledge_interrupt(&self) -> bool {
+        self.transport.take_cause() != 0
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let number = usize::from(self.fault.load(Ordering::Acquire));
+        FAULTS.get(number.checked_sub(1)?).copied()
+    }
+
+    fn stop(&self) {
+        let stops = |from| {
+            let change = self.state.compare_exchange(
+                from,
+                state::STOPPING,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            change.is_ok()
+        };
+        if !stops(state::RUNNING) && !stops(state::RESTING) {
+            return;
+        }
+        // Whoever passed the check before has queued his frame when the lock comes free; it is reclaimed with the others.
+        drop(self.tx.lock());
+        if !self.transport.reset() && self.fault().is_none() {
+            debug_print!(Error, "device does not confirm its reset");
+        }
+        self.state.store(state::STOPPED, Ordering::Release);
+    }
+}
+
+impl Drop for VirtioNet {
+    /// The device is at rest before its memory goes.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_sizes_are_powers_of_two_within_all_limits() {
+        assert_eq!(queue_size(256, 512), 256);
+        assert_eq!(queue_size(256, 200), 128);
+        assert_eq!(queue_size(32768, 32768), MAX_QUEUE);
+        assert_eq!(queue_size(0, 512), 0);
+        assert_eq!(queue_size(3, 512), 2);
+        assert_eq!(queue_size(256, 0), 2);
+    }
+
+    #[test]
+    fn frames_have_room_in_the_queue() {
+        for size in [4, 64, 256, 1024] {
+            let (slots, pieces) = tx::capacity(size, true);
+            assert!(slots == size && pieces + 2 <= usize::from(size));
+            let (slots, _) = tx::capacity(size, false);
+            assert!(slots * 2 <= size);
+        }
+    }
+}
