@@ -163,6 +163,7 @@ unsafe extern "efiapi" fn resize_cq(
     match cq.port().peek(|state| state.engine.resize_cq(cq.id, depth)) {
         Ok(()) => STATUS_SUCCESS,
         Err(ResizeError::TooSmall) => STATUS_BUFFER_OVERFLOW,
+        Err(ResizeError::InvalidDepth) => STATUS_INVALID_PARAMETER,
         Err(ResizeError::OutOfMemory | ResizeError::Unknown) => STATUS_INSUFFICIENT_RESOURCES,
     }
 }

@@ -45,6 +45,8 @@ pub enum CqStatus {
 pub enum ResizeError {
     /// No such queue.
     Unknown,
+    /// Zero, or more than `Config::max_cq_depth`.
+    InvalidDepth,
     /// It holds more entries than the new depth; it stays as it was.
     TooSmall,
     /// No memory; it stays as it was.

@@ -1,21 +1,23 @@
 //! The engine of one adapter: every object table, and the way in and out for frames, time and events.
 
+mod connections;
+mod io;
+mod objects;
+mod work;
+
 use crate::cm::Agent;
-use crate::completion::Completion;
 use crate::config::Config;
-use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
+use crate::connection::{ConnId, DisconnectResult};
 use crate::counters::Counters;
-use crate::cq::{Arm, Cq, CqId, CqSet, ResizeError};
+use crate::cq::CqSet;
 use crate::event::Event;
-use crate::key::{Access, DeregisterError, KeyTable, MrKey, RegisterError};
-use crate::memory::{Memory, RegionId};
-use crate::rc::{QpId, QpParams};
-use crate::request::{PostError, SendRequest, Sge};
+use crate::key::KeyTable;
+use crate::rc::QpId;
+use crate::rc::qp::{InFlight, Qp, Shared};
 use crate::rng::Rng;
-use crate::table::{OutOfMemory, Table, id};
+use crate::table::{IndexList, OutOfMemory, Table, id};
 use crate::time::Instant;
-use crate::transmit::{Transmit, TxToken};
-use core::net::IpAddr;
+use crate::timers::Timers;
 
 id! {
     /// A protection domain.
@@ -62,6 +64,21 @@ pub enum Verdict {
     NotRoce,
 }
 
+/// Objects that exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Protection domains.
+    pub pds: u32,
+    /// Completion queues.
+    pub cqs: u32,
+    /// Queue pairs, dying ones included.
+    pub qps: u32,
+    /// Keys, dead ones not included.
+    pub keys: u32,
+    /// Transmissions that the NIC holds.
+    pub transmissions: u32,
+}
+
 /// A RoCEv2 endpoint: the RDMA half of one adapter.
 ///
 /// It does no I/O and reads no clock. Feed it frames ([`receive`](Self::receive)), work and the time; ask it for frames
@@ -70,9 +87,24 @@ pub enum Verdict {
 pub struct Engine {
     config: Config,
     rng: Rng,
+    /// The latest time told.
+    now: Instant,
     pds: Table<Pd>,
     cqs: CqSet,
     keys: KeyTable,
+    qps: Table<Qp>,
+    /// Bits of a QPN that are the table index.
+    qpn_index_bits: u32,
+    /// Mixed into those bits.
+    qpn_mask: u32,
+    /// The other bits of the next QPN.
+    qpn_serial: u32,
+    in_flight: Table<InFlight>,
+    /// Queue pairs that may have something to send.
+    ready: IndexList,
+    /// Queue pairs with something to tell.
+    news: IndexList,
+    timers: Timers,
     cm: Agent,
     counters: Counters,
 }
@@ -83,7 +115,6 @@ struct Pd {
     users: u32,
 }
 
-#[expect(unused_variables, reason = "skeleton: signatures first")]
 impl Engine {
     /// An engine with nothing in it. Limits in `config` beyond what the protocol or the engine can do are lowered.
     ///
@@ -92,10 +123,20 @@ impl Engine {
     pub fn try_new(config: &Config) -> Result<Engine, OutOfMemory> {
         let config = config.clamped();
         let mut rng = Rng::new(config.seed);
+        let qpn_index_bits = config.max_qps.max(1).next_power_of_two().trailing_zeros();
         Ok(Engine {
+            now: Instant::ZERO,
             pds: Table::try_new(config.max_pds)?,
             cqs: CqSet::try_new(config.max_cqs)?,
             keys: KeyTable::try_new(config.max_keys, &mut rng)?,
+            qps: Table::try_new(config.max_qps)?,
+            qpn_index_bits,
+            qpn_mask: rng.next_u32() & ((1 << qpn_index_bits) - 1),
+            qpn_serial: rng.next_u32(),
+            in_flight: Table::try_new(config.max_transmissions)?,
+            ready: IndexList::try_new(config.max_qps)?,
+            news: IndexList::try_new(config.max_qps)?,
+            timers: Timers::try_new(config.max_qps)?,
             cm: Agent::try_new(&config, &mut rng)?,
             counters: Counters::default(),
             rng,
@@ -109,197 +150,134 @@ impl Engine {
         &self.config
     }
 
-    /// Creates a protection domain.
-    ///
-    /// # Errors
-    /// [`CreateError::TableFull`].
-    pub fn create_pd(&mut self) -> Result<PdId, CreateError> {
-        self.pds
-            .insert(Pd::default())
-            .map(PdId)
-            .map_err(|_| CreateError::TableFull)
-    }
-
-    /// Destroys a protection domain.
-    ///
-    /// # Errors
-    /// [`DestroyError::Busy`] while it has queue pairs or keys.
-    pub fn destroy_pd(&mut self, pd: PdId) -> Result<(), DestroyError> {
-        match self.pds.get(pd.0) {
-            None => Err(DestroyError::Unknown),
-            Some(p) if p.users > 0 => Err(DestroyError::Busy),
-            Some(_) => {
-                self.pds.remove(pd.0);
-                Ok(())
-            }
-        }
-    }
-
-    /// Creates a completion queue for `depth` entries, 1 to `Config::max_cq_depth`.
-    ///
-    /// # Errors
-    /// [`CreateError`].
-    pub fn create_cq(&mut self, depth: u32) -> Result<CqId, CreateError> {
-        if depth == 0 || depth > self.config.max_cq_depth {
-            return Err(CreateError::InvalidParameter);
-        }
-        if self.cqs.is_full() {
-            return Err(CreateError::TableFull);
-        }
-        let cq = Cq::try_new(depth).map_err(|OutOfMemory| CreateError::OutOfMemory)?;
-        self.cqs.insert(cq).ok_or(CreateError::TableFull)
-    }
-
-    /// Changes a completion queue's depth; its entries stay.
-    ///
-    /// # Errors
-    /// [`ResizeError`].
-    pub fn resize_cq(&mut self, cq: CqId, depth: u32) -> Result<(), ResizeError> {
-        self.cqs.resize(cq, depth)
-    }
-
-    /// Destroys a completion queue and the entries in it.
-    ///
-    /// # Errors
-    /// [`DestroyError::Busy`] while queue pairs use it.
-    pub fn destroy_cq(&mut self, cq: CqId) -> Result<(), DestroyError> {
-        match self.cqs.get_mut(cq) {
-            None => Err(DestroyError::Unknown),
-            Some(c) if c.users > 0 => Err(DestroyError::Busy),
-            Some(_) => {
-                self.cqs.remove(cq);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes entries out of a completion queue, oldest first. Gives how many.
-    pub fn poll_cq(&mut self, cq: CqId, out: &mut [Completion]) -> usize {
-        self.cqs.poll(cq, out)
-    }
-
-    /// Asks for one [`Event::CqNotify`]. A second request before that event widens the first.
-    pub fn arm_cq(&mut self, cq: CqId, arm: Arm) {
-        self.cqs.arm(cq, arm);
-    }
-
-    /// Creates a queue pair. Receives can be posted at once, sends when a connection is established.
-    ///
-    /// # Errors
-    /// [`CreateError`].
-    pub fn create_qp(&mut self, params: &QpParams) -> Result<QpId, CreateError> {
-        Err(CreateError::TableFull)
-    }
-
-    /// Destroys a queue pair: flushes it first, and says nothing to its peer (see [`forget`](Self::forget)).
-    ///
-    /// # Errors
-    /// [`DestroyError::Busy`] if the NIC still reads its memory; [`Event::QpIdle`] follows.
-    pub fn destroy_qp(&mut self, qp: QpId) -> Result<(), DestroyError> {
-        Err(DestroyError::Unknown)
-    }
-
-    /// The queue pair's number on the wire.
+    /// Counters since creation.
     #[must_use]
-    pub fn qp_number(&self, qp: QpId) -> Option<u32> {
-        None
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
-    /// Registers memory: `len` bytes that the peer and work requests address from `base_va` on.
-    ///
-    /// # Errors
-    /// [`RegisterError`].
-    pub fn register(
-        &mut self,
-        pd: PdId,
-        base_va: u64,
-        len: u64,
-        access: Access,
-        region: RegionId,
-    ) -> Result<MrKey, RegisterError> {
-        let users = &mut self
-            .pds
-            .get_mut(pd.0)
-            .ok_or(RegisterError::UnknownPd)?
-            .users;
-        let key = self.keys.register(pd, base_va, len, access, region)?;
-        *users += 1;
-        Ok(key)
-    }
-
-    /// Ends a registration. The key is dead at once, also for requests already posted.
-    ///
-    /// # Errors
-    /// [`DeregisterError::Busy`] if the NIC still reads the memory; [`Event::RegionIdle`] follows.
-    pub fn deregister(&mut self, key: MrKey) -> Result<(), DeregisterError> {
-        let (pd, result) = match self.keys.deregister(key) {
-            Ok(pd) => (Some(pd), Ok(())),
-            Err((error, pd)) => (pd, Err(error)),
-        };
-        if let Some(p) = pd.and_then(|pd| self.pds.get_mut(pd.0)) {
-            p.users = p.users.saturating_sub(1);
+    /// How many objects there are.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            pds: self.pds.len(),
+            cqs: self.cqs.len(),
+            qps: self.qps.len(),
+            keys: self.keys.len(),
+            transmissions: self.in_flight.len(),
         }
+    }
+
+    fn see(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// A number that no queue pair has had for long: the serial part advances with each.
+    fn new_qpn(&mut self, index: u32) -> u32 {
+        loop {
+            self.qpn_serial = self.qpn_serial.wrapping_add(1);
+            let qpn =
+                (self.qpn_serial << self.qpn_index_bits | index ^ self.qpn_mask) & 0x00ff_ffff;
+            // 0 is reserved, 1 is the general service interface. Numbers with the top bits set are multicast in other services.
+            if qpn > 1 && qpn < 0x00ff_ff00 {
+                return qpn;
+            }
+        }
+    }
+
+    /// The queue pair with this number.
+    fn qp_by_number(&mut self, qpn: u32) -> Option<(QpId, &mut Qp)> {
+        let index = (qpn ^ self.qpn_mask) & ((1 << self.qpn_index_bits) - 1);
+        let (slot, qp) = self.qps.at_mut(index)?;
+        (qp.number == qpn).then_some((QpId(slot), qp))
+    }
+
+    /// Runs `f` on a queue pair with everything that queue pairs share, then sees to what follows from it.
+    fn with_qp<R>(&mut self, id: QpId, f: impl FnOnce(&mut Qp, &mut Shared<'_>) -> R) -> Option<R> {
+        let result = self.with_qp_only(id, f);
+        if let Some(qp) = self.qps.get(id.0)
+            && qp.has_work()
+        {
+            self.ready.push(id.0.index);
+        }
+        self.fail_users_of_dead_cqs();
         result
     }
 
-    /// Posts a request to a send queue.
-    ///
-    /// # Errors
-    /// [`PostError`]; requests deferred earlier go out all the same.
-    pub fn post_send(
+    /// The same for what gives the queue pair nothing more to send; `f` says whether it has something all the same.
+    fn with_qp_sending(
         &mut self,
-        now: Instant,
-        qp: QpId,
-        request: &SendRequest<'_>,
-    ) -> Result<(), PostError> {
-        Err(PostError::UnknownQp)
-    }
-
-    /// Posts a receive. In a failed or flushed queue pair it completes as flushed.
-    ///
-    /// # Errors
-    /// [`PostError`].
-    pub fn post_recv(&mut self, qp: QpId, context: u64, sgl: &[Sge]) -> Result<(), PostError> {
-        Err(PostError::UnknownQp)
-    }
-
-    /// Completes everything pending on both queues as flushed; requests that the NIC still reads follow when it is done with
-    /// them. A queue pair that is or was connected takes no further sends.
-    pub fn flush(&mut self, qp: QpId) {}
-
-    /// Takes one received Ethernet frame, without its FCS. What it causes to be sent is ready for `poll_transmit` afterwards.
-    pub fn receive<M: Memory>(&mut self, now: Instant, frame: &[u8], memory: &mut M) -> Verdict {
-        Verdict::NotRoce
-    }
-
-    /// Writes the next frame to send. False if there is none, or none may be sent before the NIC has given something back.
-    pub fn poll_transmit<M: Memory>(
-        &mut self,
-        now: Instant,
-        memory: &M,
-        out: &mut Transmit,
+        id: QpId,
+        f: impl FnOnce(&mut Qp, &mut Shared<'_>) -> bool,
     ) -> bool {
-        false
+        let more = self.with_qp_only(id, f).unwrap_or(false);
+        if more {
+            self.ready.push(id.0.index);
+        }
+        self.fail_users_of_dead_cqs();
+        more
     }
 
-    /// The NIC is done with a transmission. A token that is not outstanding is ignored.
-    pub fn transmitted(&mut self, token: TxToken) {}
-
-    /// When [`handle_timeout`](Self::handle_timeout) is due at the latest. May be early, is never late.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.cm.next_deadline()
+    fn with_qp_only<R>(
+        &mut self,
+        id: QpId,
+        f: impl FnOnce(&mut Qp, &mut Shared<'_>) -> R,
+    ) -> Option<R> {
+        let qp = self.qps.get_mut(id.0)?;
+        let mut shared = Shared {
+            keys: &mut self.keys,
+            cqs: &mut self.cqs,
+            in_flight: &mut self.in_flight,
+            counters: &mut self.counters,
+        };
+        let result = f(qp, &mut shared);
+        if let Some(at) = qp.deadline() {
+            self.timers.wake(id.0.index, at);
+        }
+        if qp.has_news() {
+            self.news.push(id.0.index);
+        }
+        if core::mem::take(&mut qp.peer_spoke)
+            && let Some(conn) = qp.conn
+        {
+            self.cm.communication_established(self.now, conn);
+        }
+        if core::mem::take(&mut qp.broke)
+            && let Some(conn) = qp.conn
+        {
+            self.cm.abort(self.now, conn);
+        }
+        Some(result)
     }
 
-    /// Acts on deadlines that have passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.cm.handle_timeout(now);
+    /// Fails every queue pair that completes into a completion queue that has failed since.
+    fn fail_users_of_dead_cqs(&mut self) {
+        // Failing a queue pair can fail its other completion queue.
+        while core::mem::take(&mut self.cqs.overflowed) {
+            self.counters.cq_errors = self.counters.cq_errors.wrapping_add(1);
+            for index in 0..self.qps.capacity() {
+                let Some((slot, qp)) = self.qps.at_mut(index) else {
+                    continue;
+                };
+                if self.cqs.has_failed(qp.params.send_cq) || self.cqs.has_failed(qp.params.recv_cq)
+                {
+                    self.with_qp_only(QpId(slot), Qp::fail_silently);
+                }
+            }
+        }
     }
 
-    /// The next event. Connection events come before notifications of completion queues.
+    /// The next event. Events of queue pairs and connections come before notifications of completion queues.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if let Some(event) = self.cm.poll_event() {
-            return Some(event);
+        while let Some(index) = self.news.pop() {
+            if let Some(event) = self.qp_news(index) {
+                return Some(event);
+            }
+        }
+        while let Some(event) = self.cm.poll_event() {
+            if let Some(event) = self.on_connection_event(event) {
+                return Some(event);
+            }
         }
         if let Some((cq, status)) = self.cqs.pop_notification() {
             return Some(Event::CqNotify { cq, status });
@@ -309,91 +287,35 @@ impl Engine {
             .map(|region| Event::RegionIdle { region })
     }
 
-    /// Counters since creation.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// What one queue pair has to tell, one thing at a time.
+    fn qp_news(&mut self, index: u32) -> Option<Event> {
+        let (slot, qp) = self.qps.at_mut(index)?;
+        let id = QpId(slot);
+        if let Some(status) = qp.untold_failure.take() {
+            if qp.has_news() {
+                self.news.push(index);
+            }
+            return Some(Event::QpFatal { qp: id, status });
+        }
+        if let Some(event) = disconnect_done(qp) {
+            if qp.has_news() {
+                self.news.push(index);
+            }
+            return Some(event);
+        }
+        if qp.dying && qp.is_quiet() {
+            self.remove_qp(id);
+            return Some(Event::QpIdle { qp: id });
+        }
+        None
     }
+}
 
-    /// Listens for connections to a port at one local address, or at all of its family if it is the unspecified one.
-    ///
-    /// # Errors
-    /// [`CmError::AddressInUse`], [`CmError::TableFull`].
-    pub fn listen(&mut self, addr: IpAddr, port: u16) -> Result<ListenerId, CmError> {
-        self.cm.listen(addr, port)
+/// The end of a disconnect that waited for transmissions.
+fn disconnect_done(qp: &mut Qp) -> Option<Event> {
+    if !qp.is_quiet() {
+        return None;
     }
-
-    /// Stops listening. Connections that came in stay.
-    ///
-    /// # Errors
-    /// [`CmError::Unknown`].
-    pub fn unlisten(&mut self, listener: ListenerId) -> Result<(), CmError> {
-        self.cm.unlisten(listener)
-    }
-
-    /// While paused, requests are answered as if nobody listened.
-    ///
-    /// # Errors
-    /// [`CmError::Unknown`].
-    pub fn pause_listener(&mut self, listener: ListenerId, pause: bool) -> Result<(), CmError> {
-        self.cm.pause_listener(listener, pause)
-    }
-
-    /// Asks a peer for a connection. [`Event::Replied`] or [`Event::ConnectFailed`] follows.
-    ///
-    /// # Errors
-    /// [`CmError`].
-    pub fn connect(&mut self, now: Instant, params: &ConnectParams<'_>) -> Result<ConnId, CmError> {
-        Err(CmError::QpUnusable)
-    }
-
-    /// Accepts a connection request. [`Event::Established`] or [`Event::EstablishFailed`] follows.
-    ///
-    /// # Errors
-    /// [`CmError`].
-    pub fn accept(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        params: &AcceptParams<'_>,
-    ) -> Result<(), CmError> {
-        Err(CmError::QpUnusable)
-    }
-
-    /// Rejects a connection request, or on the connecting side the reply. No event follows.
-    ///
-    /// # Errors
-    /// [`CmError`].
-    pub fn reject(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<(), CmError> {
-        self.cm.reject(now, conn, data)
-    }
-
-    /// Completes a connection after [`Event::Replied`]. [`Event::Established`] follows.
-    ///
-    /// # Errors
-    /// [`CmError`].
-    pub fn establish(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
-        self.cm.establish(now, conn).map(|_| ())
-    }
-
-    /// Ends an established connection: flushes its queue pair, tells the peer, and [`Event::DisconnectDone`] follows when the
-    /// peer has answered (or the time is up), everything is flushed and no transmission of the queue pair is left in the NIC.
-    ///
-    /// # Errors
-    /// [`CmError`].
-    pub fn disconnect(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
-        self.cm.disconnect(now, conn)
-    }
-
-    /// Gives a connection up, in whatever state: tells the peer as its state demands, and reports nothing more of it. The id is
-    /// invalid afterwards. Every connection that was ever reported or returned is owed one call.
-    pub fn forget(&mut self, now: Instant, conn: ConnId) {
-        self.cm.forget(now, conn);
-    }
-
-    /// What is known about a connection.
-    #[must_use]
-    pub fn connection(&self, conn: ConnId) -> Option<&ConnInfo> {
-        self.cm.connection(conn)
-    }
+    let (conn, result): (ConnId, DisconnectResult) = qp.disconnected.take()?;
+    Some(Event::DisconnectDone { conn, result })
 }

@@ -81,6 +81,13 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeyHold(u32);
 
+impl KeyHold {
+    /// The hold that [`KeyTable::hold`] gave for `key`.
+    pub const fn of(key: u32) -> KeyHold {
+        KeyHold(key >> 8)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Free,
@@ -287,11 +294,6 @@ impl KeyTable {
         }
     }
 
-    /// Whether a dead region has become idle since.
-    pub fn has_idle(&self) -> bool {
-        self.idle.head != 0
-    }
-
     /// The next dead region that nothing reads any more.
     pub fn pop_idle(&mut self) -> Option<RegionId> {
         let index = self.idle.pop(&self.entries)?;
@@ -443,7 +445,7 @@ mod tests {
         );
         assert_eq!(t.hold(k.0), None);
         t.release(a);
-        assert!(!t.has_idle());
+        assert_eq!(t.pop_idle(), None);
         assert_eq!(
             t.register(pd(0), 0, 8, Access::empty(), RegionId(1)),
             Err(RegisterError::TableFull)

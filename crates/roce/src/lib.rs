@@ -5,7 +5,6 @@
 //! [`Memory`], a trait of the caller.
 #![no_std]
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "skeleton: signatures first")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -21,12 +20,14 @@ mod event;
 mod key;
 mod memory;
 mod path;
+
 pub mod psn;
 mod rc;
 mod request;
 mod rng;
 mod table;
 pub mod time;
+mod timers;
 mod transmit;
 pub mod wire;
 
@@ -39,7 +40,7 @@ pub use connection::{
 };
 pub use counters::Counters;
 pub use cq::{Arm, CqId, CqStatus, ResizeError};
-pub use engine::{CreateError, DestroyError, Engine, PdId, Verdict};
+pub use engine::{CreateError, DestroyError, Engine, PdId, Usage, Verdict};
 pub use event::Event;
 pub use key::{Access, DeregisterError, MrKey, RegisterError};
 pub use memory::{Fault, Memory, RegionId};

@@ -177,16 +177,6 @@ impl<T> Table<T> {
     pub fn capacity(&self) -> u32 {
         self.entries.len() as u32
     }
-
-    pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
-        self.entries.iter().zip(0u32..).filter_map(|(e, index)| {
-            let slot = Slot {
-                index,
-                generation: e.generation,
-            };
-            e.value.as_ref().map(|v| (slot, v))
-        })
-    }
 }
 
 /// First-in first-out list of table indices, each in it at most once: the links live beside the objects, so that pushing
@@ -222,10 +212,6 @@ impl IndexList {
         self.tail = index;
     }
 
-    pub fn front(&self) -> Option<u32> {
-        (self.head != NONE).then_some(self.head)
-    }
-
     pub fn pop(&mut self) -> Option<u32> {
         let index = self.head;
         let n = self.next.get_mut(index as usize)?;
@@ -259,7 +245,6 @@ mod tests {
             (None, Some(&'b'), Some(&'c'))
         );
         assert_eq!(t.len(), 2);
-        assert_eq!(t.iter().count(), 2);
     }
 
     #[test]
@@ -281,7 +266,6 @@ mod tests {
         for i in [2, 0, 2, 9] {
             l.push(i);
         }
-        assert_eq!(l.front(), Some(2));
         assert_eq!((l.pop(), l.pop(), l.pop()), (Some(2), Some(0), None));
         l.push(2);
         l.push(1);

@@ -41,6 +41,14 @@ impl Transmit {
     pub fn new() -> Transmit {
         Transmit::default()
     }
+
+    /// Forgets the frame.
+    pub(crate) fn clear(&mut self) {
+        self.header.clear();
+        self.pieces.clear();
+        self.trailer.clear();
+        self.token = None;
+    }
 }
 
 /// Names one transmission that reads registered memory. Every token is owed one call of

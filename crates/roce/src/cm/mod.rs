@@ -3,12 +3,12 @@
 use crate::config::Config;
 use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
 use crate::event::Event;
-use crate::path::Path;
 use crate::psn::Psn;
 use crate::rc::QpId;
 use crate::rng::Rng;
 use crate::table::OutOfMemory;
 use crate::time::Instant;
+use crate::wire::Path;
 use arrayvec::ArrayVec;
 use core::net::IpAddr;
 
@@ -113,6 +113,9 @@ impl Agent {
 
     /// The first request arrived on the queue pair of an accepted connection: as good as the peer's confirmation.
     pub fn communication_established(&mut self, now: Instant, conn: ConnId) {}
+
+    /// A datagram to the general service interface, its integrity checked.
+    pub fn receive(&mut self, now: Instant, packet: &crate::wire::Packet<'_>) {}
 
     /// Writes a whole frame, if there is one to send.
     pub fn poll_transmit(&mut self, now: Instant, frame: &mut ArrayVec<u8, 512>) -> bool {

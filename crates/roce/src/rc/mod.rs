@@ -1,4 +1,17 @@
-//! Reliable connected queue pairs.
+//! Reliable connected queue pairs: requester and responder as separate state machines over PSN arithmetic.
+
+mod ack;
+mod frame;
+mod link;
+pub(crate) mod qp;
+mod recv_queue;
+mod replay;
+mod requester;
+mod responder;
+mod send_queue;
+mod sgl;
+
+pub(crate) use responder::Request;
 
 use crate::cq::CqId;
 use crate::table::id;

@@ -1,0 +1,243 @@
+//! Connections: what the connection manager decides, done to queue pairs.
+
+use super::Engine;
+use crate::cm::{LocalQp, QpAttributes};
+use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
+use crate::event::Event;
+use crate::psn::Psn;
+use crate::rc::QpId;
+use crate::rc::qp::State;
+use crate::time::Instant;
+use core::net::IpAddr;
+
+impl Engine {
+    /// Listens for connections to a port at one local address, or at all of its family if it is the unspecified one.
+    ///
+    /// # Errors
+    /// [`CmError::AddressInUse`], [`CmError::TableFull`].
+    pub fn listen(&mut self, addr: IpAddr, port: u16) -> Result<ListenerId, CmError> {
+        self.cm.listen(addr, port)
+    }
+
+    /// Stops listening. Connections that came in stay.
+    ///
+    /// # Errors
+    /// [`CmError::Unknown`].
+    pub fn unlisten(&mut self, listener: ListenerId) -> Result<(), CmError> {
+        self.cm.unlisten(listener)
+    }
+
+    /// While paused, requests are answered as if nobody listened.
+    ///
+    /// # Errors
+    /// [`CmError::Unknown`].
+    pub fn pause_listener(&mut self, listener: ListenerId, pause: bool) -> Result<(), CmError> {
+        self.cm.pause_listener(listener, pause)
+    }
+
+    /// A queue pair ready for a connection, with a fresh number and a fresh first PSN: what an earlier attempt told a peer must
+    /// not fit any more.
+    fn local_qp(&mut self, id: QpId) -> Result<LocalQp, CmError> {
+        let number = self.new_qpn(id.0.index);
+        let psn = Psn::new(self.rng.next_u32());
+        let qp = self
+            .qps
+            .get_mut(id.0)
+            .filter(|q| q.is_connectable())
+            .ok_or(CmError::QpUnusable)?;
+        qp.number = number;
+        qp.first_psn = psn;
+        Ok(LocalQp {
+            qp: id,
+            qpn: number,
+            psn,
+        })
+    }
+
+    /// Prepares a queue pair for [`attach`](Self::attach): what the peer has to know. The first PSN it is to expect is random
+    /// unless given.
+    ///
+    /// # Errors
+    /// [`CmError::QpUnusable`].
+    pub fn prepare(&mut self, qp: QpId, first_psn: Option<Psn>) -> Result<LocalQp, CmError> {
+        let local = self.local_qp(qp)?;
+        let Some(psn) = first_psn else {
+            return Ok(local);
+        };
+        if let Some(qp) = self.qps.get_mut(qp.0) {
+            qp.first_psn = psn;
+        }
+        Ok(LocalQp { psn, ..local })
+    }
+
+    /// Connects a queue pair whose peer has been agreed with by other means than the connection manager. There is no connection
+    /// then, and no event of it; [`flush`](Self::flush) ends it.
+    ///
+    /// # Errors
+    /// [`CmError::QpUnusable`].
+    pub fn attach(&mut self, qp: QpId, attributes: &QpAttributes) -> Result<(), CmError> {
+        let qp = self
+            .qps
+            .get_mut(qp.0)
+            .filter(|q| q.is_connectable())
+            .ok_or(CmError::QpUnusable)?;
+        qp.connect(attributes, false, &self.config);
+        Ok(())
+    }
+
+    /// Asks a peer for a connection. [`Event::Replied`] or [`Event::ConnectFailed`] follows.
+    ///
+    /// # Errors
+    /// [`CmError`].
+    pub fn connect(&mut self, now: Instant, params: &ConnectParams<'_>) -> Result<ConnId, CmError> {
+        self.see(now);
+        let local = self.local_qp(params.qp)?;
+        let capped = ConnectParams {
+            responder_resources: params
+                .responder_resources
+                .min(self.config.max_inbound_reads),
+            initiator_depth: params.initiator_depth.min(self.config.max_outbound_reads),
+            ..*params
+        };
+        let conn = self.cm.connect(now, &capped, &local)?;
+        if let Some(qp) = self.qps.get_mut(params.qp.0) {
+            qp.conn = Some(conn);
+        }
+        Ok(conn)
+    }
+
+    /// Accepts a connection request. [`Event::Established`] or [`Event::EstablishFailed`] follows.
+    ///
+    /// # Errors
+    /// [`CmError`].
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        params: &AcceptParams<'_>,
+    ) -> Result<(), CmError> {
+        self.see(now);
+        let local = self.local_qp(params.qp)?;
+        let capped = AcceptParams {
+            responder_resources: params
+                .responder_resources
+                .min(self.config.max_inbound_reads),
+            initiator_depth: params.initiator_depth.min(self.config.max_outbound_reads),
+            ..*params
+        };
+        let attributes = self.cm.accept(now, conn, &capped, &local)?;
+        if let Some(qp) = self.qps.get_mut(params.qp.0) {
+            qp.conn = Some(conn);
+            qp.connect(&attributes, true, &self.config);
+        }
+        Ok(())
+    }
+
+    /// Rejects a connection request, or on the connecting side the reply. No event follows; the queue pair is unconnected again.
+    ///
+    /// # Errors
+    /// [`CmError`].
+    pub fn reject(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<(), CmError> {
+        self.see(now);
+        self.cm.reject(now, conn, data)?;
+        self.detach(conn);
+        Ok(())
+    }
+
+    /// Completes a connection after [`Event::Replied`]: confirms it to the peer. [`Event::Established`] follows.
+    ///
+    /// # Errors
+    /// [`CmError`].
+    pub fn establish(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
+        self.see(now);
+        let id = self.qp_of(conn).ok_or(CmError::Unknown)?;
+        let qp = self
+            .qps
+            .get_mut(id.0)
+            .filter(|q| q.state() == State::Init && !q.dying)
+            .ok_or(CmError::QpUnusable)?;
+        let attributes = self.cm.establish(now, conn)?;
+        qp.connect(&attributes, false, &self.config);
+        Ok(())
+    }
+
+    /// Ends an established connection: flushes its queue pair, tells the peer, and [`Event::DisconnectDone`] follows when the
+    /// peer has answered (or the time is up), everything is flushed and no transmission of the queue pair is left in the NIC.
+    ///
+    /// # Errors
+    /// [`CmError`].
+    pub fn disconnect(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
+        self.see(now);
+        self.cm.disconnect(now, conn)?;
+        if let Some(qp) = self.qp_of(conn) {
+            self.flush(qp);
+        }
+        Ok(())
+    }
+
+    /// Gives a connection up, in whatever state: tells the peer as its state demands, and reports nothing more of it. The id is
+    /// invalid afterwards. Every connection that was ever reported or returned is owed one call. A queue pair that was connected
+    /// by it is flushed, unless the peer had gone already; one that was still connecting is unconnected again.
+    pub fn forget(&mut self, now: Instant, conn: ConnId) {
+        self.see(now);
+        let qp = self.qp_of(conn);
+        self.cm.forget(now, conn);
+        let Some(id) = qp else { return };
+        self.with_qp(id, |q, shared| {
+            q.conn = None;
+            q.disconnected = None;
+            if matches!(q.state(), State::Accepted | State::Connected) {
+                q.flush(shared.cqs);
+            }
+        });
+    }
+
+    /// What is known about a connection.
+    #[must_use]
+    pub fn connection(&self, conn: ConnId) -> Option<&ConnInfo> {
+        self.cm.connection(conn)
+    }
+
+    /// The queue pair that belongs to a connection.
+    fn qp_of(&self, conn: ConnId) -> Option<QpId> {
+        let id = self.cm.connection(conn)?.qp?;
+        self.qps
+            .get(id.0)
+            .filter(|q| q.conn == Some(conn))
+            .map(|_| id)
+    }
+
+    /// Separates a queue pair from a connection that has not come about.
+    fn detach(&mut self, conn: ConnId) {
+        if let Some(qp) = self.qp_of(conn).and_then(|id| self.qps.get_mut(id.0)) {
+            qp.conn = None;
+        }
+    }
+
+    /// Does to the queue pair what an event of its connection means. `None` if the event has to wait.
+    pub(super) fn on_connection_event(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::ConnectFailed { conn, .. } => self.detach(conn),
+            Event::Established { conn } => {
+                if let Some(qp) = self.qp_of(conn).and_then(|id| self.qps.get_mut(id.0)) {
+                    qp.established();
+                }
+            }
+            Event::EstablishFailed { conn, .. } | Event::Disconnected { conn, .. } => {
+                if let Some(qp) = self.qp_of(conn).and_then(|id| self.qps.get_mut(id.0)) {
+                    qp.peer_gone();
+                }
+            }
+            Event::DisconnectDone { conn, result } => {
+                if let Some(qp) = self.qp_of(conn).and_then(|id| self.qps.get_mut(id.0))
+                    && !qp.is_quiet()
+                {
+                    qp.disconnected = Some((conn, result));
+                    return None;
+                }
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+}

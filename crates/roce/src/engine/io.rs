@@ -1,0 +1,174 @@
+//! Frames and time.
+
+use super::{Engine, Verdict};
+use crate::memory::Memory;
+use crate::rc::qp::Incoming;
+use crate::rc::{QpId, Request};
+use crate::time::Instant;
+use crate::transmit::{Transmit, TxToken};
+use crate::wire::{Error, Opcode, Packet};
+
+/// The general service interface: connection management.
+const GSI_QPN: u32 = 1;
+
+macro_rules! count {
+    ($engine:expr, $counter:ident) => {
+        $engine.counters.$counter = $engine.counters.$counter.wrapping_add(1)
+    };
+}
+
+impl Engine {
+    /// Takes one received Ethernet frame, without its FCS. What it causes to be sent is ready for `poll_transmit` afterwards.
+    pub fn receive<M: Memory>(&mut self, now: Instant, frame: &[u8], memory: &mut M) -> Verdict {
+        self.see(now);
+        let packet = match Packet::parse(frame) {
+            Ok(packet) => packet,
+            Err(Error::NotRoce) => return Verdict::NotRoce,
+            Err(_) => {
+                count!(self, rx_frames);
+                count!(self, drop_malformed);
+                return Verdict::Consumed;
+            }
+        };
+        count!(self, rx_frames);
+        if packet.bth.dest_qpn == GSI_QPN {
+            self.receive_mad(now, &packet);
+        } else {
+            self.receive_packet(now, &packet, memory);
+        }
+        Verdict::Consumed
+    }
+
+    fn receive_mad(&mut self, now: Instant, packet: &Packet<'_>) {
+        if !packet.bth.opcode.is_ud() {
+            count!(self, drop_opcode);
+        } else if !pkey_matches(packet.bth.pkey) {
+            count!(self, drop_pkey);
+        } else if packet.verify_icrc().is_err() {
+            count!(self, drop_icrc);
+        } else {
+            self.cm.receive(now, packet);
+        }
+    }
+
+    fn receive_packet<M: Memory>(&mut self, now: Instant, packet: &Packet<'_>, memory: &mut M) {
+        let bth = &packet.bth;
+        let Some((id, qp)) = self.qp_by_number(bth.dest_qpn) else {
+            count!(self, drop_unknown_qp);
+            return;
+        };
+        if !qp.is_peer(packet.ip.src(), packet.ip.dst()) {
+            count!(self, drop_wrong_peer);
+            return;
+        }
+        let psn = bth.psn;
+        let ext = &packet.ext;
+        let incoming = match bth.opcode {
+            Opcode::Acknowledge => match &ext.aeth {
+                Some(aeth) => Incoming::Acknowledge {
+                    psn,
+                    syndrome: aeth.syndrome,
+                },
+                None => return,
+            },
+            op if op.is_read_response() => Incoming::ReadResponse {
+                op,
+                psn,
+                payload: packet.payload,
+            },
+            op if op.is_rc_request() => Incoming::Request(Request {
+                op,
+                psn,
+                solicited: bth.solicited,
+                ack_request: bth.ack_req,
+                reth: ext.reth,
+                immediate: ext.immediate.map(|i| i.0),
+                invalidate: ext.ieth.map(|i| i.rkey),
+                payload: packet.payload,
+            }),
+            _ => {
+                count!(self, drop_opcode);
+                return;
+            }
+        };
+        if !pkey_matches(bth.pkey) {
+            count!(self, drop_pkey);
+            return;
+        }
+        if packet.verify_icrc().is_err() {
+            count!(self, drop_icrc);
+            return;
+        }
+        self.with_qp(id, |qp, shared| qp.receive(now, &incoming, memory, shared));
+    }
+
+    /// Writes the next frame to send. False if there is none, or none may be sent before the NIC has given something back.
+    pub fn poll_transmit<M: Memory>(
+        &mut self,
+        now: Instant,
+        memory: &M,
+        out: &mut Transmit,
+    ) -> bool {
+        self.see(now);
+        out.clear();
+        if self.cm.poll_transmit(now, &mut out.header) {
+            count!(self, tx_frames);
+            return true;
+        }
+        if self.in_flight.is_full() {
+            return false;
+        }
+        // One packet per queue pair and turn. A queue pair that turns out to have nothing leaves the list.
+        while let Some(index) = self.ready.pop() {
+            let Some((slot, _)) = self.qps.at_mut(index) else {
+                continue;
+            };
+            let sent = self.with_qp_sending(QpId(slot), |qp, shared| {
+                qp.poll_transmit(now, memory, shared, out)
+            });
+            if sent {
+                count!(self, tx_frames);
+                return true;
+            }
+            out.clear();
+        }
+        false
+    }
+
+    /// The NIC is done with a transmission. A token that is not outstanding is ignored.
+    pub fn transmitted(&mut self, token: TxToken) {
+        let Some(done) = self.in_flight.remove(token.0) else {
+            return;
+        };
+        self.with_qp_sending(done.qp, |qp, shared| {
+            qp.transmitted(done.reads, shared.keys, shared.cqs);
+            false
+        });
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due at the latest. May be early, is never late.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match (self.timers.next(), self.cm.next_deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Acts on deadlines that have passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.see(now);
+        self.cm.handle_timeout(now);
+        while let Some(index) = self.timers.pop_due(now) {
+            let Some((slot, _)) = self.qps.at_mut(index) else {
+                continue;
+            };
+            self.with_qp(QpId(slot), |qp, shared| qp.on_timer(now, shared));
+        }
+    }
+}
+
+/// Every port is a full member of the default partition and of no other: both forms of its key match.
+fn pkey_matches(pkey: u16) -> bool {
+    pkey & 0x7fff == 0x7fff
+}

@@ -1,0 +1,206 @@
+//! Creating and destroying objects.
+
+use super::{CreateError, DestroyError, Engine, Pd, PdId};
+use crate::cq::{Cq, CqId, ResizeError};
+use crate::key::{Access, DeregisterError, MrKey, RegisterError};
+use crate::memory::RegionId;
+use crate::rc::qp::Qp;
+use crate::rc::{QpId, QpParams};
+use crate::table::OutOfMemory;
+
+impl Engine {
+    /// Creates a protection domain.
+    ///
+    /// # Errors
+    /// [`CreateError::TableFull`].
+    pub fn create_pd(&mut self) -> Result<PdId, CreateError> {
+        self.pds
+            .insert(Pd::default())
+            .map(PdId)
+            .map_err(|_| CreateError::TableFull)
+    }
+
+    /// Destroys a protection domain.
+    ///
+    /// # Errors
+    /// [`DestroyError::Busy`] while it has queue pairs or keys.
+    pub fn destroy_pd(&mut self, pd: PdId) -> Result<(), DestroyError> {
+        match self.pds.get(pd.0) {
+            None => Err(DestroyError::Unknown),
+            Some(p) if p.users > 0 => Err(DestroyError::Busy),
+            Some(_) => {
+                self.pds.remove(pd.0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Creates a completion queue for `depth` entries, 1 to `Config::max_cq_depth`.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_cq(&mut self, depth: u32) -> Result<CqId, CreateError> {
+        if depth == 0 || depth > self.config.max_cq_depth {
+            return Err(CreateError::InvalidParameter);
+        }
+        if self.cqs.is_full() {
+            return Err(CreateError::TableFull);
+        }
+        let cq = Cq::try_new(depth).map_err(|OutOfMemory| CreateError::OutOfMemory)?;
+        self.cqs.insert(cq).ok_or(CreateError::TableFull)
+    }
+
+    /// Changes a completion queue's depth; its entries stay.
+    ///
+    /// # Errors
+    /// [`ResizeError`].
+    pub fn resize_cq(&mut self, cq: CqId, depth: u32) -> Result<(), ResizeError> {
+        if depth == 0 || depth > self.config.max_cq_depth {
+            return Err(ResizeError::InvalidDepth);
+        }
+        self.cqs.resize(cq, depth)
+    }
+
+    /// Destroys a completion queue and the entries in it.
+    ///
+    /// # Errors
+    /// [`DestroyError::Busy`] while queue pairs use it.
+    pub fn destroy_cq(&mut self, cq: CqId) -> Result<(), DestroyError> {
+        match self.cqs.get_mut(cq) {
+            None => Err(DestroyError::Unknown),
+            Some(c) if c.users > 0 => Err(DestroyError::Busy),
+            Some(_) => {
+                self.cqs.remove(cq);
+                Ok(())
+            }
+        }
+    }
+
+    /// Creates a queue pair. Receives can be posted at once, sends when a connection is established.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_qp(&mut self, params: &QpParams) -> Result<QpId, CreateError> {
+        let c = &self.config;
+        let depths = [params.sq_depth, params.rq_depth];
+        let sges = [
+            params.max_send_sge,
+            params.max_recv_sge,
+            params.max_read_sge,
+        ];
+        if depths.iter().any(|d| *d > c.max_queue_depth)
+            || sges.iter().any(|s| *s > c.max_sge)
+            || params.max_inline > c.max_inline
+        {
+            return Err(CreateError::InvalidParameter);
+        }
+        if self.pds.get(params.pd.0).is_none()
+            || self.cqs.get_mut(params.send_cq).is_none()
+            || self.cqs.get_mut(params.recv_cq).is_none()
+        {
+            return Err(CreateError::UnknownObject);
+        }
+        let id = QpId(self.qps.next_slot().ok_or(CreateError::TableFull)?);
+        let number = self.new_qpn(id.0.index);
+        let qp = Qp::try_new(id, number, params, &self.config)
+            .map_err(|OutOfMemory| CreateError::OutOfMemory)?;
+        self.qps.insert(qp).map_err(|_| CreateError::TableFull)?;
+        self.count_qp(params, true);
+        Ok(id)
+    }
+
+    /// Destroys a queue pair: flushes it first, and aborts its connection if it still has one.
+    ///
+    /// # Errors
+    /// [`DestroyError::Busy`] if the NIC still reads its memory; [`Event::QpIdle`](crate::Event::QpIdle) follows.
+    pub fn destroy_qp(&mut self, qp: QpId) -> Result<(), DestroyError> {
+        let (conn, dying) = match self.qps.get_mut(qp.0) {
+            None => return Err(DestroyError::Unknown),
+            Some(q) => (q.conn, core::mem::replace(&mut q.dying, true)),
+        };
+        if dying {
+            return Err(DestroyError::Unknown);
+        }
+        if let Some(conn) = conn {
+            self.cm.abort(self.now, conn);
+        }
+        let quiet = self.with_qp(qp, |q, shared| {
+            q.flush(shared.cqs);
+            q.silence();
+            q.is_quiet()
+        });
+        if quiet == Some(false) {
+            return Err(DestroyError::Busy);
+        }
+        self.remove_qp(qp);
+        Ok(())
+    }
+
+    pub(super) fn remove_qp(&mut self, qp: QpId) {
+        if let Some(q) = self.qps.remove(qp.0) {
+            self.count_qp(&q.params, false);
+        }
+    }
+
+    /// Counts a queue pair as a user of what it refers to, or no longer.
+    fn count_qp(&mut self, params: &QpParams, more: bool) {
+        let step = |users: &mut u32| {
+            *users = if more {
+                *users + 1
+            } else {
+                users.saturating_sub(1)
+            }
+        };
+        if let Some(pd) = self.pds.get_mut(params.pd.0) {
+            step(&mut pd.users);
+        }
+        for cq in [params.send_cq, params.recv_cq] {
+            if let Some(cq) = self.cqs.get_mut(cq) {
+                step(&mut cq.users);
+            }
+        }
+    }
+
+    /// The queue pair's number on the wire.
+    #[must_use]
+    pub fn qp_number(&self, qp: QpId) -> Option<u32> {
+        self.qps.get(qp.0).map(|q| q.number)
+    }
+
+    /// Registers memory: `len` bytes that the peer and work requests address from `base_va` on.
+    ///
+    /// # Errors
+    /// [`RegisterError`].
+    pub fn register(
+        &mut self,
+        pd: PdId,
+        base_va: u64,
+        len: u64,
+        access: Access,
+        region: RegionId,
+    ) -> Result<MrKey, RegisterError> {
+        let users = &mut self
+            .pds
+            .get_mut(pd.0)
+            .ok_or(RegisterError::UnknownPd)?
+            .users;
+        let key = self.keys.register(pd, base_va, len, access, region)?;
+        *users += 1;
+        Ok(key)
+    }
+
+    /// Ends a registration. The key is dead at once, also for requests already posted.
+    ///
+    /// # Errors
+    /// [`DeregisterError::Busy`] if the NIC still reads the memory; [`Event::RegionIdle`](crate::Event::RegionIdle) follows.
+    pub fn deregister(&mut self, key: MrKey) -> Result<(), DeregisterError> {
+        let (pd, result) = match self.keys.deregister(key) {
+            Ok(pd) => (Some(pd), Ok(())),
+            Err((error, pd)) => (pd, Err(error)),
+        };
+        if let Some(p) = pd.and_then(|pd| self.pds.get_mut(pd.0)) {
+            p.users = p.users.saturating_sub(1);
+        }
+        result
+    }
+}

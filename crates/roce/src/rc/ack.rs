@@ -1,0 +1,275 @@
+//! What comes back to the requester: acknowledgements, NAKs, READ data, and silence.
+
+use super::link::Link;
+use super::requester::{Requester, Timer};
+use super::send_queue::{Kind, SendQueue};
+use super::sgl;
+use crate::completion::Status;
+use crate::counters::Counters;
+use crate::key::KeyTable;
+use crate::memory::Memory;
+use crate::psn::Psn;
+use crate::time::{Instant, rnr_nanos};
+use crate::wire::{NakCode, Opcode, Syndrome};
+
+/// Request `seq` has failed, and the queue pair with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Failure {
+    pub seq: u32,
+    pub status: Status,
+}
+
+/// A READ response as it arrived.
+pub(super) struct ReadResponse<'a> {
+    pub op: Opcode,
+    pub psn: Psn,
+    pub payload: &'a [u8],
+}
+
+impl Requester {
+    /// Whether `psn` has been sent and is not known to have arrived. Anything else in a response is an echo of the past, or
+    /// made up.
+    fn is_outstanding(&self, psn: Psn) -> bool {
+        psn.since(self.una) < self.next.since(self.una)
+    }
+
+    /// Notes that everything before `to` has arrived. Stops short of READ data that has not; true if it got there.
+    fn advance(&mut self, to: Psn, now: Instant, sq: &mut SendQueue, link: &Link) -> bool {
+        let from = self.una;
+        while self.una != to {
+            let Some(wqe) = sq.get_mut(self.una_wqe) else {
+                break;
+            };
+            if wqe.kind == Kind::Read {
+                break;
+            }
+            let end = wqe.first_psn.add(wqe.packets);
+            if to.since(self.una) < end.since(self.una) {
+                self.una = to;
+            } else {
+                wqe.outcome = Some(Status::Success);
+                self.una = end;
+                self.una_wqe = self.una_wqe.wrapping_add(1);
+            }
+        }
+        if self.una != from {
+            self.progressed(now, link);
+        }
+        self.una == to
+    }
+
+    fn progressed(&mut self, now: Instant, link: &Link) {
+        self.retries_left = link.retry_count;
+        self.rnr_retries_left = link.rnr_retry_count;
+        self.gap_seen = false;
+        if self.cursor.is_before(self.una) {
+            // What was about to be sent again has arrived after all.
+            self.cursor = self.una;
+            self.cursor_wqe = self.una_wqe;
+            self.reads_out = 0;
+            self.read_packets_out = 0;
+        }
+        if matches!(self.timer, Timer::Rnr(_)) {
+            return;
+        }
+        if self.una == self.next {
+            self.timer = Timer::Off;
+        } else {
+            self.start_timer(now, link);
+        }
+    }
+
+    /// Goes back at the cost of one retry.
+    fn retry(&mut self, counters: &mut Counters) -> Result<(), Failure> {
+        if self.retries_left == 0 {
+            return Err(Failure {
+                seq: self.una_wqe,
+                status: Status::RetryExceeded,
+            });
+        }
+        self.retries_left -= 1;
+        counters.retransmissions = counters.retransmissions.wrapping_add(1);
+        self.go_back();
+        // Runs again from the next transmission on.
+        self.timer = Timer::Off;
+        Ok(())
+    }
+
+    /// READ data is missing although something later has arrived: asks for it again, once.
+    fn missing_data(&mut self, counters: &mut Counters) -> Result<(), Failure> {
+        if self.gap_seen || matches!(self.timer, Timer::Rnr(_)) {
+            return Ok(());
+        }
+        self.gap_seen = true;
+        self.retry(counters)
+    }
+
+    /// An acknowledgement packet.
+    pub fn on_acknowledge(
+        &mut self,
+        now: Instant,
+        psn: Psn,
+        syndrome: Syndrome,
+        sq: &mut SendQueue,
+        link: &Link,
+        counters: &mut Counters,
+    ) -> Result<(), Failure> {
+        if !self.is_outstanding(psn) {
+            counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
+            return Ok(());
+        }
+        let to = match syndrome {
+            Syndrome::Ack { .. } => psn.next(),
+            Syndrome::RnrNak { .. } | Syndrome::Nak(_) => psn,
+            Syndrome::Reserved(_) => return Ok(()),
+        };
+        if !self.advance(to, now, sq, link) {
+            return self.missing_data(counters);
+        }
+        match syndrome {
+            Syndrome::Ack { .. } | Syndrome::Reserved(_) => Ok(()),
+            Syndrome::RnrNak { timer } => self.on_rnr(now, timer, link, counters),
+            Syndrome::Nak(code) => self.on_nak(code, counters),
+        }
+    }
+
+    fn on_rnr(
+        &mut self,
+        now: Instant,
+        code: u8,
+        link: &Link,
+        counters: &mut Counters,
+    ) -> Result<(), Failure> {
+        counters.rx_rnr_naks = counters.rx_rnr_naks.wrapping_add(1);
+        if matches!(self.timer, Timer::Rnr(_)) {
+            return Ok(());
+        }
+        if link.rnr_retry_count < 7 {
+            if self.rnr_retries_left == 0 {
+                return Err(Failure {
+                    seq: self.una_wqe,
+                    status: Status::RnrRetryExceeded,
+                });
+            }
+            self.rnr_retries_left -= 1;
+        }
+        counters.retransmissions = counters.retransmissions.wrapping_add(1);
+        self.go_back();
+        self.timer = Timer::Rnr(now.after_nanos(rnr_nanos(code)));
+        Ok(())
+    }
+
+    fn on_nak(&mut self, code: NakCode, counters: &mut Counters) -> Result<(), Failure> {
+        let status = match code {
+            NakCode::PsnSequence => {
+                counters.rx_sequence_naks = counters.rx_sequence_naks.wrapping_add(1);
+                // Already waiting to send this packet again: because of a "receiver not ready" that overtook packets in
+                // flight, or of the same NAK.
+                if matches!(self.timer, Timer::Rnr(_)) || self.cursor == self.una {
+                    return Ok(());
+                }
+                return self.retry(counters);
+            }
+            NakCode::InvalidRequest => Status::RemoteInvalidRequest,
+            NakCode::RemoteAccess => Status::RemoteAccess,
+            NakCode::RemoteOperational => Status::RemoteOperation,
+            NakCode::InvalidRd | NakCode::Reserved(_) => return Ok(()),
+        };
+        counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
+        Err(Failure {
+            seq: self.una_wqe,
+            status,
+        })
+    }
+
+    /// A READ response packet.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of a queue pair, borrowed apart"
+    )]
+    pub fn on_read_response<M: Memory>(
+        &mut self,
+        now: Instant,
+        response: &ReadResponse<'_>,
+        sq: &mut SendQueue,
+        link: &Link,
+        keys: &KeyTable,
+        memory: &mut M,
+        counters: &mut Counters,
+    ) -> Result<(), Failure> {
+        let psn = response.psn;
+        if !self.is_outstanding(psn) {
+            counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
+            return Ok(());
+        }
+        // Whatever was asked for before this READ has been executed.
+        if !self.advance(psn, now, sq, link) {
+            counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
+            return self.missing_data(counters);
+        }
+        let seq = self.una_wqe;
+        let Some(wqe) = sq.get(seq).filter(|w| w.kind == Kind::Read) else {
+            counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
+            return Ok(());
+        };
+        // The place of the data follows from the PSN alone: peers differ in the opcodes with which they resume a READ.
+        let (packets, total) = (wqe.packets, wqe.len);
+        let index = psn.since(wqe.first_psn);
+        let offset = link.offset(index);
+        let expected = total.saturating_sub(offset).min(link.mtu);
+        let ends_chunk = link.read_chunk_after(index, packets) == 1;
+        let says_last = matches!(
+            response.op,
+            Opcode::ReadResponseLast | Opcode::ReadResponseOnly
+        );
+        if response.payload.len() != expected as usize || says_last != ends_chunk {
+            return Err(Failure {
+                seq,
+                status: Status::BadResponse,
+            });
+        }
+        if sgl::scatter(sq.sgl(seq), keys, link.pd, offset, response.payload, memory).is_err() {
+            return Err(Failure {
+                seq,
+                status: Status::LocalProtection,
+            });
+        }
+        counters.rx_bytes = counters.rx_bytes.wrapping_add(u64::from(expected));
+        if psn.is_before(self.cursor) {
+            self.read_packets_out = self.read_packets_out.saturating_sub(1);
+            if ends_chunk {
+                self.reads_out = self.reads_out.saturating_sub(1);
+            }
+        }
+        self.una = psn.next();
+        if index.wrapping_add(1) >= packets {
+            if let Some(wqe) = sq.get_mut(seq) {
+                wqe.outcome = Some(Status::Success);
+            }
+            self.una_wqe = seq.wrapping_add(1);
+            self.reads_unfinished = self.reads_unfinished.saturating_sub(1);
+        }
+        self.progressed(now, link);
+        Ok(())
+    }
+
+    /// The time of [`deadline`](Self::deadline) has come.
+    pub fn on_timer(&mut self, now: Instant, counters: &mut Counters) -> Result<(), Failure> {
+        match self.timer {
+            Timer::Rnr(at) if at <= now => {
+                self.timer = Timer::Off;
+                Ok(())
+            }
+            Timer::Ack(at) if at <= now => {
+                self.timer = Timer::Off;
+                if self.una == self.next {
+                    return Ok(());
+                }
+                counters.timeouts = counters.timeouts.wrapping_add(1);
+                self.gap_seen = false;
+                self.retry(counters)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Frames of a connection: a template made once, patched for every packet.
+
+use crate::memory::{Fault, Memory};
+use crate::psn::Psn;
+use crate::transmit::Transmit;
+use crate::wire::frame::{Header, pad_of};
+use crate::wire::{
+    Bth, Ethernet, ExtHeaders, Icrc, Ieth, Ipv4, Ipv6, Opcode, Path, Reth, Udp, icrc, udp,
+};
+use arrayvec::ArrayVec;
+
+/// The extension header of an outgoing packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Extension {
+    None,
+    Reth(Reth),
+    /// Syndrome byte and MSN.
+    Aeth(u8, u32),
+    Ieth(Ieth),
+}
+
+/// What to send, payload aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Outgoing {
+    pub op: Opcode,
+    pub psn: Psn,
+    pub solicited: bool,
+    pub ack_request: bool,
+    pub extension: Extension,
+}
+
+const MAX_LEN: usize = Ethernet::MAX_LEN + Ipv6::LEN + Udp::LEN + Bth::LEN;
+
+/// Ethernet, IP, UDP and BTH as they are in every frame of a connection; lengths, checksum, opcode, flags and PSN are to be
+/// filled in.
+#[derive(Clone, Default)]
+pub(super) struct Template {
+    bytes: ArrayVec<u8, MAX_LEN>,
+    /// Where the IP header starts.
+    ip: usize,
+    /// Where the BTH starts.
+    bth: usize,
+    /// IPv4: ones' complement sum of the header with length and checksum zero.
+    ipv4_sum: Option<u32>,
+}
+
+impl Template {
+    /// A path that mixes address families gives an empty template, with which every [`write`] fails.
+    pub fn new(path: &Path, qpn: u32, peer_qpn: u32) -> Template {
+        let bth = Bth::new(Opcode::SendOnly, peer_qpn, Psn::ZERO);
+        let header = Header::new(path, udp::source_port(qpn), bth, ExtHeaders::NONE);
+        let mut bytes = ArrayVec::new();
+        if header.write(0, &mut bytes).is_err() {
+            return Template::default();
+        }
+        let bth = bytes.len().saturating_sub(Bth::LEN);
+        let ip_len = if path.dst_ip.is_ipv4() {
+            Ipv4::LEN
+        } else {
+            Ipv6::LEN
+        };
+        let ip = bth.saturating_sub(Udp::LEN + ip_len);
+        let mut template = Template {
+            bytes,
+            ip,
+            bth,
+            ipv4_sum: None,
+        };
+        if path.dst_ip.is_ipv4() {
+            put(&mut template.bytes, ip + 2, &[0, 0]);
+            put(&mut template.bytes, ip + 10, &[0, 0]);
+            let header = template.bytes.get(ip..ip + Ipv4::LEN).unwrap_or(&[]);
+            let sum = header
+                .chunks_exact(2)
+                .map(|w| w.iter().fold(0, |v, b| v << 8 | u32::from(*b)))
+                .sum();
+            template.ipv4_sum = Some(sum);
+        }
+        template
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(place) = bytes.get_mut(at..at.wrapping_add(value.len())) {
+        place.copy_from_slice(value);
+    }
+}
+
+/// Writes a frame around the payload: `inline`, or the pieces already in `out`, `len` bytes in either case.
+///
+/// # Errors
+/// [`Fault`] if the pieces cannot be read, or the header does not fit.
+pub(super) fn write<M: Memory>(
+    template: &Template,
+    packet: &Outgoing,
+    inline: Option<&[u8]>,
+    len: u32,
+    memory: &M,
+    out: &mut Transmit,
+) -> Result<(), Fault> {
+    let header = &mut out.header;
+    header.clear();
+    header
+        .try_extend_from_slice(&template.bytes)
+        .map_err(|_| Fault)?;
+    match &packet.extension {
+        Extension::None => Ok(()),
+        Extension::Reth(reth) => header.try_extend_from_slice(&reth.emit()),
+        Extension::Aeth(syndrome, msn) => {
+            let [_, a, b, c] = msn.to_be_bytes();
+            header.try_extend_from_slice(&[*syndrome, a, b, c])
+        }
+        Extension::Ieth(ieth) => header.try_extend_from_slice(&ieth.emit()),
+    }
+    .map_err(|_| Fault)?;
+
+    let pad = pad_of(len as usize);
+    let headers = header.len().saturating_sub(template.ip);
+    let ip_len = headers + len as usize + usize::from(pad) + icrc::LEN;
+    let ip_len = u16::try_from(ip_len).map_err(|_| Fault)?;
+    let udp_at = template.bth.saturating_sub(Udp::LEN);
+    let udp_len = ip_len.saturating_sub(udp_at.saturating_sub(template.ip) as u16);
+    if let Some(sum) = template.ipv4_sum {
+        // Twice: the first fold may carry.
+        let sum = sum + u32::from(ip_len);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        put(header, template.ip + 2, &ip_len.to_be_bytes());
+        put(header, template.ip + 10, &(!(sum as u16)).to_be_bytes());
+    } else {
+        put(header, template.ip + 4, &udp_len.to_be_bytes());
+    }
+    put(header, udp_at + 4, &udp_len.to_be_bytes());
+    let flags = u8::from(packet.solicited) << 7 | pad << 4;
+    put(header, template.bth, &[packet.op.to_u8(), flags]);
+    let [_, a, b, c] = packet.psn.get().to_be_bytes();
+    put(
+        header,
+        template.bth + 8,
+        &[u8::from(packet.ack_request) << 7, a, b, c],
+    );
+
+    if let Some(data) = inline {
+        header.try_extend_from_slice(data).map_err(|_| Fault)?;
+    }
+    let mut icrc = Icrc::start(header.get(template.ip..).unwrap_or(&[])).map_err(|_| Fault)?;
+    for piece in &out.pieces {
+        memory.visit(piece.region, piece.offset, piece.len, &mut |bytes| {
+            icrc.update(bytes)
+        })?;
+    }
+    out.trailer = icrc.trailer(pad);
+    Ok(())
+}

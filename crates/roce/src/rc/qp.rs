@@ -1,0 +1,550 @@
+//! One queue pair: both its queues, both its halves, and its states.
+
+use super::ack::{Failure, ReadResponse};
+use super::frame;
+use super::link::Link;
+use super::recv_queue::RecvQueue;
+use super::requester::{Requester, Step};
+use super::responder::{Answer, Executed, Request, Responder};
+use super::send_queue::{Limits, SendQueue};
+use super::{QpId, QpParams};
+use crate::cm::QpAttributes;
+use crate::completion::{Completion, Status};
+use crate::config::Config;
+use crate::connection::{ConnId, DisconnectResult};
+use crate::counters::Counters;
+use crate::cq::CqSet;
+use crate::key::{Access, KeyHold, KeyTable};
+use crate::memory::Memory;
+use crate::psn::Psn;
+use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
+use crate::table::{OutOfMemory, Table};
+use crate::time::Instant;
+use crate::transmit::{Piece, Transmit, TxToken};
+use crate::wire::Opcode;
+use core::net::IpAddr;
+
+/// Where a queue pair stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Never connected. Receives can be posted.
+    Init,
+    /// Accepted: executes requests, sends none until the peer has confirmed or sent something.
+    Accepted,
+    /// Connected.
+    Connected,
+    /// The peer has gone. Nothing is sent or received any more, and nothing completes, until it is flushed.
+    PeerGone,
+    /// Failed or flushed: everything has completed.
+    Error,
+}
+
+/// What a transmission reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reads {
+    /// The memory of a send-queue request.
+    Request { seq: u32 },
+    /// The memory that a READ of the peer named.
+    Response { key: KeyHold },
+}
+
+/// A transmission that the NIC holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InFlight {
+    pub qp: QpId,
+    pub reads: Reads,
+}
+
+/// What queue pairs share.
+pub(crate) struct Shared<'a> {
+    pub keys: &'a mut KeyTable,
+    pub cqs: &'a mut CqSet,
+    pub in_flight: &'a mut Table<InFlight>,
+    pub counters: &'a mut Counters,
+}
+
+/// A packet for a queue pair, its addresses and integrity checked.
+pub(crate) enum Incoming<'a> {
+    Request(Request<'a>),
+    Acknowledge {
+        psn: Psn,
+        syndrome: crate::wire::Syndrome,
+    },
+    ReadResponse {
+        op: Opcode,
+        psn: Psn,
+        payload: &'a [u8],
+    },
+}
+
+/// A queue pair.
+pub(crate) struct Qp {
+    pub id: QpId,
+    /// Its number on the wire.
+    pub number: u32,
+    /// The first PSN it expects on its next connection.
+    pub first_psn: Psn,
+    pub params: QpParams,
+    pub conn: Option<ConnId>,
+    /// Being destroyed.
+    pub dying: bool,
+    /// The failure that the owner has not been told of.
+    pub untold_failure: Option<Status>,
+    /// The failure that the connection manager has not been told of.
+    pub broke: bool,
+    /// A request arrived that proves the peer to be connected.
+    pub peer_spoke: bool,
+    /// A disconnect that is done but for the transmissions in flight.
+    pub disconnected: Option<(ConnId, DisconnectResult)>,
+    state: State,
+    sq: SendQueue,
+    rq: RecvQueue,
+    requester: Requester,
+    responder: Responder,
+    link: Link,
+    /// Transmissions that the NIC holds.
+    in_flight: u32,
+}
+
+impl Qp {
+    pub fn try_new(
+        id: QpId,
+        number: u32,
+        params: &QpParams,
+        config: &Config,
+    ) -> Result<Qp, OutOfMemory> {
+        let limits = Limits {
+            depth: params.sq_depth,
+            send_sge: params.max_send_sge,
+            read_sge: params.max_read_sge,
+            inline: params.max_inline,
+            message: config.max_message,
+        };
+        Ok(Qp {
+            id,
+            number,
+            first_psn: Psn::ZERO,
+            params: *params,
+            conn: None,
+            dying: false,
+            untold_failure: None,
+            broke: false,
+            peer_spoke: false,
+            disconnected: None,
+            state: State::Init,
+            sq: SendQueue::try_new(limits)?,
+            rq: RecvQueue::try_new(params.rq_depth, params.max_recv_sge, config.max_message)?,
+            requester: Requester::new(),
+            responder: Responder::try_new(config.max_inbound_reads)?,
+            link: Link::none(params.pd),
+            in_flight: 0,
+        })
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether it can begin a connection.
+    pub fn is_connectable(&self) -> bool {
+        self.state == State::Init && self.conn.is_none() && !self.dying
+    }
+
+    /// Whether the NIC holds nothing of it.
+    pub fn is_quiet(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Whether its owner has to be told something.
+    pub fn has_news(&self) -> bool {
+        self.untold_failure.is_some()
+            || (self.in_flight == 0 && (self.dying || self.disconnected.is_some()))
+    }
+
+    /// Sends nothing more, not even what ends the connection.
+    pub fn silence(&mut self) {
+        self.requester.stop();
+        self.responder.silence();
+    }
+
+    /// Begins a connection: as the accepting side, which waits for the peer before it sends, or as the connecting one.
+    pub fn connect(&mut self, attributes: &QpAttributes, accepting: bool, config: &Config) {
+        self.link = Link::new(self.params.pd, self.number, attributes, config);
+        self.requester.connect(&self.sq, &self.link);
+        self.responder
+            .connect(self.first_psn, self.link.responder_resources);
+        self.state = if accepting {
+            State::Accepted
+        } else {
+            State::Connected
+        };
+    }
+
+    /// The peer has confirmed.
+    pub fn established(&mut self) {
+        if self.state == State::Accepted {
+            self.state = State::Connected;
+        }
+    }
+
+    /// The peer is gone: stop talking, keep the work requests.
+    pub fn peer_gone(&mut self) {
+        if matches!(self.state, State::Accepted | State::Connected) {
+            self.state = State::PeerGone;
+            self.requester.stop();
+            self.responder.silence();
+        }
+    }
+
+    /// Completes everything as flushed. Once connected, there is no way back.
+    pub fn flush(&mut self, cqs: &mut CqSet) {
+        if self.state == State::Init {
+            self.flush_receives(Status::Flushed, cqs);
+            return;
+        }
+        if self.state != State::Error {
+            self.state = State::Error;
+            self.requester.stop();
+            // What has been received may still be acknowledged.
+            self.responder.stop();
+        }
+        self.complete(cqs);
+        self.flush_receives(Status::Flushed, cqs);
+    }
+
+    /// Fails the queue pair. The receive in use, if a message is coming in, gets `receive_status`.
+    pub fn fail(&mut self, status: Status, receive_status: Status, shared: &mut Shared<'_>) {
+        if self.state == State::Error {
+            return;
+        }
+        self.broke = matches!(self.state, State::Accepted | State::Connected);
+        self.state = State::Error;
+        shared.counters.qp_errors = shared.counters.qp_errors.wrapping_add(1);
+        self.untold_failure = Some(status);
+        self.requester.stop();
+        self.complete(shared.cqs);
+        let first = if self.responder.is_receiving() {
+            receive_status
+        } else {
+            Status::Flushed
+        };
+        self.flush_receives(first, shared.cqs);
+    }
+
+    /// The queue pair's completion queue is dead.
+    pub fn fail_silently(&mut self, shared: &mut Shared<'_>) {
+        self.fail(Status::LocalOperation, Status::Flushed, shared);
+        self.responder.silence();
+    }
+
+    fn fail_request(&mut self, failure: Failure, shared: &mut Shared<'_>) {
+        if failure.seq != self.sq.tail()
+            && let Some(wqe) = self.sq.get_mut(failure.seq)
+        {
+            wqe.outcome = Some(failure.status);
+        }
+        self.fail(failure.status, Status::Flushed, shared);
+        self.responder.silence();
+    }
+
+    /// Reports finished requests, oldest first, as far as the NIC has given their memory back.
+    fn complete(&mut self, cqs: &mut CqSet) {
+        let failed = self.state == State::Error;
+        while let Some((wqe, status)) = self.sq.pop_finished(failed) {
+            if status == Status::Success && wqe.flags.contains(SendFlags::SILENT) {
+                continue;
+            }
+            let completion = Completion {
+                context: wqe.context,
+                qp_context: self.params.context,
+                status,
+                op: wqe.completion_op(),
+                ..Completion::default()
+            };
+            cqs.push(self.params.send_cq, &completion);
+        }
+    }
+
+    fn flush_receives(&mut self, first: Status, cqs: &mut CqSet) {
+        let mut status = first;
+        while let Some(context) = self.rq.pop() {
+            let completion = Completion {
+                context,
+                qp_context: self.params.context,
+                status,
+                op: crate::CompletionOp::Receive,
+                ..Completion::default()
+            };
+            cqs.push(self.params.recv_cq, &completion);
+            status = Status::Flushed;
+        }
+    }
+
+    pub fn post_send(&mut self, request: &SendRequest<'_>) -> Result<(), PostError> {
+        if self.state != State::Connected {
+            return Err(PostError::NotConnected);
+        }
+        if matches!(request.op, SendOp::Read { .. }) && self.link.initiator_depth == 0 {
+            return Err(PostError::InvalidRequest);
+        }
+        self.sq.post(request)
+    }
+
+    pub fn post_recv(
+        &mut self,
+        context: u64,
+        sgl: &[Sge],
+        cqs: &mut CqSet,
+    ) -> Result<(), PostError> {
+        self.rq.post(context, sgl)?;
+        if self.state == State::Error {
+            self.flush_receives(Status::Flushed, cqs);
+        }
+        Ok(())
+    }
+
+    /// Whether a packet with these addresses is from the peer.
+    pub fn is_peer(&self, source: IpAddr, destination: IpAddr) -> bool {
+        self.link.peer_ip == source && self.link.local_ip == destination
+    }
+
+    pub fn receive<M: Memory>(
+        &mut self,
+        now: Instant,
+        packet: &Incoming<'_>,
+        memory: &mut M,
+        shared: &mut Shared<'_>,
+    ) {
+        match packet {
+            Incoming::Request(request)
+                if matches!(self.state, State::Accepted | State::Connected) =>
+            {
+                self.execute(request, memory, shared);
+            }
+            Incoming::Acknowledge { psn, syndrome } if self.state == State::Connected => {
+                let result = self.requester.on_acknowledge(
+                    now,
+                    *psn,
+                    *syndrome,
+                    &mut self.sq,
+                    &self.link,
+                    shared.counters,
+                );
+                self.after_response(result, shared);
+            }
+            Incoming::ReadResponse { op, psn, payload } if self.state == State::Connected => {
+                let response = ReadResponse {
+                    op: *op,
+                    psn: *psn,
+                    payload,
+                };
+                let result = self.requester.on_read_response(
+                    now,
+                    &response,
+                    &mut self.sq,
+                    &self.link,
+                    shared.keys,
+                    memory,
+                    shared.counters,
+                );
+                self.after_response(result, shared);
+            }
+            _ => shared.counters.drop_qp_state = shared.counters.drop_qp_state.wrapping_add(1),
+        }
+    }
+
+    fn after_response(&mut self, result: Result<(), Failure>, shared: &mut Shared<'_>) {
+        match result {
+            Ok(()) => self.complete(shared.cqs),
+            Err(failure) => self.fail_request(failure, shared),
+        }
+    }
+
+    fn execute<M: Memory>(
+        &mut self,
+        request: &Request<'_>,
+        memory: &mut M,
+        shared: &mut Shared<'_>,
+    ) {
+        let executed = self.responder.on_request(
+            request,
+            &mut self.rq,
+            &self.link,
+            shared.keys,
+            memory,
+            shared.counters,
+        );
+        if self.state == State::Accepted && executed != Executed::Quietly {
+            self.peer_spoke = true;
+        }
+        match executed {
+            Executed::Quietly | Executed::InOrder => {}
+            Executed::Received(mut completion) => {
+                completion.qp_context = self.params.context;
+                shared.cqs.push(self.params.recv_cq, &completion);
+            }
+            // Answers that are due still go out, the refusal last.
+            Executed::Failed(status) => self.fail(status, status, shared),
+        }
+    }
+
+    /// Whether there may be something to send.
+    pub fn has_work(&self) -> bool {
+        match self.state {
+            State::Init | State::PeerGone => false,
+            State::Accepted | State::Error => self.responder.has_work(),
+            State::Connected => self.responder.has_work() || self.requester.has_work(&self.sq),
+        }
+    }
+
+    /// Writes the next frame. False if there is none after all. The caller has made sure that `in_flight` has room.
+    pub fn poll_transmit<M: Memory>(
+        &mut self,
+        now: Instant,
+        memory: &M,
+        shared: &mut Shared<'_>,
+        out: &mut Transmit,
+    ) -> bool {
+        if matches!(self.state, State::Init | State::PeerGone) {
+            return false;
+        }
+        while let Some(answer) = self.responder.poll(&self.link, shared.counters) {
+            match answer {
+                Answer::Packet(packet) => {
+                    if frame::write(&self.link.template, &packet, None, 0, memory, out).is_ok() {
+                        return true;
+                    }
+                }
+                Answer::Data { packet, range } => {
+                    let psn = packet.psn;
+                    if self
+                        .respond(
+                            &packet, range.va, range.rkey, range.len, memory, shared, out,
+                        )
+                        .is_some()
+                    {
+                        self.responder.replay.sent();
+                        shared.counters.tx_bytes =
+                            shared.counters.tx_bytes.wrapping_add(u64::from(range.len));
+                        return true;
+                    }
+                    out.clear();
+                    self.responder.refuse_response(psn);
+                    self.fail(Status::LocalProtection, Status::Flushed, shared);
+                }
+            }
+        }
+        if self.state != State::Connected {
+            return false;
+        }
+        match self
+            .requester
+            .poll(&mut self.sq, &self.link, shared.keys, out)
+        {
+            Step::Idle => false,
+            Step::Fail { seq, status } => {
+                self.fail_request(Failure { seq, status }, shared);
+                false
+            }
+            Step::Send {
+                packet,
+                seq,
+                inline,
+            } => {
+                let inline =
+                    inline.and_then(|part| self.sq.inline(part.seq, part.offset, part.len));
+                let from_pieces: u32 = out.pieces.iter().map(|p| p.len).sum();
+                let len = from_pieces + inline.map_or(0, |d| d.len() as u32);
+                if frame::write(&self.link.template, &packet, inline, len, memory, out).is_err() {
+                    out.clear();
+                    self.fail_request(
+                        Failure {
+                            seq,
+                            status: Status::LocalProtection,
+                        },
+                        shared,
+                    );
+                    return false;
+                }
+                shared.counters.tx_bytes = shared.counters.tx_bytes.wrapping_add(u64::from(len));
+                if from_pieces > 0 {
+                    self.sq.transmission_started(seq, shared.keys);
+                    out.token = self.hold(Reads::Request { seq }, shared);
+                }
+                self.requester.sent(now, &self.link);
+                true
+            }
+        }
+    }
+
+    /// Writes a READ response; `None` if its memory is not accessible.
+    #[expect(clippy::too_many_arguments, reason = "a range, taken apart")]
+    fn respond<M: Memory>(
+        &mut self,
+        packet: &frame::Outgoing,
+        va: u64,
+        rkey: u32,
+        len: u32,
+        memory: &M,
+        shared: &mut Shared<'_>,
+        out: &mut Transmit,
+    ) -> Option<()> {
+        if len > 0 {
+            let place = shared
+                .keys
+                .check(
+                    rkey,
+                    self.params.pd,
+                    va,
+                    u64::from(len),
+                    Access::REMOTE_READ,
+                )
+                .ok()?;
+            out.pieces.push(Piece {
+                region: place.region,
+                offset: place.offset,
+                len,
+            });
+        }
+        frame::write(&self.link.template, packet, None, len, memory, out).ok()?;
+        if len > 0 {
+            let key = shared.keys.hold(rkey)?;
+            out.token = self.hold(Reads::Response { key }, shared);
+        }
+        Some(())
+    }
+
+    fn hold(&mut self, reads: Reads, shared: &mut Shared<'_>) -> Option<TxToken> {
+        let slot = shared
+            .in_flight
+            .insert(InFlight { qp: self.id, reads })
+            .ok()?;
+        self.in_flight = self.in_flight.saturating_add(1);
+        Some(TxToken(slot))
+    }
+
+    /// The NIC is done with a transmission.
+    pub fn transmitted(&mut self, reads: Reads, keys: &mut KeyTable, cqs: &mut CqSet) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match reads {
+            Reads::Request { seq } => {
+                self.sq.transmission_ended(seq, keys);
+                self.complete(cqs);
+            }
+            Reads::Response { key } => keys.release(key),
+        }
+    }
+
+    /// When [`on_timer`](Self::on_timer) is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.requester.deadline()
+    }
+
+    pub fn on_timer(&mut self, now: Instant, shared: &mut Shared<'_>) {
+        if self.state == State::Connected
+            && let Err(failure) = self.requester.on_timer(now, shared.counters)
+        {
+            self.fail_request(failure, shared);
+        }
+    }
+}

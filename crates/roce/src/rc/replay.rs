@@ -1,0 +1,217 @@
+//! READ requests being answered, and those answered lately, which the peer may repeat.
+
+use super::link::Link;
+use crate::psn::Psn;
+use crate::table::{OutOfMemory, try_vec};
+use crate::wire::Reth;
+use alloc::vec::Vec;
+
+/// One READ request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadRequest {
+    /// PSN of the request and of its first response.
+    pub psn: Psn,
+    /// Responses.
+    pub packets: u32,
+    pub va: u64,
+    pub rkey: u32,
+    pub len: u32,
+    /// MSN to answer with.
+    pub msn: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    request: ReadRequest,
+    /// First response of the answer under way, and the one after its last; a repeated request may ask for a part.
+    from: Psn,
+    end: Psn,
+    /// The response to send next; `end` if none is due.
+    cursor: Psn,
+    /// Everything has been sent once.
+    answered: bool,
+    used: bool,
+}
+
+/// One response to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Response {
+    pub psn: Psn,
+    pub va: u64,
+    pub rkey: u32,
+    pub len: u32,
+    pub msn: u32,
+    pub first: bool,
+    pub last: bool,
+}
+
+/// A ring of READ requests.
+pub(super) struct ReplayRing {
+    entries: Vec<Entry>,
+    /// Entries in use for this connection: a power of two.
+    size: usize,
+    /// Where the next request goes: the oldest entry.
+    next: usize,
+    /// Entries with responses due.
+    due: usize,
+    /// The entry whose responses are going out.
+    current: Option<usize>,
+}
+
+impl ReplayRing {
+    /// Room for `depth` requests outstanding, rounded up: peers round their own limit up to a power of two.
+    pub fn try_new(depth: u8) -> Result<ReplayRing, OutOfMemory> {
+        let slots = usize::from(depth.max(1)).next_power_of_two();
+        let request = ReadRequest {
+            psn: Psn::ZERO,
+            packets: 0,
+            va: 0,
+            rkey: 0,
+            len: 0,
+            msn: 0,
+        };
+        let empty = Entry {
+            request,
+            from: Psn::ZERO,
+            end: Psn::ZERO,
+            cursor: Psn::ZERO,
+            answered: false,
+            used: false,
+        };
+        Ok(ReplayRing {
+            entries: try_vec(slots, |_| empty)?,
+            size: 0,
+            next: 0,
+            due: 0,
+            current: None,
+        })
+    }
+
+    /// Begins a connection on which the peer may have `depth` requests outstanding.
+    pub fn reset(&mut self, depth: u8) {
+        self.entries.iter_mut().for_each(|e| e.used = false);
+        self.size = if depth == 0 {
+            0
+        } else {
+            usize::from(depth)
+                .next_power_of_two()
+                .min(self.entries.len())
+        };
+        self.next = 0;
+        self.due = 0;
+        self.current = None;
+    }
+
+    /// Whether responses are due.
+    pub fn is_due(&self) -> bool {
+        self.due > 0
+    }
+
+    /// Adds a new request. False if the peer has more outstanding than it may.
+    pub fn push(&mut self, request: ReadRequest) -> bool {
+        if self.size == 0 {
+            return false;
+        }
+        let Some(entry) = self.entries.get_mut(self.next) else {
+            return false;
+        };
+        if entry.used && entry.cursor != entry.end {
+            if !entry.answered {
+                return false;
+            }
+            // A repetition that the peer no longer waits for, or it would not go on.
+            self.due = self.due.saturating_sub(1);
+            if self.current == Some(self.next) {
+                self.current = None;
+            }
+        }
+        let end = request.psn.add(request.packets);
+        *entry = Entry {
+            request,
+            from: request.psn,
+            end,
+            cursor: request.psn,
+            answered: false,
+            used: true,
+        };
+        self.due += 1;
+        self.next = if self.next + 1 >= self.size {
+            0
+        } else {
+            self.next + 1
+        };
+        true
+    }
+
+    /// Answers a request again, from `psn` on. False if it is not a repetition, whole or in part, of a request still known.
+    pub fn replay(&mut self, psn: Psn, range: &Reth, link: &Link) -> bool {
+        let Reth { va, rkey, len } = *range;
+        let packets = link.packets(len);
+        let found = self.entries.iter_mut().take(self.size).find(|e| {
+            let r = &e.request;
+            let index = psn.since(r.psn);
+            e.used
+                && index < r.packets
+                && rkey == r.rkey
+                && va == r.va.wrapping_add(u64::from(link.offset(index)))
+                && len <= r.len.saturating_sub(link.offset(index))
+                // A part may end early only where a packet ends, or data would shift.
+                && (len == r.len.saturating_sub(link.offset(index)) || len.is_multiple_of(link.mtu))
+        });
+        let Some(entry) = found else { return false };
+        if entry.cursor == entry.end {
+            self.due += 1;
+        }
+        entry.from = psn;
+        entry.cursor = psn;
+        entry.end = psn.add(packets);
+        // It may be older than what is going out.
+        self.current = None;
+        true
+    }
+
+    /// The response to send next, if any. [`sent`](Self::sent) moves on.
+    pub fn peek(&mut self, link: &Link) -> Option<Response> {
+        if self.due == 0 {
+            return None;
+        }
+        let at = match self.current {
+            Some(at) => at,
+            None => {
+                let (newer, older) = self.entries.get(..self.size)?.split_at_checked(self.next)?;
+                let due = |e: &Entry| e.used && e.cursor != e.end;
+                let at = match older.iter().position(due) {
+                    Some(i) => self.next + i,
+                    None => newer.iter().position(due)?,
+                };
+                self.current = Some(at);
+                at
+            }
+        };
+        let e = self.entries.get(at)?;
+        let index = e.cursor.since(e.request.psn);
+        let offset = link.offset(index);
+        Some(Response {
+            psn: e.cursor,
+            va: e.request.va.wrapping_add(u64::from(offset)),
+            rkey: e.request.rkey,
+            len: e.request.len.saturating_sub(offset).min(link.mtu),
+            msn: e.request.msn,
+            first: e.cursor == e.from,
+            last: e.cursor.next() == e.end,
+        })
+    }
+
+    /// The response that [`peek`](Self::peek) gave has gone out.
+    pub fn sent(&mut self) {
+        let Some(e) = self.current.and_then(|at| self.entries.get_mut(at)) else {
+            return;
+        };
+        e.cursor = e.cursor.next();
+        if e.cursor == e.end {
+            e.answered = true;
+            self.due = self.due.saturating_sub(1);
+            self.current = None;
+        }
+    }
+}

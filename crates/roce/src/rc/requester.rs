@@ -1,0 +1,355 @@
+//! The requester: cuts the send queue's requests into packets, and knows which of them the peer has.
+//!
+//! Three PSNs describe it: `una`, the oldest packet not known to have arrived; `cursor`, the packet to send next; `next`, the
+//! first never sent. Going back for retransmission is `cursor = una`. A READ request takes as many PSNs as it has response
+//! packets, so `una` moves through them as the data arrives, and restarting a READ in the middle is the same as resuming a WRITE
+//! there.
+//!
+//! A long READ goes out as a sequence of request packets, each for one chunk. Chunks lie at fixed places of the message, so that
+//! a repeated request never reaches beyond the one that it repeats.
+
+use super::frame::{Extension, Outgoing};
+use super::link::Link;
+use super::send_queue::{Kind, SendQueue, SendWqe};
+use super::sgl;
+use crate::completion::Status;
+use crate::key::{Access, KeyTable};
+use crate::psn::Psn;
+use crate::request::SendFlags;
+use crate::time::{Instant, ack_timeout_nanos};
+use crate::transmit::Transmit;
+use crate::wire::{Ieth, Opcode, Reth};
+
+/// What the requester waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Timer {
+    Off,
+    /// An acknowledgement.
+    Ack(Instant),
+    /// The peer to have a receive; nothing is sent meanwhile.
+    Rnr(Instant),
+}
+
+/// Where inline payload comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InlinePart {
+    pub seq: u32,
+    pub offset: u32,
+    pub len: u32,
+}
+
+/// What [`Requester::poll`] found.
+pub(super) enum Step {
+    /// Nothing can be sent now.
+    Idle,
+    /// A packet of request `seq`; the pieces of its payload are in the `Transmit`.
+    Send {
+        packet: Outgoing,
+        seq: u32,
+        inline: Option<InlinePart>,
+    },
+    /// Request `seq` cannot be executed.
+    Fail { seq: u32, status: Status },
+}
+
+/// The sending half of a queue pair.
+pub(super) struct Requester {
+    pub(super) una: Psn,
+    /// The request that `una` belongs to; not yet started if `una == next`.
+    pub(super) una_wqe: u32,
+    pub(super) cursor: Psn,
+    pub(super) cursor_wqe: u32,
+    pub(super) next: Psn,
+    /// The first request that has no PSNs yet.
+    started: u32,
+    /// READ request packets between `una` and `cursor`.
+    pub(super) reads_out: u32,
+    /// Response packets those asked for and that are still to come.
+    pub(super) read_packets_out: u32,
+    /// READs started that lack data, for fences.
+    pub(super) reads_unfinished: u32,
+    /// Packets since the last that asked for an acknowledgement.
+    unasked: u32,
+    /// Ask for an acknowledgement with the next packet: after going back, the answer may save all the rest.
+    ask_now: bool,
+    pub(super) retries_left: u8,
+    pub(super) rnr_retries_left: u8,
+    pub(super) timer: Timer,
+    /// Went back because of a gap in the responses; further gaps mean nothing new until there is progress.
+    pub(super) gap_seen: bool,
+}
+
+impl Requester {
+    pub fn new() -> Requester {
+        Requester {
+            una: Psn::ZERO,
+            una_wqe: 0,
+            cursor: Psn::ZERO,
+            cursor_wqe: 0,
+            next: Psn::ZERO,
+            started: 0,
+            reads_out: 0,
+            read_packets_out: 0,
+            reads_unfinished: 0,
+            unasked: 0,
+            ask_now: false,
+            retries_left: 0,
+            rnr_retries_left: 0,
+            timer: Timer::Off,
+            gap_seen: false,
+        }
+    }
+
+    /// Begins a connection.
+    pub fn connect(&mut self, sq: &SendQueue, link: &Link) {
+        *self = Requester {
+            una: link.send_psn,
+            cursor: link.send_psn,
+            next: link.send_psn,
+            una_wqe: sq.tail(),
+            cursor_wqe: sq.tail(),
+            started: sq.tail(),
+            retries_left: link.retry_count,
+            rnr_retries_left: link.rnr_retry_count,
+            ..Requester::new()
+        };
+    }
+
+    /// When [`on_timer`](super::ack) is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.timer {
+            Timer::Off => None,
+            Timer::Ack(at) | Timer::Rnr(at) => Some(at),
+        }
+    }
+
+    /// Whether there may be something to send; [`poll`](Self::poll) knows.
+    pub fn has_work(&self, sq: &SendQueue) -> bool {
+        self.cursor_wqe != sq.tail() && !matches!(self.timer, Timer::Rnr(_))
+    }
+
+    /// Finds the next packet to send.
+    pub fn poll(
+        &mut self,
+        sq: &mut SendQueue,
+        link: &Link,
+        keys: &KeyTable,
+        out: &mut Transmit,
+    ) -> Step {
+        if !self.has_work(sq) {
+            return Step::Idle;
+        }
+        let seq = self.cursor_wqe;
+        let Some(wqe) = sq.get(seq) else {
+            return Step::Idle;
+        };
+        let fresh = seq == self.started;
+        if fresh {
+            if wqe.flags.contains(SendFlags::FENCE) && self.reads_unfinished > 0 {
+                return Step::Idle;
+            }
+            let need = if wqe.kind == Kind::Read {
+                Access::LOCAL_WRITE
+            } else {
+                Access::empty()
+            };
+            if sgl::check(sq.sgl(seq), keys, link.pd, need).is_err() {
+                return self.local_error(seq);
+            }
+        }
+        let first = if fresh { self.next } else { wqe.first_psn };
+        let packets = if fresh {
+            link.packets(wqe.len)
+        } else {
+            wqe.packets
+        };
+        let index = self.cursor.since(first);
+        let step = if wqe.kind == Kind::Read {
+            self.poll_read(wqe, link, index, packets)
+        } else {
+            self.poll_data(sq, wqe, seq, link, keys, index, packets, out)
+        };
+        let Step::Send { packet, .. } = &step else {
+            return step;
+        };
+        let advance = match packet.op {
+            Opcode::ReadRequest => link.read_chunk_after(index, packets),
+            _ => 1,
+        };
+        let is_read = wqe.kind == Kind::Read;
+        if fresh {
+            if let Some(wqe) = sq.get_mut(seq) {
+                wqe.first_psn = first;
+                wqe.packets = packets;
+            }
+            self.started = self.started.wrapping_add(1);
+            if is_read {
+                self.reads_unfinished = self.reads_unfinished.saturating_add(1);
+            }
+        }
+        if is_read {
+            self.reads_out = self.reads_out.saturating_add(1);
+            self.read_packets_out = self.read_packets_out.saturating_add(advance);
+        }
+        self.ask_now = false;
+        self.unasked = if packet.ack_request {
+            0
+        } else {
+            self.unasked.saturating_add(1)
+        };
+        self.cursor = self.cursor.add(advance);
+        if self.cursor.is_after(self.next) {
+            self.next = self.cursor;
+        }
+        if index.wrapping_add(advance) >= packets {
+            self.cursor_wqe = seq.wrapping_add(1);
+        }
+        step
+    }
+
+    fn poll_read(&self, wqe: &SendWqe, link: &Link, index: u32, packets: u32) -> Step {
+        if self.reads_out >= u32::from(link.initiator_depth) {
+            return Step::Idle;
+        }
+        let chunk = link.read_chunk_after(index, packets);
+        if self.read_packets_out > 0
+            && self.read_packets_out.saturating_add(chunk) > link.read_window
+        {
+            return Step::Idle;
+        }
+        let offset = link.offset(index);
+        let left = wqe.len.saturating_sub(offset);
+        let len = left.min(link.offset(chunk));
+        Step::Send {
+            packet: Outgoing {
+                op: Opcode::ReadRequest,
+                psn: self.cursor,
+                solicited: false,
+                ack_request: true,
+                extension: Extension::Reth(Reth {
+                    // The peer checks the range; an address that wraps is refused there like any other bad one.
+                    va: wqe.remote_va.wrapping_add(u64::from(offset)),
+                    rkey: wqe.rkey,
+                    len,
+                }),
+            },
+            seq: self.cursor_wqe,
+            inline: None,
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of a queue pair, borrowed apart"
+    )]
+    fn poll_data(
+        &self,
+        sq: &SendQueue,
+        wqe: &SendWqe,
+        seq: u32,
+        link: &Link,
+        keys: &KeyTable,
+        index: u32,
+        packets: u32,
+        out: &mut Transmit,
+    ) -> Step {
+        let ahead = self
+            .cursor
+            .since(self.una)
+            .saturating_sub(self.read_packets_out);
+        if ahead >= link.send_window {
+            return Step::Idle;
+        }
+        let offset = link.offset(index);
+        let len = wqe.len.saturating_sub(offset).min(link.mtu);
+        let inline = wqe.inline.then_some(InlinePart { seq, offset, len });
+        if inline.is_none()
+            && sgl::gather(sq.sgl(seq), keys, link.pd, offset, len, &mut out.pieces).is_err()
+        {
+            out.pieces.clear();
+            return self.local_error(seq);
+        }
+        let first = index == 0;
+        let last = index.wrapping_add(1) >= packets;
+        let invalidate = wqe.kind == Kind::SendInvalidate;
+        let write = wqe.kind == Kind::Write;
+        let op = match (write, first, last) {
+            (false, true, true) if invalidate => Opcode::SendOnlyInvalidate,
+            (false, false, true) if invalidate => Opcode::SendLastInvalidate,
+            (false, true, true) => Opcode::SendOnly,
+            (false, true, false) => Opcode::SendFirst,
+            (false, false, false) => Opcode::SendMiddle,
+            (false, false, true) => Opcode::SendLast,
+            (true, true, true) => Opcode::WriteOnly,
+            (true, true, false) => Opcode::WriteFirst,
+            (true, false, false) => Opcode::WriteMiddle,
+            (true, false, true) => Opcode::WriteLast,
+        };
+        let extension = if write && first {
+            Extension::Reth(Reth {
+                va: wqe.remote_va,
+                rkey: wqe.rkey,
+                len: wqe.len,
+            })
+        } else if invalidate && last {
+            Extension::Ieth(Ieth { rkey: wqe.rkey })
+        } else {
+            Extension::None
+        };
+        let ack_request = last
+            || self.ask_now
+            || ahead.saturating_add(1) >= link.send_window
+            || self.unasked.saturating_add(1) >= link.ack_interval;
+        Step::Send {
+            packet: Outgoing {
+                op,
+                psn: self.cursor,
+                solicited: last && !write && wqe.flags.contains(SendFlags::SOLICITED),
+                ack_request,
+                extension,
+            },
+            seq,
+            inline,
+        }
+    }
+
+    /// A request whose own memory is not accessible fails when its turn has come: after all earlier ones have completed.
+    fn local_error(&self, seq: u32) -> Step {
+        if seq == self.una_wqe {
+            Step::Fail {
+                seq,
+                status: Status::LocalProtection,
+            }
+        } else {
+            Step::Idle
+        }
+    }
+
+    /// A packet went out.
+    pub fn sent(&mut self, now: Instant, link: &Link) {
+        if self.timer == Timer::Off {
+            self.start_timer(now, link);
+        }
+    }
+
+    /// Stops for good.
+    pub fn stop(&mut self) {
+        self.timer = Timer::Off;
+    }
+
+    pub(super) fn start_timer(&mut self, now: Instant, link: &Link) {
+        self.timer = match ack_timeout_nanos(link.ack_timeout) {
+            Some(nanos) => Timer::Ack(now.after_nanos(nanos)),
+            None => Timer::Off,
+        };
+    }
+
+    /// Back to the oldest packet that may not have arrived.
+    pub(super) fn go_back(&mut self) {
+        self.cursor = self.una;
+        self.cursor_wqe = self.una_wqe;
+        self.reads_out = 0;
+        self.read_packets_out = 0;
+        self.ask_now = true;
+    }
+}

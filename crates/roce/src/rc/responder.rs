@@ -1,0 +1,483 @@
+//! The responder: executes the peer's requests in order, and answers them.
+
+use super::frame::{Extension, Outgoing};
+use super::link::Link;
+use super::recv_queue::RecvQueue;
+use super::replay::{ReadRequest, ReplayRing};
+use super::sgl;
+use crate::completion::{Completion, CompletionOp, Status};
+use crate::counters::Counters;
+use crate::key::{Access, KeyTable};
+use crate::memory::Memory;
+use crate::psn::Psn;
+use crate::table::OutOfMemory;
+use crate::wire::{NakCode, Opcode, Reth, Syndrome};
+
+/// A request packet as it arrived.
+pub(crate) struct Request<'a> {
+    pub op: Opcode,
+    pub psn: Psn,
+    pub solicited: bool,
+    pub ack_request: bool,
+    pub reth: Option<Reth>,
+    pub immediate: Option<[u8; 4]>,
+    pub invalidate: Option<u32>,
+    pub payload: &'a [u8],
+}
+
+/// The request that ends the connection: what the peer is told, what the receive in use says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Refusal {
+    code: NakCode,
+    status: Status,
+}
+
+const INVALID: Refusal = Refusal {
+    code: NakCode::InvalidRequest,
+    status: Status::LocalOperation,
+};
+const ACCESS: Refusal = Refusal {
+    code: NakCode::RemoteAccess,
+    status: Status::LocalOperation,
+};
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Executed {
+    /// Nothing for the owner.
+    Quietly,
+    /// It was the next in order; nothing else.
+    InOrder,
+    /// A receive is finished.
+    Received(Completion),
+    /// The queue pair has failed; a receive in use, if any, has this status.
+    Failed(Status),
+}
+
+/// The message whose packets are coming in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Message {
+    None,
+    /// Into the receive queue's front; so many bytes are there.
+    Send {
+        received: u32,
+    },
+    /// To the rest of a range that has been checked as a whole; `total` bytes altogether.
+    Write {
+        rest: Reth,
+        total: u32,
+    },
+}
+
+/// The packet owed to the peer once READ responses are out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owed {
+    Nothing,
+    /// Acknowledges everything executed.
+    Ack,
+    SequenceNak,
+    RnrNak,
+    /// Ends the connection; with the PSN it is about.
+    Fatal(NakCode, Psn),
+}
+
+/// An answer to be sent.
+pub(super) enum Answer {
+    /// An acknowledgement or NAK.
+    Packet(Outgoing),
+    /// A READ response: header, and where its payload is.
+    Data { packet: Outgoing, range: Reth },
+}
+
+/// The receiving half of a queue pair.
+pub(super) struct Responder {
+    expected: Psn,
+    /// Messages completed, modulo 2^24.
+    msn: u32,
+    message: Message,
+    owed: Owed,
+    /// A sequence or RNR NAK has gone out (or is owed) for `expected`: say nothing more until it comes.
+    nak_told: bool,
+    pub replay: ReplayRing,
+}
+
+impl Responder {
+    pub fn try_new(max_reads: u8) -> Result<Responder, OutOfMemory> {
+        Ok(Responder {
+            expected: Psn::ZERO,
+            msn: 0,
+            message: Message::None,
+            owed: Owed::Nothing,
+            nak_told: false,
+            replay: ReplayRing::try_new(max_reads)?,
+        })
+    }
+
+    /// Begins a connection.
+    pub fn connect(&mut self, first_psn: Psn, reads: u8) {
+        self.expected = first_psn;
+        self.msn = 0;
+        self.message = Message::None;
+        self.owed = Owed::Nothing;
+        self.nak_told = false;
+        self.replay.reset(reads);
+    }
+
+    /// Forgets everything that is to be sent, except what tells the peer that this is the end.
+    pub fn stop(&mut self) {
+        self.replay.reset(0);
+    }
+
+    /// Forgets everything that is to be sent.
+    pub fn silence(&mut self) {
+        self.replay.reset(0);
+        self.owed = Owed::Nothing;
+    }
+
+    /// Whether there is something to send.
+    pub fn has_work(&self) -> bool {
+        self.owed != Owed::Nothing || self.replay.is_due()
+    }
+
+    /// Whether a message into the receive queue's front is coming in.
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.message, Message::Send { .. })
+    }
+
+    /// Executes one request packet.
+    pub fn on_request<M: Memory>(
+        &mut self,
+        request: &Request<'_>,
+        rq: &mut RecvQueue,
+        link: &Link,
+        keys: &KeyTable,
+        memory: &mut M,
+        counters: &mut Counters,
+    ) -> Executed {
+        let distance = request.psn.distance(self.expected);
+        if distance > 0 {
+            counters.out_of_sequence_requests = counters.out_of_sequence_requests.wrapping_add(1);
+            if !self.nak_told {
+                self.nak_told = true;
+                self.owed = Owed::SequenceNak;
+            }
+            return Executed::Quietly;
+        }
+        if distance < 0 {
+            self.on_duplicate(request, link, counters);
+            return Executed::Quietly;
+        }
+        let result = match request.op {
+            Opcode::ReadRequest => self.on_read(request, link, keys),
+            Opcode::WriteFirst
+            | Opcode::WriteMiddle
+            | Opcode::WriteLast
+            | Opcode::WriteLastImm
+            | Opcode::WriteOnly
+            | Opcode::WriteOnlyImm => self.on_write(request, rq, link, keys, memory),
+            Opcode::CompareSwap | Opcode::FetchAdd => Err(INVALID),
+            _ => self.on_send(request, rq, link, keys, memory),
+        };
+        let (packets, executed) = match result {
+            Ok(Some(done)) => done,
+            // No receive posted.
+            Ok(None) => {
+                self.nak_told = true;
+                self.owed = Owed::RnrNak;
+                return Executed::Quietly;
+            }
+            Err(refusal) => {
+                self.owed = Owed::Fatal(refusal.code, self.expected);
+                return Executed::Failed(refusal.status);
+            }
+        };
+        self.expected = self.expected.add(packets);
+        self.nak_told = false;
+        counters.rx_bytes = counters.rx_bytes.wrapping_add(request.payload.len() as u64);
+        self.owed = match self.owed {
+            // The response is the acknowledgement, of everything before it as well.
+            _ if request.op == Opcode::ReadRequest => Owed::Nothing,
+            _ if request.ack_request => Owed::Ack,
+            Owed::Ack => Owed::Ack,
+            _ => Owed::Nothing,
+        };
+        executed
+    }
+
+    fn on_duplicate(&mut self, request: &Request<'_>, link: &Link, counters: &mut Counters) {
+        counters.duplicate_requests = counters.duplicate_requests.wrapping_add(1);
+        match (request.op, request.reth) {
+            (Opcode::ReadRequest, Some(r)) if self.replay.replay(request.psn, &r, link) => {}
+            (Opcode::ReadRequest | Opcode::CompareSwap | Opcode::FetchAdd, _) => {
+                counters.drop_unreplayable = counters.drop_unreplayable.wrapping_add(1);
+            }
+            // The acknowledgement was lost. A NAK that is owed says the same.
+            _ if self.owed == Owed::Nothing => self.owed = Owed::Ack,
+            _ => {}
+        }
+    }
+
+    fn message_done(&mut self) {
+        self.msn = self.msn.wrapping_add(1) & Psn::MASK;
+        self.message = Message::None;
+    }
+
+    fn on_read(
+        &mut self,
+        request: &Request<'_>,
+        link: &Link,
+        keys: &KeyTable,
+    ) -> Result<Option<(u32, Executed)>, Refusal> {
+        let range = request.reth.ok_or(INVALID)?;
+        if self.message != Message::None || link.responder_resources == 0 || range.len > MAX_MESSAGE
+        {
+            return Err(INVALID);
+        }
+        // The whole range, before the first response: later there is no way to refuse.
+        check_remote(&range, Access::REMOTE_READ, link, keys)?;
+        let packets = link.packets(range.len);
+        self.message_done();
+        let read = ReadRequest {
+            psn: request.psn,
+            packets,
+            va: range.va,
+            rkey: range.rkey,
+            len: range.len,
+            msn: self.msn,
+        };
+        if !self.replay.push(read) {
+            return Err(INVALID);
+        }
+        Ok(Some((packets, Executed::InOrder)))
+    }
+
+    fn on_write<M: Memory>(
+        &mut self,
+        request: &Request<'_>,
+        rq: &mut RecvQueue,
+        link: &Link,
+        keys: &KeyTable,
+        memory: &mut M,
+    ) -> Result<Option<(u32, Executed)>, Refusal> {
+        use Opcode::{WriteFirst, WriteLastImm, WriteMiddle, WriteOnly, WriteOnlyImm};
+        let len = request.payload.len() as u32;
+        let starts = matches!(request.op, WriteFirst | WriteOnly | WriteOnlyImm);
+        let ends = !matches!(request.op, WriteFirst | WriteMiddle);
+        let (range, total) = match (self.message, request.reth) {
+            (Message::None, Some(range)) if starts => {
+                if range.len > MAX_MESSAGE {
+                    return Err(INVALID);
+                }
+                check_remote(&range, Access::REMOTE_WRITE, link, keys)?;
+                (range, range.len)
+            }
+            (Message::Write { rest, total }, None) if !starts => (rest, total),
+            _ => return Err(INVALID),
+        };
+        // Full packets up to the last, which brings exactly the rest, and more than nothing unless it is the only one.
+        let fits = if ends {
+            len == range.len && (starts || len > 0)
+        } else {
+            len == link.mtu && len < range.len
+        };
+        if !fits || len > link.mtu {
+            return Err(INVALID);
+        }
+        let immediate = matches!(request.op, WriteLastImm | WriteOnlyImm);
+        if immediate && rq.is_empty() {
+            return Ok(None);
+        }
+        if len > 0 {
+            // Once more for this packet: the region may have been deregistered since the first.
+            let here = keys
+                .check(
+                    range.rkey,
+                    link.pd,
+                    range.va,
+                    u64::from(len),
+                    Access::REMOTE_WRITE,
+                )
+                .map_err(|_| ACCESS)?;
+            memory
+                .write(here.region, here.offset, request.payload)
+                .map_err(|_| Refusal {
+                    code: NakCode::RemoteOperational,
+                    status: Status::LocalProtection,
+                })?;
+        }
+        if !ends {
+            let rest = Reth {
+                va: range.va.wrapping_add(u64::from(len)),
+                len: range.len - len,
+                ..range
+            };
+            self.message = Message::Write { rest, total };
+            return Ok(Some((1, Executed::InOrder)));
+        }
+        self.message_done();
+        if !immediate {
+            return Ok(Some((1, Executed::InOrder)));
+        }
+        let completion = Completion {
+            context: rq.pop().unwrap_or_default(),
+            op: CompletionOp::ReceiveWrite,
+            bytes: total,
+            immediate: request.immediate,
+            solicited: request.solicited,
+            ..Completion::default()
+        };
+        Ok(Some((1, Executed::Received(completion))))
+    }
+
+    fn on_send<M: Memory>(
+        &mut self,
+        request: &Request<'_>,
+        rq: &mut RecvQueue,
+        link: &Link,
+        keys: &KeyTable,
+        memory: &mut M,
+    ) -> Result<Option<(u32, Executed)>, Refusal> {
+        use Opcode::{SendFirst, SendMiddle, SendOnly, SendOnlyImm, SendOnlyInvalidate};
+        let len = request.payload.len() as u32;
+        let starts = matches!(
+            request.op,
+            SendFirst | SendOnly | SendOnlyImm | SendOnlyInvalidate
+        );
+        let ends = !matches!(request.op, SendFirst | SendMiddle);
+        let received = match self.message {
+            Message::None if starts => 0,
+            Message::Send { received } if !starts => received,
+            _ => return Err(INVALID),
+        };
+        let fits = if ends {
+            len <= link.mtu && (starts || len > 0)
+        } else {
+            len == link.mtu
+        };
+        if !fits {
+            return Err(INVALID);
+        }
+        let Some((room, sgl)) = rq.front() else {
+            // Without a receive nothing has begun; a message under way has one until the queue pair fails.
+            return Ok(None);
+        };
+        let now = received.checked_add(len).ok_or(INVALID)?;
+        // From here on the receive is in use, whatever happens to it.
+        self.message = Message::Send { received: now };
+        if now > room {
+            return Err(Refusal {
+                code: NakCode::InvalidRequest,
+                status: Status::LocalLength,
+            });
+        }
+        sgl::scatter(sgl, keys, link.pd, received, request.payload, memory).map_err(|_| {
+            Refusal {
+                code: NakCode::RemoteOperational,
+                status: Status::LocalProtection,
+            }
+        })?;
+        if !ends {
+            return Ok(Some((1, Executed::InOrder)));
+        }
+        if request.invalidate.is_some() {
+            // No kind of key that exists so far may be invalidated by the peer.
+            return Err(Refusal {
+                code: NakCode::RemoteAccess,
+                status: Status::RemoteInvalidate,
+            });
+        }
+        self.message_done();
+        let completion = Completion {
+            context: rq.pop().unwrap_or_default(),
+            op: CompletionOp::Receive,
+            bytes: now,
+            immediate: request.immediate,
+            solicited: request.solicited,
+            ..Completion::default()
+        };
+        Ok(Some((1, Executed::Received(completion))))
+    }
+
+    /// The next answer. READ responses come first: an acknowledgement covers them.
+    pub fn poll(&mut self, link: &Link, counters: &mut Counters) -> Option<Answer> {
+        if let Some(r) = self.replay.peek(link) {
+            let op = match (r.first, r.last) {
+                (true, true) => Opcode::ReadResponseOnly,
+                (true, false) => Opcode::ReadResponseFirst,
+                (false, false) => Opcode::ReadResponseMiddle,
+                (false, true) => Opcode::ReadResponseLast,
+            };
+            let extension = if r.first || r.last {
+                ack(r.msn)
+            } else {
+                Extension::None
+            };
+            let packet = Outgoing {
+                op,
+                psn: r.psn,
+                solicited: false,
+                ack_request: false,
+                extension,
+            };
+            return Some(Answer::Data {
+                packet,
+                range: Reth {
+                    va: r.va,
+                    rkey: r.rkey,
+                    len: r.len,
+                },
+            });
+        }
+        let (syndrome, psn, counter) = match self.owed {
+            Owed::Nothing => return None,
+            Owed::Ack => (Syndrome::ACK, self.expected.prev(), &mut counters.tx_acks),
+            Owed::SequenceNak => (
+                Syndrome::Nak(NakCode::PsnSequence),
+                self.expected,
+                &mut counters.tx_sequence_naks,
+            ),
+            Owed::RnrNak => (
+                Syndrome::RnrNak {
+                    timer: link.min_rnr_timer,
+                },
+                self.expected,
+                &mut counters.tx_rnr_naks,
+            ),
+            Owed::Fatal(code, psn) => (Syndrome::Nak(code), psn, &mut counters.tx_fatal_naks),
+        };
+        *counter = counter.wrapping_add(1);
+        self.owed = Owed::Nothing;
+        let extension = Extension::Aeth(syndrome.to_u8(), self.msn);
+        let op = Opcode::Acknowledge;
+        Some(Answer::Packet(Outgoing {
+            op,
+            psn,
+            solicited: false,
+            ack_request: false,
+            extension,
+        }))
+    }
+
+    /// The memory of a READ response at `psn` has become inaccessible: all that is left is to say so.
+    pub fn refuse_response(&mut self, psn: Psn) {
+        self.replay.reset(0);
+        self.owed = Owed::Fatal(NakCode::RemoteAccess, psn);
+    }
+}
+
+/// Longest message, in bytes.
+const MAX_MESSAGE: u32 = 1 << 31;
+
+fn ack(msn: u32) -> Extension {
+    Extension::Aeth(Syndrome::ACK.to_u8(), msn)
+}
+
+/// Checks a whole remote range. An empty one needs no key.
+fn check_remote(range: &Reth, need: Access, link: &Link, keys: &KeyTable) -> Result<(), Refusal> {
+    if range.len == 0 {
+        return Ok(());
+    }
+    keys.check(range.rkey, link.pd, range.va, u64::from(range.len), need)
+        .map(|_| ())
+        .map_err(|_| ACCESS)
+}

@@ -1,0 +1,289 @@
+//! The send queue: a ring of requests, their element lists and their inline data, all allocated when the queue is.
+
+use super::sgl;
+use crate::completion::{CompletionOp, Status};
+use crate::config::MAX_INLINE;
+use crate::key::{KeyHold, KeyTable};
+use crate::psn::Psn;
+use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
+use crate::table::{OutOfMemory, try_vec};
+use alloc::vec::Vec;
+
+/// What a request does, without its operands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Send,
+    SendInvalidate,
+    Write,
+    Read,
+}
+
+/// One posted request.
+#[derive(Clone, Copy)]
+pub(super) struct SendWqe {
+    pub context: u64,
+    /// WRITE and READ: the peer's address.
+    pub remote_va: u64,
+    /// WRITE and READ: the peer's key. SEND with invalidate: the key to invalidate.
+    pub rkey: u32,
+    /// Bytes of the message.
+    pub len: u32,
+    /// PSN of the first packet, once started.
+    pub first_psn: Psn,
+    /// PSNs the message takes, once started.
+    pub packets: u32,
+    /// Transmissions that the NIC still holds.
+    in_flight: u32,
+    /// Elements whose keys are held for those transmissions, one bit each.
+    held: u16,
+    sge_count: u8,
+    pub inline: bool,
+    pub kind: Kind,
+    pub flags: SendFlags,
+    /// How it ended, if it has.
+    pub outcome: Option<Status>,
+}
+
+impl SendWqe {
+    const EMPTY: SendWqe = SendWqe {
+        context: 0,
+        remote_va: 0,
+        rkey: 0,
+        len: 0,
+        first_psn: Psn::ZERO,
+        packets: 0,
+        in_flight: 0,
+        held: 0,
+        sge_count: 0,
+        inline: false,
+        kind: Kind::Send,
+        flags: SendFlags::empty(),
+        outcome: None,
+    };
+
+    /// What its completion says it was.
+    pub fn completion_op(&self) -> CompletionOp {
+        match self.kind {
+            Kind::Send | Kind::SendInvalidate => CompletionOp::Send,
+            Kind::Write => CompletionOp::Write,
+            Kind::Read => CompletionOp::Read,
+        }
+    }
+}
+
+/// What the queue was created for.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub depth: u32,
+    pub send_sge: u32,
+    pub read_sge: u32,
+    pub inline: u32,
+    pub message: u32,
+}
+
+/// A ring of requests. Requests are named by a running number that wraps.
+pub(super) struct SendQueue {
+    wqes: Vec<SendWqe>,
+    sges: Vec<Sge>,
+    inline: Vec<u8>,
+    /// Slots minus one; their number is a power of two.
+    mask: u32,
+    sge_stride: usize,
+    limits: Limits,
+    /// Oldest request that has not completed.
+    head: u32,
+    /// The next to be posted.
+    tail: u32,
+}
+
+impl SendQueue {
+    pub fn try_new(limits: Limits) -> Result<SendQueue, OutOfMemory> {
+        let slots = limits.depth.max(1).next_power_of_two();
+        let sge_stride = limits.send_sge.max(limits.read_sge) as usize;
+        let sges = (slots as usize)
+            .checked_mul(sge_stride)
+            .ok_or(OutOfMemory)?;
+        let inline = (slots as usize)
+            .checked_mul(limits.inline as usize)
+            .ok_or(OutOfMemory)?;
+        Ok(SendQueue {
+            wqes: try_vec(slots as usize, |_| SendWqe::EMPTY)?,
+            sges: try_vec(sges, |_| Sge::default())?,
+            inline: try_vec(inline, |_| 0)?,
+            mask: slots - 1,
+            sge_stride,
+            limits,
+            head: 0,
+            tail: 0,
+        })
+    }
+
+    pub fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head == self.tail
+    }
+
+    pub fn get(&self, seq: u32) -> Option<&SendWqe> {
+        self.wqes.get((seq & self.mask) as usize)
+    }
+
+    pub fn get_mut(&mut self, seq: u32) -> Option<&mut SendWqe> {
+        self.wqes.get_mut((seq & self.mask) as usize)
+    }
+
+    /// The element list of a request.
+    pub fn sgl(&self, seq: u32) -> &[Sge] {
+        let slot = (seq & self.mask) as usize;
+        let count = self.wqes.get(slot).map_or(0, |w| usize::from(w.sge_count));
+        let start = slot.wrapping_mul(self.sge_stride);
+        self.sges
+            .get(start..start.wrapping_add(count))
+            .unwrap_or(&[])
+    }
+
+    /// Part of a request's inline data.
+    pub fn inline(&self, seq: u32, offset: u32, len: u32) -> Option<&[u8]> {
+        let start = ((seq & self.mask) as usize)
+            .wrapping_mul(self.limits.inline as usize)
+            .wrapping_add(offset as usize);
+        self.inline.get(start..start.wrapping_add(len as usize))
+    }
+
+    /// Adds a request.
+    pub fn post(&mut self, request: &SendRequest<'_>) -> Result<(), PostError> {
+        if self.tail.wrapping_sub(self.head) >= self.limits.depth {
+            return Err(PostError::QueueFull);
+        }
+        let (kind, remote_va, rkey) = match request.op {
+            SendOp::Send => (Kind::Send, 0, 0),
+            SendOp::SendInvalidate(key) => (Kind::SendInvalidate, 0, key),
+            SendOp::Write { remote_va, rkey } => (Kind::Write, remote_va, rkey),
+            SendOp::Read { remote_va, rkey } => (Kind::Read, remote_va, rkey),
+        };
+        let slot = (self.tail & self.mask) as usize;
+        let mut wqe = SendWqe {
+            context: request.context,
+            remote_va,
+            rkey,
+            kind,
+            flags: request.flags,
+            ..SendWqe::EMPTY
+        };
+        if let Some(parts) = request.inline {
+            wqe.len = self.copy_inline(slot, kind, parts)?;
+            wqe.inline = true;
+        } else {
+            let max = if kind == Kind::Read {
+                self.limits.read_sge
+            } else {
+                self.limits.send_sge
+            };
+            if request.sgl.len() > max as usize {
+                return Err(PostError::TooManySges);
+            }
+            wqe.len = sgl::total(request.sgl)
+                .filter(|n| *n <= self.limits.message)
+                .ok_or(PostError::TooLong)?;
+            wqe.sge_count = request.sgl.len() as u8;
+            let start = slot.wrapping_mul(self.sge_stride);
+            for (to, from) in self.sges.iter_mut().skip(start).zip(request.sgl) {
+                *to = *from;
+            }
+        }
+        if let Some(w) = self.wqes.get_mut(slot) {
+            *w = wqe;
+        }
+        self.tail = self.tail.wrapping_add(1);
+        Ok(())
+    }
+
+    fn copy_inline(&mut self, slot: usize, kind: Kind, parts: &[&[u8]]) -> Result<u32, PostError> {
+        if kind == Kind::Read {
+            return Err(PostError::InvalidRequest);
+        }
+        let max = self.limits.inline.min(MAX_INLINE) as usize;
+        let start = slot.wrapping_mul(self.limits.inline as usize);
+        let room = self
+            .inline
+            .get_mut(start..start.wrapping_add(max))
+            .ok_or(PostError::InlineTooLong)?;
+        let mut used = 0usize;
+        for part in parts {
+            let end = used
+                .checked_add(part.len())
+                .ok_or(PostError::InlineTooLong)?;
+            room.get_mut(used..end)
+                .ok_or(PostError::InlineTooLong)?
+                .copy_from_slice(part);
+            used = end;
+        }
+        Ok(used as u32)
+    }
+
+    /// Notes that the NIC got a transmission of request `seq`, and keeps the memory behind it registered.
+    pub fn transmission_started(&mut self, seq: u32, keys: &mut KeyTable) {
+        let slot = (seq & self.mask) as usize;
+        let Some(wqe) = self.wqes.get_mut(slot) else {
+            return;
+        };
+        wqe.in_flight = wqe.in_flight.saturating_add(1);
+        if wqe.in_flight == 1 {
+            let start = slot.wrapping_mul(self.sge_stride);
+            let sges = self
+                .sges
+                .iter()
+                .skip(start)
+                .take(usize::from(wqe.sge_count));
+            for (i, e) in sges.enumerate() {
+                if e.len > 0 && keys.hold(e.key).is_some() {
+                    wqe.held |= 1 << (i & 15);
+                }
+            }
+        }
+    }
+
+    /// Notes that the NIC is done with a transmission of request `seq`.
+    pub fn transmission_ended(&mut self, seq: u32, keys: &mut KeyTable) {
+        let slot = (seq & self.mask) as usize;
+        let Some(wqe) = self.wqes.get_mut(slot) else {
+            return;
+        };
+        wqe.in_flight = wqe.in_flight.saturating_sub(1);
+        if wqe.in_flight == 0 {
+            let start = slot.wrapping_mul(self.sge_stride);
+            let sges = self
+                .sges
+                .iter()
+                .skip(start)
+                .take(usize::from(wqe.sge_count));
+            for (i, e) in sges.enumerate() {
+                if wqe.held & 1 << (i & 15) != 0 {
+                    keys.release(KeyHold::of(e.key));
+                }
+            }
+            wqe.held = 0;
+        }
+    }
+
+    /// Removes the oldest request if it has ended and the NIC does not hold it. In a failed queue every request has ended:
+    /// those without a status of their own as flushed.
+    pub fn pop_finished(&mut self, failed: bool) -> Option<(SendWqe, Status)> {
+        if self.is_empty() {
+            return None;
+        }
+        let wqe = *self.get(self.head)?;
+        if wqe.in_flight > 0 {
+            return None;
+        }
+        let status = match wqe.outcome {
+            Some(status) => status,
+            None if failed => Status::Flushed,
+            None => return None,
+        };
+        self.head = self.head.wrapping_add(1);
+        Some((wqe, status))
+    }
+}

@@ -1,0 +1,226 @@
+//! One machine: an engine, its memory, a NIC that holds what it sends for a while.
+
+use super::memory::TestMemory;
+use roce::{
+    Access, Completion, Config, CqId, Engine, Event, Instant, MrKey, PdId, QpId, QpParams,
+    RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit, TxToken,
+};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A registered region.
+#[derive(Clone, Copy, Debug)]
+pub struct Mr {
+    pub key: MrKey,
+    pub region: RegionId,
+    pub va: u64,
+    pub len: u32,
+}
+
+impl Mr {
+    /// `len` bytes from `offset` on.
+    pub fn sge(&self, offset: u32, len: u32) -> Sge {
+        Sge {
+            key: self.key.0,
+            va: self.va + u64::from(offset),
+            len,
+        }
+    }
+
+    pub fn all(&self) -> Sge {
+        self.sge(0, self.len)
+    }
+}
+
+pub struct Host {
+    pub engine: Engine,
+    pub memory: TestMemory,
+    pub pd: PdId,
+    pub cq: CqId,
+    pub events: Vec<Event>,
+    pub completions: Vec<Completion>,
+    /// How long the NIC holds a frame; `None`: until told.
+    pub nic_holds: Option<Duration>,
+    /// Frames that the NIC takes at a time.
+    pub nic_ring: usize,
+    held: VecDeque<(Instant, TxToken)>,
+    out: Transmit,
+    next_va: u64,
+}
+
+/// A queue pair that allows everything in moderation.
+pub const DEPTH: u32 = 64;
+
+impl Host {
+    pub fn new(config: &Config) -> Host {
+        let mut engine = Engine::try_new(config).unwrap();
+        let pd = engine.create_pd().unwrap();
+        let cq = engine.create_cq(4096).unwrap();
+        Host {
+            engine,
+            memory: TestMemory::default(),
+            pd,
+            cq,
+            events: Vec::new(),
+            completions: Vec::new(),
+            nic_holds: Some(Duration::ZERO),
+            nic_ring: 1024,
+            held: VecDeque::new(),
+            out: Transmit::new(),
+            next_va: 0x1000,
+        }
+    }
+
+    pub fn qp_params(&self) -> QpParams {
+        QpParams {
+            pd: self.pd,
+            send_cq: self.cq,
+            recv_cq: self.cq,
+            sq_depth: DEPTH,
+            rq_depth: DEPTH,
+            max_send_sge: 4,
+            max_recv_sge: 4,
+            max_read_sge: 4,
+            max_inline: 256,
+            context: 77,
+        }
+    }
+
+    pub fn create_qp(&mut self) -> QpId {
+        let params = self.qp_params();
+        self.engine.create_qp(&params).unwrap()
+    }
+
+    pub fn register(&mut self, bytes: Vec<u8>, access: Access) -> Mr {
+        let va = self.next_va;
+        self.next_va += (bytes.len() as u64 + 0x1fff) & !0xfff;
+        let len = bytes.len() as u32;
+        let region = self.memory.add(bytes);
+        let key = self
+            .engine
+            .register(self.pd, va, u64::from(len), access, region)
+            .unwrap();
+        Mr {
+            key,
+            region,
+            va,
+            len,
+        }
+    }
+
+    /// Readable and writable by everybody.
+    pub fn open(&mut self, bytes: Vec<u8>) -> Mr {
+        self.register(
+            bytes,
+            Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE,
+        )
+    }
+
+    pub fn bytes(&self, mr: &Mr) -> &[u8] {
+        &self.memory.regions[mr.region.0 as usize]
+    }
+
+    pub fn bytes_mut(&mut self, mr: &Mr) -> &mut [u8] {
+        &mut self.memory.regions[mr.region.0 as usize]
+    }
+
+    pub fn send(&mut self, now: Instant, qp: QpId, context: u64, op: SendOp, sgl: &[Sge]) {
+        self.send_with(now, qp, context, op, sgl, SendFlags::empty());
+    }
+
+    pub fn send_with(
+        &mut self,
+        now: Instant,
+        qp: QpId,
+        context: u64,
+        op: SendOp,
+        sgl: &[Sge],
+        flags: SendFlags,
+    ) {
+        self.engine
+            .post_send(
+                now,
+                qp,
+                &SendRequest {
+                    context,
+                    op,
+                    sgl,
+                    inline: None,
+                    flags,
+                },
+            )
+            .unwrap();
+    }
+
+    /// Takes out everything the engine has to say.
+    pub fn collect(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            self.events.push(event);
+        }
+        let mut batch = [Completion::default(); 16];
+        loop {
+            let n = self.engine.poll_cq(self.cq, &mut batch);
+            if n == 0 {
+                return;
+            }
+            self.completions.extend(&batch[..n]);
+        }
+    }
+
+    /// The next frame for the wire, if the NIC has room.
+    pub fn transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.held.len() >= self.nic_ring
+            || !self.engine.poll_transmit(now, &self.memory, &mut self.out)
+        {
+            return None;
+        }
+        let out = &self.out;
+        assert_eq!(
+            out.token.is_some(),
+            !out.pieces.is_empty(),
+            "a token exactly for frames with pieces"
+        );
+        let mut frame = out.header.to_vec();
+        for p in &out.pieces {
+            let region = &self.memory.regions[p.region.0 as usize];
+            frame.extend(&region[p.offset as usize..p.offset as usize + p.len as usize]);
+        }
+        frame.extend(&out.trailer);
+        if let Some(token) = out.token {
+            let until = self.nic_holds.map_or(Instant(u64::MAX), |d| now.after(d));
+            self.held.push_back((until, token));
+        }
+        Some(frame)
+    }
+
+    /// The NIC gives back what it is done with.
+    pub fn reap(&mut self, now: Instant) {
+        while let Some((until, token)) = self.held.front().copied() {
+            if until > now {
+                return;
+            }
+            self.held.pop_front();
+            self.engine.transmitted(token);
+        }
+    }
+
+    /// When the NIC will give something back.
+    pub fn next_reap(&self) -> Option<Instant> {
+        self.held
+            .front()
+            .map(|(at, _)| *at)
+            .filter(|at| *at != Instant(u64::MAX))
+    }
+
+    /// The NIC gives back everything now.
+    pub fn release_all(&mut self) {
+        for (_, token) in std::mem::take(&mut self.held) {
+            self.engine.transmitted(token);
+        }
+    }
+
+    /// Transmissions that the NIC holds.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+}

@@ -1,0 +1,63 @@
+//! Registered memory as plain vectors.
+
+use roce::{Fault, Memory, RegionId};
+
+/// Regions are indices.
+#[derive(Default)]
+pub struct TestMemory {
+    pub regions: Vec<Vec<u8>>,
+    /// Regions that cannot be reached although they are registered.
+    pub faulty: Vec<RegionId>,
+}
+
+impl TestMemory {
+    pub fn add(&mut self, bytes: Vec<u8>) -> RegionId {
+        self.regions.push(bytes);
+        RegionId(self.regions.len() as u64 - 1)
+    }
+
+    fn range(
+        &self,
+        region: RegionId,
+        offset: u64,
+        len: usize,
+    ) -> Result<std::ops::Range<usize>, Fault> {
+        if self.faulty.contains(&region) {
+            return Err(Fault);
+        }
+        let size = self
+            .regions
+            .get(region.0 as usize)
+            .expect("the engine made up a region")
+            .len();
+        let end = offset as usize + len;
+        assert!(
+            end <= size,
+            "the engine left the region: {offset} + {len} > {size}"
+        );
+        Ok(offset as usize..end)
+    }
+}
+
+impl Memory for TestMemory {
+    fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        let range = self.range(region, offset, data.len())?;
+        self.regions[region.0 as usize][range].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn visit(
+        &self,
+        region: RegionId,
+        offset: u64,
+        len: u32,
+        f: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Fault> {
+        let range = self.range(region, offset, len as usize)?;
+        // In two fragments, as pages would have it.
+        let (a, b) = self.regions[region.0 as usize][range].split_at(len as usize / 3);
+        f(a);
+        f(b);
+        Ok(())
+    }
+}
