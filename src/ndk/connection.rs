@@ -590,6 +590,35 @@ impl State {
         }
     }
 
+    /// The NIC cannot be used any more: ends what is being set up, and reports what was connected as disconnected.
+    pub(super) fn end_everything(&mut self) {
+        let mut at = 0;
+        while let Some(key) = self.connections.next(at) {
+            at = key.index() + 1;
+            let Some(c) = self.connections.get_mut(key) else {
+                continue;
+            };
+            c.unresolved = false;
+            let conn = c.conn;
+            match c.phase {
+                Phase::Resolving | Phase::Requesting => self.connect_failed(key, STATUS_IO_TIMEOUT),
+                Phase::Answering | Phase::Accepting | Phase::Completing => {
+                    self.establish_failed(key, STATUS_CONNECTION_ABORTED);
+                }
+                Phase::Connected => {
+                    if let Some(conn) = conn {
+                        self.on_disconnected(conn, DisconnectReason::QpError);
+                    }
+                }
+                Phase::Incoming | Phase::Replied => c.peer_gave_up = true,
+                Phase::Idle | Phase::PeerGone | Phase::Disconnecting | Phase::Over => {}
+            }
+        }
+        for qp in self.qps.iter() {
+            self.engine.flush(qp.object.get().id());
+        }
+    }
+
     fn forget(&mut self, conn: ConnId) {
         self.by_conn.clear(conn.index());
         self.engine.forget(self.now, conn);

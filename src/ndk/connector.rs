@@ -180,6 +180,9 @@ pub unsafe extern "efiapi" fn create_connector(
 ) -> NTSTATUS {
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
+    if let Err(status) = adapter.port().ready() {
+        return status;
+    }
     let body = Connector {
         key: AtomicU64::new(0),
         adapter: adapter.reference(),
@@ -341,7 +344,11 @@ impl Object<Connector> {
         &self,
         begin: impl FnOnce(&mut super::state::State, Key) -> Result<(), NTSTATUS>,
     ) -> NTSTATUS {
-        match self.port().with(|state| begin(state, self.key())) {
+        match self
+            .port()
+            .ready()
+            .and_then(|()| self.port().with(|state| begin(state, self.key())))
+        {
             Ok(()) => {
                 self.port().resolve_soon();
                 STATUS_PENDING

@@ -110,6 +110,9 @@ pub unsafe extern "efiapi" fn create_cq(
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
     let port = adapter.port();
+    if let Err(status) = port.ready() {
+        return status;
+    }
     let Ok(id) = port.peek(|state| state.engine.create_cq(depth)) else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };

@@ -160,6 +160,9 @@ pub unsafe extern "efiapi" fn create_shared_endpoint(
     };
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
+    if let Err(status) = adapter.port().ready() {
+        return status;
+    }
     let body = SharedEndpoint {
         key: AtomicU64::new(0),
         _adapter: adapter.reference(),

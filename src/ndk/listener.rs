@@ -120,17 +120,16 @@ impl State {
 
     /// The adapter's addresses have been read again: those who waited for that can go on.
     pub(super) fn listen_again(&mut self) {
-        let waiting: arrayvec::ArrayVec<Key, 64> = self
-            .listeners
-            .keys()
-            .filter(|key| {
-                self.listeners
-                    .get(*key)
-                    .is_some_and(|l| l.request.is_some() && l.outcome.is_none())
-            })
-            .take(64)
-            .collect();
-        for key in waiting {
+        let mut at = 0;
+        while let Some(key) = self.listeners.next(at) {
+            at = key.index() + 1;
+            if self
+                .listeners
+                .get(key)
+                .is_none_or(|l| l.request.is_none() || l.outcome.is_some())
+            {
+                continue;
+            }
             let Some(endpoint) = self.listeners.get(key).and_then(|l| l.endpoint) else {
                 continue;
             };
@@ -235,6 +234,9 @@ pub unsafe extern "efiapi" fn create_listener(
 ) -> NTSTATUS {
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
+    if let Err(status) = adapter.port().ready() {
+        return status;
+    }
     let body = Listener {
         key: AtomicU64::new(0),
         connect_event,
@@ -287,6 +289,9 @@ unsafe extern "efiapi" fn listen(
     let Some(wanted) = (unsafe { address::read(address.cast(), length) }) else {
         return STATUS_INVALID_ADDRESS;
     };
+    if let Err(status) = listener.port().ready() {
+        return status;
+    }
     let request = Request::new(listener, completion, context);
     match listener
         .port()

@@ -205,6 +205,9 @@ pub unsafe extern "efiapi" fn create_mr(
     }
     // SAFETY: by the contract of this function.
     let pd = unsafe { Object::<Pd>::from_raw(pd) };
+    if let Err(status) = pd.port().ready() {
+        return status;
+    }
     let body = Mr {
         key: AtomicU64::new(0),
         token: AtomicU32::new(0),

@@ -74,6 +74,9 @@ pub unsafe extern "efiapi" fn create_pd(
 ) -> NTSTATUS {
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
+    if let Err(status) = adapter.port().ready() {
+        return status;
+    }
     let made = adapter.port().peek(|state| {
         let id = state.engine.create_pd().ok()?;
         match state

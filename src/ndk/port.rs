@@ -2,9 +2,11 @@
 #![allow(unsafe_code, reason = "binds kernel callbacks to the port")]
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
+use ndis_sys::status::STATUS_SUCCESS;
+use ndis_sys::types::NTSTATUS;
 use nt::{Dpc, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
 use roce::{Instant, MAX_PIECES, PathMtu, TxToken, Verdict};
 
@@ -59,6 +61,8 @@ pub struct Port {
     /// Open adapters; closed while the port is disabled or shutting down.
     opens: Rundown,
     enabled: AtomicBool,
+    /// Why the NIC cannot be used: STATUS_SUCCESS if it can.
+    fault: AtomicI32,
     mtu: AtomicU8,
     traffic: Traffic,
     /// Look up the way to peers, one each, because a peer that does not answer takes seconds.
@@ -115,6 +119,7 @@ impl Port {
             platform: config.platform,
             opens: Rundown::try_new()?,
             enabled: AtomicBool::new(config.enabled),
+            fault: AtomicI32::new(STATUS_SUCCESS),
             mtu: AtomicU8::new(config.mtu.code()),
             traffic: Traffic::default(),
             lanes,
@@ -233,6 +238,32 @@ impl Port {
     /// Lets adapters be opened, or refuses new opens; open ones stay. IRQL <= DISPATCH_LEVEL.
     pub fn set_enabled(&self, enabled: bool) {
         self.enabled.store(enabled, Ordering::Release);
+    }
+
+    /// Whether new objects can be made and connections begun: if not, the status to refuse them with. IRQL: any.
+    ///
+    /// # Errors
+    /// What [`Port::nic_lost`] was told.
+    pub fn ready(&self) -> Result<(), NTSTATUS> {
+        match self.fault.load(Ordering::Acquire) {
+            STATUS_SUCCESS => Ok(()),
+            fault => Err(fault),
+        }
+    }
+
+    /// The NIC cannot be used any more, or not for now: connections end with their disconnect events, everything posted is flushed, and
+    /// what is asked for anew fails with `why`. Closing works as ever. IRQL <= DISPATCH_LEVEL, no lock held.
+    ///
+    /// Decision (NDKPI digest 6.10, X-48): STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed,
+    /// STATUS_DEVICE_NOT_READY below D0.
+    pub fn nic_lost(&self, why: NTSTATUS) {
+        self.fault.store(why, Ordering::Release);
+        self.with(State::end_everything);
+    }
+
+    /// The NIC can be used again. IRQL: any.
+    pub fn nic_back(&self) {
+        self.fault.store(STATUS_SUCCESS, Ordering::Release);
     }
 
     /// Stops the port for good: every adapter must be closed. Nothing runs in the port's name when this returns.

@@ -146,6 +146,9 @@ pub unsafe extern "efiapi" fn create_qp(
         context: qp_context as u64,
     };
     let port = pd.port();
+    if let Err(status) = port.ready() {
+        return status;
+    }
     let id = match port.peek(|state| state.engine.create_qp(&params)) {
         Ok(id) => id,
         Err(CreateError::InvalidParameter) => return STATUS_INVALID_PARAMETER,

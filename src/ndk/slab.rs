@@ -134,6 +134,19 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The key of the first entry in a slot from `index` on: for going through a table that changes meanwhile.
+    pub fn next(&self, index: usize) -> Option<Key> {
+        let slots = self.slots.get(index..)?.iter().zip(index..);
+        slots
+            .filter_map(|(slot, index)| match slot {
+                Slot::Used { generation, .. } => {
+                    Some(Key::new(u32::try_from(index).ok()?, *generation))
+                }
+                Slot::Free { .. } => None,
+            })
+            .next()
+    }
+
     /// The key of every entry.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         self.slots

@@ -48,6 +48,11 @@ impl<T> ByIndex<T> {
         self.entries.get(index)?.as_ref()
     }
 
+    /// Every value.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten()
+    }
+
     /// The value at an index, to change it.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.entries.get_mut(index)?.as_mut()
