@@ -11,6 +11,10 @@
     reason = "a kernel: every exported function takes raw pointers"
 )]
 #![allow(dead_code, reason = "the parts land one after the other")]
+#![allow(
+    non_upper_case_globals,
+    reason = "constants have the names of the documentation"
+)]
 
 mod heap;
 
@@ -18,6 +22,8 @@ pub mod consumer;
 pub mod exports;
 pub mod memory;
 pub mod mmio;
+pub mod ndis;
+pub mod ndk;
 pub mod pci;
 pub mod pnp;
 pub mod tcpip;

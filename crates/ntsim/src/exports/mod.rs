@@ -60,9 +60,34 @@ macro_rules! exports_unchecked {
 #[allow(unused_imports, reason = "used by the files of this module")]
 pub(crate) use {exports, exports_unchecked};
 
+// Functions and parameters have the names of the documentation.
+#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod ndis_data;
+#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod ndis_device;
+#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod ndis_driver;
+#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod ndis_misc;
+#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod netio;
+#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod wdfldr;
+#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod wsk;
+
 /// Every table.
 #[used]
-pub static TABLES: &[&[Export]] = &[];
+pub static TABLES: &[&[Export]] = &[
+    ndis_data::EXPORTS,
+    ndis_device::EXPORTS,
+    ndis_driver::EXPORTS,
+    ndis_misc::EXPORTS,
+    ndis_misc::variadic::EXPORTS,
+    netio::EXPORTS,
+    wdfldr::EXPORTS,
+    wsk::EXPORTS,
+];
 
 /// The export of that name. Modules are not told apart: names are unique among them.
 #[must_use]

@@ -1,0 +1,192 @@
+//! `ndis.sys`: registration of drivers and attributes, state changes, OID requests, status.
+
+use ndis_sys::ndis::*;
+use ndis_sys::status::*;
+use ndis_sys::types::*;
+use ndis_sys::wdm::*;
+
+use crate::ndis::{adapter, driver, lifecycle, ndis, oid, rules, status};
+use crate::verifier::{cross, violation};
+
+super::exports! {
+    "ndis.sys";
+    NdisMRegisterMiniportDriver: PASSIVE..=PASSIVE,
+    NdisMDeregisterMiniportDriver: PASSIVE..=PASSIVE,
+    NdisSetOptionalHandlers: PASSIVE..=PASSIVE,
+    NdisMSetMiniportAttributes: PASSIVE..=PASSIVE,
+    NdisMOidRequestComplete: PASSIVE..=DISPATCH,
+    NdisMDirectOidRequestComplete: PASSIVE..=DISPATCH,
+    NdisMIndicateStatusEx: PASSIVE..=DISPATCH,
+    NdisMPauseComplete: PASSIVE..=DISPATCH,
+    NdisMRestartComplete: PASSIVE..=DISPATCH,
+    NdisMResetComplete: DISPATCH..=DISPATCH,
+    NdisMResetMiniport: PASSIVE..=DISPATCH,
+    NdisMRemoveMiniport: PASSIVE..=DISPATCH,
+    NdisMNetPnPEvent: PASSIVE..=PASSIVE,
+    NdisGetVersion: PASSIVE..=DISPATCH,
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMRegisterMiniportDriver(
+    DriverObject: *mut DRIVER_OBJECT,
+    _RegistryPath: *mut UNICODE_STRING,
+    MiniportDriverContext: NDIS_HANDLE,
+    MiniportDriverCharacteristics: *mut NDIS_MINIPORT_DRIVER_CHARACTERISTICS,
+    NdisMiniportDriverHandle: *mut NDIS_HANDLE,
+) -> NDIS_STATUS {
+    let _crossing = cross(&functions::NdisMRegisterMiniportDriver);
+    // SAFETY: the driver's pointers, as documented.
+    unsafe {
+        driver::register(
+            DriverObject,
+            MiniportDriverContext,
+            MiniportDriverCharacteristics,
+            NdisMiniportDriverHandle,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMDeregisterMiniportDriver(NdisMiniportDriverHandle: NDIS_HANDLE) {
+    let _crossing = cross(&functions::NdisMDeregisterMiniportDriver);
+    driver::deregister(NdisMiniportDriverHandle);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisSetOptionalHandlers(
+    NdisHandle: NDIS_HANDLE,
+    OptionalHandlers: *mut NDIS_DRIVER_OPTIONAL_HANDLERS,
+) -> NDIS_STATUS {
+    let _crossing = cross(&functions::NdisSetOptionalHandlers);
+    // SAFETY: the driver's pointers, as documented.
+    unsafe { driver::set_optional_handlers(NdisHandle, OptionalHandlers) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMSetMiniportAttributes(
+    NdisMiniportHandle: NDIS_HANDLE,
+    MiniportAttributes: *mut NDIS_MINIPORT_ADAPTER_ATTRIBUTES,
+) -> NDIS_STATUS {
+    let _crossing = cross(&functions::NdisMSetMiniportAttributes);
+    // SAFETY: the driver's pointers, as documented.
+    unsafe { adapter::set_attributes(NdisMiniportHandle, MiniportAttributes) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMOidRequestComplete(
+    MiniportAdapterHandle: NDIS_HANDLE,
+    OidRequest: *mut NDIS_OID_REQUEST,
+    Status: NDIS_STATUS,
+) {
+    let _crossing = cross(&functions::NdisMOidRequestComplete);
+    oid::complete(
+        MiniportAdapterHandle,
+        OidRequest,
+        Status,
+        false,
+        "NdisMOidRequestComplete",
+    );
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMDirectOidRequestComplete(
+    MiniportAdapterHandle: NDIS_HANDLE,
+    OidRequest: *mut NDIS_OID_REQUEST,
+    Status: NDIS_STATUS,
+) {
+    let _crossing = cross(&functions::NdisMDirectOidRequestComplete);
+    oid::complete(
+        MiniportAdapterHandle,
+        OidRequest,
+        Status,
+        true,
+        "NdisMDirectOidRequestComplete",
+    );
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMIndicateStatusEx(
+    MiniportAdapterHandle: NDIS_HANDLE,
+    StatusIndication: *mut NDIS_STATUS_INDICATION,
+) {
+    let _crossing = cross(&functions::NdisMIndicateStatusEx);
+    // SAFETY: the driver's pointers, as documented.
+    unsafe { status::indicate(MiniportAdapterHandle, StatusIndication) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMPauseComplete(MiniportAdapterHandle: NDIS_HANDLE) {
+    let _crossing = cross(&functions::NdisMPauseComplete);
+    lifecycle::pause_complete(MiniportAdapterHandle);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMRestartComplete(
+    MiniportAdapterHandle: NDIS_HANDLE,
+    Status: NDIS_STATUS,
+) {
+    let _crossing = cross(&functions::NdisMRestartComplete);
+    lifecycle::restart_complete(MiniportAdapterHandle, Status);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMResetComplete(
+    _MiniportAdapterHandle: NDIS_HANDLE,
+    _Status: NDIS_STATUS,
+    _AddressingReset: BOOLEAN,
+) {
+    let _crossing = cross(&functions::NdisMResetComplete);
+    violation(
+        rules::STATE,
+        "NdisMResetComplete: no reset is pending (this NDIS never starts one)",
+    );
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMResetMiniport(MiniportAdapterHandle: NDIS_HANDLE) {
+    const F: &str = "NdisMResetMiniport";
+    let _crossing = cross(&functions::NdisMResetMiniport);
+    let Some(adapter) = ndis()
+        .handles
+        .get::<adapter::Adapter>(MiniportAdapterHandle, F)
+    else {
+        return;
+    };
+    if adapter.driver.handlers.ResetHandlerEx.is_none() {
+        violation(
+            rules::CHARACTERISTICS,
+            format!("{F}: the miniport has no reset handler"),
+        );
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMRemoveMiniport(MiniportHandle: NDIS_HANDLE) -> NDIS_STATUS {
+    let _crossing = cross(&functions::NdisMRemoveMiniport);
+    match ndis()
+        .handles
+        .get::<adapter::Adapter>(MiniportHandle, "NdisMRemoveMiniport")
+    {
+        Some(adapter) => {
+            adapter.removed.set(true);
+            NDIS_STATUS_SUCCESS
+        }
+        None => NDIS_STATUS_FAILURE,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisMNetPnPEvent(
+    MiniportAdapterHandle: NDIS_HANDLE,
+    NetPnPEventNotification: *mut NET_PNP_EVENT_NOTIFICATION,
+) -> NDIS_STATUS {
+    let _crossing = cross(&functions::NdisMNetPnPEvent);
+    // SAFETY: the driver's pointers, as documented.
+    unsafe { status::pnp_event(MiniportAdapterHandle, NetPnPEventNotification) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NdisGetVersion() -> u32 {
+    let _crossing = cross(&functions::NdisGetVersion);
+    driver::NDIS_VERSION
+}

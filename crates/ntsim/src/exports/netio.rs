@@ -1,0 +1,468 @@
+//! `netio.sys`: the IP helper functions that a driver may call.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ndis_sys::netioapi::*;
+use ndis_sys::socket::*;
+use ndis_sys::status::*;
+use ndis_sys::types::*;
+
+use crate::ndis::rules::NETIO;
+use crate::tcpip::{self, Binding};
+use crate::verifier::{cross, violation};
+use crate::world::context;
+use crate::world::machine::Machine;
+
+super::exports! {
+    "netio.sys";
+    GetUnicastIpAddressTable: PASSIVE..=PASSIVE,
+    GetUnicastIpAddressEntry: PASSIVE..=PASSIVE,
+    FreeMibTable: PASSIVE..=PASSIVE,
+    NotifyUnicastIpAddressChange: PASSIVE..=PASSIVE,
+    NotifyRouteChange2: PASSIVE..=PASSIVE,
+    CancelMibChangeNotify2: PASSIVE..=PASSIVE,
+    ResolveIpNetEntry2: PASSIVE..=PASSIVE,
+    GetIpNetEntry2: PASSIVE..=PASSIVE,
+    GetBestRoute2: PASSIVE..=PASSIVE,
+    ConvertInterfaceLuidToIndex: PASSIVE..=PASSIVE,
+    ConvertInterfaceIndexToLuid: PASSIVE..=PASSIVE,
+}
+
+/// Tables handed out and not freed: address and driver.
+#[derive(Default)]
+struct Tables(RefCell<Vec<(usize, u32)>>);
+
+/// Subscription handles are these plus the subscription's number: no addresses.
+const HANDLE_BASE: usize = 0xffff_e0e0_0000_0000;
+/// Handles of route change subscriptions: routes of the simulated machines do not change.
+const ROUTE_HANDLE: usize = 0xffff_e0e1_0000_0000;
+
+/// A driver is gone: it must have freed its tables.
+pub(crate) fn check_unloaded(machine: &Machine, driver: u32, when: &str) {
+    let tables = machine.ext::<Tables>();
+    let left = tables
+        .0
+        .borrow()
+        .iter()
+        .filter(|(_, d)| *d == driver)
+        .count();
+    if left > 0 {
+        violation(
+            NETIO,
+            format!("{when}: {left} table(s) not freed with FreeMibTable"),
+        );
+    }
+}
+
+fn family_ok(family: ADDRESS_FAMILY) -> bool {
+    [AF_UNSPEC, AF_INET, AF_INET6].contains(&family)
+}
+
+/// The binding a row names by LUID or, if that is zero, by index.
+fn binding_of(luid: NET_LUID, index: NET_IFINDEX) -> Option<Rc<Binding>> {
+    let bindings = tcpip::of(&context::machine()).bindings();
+    bindings.into_iter().find(|b| {
+        if luid.Value != 0 {
+            b.luid == luid.Value
+        } else {
+            b.if_index == index
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn GetUnicastIpAddressTable(
+    Family: ADDRESS_FAMILY,
+    Table: *mut *mut MIB_UNICASTIPADDRESS_TABLE,
+) -> NTSTATUS {
+    let crossing = cross(&functions::GetUnicastIpAddressTable);
+    if Table.is_null() || !family_ok(Family) {
+        violation(
+            NETIO,
+            format!("GetUnicastIpAddressTable: family {Family}, table {Table:p}"),
+        );
+        return STATUS_INVALID_PARAMETER;
+    }
+    let machine = context::machine();
+    let rows: Vec<_> = tcpip::of(&machine)
+        .bindings()
+        .iter()
+        .flat_map(|b| {
+            b.addresses()
+                .into_iter()
+                .map(|a| (tcpip::address_row(b, a), a.ip))
+                .collect::<Vec<_>>()
+        })
+        .filter(|(_, ip)| Family == AF_UNSPEC || ip.is_ipv4() == (Family == AF_INET))
+        .map(|(row, _)| row)
+        .collect();
+    if rows.is_empty() {
+        return STATUS_NOT_FOUND;
+    }
+    let head = std::mem::offset_of!(MIB_UNICASTIPADDRESS_TABLE, Table);
+    let Some(at) = machine.kernel_alloc(head + size_of_val(&rows[..]), "GetUnicastIpAddressTable")
+    else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    let table: *mut MIB_UNICASTIPADDRESS_TABLE = std::ptr::with_exposed_provenance_mut(at);
+    // SAFETY: freshly allocated with room for all rows; the driver's variable.
+    unsafe {
+        (*table).NumEntries = rows.len() as u32;
+        (&raw mut (*table).Table)
+            .cast::<MIB_UNICASTIPADDRESS_ROW>()
+            .copy_from_nonoverlapping(rows.as_ptr(), rows.len());
+        Table.write(table);
+    }
+    let driver = if crossing.is_from_driver() {
+        machine.charged_driver()
+    } else {
+        0
+    };
+    machine.ext::<Tables>().0.borrow_mut().push((at, driver));
+    STATUS_SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn GetUnicastIpAddressEntry(Row: *mut MIB_UNICASTIPADDRESS_ROW) -> NTSTATUS {
+    let _crossing = cross(&functions::GetUnicastIpAddressEntry);
+    // SAFETY: null or the driver's row.
+    let Some(row) = (unsafe { Row.as_mut() }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let Some((ip, _)) = tcpip::from_sockaddr(&row.Address) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let Some(binding) = binding_of(row.InterfaceLuid, row.InterfaceIndex) else {
+        return STATUS_NOT_FOUND;
+    };
+    match binding.addresses().into_iter().find(|a| a.ip == ip) {
+        Some(address) => {
+            *row = tcpip::address_row(&binding, address);
+            STATUS_SUCCESS
+        }
+        None => STATUS_NOT_FOUND,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn FreeMibTable(Memory: *mut c_void) {
+    let _crossing = cross(&functions::FreeMibTable);
+    let machine = context::machine();
+    let tables = machine.ext::<Tables>();
+    let known = tables
+        .0
+        .borrow()
+        .iter()
+        .position(|(at, _)| *at == Memory.addr());
+    match known {
+        Some(index) => {
+            tables.0.borrow_mut().swap_remove(index);
+            machine.pool_free(Memory.expose_provenance(), None, "FreeMibTable");
+        }
+        None => violation(
+            NETIO,
+            format!("FreeMibTable: {Memory:p} is no table (any more)"),
+        ),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NotifyUnicastIpAddressChange(
+    Family: ADDRESS_FAMILY,
+    Callback: PUNICAST_IPADDRESS_CHANGE_CALLBACK,
+    CallerContext: *mut c_void,
+    InitialNotification: BOOLEAN,
+    NotificationHandle: *mut HANDLE,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::NotifyUnicastIpAddressChange);
+    if NotificationHandle.is_null() || !family_ok(Family) {
+        violation(
+            NETIO,
+            format!("NotifyUnicastIpAddressChange: family {Family}, handle {NotificationHandle:p}"),
+        );
+        return STATUS_INVALID_PARAMETER;
+    }
+    let machine = context::machine();
+    let id = tcpip::of(&machine).subscribe(
+        &machine,
+        Family,
+        Callback,
+        CallerContext,
+        InitialNotification != 0,
+    );
+    // SAFETY: the driver's variable.
+    unsafe { NotificationHandle.write(std::ptr::without_provenance_mut(HANDLE_BASE + id * 8)) };
+    STATUS_SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn NotifyRouteChange2(
+    Family: ADDRESS_FAMILY,
+    _Callback: PIPFORWARD_CHANGE_CALLBACK,
+    _CallerContext: *mut c_void,
+    InitialNotification: BOOLEAN,
+    NotificationHandle: *mut HANDLE,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::NotifyRouteChange2);
+    if NotificationHandle.is_null() || !family_ok(Family) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if InitialNotification != 0 {
+        violation(
+            NETIO,
+            "NotifyRouteChange2: initial notifications are not simulated",
+        );
+        return STATUS_NOT_SUPPORTED;
+    }
+    // SAFETY: the driver's variable.
+    unsafe { NotificationHandle.write(std::ptr::without_provenance_mut(ROUTE_HANDLE)) };
+    STATUS_SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn CancelMibChangeNotify2(NotificationHandle: HANDLE) -> NTSTATUS {
+    let _crossing = cross(&functions::CancelMibChangeNotify2);
+    let value = NotificationHandle.addr();
+    if value == ROUTE_HANDLE {
+        return STATUS_SUCCESS;
+    }
+    let known = value > HANDLE_BASE
+        && value < ROUTE_HANDLE
+        && tcpip::of(&context::machine()).unsubscribe((value - HANDLE_BASE) / 8);
+    if known {
+        STATUS_SUCCESS
+    } else {
+        violation(
+            NETIO,
+            format!("CancelMibChangeNotify2: {NotificationHandle:p} is no subscription (any more)"),
+        );
+        STATUS_INVALID_PARAMETER
+    }
+}
+
+/// Fills a neighbour's row.
+fn fill(row: &mut MIB_IPNET_ROW2, binding: &Binding, neighbour: crate::tcpip::stack::Neighbour) {
+    let now = context::core().now();
+    row.InterfaceIndex = binding.if_index;
+    row.InterfaceLuid = NET_LUID {
+        Value: binding.luid,
+    };
+    row.PhysicalAddress = [0; IF_MAX_PHYS_ADDRESS_LENGTH];
+    row.PhysicalAddress[..6].copy_from_slice(&neighbour.mac);
+    row.PhysicalAddressLength = 6;
+    row.State = if neighbour.reachable(now) {
+        NlnsReachable
+    } else {
+        NlnsStale
+    };
+    row.Flags = 0;
+    row.ReachabilityTime =
+        u32::try_from(now.saturating_sub(neighbour.confirmed) / 1_000_000).unwrap_or(u32::MAX);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn ResolveIpNetEntry2(
+    Row: *mut MIB_IPNET_ROW2,
+    SourceAddress: *const SOCKADDR_INET,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::ResolveIpNetEntry2);
+    // SAFETY: null or the driver's.
+    let (row, source) = unsafe { (Row.as_mut(), SourceAddress.as_ref()) };
+    let Some(row) = row else {
+        violation(NETIO, "ResolveIpNetEntry2: null row");
+        return STATUS_INVALID_PARAMETER;
+    };
+    let Some((ip, _)) = tcpip::from_sockaddr(&row.Address) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let Some(binding) = binding_of(row.InterfaceLuid, row.InterfaceIndex) else {
+        return STATUS_NOT_FOUND;
+    };
+    if let Some((source, _)) = source.and_then(tcpip::from_sockaddr)
+        && !binding.addresses().iter().any(|a| a.ip == source)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    match binding.resolve(ip) {
+        Some(neighbour) => {
+            fill(row, &binding, neighbour);
+            STATUS_SUCCESS
+        }
+        // What the documentation gives for an address nobody answers for.
+        None => STATUS_BAD_NETWORK_PATH,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn GetIpNetEntry2(Row: *mut MIB_IPNET_ROW2) -> NTSTATUS {
+    let _crossing = cross(&functions::GetIpNetEntry2);
+    // SAFETY: null or the driver's.
+    let Some(row) = (unsafe { Row.as_mut() }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let Some((ip, _)) = tcpip::from_sockaddr(&row.Address) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let Some(binding) = binding_of(row.InterfaceLuid, row.InterfaceIndex) else {
+        return STATUS_NOT_FOUND;
+    };
+    match binding.neighbour(ip) {
+        Some(neighbour) => {
+            fill(row, &binding, neighbour);
+            STATUS_SUCCESS
+        }
+        None => STATUS_NOT_FOUND,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn GetBestRoute2(
+    InterfaceLuid: *const NET_LUID,
+    InterfaceIndex: NET_IFINDEX,
+    SourceAddress: *const SOCKADDR_INET,
+    DestinationAddress: *const SOCKADDR_INET,
+    _AddressSortOptions: u32,
+    BestRoute: *mut MIB_IPFORWARD_ROW2,
+    BestSourceAddress: *mut SOCKADDR_INET,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::GetBestRoute2);
+    // SAFETY: null or the driver's.
+    let (luid, source, destination) = unsafe {
+        (
+            InterfaceLuid.as_ref(),
+            SourceAddress.as_ref(),
+            DestinationAddress.as_ref(),
+        )
+    };
+    let Some((destination, _)) = destination.and_then(tcpip::from_sockaddr) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    if BestRoute.is_null() || BestSourceAddress.is_null() {
+        violation(NETIO, "GetBestRoute2: null pointer");
+        return STATUS_INVALID_PARAMETER;
+    }
+    let luid = luid.copied().unwrap_or_default();
+    let binding = if luid.Value != 0 || InterfaceIndex != 0 {
+        match binding_of(luid, InterfaceIndex) {
+            Some(binding) => binding,
+            None => return STATUS_NOT_FOUND,
+        }
+    } else {
+        match tcpip::of(&context::machine()).route(destination) {
+            Some(binding) => binding,
+            None => return STATUS_NETWORK_UNREACHABLE,
+        }
+    };
+    let Some((chosen, next_hop)) = binding.route(destination) else {
+        return STATUS_NETWORK_UNREACHABLE;
+    };
+    let source = match source.and_then(tcpip::from_sockaddr) {
+        Some((ip, _)) if !ip.is_unspecified() => {
+            if !binding.addresses().iter().any(|a| a.ip == ip) {
+                return STATUS_NOT_FOUND;
+            }
+            ip
+        }
+        _ => chosen.ip,
+    };
+    let on_link = next_hop == destination;
+    let unspecified = if destination.is_ipv4() {
+        std::net::IpAddr::from([0u8; 4])
+    } else {
+        std::net::IpAddr::from([0u8; 16])
+    };
+    let mut route = MIB_IPFORWARD_ROW2 {
+        InterfaceLuid: NET_LUID {
+            Value: binding.luid,
+        },
+        InterfaceIndex: binding.if_index,
+        NextHop: tcpip::to_sockaddr(if on_link { unspecified } else { next_hop }, 0),
+        ValidLifetime: u32::MAX,
+        PreferredLifetime: u32::MAX,
+        Metric: 256,
+        Immortal: 1,
+        ..MIB_IPFORWARD_ROW2::ZEROED
+    };
+    let (prefix, length) = if on_link {
+        (network(chosen), chosen.prefix)
+    } else {
+        (unspecified, 0)
+    };
+    route.DestinationPrefix.Prefix = tcpip::to_sockaddr(prefix, 0);
+    route.DestinationPrefix.PrefixLength = length;
+    // SAFETY: the driver's variables.
+    unsafe {
+        BestRoute.write(route);
+        BestSourceAddress.write(tcpip::to_sockaddr(source, 0));
+    }
+    STATUS_SUCCESS
+}
+
+/// The prefix of an address, the rest zero.
+fn network(address: tcpip::Address) -> std::net::IpAddr {
+    match address.ip {
+        std::net::IpAddr::V4(v4) => {
+            let mask = u32::MAX
+                .checked_shl(32 - u32::from(address.prefix))
+                .unwrap_or(0);
+            std::net::IpAddr::from((u32::from(v4) & mask).to_be_bytes())
+        }
+        std::net::IpAddr::V6(v6) => {
+            let mask = u128::MAX
+                .checked_shl(128 - u32::from(address.prefix))
+                .unwrap_or(0);
+            std::net::IpAddr::from((u128::from(v6) & mask).to_be_bytes())
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn ConvertInterfaceLuidToIndex(
+    InterfaceLuid: *const NET_LUID,
+    InterfaceIndex: *mut NET_IFINDEX,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::ConvertInterfaceLuidToIndex);
+    // SAFETY: null or the driver's.
+    let Some(luid) = (unsafe { InterfaceLuid.as_ref() }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let adapters = crate::ndis::ndis();
+    let found = adapters
+        .adapters
+        .borrow()
+        .iter()
+        .find(|a| a.luid == luid.Value)
+        .map(|a| a.if_index);
+    match found {
+        Some(index) if !InterfaceIndex.is_null() => {
+            // SAFETY: the driver's variable.
+            unsafe { InterfaceIndex.write(index) };
+            STATUS_SUCCESS
+        }
+        _ => STATUS_INVALID_PARAMETER,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "system" fn ConvertInterfaceIndexToLuid(
+    InterfaceIndex: NET_IFINDEX,
+    InterfaceLuid: *mut NET_LUID,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::ConvertInterfaceIndexToLuid);
+    let adapters = crate::ndis::ndis();
+    let found = adapters
+        .adapters
+        .borrow()
+        .iter()
+        .find(|a| a.if_index == InterfaceIndex)
+        .map(|a| a.luid);
+    match found {
+        Some(luid) if !InterfaceLuid.is_null() => {
+            // SAFETY: the driver's variable.
+            unsafe { InterfaceLuid.write(NET_LUID { Value: luid }) };
+            STATUS_SUCCESS
+        }
+        _ => STATUS_NOT_FOUND,
+    }
+}

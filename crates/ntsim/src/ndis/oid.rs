@@ -1,0 +1,304 @@
+//! OID requests: serialised at PASSIVE_LEVEL, or direct.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ndis_sys::ndis::*;
+use ndis_sys::oid::*;
+use ndis_sys::status::*;
+use ndis_sys::types::*;
+
+use super::adapter::Adapter;
+use super::{header, ndis, rules};
+use crate::verifier::{Function, violation};
+use crate::world::context;
+use crate::world::processor::{self, DISPATCH, PASSIVE};
+use crate::world::thread::{call_driver, wait_until};
+
+static REQUEST: Function = Function::callback("MiniportOidRequest", PASSIVE..=PASSIVE);
+static DIRECT: Function = Function::callback("MiniportDirectOidRequest", PASSIVE..=DISPATCH);
+const BY: &str = "OID requests";
+
+/// OID requests of an adapter.
+#[derive(Default)]
+pub(crate) struct Requests {
+    /// A regular request is at the miniport.
+    busy: Cell<bool>,
+    /// Requests at the miniport, by address: result once completed, and whether direct.
+    outstanding: RefCell<HashMap<usize, Outstanding>>,
+}
+
+struct Outstanding {
+    direct: bool,
+    completed: Option<NDIS_STATUS>,
+}
+
+impl Requests {
+    /// A regular request is at the miniport, be it pending or not.
+    pub(crate) fn busy(&self) -> bool {
+        self.busy.get()
+    }
+
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding.borrow().len()
+    }
+}
+
+/// What to ask.
+#[derive(Debug, Clone)]
+pub enum OidRequest<'a> {
+    /// Query into a buffer of so many bytes.
+    Query(u32, usize),
+    /// Query of statistics into a buffer of so many bytes.
+    QueryStatistics(u32, usize),
+    /// Set from these bytes.
+    Set(u32, &'a [u8]),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OidResult {
+    /// `NDIS_STATUS_*`.
+    pub status: i32,
+    /// The bytes a query wrote.
+    pub data: Vec<u8>,
+    /// `BytesRead` of a set.
+    pub read: u32,
+    /// `BytesNeeded`.
+    pub needed: u32,
+    /// The miniport pended it.
+    pub pended: bool,
+}
+
+/// Sends a request to the miniport and waits for its completion. PASSIVE_LEVEL, but direct requests may come at
+/// DISPATCH_LEVEL and must then not pend.
+pub(crate) fn request(adapter: &Rc<Adapter>, request: &OidRequest<'_>, direct: bool) -> OidResult {
+    let refused = |status| OidResult {
+        status,
+        data: Vec::new(),
+        read: 0,
+        needed: 0,
+        pended: false,
+    };
+    let handlers = &adapter.driver.handlers;
+    let handler = if direct {
+        handlers.DirectOidRequestHandler
+    } else {
+        handlers.OidRequestHandler
+    };
+    let Some(handler) = handler else {
+        return refused(NDIS_STATUS_NOT_SUPPORTED);
+    };
+    if adapter.removed.get() && adapter.device.missing.get() {
+        return refused(NDIS_STATUS_NOT_ACCEPTED);
+    }
+    if !direct {
+        wait_until(
+            || !adapter.requests.busy.get(),
+            None,
+            "an OID request waits for the one before it",
+        );
+        adapter.requests.busy.set(true);
+    }
+    let machine = adapter.machine();
+    let (kind, oid, input, length) = match request {
+        OidRequest::Query(oid, length) => (NdisRequestQueryInformation, *oid, &[][..], *length),
+        OidRequest::QueryStatistics(oid, length) => {
+            (NdisRequestQueryStatistics, *oid, &[][..], *length)
+        }
+        OidRequest::Set(oid, data) => (NdisRequestSetInformation, *oid, *data, data.len()),
+    };
+    let memory = machine
+        .kernel_alloc(size_of::<NDIS_OID_REQUEST>(), BY)
+        .and_then(|at| Some((at, machine.kernel_alloc(length.max(1), BY)?)));
+    let Some((at, buffer)) = memory else {
+        adapter.requests.busy.set(false);
+        return refused(NDIS_STATUS_RESOURCES);
+    };
+    let data: *mut u8 = std::ptr::with_exposed_provenance_mut(buffer);
+    let oid_request: *mut NDIS_OID_REQUEST = std::ptr::with_exposed_provenance_mut(at);
+    let length32 = u32::try_from(length).unwrap_or(u32::MAX);
+    // SAFETY: freshly allocated and zeroed, with room for both.
+    unsafe {
+        data.copy_from_nonoverlapping(input.as_ptr(), input.len());
+        (*oid_request).Header = header::make(
+            NDIS_OBJECT_TYPE_OID_REQUEST,
+            NDIS_OID_REQUEST_REVISION_2,
+            NDIS_SIZEOF_OID_REQUEST_REVISION_2,
+        );
+        (*oid_request).RequestType = kind;
+        (*oid_request).RequestId = std::ptr::without_provenance_mut(at);
+        let pointer = if length == 0 {
+            std::ptr::null_mut()
+        } else {
+            data.cast()
+        };
+        if kind == NdisRequestSetInformation {
+            (*oid_request).DATA.SET_INFORMATION = NDIS_OID_REQUEST_SET {
+                Oid: oid,
+                InformationBuffer: pointer,
+                InformationBufferLength: length32,
+                BytesRead: 0,
+                BytesNeeded: 0,
+            };
+        } else {
+            (*oid_request).DATA.QUERY_INFORMATION = NDIS_OID_REQUEST_QUERY {
+                Oid: oid,
+                InformationBuffer: pointer,
+                InformationBufferLength: length32,
+                BytesWritten: 0,
+                BytesNeeded: 0,
+            };
+        }
+    }
+    adapter.requests.outstanding.borrow_mut().insert(
+        at,
+        Outstanding {
+            direct,
+            completed: None,
+        },
+    );
+    let function = if direct { &DIRECT } else { &REQUEST };
+    let returned = {
+        let _charged = adapter.driver.driver.charge();
+        // SAFETY: a handler the driver registered, called as its type demands.
+        call_driver(function, || unsafe {
+            handler(adapter.context.get(), oid_request)
+        })
+    };
+    let completed = |adapter: &Adapter| {
+        adapter
+            .requests
+            .outstanding
+            .borrow()
+            .get(&at)
+            .and_then(|o| o.completed)
+    };
+    let pended = returned == NDIS_STATUS_PENDING;
+    let status = if pended {
+        if oid == OID_NDK_SET_STATE {
+            violation(
+                rules::OID,
+                "OID_NDK_SET_STATE must not be pended".to_owned(),
+            );
+        }
+        if direct && context::irql() >= DISPATCH {
+            // Whoever asks at DISPATCH_LEVEL gets the answer later; the tests do not need that.
+            violation(
+                rules::OID,
+                format!("direct request {oid:#x} was pended at DISPATCH_LEVEL"),
+            );
+            NDIS_STATUS_FAILURE
+        } else {
+            wait_until(
+                || completed(adapter).is_some(),
+                None,
+                format!("OID request {oid:#x} is pending"),
+            );
+            completed(adapter).unwrap_or(NDIS_STATUS_FAILURE)
+        }
+    } else {
+        if completed(adapter).is_some() {
+            violation(
+                rules::OID,
+                format!(
+                    "request {oid:#x} was completed with NdisM(Direct)OidRequestComplete but returned {returned:#x}"
+                ),
+            );
+        }
+        returned
+    };
+    adapter.requests.outstanding.borrow_mut().remove(&at);
+    // SAFETY: the request is ours again.
+    let (written, read, needed) = unsafe {
+        if kind == NdisRequestSetInformation {
+            let set = (*oid_request).DATA.SET_INFORMATION;
+            (0, set.BytesRead, set.BytesNeeded)
+        } else {
+            let query = (*oid_request).DATA.QUERY_INFORMATION;
+            (query.BytesWritten, 0, query.BytesNeeded)
+        }
+    };
+    let result = OidResult {
+        status,
+        data: {
+            let count = (written as usize).min(length);
+            // SAFETY: that many bytes of our buffer.
+            unsafe { std::slice::from_raw_parts(data, count) }.to_vec()
+        },
+        read,
+        needed,
+        pended,
+    };
+    check_result(oid, &result, written, length32);
+    machine.pool_free(buffer, None, BY);
+    machine.pool_free(at, None, BY);
+    if !direct {
+        adapter.requests.busy.set(false);
+    }
+    result
+}
+
+fn check_result(oid: u32, result: &OidResult, written: u32, length: u32) {
+    let accuse = |text: String| violation(rules::OID, format!("request {oid:#x}: {text}"));
+    if written > length {
+        accuse(format!(
+            "BytesWritten {written} exceeds the buffer of {length}"
+        ));
+    }
+    if result.read > length {
+        accuse(format!(
+            "BytesRead {} exceeds the buffer of {length}",
+            result.read
+        ));
+    }
+    match result.status {
+        NDIS_STATUS_BUFFER_TOO_SHORT | NDIS_STATUS_INVALID_LENGTH
+            if result.needed == 0 && length == 0 =>
+        {
+            accuse(
+                "the buffer was refused without saying in BytesNeeded what is needed".to_owned(),
+            );
+        }
+        NDIS_STATUS_BUFFER_TOO_SHORT if result.needed <= length => {
+            accuse(format!(
+                "buffer of {length} too short, but BytesNeeded is {}",
+                result.needed
+            ));
+        }
+        _ => {}
+    }
+}
+
+/// `NdisMOidRequestComplete` and `NdisMDirectOidRequestComplete`.
+pub(crate) fn complete(
+    handle: NDIS_HANDLE,
+    oid_request: *mut NDIS_OID_REQUEST,
+    status: NDIS_STATUS,
+    direct: bool,
+    function: &str,
+) {
+    let Some(adapter) = ndis().handles.get::<Adapter>(handle, function) else {
+        return;
+    };
+    let accuse = |text: String| violation(rules::OID, format!("{function}: {text}"));
+    if status == NDIS_STATUS_PENDING {
+        accuse("completed with NDIS_STATUS_PENDING".to_owned());
+    }
+    let mut outstanding = adapter.requests.outstanding.borrow_mut();
+    match outstanding.get_mut(&oid_request.addr()) {
+        None => accuse(format!(
+            "{oid_request:p} is not outstanding: completed twice, or never asked"
+        )),
+        Some(o) if o.direct != direct => accuse("the other kind of request".to_owned()),
+        Some(o) if o.completed.is_some() => accuse(format!("{oid_request:p} is completed twice")),
+        Some(o) => o.completed = Some(status),
+    }
+}
+
+/// Asks the miniport directly at DISPATCH_LEVEL.
+pub(crate) fn direct_at_dispatch(adapter: &Rc<Adapter>, asked: &OidRequest<'_>) -> OidResult {
+    let _raised = processor::raise_irql(DISPATCH);
+    request(adapter, asked, true)
+}

@@ -1,0 +1,271 @@
+//! The send path: frames from the protocol to the miniport and back.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ndis_sys::ndis::*;
+use ndis_sys::status::*;
+use ndis_sys::types::*;
+use ndis_sys::wdm::MDL;
+
+use super::adapter::{Adapter, State};
+use super::{ndis, rules};
+use crate::verifier::{Function, violation};
+use crate::world::context;
+use crate::world::machine::Machine;
+use crate::world::processor::{self, DISPATCH, PASSIVE};
+use crate::world::thread::call_driver;
+
+/// Sends outstanding at an adapter.
+#[derive(Default)]
+pub(crate) struct Sends {
+    /// Lists the miniport owns, by address.
+    outstanding: RefCell<HashMap<usize, Sent>>,
+    /// Counts sends by result.
+    pub(crate) completed: Cell<u64>,
+    pub(crate) failed: Cell<u64>,
+}
+
+/// A frame on its way, with the memory it is made of.
+struct Sent {
+    list: *mut NET_BUFFER_LIST,
+    buffer: *mut NET_BUFFER,
+    mdls: Vec<*mut MDL>,
+    data: Vec<usize>,
+}
+
+static SEND: Function = Function::callback("MiniportSendNetBufferLists", PASSIVE..=DISPATCH);
+static CANCEL: Function = Function::callback("MiniportCancelSend", PASSIVE..=DISPATCH);
+const BY: &str = "TCP/IP's sends";
+
+impl Sends {
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding.borrow().len()
+    }
+}
+
+/// Whether a list is in some miniport's hands as a send.
+pub(crate) fn outstanding(list: *mut NET_BUFFER_LIST) -> bool {
+    ndis()
+        .adapters
+        .borrow()
+        .iter()
+        .any(|a| a.sends.outstanding.borrow().contains_key(&list.addr()))
+}
+
+/// Builds the list for a frame: in one or two MDLs, at an offset, as protocols do.
+fn build(machine: &Machine, adapter: &Adapter, frame: &[u8]) -> Option<Sent> {
+    let rng = &context::core().rng;
+    // The header in a piece of its own every other time, and never at the beginning of its memory.
+    let cut = if rng.below(2) == 0 && frame.len() > 14 {
+        14
+    } else {
+        frame.len()
+    };
+    let mut mdls: Vec<*mut MDL> = Vec::new();
+    let mut data = Vec::new();
+    let head_room = rng.below(64) as usize;
+    for (piece, room) in [(&frame[..cut], head_room), (&frame[cut..], 0)] {
+        if piece.is_empty() {
+            continue;
+        }
+        let at = machine.kernel_alloc(room + piece.len(), BY)?;
+        let to: *mut u8 = std::ptr::with_exposed_provenance_mut(at);
+        // SAFETY: freshly allocated with that many bytes.
+        unsafe {
+            to.add(room)
+                .copy_from_nonoverlapping(piece.as_ptr(), piece.len())
+        };
+        data.push(at);
+        let mdl = super::mdl::over(machine, at, room + piece.len())?;
+        if let Some(last) = mdls.last() {
+            // SAFETY: made just before.
+            unsafe { (**last).Next = mdl };
+        }
+        mdls.push(mdl);
+    }
+    let list = machine.kernel_alloc(size_of::<NET_BUFFER_LIST>(), BY)?;
+    let buffer = machine.kernel_alloc(size_of::<NET_BUFFER>(), BY)?;
+    let list: *mut NET_BUFFER_LIST = std::ptr::with_exposed_provenance_mut(list);
+    let buffer: *mut NET_BUFFER = std::ptr::with_exposed_provenance_mut(buffer);
+    // SAFETY: freshly allocated, zeroed, of the right sizes.
+    unsafe {
+        (*buffer).MdlChain = mdls[0];
+        (*buffer).CurrentMdl = mdls[0];
+        (*buffer).CurrentMdlOffset = head_room as u32;
+        (*buffer).DataOffset = head_room as u32;
+        (*buffer).Anonymous.stDataLength = frame.len();
+        (*list).FirstNetBuffer = buffer;
+        (*list).SourceHandle = adapter.handle.get();
+        (*list).Status = NDIS_STATUS_PENDING;
+    }
+    Some(Sent {
+        list,
+        buffer,
+        mdls,
+        data,
+    })
+}
+
+/// Gives frames to the miniport. They are dropped when it is not running.
+pub(crate) fn send(adapter: &Rc<Adapter>, frames: Vec<Vec<u8>>) {
+    if frames.is_empty() || adapter.state.get() != State::Running {
+        return;
+    }
+    let Some(handler) = adapter.driver.handlers.SendNetBufferListsHandler else {
+        return;
+    };
+    let machine = adapter.machine();
+    let mut first: *mut NET_BUFFER_LIST = std::ptr::null_mut();
+    let mut last: *mut NET_BUFFER_LIST = std::ptr::null_mut();
+    for frame in frames {
+        let Some(sent) = build(&machine, adapter, &frame) else {
+            continue;
+        };
+        let list = sent.list;
+        adapter
+            .sends
+            .outstanding
+            .borrow_mut()
+            .insert(list.addr(), sent);
+        if first.is_null() {
+            first = list;
+        } else {
+            // SAFETY: made just before.
+            unsafe { (*last).Next = list };
+        }
+        last = list;
+    }
+    if first.is_null() {
+        return;
+    }
+    // Protocols send from threads and from DPCs.
+    let dispatch = context::irql() >= DISPATCH || context::core().rng.below(2) == 0;
+    let _raised = (dispatch && context::irql() < DISPATCH).then(|| processor::raise_irql(DISPATCH));
+    let flags = if dispatch {
+        NDIS_SEND_FLAGS_DISPATCH_LEVEL
+    } else {
+        0
+    };
+    let _charged = adapter.driver.driver.charge();
+    // SAFETY: a handler the driver registered, called as its type demands.
+    call_driver(&SEND, || unsafe {
+        handler(
+            adapter.context.get(),
+            first,
+            NDIS_DEFAULT_PORT_NUMBER,
+            flags,
+        );
+    });
+}
+
+/// Asks the miniport to give up queued sends with an identifier that none has.
+pub(crate) fn cancel(adapter: &Adapter) {
+    let Some(handler) = adapter.driver.handlers.CancelSendHandler else {
+        return;
+    };
+    let _charged = adapter.driver.driver.charge();
+    // SAFETY: a handler the driver registered, called as its type demands.
+    call_driver(&CANCEL, || unsafe {
+        handler(
+            adapter.context.get(),
+            std::ptr::without_provenance_mut(0x1234),
+        );
+    });
+}
+
+/// `NdisMSendNetBufferListsComplete`.
+///
+/// # Safety
+/// As for the exported function.
+pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, flags: u32) {
+    const F: &str = "NdisMSendNetBufferListsComplete";
+    let Some(adapter) = ndis().handles.get::<Adapter>(handle, F) else {
+        return;
+    };
+    if flags & NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL != 0 && context::irql() != DISPATCH {
+        violation(
+            rules::SEND,
+            format!(
+                "{F}: NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL at IRQL {}",
+                context::irql()
+            ),
+        );
+    }
+    if lists.is_null() {
+        violation(rules::SEND, format!("{F}: null list"));
+        return;
+    }
+    let machine = adapter.machine();
+    let mut list = lists;
+    while !list.is_null() {
+        let Some(sent) = adapter.sends.outstanding.borrow_mut().remove(&list.addr()) else {
+            violation(
+                rules::SEND,
+                format!(
+                    "{F}: {list:p} is not outstanding at this adapter: completed twice, or never sent"
+                ),
+            );
+            return;
+        };
+        // SAFETY: outstanding until now, so it is alive.
+        let (next, status, buffer) =
+            unsafe { ((*list).Next, (*list).Status, (*list).FirstNetBuffer) };
+        if buffer != sent.buffer {
+            violation(
+                rules::SEND,
+                format!("{F}: the miniport changed the net buffers of {list:p}"),
+            );
+        }
+        match status {
+            NDIS_STATUS_SUCCESS => adapter
+                .sends
+                .completed
+                .set(adapter.sends.completed.get() + 1),
+            NDIS_STATUS_INVALID_LENGTH
+            | NDIS_STATUS_RESOURCES
+            | NDIS_STATUS_PAUSED
+            | NDIS_STATUS_SEND_ABORTED
+            | NDIS_STATUS_RESET_IN_PROGRESS
+            | NDIS_STATUS_NOT_ACCEPTED
+            | NDIS_STATUS_FAILURE => adapter.sends.failed.set(adapter.sends.failed.get() + 1),
+            other => {
+                violation(
+                    rules::SEND,
+                    format!(
+                        "{F}: Status {:#x} is none a miniport may complete with",
+                        other
+                    ),
+                );
+            }
+        }
+        if adapter
+            .sg_dma
+            .borrow()
+            .iter()
+            .any(|d| d.has_list_of(sent.buffer))
+        {
+            violation(
+                rules::DMA,
+                format!("{F}: the net buffer of {list:p} still has a scatter/gather list"),
+            );
+        }
+        sent.free(&machine);
+        list = next;
+    }
+}
+
+impl Sent {
+    fn free(self, machine: &Machine) {
+        for mdl in self.mdls {
+            // SAFETY: made by `super::mdl::over`, back from the miniport.
+            unsafe { super::mdl::free(machine, mdl) };
+        }
+        for address in self.data {
+            machine.pool_free(address, None, BY);
+        }
+        machine.pool_free(self.buffer.expose_provenance(), None, BY);
+        machine.pool_free(self.list.expose_provenance(), None, BY);
+    }
+}

@@ -1,0 +1,595 @@
+//! What tests do with network adapters: install, remove, ask, disturb.
+
+use std::fmt;
+use std::rc::Rc;
+
+use ndis_sys::ndis::*;
+use ndis_sys::status::*;
+use ndis_sys::types::*;
+use ndis_sys::wdm::*;
+use ndkpi::{NDIS_NDK_CAPABILITIES, NDK_ADAPTER_INFO};
+
+use super::adapter::{Adapter, Link, State, StatusIndication};
+use super::oid::{self, OidRequest, OidResult};
+use super::{driver::MiniportDriver, lifecycle, of, rules};
+use crate::pnp::MachineRegistry;
+use crate::pnp::device::{self, Device, Devices};
+use crate::pnp::inf::InfError;
+use crate::pnp::package::Package;
+use crate::pnp::registry::{Key, Value};
+use crate::verifier::{Function, violation};
+use crate::world::driver::Driver;
+use crate::world::machine::Machine;
+use crate::world::processor::PASSIVE;
+use crate::world::thread::{call_driver, on_kernel_stack};
+use crate::world::{MachineId, World};
+
+/// Type of a driver's entry point.
+pub type DriverEntry = unsafe extern "efiapi" fn(
+    driver: *mut DRIVER_OBJECT,
+    registry_path: *const UNICODE_STRING,
+) -> NTSTATUS;
+
+/// Where a driver's code is.
+#[derive(Clone, Copy)]
+pub enum DriverImage {
+    /// Linked into this process.
+    Linked(DriverEntry),
+}
+
+/// Why an installation failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallError {
+    /// The INF is wrong or does not match.
+    Inf(InfError),
+    /// The machine has no device without a driver.
+    NoDevice,
+    /// `DriverEntry` failed with this status.
+    DriverEntry(i32),
+    /// `DriverEntry` succeeded without registering a miniport driver.
+    NoMiniport,
+    /// `MiniportAddDevice` failed with this status.
+    AddDevice(i32),
+    /// `MiniportInitializeEx` failed with this status.
+    Initialize(i32),
+    /// `MiniportRestart` failed with this status.
+    Restart(i32),
+}
+
+impl fmt::Display for InstallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inf(e) => e.fmt(f),
+            Self::NoDevice => f.write_str("the machine has no device without a driver"),
+            Self::DriverEntry(s) => write!(f, "DriverEntry failed with {s:#x}"),
+            Self::NoMiniport => f.write_str("DriverEntry registered no miniport driver"),
+            Self::AddDevice(s) => write!(f, "MiniportAddDevice failed with {s:#x}"),
+            Self::Initialize(s) => write!(f, "MiniportInitializeEx failed with {s:#x}"),
+            Self::Restart(s) => write!(f, "MiniportRestart failed with {s:#x}"),
+        }
+    }
+}
+
+impl std::error::Error for InstallError {}
+
+impl From<InfError> for InstallError {
+    fn from(e: InfError) -> Self {
+        Self::Inf(e)
+    }
+}
+
+/// What NDIS knows of an adapter.
+#[derive(Clone, Copy)]
+pub struct AdapterInfo {
+    /// Interface index.
+    pub if_index: u32,
+    /// Interface LUID.
+    pub luid: u64,
+    /// Current Ethernet address.
+    pub mac: [u8; 6],
+    /// Largest payload of a frame in bytes.
+    pub mtu: u32,
+    /// Link state.
+    pub link: Link,
+    /// Frames are sent and received.
+    pub running: bool,
+    /// NDK capabilities and adapter information, if the miniport is an NDK provider.
+    pub ndk: Option<(NDIS_NDK_CAPABILITIES, NDK_ADAPTER_INFO)>,
+    /// NDK is enabled.
+    pub ndk_enabled: bool,
+}
+
+static DRIVER_ENTRY: Function = Function::callback("DriverEntry", PASSIVE..=PASSIVE);
+static UNLOAD: Function = Function::callback("MiniportDriverUnload", PASSIVE..=PASSIVE);
+const BY: &str = "Plug and Play";
+
+/// A driver that is loaded, with what the kernel allocated for it.
+struct Loaded {
+    service: String,
+    driver: Rc<Driver>,
+    object: usize,
+    /// Kernel memory that goes with it.
+    memory: Vec<usize>,
+}
+
+/// A machine's loaded drivers.
+#[derive(Default)]
+struct LoadedDrivers(std::cell::RefCell<Vec<Rc<Loaded>>>);
+
+fn kernel_string(machine: &Machine, text: &str, memory: &mut Vec<usize>) -> Option<UNICODE_STRING> {
+    let units: Vec<u16> = text.encode_utf16().chain([0]).collect();
+    let at = machine.kernel_alloc(units.len() * 2, BY)?;
+    memory.push(at);
+    let to: *mut u16 = std::ptr::with_exposed_provenance_mut(at);
+    // SAFETY: freshly allocated with that size.
+    unsafe { to.copy_from_nonoverlapping(units.as_ptr(), units.len()) };
+    let length = u16::try_from(units.len() * 2 - 2).ok()?;
+    Some(UNICODE_STRING {
+        Length: length,
+        MaximumLength: length + 2,
+        Buffer: to,
+    })
+}
+
+/// Loads a driver: makes its driver object and calls its entry point.
+fn load(
+    machine: &Rc<Machine>,
+    service: &str,
+    image: DriverImage,
+) -> Result<Rc<Loaded>, InstallError> {
+    let DriverImage::Linked(entry) = image;
+    let mut memory = Vec::new();
+    let resources = InstallError::DriverEntry(STATUS_INSUFFICIENT_RESOURCES);
+    let path = format!("\\Registry\\Machine\\SYSTEM\\CurrentControlSet\\Services\\{service}");
+    let allocate = |size: usize, memory: &mut Vec<usize>| -> Option<usize> {
+        let at = machine.kernel_alloc(size, BY)?;
+        memory.push(at);
+        Some(at)
+    };
+    let made = (|| {
+        let object = allocate(size_of::<DRIVER_OBJECT>(), &mut memory)?;
+        let extension = allocate(size_of::<DRIVER_EXTENSION>(), &mut memory)?;
+        let path_memory = allocate(size_of::<UNICODE_STRING>(), &mut memory)?;
+        let name = kernel_string(machine, &format!("\\Driver\\{service}"), &mut memory)?;
+        let key = kernel_string(machine, service, &mut memory)?;
+        let path = kernel_string(machine, &path, &mut memory)?;
+        Some((object, extension, path_memory, name, key, path))
+    })();
+    let Some((object, extension, path_memory, name, key, path)) = made else {
+        return Err(resources);
+    };
+    let driver = machine.drivers.add(service);
+    driver.object.set(object);
+    let driver_object: *mut DRIVER_OBJECT = std::ptr::with_exposed_provenance_mut(object);
+    let driver_extension: *mut DRIVER_EXTENSION = std::ptr::with_exposed_provenance_mut(extension);
+    let registry_path: *mut UNICODE_STRING = std::ptr::with_exposed_provenance_mut(path_memory);
+    // SAFETY: freshly allocated and zeroed, of the right sizes.
+    unsafe {
+        (*driver_object).Type = 4;
+        (*driver_object).Size = size_of::<DRIVER_OBJECT>() as i16;
+        (*driver_object).DriverExtension = driver_extension;
+        (*driver_object).DriverName = name;
+        (*driver_extension).DriverObject = driver_object;
+        (*driver_extension).ServiceKeyName = key;
+        registry_path.write(path);
+    }
+    driver.loaded.set(true);
+    let status = {
+        let _charged = driver.charge();
+        // SAFETY: the driver's entry point, called as its type demands.
+        call_driver(&DRIVER_ENTRY, || unsafe {
+            entry(driver_object, registry_path)
+        })
+    };
+    let loaded = Rc::new(Loaded {
+        service: service.to_owned(),
+        driver: Rc::clone(&driver),
+        object,
+        memory,
+    });
+    if status != STATUS_SUCCESS {
+        if let Some(miniport) = of(machine).miniport_driver_of(&driver) {
+            violation(
+                rules::PHASE,
+                format!(
+                    "DriverEntry failed with {status:#x} without NdisMDeregisterMiniportDriver"
+                ),
+            );
+            super::driver::deregister(miniport.handle.get());
+        }
+        gone(machine, &loaded, "after DriverEntry failed");
+        return Err(InstallError::DriverEntry(status));
+    }
+    machine
+        .ext::<LoadedDrivers>()
+        .0
+        .borrow_mut()
+        .push(Rc::clone(&loaded));
+    Ok(loaded)
+}
+
+/// Calls the driver's unload handler.
+fn unload(machine: &Rc<Machine>, loaded: &Rc<Loaded>) {
+    if let Some(miniport) = of(machine).miniport_driver_of(&loaded.driver) {
+        let handle = miniport.handle.get();
+        if let Some(unload) = miniport.handlers.UnloadHandler {
+            let _charged = loaded.driver.charge();
+            // SAFETY: a handler the driver registered, called as its type demands.
+            call_driver(&UNLOAD, || unsafe {
+                unload(std::ptr::with_exposed_provenance_mut(loaded.object))
+            });
+        }
+        if miniport.registered() {
+            violation(
+                rules::PHASE,
+                "MiniportDriverUnload returned without NdisMDeregisterMiniportDriver",
+            );
+            super::driver::deregister(handle);
+        }
+        super::pool::check_released(handle, "after MiniportDriverUnload");
+        super::work::check_released(handle, "after MiniportDriverUnload");
+    }
+    machine
+        .ext::<LoadedDrivers>()
+        .0
+        .borrow_mut()
+        .retain(|l| !Rc::ptr_eq(l, loaded));
+    gone(machine, loaded, "after MiniportDriverUnload");
+}
+
+/// The driver's code is gone: nothing may remain that would call it.
+fn gone(machine: &Rc<Machine>, loaded: &Loaded, when: &str) {
+    let number = loaded.driver.number;
+    crate::exports::wdfldr::check_unloaded(machine, number, when);
+    let left = crate::tcpip::of(machine).subscriptions_of(number);
+    if left > 0 {
+        violation(
+            rules::NETIO,
+            format!("{when}: {left} change notification(s) not cancelled"),
+        );
+    }
+    crate::exports::netio::check_unloaded(machine, number, when);
+    loaded.driver.loaded.set(false);
+    let mut leaks = Vec::new();
+    machine.pool.leaks(machine, Some(number), &mut leaks);
+    for leak in leaks {
+        violation(rules::LEAK, format!("{when}: {leak}"));
+    }
+    for at in &loaded.memory {
+        machine.pool_free(*at, None, BY);
+    }
+}
+
+/// Device objects of a device, made when it gets a driver.
+fn device_objects(machine: &Machine, device: &Device) {
+    if !device.pdo.get().is_null() {
+        return;
+    }
+    let make = || {
+        let at = machine.kernel_alloc(size_of::<DEVICE_OBJECT>(), BY)?;
+        let object: *mut DEVICE_OBJECT = std::ptr::with_exposed_provenance_mut(at);
+        // SAFETY: freshly allocated and zeroed.
+        unsafe {
+            (*object).Type = 3;
+            (*object).Size = size_of::<DEVICE_OBJECT>() as u16;
+            (*object).ReferenceCount = 1;
+            (*object).StackSize = 1;
+        }
+        Some(object)
+    };
+    if let (Some(pdo), Some(fdo)) = (make(), make()) {
+        // SAFETY: made just above.
+        unsafe { (*pdo).AttachedDevice = fdo };
+        device.pdo.set(pdo);
+        device.fdo.set(fdo);
+    }
+}
+
+fn start_device(
+    machine: &Rc<Machine>,
+    miniport: &Rc<MiniportDriver>,
+    device: &Rc<Device>,
+) -> Result<(), InstallError> {
+    device_objects(machine, device);
+    let adapter = lifecycle::add(machine, miniport, device).map_err(InstallError::AddDevice)?;
+    if let Err(status) = lifecycle::initialize(&adapter) {
+        lifecycle::remove(&adapter);
+        return Err(InstallError::Initialize(status));
+    }
+    if let Err(status) = lifecycle::start(&adapter) {
+        lifecycle::stop(&adapter);
+        lifecycle::halt(&adapter, NdisHaltDeviceInitializationFailed);
+        lifecycle::remove(&adapter);
+        return Err(InstallError::Restart(status));
+    }
+    Ok(())
+}
+
+impl World {
+    /// Runs `f` as kernel code on a machine at PASSIVE_LEVEL; it may wait.
+    pub(crate) fn on_machine<R>(
+        &mut self,
+        machine: MachineId,
+        f: impl FnOnce(&Rc<Machine>) -> R,
+    ) -> R {
+        let machine = self.machine(machine);
+        let result = {
+            let _entered = machine.enter(0);
+            on_kernel_stack(|| f(&machine))
+        };
+        self.check();
+        result
+    }
+
+    /// Installs a driver package for the machine's first device without a driver, and starts the device: as Plug and
+    /// Play does when the device has been found. When this returns the adapter runs with TCP/IP bound to it.
+    ///
+    /// # Errors
+    /// What went wrong; the driver is unloaded again then.
+    pub fn install(
+        &mut self,
+        machine: MachineId,
+        inf: &str,
+        image: DriverImage,
+    ) -> Result<(), InstallError> {
+        self.install_with(machine, inf, image, &[])
+    }
+
+    /// As [`World::install`], with settings that replace the defaults of the INF before the device starts.
+    ///
+    /// # Errors
+    /// As [`World::install`].
+    pub fn install_with(
+        &mut self,
+        machine: MachineId,
+        inf: &str,
+        image: DriverImage,
+        keywords: &[(&str, &str)],
+    ) -> Result<(), InstallError> {
+        let package = Package::parse(inf)?;
+        self.on_machine(machine, |machine| {
+            let device = device::enumerate(machine)
+                .into_iter()
+                .find(|d| d.installed.borrow().is_none() && !d.missing.get())
+                .ok_or(InstallError::NoDevice)?;
+            let matched = package.select(&device.identity)?;
+            let registry = machine.ext::<MachineRegistry>();
+            let installed = {
+                let mut registry = registry.0.borrow_mut();
+                let installed =
+                    package.install(&matched, &device.identity, device.instance, &mut registry)?;
+                let key = registry.create(&installed.class_key);
+                keywords
+                    .iter()
+                    .for_each(|(name, value)| key.set(name, *value));
+                installed
+            };
+            let service = installed.service.clone();
+            *device.installed.borrow_mut() = Some(installed);
+            let result = (|| {
+                let found = loaded(machine, &service);
+                let driver = match found {
+                    Some(driver) => driver,
+                    None => load(machine, &service, image)?,
+                };
+                let result = match of(machine).miniport_driver_of(&driver.driver) {
+                    Some(miniport) => start_device(machine, &miniport, &device),
+                    None => Err(InstallError::NoMiniport),
+                };
+                if result.is_err() {
+                    unload_if_unused(machine, &driver);
+                }
+                result
+            })();
+            if result.is_err() {
+                *device.installed.borrow_mut() = None;
+            }
+            result
+        })
+    }
+
+    /// Removes all adapters of a machine and unloads their drivers: TCP/IP unbound, paused, halted, unloaded.
+    pub fn uninstall(&mut self, machine: MachineId) {
+        self.remove_adapters(machine, NdisHaltDeviceDisabled);
+        self.on_machine(machine, |machine| {
+            for device in machine.ext::<Devices>().0.borrow().iter() {
+                *device.installed.borrow_mut() = None;
+            }
+        });
+    }
+
+    /// The devices vanish: the miniports are told, then removed as by [`World::uninstall`]. Whoever calls this makes
+    /// the hardware unreachable first.
+    pub fn surprise_remove(&mut self, machine: MachineId) {
+        self.on_machine(machine, |machine| {
+            for adapter in adapters(machine) {
+                adapter.device.missing.set(true);
+                adapter.removed.set(true);
+                lifecycle::pnp_event(&adapter, NdisDevicePnPEventSurpriseRemoved, &[]);
+            }
+        });
+        self.remove_adapters(machine, NdisHaltDeviceSurpriseRemoved);
+    }
+
+    fn remove_adapters(&mut self, machine: MachineId, action: NDIS_HALT_ACTION) {
+        self.on_machine(machine, |machine| {
+            for adapter in adapters(machine) {
+                lifecycle::stop(&adapter);
+                lifecycle::halt(&adapter, action);
+                lifecycle::remove(&adapter);
+            }
+            let all = machine.ext::<LoadedDrivers>().0.borrow().clone();
+            for driver in all {
+                unload_if_unused(machine, &driver);
+            }
+        });
+    }
+
+    /// Stops a machine's adapters and starts them again, as when an advanced property was changed: halt, initialise.
+    ///
+    /// # Errors
+    /// What went wrong at the start; the adapter is gone then.
+    pub fn restart_adapters(&mut self, machine: MachineId) -> Result<(), InstallError> {
+        self.on_machine(machine, |machine| {
+            for adapter in adapters(machine) {
+                lifecycle::stop(&adapter);
+                lifecycle::halt(&adapter, NdisHaltDeviceDisabled);
+                let (driver, device) = (Rc::clone(&adapter.driver), Rc::clone(&adapter.device));
+                lifecycle::remove(&adapter);
+                start_device(machine, &driver, &device)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Pauses a machine's adapters, as when a filter driver is about to be attached.
+    pub fn pause(&mut self, machine: MachineId) {
+        self.on_machine(machine, |machine| {
+            adapters(machine)
+                .iter()
+                .for_each(|a| lifecycle::pause(a, NDIS_PAUSE_ATTACH_FILTER));
+        });
+    }
+
+    /// Restarts what [`World::pause`] paused.
+    ///
+    /// # Errors
+    /// The status with which `MiniportRestart` failed.
+    pub fn resume(&mut self, machine: MachineId) -> Result<(), i32> {
+        self.on_machine(machine, |machine| {
+            adapters(machine).iter().try_for_each(lifecycle::restart)
+        })
+    }
+
+    /// Tells a machine's miniports that the system is going down.
+    pub fn shutdown(&mut self, machine: MachineId) {
+        self.on_machine(machine, |machine| {
+            adapters(machine).iter().for_each(lifecycle::shutdown)
+        });
+    }
+
+    /// Asks a machine's first adapter; `None` when it has none.
+    pub fn oid(&mut self, machine: MachineId, request: &OidRequest<'_>) -> Option<OidResult> {
+        self.on_machine(machine, |machine| {
+            Some(oid::request(adapters(machine).first()?, request, false))
+        })
+    }
+
+    /// Asks a machine's first adapter on the direct path, at DISPATCH_LEVEL.
+    pub fn direct_oid(
+        &mut self,
+        machine: MachineId,
+        request: &OidRequest<'_>,
+    ) -> Option<OidResult> {
+        self.on_machine(machine, |machine| {
+            Some(oid::direct_at_dispatch(adapters(machine).first()?, request))
+        })
+    }
+
+    /// Sends frames as they are through a machine's first adapter, as a protocol driver does.
+    pub fn send_frames(&mut self, machine: MachineId, frames: Vec<Vec<u8>>) {
+        self.on_machine(machine, |machine| {
+            if let Some(adapter) = adapters(machine).first() {
+                super::send::send(adapter, frames);
+            }
+        });
+    }
+
+    /// Has a miniport told to cancel sends that match nothing.
+    pub fn cancel_sends(&mut self, machine: MachineId) {
+        self.on_machine(machine, |machine| {
+            adapters(machine)
+                .iter()
+                .for_each(|a| super::send::cancel(a))
+        });
+    }
+
+    /// What NDIS knows of a machine's first adapter.
+    #[must_use]
+    pub fn adapter(&self, machine: MachineId) -> Option<AdapterInfo> {
+        let machine = self.machine(machine);
+        let adapters = adapters(&machine);
+        let adapter = adapters.first()?;
+        Some(AdapterInfo {
+            if_index: adapter.if_index,
+            luid: adapter.luid,
+            mac: adapter.mac(),
+            mtu: adapter.mtu(),
+            link: adapter.link.get(),
+            running: adapter.state.get() == State::Running,
+            ndk: adapter.ndk.get().map(|n| (n.capabilities, n.info)),
+            ndk_enabled: adapter.ndk_enabled.get(),
+        })
+    }
+
+    /// Takes the status indications of a machine's first adapter.
+    pub fn take_status_indications(&mut self, machine: MachineId) -> Vec<StatusIndication> {
+        adapters(&self.machine(machine))
+            .first()
+            .map_or_else(Vec::new, |a| a.indications.take())
+    }
+
+    /// How many net buffer lists a miniport may indicate per interrupt DPC on a machine; `u32::MAX` for no limit.
+    pub fn set_receive_throttle(&mut self, machine: MachineId, limit: u32) {
+        of(&self.machine(machine)).throttle.set(limit);
+    }
+
+    /// Sets an advanced property of a machine's first device; it counts from the adapter's next start.
+    ///
+    /// # Panics
+    /// If no driver is installed.
+    pub fn set_keyword(&mut self, machine: MachineId, name: &str, value: &str) {
+        let machine = self.machine(machine);
+        let path = class_key(&machine).expect("a device with a driver");
+        machine
+            .ext::<MachineRegistry>()
+            .0
+            .borrow_mut()
+            .create(&path)
+            .set(name, value);
+    }
+
+    /// An advanced property of a machine's first device.
+    #[must_use]
+    pub fn keyword(&self, machine: MachineId, name: &str) -> Option<Value> {
+        let machine = self.machine(machine);
+        let path = class_key(&machine)?;
+        machine
+            .ext::<MachineRegistry>()
+            .0
+            .borrow()
+            .open(&path)
+            .and_then(|k: &Key| k.value(name))
+            .cloned()
+    }
+}
+
+fn class_key(machine: &Machine) -> Option<String> {
+    let devices = machine.ext::<Devices>();
+    let devices = devices.0.borrow();
+    devices
+        .iter()
+        .find_map(|d| d.installed.borrow().as_ref().map(|i| i.class_key.clone()))
+}
+
+fn adapters(machine: &Machine) -> Vec<Rc<Adapter>> {
+    of(machine).adapters.borrow().clone()
+}
+
+fn loaded(machine: &Machine, service: &str) -> Option<Rc<Loaded>> {
+    let drivers = machine.ext::<LoadedDrivers>();
+    let drivers = drivers.0.borrow();
+    drivers
+        .iter()
+        .find(|l| l.service.eq_ignore_ascii_case(service))
+        .map(Rc::clone)
+}
+
+fn unload_if_unused(machine: &Rc<Machine>, driver: &Rc<Loaded>) {
+    let used = adapters(machine)
+        .iter()
+        .any(|a| Rc::ptr_eq(&a.driver.driver, &driver.driver));
+    if !used {
+        unload(machine, driver);
+    }
+}
