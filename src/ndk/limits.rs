@@ -2,7 +2,8 @@
 
 use ndkpi::{
     NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED, NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED,
-    NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED, NDK_ADAPTER_INFO, NDK_VERSION,
+    NDK_ADAPTER_FLAG_LOOPBACK_CONNECTIONS_SUPPORTED, NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED,
+    NDK_ADAPTER_INFO, NDK_VERSION,
 };
 
 /// Versions offered: for each major the highest minor. An open with a lower minor of the same major gets the highest.
@@ -87,7 +88,8 @@ pub fn adapter_info(version: NDK_VERSION) -> NDK_ADAPTER_INFO {
         MaxCalleeData: MAX_CALLEE_DATA as u32,
         AdapterFlags: NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED
             | NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED
-            | NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED,
+            | NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED
+            | NDK_ADAPTER_FLAG_LOOPBACK_CONNECTIONS_SUPPORTED,
         RdmaTechnology: ndkpi::NdkRoCEv2,
     }
 }

@@ -155,6 +155,19 @@ pub fn resolve(
     })
 }
 
+/// The way to a peer that is this adapter itself: such frames never reach the NIC.
+pub fn to_self(mac: [u8; 6], mtu: PathMtu, local: LocalAddress, peer: LocalAddress) -> Path {
+    Path {
+        src_mac: mac,
+        dst_mac: mac,
+        src_ip: local.ip,
+        dst_ip: peer.ip,
+        hop_limit: HOP_LIMIT,
+        traffic_class: 0,
+        mtu,
+    }
+}
+
 /// The notification of address changes.
 #[derive(Debug)]
 pub struct AddressWatch {

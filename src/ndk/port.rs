@@ -20,6 +20,9 @@ use crate::nic::{self, DmaPiece, TxCookie, TxError, TxFrame};
 /// How many objects one DPC serves before it makes way and queues itself again.
 const CALL_OUT_BUDGET: usize = 64;
 
+/// How many frames to the port itself are taken in at a time, before it makes way.
+const LOOP_BUDGET: usize = 64;
+
 /// DMA pieces of one frame at most: a piece of payload is at most one path MTU (a page) long, so it crosses at most one border
 /// between pages.
 const MAX_DMA_PIECES: usize = 2 * MAX_PIECES;
@@ -63,6 +66,8 @@ pub struct Port {
     enabled: AtomicBool,
     /// Why the NIC cannot be used: STATUS_SUCCESS if it can.
     fault: AtomicI32,
+    /// The DPC has to send before it calls out.
+    more_to_send: AtomicBool,
     mtu: AtomicU8,
     traffic: Traffic,
     /// Look up the way to peers, one each, because a peer that does not answer takes seconds.
@@ -120,6 +125,7 @@ impl Port {
             opens: Rundown::try_new()?,
             enabled: AtomicBool::new(config.enabled),
             fault: AtomicI32::new(STATUS_SUCCESS),
+            more_to_send: AtomicBool::new(false),
             mtu: AtomicU8::new(config.mtu.code()),
             traffic: Traffic::default(),
             lanes,
@@ -324,14 +330,18 @@ impl Port {
                 self.read_addresses(passive);
             }
             let (local, peer) = (LocalAddress::of(route.local), LocalAddress::of(route.peer));
-            let way = neighbour::resolve(
-                self.platform.luid,
-                self.mac(),
-                self.mtu(),
-                local,
-                peer,
-                passive,
-            );
+            let way = if self.peek(|state| state.addresses.is_local(peer.ip, false)) {
+                Ok(neighbour::to_self(self.mac(), self.mtu(), local, peer))
+            } else {
+                neighbour::resolve(
+                    self.platform.luid,
+                    self.mac(),
+                    self.mtu(),
+                    local,
+                    peer,
+                    passive,
+                )
+            };
             self.with(|state| state.resolved(key, way));
         }
     }
@@ -356,8 +366,13 @@ impl Port {
         if state.stopped {
             return;
         }
-        self.transmit(state);
-        state.take_events();
+        loop {
+            self.transmit(state);
+            // What an event made the port do may be to send.
+            if !state.take_events() {
+                break;
+            }
+        }
         // A timer that is set too early only looks again; setting it anew whenever an acknowledgement moves a deadline costs more.
         if let Some(deadline) = state.engine.next_deadline()
             && state.timer_set.is_none_or(|set| deadline < set)
@@ -368,7 +383,9 @@ impl Port {
     }
 
     fn transmit(&self, state: &mut State) {
+        let mac = self.nic.mac();
         let mut queued = false;
+        let mut looped = 0;
         loop {
             if !state.frame_waits
                 && !state
@@ -378,32 +395,20 @@ impl Port {
                 break;
             }
             state.frame_waits = false;
-            let mut pieces = ArrayVec::<DmaPiece, MAX_DMA_PIECES>::new();
-            let frame = &state.frame;
-            let mapped = frame
-                .pieces
-                .iter()
-                .all(|piece| state.memory.dma(piece, &mut pieces));
-            let cookie = frame
-                .token
-                .map_or(TxCookie::None, |token| TxCookie::Rdma(token.to_bits()));
-            let sent = if mapped {
-                let frame = TxFrame {
-                    header: &frame.header,
-                    pieces: &pieces,
-                    trailer: &frame.trailer,
-                    cookie,
-                };
-                self.nic.transmit(&frame)
-            } else {
-                Err(TxError::TooLong)
-            };
-            match sent {
-                Ok(()) => {
+            if state.frame.header.starts_with(&mac) {
+                if looped == LOOP_BUDGET {
+                    state.frame_waits = true;
+                    self.more_to_send.store(true, Ordering::Release);
+                    self.call_soon();
+                    break;
+                }
+                looped += 1;
+                state.loop_back();
+                continue;
+            }
+            match self.hand_over(state) {
+                Ok(length) => {
                     queued = true;
-                    let length = frame.header.len()
-                        + frame.trailer.len()
-                        + pieces.iter().map(|p| p.len as usize).sum::<usize>();
                     self.traffic.frames_out.fetch_add(1, Ordering::Relaxed);
                     self.traffic
                         .octets_out
@@ -416,7 +421,7 @@ impl Port {
                 }
                 Err(TxError::TooLong | TxError::Stopped) => {
                     // As if the wire had lost it.
-                    if let Some(token) = frame.token {
+                    if let Some(token) = state.frame.token {
                         state.engine.transmitted(token);
                     }
                 }
@@ -427,8 +432,35 @@ impl Port {
         }
     }
 
+    /// Hands the current frame to the NIC. Gives its length, bytes.
+    fn hand_over(&self, state: &State) -> Result<usize, TxError> {
+        let frame = &state.frame;
+        let mut pieces = ArrayVec::<DmaPiece, MAX_DMA_PIECES>::new();
+        if !frame
+            .pieces
+            .iter()
+            .all(|piece| state.memory.dma(piece, &mut pieces))
+        {
+            return Err(TxError::TooLong);
+        }
+        let cookie = frame
+            .token
+            .map_or(TxCookie::None, |token| TxCookie::Rdma(token.to_bits()));
+        self.nic.transmit(&TxFrame {
+            header: &frame.header,
+            pieces: &pieces,
+            trailer: &frame.trailer,
+            cookie,
+        })?;
+        let payload: usize = pieces.iter().map(|piece| piece.len as usize).sum();
+        Ok(frame.header.len() + payload + frame.trailer.len())
+    }
+
     /// The DPC that calls consumers. IRQL: DISPATCH_LEVEL, no lock held.
     fn on_dpc(&self) {
+        if self.more_to_send.swap(false, Ordering::AcqRel) {
+            self.with(|_| ());
+        }
         if self.queue.call_out(CALL_OUT_BUDGET) {
             self.call_soon();
         }

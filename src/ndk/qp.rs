@@ -98,7 +98,7 @@ impl Qp {
 
 /// NdkCreateQp. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
-/// Both CQs may be the same. A queue depth or SGE count of 0 is taken as 1.
+/// Both CQs may be the same. A queue of depth 0 takes no requests.
 ///
 /// # Safety
 /// The consumer passes an open PD, open CQs and a place for the result.
@@ -136,10 +136,10 @@ pub unsafe extern "efiapi" fn create_qp(
         pd: pd.id(),
         send_cq: initiator_cq.id(),
         recv_cq: receive_cq.id(),
-        sq_depth: initiator_depth.max(1),
-        rq_depth: receive_depth.max(1),
-        max_send_sge: max_initiator_sge.max(1),
-        max_recv_sge: max_receive_sge.max(1),
+        sq_depth: initiator_depth,
+        rq_depth: receive_depth,
+        max_send_sge: max_initiator_sge,
+        max_recv_sge: max_receive_sge,
         // The adapter's limit for reads overrides the QP's (W-11).
         max_read_sge: MAX_SGE as u32,
         max_inline: inline_size,

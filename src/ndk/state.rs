@@ -1,9 +1,12 @@
 //! What the port's lock protects: the engine, the registered memory, and what the port knows about each object.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
+
 use nt::NoMemory;
-use roce::{ConnId, CqStatus, Engine, Event, Instant, ListenerId, Transmit};
+use roce::{ConnId, CqStatus, Engine, Event, Instant, ListenerId, MAX_HEADER, Memory, Transmit};
 
 use super::address::LocalAddresses;
 use super::connection::Connection;
@@ -58,6 +61,9 @@ impl<T> ByIndex<T> {
         self.entries.get_mut(index)?.as_mut()
     }
 }
+
+/// The longest frame: header, one path MTU of payload, padding and CRC.
+const MAX_LOOPED: usize = MAX_HEADER + 4096 + 8;
 
 /// What the port knows about a completion queue.
 pub struct CqEntry {
@@ -128,6 +134,8 @@ pub struct State {
     pub counters: ConnectionCounters,
     /// The frame being handed to the NIC; kept here because it is large, and because the NIC may be full.
     pub frame: Transmit,
+    /// A frame to the port itself, in one piece.
+    pub looped: Box<ArrayVec<u8, MAX_LOOPED>>,
     /// `frame` is waiting for room in the NIC.
     pub frame_waits: bool,
     /// The timer is set for this time.
@@ -158,6 +166,7 @@ impl State {
             addresses: LocalAddresses::default(),
             counters: ConnectionCounters::default(),
             frame: Transmit::new(),
+            looped: nt::boxed::try_box(ArrayVec::new())?,
             frame_waits: false,
             timer_set: None,
             lanes_busy: 0,
@@ -166,10 +175,41 @@ impl State {
         })
     }
 
-    /// Takes the engine's events and notes what consumers must hear of them.
-    pub fn take_events(&mut self) {
+    /// Takes the engine's events and notes what consumers must hear of them. True if there were any.
+    pub fn take_events(&mut self) -> bool {
+        let mut any = false;
         while let Some(event) = self.engine.poll_event() {
             self.on_event(event);
+            any = true;
+        }
+        any
+    }
+
+    /// The current frame is for this port itself: takes it in as if the NIC had received it.
+    pub fn loop_back(&mut self) {
+        let Self {
+            frame,
+            looped,
+            engine,
+            memory,
+            now,
+            ..
+        } = self;
+        looped.clear();
+        let mut whole = looped.try_extend_from_slice(&frame.header).is_ok();
+        for piece in &frame.pieces {
+            let copied = memory.visit(piece.region, piece.offset, piece.len, &mut |bytes| {
+                whole &= looped.try_extend_from_slice(bytes).is_ok();
+            });
+            whole &= copied.is_ok();
+        }
+        whole &= looped.try_extend_from_slice(&frame.trailer).is_ok();
+        if let Some(token) = frame.token {
+            engine.transmitted(token);
+        }
+        if whole {
+            // What is not RoCE after all is lost, as it would be on a wire.
+            let _ = engine.receive(*now, looped, memory);
         }
     }
 
