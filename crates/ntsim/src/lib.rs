@@ -28,6 +28,7 @@ pub mod pci;
 pub mod pnp;
 pub mod tcpip;
 pub mod verifier;
+pub mod virtio_net;
 pub mod wire;
 pub mod world;
 

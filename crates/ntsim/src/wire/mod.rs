@@ -17,6 +17,7 @@ mod tests;
 
 pub use capture::{Capture, CaptureConfig};
 pub use frame::Frame;
+pub(crate) use frame::Gather;
 pub use link::{LinkConfig, LinkConfig as SwitchConfig, Verdict};
 pub use pcapng::Direction;
 pub use socket::{SocketConfig, SocketCounters, SocketWire};
