@@ -33,4 +33,4 @@ pub mod wire;
 pub mod world;
 
 pub use verifier::{Report, Violation};
-pub use world::{Clock, MachineConfig, MachineId, World, WorldBuilder};
+pub use world::{Clock, DriverId, MachineConfig, MachineId, World, WorldBuilder};

@@ -2,6 +2,10 @@
 //!
 //! Each file has one table (see [`exports!`]) that names its functions and the IRQLs at which they may be called.
 //! Linked drivers find the functions by their symbols, loaded images by [`find`].
+#![allow(
+    non_snake_case,
+    reason = "functions and parameters are named as Windows names them"
+)]
 
 use crate::verifier::Function;
 
@@ -26,7 +30,6 @@ unsafe impl Sync for Export {}
 ///     KeSetEvent: PASSIVE..=DISPATCH,
 /// }
 /// ```
-#[allow(unused_macros, reason = "used by the files of this module")]
 macro_rules! exports {
     ($module:literal; $($name:ident : $low:ident ..= $high:ident),* $(,)?) => {
         $( const _: ndis_sys::imports::sig::$name = $name; )*
@@ -35,7 +38,6 @@ macro_rules! exports {
 }
 
 /// As [`exports!`] for functions whose signature cannot be stated in Rust.
-#[allow(unused_macros, reason = "used by the files of this module")]
 macro_rules! exports_unchecked {
     ($module:literal; $($name:ident : $low:ident ..= $high:ident),* $(,)?) => {
         /// The functions of this file and their IRQL limits.
@@ -57,34 +59,46 @@ macro_rules! exports_unchecked {
     };
 }
 
-#[allow(unused_imports, reason = "used by the files of this module")]
 pub(crate) use {exports, exports_unchecked};
 
-// Functions and parameters have the names of the documentation.
-#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub mod dbg;
+pub(crate) mod dma;
+pub(crate) mod ex;
+pub(crate) mod io;
+pub(crate) mod ke;
+pub(crate) mod mm;
 pub(crate) mod ndis_data;
-#[allow(non_snake_case, reason = "named as the documentation names them")]
 pub(crate) mod ndis_device;
-#[allow(non_snake_case, reason = "named as the documentation names them")]
 pub(crate) mod ndis_driver;
-#[allow(non_snake_case, reason = "named as the documentation names them")]
 pub(crate) mod ndis_misc;
-#[allow(non_snake_case, reason = "named as the documentation names them")]
 pub(crate) mod netio;
-#[allow(non_snake_case, reason = "named as the documentation names them")]
+pub(crate) mod ob;
+pub(crate) mod rtl;
 pub(crate) mod wdfldr;
-#[allow(non_snake_case, reason = "named as the documentation names them")]
 pub(crate) mod wsk;
 
 /// Every table.
 #[used]
 pub static TABLES: &[&[Export]] = &[
+    dbg::EXPORTS,
+    dma::EXPORTS,
+    ex::EXPORTS,
+    io::EXPORTS,
+    ke::dpc::EXPORTS,
+    ke::processor::EXPORTS,
+    ke::spin::EXPORTS,
+    ke::time::EXPORTS,
+    ke::timer::EXPORTS,
+    ke::wait::EXPORTS,
+    mm::EXPORTS,
     ndis_data::EXPORTS,
     ndis_device::EXPORTS,
     ndis_driver::EXPORTS,
     ndis_misc::EXPORTS,
     ndis_misc::variadic::EXPORTS,
     netio::EXPORTS,
+    ob::EXPORTS,
+    rtl::EXPORTS,
     wdfldr::EXPORTS,
     wsk::EXPORTS,
 ];

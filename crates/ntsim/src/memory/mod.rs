@@ -2,12 +2,14 @@
 
 pub(crate) mod arena;
 mod io_space;
+pub(crate) mod mdl;
 pub(crate) mod pool;
 mod ram;
 mod runs;
 
-use crate::verifier::{self, rules};
+use crate::verifier::{self, Crossing, rules};
 use crate::world::context;
+use crate::world::driver::DriverNumber;
 use crate::world::machine::Machine;
 
 pub(crate) use io_space::IoSpace;
@@ -34,10 +36,13 @@ pub(crate) fn check_not_in_use(machine: &Machine, address: usize, len: usize, by
         }
     }
     if let Some(object) = machine.timers.find(inside) {
-        accuse("a running timer", object);
+        accuse("a running timer or its DPC", object);
     }
     if let Some(object) = core.find_wait(inside) {
         accuse("an object somebody waits for", object);
+    }
+    if let Some(mdl) = machine.ext::<mdl::Mdls>().locked_over(address, len) {
+        accuse("memory whose pages an MDL locks; the MDL", mdl);
     }
     core.verifier.lock_order.forget(address, len);
 }
@@ -46,6 +51,15 @@ pub(crate) fn check_not_in_use(machine: &Machine, address: usize, len: usize, by
 const DISPATCH: u8 = crate::world::processor::DISPATCH;
 
 impl Machine {
+    /// Who is charged for what an exported function allocates for its caller.
+    pub(crate) fn owner(&self, crossing: &Crossing) -> DriverNumber {
+        if crossing.is_from_driver() {
+            self.charged_driver()
+        } else {
+            0
+        }
+    }
+
     /// Allocates from the pool.
     pub(crate) fn pool_alloc(&self, request: &Request) -> Option<usize> {
         self.pool.alloc(&self.ram, request)

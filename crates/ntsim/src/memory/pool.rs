@@ -390,7 +390,8 @@ impl Pool {
         self.faults.get().countdown.is_some()
     }
 
-    fn inject_fault(&self) -> bool {
+    /// Whether an allocation of a driver is to fail, as asked for with `fail_after`.
+    pub(crate) fn inject_fault(&self) -> bool {
         let mut faults = self.faults.get();
         match faults.countdown {
             None => false,

@@ -207,7 +207,7 @@ pub(crate) fn set_timer(
         function_context
     });
     let period = u64::from(period_ms.unsigned_abs()) * 1_000_000;
-    BOOLEAN::from(context::machine().set_timer(timer.name(), due, period, expired))
+    BOOLEAN::from(context::machine().set_timer(timer.name(), 0, due, period, expired))
 }
 
 fn find(object: usize) -> Option<Rc<Timer>> {

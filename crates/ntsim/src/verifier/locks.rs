@@ -30,6 +30,8 @@ const DEPTH: usize = 16;
 pub(crate) struct LockStack {
     held: [Cell<Option<Held>>; DEPTH],
     len: Cell<usize>,
+    /// IRQL before the first of them was acquired.
+    base_irql: Cell<u8>,
 }
 
 impl Default for LockStack {
@@ -37,6 +39,7 @@ impl Default for LockStack {
         LockStack {
             held: [const { Cell::new(None) }; DEPTH],
             len: Cell::new(0),
+            base_irql: Cell::new(0),
         }
     }
 }
@@ -47,6 +50,11 @@ impl LockStack {
         self.len.get()
     }
 
+    /// The IRQL to be at when none is held any more.
+    pub(crate) fn base_irql(&self) -> u8 {
+        self.base_irql.get()
+    }
+
     /// False if too many locks are held to keep track of.
     #[inline]
     pub(crate) fn push(&self, held: Held) -> bool {
@@ -55,6 +63,9 @@ impl LockStack {
             return false;
         };
         slot.set(Some(held));
+        if len == 0 {
+            self.base_irql.set(held.old_irql);
+        }
         self.len.set(len + 1);
         true
     }

@@ -28,6 +28,10 @@ pub const DEADLOCK: &str = "deadlock";
 pub const DPC_STORM: &str = "dpc-storm";
 /// A dispatcher object, DPC or timer was used before it was initialised.
 pub const UNINITIALIZED: &str = "uninitialized-object";
+/// A DPC, timer or event was initialised while the kernel uses it.
+pub const OBJECT_IN_USE: &str = "object-in-use";
+/// The processor was kept busy too long.
+pub const STALL: &str = "stall";
 /// Memory was freed twice.
 pub const POOL_DOUBLE_FREE: &str = "pool-double-free";
 /// Memory was freed that the pool never gave out.

@@ -71,11 +71,17 @@ impl Drivers {
 /// Charges what happens to a driver until dropped.
 pub(crate) struct Charged(DriverNumber);
 
+impl Charged {
+    pub(crate) fn to(driver: DriverNumber) -> Charged {
+        Charged(context::with(|c| c.driver.replace(driver)))
+    }
+}
+
 impl Driver {
     /// Makes this the driver on whose behalf code runs until the guard is dropped. Whoever calls into a driver
     /// does this first if it knows which driver it calls.
     pub(crate) fn charge(&self) -> Charged {
-        Charged(context::with(|c| c.driver.replace(self.number)))
+        Charged::to(self.number)
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) mod driver;
 pub(crate) mod event;
 pub(crate) mod extensions;
 mod fiber;
+mod load;
 pub(crate) mod machine;
 pub mod processor;
 pub(crate) mod rng;
@@ -51,6 +52,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use ndis_sys::types::NTSTATUS;
+use ndis_sys::wdm::DRIVER_INITIALIZE;
 
 use crate::verifier::{self, Report, Verifier, Violation};
 use extensions::Extensions;
@@ -113,6 +117,13 @@ impl Core {
     pub(crate) fn machine(&self, id: MachineId) -> Rc<Machine> {
         Rc::clone(&self.machines.borrow()[id.0 as usize])
     }
+}
+
+/// Names a driver loaded on a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverId {
+    machine: MachineId,
+    number: driver::DriverNumber,
 }
 
 /// A simulation: machines and what connects them. A thread has at most one at a time.
@@ -328,6 +339,48 @@ impl World {
             Err(payload) if payload.is::<Stopped>() => None,
             Err(payload) => std::panic::resume_unwind(payload),
         }
+    }
+
+    /// Loads a driver: makes its driver object and calls its entry point.
+    ///
+    /// # Errors
+    /// What the entry point returned.
+    pub fn load_driver(
+        &mut self,
+        machine: MachineId,
+        name: &str,
+        entry: DRIVER_INITIALIZE,
+    ) -> Result<DriverId, NTSTATUS> {
+        let path = format!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\{name}");
+        let machine = self.machine(machine);
+        let driver = {
+            let _entered = machine.enter(0);
+            // SAFETY: a function of this process stays; that it is an entry point, its type says.
+            unsafe { machine.load_driver(name, &path, entry, (std::ptr::null_mut(), 0)) }
+        };
+        self.check();
+        driver.map(|driver| DriverId {
+            machine: machine.id,
+            number: driver.number,
+        })
+    }
+
+    /// Unloads a driver: calls its unload routine and looks for what it left behind.
+    ///
+    /// # Panics
+    /// With the report if the driver left something behind, or if it is not loaded.
+    pub fn unload_driver(&mut self, driver: DriverId) {
+        let machine = self.machine(driver.machine);
+        let driver = machine
+            .drivers
+            .get(driver.number)
+            .filter(|d| d.loaded.get())
+            .expect("the driver is loaded");
+        {
+            let _entered = machine.enter(0);
+            machine.unload_driver(&driver);
+        }
+        self.check();
     }
 
     /// Takes the violations recorded so far.

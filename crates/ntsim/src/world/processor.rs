@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::context;
+use super::driver::{Charged, DriverNumber};
 use super::machine::Machine;
 use crate::verifier::{self, locks::LockStack, rules};
 
@@ -27,7 +28,8 @@ const DPC_STORM: u32 = 100_000;
 pub(crate) struct Dpc {
     /// Address of the KDPC (or of what plays its part); a DPC is queued at most once.
     pub(crate) object: usize,
-    /// Runs it, at DISPATCH_LEVEL on its processor, after it was taken off the queue.
+    /// Runs it, at DISPATCH_LEVEL on its processor, after it was taken off the queue, charged to the driver on whose
+    /// behalf it was queued.
     pub(crate) run: fn(object: usize),
 }
 
@@ -43,7 +45,7 @@ pub(crate) struct Processor {
     /// Number within the machine, from 0.
     pub(crate) number: u32,
     irql: Cell<u8>,
-    dpcs: RefCell<VecDeque<Dpc>>,
+    dpcs: RefCell<VecDeque<(Dpc, DriverNumber)>>,
     interrupts: RefCell<Vec<Pending>>,
     /// Something is queued here.
     busy: Cell<bool>,
@@ -105,10 +107,11 @@ impl Processor {
             }
             if irql < DISPATCH {
                 let next = self.dpcs.borrow_mut().pop_front();
-                if let Some(dpc) = next {
+                if let Some((dpc, driver)) = next {
                     self.irql.set(DISPATCH);
                     {
                         let _kernel = context::KernelMode::enter();
+                        let _charged = Charged::to(driver);
                         (dpc.run)(dpc.object);
                     }
                     self.irql.set(irql);
@@ -142,13 +145,14 @@ impl Processor {
     /// processor or its IRQL is lowered.
     pub(crate) fn queue_dpc(&self, dpc: Dpc, front: bool) -> bool {
         let mut dpcs = self.dpcs.borrow_mut();
-        if dpcs.iter().any(|d| d.object == dpc.object) {
+        if dpcs.iter().any(|(d, _)| d.object == dpc.object) {
             return false;
         }
+        let entry = (dpc, context::with(|c| c.driver.get()));
         if front {
-            dpcs.push_front(dpc);
+            dpcs.push_front(entry);
         } else {
-            dpcs.push_back(dpc);
+            dpcs.push_back(entry);
         }
         self.busy.set(true);
         true
@@ -157,7 +161,7 @@ impl Processor {
     /// Takes a DPC off the queue.
     pub(crate) fn remove_dpc(&self, object: usize) -> bool {
         let mut dpcs = self.dpcs.borrow_mut();
-        let Some(index) = dpcs.iter().position(|d| d.object == object) else {
+        let Some(index) = dpcs.iter().position(|(d, _)| d.object == object) else {
             return false;
         };
         dpcs.remove(index);
@@ -166,7 +170,20 @@ impl Processor {
 
     /// The queued DPC objects for which `f` holds: for rules about memory that is freed.
     pub(crate) fn find_dpc(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
-        self.dpcs.borrow().iter().map(|d| d.object).find(|o| f(*o))
+        self.dpcs
+            .borrow()
+            .iter()
+            .map(|(d, _)| d.object)
+            .find(|o| f(*o))
+    }
+
+    /// A queued DPC of that driver: for drivers that go.
+    pub(crate) fn dpc_of_driver(&self, driver: DriverNumber) -> Option<usize> {
+        self.dpcs
+            .borrow()
+            .iter()
+            .find(|(_, d)| *d == driver)
+            .map(|(dpc, _)| dpc.object)
     }
 
     pub(crate) fn has_dpcs(&self) -> bool {
@@ -314,6 +331,21 @@ impl Interrupts {
 }
 
 impl Machine {
+    /// Queues a DPC on a processor. If that is the current one and its IRQL allows, the DPC runs before this returns.
+    /// False if it is queued there already.
+    pub(crate) fn queue_dpc(self: &Rc<Self>, processor: u32, dpc: Dpc, front: bool) -> bool {
+        let target = &self.processors[processor as usize];
+        if !target.queue_dpc(dpc, front) {
+            return false;
+        }
+        if context::with(|c| std::ptr::eq(c.processor.get(), target)) {
+            target.lower_irql(target.irql());
+        } else {
+            self.list_processor(processor);
+        }
+        true
+    }
+
     /// Requests an interrupt. It is delivered when its processor's IRQL is next lowered below the vector's, or by
     /// the world's loop. Unknown vectors are ignored, as spurious interrupts are.
     pub(crate) fn raise_interrupt(self: &Rc<Self>, vector: u32) {

@@ -41,7 +41,6 @@ pub(crate) struct Thread {
     /// Where it runs; valid while it is not idle.
     machine: Cell<*const Machine>,
     processor: Cell<*const Processor>,
-    /// Saved while it is blocked.
     driver: Cell<u32>,
 }
 
@@ -111,6 +110,7 @@ fn to_host(thread: &Thread) {
         // SAFETY: a thread runs, so the world exists.
         unsafe { &*c.core.get() }.host_sp.get()
     });
+    context::with(|c| thread.processor.set(c.processor.get()));
     // SAFETY: the host saved its stack pointer when it resumed this thread and has not run since.
     unsafe { fiber::switch(thread.sp.as_ptr(), host) };
 }

@@ -4,11 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::context;
+use super::driver::{Charged, DriverNumber};
 use super::event::EventId;
 use super::machine::Machine;
 
 struct Timer {
     object: usize,
+    /// Another object that must live as long as the timer runs: its DPC. Or 0.
+    related: usize,
+    driver: DriverNumber,
     event: EventId,
     period: u64,
     processor: u32,
@@ -22,20 +26,35 @@ pub(crate) struct Timers(RefCell<Vec<Timer>>);
 impl Timers {
     /// The running timers whose objects satisfy `f`: for rules about memory that is freed and drivers that go.
     pub(crate) fn find(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
-        self.0.borrow().iter().map(|t| t.object).find(|o| f(*o))
+        self.0
+            .borrow()
+            .iter()
+            .flat_map(|t| [t.object, t.related])
+            .find(|o| *o != 0 && f(*o))
+    }
+
+    /// A running timer of that driver: for drivers that go.
+    pub(crate) fn of_driver(&self, driver: DriverNumber) -> Option<usize> {
+        self.0
+            .borrow()
+            .iter()
+            .find(|t| t.driver == driver)
+            .map(|t| t.object)
     }
 
     pub(crate) fn is_set(&self, object: usize) -> bool {
-        self.find(|o| o == object).is_some()
+        self.0.borrow().iter().any(|t| t.object == object)
     }
 }
 
 impl Machine {
     /// Sets a timer, cancelling it if it runs. At `due`, and then every `period` ns if not 0, `expire(object)` is
-    /// called on the current processor at PASSIVE_LEVEL as simulator code. True if it was running before.
+    /// called on the current processor at PASSIVE_LEVEL as simulator code, charged to the driver for which it was set.
+    /// `related` is another object in use while the timer runs (its DPC), or 0. True if it was running before.
     pub(crate) fn set_timer(
         self: &Rc<Self>,
         object: usize,
+        related: usize,
         due: u64,
         period: u64,
         expire: fn(usize),
@@ -45,6 +64,8 @@ impl Machine {
         let event = self.schedule_timer(object, due, period != 0);
         self.timers.0.borrow_mut().push(Timer {
             object,
+            related,
+            driver: context::with(|c| c.driver.get()),
             event,
             period,
             processor,
@@ -91,9 +112,9 @@ impl Machine {
         let Some(index) = timers.iter().position(|t| t.object == object) else {
             return;
         };
-        let (expire, processor, period) = {
+        let (expire, processor, period, driver) = {
             let timer = &timers[index];
-            (timer.expire, timer.processor, timer.period)
+            (timer.expire, timer.processor, timer.period, timer.driver)
         };
         if period == 0 {
             timers.swap_remove(index);
@@ -112,6 +133,7 @@ impl Machine {
             }
         }
         let _entered = self.enter(processor);
+        let _charged = Charged::to(driver);
         expire(object);
     }
 }

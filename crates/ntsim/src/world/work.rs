@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::context;
+use super::driver::Charged;
 use super::machine::Machine;
 
 impl Machine {
@@ -15,9 +16,11 @@ impl Machine {
             .filter(|m| Rc::ptr_eq(m, self))
             .map_or(0, |_| context::with_processor(|p| p.number));
         let machine = Rc::clone(self);
+        let driver = context::with(|c| c.driver.get());
         let job: Box<dyn FnOnce()> = Box::new(f);
         core.schedule(core.now(), move || {
             let _entered = machine.enter(processor);
+            let _charged = Charged::to(driver);
             context::core().spawn(job);
         });
     }

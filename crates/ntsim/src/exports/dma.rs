@@ -1,0 +1,720 @@
+//! DMA adapters: `IoGetDmaAdapter` and the functions of `DMA_OPERATIONS`.
+//!
+//! Devices of these machines reach all memory, so map registers are free and logical addresses are physical ones. What
+//! they may access is what has been mapped: common buffers and scatter/gather lists that are out.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr;
+
+use ndis_sys::status::{
+    STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_SUCCESS,
+};
+use ndis_sys::types::{BOOLEAN, NTSTATUS, PHYSICAL_ADDRESS};
+use ndis_sys::wdm::{
+    DEVICE_DESCRIPTION, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS, DRIVER_LIST_CONTROL, MDL,
+    SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST,
+};
+
+use crate::memory::mdl::{self, Piece};
+use crate::memory::{PAGE, Request};
+use crate::verifier::{self, Crossing, Function, cross, rules};
+use crate::world::context;
+use crate::world::driver::DriverNumber;
+use crate::world::machine::Machine;
+use crate::world::processor::{DISPATCH, PASSIVE};
+use crate::world::thread::call_driver;
+
+exports! {
+    "ntoskrnl.exe";
+    IoGetDmaAdapter: PASSIVE..=PASSIVE,
+}
+
+static LIST_CONTROL: Function =
+    Function::callback("AdapterListControl routine", DISPATCH..=DISPATCH);
+
+/// The table's functions and their IRQL limits.
+mod operations {
+    use super::{DISPATCH, Function, PASSIVE};
+    const fn entry(name: &'static str, low: u8, high: u8) -> Function {
+        Function::export("DMA_OPERATIONS", name, low..=high)
+    }
+    pub(super) static PUT_ADAPTER: Function = entry("PutDmaAdapter", PASSIVE, PASSIVE);
+    pub(super) static ALLOCATE: Function = entry("AllocateCommonBuffer", PASSIVE, PASSIVE);
+    pub(super) static FREE: Function = entry("FreeCommonBuffer", PASSIVE, PASSIVE);
+    pub(super) static FLUSH: Function = entry("FlushAdapterBuffers", PASSIVE, DISPATCH);
+    pub(super) static ALIGNMENT: Function = entry("GetDmaAlignment", PASSIVE, PASSIVE);
+    pub(super) static GET_LIST: Function = entry("GetScatterGatherList", DISPATCH, DISPATCH);
+    pub(super) static PUT_LIST: Function = entry("PutScatterGatherList", DISPATCH, DISPATCH);
+    pub(super) static CALCULATE: Function = entry("CalculateScatterGatherList", PASSIVE, DISPATCH);
+    pub(super) static BUILD_LIST: Function = entry("BuildScatterGatherList", DISPATCH, DISPATCH);
+    pub(super) static UNSUPPORTED: Function =
+        entry("an unsupported DMA operation", PASSIVE, DISPATCH);
+}
+
+static OPERATIONS: DMA_OPERATIONS = DMA_OPERATIONS {
+    Size: size_of::<DMA_OPERATIONS>() as u32,
+    PutDmaAdapter: Some(put_dma_adapter),
+    AllocateCommonBuffer: Some(allocate_common_buffer),
+    FreeCommonBuffer: Some(free_common_buffer),
+    AllocateAdapterChannel: Some(unsupported),
+    FlushAdapterBuffers: Some(flush_adapter_buffers),
+    FreeAdapterChannel: Some(unsupported),
+    FreeMapRegisters: Some(unsupported),
+    MapTransfer: Some(unsupported),
+    GetDmaAlignment: Some(get_dma_alignment),
+    ReadDmaCounter: Some(unsupported),
+    GetScatterGatherList: Some(get_scatter_gather_list),
+    PutScatterGatherList: Some(put_scatter_gather_list),
+    CalculateScatterGatherList: Some(calculate_scatter_gather_list),
+    BuildScatterGatherList: Some(build_scatter_gather_list),
+    BuildMdlFromScatterGatherList: Some(unsupported),
+    GetDmaAdapterInfo: Some(unsupported),
+    GetDmaTransferInfo: Some(unsupported),
+    InitializeDmaTransferContext: Some(unsupported),
+    AllocateCommonBufferEx: Some(allocate_common_buffer_ex),
+    AllocateAdapterChannelEx: Some(unsupported),
+    ConfigureAdapterChannel: Some(unsupported),
+    CancelAdapterChannel: Some(unsupported),
+    MapTransferEx: Some(unsupported),
+    GetScatterGatherListEx: Some(unsupported),
+    BuildScatterGatherListEx: Some(unsupported),
+    FlushAdapterBuffersEx: Some(unsupported),
+    FreeAdapterObject: Some(unsupported),
+    CancelMappedTransfer: Some(unsupported),
+    AllocateDomainCommonBuffer: Some(unsupported),
+    FlushDmaBuffer: Some(unsupported),
+    JoinDmaDomain: Some(unsupported),
+    LeaveDmaDomain: Some(unsupported),
+    GetDmaDomain: Some(unsupported),
+    AllocateCommonBufferWithBounds: Some(unsupported),
+    AllocateCommonBufferVector: Some(unsupported),
+    GetCommonBufferFromVectorByIndex: Some(unsupported),
+    FreeCommonBufferFromVector: Some(unsupported),
+    FreeCommonBufferVector: Some(unsupported),
+    CreateCommonBufferFromMdl: Some(unsupported),
+};
+
+/// Bytes that a transfer may have if the device does not say.
+const DEFAULT_MAXIMUM: u32 = 64 << 20;
+const LIST_TAG: u32 = u32::from_le_bytes(*b"Dma ");
+
+struct Adapter {
+    owner: DriverNumber,
+    maximum: u32,
+}
+
+struct CommonBuffer {
+    adapter: usize,
+    physical: u64,
+    len: u32,
+    pages: u32,
+    owner: DriverNumber,
+}
+
+struct List {
+    adapter: usize,
+    pieces: Vec<Piece>,
+    device_writes: bool,
+    /// The list's memory is the system's, not the caller's.
+    allocated: bool,
+    owner: DriverNumber,
+}
+
+/// A machine's DMA adapters and what they have mapped.
+#[derive(Default)]
+pub(crate) struct Dma {
+    adapters: RefCell<HashMap<usize, Adapter>>,
+    buffers: RefCell<HashMap<usize, CommonBuffer>>,
+    lists: RefCell<HashMap<usize, List>>,
+}
+
+impl Dma {
+    /// Accuses of what a driver that has gone left behind.
+    pub(crate) fn check_unload(&self, machine: &Machine, driver: DriverNumber, name: &str) {
+        let of = |owner: DriverNumber| owner == driver;
+        let adapters = self
+            .adapters
+            .borrow()
+            .values()
+            .filter(|a| of(a.owner))
+            .count();
+        let buffers = self
+            .buffers
+            .borrow()
+            .values()
+            .filter(|b| of(b.owner))
+            .count();
+        let lists = self.lists.borrow().values().filter(|l| of(l.owner)).count();
+        if adapters + buffers + lists > 0 {
+            verifier::violation(
+                rules::DMA_LEAK,
+                format!(
+                    "{name} left on {} {adapters} DMA adapter(s), {buffers} common buffer(s) and {lists} \
+                     scatter/gather list(s)",
+                    machine.name
+                ),
+            );
+        }
+    }
+
+    /// Pieces that device access may still go to: for the accusation of one that goes elsewhere.
+    pub(crate) fn mappings(&self) -> usize {
+        self.buffers.borrow().len() + self.lists.borrow().len()
+    }
+}
+
+/// Gets a device's DMA adapter.
+///
+/// # Safety
+/// The pointers must be valid; `NumberOfMapRegisters` for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn IoGetDmaAdapter(
+    PhysicalDeviceObject: *mut DEVICE_OBJECT,
+    DeviceDescription: *mut DEVICE_DESCRIPTION,
+    NumberOfMapRegisters: *mut u32,
+) -> *mut DMA_ADAPTER {
+    let crossing = cross(&functions::IoGetDmaAdapter);
+    let machine = context::machine();
+    // SAFETY: promised by the caller.
+    let description = unsafe { *DeviceDescription };
+    if PhysicalDeviceObject.is_null() {
+        verifier::violation(
+            rules::BAD_ADDRESS,
+            "IoGetDmaAdapter: the physical device object is null",
+        );
+        return ptr::null_mut();
+    }
+    if description.Master == 0
+        || description.ScatterGather == 0
+        || description.Dma64BitAddresses == 0
+    {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            "IoGetDmaAdapter: the simulator has adapters only for bus masters with scatter/gather and 64 address bits",
+        );
+        return ptr::null_mut();
+    }
+    let owner = machine.owner(&crossing);
+    let maximum = match description.MaximumLength {
+        0 => DEFAULT_MAXIMUM,
+        len => len,
+    };
+    match new_adapter(&machine, maximum, owner) {
+        Some(adapter) => {
+            let registers = u64::from(maximum).div_ceil(PAGE as u64) + 1;
+            // SAFETY: promised by the caller.
+            unsafe { NumberOfMapRegisters.write(u32::try_from(registers).unwrap_or(u32::MAX)) };
+            adapter
+        }
+        None => ptr::null_mut(),
+    }
+}
+
+/// Makes an adapter: also for NDIS, which gives one to each miniport that registers for scatter/gather DMA.
+pub(crate) fn new_adapter(
+    machine: &Machine,
+    maximum: u32,
+    owner: DriverNumber,
+) -> Option<*mut DMA_ADAPTER> {
+    let address = machine.kernel_alloc(size_of::<DMA_ADAPTER>(), "IoGetDmaAdapter")?;
+    let adapter = address as *mut DMA_ADAPTER;
+    // SAFETY: just allocated, of this size.
+    unsafe {
+        adapter.write(DMA_ADAPTER {
+            Version: 1,
+            Size: size_of::<DMA_ADAPTER>() as u16,
+            DmaOperations: &raw const OPERATIONS,
+        });
+    }
+    machine
+        .ext::<Dma>()
+        .adapters
+        .borrow_mut()
+        .insert(address, Adapter { owner, maximum });
+    Some(adapter)
+}
+
+/// The maximum transfer of an adapter; stops the run if there is none at that address.
+fn check_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER, by: &str) -> u32 {
+    let maximum = machine
+        .ext::<Dma>()
+        .adapters
+        .borrow()
+        .get(&(adapter as usize))
+        .map(|adapter| adapter.maximum);
+    if let Some(maximum) = maximum {
+        return maximum;
+    }
+    verifier::bugcheck(
+        rules::DMA_MISUSE,
+        format!("{by}: there is no DMA adapter at {adapter:p}"),
+    );
+}
+
+unsafe extern "efiapi" fn unsupported() {
+    let _crossing = cross(&operations::UNSUPPORTED);
+    verifier::bugcheck(
+        rules::DMA_MISUSE,
+        "a DMA operation was called that the simulator does not have",
+    );
+}
+
+unsafe extern "efiapi" fn put_dma_adapter(adapter: *mut DMA_ADAPTER) {
+    let _crossing = cross(&operations::PUT_ADAPTER);
+    release_adapter(&context::machine(), adapter);
+}
+
+/// Takes an adapter back.
+pub(crate) fn release_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER) {
+    check_adapter(machine, adapter, "PutDmaAdapter");
+    let dma = machine.ext::<Dma>();
+    let key = adapter as usize;
+    let buffers = dma
+        .buffers
+        .borrow()
+        .values()
+        .filter(|b| b.adapter == key)
+        .count();
+    let lists = dma
+        .lists
+        .borrow()
+        .values()
+        .filter(|l| l.adapter == key)
+        .count();
+    if buffers + lists > 0 {
+        verifier::violation(
+            rules::DMA_LEAK,
+            format!(
+                "PutDmaAdapter: the adapter at {adapter:p} still has {buffers} common buffer(s) and {lists} \
+                 scatter/gather list(s)"
+            ),
+        );
+    }
+    dma.adapters.borrow_mut().remove(&key);
+    machine.pool_free(key, None, "PutDmaAdapter");
+}
+
+unsafe extern "efiapi" fn allocate_common_buffer(
+    adapter: *mut DMA_ADAPTER,
+    length: u32,
+    logical: *mut PHYSICAL_ADDRESS,
+    _cached: BOOLEAN,
+) -> *mut c_void {
+    let crossing = cross(&operations::ALLOCATE);
+    // SAFETY: promised by the caller.
+    unsafe { common_buffer(&crossing, adapter, length, logical, u64::MAX) }
+}
+
+unsafe extern "efiapi" fn allocate_common_buffer_ex(
+    adapter: *mut DMA_ADAPTER,
+    maximum: *mut PHYSICAL_ADDRESS,
+    length: u32,
+    logical: *mut PHYSICAL_ADDRESS,
+    _cached: BOOLEAN,
+    _node: u32,
+) -> *mut c_void {
+    let crossing = cross(&operations::ALLOCATE);
+    // SAFETY: promised by the caller.
+    unsafe {
+        let limit = maximum.as_ref().map_or(u64::MAX, |m| m.cast_unsigned());
+        common_buffer(&crossing, adapter, length, logical, limit)
+    }
+}
+
+/// # Safety
+/// `logical` must be valid for a write.
+unsafe fn common_buffer(
+    crossing: &Crossing,
+    adapter: *mut DMA_ADAPTER,
+    length: u32,
+    logical: *mut PHYSICAL_ADDRESS,
+    limit: u64,
+) -> *mut c_void {
+    let machine = context::machine();
+    check_adapter(&machine, adapter, "AllocateCommonBuffer");
+    let owner = machine.owner(crossing);
+    match allocate_buffer(&machine, adapter as usize, length, owner) {
+        Some((address, physical)) if physical + u64::from(length) <= limit => {
+            // SAFETY: promised by the caller.
+            unsafe { logical.write(physical.cast_signed()) };
+            address as *mut c_void
+        }
+        Some((address, _)) => {
+            free_buffer(
+                &machine,
+                adapter as usize,
+                address,
+                "AllocateCommonBufferEx",
+            );
+            ptr::null_mut()
+        }
+        None => ptr::null_mut(),
+    }
+}
+
+/// Allocates a common buffer: kernel and physical address. Zeroed.
+pub(crate) fn allocate_buffer(
+    machine: &Machine,
+    adapter: usize,
+    len: u32,
+    owner: DriverNumber,
+) -> Option<(usize, u64)> {
+    if len == 0 {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            "a common buffer of no bytes was asked for",
+        );
+        return None;
+    }
+    if owner != 0 && machine.pool.inject_fault() {
+        return None;
+    }
+    let pages = len.div_ceil(PAGE as u32);
+    let (address, physical) = machine.ram.alloc_contiguous(pages)?;
+    let bytes = pages as usize * PAGE;
+    // SAFETY: just allocated, so many pages.
+    unsafe { ptr::write_bytes(address as *mut u8, 0, bytes) };
+    machine.ram.dma_map(physical, bytes, true);
+    machine.ext::<Dma>().buffers.borrow_mut().insert(
+        address,
+        CommonBuffer {
+            adapter,
+            physical,
+            len,
+            pages,
+            owner,
+        },
+    );
+    Some((address, physical))
+}
+
+/// Frees a common buffer; false, and an accusation, if there is none.
+pub(crate) fn free_buffer(
+    machine: &Machine,
+    adapter: usize,
+    address: usize,
+    by: &'static str,
+) -> bool {
+    let dma = machine.ext::<Dma>();
+    let buffer = dma.buffers.borrow_mut().remove(&address);
+    let Some(buffer) = buffer.filter(|b| b.adapter == adapter) else {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!("{by}: this adapter has no common buffer at {address:#x}"),
+        );
+        return false;
+    };
+    let bytes = buffer.pages as usize * PAGE;
+    crate::memory::check_not_in_use(machine, address, buffer.len as usize, by);
+    machine.ram.dma_unmap(buffer.physical, bytes, true);
+    // SAFETY: the buffer's own pages, which nobody uses any more.
+    unsafe { ptr::write_bytes(address as *mut u8, 0x6b, bytes) };
+    machine.ram.free_contiguous(address, buffer.pages);
+    true
+}
+
+unsafe extern "efiapi" fn free_common_buffer(
+    adapter: *mut DMA_ADAPTER,
+    length: u32,
+    logical: PHYSICAL_ADDRESS,
+    address: *mut c_void,
+    _cached: BOOLEAN,
+) {
+    let _crossing = cross(&operations::FREE);
+    let machine = context::machine();
+    check_adapter(&machine, adapter, "FreeCommonBuffer");
+    let known = machine
+        .ext::<Dma>()
+        .buffers
+        .borrow()
+        .get(&(address as usize))
+        .map(|b| (b.len, b.physical));
+    if known.is_some_and(|known| known != (length, logical.cast_unsigned())) {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!(
+                "FreeCommonBuffer: length {length} and logical address {logical:#x} are not those of the buffer at \
+                 {address:p}"
+            ),
+        );
+    }
+    free_buffer(
+        &machine,
+        adapter as usize,
+        address as usize,
+        "FreeCommonBuffer",
+    );
+}
+
+unsafe extern "efiapi" fn flush_adapter_buffers(
+    adapter: *mut DMA_ADAPTER,
+    _mdl: *mut MDL,
+    _base: *mut c_void,
+    _va: *mut c_void,
+    _length: u32,
+    _write: BOOLEAN,
+) -> BOOLEAN {
+    let _crossing = cross(&operations::FLUSH);
+    check_adapter(&context::machine(), adapter, "FlushAdapterBuffers");
+    1
+}
+
+unsafe extern "efiapi" fn get_dma_alignment(adapter: *mut DMA_ADAPTER) -> u32 {
+    let _crossing = cross(&operations::ALIGNMENT);
+    check_adapter(&context::machine(), adapter, "GetDmaAlignment");
+    1
+}
+
+/// Bytes of a list of so many elements.
+const fn list_size(elements: usize) -> usize {
+    size_of::<SCATTER_GATHER_LIST>() + elements * size_of::<SCATTER_GATHER_ELEMENT>()
+}
+
+/// # Safety
+/// `mdl` must point at a chain of MDLs.
+unsafe fn pieces(mdl: *mut MDL, va: *mut c_void, len: u32, by: &str) -> Option<Vec<Piece>> {
+    // SAFETY: promised by the caller.
+    let (start, count) = unsafe { (mdl::virtual_address(mdl), (*mdl).ByteCount as usize) };
+    let offset = (va as usize).wrapping_sub(start);
+    let mut pieces = Vec::new();
+    // SAFETY: promised by the caller.
+    let walked = offset <= count
+        && unsafe { mdl::walk(mdl, offset, len as usize, &mut |piece| pieces.push(piece)) }
+            .is_some();
+    if !walked || len == 0 {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!(
+                "{by}: {len} bytes at {va:p} are not described by the MDL at {mdl:p} (which begins at {start:#x}), or \
+                 its pages are not filled in"
+            ),
+        );
+        return None;
+    }
+    Some(pieces)
+}
+
+/// Writes a list and makes its pieces accessible.
+///
+/// # Safety
+/// `list` must be valid for writes of as many bytes as the list needs.
+unsafe fn publish(machine: &Machine, list: *mut SCATTER_GATHER_LIST, entry: List) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        (*list).NumberOfElements = entry.pieces.len() as u32;
+        (*list).Reserved = 0;
+        let elements = list.add(1).cast::<SCATTER_GATHER_ELEMENT>();
+        for (i, piece) in entry.pieces.iter().enumerate() {
+            elements.add(i).write(SCATTER_GATHER_ELEMENT {
+                Address: piece.physical.cast_signed(),
+                Length: piece.len,
+                Reserved: 0,
+            });
+        }
+    }
+    for piece in &entry.pieces {
+        machine
+            .ram
+            .dma_map(piece.physical, piece.len as usize, entry.device_writes);
+    }
+    let old = machine
+        .ext::<Dma>()
+        .lists
+        .borrow_mut()
+        .insert(list as usize, entry);
+    if let Some(old) = old {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!("BuildScatterGatherList: the list at {list:p} is still in use"),
+        );
+        unmap(machine, &old);
+    }
+}
+
+fn unmap(machine: &Machine, list: &List) {
+    for piece in &list.pieces {
+        machine
+            .ram
+            .dma_unmap(piece.physical, piece.len as usize, list.device_writes);
+    }
+}
+
+unsafe extern "efiapi" fn get_scatter_gather_list(
+    adapter: *mut DMA_ADAPTER,
+    device: *mut DEVICE_OBJECT,
+    mdl: *mut MDL,
+    va: *mut c_void,
+    length: u32,
+    routine: DRIVER_LIST_CONTROL,
+    context_value: *mut c_void,
+    write_to_device: BOOLEAN,
+) -> NTSTATUS {
+    let crossing = cross(&operations::GET_LIST);
+    let machine = context::machine();
+    let maximum = check_adapter(&machine, adapter, "GetScatterGatherList");
+    if length > maximum {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let owner = machine.owner(&crossing);
+    // SAFETY: promised by the caller.
+    let Some(pieces) = (unsafe { pieces(mdl, va, length, "GetScatterGatherList") }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let memory = machine.pool_alloc(&Request {
+        size: list_size(pieces.len()),
+        align: 16,
+        tag: LIST_TAG,
+        zero: false,
+        paged: false,
+        owner,
+        function: "GetScatterGatherList",
+    });
+    let Some(memory) = memory else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    let list = memory as *mut SCATTER_GATHER_LIST;
+    let entry = List {
+        adapter: adapter as usize,
+        pieces,
+        device_writes: write_to_device == 0,
+        allocated: true,
+        owner,
+    };
+    // SAFETY: allocated of that size; the routine was given for this.
+    unsafe { publish(&machine, list, entry) };
+    call_driver(&LIST_CONTROL, || unsafe {
+        // SAFETY: given by the driver for this call.
+        routine(device, ptr::null_mut(), list, context_value);
+    });
+    STATUS_SUCCESS
+}
+
+unsafe extern "efiapi" fn build_scatter_gather_list(
+    adapter: *mut DMA_ADAPTER,
+    device: *mut DEVICE_OBJECT,
+    mdl: *mut MDL,
+    va: *mut c_void,
+    length: u32,
+    routine: DRIVER_LIST_CONTROL,
+    context_value: *mut c_void,
+    write_to_device: BOOLEAN,
+    buffer: *mut c_void,
+    buffer_length: u32,
+) -> NTSTATUS {
+    let crossing = cross(&operations::BUILD_LIST);
+    let machine = context::machine();
+    let maximum = check_adapter(&machine, adapter, "BuildScatterGatherList");
+    if length > maximum {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    // SAFETY: promised by the caller.
+    let Some(pieces) = (unsafe { pieces(mdl, va, length, "BuildScatterGatherList") }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    // The caller can only know what CalculateScatterGatherList said: an element for each page.
+    // SAFETY: promised by the caller.
+    let needed = unsafe { list_size(page_count(mdl, va, length)) };
+    if needed > buffer_length as usize {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    let list = buffer.cast::<SCATTER_GATHER_LIST>();
+    let entry = List {
+        adapter: adapter as usize,
+        pieces,
+        device_writes: write_to_device == 0,
+        allocated: false,
+        owner: machine.owner(&crossing),
+    };
+    // SAFETY: the buffer is large enough; the routine was given for this.
+    unsafe { publish(&machine, list, entry) };
+    call_driver(&LIST_CONTROL, || unsafe {
+        // SAFETY: given by the driver for this call.
+        routine(device, ptr::null_mut(), list, context_value);
+    });
+    STATUS_SUCCESS
+}
+
+unsafe extern "efiapi" fn put_scatter_gather_list(
+    adapter: *mut DMA_ADAPTER,
+    list: *mut SCATTER_GATHER_LIST,
+    write_to_device: BOOLEAN,
+) {
+    let _crossing = cross(&operations::PUT_LIST);
+    let machine = context::machine();
+    check_adapter(&machine, adapter, "PutScatterGatherList");
+    let entry = machine
+        .ext::<Dma>()
+        .lists
+        .borrow_mut()
+        .remove(&(list as usize));
+    let Some(entry) = entry else {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!("PutScatterGatherList: no list is out at {list:p}"),
+        );
+        return;
+    };
+    if entry.adapter != adapter as usize || entry.device_writes != (write_to_device == 0) {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!(
+                "PutScatterGatherList: the list at {list:p} was got from another adapter or for the other direction"
+            ),
+        );
+    }
+    unmap(&machine, &entry);
+    if entry.allocated {
+        machine.pool_free(list as usize, Some(LIST_TAG), "PutScatterGatherList");
+    }
+}
+
+/// Pages that a piece of a chain of MDLs touches.
+///
+/// # Safety
+/// `mdl` must point at a chain of MDLs.
+unsafe fn page_count(mut mdl: *mut MDL, va: *mut c_void, len: u32) -> usize {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut offset = (va as usize).wrapping_sub(mdl::virtual_address(mdl));
+        let mut left = len as usize;
+        let mut pages = 0;
+        while left > 0 && !mdl.is_null() {
+            let count = (*mdl).ByteCount as usize;
+            let take = count.saturating_sub(offset).min(left);
+            pages += mdl::pages((*mdl).ByteOffset as usize + offset, take);
+            left -= take;
+            offset = offset.saturating_sub(count);
+            mdl = (*mdl).Next;
+        }
+        pages
+    }
+}
+
+unsafe extern "efiapi" fn calculate_scatter_gather_list(
+    adapter: *mut DMA_ADAPTER,
+    mdl: *mut MDL,
+    va: *mut c_void,
+    length: u32,
+    size: *mut u32,
+    registers: *mut u32,
+) -> NTSTATUS {
+    let _crossing = cross(&operations::CALCULATE);
+    check_adapter(&context::machine(), adapter, "CalculateScatterGatherList");
+    let pages = if mdl.is_null() {
+        mdl::pages(va as usize, length as usize)
+    } else {
+        // SAFETY: promised by the caller.
+        unsafe { page_count(mdl, va, length) }
+    };
+    // SAFETY: promised by the caller.
+    unsafe {
+        size.write(u32::try_from(list_size(pages)).unwrap_or(u32::MAX));
+        if !registers.is_null() {
+            registers.write(u32::try_from(pages).unwrap_or(u32::MAX));
+        }
+    }
+    STATUS_SUCCESS
+}

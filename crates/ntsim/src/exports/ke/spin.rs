@@ -1,0 +1,349 @@
+//! Spin locks and the IRQL.
+
+use ndis_sys::types::{BOOLEAN, FALSE, KIRQL, KSPIN_LOCK, TRUE};
+
+use crate::verifier::locks::{Held, Kind};
+use crate::verifier::{self, cross, rules};
+use crate::world::context;
+use crate::world::processor::{DISPATCH, Processor};
+
+exports! {
+    "ntoskrnl.exe";
+    KeInitializeSpinLock: PASSIVE..=HIGH,
+    KeAcquireSpinLockRaiseToDpc: PASSIVE..=DISPATCH,
+    KeReleaseSpinLock: DISPATCH..=DISPATCH,
+    KeAcquireSpinLockAtDpcLevel: DISPATCH..=HIGH,
+    KeReleaseSpinLockFromDpcLevel: DISPATCH..=HIGH,
+    KeTryToAcquireSpinLockAtDpcLevel: DISPATCH..=HIGH,
+    KeTestSpinLock: DISPATCH..=HIGH,
+    KeGetCurrentIrql: PASSIVE..=HIGH,
+    KfRaiseIrql: PASSIVE..=HIGH,
+    KeLowerIrql: PASSIVE..=HIGH,
+}
+
+const FREE: KSPIN_LOCK = 0;
+const TAKEN: KSPIN_LOCK = 1;
+
+/// Takes a lock for the current processor. The IRQL has been raised.
+///
+/// # Safety
+/// `lock` must point at a lock.
+pub(crate) unsafe fn acquire(
+    processor: &Processor,
+    lock: *mut KSPIN_LOCK,
+    kind: Kind,
+    old_irql: KIRQL,
+    by: &'static str,
+) {
+    let address = lock as usize;
+    // SAFETY: promised by the caller.
+    if unsafe { *lock } != FREE {
+        not_free(processor, lock, by);
+    }
+    if processor.locks.len() > 0 {
+        check_order(processor, address, by);
+    }
+    // SAFETY: as above.
+    unsafe { *lock = TAKEN };
+    let held = Held {
+        lock: address,
+        kind,
+        old_irql,
+        by,
+    };
+    if !processor.locks.push(held) {
+        verifier::bugcheck(
+            rules::LOCK_RECURSIVE,
+            format!("{by} acquires one spin lock more than can sensibly be held at a time"),
+        );
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn not_free(processor: &Processor, lock: *mut KSPIN_LOCK, by: &str) -> ! {
+    let holder = processor.locks.iter().find(|h| h.lock == lock as usize);
+    match holder {
+        Some(held) => verifier::bugcheck(
+            rules::LOCK_RECURSIVE,
+            format!(
+                "{by} acquires the spin lock at {lock:p}, which the same processor acquired with {} and still holds",
+                held.by
+            ),
+        ),
+        None => verifier::bugcheck(
+            rules::UNINITIALIZED,
+            format!(
+                "{by} acquires the spin lock at {lock:p}, which was never initialised (or is overwritten)"
+            ),
+        ),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn check_order(processor: &Processor, lock: usize, by: &'static str) {
+    let core = context::core();
+    for held in processor.locks.iter() {
+        if let Some(other) = core.verifier.lock_order.record(held.lock, lock, by) {
+            verifier::violation(
+                rules::LOCK_ORDER,
+                format!(
+                    "{by} acquires the spin lock at {lock:#x} while the one at {:#x} is held (by {}); \
+                     they have been acquired in the other order too (by {other})",
+                    held.lock, held.by
+                ),
+            );
+        }
+    }
+}
+
+/// Gives a lock back. The IRQL is not changed.
+///
+/// # Safety
+/// `lock` must point at a lock.
+pub(crate) unsafe fn release(
+    processor: &Processor,
+    lock: *mut KSPIN_LOCK,
+    kind: Kind,
+    new_irql: KIRQL,
+    by: &'static str,
+) {
+    match processor.locks.remove(lock as usize) {
+        None => {
+            verifier::violation(
+                rules::LOCK_NOT_HELD,
+                format!(
+                    "{by} releases the spin lock at {lock:p}, which this processor does not hold"
+                ),
+            );
+            return;
+        }
+        Some(held) if held.kind != kind => verifier::violation(
+            rules::LOCK_IRQL,
+            format!(
+                "{by} releases the spin lock at {lock:p}, which {} acquired: the IRQL comes out wrong",
+                held.by
+            ),
+        ),
+        Some(_) => {}
+    }
+    if kind == Kind::Raised {
+        let expected = if processor.locks.len() == 0 {
+            processor.locks.base_irql()
+        } else {
+            DISPATCH
+        };
+        if new_irql != expected {
+            verifier::violation(
+                rules::LOCK_IRQL,
+                format!(
+                    "{by} releases the spin lock at {lock:p} and goes to IRQL {new_irql}; it should go to {expected}"
+                ),
+            );
+        }
+    }
+    // SAFETY: promised by the caller.
+    unsafe { *lock = FREE };
+}
+
+/// Makes a spin lock free.
+///
+/// # Safety
+/// `SpinLock` must be valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeInitializeSpinLock(SpinLock: *mut KSPIN_LOCK) {
+    let _crossing = cross(&functions::KeInitializeSpinLock);
+    context::with_processor(|p| {
+        if p.locks.iter().any(|h| h.lock == SpinLock as usize) {
+            verifier::violation(
+                rules::OBJECT_IN_USE,
+                format!(
+                    "KeInitializeSpinLock initialises the spin lock at {SpinLock:p}, which is held"
+                ),
+            );
+        }
+    });
+    // SAFETY: promised by the caller.
+    unsafe { SpinLock.write(FREE) };
+}
+
+/// Acquires a spin lock, raising to DISPATCH_LEVEL.
+///
+/// # Safety
+/// `SpinLock` must point at an initialised lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeAcquireSpinLockRaiseToDpc(SpinLock: *mut KSPIN_LOCK) -> KIRQL {
+    let _crossing = cross(&functions::KeAcquireSpinLockRaiseToDpc);
+    context::with_processor(|p| {
+        let old = p.set_irql(p.irql().max(DISPATCH));
+        // SAFETY: promised by the caller.
+        unsafe {
+            acquire(
+                p,
+                SpinLock,
+                Kind::Raised,
+                old,
+                "KeAcquireSpinLockRaiseToDpc",
+            )
+        };
+        old
+    })
+}
+
+/// Releases a spin lock and lowers the IRQL.
+///
+/// # Safety
+/// `SpinLock` must point at an initialised lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeReleaseSpinLock(SpinLock: *mut KSPIN_LOCK, NewIrql: KIRQL) {
+    let _crossing = cross(&functions::KeReleaseSpinLock);
+    context::with_processor(|p| {
+        // SAFETY: promised by the caller.
+        unsafe { release(p, SpinLock, Kind::Raised, NewIrql, "KeReleaseSpinLock") };
+        p.lower_irql(NewIrql.min(DISPATCH));
+    });
+}
+
+/// Acquires a spin lock at DISPATCH_LEVEL.
+///
+/// # Safety
+/// `SpinLock` must point at an initialised lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeAcquireSpinLockAtDpcLevel(SpinLock: *mut KSPIN_LOCK) {
+    let _crossing = cross(&functions::KeAcquireSpinLockAtDpcLevel);
+    context::with_processor(|p| {
+        let irql = p.irql();
+        // SAFETY: promised by the caller.
+        unsafe {
+            acquire(
+                p,
+                SpinLock,
+                Kind::AtDpc,
+                irql,
+                "KeAcquireSpinLockAtDpcLevel",
+            )
+        };
+    });
+}
+
+/// Releases a spin lock and stays at DISPATCH_LEVEL.
+///
+/// # Safety
+/// `SpinLock` must point at an initialised lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeReleaseSpinLockFromDpcLevel(SpinLock: *mut KSPIN_LOCK) {
+    let _crossing = cross(&functions::KeReleaseSpinLockFromDpcLevel);
+    context::with_processor(|p| {
+        let irql = p.irql();
+        // SAFETY: promised by the caller.
+        unsafe {
+            release(
+                p,
+                SpinLock,
+                Kind::AtDpc,
+                irql,
+                "KeReleaseSpinLockFromDpcLevel",
+            );
+        }
+    });
+}
+
+/// Acquires a spin lock if it is free.
+///
+/// # Safety
+/// `SpinLock` must point at an initialised lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeTryToAcquireSpinLockAtDpcLevel(
+    SpinLock: *mut KSPIN_LOCK,
+) -> BOOLEAN {
+    let _crossing = cross(&functions::KeTryToAcquireSpinLockAtDpcLevel);
+    // SAFETY: promised by the caller.
+    if unsafe { *SpinLock } == TAKEN {
+        return FALSE;
+    }
+    context::with_processor(|p| {
+        let irql = p.irql();
+        // SAFETY: promised by the caller.
+        unsafe {
+            acquire(
+                p,
+                SpinLock,
+                Kind::AtDpc,
+                irql,
+                "KeTryToAcquireSpinLockAtDpcLevel",
+            );
+        }
+    });
+    TRUE
+}
+
+/// Whether a spin lock is free.
+///
+/// # Safety
+/// `SpinLock` must point at an initialised lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeTestSpinLock(SpinLock: *mut KSPIN_LOCK) -> BOOLEAN {
+    let _crossing = cross(&functions::KeTestSpinLock);
+    // SAFETY: promised by the caller.
+    BOOLEAN::from(unsafe { *SpinLock } == FREE)
+}
+
+/// The processor's IRQL.
+///
+/// # Safety
+/// None needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeGetCurrentIrql() -> KIRQL {
+    let _crossing = cross(&functions::KeGetCurrentIrql);
+    context::irql()
+}
+
+/// Raises the IRQL.
+///
+/// # Safety
+/// None needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KfRaiseIrql(NewIrql: KIRQL) -> KIRQL {
+    let _crossing = cross(&functions::KfRaiseIrql);
+    context::with_processor(|p| {
+        let old = p.irql();
+        if NewIrql < old {
+            verifier::violation(
+                rules::IRQL_DIRECTION,
+                format!("KfRaiseIrql raises the IRQL from {old} to {NewIrql}"),
+            );
+            return old;
+        }
+        p.set_irql(NewIrql)
+    })
+}
+
+/// Lowers the IRQL.
+///
+/// # Safety
+/// None needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeLowerIrql(NewIrql: KIRQL) {
+    let _crossing = cross(&functions::KeLowerIrql);
+    context::with_processor(|p| {
+        let old = p.irql();
+        if NewIrql > old {
+            verifier::violation(
+                rules::IRQL_DIRECTION,
+                format!("KeLowerIrql lowers the IRQL from {old} to {NewIrql}"),
+            );
+            return;
+        }
+        if NewIrql < DISPATCH && p.locks.len() > 0 {
+            verifier::violation(
+                rules::LOCK_IRQL,
+                format!(
+                    "KeLowerIrql goes to IRQL {NewIrql} while {} spin lock(s) are held",
+                    p.locks.len()
+                ),
+            );
+        }
+        p.lower_irql(NewIrql);
+    });
+}

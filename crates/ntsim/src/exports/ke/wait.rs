@@ -1,0 +1,380 @@
+//! Events, semaphores, and waiting for them.
+
+use std::ffi::c_void;
+
+use ndis_sys::status::{STATUS_SUCCESS, STATUS_TIMEOUT};
+use ndis_sys::types::{BOOLEAN, KPRIORITY, KPROCESSOR_MODE, LARGE_INTEGER, NTSTATUS};
+use ndis_sys::wdm::{
+    DISPATCHER_HEADER, EVENT_TYPE, KEVENT, KSEMAPHORE, KWAIT_REASON, LIST_ENTRY, NotificationEvent,
+    SynchronizationEvent,
+};
+
+use super::time;
+use crate::verifier::{self, cross, rules};
+use crate::world::context;
+use crate::world::processor::APC;
+use crate::world::thread::{self, Outcome, WaitFor};
+
+exports! {
+    "ntoskrnl.exe";
+    KeInitializeEvent: PASSIVE..=HIGH,
+    KeSetEvent: PASSIVE..=DISPATCH,
+    KeClearEvent: PASSIVE..=DISPATCH,
+    KeResetEvent: PASSIVE..=DISPATCH,
+    KeReadStateEvent: PASSIVE..=DISPATCH,
+    KeWaitForSingleObject: PASSIVE..=DISPATCH,
+    KeDelayExecutionThread: PASSIVE..=APC,
+    KeInitializeSemaphore: PASSIVE..=DISPATCH,
+    KeReleaseSemaphore: PASSIVE..=DISPATCH,
+    KeEnterCriticalRegion: PASSIVE..=APC,
+    KeLeaveCriticalRegion: PASSIVE..=APC,
+}
+
+/// Kinds of dispatcher objects (`KOBJECTS`).
+pub(crate) mod kind {
+    pub(crate) const NOTIFICATION_EVENT: u8 = 0;
+    pub(crate) const SYNCHRONIZATION_EVENT: u8 = 1;
+    pub(crate) const SEMAPHORE: u8 = 5;
+    pub(crate) const THREAD: u8 = 6;
+    pub(crate) const NOTIFICATION_TIMER: u8 = 8;
+    pub(crate) const SYNCHRONIZATION_TIMER: u8 = 9;
+}
+
+/// A header for a new object. Its list head points at itself, as an empty list does: this is also how initialised
+/// objects are told from others.
+///
+/// # Safety
+/// `header` must be valid for a write.
+pub(crate) unsafe fn initialize_header(
+    header: *mut DISPATCHER_HEADER,
+    kind: u8,
+    size: usize,
+    state: i32,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let head = &raw mut (*header).WaitListHead;
+        header.write(DISPATCHER_HEADER {
+            Type: kind,
+            Size: (size / 4) as u8,
+            SignalState: state,
+            WaitListHead: LIST_ENTRY {
+                Flink: head,
+                Blink: head,
+            },
+            ..DISPATCHER_HEADER::ZEROED
+        });
+    }
+}
+
+/// # Safety
+/// `header` must point at readable memory.
+pub(crate) unsafe fn check_initialized(header: *mut DISPATCHER_HEADER, kinds: &[u8], by: &str) {
+    // SAFETY: promised by the caller.
+    let (kind, list, head) = unsafe {
+        (
+            (*header).Type,
+            (*header).WaitListHead.Flink,
+            &raw mut (*header).WaitListHead,
+        )
+    };
+    if list != head || !kinds.contains(&kind) {
+        verifier::bugcheck(
+            rules::UNINITIALIZED,
+            format!("{by}: the object at {header:p} was never initialised (or is overwritten)"),
+        );
+    }
+}
+
+/// Whether an object is signalled; takes the signal if it is of a kind that one wait uses up.
+fn try_take(object: usize, take: bool) -> bool {
+    let header = object as *mut DISPATCHER_HEADER;
+    // SAFETY: objects waited for are checked when the wait begins, and those signalled when they are signalled.
+    unsafe {
+        if (*header).SignalState <= 0 {
+            return false;
+        }
+        if take {
+            match (*header).Type {
+                kind::SYNCHRONIZATION_EVENT | kind::SYNCHRONIZATION_TIMER => {
+                    (*header).SignalState = 0;
+                }
+                kind::SEMAPHORE => (*header).SignalState -= 1,
+                _ => {}
+            }
+        }
+    }
+    true
+}
+
+/// Sets an object's state and ends the waits that this satisfies. Returns the old state.
+///
+/// # Safety
+/// `header` must point at an initialised dispatcher object.
+pub(crate) unsafe fn signal(header: *mut DISPATCHER_HEADER, state: i32) -> i32 {
+    // SAFETY: promised by the caller.
+    let old = unsafe { std::mem::replace(&mut (*header).SignalState, state) };
+    if state > 0 {
+        context::core().signalled(header as usize, &try_take);
+    }
+    old
+}
+
+/// Initialises an event.
+///
+/// # Safety
+/// `Event` must be valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeInitializeEvent(
+    Event: *mut KEVENT,
+    Type: EVENT_TYPE,
+    State: BOOLEAN,
+) {
+    let _crossing = cross(&functions::KeInitializeEvent);
+    if context::core()
+        .find_wait(|object| object == Event as usize)
+        .is_some()
+    {
+        verifier::violation(
+            rules::OBJECT_IN_USE,
+            format!(
+                "KeInitializeEvent initialises the event at {Event:p}, which somebody waits for"
+            ),
+        );
+    }
+    let kind = if Type == NotificationEvent {
+        kind::NOTIFICATION_EVENT
+    } else if Type == SynchronizationEvent {
+        kind::SYNCHRONIZATION_EVENT
+    } else {
+        verifier::bugcheck(
+            rules::UNINITIALIZED,
+            format!("KeInitializeEvent: there is no event type {Type}"),
+        );
+    };
+    // SAFETY: promised by the caller; an event is just a header.
+    unsafe {
+        initialize_header(
+            Event.cast(),
+            kind,
+            size_of::<KEVENT>(),
+            i32::from(State != 0),
+        )
+    };
+}
+
+const EVENTS: &[u8] = &[kind::NOTIFICATION_EVENT, kind::SYNCHRONIZATION_EVENT];
+
+/// Signals an event.
+///
+/// # Safety
+/// `Event` must point at an initialised event.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeSetEvent(
+    Event: *mut KEVENT,
+    Increment: KPRIORITY,
+    Wait: BOOLEAN,
+) -> i32 {
+    let _crossing = cross(&functions::KeSetEvent);
+    let _ = Increment;
+    if Wait != 0 && context::irql() > APC {
+        verifier::violation(
+            rules::IRQL,
+            "KeSetEvent was called with Wait above APC_LEVEL",
+        );
+    }
+    // SAFETY: promised by the caller.
+    unsafe {
+        check_initialized(Event.cast(), EVENTS, "KeSetEvent");
+        signal(Event.cast(), 1)
+    }
+}
+
+/// Makes an event not signalled.
+///
+/// # Safety
+/// `Event` must point at an initialised event.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeClearEvent(Event: *mut KEVENT) {
+    let _crossing = cross(&functions::KeClearEvent);
+    // SAFETY: promised by the caller.
+    unsafe {
+        check_initialized(Event.cast(), EVENTS, "KeClearEvent");
+        (*Event).Header.SignalState = 0;
+    }
+}
+
+/// Makes an event not signalled; returns its state before.
+///
+/// # Safety
+/// `Event` must point at an initialised event.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeResetEvent(Event: *mut KEVENT) -> i32 {
+    let _crossing = cross(&functions::KeResetEvent);
+    // SAFETY: promised by the caller.
+    unsafe {
+        check_initialized(Event.cast(), EVENTS, "KeResetEvent");
+        std::mem::replace(&mut (*Event).Header.SignalState, 0)
+    }
+}
+
+/// Whether an event is signalled.
+///
+/// # Safety
+/// `Event` must point at an initialised event.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeReadStateEvent(Event: *mut KEVENT) -> i32 {
+    let _crossing = cross(&functions::KeReadStateEvent);
+    // SAFETY: promised by the caller.
+    unsafe {
+        check_initialized(Event.cast(), EVENTS, "KeReadStateEvent");
+        (*Event).Header.SignalState
+    }
+}
+
+/// Initialises a semaphore.
+///
+/// # Safety
+/// `Semaphore` must be valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeInitializeSemaphore(
+    Semaphore: *mut KSEMAPHORE,
+    Count: i32,
+    Limit: i32,
+) {
+    let _crossing = cross(&functions::KeInitializeSemaphore);
+    // SAFETY: promised by the caller.
+    unsafe {
+        initialize_header(
+            Semaphore.cast(),
+            kind::SEMAPHORE,
+            size_of::<KSEMAPHORE>(),
+            Count,
+        );
+        (*Semaphore).Limit = Limit;
+    }
+}
+
+/// Raises a semaphore's count.
+///
+/// # Safety
+/// `Semaphore` must point at an initialised semaphore.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeReleaseSemaphore(
+    Semaphore: *mut KSEMAPHORE,
+    Increment: KPRIORITY,
+    Adjustment: i32,
+    Wait: BOOLEAN,
+) -> i32 {
+    let _crossing = cross(&functions::KeReleaseSemaphore);
+    let _ = (Increment, Wait);
+    // SAFETY: promised by the caller.
+    let (old, limit) = unsafe {
+        check_initialized(Semaphore.cast(), &[kind::SEMAPHORE], "KeReleaseSemaphore");
+        ((*Semaphore).Header.SignalState, (*Semaphore).Limit)
+    };
+    match old.checked_add(Adjustment) {
+        Some(new) if Adjustment > 0 && new <= limit => {
+            // SAFETY: promised by the caller.
+            unsafe { (*Semaphore).Header.SignalState = new };
+            context::core().signalled(Semaphore as usize, &try_take);
+        }
+        _ => verifier::bugcheck(
+            rules::BUGCHECK,
+            format!(
+                "KeReleaseSemaphore raises STATUS_SEMAPHORE_LIMIT_EXCEEDED: count {old}, plus {Adjustment}, limit {limit}"
+            ),
+        ),
+    }
+    old
+}
+
+/// Waits for an object.
+///
+/// # Safety
+/// `Object` must point at an initialised dispatcher object that stays until the wait is over; `Timeout` must be null
+/// or point at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeWaitForSingleObject(
+    Object: *mut c_void,
+    WaitReason: KWAIT_REASON,
+    WaitMode: KPROCESSOR_MODE,
+    Alertable: BOOLEAN,
+    Timeout: *mut LARGE_INTEGER,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::KeWaitForSingleObject);
+    let _ = (WaitReason, WaitMode, Alertable);
+    // SAFETY: promised by the caller.
+    let timeout = unsafe {
+        check_initialized(
+            Object.cast(),
+            &[
+                kind::NOTIFICATION_EVENT,
+                kind::SYNCHRONIZATION_EVENT,
+                kind::SEMAPHORE,
+                kind::THREAD,
+                kind::NOTIFICATION_TIMER,
+                kind::SYNCHRONIZATION_TIMER,
+            ],
+            "KeWaitForSingleObject",
+        );
+        Timeout.as_ref().copied()
+    };
+    if timeout != Some(0) && context::irql() > APC {
+        verifier::bugcheck(
+            rules::WAIT_AT_DISPATCH,
+            format!(
+                "KeWaitForSingleObject was called at IRQL {} with a timeout that is not zero",
+                context::irql()
+            ),
+        );
+    }
+    if try_take(Object as usize, true) {
+        return STATUS_SUCCESS;
+    }
+    if timeout == Some(0) {
+        return STATUS_TIMEOUT;
+    }
+    let deadline = timeout.map(time::due);
+    let story = format!("KeWaitForSingleObject waits for the object at {Object:p}");
+    match thread::block(WaitFor::AnyObject(vec![Object as usize]), deadline, story) {
+        Outcome::Satisfied(_) => STATUS_SUCCESS,
+        Outcome::TimedOut => STATUS_TIMEOUT,
+    }
+}
+
+/// Sleeps.
+///
+/// # Safety
+/// `Interval` must point at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeDelayExecutionThread(
+    WaitMode: KPROCESSOR_MODE,
+    Alertable: BOOLEAN,
+    Interval: *mut LARGE_INTEGER,
+) -> NTSTATUS {
+    let _crossing = cross(&functions::KeDelayExecutionThread);
+    let _ = (WaitMode, Alertable);
+    // SAFETY: promised by the caller.
+    let at = time::due(unsafe { *Interval });
+    thread::sleep_until(at);
+    STATUS_SUCCESS
+}
+
+/// Keeps normal kernel APCs away: there are none here.
+///
+/// # Safety
+/// None needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeEnterCriticalRegion() {
+    let _crossing = cross(&functions::KeEnterCriticalRegion);
+}
+
+/// Lets normal kernel APCs in again.
+///
+/// # Safety
+/// None needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn KeLeaveCriticalRegion() {
+    let _crossing = cross(&functions::KeLeaveCriticalRegion);
+}

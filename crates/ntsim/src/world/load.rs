@@ -1,0 +1,203 @@
+//! Loading and unloading drivers.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::rc::Rc;
+
+use ndis_sys::status::STATUS_INSUFFICIENT_RESOURCES;
+use ndis_sys::types::NTSTATUS;
+use ndis_sys::wdm::{
+    DRIVER_EXTENSION, DRIVER_INITIALIZE, DRIVER_OBJECT, DRIVER_UNLOAD, UNICODE_STRING,
+};
+
+use super::driver::Driver;
+use super::machine::Machine;
+use super::processor::PASSIVE;
+use super::thread::{self, call_driver};
+use crate::exports::dma::Dma;
+use crate::exports::io::{DriverExtensions, WorkItems};
+use crate::exports::ob::Objects;
+use crate::memory::mdl::Mdls;
+use crate::verifier::{self, Function, rules};
+
+static DRIVER_ENTRY: Function = Function::callback("DriverEntry", PASSIVE..=PASSIVE);
+static UNLOAD: Function = Function::callback("DriverUnload", PASSIVE..=PASSIVE);
+
+/// The I/O manager's number for this kind of object.
+const IO_TYPE_DRIVER: i16 = 4;
+
+/// A driver object and the strings it points at, in one allocation.
+#[repr(C)]
+struct Loaded {
+    object: DRIVER_OBJECT,
+    extension: DRIVER_EXTENSION,
+    registry_path: UNICODE_STRING,
+}
+
+/// Makes a terminated UTF-16 string in kernel memory.
+fn kernel_string(machine: &Machine, text: &str) -> Option<UNICODE_STRING> {
+    let units: Vec<u16> = text.encode_utf16().collect();
+    let address = machine.kernel_alloc((units.len() + 1) * 2, "the loading of a driver")?;
+    let buffer = address as *mut u16;
+    // SAFETY: just allocated, zeroed, one unit longer than this.
+    unsafe { ptr::copy_nonoverlapping(units.as_ptr(), buffer, units.len()) };
+    Some(UNICODE_STRING {
+        Length: u16::try_from(units.len() * 2).ok()?,
+        MaximumLength: u16::try_from((units.len() + 1) * 2).ok()?,
+        Buffer: buffer,
+    })
+}
+
+impl Machine {
+    /// Makes a driver object and calls the driver's entry point with it. The driver stays loaded if that succeeds.
+    ///
+    /// # Safety
+    /// `entry` must be a driver's entry point; its code must stay until the driver is unloaded.
+    pub(crate) unsafe fn load_driver(
+        self: &Rc<Self>,
+        name: &str,
+        registry_path: &str,
+        entry: DRIVER_INITIALIZE,
+        image: (*mut c_void, u32),
+    ) -> Result<Rc<Driver>, NTSTATUS> {
+        let driver = self.drivers.add(name);
+        let made = (|| {
+            let object = self.kernel_alloc(size_of::<Loaded>(), "the loading of a driver")?;
+            let driver_name = kernel_string(self, &format!("\\Driver\\{name}"))?;
+            let service = kernel_string(self, name)?;
+            let path = kernel_string(self, registry_path)?;
+            Some((object, driver_name, service, path))
+        })();
+        let Some((address, driver_name, service, path)) = made else {
+            return Err(STATUS_INSUFFICIENT_RESOURCES);
+        };
+        let loaded = address as *mut Loaded;
+        // SAFETY: just allocated, of this size.
+        unsafe {
+            let object = &raw mut (*loaded).object;
+            let extension = &raw mut (*loaded).extension;
+            object.write(DRIVER_OBJECT {
+                Type: IO_TYPE_DRIVER,
+                Size: size_of::<DRIVER_OBJECT>() as i16,
+                DriverStart: image.0,
+                DriverSize: image.1,
+                DriverExtension: extension,
+                DriverName: driver_name,
+                DriverInit: Some(entry),
+                ..DRIVER_OBJECT::ZEROED
+            });
+            extension.write(DRIVER_EXTENSION {
+                DriverObject: object,
+                ServiceKeyName: service,
+                ..DRIVER_EXTENSION::ZEROED
+            });
+            (&raw mut (*loaded).registry_path).write(path);
+        }
+        driver.object.set(address);
+        driver.loaded.set(true);
+        self.ext::<Objects>().add_foreign(address);
+        let status = {
+            let _charged = driver.charge();
+            // SAFETY: promised by the caller.
+            call_driver(&DRIVER_ENTRY, || unsafe {
+                entry(&raw mut (*loaded).object, &raw mut (*loaded).registry_path)
+            })
+        };
+        if status < 0 {
+            self.forget_driver(&driver);
+            return Err(status);
+        }
+        Ok(driver)
+    }
+
+    /// Calls a driver's unload routine and checks that it left nothing behind.
+    pub(crate) fn unload_driver(self: &Rc<Self>, driver: &Rc<Driver>) {
+        let object = driver.object.get() as *mut DRIVER_OBJECT;
+        // SAFETY: the object lives as long as the driver is loaded.
+        let unload: Option<DRIVER_UNLOAD> = unsafe { (*object).DriverUnload };
+        if let Some(unload) = unload {
+            let _charged = driver.charge();
+            // SAFETY: the driver gave the routine for this.
+            call_driver(&UNLOAD, || unsafe { unload(object) });
+        }
+        self.forget_driver(driver);
+    }
+
+    /// Frees what the kernel keeps for a driver that has gone, and accuses it of what it left.
+    fn forget_driver(self: &Rc<Self>, driver: &Rc<Driver>) {
+        let (number, name) = (driver.number, driver.name.as_str());
+        // What is queued may run now: a driver has to wait for it, not to hope.
+        if let Some(timer) = self.timers.of_driver(number) {
+            verifier::violation(
+                rules::TIMER_AT_UNLOAD,
+                format!("{name} was unloaded while its timer at {timer:#x} is running"),
+            );
+        }
+        for processor in &self.processors {
+            if let Some(dpc) = processor.dpc_of_driver(number) {
+                verifier::violation(
+                    rules::DPC_AT_UNLOAD,
+                    format!("{name} was unloaded while its DPC at {dpc:#x} is queued"),
+                );
+            }
+        }
+        let (items, queued) = self.ext::<WorkItems>().of_driver(number);
+        if items > 0 {
+            verifier::violation(
+                rules::WORK_ITEM_AT_UNLOAD,
+                format!("{name} was unloaded with {items} work item(s), {queued} of them queued"),
+            );
+        }
+        let mdls = self.ext::<Mdls>().of_owner(number);
+        if let Some(mdl) = mdls.first() {
+            verifier::violation(
+                rules::MDL_STATE,
+                format!(
+                    "{name} was unloaded with {} MDL(s) locked or mapped, one of them at {mdl:#x}",
+                    mdls.len()
+                ),
+            );
+        }
+        self.ext::<Dma>().check_unload(self, number, name);
+        let object = driver.object.get();
+        self.ext::<DriverExtensions>().free_all(self, object);
+        let references = self.ext::<Objects>().remove_foreign(object);
+        if references > 0 {
+            verifier::violation(
+                rules::REFERENCE,
+                format!("{name} was unloaded while its driver object is referenced"),
+            );
+        }
+        let mut leaks = Vec::new();
+        self.pool.leaks(self, Some(number), &mut leaks);
+        for leak in leaks {
+            verifier::violation(rules::POOL_LEAK, format!("after unloading, {leak}"));
+        }
+        // SAFETY: the object is still there; its strings are the kernel's.
+        let strings = unsafe {
+            let loaded = object as *mut Loaded;
+            [
+                (*loaded).object.DriverName.Buffer,
+                (*loaded).extension.ServiceKeyName.Buffer,
+                (*loaded).registry_path.Buffer,
+            ]
+        };
+        for string in strings {
+            self.pool_free(string as usize, None, "the unloading of a driver");
+        }
+        self.pool_free(object, None, "the unloading of a driver");
+        driver.loaded.set(false);
+        driver.object.set(0);
+    }
+
+    /// Waits until the work that a driver has queued is done. For orderly ends only: unloading does not wait.
+    pub(crate) fn wait_for_work_items(&self, driver: &Driver) -> bool {
+        let items = self.ext::<WorkItems>();
+        let number = driver.number;
+        thread::wait_until(
+            || items.of_driver(number).1 == 0,
+            None,
+            "waits for queued work items",
+        )
+    }
+}

@@ -1,0 +1,24 @@
+//! What the tests of the rules share.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use ntsim::{MachineConfig, MachineId, World};
+
+/// A world whose violations are looked at, with one machine.
+pub fn suspects() -> (World, MachineId) {
+    suspects_with(1)
+}
+
+/// As `suspects`, with so many processors.
+pub fn suspects_with(processors: u32) -> (World, MachineId) {
+    let mut world = World::builder().seed(11).collect_violations().build();
+    let machine = world.add_machine(MachineConfig::named("A").processors(processors));
+    (world, machine)
+}
+
+/// The names of the rules broken since this was last asked.
+pub fn broken(world: &mut World) -> Vec<&'static str> {
+    world.take_violations().iter().map(|v| v.rule).collect()
+}
+
+/// Pool tag of the tests' drivers.
+pub const TAG: u32 = u32::from_le_bytes(*b"Test");
