@@ -4,7 +4,9 @@
 pub mod host;
 pub mod memory;
 pub mod network;
+pub mod raw;
 
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub use host::{DEPTH, Host, Mr};
 #[allow(unused_imports, reason = "each test file uses a part")]
 pub use network::{Fate, Network, Side, Weather};
@@ -202,7 +204,9 @@ impl Pair {
             host.engine.receive(now, &frame, &mut host.memory);
         }
         for side in [Side::A, Side::B] {
-            self.host(side).engine.handle_timeout(now);
+            let host = self.host(side);
+            host.engine.handle_timeout(now);
+            host.collect();
         }
         true
     }

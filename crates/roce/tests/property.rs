@@ -1,0 +1,613 @@
+//! Random work over random networks. `ROCE_SEED=n` repeats one case, `ROCE_CASES=n` runs more of them.
+
+mod util;
+
+use roce::{
+    Access, Completion, CompletionOp, Config, Event, PathMtu, PostError, QpId, Rng, SendFlags,
+    SendOp, SendRequest, Sge, Status,
+};
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+use util::*;
+
+fn seeds(default: u64) -> Vec<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
+    match number("ROCE_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("ROCE_CASES").unwrap_or(default)).collect(),
+    }
+}
+
+/// Tells which case failed, whatever panics in it.
+struct Witness(u64);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("repeat with ROCE_SEED={}", self.0);
+        }
+    }
+}
+
+fn below(rng: &mut Rng, n: u32) -> u32 {
+    rng.next_u32() % n.max(1)
+}
+
+fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[below(rng, from.len() as u32) as usize]
+}
+
+fn random_setup(rng: &mut Rng, seed: u64) -> Setup {
+    let psn = |rng: &mut Rng| match below(rng, 3) {
+        0 => Some(0xff_ffff - below(rng, 64)),
+        _ => None,
+    };
+    Setup {
+        seed,
+        mtu: pick(rng, &[PathMtu::Mtu256, PathMtu::Mtu512, PathMtu::Mtu1024]),
+        reads: pick(rng, &[1, 2, 3, 8, 16]),
+        ack_timeout: pick(rng, &[7, 8, 10]),
+        psn: [psn(rng), psn(rng)],
+        config: Config {
+            send_window: pick(rng, &[1, 2, 7, 32, 128]),
+            read_window: pick(rng, &[1, 8, 64]),
+            read_chunk: pick(rng, &[1, 3, 16, 128]),
+            min_rnr_timer: pick(rng, &[1, 5, 10]),
+            max_transmissions: pick(rng, &[1, 4, 64, 1024]),
+            ..Setup::default().config
+        },
+        ..Setup::default()
+    }
+}
+
+fn random_weather(rng: &mut Rng) -> Weather {
+    let storm = below(rng, 4);
+    let per_mille = |rng: &mut Rng, max| if storm == 0 { 0 } else { below(rng, max) };
+    Weather {
+        delay: Duration::from_micros(u64::from(below(rng, 20))),
+        jitter: Duration::from_nanos(if storm < 2 {
+            0
+        } else {
+            u64::from(below(rng, 30_000))
+        }),
+        loss: per_mille(rng, 60),
+        duplication: per_mille(rng, 60),
+        corruption: per_mille(rng, 30),
+    }
+}
+
+/// One direction of one connection: what its sender posted and what its receiver should see.
+struct Flow {
+    from: Side,
+    sender: QpId,
+    receiver: QpId,
+    /// Requests that will complete, oldest first: context, bytes expected at (region, offset) of the other or of this side.
+    posted: VecDeque<u64>,
+    /// Messages sent and not yet received: their bytes.
+    messages: VecDeque<Vec<u8>>,
+    /// Receives posted: context, elements.
+    receives: VecDeque<(u64, Vec<Sge>)>,
+    /// Receives that the test may still post; never fewer messages than that.
+    receives_owed: usize,
+}
+
+struct World {
+    p: Pair,
+    rng: Rng,
+    flows: Vec<Flow>,
+    /// Per side: memory to send from, remotely readable; memory that nobody but one request writes; its image and next free byte.
+    source: [Mr; 2],
+    sink: [Mr; 2],
+    image: [Vec<u8>; 2],
+    free: [u32; 2],
+    context: u64,
+}
+
+const SINK: u32 = 1 << 20;
+const SOURCE: u32 = 1 << 16;
+
+fn ix(side: Side) -> usize {
+    side as usize
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut rng = Rng::new(seed ^ 0xabcdef);
+        let setup = random_setup(&mut rng, seed);
+        let mut p = Pair::new(setup);
+        p.net.weather = random_weather(&mut rng);
+        for side in [Side::A, Side::B] {
+            let hold = pick(&mut rng, &[0, 1_000, 40_000]);
+            let ring = pick(&mut rng, &[1, 3, 16, 256]);
+            let host = p.host(side);
+            host.nic_holds = Some(Duration::from_nanos(hold));
+            host.nic_ring = ring;
+        }
+        let source = [
+            p.a.open(pattern(SOURCE as usize, seed)),
+            p.b.open(pattern(SOURCE as usize, seed + 1)),
+        ];
+        let sink = [
+            p.a.open(vec![0; SINK as usize]),
+            p.b.open(vec![0; SINK as usize]),
+        ];
+        let mut flows = Vec::new();
+        for _ in 0..1 + below(&mut rng, 3) {
+            let (a, b) = p.attach();
+            for (from, sender, receiver) in [(Side::A, a, b), (Side::B, b, a)] {
+                flows.push(Flow {
+                    from,
+                    sender,
+                    receiver,
+                    posted: VecDeque::new(),
+                    messages: VecDeque::new(),
+                    receives: VecDeque::new(),
+                    receives_owed: 0,
+                });
+            }
+        }
+        let image = [vec![0; SINK as usize], vec![0; SINK as usize]];
+        World {
+            p,
+            rng,
+            flows,
+            source,
+            sink,
+            image,
+            free: [0; 2],
+            context: 0,
+        }
+    }
+
+    fn size(&mut self) -> u32 {
+        let mtu = self.p.setup.mtu.bytes();
+        match below(&mut self.rng, 8) {
+            0 => 0,
+            1 => below(&mut self.rng, 8),
+            2 => mtu,
+            3 => mtu + 1,
+            4 => mtu * below(&mut self.rng, 20),
+            5 => below(&mut self.rng, 20_000),
+            _ => below(&mut self.rng, mtu * 3),
+        }
+    }
+
+    /// Memory on `side` for one request only, with gaps around it.
+    fn allocate(&mut self, side: Side, len: u32) -> Option<u32> {
+        let at = self.free[ix(side)] + below(&mut self.rng, 5);
+        let end = at + len + below(&mut self.rng, 3);
+        (end <= SINK).then(|| {
+            self.free[ix(side)] = end;
+            at
+        })
+    }
+
+    /// `len` bytes from `at` of `mr`, as up to four elements.
+    fn split(&mut self, mr: &Mr, at: u32, len: u32) -> Vec<Sge> {
+        let mut cuts: Vec<u32> = (0..below(&mut self.rng, 4))
+            .map(|_| below(&mut self.rng, len + 1))
+            .collect();
+        cuts.extend([0, len]);
+        cuts.sort_unstable();
+        cuts.windows(2)
+            .map(|w| mr.sge(at + w[0], w[1] - w[0]))
+            .collect()
+    }
+
+    fn expect(&mut self, side: Side, at: u32, bytes: &[u8]) {
+        self.image[ix(side)][at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn post(&mut self) {
+        let n = below(&mut self.rng, self.flows.len() as u32) as usize;
+        let (from, qp) = (self.flows[n].from, self.flows[n].sender);
+        let to = from.other();
+        let len = self.size();
+        let src_at = below(&mut self.rng, SOURCE - len + 1);
+        let kind = below(&mut self.rng, 3);
+        let (source, remote_source) = (self.source[ix(from)], self.source[ix(to)]);
+        let (sink, remote_sink) = (self.sink[ix(from)], self.sink[ix(to)]);
+        let mut flags = SendFlags::empty();
+        for flag in [SendFlags::SILENT, SendFlags::FENCE, SendFlags::SOLICITED] {
+            if below(&mut self.rng, 4) == 0 {
+                flags |= flag;
+            }
+        }
+        let local: Vec<u8> =
+            self.p.host(from).bytes(&source)[src_at as usize..][..len as usize].to_vec();
+        let (op, sgl, landing) = match kind {
+            0 => (SendOp::Send, self.split(&source, src_at, len), None),
+            1 => {
+                let Some(at) = self.allocate(to, len) else {
+                    return;
+                };
+                let op = SendOp::Write {
+                    remote_va: remote_sink.va + u64::from(at),
+                    rkey: remote_sink.key.0,
+                };
+                (
+                    op,
+                    self.split(&source, src_at, len),
+                    Some((to, at, local.clone())),
+                )
+            }
+            _ => {
+                let Some(at) = self.allocate(from, len) else {
+                    return;
+                };
+                let bytes = self.p.host(to).bytes(&remote_source)[src_at as usize..]
+                    [..len as usize]
+                    .to_vec();
+                let rkey = remote_source.key.0;
+                let op = SendOp::Read {
+                    remote_va: remote_source.va + u64::from(src_at),
+                    rkey,
+                };
+                (op, self.split(&sink, at, len), Some((from, at, bytes)))
+            }
+        };
+        let inline = kind < 2 && len <= 256 && below(&mut self.rng, 2) == 0;
+        let halves = local.split_at(local.len() / 2);
+        let parts = [halves.0, halves.1];
+        self.context += 1;
+        let context = self.context;
+        let request = SendRequest {
+            context,
+            op,
+            sgl: if inline { &[] } else { &sgl },
+            inline: inline.then_some(&parts),
+            flags,
+        };
+        let now = self.p.now;
+        match self.p.host(from).engine.post_send(now, qp, &request) {
+            Ok(()) => {}
+            Err(PostError::QueueFull) => return,
+            Err(e) => panic!("{e:?}"),
+        }
+        if let Some((side, at, bytes)) = landing {
+            self.expect(side, at, &bytes);
+        }
+        let flow = &mut self.flows[n];
+        if !flags.contains(SendFlags::SILENT) {
+            flow.posted.push_back(context);
+        }
+        if kind == 0 {
+            flow.messages.push_back(local);
+            flow.receives_owed += 1;
+        }
+    }
+
+    fn post_receive(&mut self, n: usize) {
+        let (to, qp) = (self.flows[n].from.other(), self.flows[n].receiver);
+        let Some(len) = self.flows[n]
+            .messages
+            .get(self.flows[n].receives.len())
+            .map(|m| m.len() as u32)
+        else {
+            return;
+        };
+        let room = len + below(&mut self.rng, 100);
+        let Some(at) = self.allocate(to, room) else {
+            panic!("sink too small for this test")
+        };
+        let sgl = self.split(&self.sink[ix(to)].clone(), at, room);
+        self.context += 1;
+        let context = self.context;
+        self.p.host(to).engine.post_recv(qp, context, &sgl).unwrap();
+        let bytes = self.flows[n].messages[self.flows[n].receives.len()].clone();
+        self.expect(to, at, &bytes);
+        let flow = &mut self.flows[n];
+        flow.receives_owed -= 1;
+        flow.receives.push_back((context, sgl));
+    }
+
+    /// Every completion is the next one due of its queue.
+    fn check(&mut self) {
+        for side in [Side::A, Side::B] {
+            let done = std::mem::take(&mut self.p.host(side).completions);
+            assert_eq!(self.p.host(side).events, []);
+            for c in done {
+                assert_eq!(c.status, Status::Success, "{c:?}");
+                let flow = if c.op == CompletionOp::Receive {
+                    self.flows.iter_mut().find(|f| {
+                        f.from != side && f.receives.front().is_some_and(|r| r.0 == c.context)
+                    })
+                } else {
+                    self.flows
+                        .iter_mut()
+                        .find(|f| f.from == side && f.posted.front() == Some(&c.context))
+                };
+                let flow = flow.unwrap_or_else(|| panic!("not due: {c:?}"));
+                if c.op == CompletionOp::Receive {
+                    flow.receives.pop_front();
+                    let message = flow.messages.pop_front().unwrap();
+                    assert_eq!(c.bytes as usize, message.len());
+                } else {
+                    flow.posted.pop_front();
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        self.p.run(time);
+        self.check();
+    }
+
+    fn is_done(&self) -> bool {
+        self.flows
+            .iter()
+            .all(|f| f.posted.is_empty() && f.messages.is_empty())
+    }
+}
+
+/// The right bytes in the right place in the right order, each request completed exactly once, whatever the network does.
+#[test]
+fn random_work_arrives_over_random_networks() {
+    for seed in seeds(300) {
+        let _witness = Witness(seed);
+        let mut w = World::new(seed);
+        for _ in 0..10 + below(&mut w.rng, 80) {
+            match below(&mut w.rng, 4) {
+                0 => {
+                    let time = Duration::from_nanos(u64::from(below(&mut w.rng, 100_000)));
+                    w.run(time);
+                }
+                1 => {
+                    let n = below(&mut w.rng, w.flows.len() as u32) as usize;
+                    w.post_receive(n);
+                }
+                _ => w.post(),
+            }
+        }
+        for n in 0..w.flows.len() {
+            while w.flows[n].receives_owed > 0 {
+                w.post_receive(n);
+            }
+        }
+        let mut rounds = 0;
+        while !w.is_done() {
+            w.run(Duration::from_millis(10));
+            rounds += 1;
+            assert!(rounds < 10_000, "stuck");
+        }
+        w.run(SECOND);
+        for side in [Side::A, Side::B] {
+            let sink = w.sink[ix(side)];
+            assert!(
+                w.p.host(side).bytes(&sink) == w.image[ix(side)],
+                "memory of {side:?} differs"
+            );
+            assert_eq!(w.p.host(side).engine.usage().transmissions, 0);
+        }
+    }
+}
+
+/// Flushes, deregistrations, destroyed queue pairs and bad keys at any moment: every accepted request still completes exactly
+/// once, in order, and nothing is left behind.
+#[test]
+fn nothing_is_lost_when_everything_is_torn_down() {
+    for seed in seeds(300) {
+        let _witness = Witness(seed);
+        let mut rng = Rng::new(seed ^ 0x5eed);
+        let setup = random_setup(&mut rng, seed);
+        let mut p = Pair::new(setup);
+        p.net.weather = random_weather(&mut rng);
+        p.a.nic_holds = Some(Duration::from_micros(20));
+        let pairs: Vec<_> = (0..3).map(|_| p.attach()).collect();
+        let mut live: Vec<(Side, Mr)> = Vec::new();
+        for side in [Side::A, Side::B] {
+            for i in 0..4 {
+                live.push((side, p.host(side).open(pattern(5000, i))));
+            }
+        }
+        let regions = live.clone();
+        // Per side and queue pair: contexts due, send queue and receive queue. Contexts tell which.
+        let mut due: [HashSet<u64>; 2] = Default::default();
+        let mut last: std::collections::HashMap<u64, u64> = Default::default();
+        let mut destroyed: HashSet<(Side, usize)> = HashSet::new();
+        let mut serial = 0;
+        let drain = |p: &mut Pair,
+                     due: &mut [HashSet<u64>; 2],
+                     last: &mut std::collections::HashMap<u64, u64>| {
+            p.a.collect();
+            p.b.collect();
+            for side in [Side::A, Side::B] {
+                for c in std::mem::take(&mut p.host(side).completions) {
+                    assert!(due[ix(side)].remove(&c.context), "not due: {c:?}");
+                    // Low byte: queue; the rest rises with every post.
+                    let queue = c.context & 0xff;
+                    let before = last.insert(queue, c.context >> 8);
+                    assert!(
+                        before.is_none_or(|b| b < c.context >> 8),
+                        "out of order: {c:?}"
+                    );
+                }
+            }
+        };
+        for _ in 0..150 {
+            let n = below(&mut rng, 3) as usize;
+            let side = pick(&mut rng, &[Side::A, Side::B]);
+            let qp = if side == Side::A {
+                pairs[n].0
+            } else {
+                pairs[n].1
+            };
+            let (_, mr) = regions[(ix(side) * 4) + below(&mut rng, 4) as usize];
+            let (_, remote) = regions[(ix(side.other()) * 4) + below(&mut rng, 4) as usize];
+            let len = below(&mut rng, 5000);
+            serial += 1;
+            let queue = (ix(side) * 100 + n * 10) as u64;
+            let now = p.now;
+            let host = p.host(side);
+            match below(&mut rng, 40) {
+                0 => host.engine.flush(qp),
+                1 => {
+                    if destroyed.insert((side, n)) {
+                        let _ = host.engine.destroy_qp(qp);
+                    }
+                }
+                2 | 3 => {
+                    let at = below(&mut rng, live.len() as u32) as usize;
+                    let (side, mr) = live.remove(at);
+                    let _ = p.host(side).engine.deregister(mr.key);
+                    if live.is_empty() {
+                        break;
+                    }
+                }
+                4..=10 => p.run(Duration::from_nanos(u64::from(below(&mut rng, 50_000)))),
+                11..=20 => {
+                    let context = serial << 8 | (queue + 1);
+                    if host
+                        .engine
+                        .post_recv(qp, context, &[mr.sge(0, len)])
+                        .is_ok()
+                    {
+                        due[ix(side)].insert(context);
+                    }
+                }
+                n => {
+                    let context = serial << 8 | queue;
+                    let at = remote.va + u64::from(below(&mut rng, 3));
+                    let op = match n % 3 {
+                        0 => SendOp::Send,
+                        1 => SendOp::Write {
+                            remote_va: at,
+                            rkey: remote.key.0,
+                        },
+                        _ => SendOp::Read {
+                            remote_va: at,
+                            rkey: remote.key.0,
+                        },
+                    };
+                    let sgl = [mr.sge(0, len)];
+                    let request = SendRequest {
+                        context,
+                        op,
+                        sgl: &sgl,
+                        inline: None,
+                        flags: SendFlags::empty(),
+                    };
+                    if host.engine.post_send(now, qp, &request).is_ok() {
+                        due[ix(side)].insert(context);
+                    }
+                }
+            }
+            drain(&mut p, &mut due, &mut last);
+        }
+        p.run(Duration::from_millis(u64::from(below(&mut rng, 20))));
+        drain(&mut p, &mut due, &mut last);
+        for (n, (a, b)) in pairs.iter().enumerate() {
+            for (side, qp) in [(Side::A, *a), (Side::B, *b)] {
+                if destroyed.insert((side, n)) {
+                    let _ = p.host(side).engine.destroy_qp(qp);
+                }
+            }
+        }
+        p.run(SECOND);
+        drain(&mut p, &mut due, &mut last);
+        for (side, mr) in live {
+            p.host(side).engine.deregister(mr.key).unwrap();
+        }
+        assert_eq!(
+            due.each_ref().map(HashSet::len),
+            [0, 0],
+            "requests that never completed"
+        );
+        for side in [Side::A, Side::B] {
+            let host = p.host(side);
+            let idle = host
+                .events
+                .iter()
+                .filter(|e| matches!(e, Event::QpIdle { .. }))
+                .count();
+            assert!(idle <= 3);
+            host.engine.destroy_pd(host.pd).unwrap();
+            host.engine.destroy_cq(host.cq).unwrap();
+            assert_eq!(host.engine.usage(), roce::Usage::default());
+        }
+    }
+}
+
+/// Frames with arbitrary bits changed and the ICRC made right again: whatever they do, memory outside the regions and other
+/// queue pairs are out of their reach.
+#[test]
+fn forged_packets_stay_inside_the_rules() {
+    for seed in seeds(200) {
+        let _witness = Witness(seed);
+        let mut rng = Rng::new(seed ^ 0xf00d);
+        let mut p = Pair::new(Setup {
+            mtu: PathMtu::Mtu256,
+            seed,
+            ..Setup::default()
+        });
+        let (qa, qb) = p.attach();
+        let (good_a, good_b) = p.attach();
+        let local = p.a.open(pattern(3000, 1));
+        let sink = p.a.open(vec![0; 3000]);
+        let open = p.b.open(pattern(3000, 2));
+        let closed = p.b.register(vec![7; 3000], Access::LOCAL_WRITE);
+        let received = p.b.open(vec![0; 3000]);
+        for i in 0..8 {
+            p.b.engine.post_recv(qb, i, &[open.all()]).unwrap();
+            let op = match i % 3 {
+                0 => SendOp::Send,
+                1 => SendOp::Write {
+                    remote_va: open.va,
+                    rkey: open.key.0,
+                },
+                _ => SendOp::Read {
+                    remote_va: open.va,
+                    rkey: open.key.0,
+                },
+            };
+            p.a.send(p.now, qa, i, op, &[sink.sge(0, below(&mut rng, 3000))]);
+        }
+        let victim = p.b.engine.qp_number(qb).unwrap();
+        let other_victim = p.a.engine.qp_number(qa).unwrap();
+        for _ in 0..400 {
+            for side in [Side::A, Side::B] {
+                let now = p.now;
+                let Some(mut frame) = p.host(side).transmit(now) else {
+                    continue;
+                };
+                p.host(side).reap(now);
+                for _ in 0..below(&mut rng, 4) {
+                    // BTH and what follows it, but not the destination.
+                    let at = 42 + below(&mut rng, (frame.len() - 46).min(40) as u32) as usize;
+                    if !(47..50).contains(&at) {
+                        frame[at] = if below(&mut rng, 2) == 0 {
+                            frame[at] ^ 1 << below(&mut rng, 8)
+                        } else {
+                            rng.next_u32() as u8
+                        };
+                    }
+                }
+                let end = frame.len() - 4;
+                let icrc = roce::wire::Icrc::start(&frame[14..end]).unwrap().finish();
+                frame[end..].copy_from_slice(&icrc);
+                let to = p.host(side.other());
+                to.engine.receive(now, &frame, &mut to.memory);
+            }
+            p.now = p.now.after(Duration::from_micros(200));
+            let now = p.now;
+            for side in [Side::A, Side::B] {
+                p.host(side).engine.handle_timeout(now);
+            }
+        }
+        assert!(p.b.bytes(&closed).iter().all(|b| *b == 7));
+        assert_ne!(victim, other_victim);
+        // The neighbours still work.
+        p.b.engine
+            .post_recv(good_b, 100, &[received.all()])
+            .unwrap();
+        p.a.send(p.now, good_a, 101, SendOp::Send, &[local.all()]);
+        p.run(SECOND);
+        let ok = |c: &[Completion], context| {
+            c.iter()
+                .any(|c| c.context == context && c.status == Status::Success)
+        };
+        assert!(ok(&p.a.completions, 101) && ok(&p.b.completions, 100));
+        assert_eq!(p.b.bytes(&received), p.a.bytes(&local));
+    }
+}

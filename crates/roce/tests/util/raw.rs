@@ -1,0 +1,229 @@
+//! One engine, and a test that speaks packet by packet to it.
+
+use super::{Host, IP_A, IP_B, MAC_A, MAC_B, Setup};
+use arrayvec::ArrayVec;
+use roce::cm::QpAttributes;
+use roce::wire::frame::{Header, pad_of};
+use roce::wire::{Aeth, Bth, ExtHeaders, Ieth, Immediate, Opcode, Packet, Reth, Syndrome};
+use roce::{Config, Instant, Path, PathMtu, Psn, QpId, Verdict};
+use std::time::Duration;
+
+/// The number the test's end pretends to have.
+pub const PEER_QPN: u32 = 0x4242;
+
+/// A packet that the engine sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    pub op: Opcode,
+    pub psn: u32,
+    pub ack_request: bool,
+    pub solicited: bool,
+    pub syndrome: Option<u8>,
+    pub msn: Option<u32>,
+    pub reth: Option<Reth>,
+    pub payload: Vec<u8>,
+}
+
+pub struct Raw {
+    pub host: Host,
+    pub qp: QpId,
+    pub qpn: u32,
+    pub now: Instant,
+    pub path: Path,
+}
+
+/// First PSN in each direction.
+pub const PSN: u32 = 100;
+
+impl Raw {
+    pub fn new(setup: Setup) -> Raw {
+        let mut host = Host::new(&Config {
+            seed: setup.seed,
+            ..setup.config
+        });
+        let qp = host.create_qp();
+        let local = host.engine.prepare(qp, Some(Psn::new(PSN))).unwrap();
+        host.engine
+            .attach(
+                qp,
+                &QpAttributes {
+                    peer_qpn: PEER_QPN,
+                    path: super::path(super::Side::A, setup.mtu),
+                    send_psn: Psn::new(PSN),
+                    retry_count: setup.retry_count,
+                    rnr_retry_count: setup.rnr_retry_count,
+                    ack_timeout: setup.ack_timeout,
+                    responder_resources: setup.reads,
+                    initiator_depth: setup.reads,
+                },
+            )
+            .unwrap();
+        let path = Path {
+            src_mac: MAC_B,
+            dst_mac: MAC_A,
+            src_ip: IP_B,
+            dst_ip: IP_A,
+            hop_limit: 64,
+            traffic_class: 0,
+            mtu: setup.mtu,
+        };
+        Raw {
+            host,
+            qp,
+            qpn: local.qpn,
+            now: Instant(5_000_000),
+            path,
+        }
+    }
+
+    /// With 256-byte packets.
+    pub fn small() -> Raw {
+        Raw::new(Setup {
+            mtu: PathMtu::Mtu256,
+            ..Setup::default()
+        })
+    }
+
+    pub fn frame(&self, bth: Bth, ext: ExtHeaders, payload: &[u8]) -> Vec<u8> {
+        let mut header = ArrayVec::<u8, 256>::new();
+        let mut icrc = Header::new(&self.path, 0xc123, bth, ext)
+            .write(payload.len(), &mut header)
+            .unwrap();
+        icrc.update(payload);
+        let trailer = icrc.trailer(pad_of(payload.len()));
+        [&header[..], payload, &trailer[..]].concat()
+    }
+
+    pub fn bth(&self, op: Opcode, psn: u32) -> Bth {
+        Bth::new(op, self.qpn, Psn::new(psn))
+    }
+
+    pub fn feed(&mut self, frame: &[u8]) {
+        let verdict = self
+            .host
+            .engine
+            .receive(self.now, frame, &mut self.host.memory);
+        assert_eq!(verdict, Verdict::Consumed);
+    }
+
+    /// A packet without extension header; asks for an acknowledgement.
+    pub fn inject(&mut self, op: Opcode, psn: u32, payload: &[u8]) {
+        self.inject_ext(op, psn, ExtHeaders::NONE, payload);
+    }
+
+    pub fn inject_ext(&mut self, op: Opcode, psn: u32, ext: ExtHeaders, payload: &[u8]) {
+        let bth = Bth {
+            ack_req: true,
+            ..self.bth(op, psn)
+        };
+        let frame = self.frame(bth, ext, payload);
+        self.feed(&frame);
+    }
+
+    pub fn inject_reth(&mut self, op: Opcode, psn: u32, reth: Reth, payload: &[u8]) {
+        self.inject_ext(
+            op,
+            psn,
+            ExtHeaders {
+                reth: Some(reth),
+                ..ExtHeaders::NONE
+            },
+            payload,
+        );
+    }
+
+    pub fn inject_immediate(
+        &mut self,
+        op: Opcode,
+        psn: u32,
+        reth: Option<Reth>,
+        imm: [u8; 4],
+        payload: &[u8],
+    ) {
+        let ext = ExtHeaders {
+            reth,
+            immediate: Some(Immediate(imm)),
+            ..ExtHeaders::NONE
+        };
+        self.inject_ext(op, psn, ext, payload);
+    }
+
+    pub fn inject_invalidate(&mut self, op: Opcode, psn: u32, rkey: u32, payload: &[u8]) {
+        self.inject_ext(
+            op,
+            psn,
+            ExtHeaders {
+                ieth: Some(Ieth { rkey }),
+                ..ExtHeaders::NONE
+            },
+            payload,
+        );
+    }
+
+    /// An acknowledgement packet with this syndrome byte.
+    pub fn acknowledge(&mut self, psn: u32, syndrome: u8) {
+        self.respond(Opcode::Acknowledge, psn, Some(syndrome), &[]);
+    }
+
+    pub fn respond(&mut self, op: Opcode, psn: u32, syndrome: Option<u8>, payload: &[u8]) {
+        let aeth = syndrome.map(|s| Aeth {
+            syndrome: Syndrome::from_u8(s),
+            msn: 0,
+        });
+        let frame = self.frame(
+            self.bth(op, psn),
+            ExtHeaders {
+                aeth,
+                ..ExtHeaders::NONE
+            },
+            payload,
+        );
+        self.feed(&frame);
+    }
+
+    /// Everything the engine wants to send now.
+    pub fn replies(&mut self) -> Vec<Reply> {
+        let mut all = Vec::new();
+        while let Some(frame) = self.host.transmit(self.now) {
+            self.host.reap(self.now);
+            let p = Packet::parse(&frame).unwrap();
+            p.verify_icrc().unwrap();
+            assert_eq!(p.bth.dest_qpn, PEER_QPN);
+            assert!(p.pad.iter().all(|b| *b == 0));
+            all.push(Reply {
+                op: p.bth.opcode,
+                psn: p.bth.psn.get(),
+                ack_request: p.bth.ack_req,
+                solicited: p.bth.solicited,
+                syndrome: p.ext.aeth.map(|a| a.syndrome.to_u8()),
+                msn: p.ext.aeth.map(|a| a.msn),
+                reth: p.ext.reth,
+                payload: p.payload.to_vec(),
+            });
+        }
+        self.host.collect();
+        all
+    }
+
+    /// (opcode, PSN) of everything the engine wants to send now.
+    pub fn packets(&mut self) -> Vec<(Opcode, u32)> {
+        self.replies().iter().map(|r| (r.op, r.psn)).collect()
+    }
+
+    /// (PSN, syndrome) of the one packet the engine wants to send.
+    pub fn only_ack(&mut self) -> (u32, u8) {
+        let replies = self.replies();
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        assert_eq!(replies[0].op, Opcode::Acknowledge);
+        (replies[0].psn, replies[0].syndrome.unwrap())
+    }
+
+    pub fn silence(&mut self) {
+        assert_eq!(self.replies(), []);
+    }
+
+    pub fn wait(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.host.engine.handle_timeout(self.now);
+    }
+}
