@@ -8,5 +8,12 @@ extern crate std;
 
 extern crate alloc;
 
+mod adapter;
+mod driver;
+mod image;
+mod miniport;
 pub mod ndk;
 pub mod nic;
+mod wdf;
+
+pub use image::DriverEntry;

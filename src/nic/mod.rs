@@ -13,6 +13,9 @@ use core::fmt;
 /// Bytes of an Ethernet header without VLAN tag.
 pub const ETHERNET_HEADER: usize = 14;
 
+/// Most pieces of a frame, of whatever NIC.
+pub const MAX_PIECES: usize = 32;
+
 /// A piece of memory as the device sees it: a logical (bus) address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaPiece {

@@ -361,7 +361,7 @@ impl Nic for VirtioNet {
             up: false,
             speed: DEFAULT_SPEED,
         };
-        if !self.is(state::RUNNING) {
+        if !self.is(state::RUNNING) && !self.is(state::RESTING) {
             return down;
         }
         match self.transport.status() {

@@ -14,10 +14,8 @@ use nt::{NoMemory, Passive, Status};
 use super::HEADER;
 use super::queue::{BadUsed, DESCRIPTOR, Descriptor, Queue, write_descriptor};
 use super::slots::Slots;
-use crate::nic::{TxCookie, TxError, TxFrame};
+use crate::nic::{MAX_PIECES, TxCookie, TxError, TxFrame};
 
-/// Most pieces of a frame, whatever the queue.
-pub const MAX_PIECES: usize = 32;
 /// Descriptors of a frame with that many pieces: one before them, one behind.
 const MAX_DESCRIPTORS: usize = MAX_PIECES + 2;
 

@@ -1,0 +1,407 @@
+//! One adapter: the NIC, the RDMA port over it, and the Ethernet path to NDIS, held together by the service routine.
+//!
+//! # The service routine
+//! Interrupts, of whatever message, end in [`Adapter::serve`]: it gives back what the NIC has sent, takes what it has received to the
+//! RDMA port or to protocols, lets the port work, and lets the NIC interrupt again. It runs on one processor at a time: whoever finds
+//! it running leaves a mark, and the one who runs goes round again.
+//!
+//! # Locks
+//! None here is held across a call: the port's lock and the send queue's come before the NIC's, see [`crate::nic`] and [`crate::ndk`].
+#![allow(unsafe_code, reason = "NDIS is called with the adapter's handle")]
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use nt::eventlog::Entry;
+use nt::irql::at_dispatch;
+use nt::sys::ndis::{NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NET_BUFFER_LIST};
+use nt::sys::status::{NDIS_ERROR_CODE_HARDWARE_FAILURE, STATUS_DEVICE_NOT_READY};
+use nt::sys::types::NDIS_HANDLE;
+use nt::{Dpc, NoMemory, Passive, SpinLock, Status, WorkItem, debug_print, sys};
+
+use crate::miniport::attributes::Capabilities;
+use crate::miniport::events::{Log, unique};
+use crate::miniport::filter::Filter;
+use crate::miniport::gate::Gate;
+use crate::miniport::interrupt::Interrupt;
+use crate::miniport::receive::{Batch, Chain, Receiver};
+use crate::miniport::send::Sender;
+use crate::miniport::settings::Settings;
+use crate::miniport::statistics::{Cast, Statistics, bump};
+use crate::miniport::{link, ndk};
+use crate::ndk::Port;
+use crate::nic::{self, Fault, Link, Nic, TxCookie};
+use crate::wdf;
+
+/// Received frames in one pass of the service routine, before it makes way for other DPCs.
+const BUDGET: usize = 256;
+
+/// What an adapter is made of. Dropped in this order.
+pub struct Parts {
+    /// The RDMA port.
+    pub port: Box<Port>,
+    /// The send path.
+    pub sender: Sender,
+    /// The receive path.
+    pub receiver: Receiver,
+    /// The network device.
+    pub nic: nic::Handle,
+    /// The event log.
+    pub log: Log,
+    /// What the registry says.
+    pub settings: Settings,
+    /// What NDIS is told about NDK; it may look again at any time.
+    pub capabilities: Capabilities,
+    /// The framework's device object, kept for as long as the adapter.
+    pub _device: wdf::Device,
+    /// The NDIS handle.
+    pub handle: NDIS_HANDLE,
+}
+
+/// An adapter. Its address is the context NDIS passes to every handler.
+pub struct Adapter {
+    interrupt: SpinLock<Option<Interrupt>>,
+    again: Dpc<Adapter>,
+    /// Brings NDK to the state that was ordered last.
+    ndk_work: WorkItem<Adapter>,
+    ndk_wanted: AtomicBool,
+    gate: Gate,
+    filter: Filter,
+    statistics: Statistics,
+    /// The link as NDIS knows it.
+    link: SpinLock<Link>,
+    /// Passes of the service routine wanted; whoever raises it from zero makes them.
+    wanted: AtomicU32,
+    look_at_link: AtomicBool,
+    fault_logged: AtomicBool,
+    removed: AtomicBool,
+    /// Interrupts are to be ignored.
+    masked: AtomicBool,
+    /// One was.
+    missed: AtomicBool,
+    parts: Parts,
+}
+
+// SAFETY: NDIS's handle may be used from any processor; all else is `Send` and `Sync` of itself.
+unsafe impl Send for Adapter {}
+// SAFETY: as above.
+unsafe impl Sync for Adapter {}
+
+impl Adapter {
+    /// Puts an adapter together. It does nothing before [`Adapter::bind`].
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn try_new(parts: Parts) -> Result<Self, NoMemory> {
+        // SAFETY: the handle is the adapter's, which outlives what is made for it.
+        let ndk_work = unsafe { WorkItem::try_new(parts.handle, Adapter::on_ndk_work)? };
+        Ok(Self {
+            interrupt: SpinLock::new(None),
+            again: Dpc::try_new(Adapter::on_dpc)?,
+            ndk_work,
+            ndk_wanted: AtomicBool::new(parts.settings.network_direct),
+            gate: Gate::new(),
+            filter: Filter::new(),
+            statistics: Statistics::default(),
+            link: SpinLock::new(parts.nic.link()),
+            wanted: AtomicU32::new(0),
+            look_at_link: AtomicBool::new(true),
+            fault_logged: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
+            masked: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
+            parts,
+        })
+    }
+
+    /// Lets the adapter's callbacks find it.
+    ///
+    /// # Safety
+    /// `self` stays at this address until it is dropped.
+    pub unsafe fn bind(&self) {
+        // SAFETY: both callbacks are fields, and wait for a run in progress when they are dropped.
+        unsafe {
+            self.again.bind(self);
+            self.ndk_work.bind(self);
+        }
+    }
+
+    /// Connects the interrupts and lets the device work.
+    ///
+    /// # Safety
+    /// As of [`Adapter::bind`].
+    ///
+    /// # Errors
+    /// What NDIS answers; STATUS_DEVICE_NOT_READY if the device refuses.
+    pub unsafe fn start(&self, passive: Passive) -> Result<(), Status> {
+        // SAFETY: the adapter stays, and drops its interrupt before itself.
+        let interrupt = unsafe { Interrupt::connect(self, self.handle(), passive)? };
+        let vectors = interrupt.vectors();
+        *self.interrupt.lock() = Some(interrupt);
+        self.nic().start(vectors).map_err(|fault| {
+            debug_print!(Error, "{fault}");
+            Status(STATUS_DEVICE_NOT_READY)
+        })
+    }
+
+    /// Ends all that happens in the adapter's name: afterwards it can be dropped. No frame of protocols is on its way.
+    pub fn shut_down(&self, passive: Passive) {
+        self.ndk_work.close(passive);
+        // The device still works: NDK objects that are being closed wait for their frames.
+        self.port().shutdown(passive);
+        self.nic().stop();
+        let interrupt = self.interrupt.lock().take();
+        drop(interrupt);
+        self.again.stop(passive);
+        at_dispatch(|| {
+            self.reap();
+        });
+    }
+
+    /// The NDIS handle.
+    pub fn handle(&self) -> NDIS_HANDLE {
+        self.parts.handle
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.parts.settings
+    }
+
+    /// The network device.
+    pub fn nic(&self) -> &dyn Nic {
+        &**self.parts.nic
+    }
+
+    /// The RDMA port.
+    pub fn port(&self) -> &Port {
+        &self.parts.port
+    }
+
+    /// The send path.
+    pub fn sender(&self) -> &Sender {
+        &self.parts.sender
+    }
+
+    /// What passes for Ethernet, and how much of it is inside.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The receive filter.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Counts of Ethernet frames.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The link as NDIS knows it. IRQL: <= DISPATCH_LEVEL.
+    pub fn link(&self) -> Link {
+        *self.link.lock()
+    }
+
+    /// What NDIS is told about NDK.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.parts.capabilities
+    }
+
+    /// Whether the device has been pulled out.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// The device has been pulled out: nothing will be sent or received any more. IRQL: <= DISPATCH_LEVEL.
+    pub fn remove(&self) {
+        self.removed.store(true, Ordering::Release);
+        self.parts.nic.stop();
+        // What the device had comes back now.
+        self.again.queue();
+    }
+
+    /// An interrupt came: true if the service routine is to run. IRQL: any.
+    pub fn on_interrupt(&self, config: bool) -> bool {
+        if config {
+            self.look_at_link.store(true, Ordering::Release);
+        }
+        if self.masked.load(Ordering::Acquire) {
+            self.missed.store(true, Ordering::Release);
+            return false;
+        }
+        true
+    }
+
+    /// Ignores interrupts, or heeds them again. IRQL: any.
+    pub fn mask_interrupts(&self, mask: bool) {
+        self.masked.store(mask, Ordering::Release);
+        if !mask && self.missed.swap(false, Ordering::AcqRel) {
+            self.again.queue();
+        }
+    }
+
+    fn on_dpc(&self) {
+        self.serve(BUDGET);
+    }
+
+    /// The service routine; `most` received frames at a time. IRQL: DISPATCH_LEVEL, in a DPC, no lock held.
+    pub fn serve(&self, most: usize) {
+        if self.wanted.fetch_add(1, Ordering::AcqRel) != 0 {
+            return;
+        }
+        loop {
+            let seen = self.wanted.load(Ordering::Acquire);
+            let more = self.pass(most.min(BUDGET));
+            if more {
+                // Make way. The mark of whoever came meanwhile is covered by the run that is queued now.
+                self.again.queue();
+                self.wanted.store(0, Ordering::Release);
+                return;
+            }
+            let done = self
+                .wanted
+                .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire);
+            if done.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// One pass of the service routine: true if there is more to do.
+    fn pass(&self, budget: usize) -> bool {
+        let nic = self.nic();
+        nic.disable_interrupts();
+        if self.look_at_link.swap(false, Ordering::AcqRel) {
+            self.update_link();
+        }
+        self.reap();
+        let received = self.receive(budget);
+        self.port().pump();
+        nic.kick();
+        if let Some(fault) = nic.fault()
+            && !self.fault_logged.swap(true, Ordering::AcqRel)
+        {
+            self.log_fault(fault);
+            // What the device had comes back in another pass.
+            return true;
+        }
+        received >= budget || nic.enable_interrupts()
+    }
+
+    /// Takes back what the NIC has sent, and sends what waited for room.
+    fn reap(&self) {
+        let mut done = Chain::new();
+        self.nic().reap(&mut |cookie| match cookie {
+            TxCookie::Rdma(bits) => self.port().transmitted(bits),
+            TxCookie::Ethernet(frame) => self.sent(frame, &mut done),
+            TxCookie::None => {}
+        });
+        self.send_waiting(&mut done);
+        self.complete_sends(done);
+    }
+
+    /// Takes what the NIC has received to the RDMA port or to protocols. Answers how many frames.
+    fn receive(&self, budget: usize) -> usize {
+        let mac = self.nic().mac();
+        let mut batch = Batch::new();
+        let received = self.nic().receive(budget, &mut |frame| {
+            if frame.starts_with(&mac) && self.port().receive(frame) {
+                return;
+            }
+            self.take(frame, &mac, &mut batch);
+        });
+        let back = self.parts.receiver.indicate(batch);
+        self.leave_gate(back);
+        received
+    }
+
+    /// A frame for protocols, if they want it.
+    fn take(&self, frame: &[u8], mac: &[u8; 6], batch: &mut Batch) {
+        if !self.filter.passes(frame, mac) || !self.gate.enter() {
+            return;
+        }
+        if self.parts.receiver.take(frame, batch) {
+            self.statistics.received.add(Cast::of(frame), frame.len());
+        } else {
+            bump(&self.statistics.received.discards);
+            self.leave_gate(1);
+        }
+    }
+
+    /// MiniportReturnNetBufferLists. IRQL: <= DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    /// `head` is the first of a chain of lists this adapter indicated, coming back once.
+    pub unsafe fn give_back(&self, head: *mut NET_BUFFER_LIST) {
+        // SAFETY: the caller's promise.
+        let count = unsafe { self.parts.receiver.give_back(head) };
+        self.leave_gate(count);
+    }
+
+    /// So many frames are through. The last one after the gate was closed completes the pause. IRQL: <= DISPATCH_LEVEL.
+    pub fn leave_gate(&self, count: u64) {
+        if self.gate.leave(count) {
+            // SAFETY: the adapter's handle; the gate is closed by MiniportPause only, which answered that it is pending because
+            // somebody was inside.
+            unsafe { sys::NdisMPauseComplete(self.handle()) }
+        }
+    }
+
+    /// Completes sends. IRQL: DISPATCH_LEVEL, no lock held.
+    pub fn complete(&self, done: &Chain) {
+        if done.count() > 0 {
+            // SAFETY: lists NDIS gave us to send, each completed once; this is DISPATCH_LEVEL.
+            unsafe {
+                sys::NdisMSendNetBufferListsComplete(
+                    self.handle(),
+                    done.head(),
+                    NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL,
+                );
+            }
+        }
+    }
+
+    /// Tells NDIS if the link is not as it was. Called by the service routine only, so that changes arrive in order.
+    fn update_link(&self) {
+        let now = self.nic().link();
+        let before = core::mem::replace(&mut *self.link.lock(), now);
+        if now != before {
+            link::indicate(self.handle(), now);
+        }
+    }
+
+    /// The device has failed: protocols see the link go down.
+    fn log_fault(&self, fault: Fault) {
+        debug_print!(Error, "device stopped: {fault}");
+        self.parts.log.write(&Entry {
+            code: NDIS_ERROR_CODE_HARDWARE_FAILURE.cast_signed(),
+            unique: unique::FAULT,
+            status: STATUS_DEVICE_NOT_READY,
+            strings: &[],
+        });
+        self.update_link();
+    }
+
+    /// OID_NDK_SET_STATE: false if the administrator does not allow it. IRQL: <= DISPATCH_LEVEL.
+    pub fn order_ndk(&self, enable: bool) -> bool {
+        if enable && !self.settings().network_direct {
+            return false;
+        }
+        self.ndk_wanted.store(enable, Ordering::Release);
+        self.ndk_work.queue();
+        true
+    }
+
+    /// Brings NDK to the state ordered last. Disabling takes until every open NDK adapter is closed.
+    fn on_ndk_work(&self, passive: Passive) {
+        loop {
+            let enable = self.ndk_wanted.load(Ordering::Acquire);
+            if enable == self.port().is_enabled() {
+                return;
+            }
+            self.port().set_enabled(enable);
+            ndk::raise_event(self.handle(), enable, passive);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The adapter's keywords in the registry. A bad value is logged and replaced by the default.
+#![allow(unsafe_code, reason = "the registry is read through NDIS")]
+
+use core::fmt::Write;
+use core::ptr::null_mut;
+
+use arrayvec::ArrayString;
+use nt::eventlog::Entry;
+use nt::string::UnicodeString;
+use nt::sys::ndis::{
+    NDIS_CONFIGURATION_OBJECT, NDIS_CONFIGURATION_OBJECT_REVISION_1, NDIS_OBJECT_HEADER,
+    NDIS_OBJECT_TYPE_CONFIGURATION_OBJECT, NDIS_SIZEOF_CONFIGURATION_OBJECT_REVISION_1,
+    NdisParameterInteger,
+};
+use nt::sys::status::{
+    NDIS_ERROR_CODE_NETWORK_ADDRESS, NDIS_ERROR_CODE_UNSUPPORTED_CONFIGURATION,
+    NDIS_STATUS_SUCCESS, STATUS_INVALID_PARAMETER,
+};
+use nt::sys::types::NDIS_HANDLE;
+use nt::{Passive, Status, debug_print, sys, utf16};
+use roce::PathMtu;
+
+use super::events::{Log, unique};
+use super::filter::Mac;
+use crate::nic::ETHERNET_HEADER;
+
+/// Bytes of headers around the payload of the longest RoCEv2 frame: IPv6, UDP, BTH, the longest extension, ICRC.
+const ROCE_HEADERS: u16 = 40 + 8 + 12 + 16 + 4;
+
+/// What the registry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// *JumboPacket: longest frame, bytes, Ethernet header included.
+    pub jumbo_packet: u16,
+    /// *NetworkDirect: NDK may be used.
+    pub network_direct: bool,
+    /// *NetworkDirectRoCEFrameSize: path MTU wanted.
+    pub frame_size: PathMtu,
+    /// *ReceiveBuffers.
+    pub receive_buffers: u16,
+    /// *TransmitBuffers.
+    pub transmit_buffers: u16,
+    /// NetworkAddress: MAC address to use instead of the device's.
+    pub network_address: Option<Mac>,
+}
+
+/// An integer keyword.
+struct Keyword {
+    name: &'static [u16],
+    text: &'static str,
+    default: u32,
+    valid: fn(u32) -> bool,
+}
+
+const JUMBO_PACKET: Keyword = Keyword {
+    name: utf16!("*JumboPacket"),
+    text: "*JumboPacket",
+    default: 1514,
+    valid: |value| (590..=9216).contains(&value),
+};
+const NETWORK_DIRECT: Keyword = Keyword {
+    name: utf16!("*NetworkDirect"),
+    text: "*NetworkDirect",
+    default: 1,
+    valid: |value| value <= 1,
+};
+/// NDK_RDMA_TECHNOLOGY: RoCEv2 is the only one there is.
+const TECHNOLOGY: Keyword = Keyword {
+    name: utf16!("*NetworkDirectTechnology"),
+    text: "*NetworkDirectTechnology",
+    default: 4,
+    valid: |value| value == 4,
+};
+const FRAME_SIZE: Keyword = Keyword {
+    name: utf16!("*NetworkDirectRoCEFrameSize"),
+    text: "*NetworkDirectRoCEFrameSize",
+    default: 1024,
+    valid: |value| path_mtu(value).is_some(),
+};
+const RECEIVE_BUFFERS: Keyword = Keyword {
+    name: utf16!("*ReceiveBuffers"),
+    text: "*ReceiveBuffers",
+    default: 256,
+    valid: |value| (32..=1024).contains(&value),
+};
+const TRANSMIT_BUFFERS: Keyword = Keyword {
+    name: utf16!("*TransmitBuffers"),
+    text: "*TransmitBuffers",
+    default: 256,
+    valid: |value| (32..=1024).contains(&value),
+};
+
+/// All of them, for tests against the INF.
+#[cfg(test)]
+const KEYWORDS: [Keyword; 6] = [
+    JUMBO_PACKET,
+    NETWORK_DIRECT,
+    TECHNOLOGY,
+    FRAME_SIZE,
+    RECEIVE_BUFFERS,
+    TRANSMIT_BUFFERS,
+];
+
+/// The path MTU of so many bytes.
+fn path_mtu(bytes: u32) -> Option<PathMtu> {
+    (1..=5)
+        .filter_map(PathMtu::from_code)
+        .find(|mtu| mtu.bytes() == bytes)
+}
+
+/// The largest path MTU that is not above `wanted` and fits into packets of `mtu` bytes.
+pub fn active_path_mtu(wanted: PathMtu, mtu: u16) -> PathMtu {
+    let room = u32::from(mtu.saturating_sub(ROCE_HEADERS));
+    let fits =
+        |candidate: &PathMtu| candidate.bytes() <= wanted.bytes() && candidate.bytes() <= room;
+    let largest = (1..=5).rev().filter_map(PathMtu::from_code).find(fits);
+    largest.unwrap_or(PathMtu::Mtu256)
+}
+
+impl Settings {
+    /// Longest IP packet the settings allow, bytes.
+    pub fn mtu(&self) -> u16 {
+        self.jumbo_packet.saturating_sub(ETHERNET_HEADER as u16)
+    }
+
+    /// Reads the settings of an adapter. Without a configuration in the registry the defaults apply.
+    ///
+    /// # Safety
+    /// `adapter` is the NDIS handle of the adapter that is being initialised.
+    ///
+    /// # Errors
+    /// NDIS cannot open the configuration for want of memory.
+    pub unsafe fn read(adapter: NDIS_HANDLE, log: Log, _: Passive) -> Result<Self, Status> {
+        let mut object = NDIS_CONFIGURATION_OBJECT {
+            Header: NDIS_OBJECT_HEADER {
+                Type: NDIS_OBJECT_TYPE_CONFIGURATION_OBJECT,
+                Revision: NDIS_CONFIGURATION_OBJECT_REVISION_1,
+                Size: NDIS_SIZEOF_CONFIGURATION_OBJECT_REVISION_1,
+            },
+            NdisHandle: adapter,
+            Flags: 0,
+        };
+        let mut handle = null_mut();
+        // SAFETY: the handle is the caller's promise; both structures live across the call.
+        let status = unsafe { sys::NdisOpenConfigurationEx(&raw mut object, &raw mut handle) };
+        Status(status).ok()?;
+        let configuration = Configuration { handle, log };
+        let byte = |keyword| configuration.integer(keyword) as u16;
+        Ok(Self {
+            jumbo_packet: byte(&JUMBO_PACKET),
+            network_direct: configuration.integer(&NETWORK_DIRECT) != 0,
+            frame_size: {
+                configuration.integer(&TECHNOLOGY);
+                path_mtu(configuration.integer(&FRAME_SIZE)).unwrap_or(PathMtu::Mtu1024)
+            },
+            receive_buffers: byte(&RECEIVE_BUFFERS),
+            transmit_buffers: byte(&TRANSMIT_BUFFERS),
+            network_address: configuration.network_address(),
+        })
+    }
+}
+
+/// An open configuration.
+struct Configuration {
+    handle: NDIS_HANDLE,
+    log: Log,
+}
+
+impl Drop for Configuration {
+    fn drop(&mut self) {
+        // SAFETY: opened by `Settings::read`.
+        unsafe { sys::NdisCloseConfiguration(self.handle) }
+    }
+}
+
+impl Configuration {
+    /// The value of a keyword, or its default.
+    fn integer(&self, keyword: &Keyword) -> u32 {
+        let mut name = UnicodeString::new(keyword.name);
+        let mut status = NDIS_STATUS_SUCCESS;
+        let mut parameter = null_mut();
+        // SAFETY: the configuration is open; NDIS fills in the status and a pointer to a value that lives until it is closed.
+        let value = unsafe {
+            sys::NdisReadConfiguration(
+                &raw mut status,
+                &raw mut parameter,
+                self.handle,
+                name.as_mut_ptr(),
+                NdisParameterInteger,
+            );
+            if status != NDIS_STATUS_SUCCESS || parameter.is_null() {
+                // Not there: nothing was asked for.
+                return keyword.default;
+            }
+            ((*parameter).ParameterType == NdisParameterInteger)
+                .then(|| (*parameter).ParameterData.IntegerData)
+        };
+        match value {
+            Some(value) if (keyword.valid)(value) => value,
+            _ => {
+                self.refuse(keyword, value);
+                keyword.default
+            }
+        }
+    }
+
+    /// Logs that a value is not used.
+    fn refuse(&self, keyword: &Keyword, value: Option<u32>) {
+        let mut text = ArrayString::<64>::new();
+        // Cut off if it is too long, which no keyword of ours is.
+        let _ = match value {
+            Some(value) => write!(text, "{}={value}, using {}", keyword.text, keyword.default),
+            None => write!(
+                text,
+                "{} is no number, using {}",
+                keyword.text, keyword.default
+            ),
+        };
+        debug_print!(Warning, "bad setting: {text}");
+        self.log.write(&Entry {
+            code: NDIS_ERROR_CODE_UNSUPPORTED_CONFIGURATION.cast_signed(),
+            unique: unique::BAD_KEYWORD,
+            status: STATUS_INVALID_PARAMETER,
+            strings: &[&text],
+        });
+    }
+
+    /// The administrator's MAC address, if there is a usable one.
+    fn network_address(&self) -> Option<Mac> {
+        let mut status = NDIS_STATUS_SUCCESS;
+        let mut address = null_mut();
+        let mut length = 0;
+        // SAFETY: the configuration is open; NDIS fills in all three, the address lives until it is closed.
+        let bytes: &[u8] = unsafe {
+            sys::NdisReadNetworkAddress(
+                &raw mut status,
+                &raw mut address,
+                &raw mut length,
+                self.handle,
+            );
+            if status != NDIS_STATUS_SUCCESS || address.is_null() {
+                return None;
+            }
+            core::slice::from_raw_parts(address.cast::<u8>().cast_const(), length as usize)
+        };
+        let usable = |mac: &Mac| mac[0] & 1 == 0 && *mac != [0; 6];
+        let mac = <Mac>::try_from(bytes).ok().filter(usable);
+        if mac.is_none() {
+            debug_print!(Warning, "NetworkAddress is not a station's address");
+            self.log.write(&Entry {
+                code: NDIS_ERROR_CODE_NETWORK_ADDRESS.cast_signed(),
+                unique: unique::BAD_KEYWORD,
+                status: STATUS_INVALID_PARAMETER,
+                strings: &["NetworkAddress"],
+            });
+        }
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_mtu_fits_into_the_link_and_the_wish() {
+        let active = |wanted, mtu| active_path_mtu(path_mtu(wanted).unwrap(), mtu).bytes();
+        assert_eq!(active(1024, 1500), 1024);
+        assert_eq!(active(4096, 1500), 1024);
+        assert_eq!(active(4096, 4200), 4096);
+        assert_eq!(active(4096, 4096), 2048);
+        assert_eq!(active(256, 9000), 256);
+        assert_eq!(active(4096, 100), 256);
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        for keyword in &KEYWORDS {
+            assert!((keyword.valid)(keyword.default), "{}", keyword.text);
+        }
+    }
+
+    #[test]
+    fn frame_sizes_of_the_keyword_are_known() {
+        for bytes in [256, 512, 1024, 2048, 4096] {
+            assert!((FRAME_SIZE.valid)(bytes));
+        }
+        assert!(!(FRAME_SIZE.valid)(1500));
+    }
+}
