@@ -15,7 +15,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use nt::eventlog::Entry;
 use nt::irql::at_dispatch;
 use nt::sys::ndis::{NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NET_BUFFER_LIST};
-use nt::sys::status::{NDIS_ERROR_CODE_HARDWARE_FAILURE, STATUS_DEVICE_NOT_READY};
+use nt::sys::status::{
+    NDIS_ERROR_CODE_HARDWARE_FAILURE, STATUS_DEVICE_NOT_READY, STATUS_DEVICE_REMOVED,
+};
 use nt::sys::types::NDIS_HANDLE;
 use nt::{Dpc, NoMemory, Passive, SpinLock, Status, WorkItem, debug_print, sys};
 
@@ -217,6 +219,7 @@ impl Adapter {
     pub fn remove(&self) {
         self.removed.store(true, Ordering::Release);
         self.parts.nic.stop();
+        self.port().nic_lost(STATUS_DEVICE_REMOVED);
         // What the device had comes back now.
         self.again.queue();
     }
@@ -380,6 +383,7 @@ impl Adapter {
             status: STATUS_DEVICE_NOT_READY,
             strings: &[],
         });
+        self.port().nic_lost(STATUS_DEVICE_REMOVED);
         self.update_link();
     }
 
