@@ -18,6 +18,9 @@ pub(crate) mod status;
 pub(crate) mod work;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 

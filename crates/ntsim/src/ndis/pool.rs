@@ -407,6 +407,7 @@ pub(crate) unsafe fn free_list(list: *mut NET_BUFFER_LIST) {
             rules::NET_BUFFER,
             format!("{F}: {list:p} is still in flight"),
         );
+        super::receive::forget(list);
     }
     pool.free(list.addr(), F);
 }

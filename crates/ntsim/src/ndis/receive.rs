@@ -41,6 +41,17 @@ pub(crate) fn outstanding(list: *mut NET_BUFFER_LIST) -> bool {
     })
 }
 
+/// Forgets a list that the driver freed while it was in the protocol's hands.
+pub(crate) fn forget(list: *mut NET_BUFFER_LIST) {
+    for adapter in ndis().adapters.borrow().iter() {
+        adapter
+            .receives
+            .outstanding
+            .borrow_mut()
+            .remove(&list.addr());
+    }
+}
+
 /// `NdisMIndicateReceiveNetBufferLists`.
 ///
 /// # Safety
@@ -160,11 +171,17 @@ fn return_later(adapter: &Rc<Adapter>, lists: Vec<usize>) {
     core.schedule_on(&machine, core.now(), move || {
         let mut next: *mut NET_BUFFER_LIST = std::ptr::null_mut();
         for address in lists.iter().rev() {
+            // One that the driver freed meanwhile, and was accused for, is not returned.
+            if !adapter.receives.outstanding.borrow_mut().remove(address) {
+                continue;
+            }
             let list: *mut NET_BUFFER_LIST = std::ptr::with_exposed_provenance_mut(*address);
-            // SAFETY: outstanding, so the driver has not freed it (it would have been accused).
+            // SAFETY: outstanding, so the driver has not freed it.
             unsafe { (*list).Next = next };
             next = list;
-            adapter.receives.outstanding.borrow_mut().remove(address);
+        }
+        if next.is_null() {
+            return;
         }
         let Some(handler) = adapter.driver.handlers.ReturnNetBufferListsHandler else {
             return;

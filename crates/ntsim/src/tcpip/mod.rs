@@ -44,8 +44,8 @@ pub(crate) struct Binding {
     stack: RefCell<Stack>,
     poll_queued: Cell<bool>,
     timer: Cell<Option<EventId>>,
-    sequence: Cell<u16>,
-    replies: RefCell<Vec<(IpAddr, u16)>>,
+    next_ident: Cell<u16>,
+    replies: RefCell<Vec<(IpAddr, u16, Vec<u8>)>>,
 }
 
 /// Somebody who wants to know of address changes.
@@ -99,7 +99,7 @@ pub(crate) fn bind(adapter: &Rc<Adapter>) {
         stack: RefCell::new(Stack::new(mac, mtu, &addresses, context::core().rng.next())),
         poll_queued: Cell::new(false),
         timer: Cell::new(None),
-        sequence: Cell::new(0),
+        next_ident: Cell::new(1),
         replies: RefCell::default(),
     });
     of(&machine).bindings.borrow_mut().push(Rc::clone(&binding));
@@ -331,7 +331,9 @@ impl Binding {
             let mut stack = self.stack.borrow_mut();
             stack.poll(now);
             while let Some(reply) = stack.echo_reply() {
-                self.replies.borrow_mut().push((reply.from, reply.sequence));
+                self.replies
+                    .borrow_mut()
+                    .push((reply.from, reply.ident, reply.data));
             }
             std::iter::from_fn(|| stack.transmit()).collect()
         };
@@ -470,26 +472,28 @@ impl World {
     pub fn ping_with(&mut self, from: MachineId, to: IpAddr, bytes: usize) -> Option<Duration> {
         let machine = self.machine(from);
         let binding = of(&machine).route(to)?;
-        let sequence = binding.sequence.get().wrapping_add(1);
-        binding.sequence.set(sequence);
-        let data: Vec<u8> = (0..bytes).map(|i| (i as u8) ^ (sequence as u8)).collect();
+        let ident = binding.next_ident.get();
+        binding.next_ident.set(ident.checked_add(1).unwrap_or(1));
+        let data: Vec<u8> = (0..bytes).map(|i| (i as u8) ^ (ident as u8)).collect();
         let started = self.core.now();
         {
             let _entered = machine.enter(0);
-            if !binding.stack.borrow_mut().ping(to, sequence, &data) {
+            if !binding.stack.borrow_mut().ping(to, ident, &data) {
                 return None;
             }
             binding.queue_poll();
         }
-        let answered = |binding: &Binding| binding.replies.borrow().contains(&(to, sequence));
-        self.run_until(|_| answered(&binding), Duration::from_secs(2));
-        binding
-            .replies
-            .borrow_mut()
-            .retain(|r| *r != (to, sequence));
-        let now = self.core.now();
-        // The reply may have come with the last event of the run.
-        (now - started < 2_000_000_000).then(|| Duration::from_nanos(now - started))
+        let answered = |binding: &Binding| {
+            binding
+                .replies
+                .borrow()
+                .iter()
+                .any(|r| r.0 == to && r.1 == ident && r.2 == data)
+        };
+        let reached = self.run_until(|_| answered(&binding), Duration::from_secs(2));
+        binding.stack.borrow_mut().end_ping(ident);
+        binding.replies.borrow_mut().retain(|r| r.1 != ident);
+        reached.then(|| Duration::from_nanos(self.core.now() - started))
     }
 
     /// The addresses of a machine's first adapter.

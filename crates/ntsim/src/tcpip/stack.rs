@@ -18,7 +18,6 @@ use smoltcp::wire::{
 
 /// How long a confirmed neighbour counts as reachable (the usual 30 s base reachable time).
 const REACHABLE_NS: u64 = 30_000_000_000;
-const IDENT: u16 = 0x766f;
 
 /// An address with the length of its on-link prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Neighbour {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EchoReply {
     pub(crate) from: IpAddr,
-    pub(crate) sequence: u16,
+    pub(crate) ident: u16,
     pub(crate) data: Vec<u8>,
 }
 
@@ -67,7 +66,9 @@ pub(crate) struct Stack {
     queue: FrameQueue,
     interface: Interface,
     sockets: SocketSet<'static>,
-    icmp: SocketHandle,
+    mtu: u16,
+    /// A socket for each ping under way, by identifier: one to a silent host must not hold up the others.
+    pings: Vec<(u16, SocketHandle)>,
     addresses: Vec<Address>,
     gateway: Option<Ipv4Addr>,
     neighbours: BTreeMap<IpAddr, Neighbour>,
@@ -84,14 +85,14 @@ impl Stack {
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         config.random_seed = seed;
         let interface = Interface::new(config, &mut queue, Instant::ZERO);
-        let mut sockets = SocketSet::new(Vec::new());
-        let icmp = sockets.add(echo_socket(mtu));
+        let sockets = SocketSet::new(Vec::new());
         let mut stack = Self {
             mac,
             queue,
             interface,
             sockets,
-            icmp,
+            mtu,
+            pings: Vec::new(),
             addresses: Vec::new(),
             gateway: None,
             neighbours: BTreeMap::new(),
@@ -202,17 +203,21 @@ impl Stack {
         true
     }
 
-    /// Queues an echo request. False when the send queue is full.
-    pub(crate) fn ping(&mut self, to: IpAddr, sequence: u16, data: &[u8]) -> bool {
+    /// Sends an echo request whose identifier tells its reply from those to others. False when that is in use or the
+    /// data does not fit.
+    pub(crate) fn ping(&mut self, to: IpAddr, ident: u16, data: &[u8]) -> bool {
+        if ident == 0 || self.pings.iter().any(|(i, _)| *i == ident) {
+            return false;
+        }
         let checksums = ChecksumCapabilities::default();
+        let mut socket = echo_socket(self.mtu, ident);
         match to {
             IpAddr::V4(to) => {
                 let repr = Icmpv4Repr::EchoRequest {
-                    ident: IDENT,
-                    seq_no: sequence,
+                    ident,
+                    seq_no: 1,
                     data,
                 };
-                let socket = self.sockets.get_mut::<icmp::Socket>(self.icmp);
                 let Ok(buffer) = socket.send(repr.buffer_len(), IpAddress::Ipv4(to)) else {
                     return false;
                 };
@@ -221,11 +226,10 @@ impl Stack {
             IpAddr::V6(to) => {
                 let from = self.interface.get_source_address_ipv6(&to);
                 let repr = Icmpv6Repr::EchoRequest {
-                    ident: IDENT,
-                    seq_no: sequence,
+                    ident,
+                    seq_no: 1,
                     data,
                 };
-                let socket = self.sockets.get_mut::<icmp::Socket>(self.icmp);
                 let Ok(buffer) = socket.send(repr.buffer_len(), IpAddress::Ipv6(to)) else {
                     return false;
                 };
@@ -237,40 +241,56 @@ impl Stack {
                 );
             }
         }
+        let handle = self.sockets.add(socket);
+        self.pings.push((ident, handle));
         true
+    }
+
+    /// Gives up waiting for a reply.
+    pub(crate) fn end_ping(&mut self, ident: u16) {
+        if let Some(index) = self.pings.iter().position(|(i, _)| *i == ident) {
+            let (_, handle) = self.pings.swap_remove(index);
+            self.sockets.remove(handle);
+        }
     }
 
     /// The next echo reply that arrived.
     pub(crate) fn echo_reply(&mut self) -> Option<EchoReply> {
         let checksums = ChecksumCapabilities::ignored();
-        let (bytes, from) = self
-            .sockets
-            .get_mut::<icmp::Socket>(self.icmp)
-            .recv()
-            .ok()?;
-        let (sequence, data) = match from {
-            IpAddress::Ipv4(_) => {
-                let packet = Icmpv4Packet::new_checked(bytes).ok()?;
-                match Icmpv4Repr::parse(&packet, &checksums).ok()? {
-                    Icmpv4Repr::EchoReply { seq_no, data, .. } => (seq_no, data.to_vec()),
-                    _ => return None,
+        for (ident, handle) in &self.pings {
+            let Ok((bytes, from)) = self.sockets.get_mut::<icmp::Socket>(*handle).recv() else {
+                continue;
+            };
+            let data = match from {
+                IpAddress::Ipv4(_) => {
+                    Icmpv4Packet::new_checked(bytes).ok().and_then(
+                        |packet| match Icmpv4Repr::parse(&packet, &checksums) {
+                            Ok(Icmpv4Repr::EchoReply { data, .. }) => Some(data.to_vec()),
+                            _ => None,
+                        },
+                    )
                 }
+                IpAddress::Ipv6(source) => Icmpv6Packet::new_checked(bytes).ok().and_then(
+                    |packet| match Icmpv6Repr::parse(
+                        &source,
+                        &Ipv6Addr::UNSPECIFIED,
+                        &packet,
+                        &checksums,
+                    ) {
+                        Ok(Icmpv6Repr::EchoReply { data, .. }) => Some(data.to_vec()),
+                        _ => None,
+                    },
+                ),
+            };
+            if let Some(data) = data {
+                return Some(EchoReply {
+                    from: from.into(),
+                    ident: *ident,
+                    data,
+                });
             }
-            IpAddress::Ipv6(source) => {
-                let packet = Icmpv6Packet::new_checked(bytes).ok()?;
-                match Icmpv6Repr::parse(&source, &Ipv6Addr::UNSPECIFIED, &packet, &checksums)
-                    .ok()?
-                {
-                    Icmpv6Repr::EchoReply { seq_no, data, .. } => (seq_no, data.to_vec()),
-                    _ => return None,
-                }
-            }
-        };
-        Some(EchoReply {
-            from: from.into(),
-            sequence,
-            data,
-        })
+        }
+        None
     }
 
     /// Fills the neighbour cache from ARP packets and neighbour advertisements addressed to this host.
@@ -331,16 +351,16 @@ fn instant(ns: u64) -> Instant {
     Instant::from_micros(i64::try_from(ns / 1000).unwrap_or(i64::MAX))
 }
 
-fn echo_socket(mtu: u16) -> icmp::Socket<'static> {
+fn echo_socket(mtu: u16, ident: u16) -> icmp::Socket<'static> {
     let buffer = || {
         icmp::PacketBuffer::new(
-            vec![icmp::PacketMetadata::EMPTY; 16],
-            vec![0; usize::from(mtu).saturating_mul(16)],
+            vec![icmp::PacketMetadata::EMPTY; 2],
+            vec![0; usize::from(mtu) * 2],
         )
     };
     let mut socket = icmp::Socket::new(buffer(), buffer());
     // A fresh socket and a non-zero identifier: binding cannot fail.
-    let _ = socket.bind(icmp::Endpoint::Ident(IDENT));
+    let _ = socket.bind(icmp::Endpoint::Ident(ident));
     socket
 }
 
@@ -577,10 +597,11 @@ mod tests {
                 reply,
                 EchoReply {
                     from: peer,
-                    sequence: 9,
+                    ident: 9,
                     data: b"hello".to_vec()
                 }
             );
+            a.end_ping(9);
         }
     }
 

@@ -1,0 +1,310 @@
+//! NDIS tested with a miniport of its own: first well behaved, then breaking one rule at a time.
+
+mod miniport;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ndis_sys::oid::{OID_802_3_PERMANENT_ADDRESS, OID_GEN_STATISTICS};
+use ndis_sys::status::*;
+
+use super::{DriverImage, InstallError, OidRequest, rules};
+use crate::world::{MachineConfig, MachineId, World};
+use miniport::{FAULT, Fault, LOG, NICS, PEND_OIDS, PEND_PAUSE, RESOURCES};
+
+const INX: &str = r#"
+[Version]
+Signature = "$Windows NT$"
+Class = Net
+ClassGuid = {4d36e972-e325-11ce-bfc1-08002be10318}
+Provider = %P%
+CatalogFile = t.cat
+PnpLockdown = 1
+DriverVer =
+[Manufacturer]
+%P% = Models, NT$ARCH$.10.0...16299
+[Models.NT$ARCH$.10.0...16299]
+%P% = nic, PCI\VEN_1AF4&DEV_1041
+[nic.NT]
+Characteristics = 0x84
+BusType = 5
+*IfType = 6
+*MediaType = 0
+*PhysicalMediaType = 14
+AddReg = nic.reg
+[nic.reg]
+HKR, Ndi\Interfaces, UpperRange, 0, "ndis5"
+HKR, Ndi\params\*JumboPacket, ParamDesc, 0, "Jumbo"
+HKR, Ndi\params\*JumboPacket, Type, 0, "int"
+HKR, Ndi\params\*JumboPacket, Default, 0, "1514"
+[nic.NT.HW]
+AddReg = nic.hw
+[nic.hw]
+HKR, "Interrupt Management\MessageSignaledInterruptProperties", MSISupported, 0x10001, 1
+[nic.NT.Services]
+AddService = testnic, 2, nic.service
+[nic.service]
+ServiceType = 1
+StartType = 3
+ErrorControl = 1
+ServiceBinary = %13%\testnic.sys
+[Strings]
+P = "Test"
+"#;
+
+const IMAGE: DriverImage = DriverImage::Linked(miniport::driver_entry);
+
+/// Two machines whose NICs are connected, no driver installed.
+fn two_machines(collect: bool) -> (World, MachineId, MachineId) {
+    FAULT.set(Fault::None);
+    PEND_OIDS.set(false);
+    PEND_PAUSE.set(false);
+    RESOURCES.set(false);
+    NICS.with_borrow_mut(Vec::clear);
+    LOG.with_borrow_mut(Vec::clear);
+    let builder = World::builder().seed(5);
+    let mut world = if collect {
+        builder.collect_violations().build()
+    } else {
+        builder.build()
+    };
+    let machine = |world: &mut World, name: &str, host: u8| {
+        let id = world.add_machine(
+            MachineConfig::named(name)
+                .ipv4(Ipv4Addr::new(10, 0, 0, host), 24)
+                .processors(2),
+        );
+        let machine = world.machine(id);
+        miniport::plug(&machine);
+        id
+    };
+    let a = machine(&mut world, "A", 1);
+    let b = machine(&mut world, "B", 2);
+    (world, a, b)
+}
+
+fn address(host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))
+}
+
+fn log() -> Vec<String> {
+    LOG.take()
+}
+
+#[test]
+fn a_well_behaved_miniport_lives_and_dies() {
+    let (mut world, a, _) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    assert_eq!(log(), ["initialize", "pnp 5", "restart"]);
+    let info = world.adapter(a).unwrap();
+    assert!(info.running && info.link.up && info.ndk.is_none());
+    assert_eq!((info.mtu, info.mac), (1500, [2, 0, 0, 0, 1, 0]));
+    world.pause(a);
+    world.resume(a).unwrap();
+    world.cancel_sends(a);
+    world.shutdown(a);
+    assert_eq!(log(), ["pause", "restart", "cancel send", "shutdown"]);
+    world.restart_adapters(a).unwrap();
+    assert_eq!(log(), ["pause", "halt", "initialize", "pnp 5", "restart"]);
+    PEND_PAUSE.set(true);
+    world.uninstall(a);
+    assert_eq!(log(), ["pause", "halt", "unload"]);
+    assert!(world.adapter(a).is_none());
+    world.install(a, INX, IMAGE).unwrap();
+    world.surprise_remove(a);
+    assert_eq!(
+        log(),
+        [
+            "initialize",
+            "pnp 5",
+            "restart",
+            "pnp 2",
+            "pause",
+            "halt",
+            "unload"
+        ]
+    );
+    let report = world.finish();
+    assert!(report.is_clean() && report.leaks.is_empty(), "{report}");
+}
+
+#[test]
+fn two_machines_ping_each_other_through_their_miniports() {
+    for resources in [false, true] {
+        let (mut world, a, b) = two_machines(false);
+        RESOURCES.set(resources);
+        world.install(a, INX, IMAGE).unwrap();
+        world.install(b, INX, IMAGE).unwrap();
+        assert_eq!(world.ping(a, address(9)), None, "nobody has that address");
+        for bytes in [0, 56, 1400] {
+            assert!(
+                world.ping_with(a, address(2), bytes).is_some(),
+                "{bytes} bytes"
+            );
+            assert!(
+                world.ping_with(b, address(1), bytes).is_some(),
+                "{bytes} bytes"
+            );
+        }
+        world.set_receive_throttle(a, 1);
+        assert!(world.ping(b, address(1)).is_some());
+        world.uninstall(a);
+        assert_eq!(world.ping(b, address(1)), None, "the peer is gone");
+        world.uninstall(b);
+        let report = world.finish();
+        assert!(report.is_clean() && report.leaks.is_empty(), "{report}");
+    }
+}
+
+#[test]
+fn oid_requests_complete_inline_pending_and_directly() {
+    let (mut world, a, _) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    for pend in [false, true] {
+        PEND_OIDS.set(pend);
+        let result = world
+            .oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 200))
+            .unwrap();
+        assert_eq!(
+            (result.status, result.data.len(), result.pended),
+            (NDIS_STATUS_SUCCESS, 152, pend)
+        );
+        let result = world
+            .oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 10))
+            .unwrap();
+        assert_eq!(
+            (result.status, result.needed),
+            (NDIS_STATUS_BUFFER_TOO_SHORT, 152)
+        );
+        let result = world
+            .oid(a, &OidRequest::Query(OID_802_3_PERMANENT_ADDRESS, 6))
+            .unwrap();
+        assert_eq!(result.status, NDIS_STATUS_NOT_SUPPORTED);
+    }
+    let result = world
+        .direct_oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 152))
+        .unwrap();
+    assert_eq!(result.data.len(), 152);
+    world.uninstall(a);
+}
+
+#[test]
+fn failures_of_the_driver_fail_the_installation_and_leave_nothing() {
+    let (mut world, a, _) = two_machines(false);
+    FAULT.set(Fault::EntryFails);
+    let error = world.install(a, INX, IMAGE).unwrap_err();
+    assert_eq!(
+        error,
+        InstallError::DriverEntry(STATUS_INSUFFICIENT_RESOURCES)
+    );
+    FAULT.set(Fault::InitializeFails);
+    let error = world.install(a, INX, IMAGE).unwrap_err();
+    assert_eq!(error, InstallError::Initialize(NDIS_STATUS_RESOURCES));
+    FAULT.set(Fault::None);
+    world.install(a, INX, IMAGE).unwrap();
+    assert_eq!(world.install(a, INX, IMAGE), Err(InstallError::NoDevice));
+    world.uninstall(a);
+    let report = world.finish();
+    assert!(report.leaks.is_empty());
+}
+
+#[test]
+fn addresses_come_and_go() {
+    let (mut world, a, b) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    world.install(b, INX, IMAGE).unwrap();
+    assert_eq!(
+        world.addresses(a).len(),
+        2,
+        "the configured one and a link-local one"
+    );
+    world.add_address(b, address(7), 24);
+    assert!(world.ping(a, address(7)).is_some());
+    world.remove_address(b, address(7));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.ping(a, address(7)), None);
+    let machine = world.machine(a);
+    let resolved = world.on_machine(a, |m| {
+        let binding = crate::tcpip::of(m).bindings()[0].clone();
+        (binding.resolve(address(2)), binding.resolve(address(77)))
+    });
+    assert_eq!(resolved.0.map(|n| n.mac), Some([2, 0, 0, 0, 1, 1]));
+    assert_eq!(resolved.1, None);
+    drop(machine);
+    world.uninstall(a);
+    world.uninstall(b);
+}
+
+/// Every fault with the rule that must be named.
+const CULPRITS: &[(Fault, &str)] = &[
+    (Fault::WrongHeader, rules::HEADER),
+    (Fault::NoHaltHandler, rules::CHARACTERISTICS),
+    (Fault::FutureNdis, rules::CHARACTERISTICS),
+    (Fault::GeneralFirst, rules::ATTRIBUTES),
+    (Fault::NoGeneral, rules::ATTRIBUTES),
+    (Fault::NullContext, rules::ATTRIBUTES),
+    (Fault::MapOutside, rules::PARAMETER),
+    (Fault::MapTooEarly, rules::PHASE),
+    (Fault::NdkWithoutProvider, rules::ATTRIBUTES),
+    (Fault::NoInterruptHandlers, rules::INTERRUPT),
+    (Fault::LeakInterrupt, rules::LEAK),
+    (Fault::LeakMapping, rules::LEAK),
+    (Fault::LeakPool, rules::LEAK),
+    (Fault::LeakSharedMemory, rules::LEAK),
+    (Fault::LeakMemory, rules::LEAK),
+    (Fault::LeakWorkItem, rules::LEAK),
+    (Fault::LeakTimer, rules::LEAK),
+    (Fault::LeakConfiguration, rules::LEAK),
+    (Fault::CompleteSendTwice, rules::SEND),
+    (Fault::ForgetSend, rules::STATE),
+    (Fault::KeepScatterGatherList, rules::DMA),
+    (Fault::BadSendStatus, rules::SEND),
+    (Fault::IndicateTwice, rules::RECEIVE),
+    (Fault::IndicateWrongCount, rules::RECEIVE),
+    (Fault::IndicateForeignSource, rules::RECEIVE),
+    (Fault::FreeWhileIndicated, rules::NET_BUFFER),
+    (Fault::IndicatePaused, rules::STATE),
+    (Fault::PauseTooEarly, rules::STATE),
+    (Fault::PauseTwice, rules::STATE),
+    (Fault::OidWritesTooMuch, rules::OID),
+    (Fault::OidCompletesTwice, rules::OID),
+    (Fault::OidTooShortWithoutNeed, rules::OID),
+    (Fault::PnpEventInOid, rules::PNP_EVENT),
+    (Fault::StatusWrongSource, rules::STATUS),
+    (Fault::ForgetDeregister, rules::PHASE),
+    (Fault::QueueWorkTwice, rules::WORK),
+    (Fault::FreeListTwice, rules::NET_BUFFER),
+    (Fault::BadHandle, rules::HANDLE),
+    (Fault::DirectOidPends, rules::OID),
+    (Fault::NetioLeak, rules::NETIO),
+];
+
+#[test]
+fn each_broken_rule_is_named() {
+    for (fault, rule) in CULPRITS {
+        let (mut world, a, b) = two_machines(true);
+        FAULT.set(*fault);
+        PEND_OIDS.set(*fault == Fault::OidCompletesTwice);
+        let installed = world.install(a, INX, IMAGE);
+        FAULT.set(Fault::None);
+        PEND_OIDS.set(false);
+        world.install(b, INX, IMAGE).unwrap();
+        FAULT.set(*fault);
+        PEND_OIDS.set(*fault == Fault::OidCompletesTwice);
+        if installed.is_ok() {
+            world.ping(a, address(2));
+            world.oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 160));
+            world.oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 16));
+            world.direct_oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 160));
+            world.uninstall(a);
+        }
+        let violations = world.take_violations();
+        let named: Vec<_> = violations.iter().map(|v| v.rule).collect();
+        assert!(
+            named.contains(rule),
+            "{fault:?}: expected {rule}, got {named:?}"
+        );
+        let _ = Rc::clone(&world.machine(a));
+    }
+}
