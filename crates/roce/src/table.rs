@@ -165,6 +165,16 @@ impl<T> Table<T> {
     }
 
     /// Whatever lives at `index` now.
+    pub fn at(&self, index: u32) -> Option<(Slot, &T)> {
+        let entry = self.entries.get(index as usize)?;
+        let slot = Slot {
+            index,
+            generation: entry.generation,
+        };
+        entry.value.as_ref().map(|v| (slot, v))
+    }
+
+    /// The same, to be changed.
     pub fn at_mut(&mut self, index: u32) -> Option<(Slot, &mut T)> {
         let entry = self.entries.get_mut(index as usize)?;
         let slot = Slot {
@@ -172,6 +182,17 @@ impl<T> Table<T> {
             generation: entry.generation,
         };
         entry.value.as_mut().map(|v| (slot, v))
+    }
+
+    /// Everything that lives.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
+        self.entries.iter().zip(0u32..).filter_map(|(e, index)| {
+            let slot = Slot {
+                index,
+                generation: e.generation,
+            };
+            e.value.as_ref().map(|v| (slot, v))
+        })
     }
 
     pub fn capacity(&self) -> u32 {

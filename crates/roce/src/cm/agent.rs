@@ -1,0 +1,658 @@
+//! All connections and listeners of an adapter.
+
+use super::connection::{Connection, Names, Request, State, split_private};
+use super::listener::Listeners;
+use super::negotiate;
+use super::reply::{Kind, Replies, Reply};
+use super::{LocalQp, QpAttributes};
+use crate::config::Config;
+use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
+use crate::event::Event;
+use crate::psn::Psn;
+use crate::rng::Rng;
+use crate::table::{IndexList, OutOfMemory, Slot, Table};
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::wire::address::is_unicast;
+use crate::wire::cm_msg::{Answered, Dreq, Message, Rej, RejReason, Rep, Req, TransportService};
+use crate::wire::{Gid, Packet, cma, frame, mad, udp};
+use crate::wire::{Path, PathMtu};
+use arrayvec::ArrayVec;
+use core::net::IpAddr;
+
+/// Connections that wait for the owner's decision may take up one in this many places of the table, so that requests from
+/// the wire cannot keep the owner from connecting.
+const REQUEST_SHARE: u32 = 2;
+
+/// All connections and listeners of an adapter.
+pub struct Agent {
+    config: Config,
+    rng: Rng,
+    /// Moves table indices about in communication IDs.
+    salt: u32,
+    listeners: Listeners,
+    connections: Table<Connection>,
+    /// Wakes connections at their deadlines or earlier.
+    timers: Timers,
+    /// Connections that have something to send.
+    ready: IndexList,
+    /// Connections that have events.
+    eventful: IndexList,
+    replies: Replies,
+    /// Next PSN of queue pair 1.
+    psn: Psn,
+}
+
+impl Agent {
+    /// An agent without connections.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn try_new(config: &Config, rng: &mut Rng) -> Result<Self, OutOfMemory> {
+        // Half of the bits of a communication ID at least stay random.
+        let capacity = config.max_connections.min(1 << 16);
+        let mut rng = Rng::new(rng.next_u64());
+        Ok(Self {
+            config: *config,
+            salt: rng.next_u32(),
+            listeners: Listeners::try_new(config.max_listeners)?,
+            connections: Table::try_new(capacity)?,
+            timers: Timers::try_new(capacity)?,
+            ready: IndexList::try_new(capacity)?,
+            eventful: IndexList::try_new(capacity)?,
+            replies: Replies::new(),
+            psn: Psn::ZERO,
+            rng,
+        })
+    }
+
+    /// See [`Engine::listen`](crate::Engine::listen).
+    ///
+    /// # Errors
+    /// `AddressInUse`, `TableFull`.
+    pub fn listen(&mut self, addr: IpAddr, port: u16) -> Result<ListenerId, CmError> {
+        self.listeners.listen(addr, port)
+    }
+
+    /// See [`Engine::unlisten`](crate::Engine::unlisten).
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn unlisten(&mut self, listener: ListenerId) -> Result<(), CmError> {
+        self.listeners.unlisten(listener)
+    }
+
+    /// See [`Engine::pause_listener`](crate::Engine::pause_listener).
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn pause_listener(&mut self, listener: ListenerId, pause: bool) -> Result<(), CmError> {
+        self.listeners.pause(listener, pause)
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// `PrivateDataTooLong`, `ConnectionExists`, `TableFull`.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        params: &ConnectParams<'_>,
+        local: &LocalQp,
+    ) -> Result<ConnId, CmError> {
+        let exists = self.connections.iter().any(|(_, c)| {
+            c.is_live()
+                && c.info.local.port() == params.local_port
+                && c.info.peer.port() == params.remote_port
+                && c.info.local.ip() == params.path.src_ip
+                && c.info.peer.ip() == params.path.dst_ip
+        });
+        if exists {
+            return Err(CmError::ConnectionExists);
+        }
+        let names = self.names().ok_or(CmError::TableFull)?;
+        let connection = Connection::connecting(now, names, &self.config, params, local)?;
+        let slot = self
+            .connections
+            .insert(connection)
+            .map_err(|_| CmError::TableFull)?;
+        self.settle(slot);
+        Ok(ConnId(slot))
+    }
+
+    /// Accepts a request. The caller connects the queue pair before anything else happens.
+    ///
+    /// # Errors
+    /// `Unknown`, `InvalidState`, `PeerGone`, `PrivateDataTooLong`.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        params: &AcceptParams<'_>,
+        local: &LocalQp,
+    ) -> Result<QpAttributes, CmError> {
+        let config = self.config;
+        self.with(conn, |c| c.accept(now, &config, params, local))?
+    }
+
+    /// Rejects a request or a reply.
+    ///
+    /// # Errors
+    /// `Unknown`, `InvalidState`, `PeerGone`, `PrivateDataTooLong`.
+    pub fn reject(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<(), CmError> {
+        self.with(conn, |c| c.reject(now, data))?
+    }
+
+    /// Confirms a reply. The caller connects the queue pair before anything else happens.
+    ///
+    /// # Errors
+    /// `Unknown`, `InvalidState`, `PeerGone`.
+    pub fn establish(&mut self, _now: Instant, conn: ConnId) -> Result<QpAttributes, CmError> {
+        self.with(conn, Connection::establish)?
+    }
+
+    /// Ends a connection; `Event::DisconnectDone` follows.
+    ///
+    /// # Errors
+    /// `Unknown`; `InvalidState` if it never was established or this was called before.
+    pub fn disconnect(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
+        self.with(conn, |c| c.disconnect(now))?
+    }
+
+    /// The connection's queue pair failed: tells the peer, and the owner by `Event::Disconnected`, or by
+    /// `Event::EstablishFailed` after an `accept` that has not come to its end.
+    pub fn abort(&mut self, now: Instant, conn: ConnId) {
+        // Unknown: the owner has forgotten it.
+        let _ = self.with(conn, |c| c.abort(now));
+    }
+
+    /// The owner has no further interest: ends what has to be ended, without events.
+    pub fn forget(&mut self, now: Instant, conn: ConnId) {
+        let guid = self.config.guid;
+        let _ = self.with(conn, |c| c.forget(now, guid));
+    }
+
+    /// The first request arrived on the queue pair of an accepted connection: as good as the peer's confirmation.
+    pub fn communication_established(&mut self, _now: Instant, conn: ConnId) {
+        let _ = self.with(conn, Connection::communication_established);
+    }
+
+    /// Writes a whole frame, if there is one to send.
+    pub fn poll_transmit(&mut self, _now: Instant, out: &mut ArrayVec<u8, 512>) -> bool {
+        while let Some(reply) = self.replies.pop() {
+            if self.write(&reply.path, &reply.emit(), out) {
+                return true;
+            }
+        }
+        while let Some(index) = self.ready.pop() {
+            let Some((slot, connection)) = self.connections.at_mut(index) else {
+                continue;
+            };
+            if !core::mem::take(&mut connection.send) {
+                continue;
+            }
+            let (path, message) = (*connection.path(), *connection.message());
+            self.settle(slot);
+            if self.write(&path, &message, out) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Acts on deadlines that have passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let guid = self.config.guid;
+        while let Some(index) = self.timers.pop_due(now) {
+            if let Some((slot, connection)) = self.connections.at_mut(index) {
+                // The deadline may have moved since.
+                if connection.deadline.is_some_and(|at| at <= now) {
+                    connection.on_timeout(now, guid);
+                }
+                self.settle(slot);
+            }
+        }
+    }
+
+    /// What the owner has to be told.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        while let Some(index) = self.eventful.pop() {
+            let Some((slot, connection)) = self.connections.at_mut(index) else {
+                continue;
+            };
+            let event = connection.events.pop_at(0);
+            self.settle(slot);
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    /// What is known about a connection.
+    #[must_use]
+    pub fn connection(&self, conn: ConnId) -> Option<&ConnInfo> {
+        let connection = self.connections.get(conn.0)?;
+        (!connection.is_forgotten()).then_some(&connection.info)
+    }
+
+    /// Connections in the table, those included that are over and only answer late messages.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> u32 {
+        self.connections.len()
+    }
+
+    /// Takes a packet to queue pair 1 whose ICRC is right. What is no CM message is ignored.
+    pub fn receive(&mut self, now: Instant, packet: &Packet<'_>) {
+        let Some(bytes) = mad::of_packet(packet) else {
+            return;
+        };
+        let Ok((header, message)) = Message::parse(bytes) else {
+            return;
+        };
+        // Replies go to the source: it must be one.
+        if !is_unicast(packet.ip.src()) || !is_unicast(packet.ip.dst()) {
+            return;
+        }
+        let tid = header.transaction_id;
+        let source = Source { packet };
+        match message {
+            Message::Req(req) => self.on_req(now, &source, tid, &req),
+            Message::Rep(rep) => self.on_rep(now, &source, &rep),
+            Message::Rej(rej) => self.on_rej(now, &source, &rej),
+            Message::Dreq(dreq) => self.on_dreq(now, &source, tid, &dreq),
+            Message::Rtu(m) => self.matched(&source, m.remote_comm_id, m.local_comm_id, |c| {
+                c.on_rtu();
+            }),
+            Message::Drep(m) => self.matched(&source, m.remote_comm_id, m.local_comm_id, |c| {
+                c.on_drep(now);
+            }),
+            Message::Mra(mra) => {
+                // The first MRA is what tells the active side the peer's name of the connection.
+                if let Some(slot) = self.find(&source, mra.remote_comm_id)
+                    && let Some(c) = self.connections.get_mut(slot)
+                    && (c.remote_comm_id == mra.local_comm_id || c.state() == State::ReqSent)
+                {
+                    c.on_mra(now, &mra);
+                    self.settle(slot);
+                }
+            }
+        }
+    }
+
+    fn on_req(&mut self, now: Instant, source: &Source<'_>, tid: u64, req: &Req) {
+        if req.local_comm_id == 0 {
+            return;
+        }
+        let mut duplicate = None;
+        let mut stale = None;
+        let mut undecided = 0u32;
+        for (slot, c) in self.connections.iter() {
+            let same_peer = c.remote_guid == req.ca_guid;
+            if same_peer
+                && !c.is_active()
+                && c.remote_comm_id == req.local_comm_id
+                && c.state() != State::Closed
+            {
+                duplicate = Some(slot);
+            }
+            if same_peer && c.remote_qpn == req.qpn && c.is_live() {
+                stale = Some(slot);
+            }
+            if c.state() == State::ReqRcvd {
+                undecided = undecided.saturating_add(1);
+            }
+        }
+        if let Some(slot) = duplicate {
+            if let Some(c) = self.connections.get_mut(slot)
+                && c.path().dst_ip == source.ip()
+                && let Some(reply) = c.on_duplicate_req()
+            {
+                self.replies.push(reply);
+            }
+            self.settle(slot);
+            return;
+        }
+        let path = source.path(req);
+        let refuse = |reason: RejReason, info: &[u8]| Reply {
+            path,
+            transaction_id: tid,
+            local_comm_id: 0,
+            remote_comm_id: req.local_comm_id,
+            kind: Kind::Rej {
+                message: Answered::Req,
+                reason,
+                info: crate::wire::cm_msg::private_data(info),
+                // Sixteen at most.
+                info_len: info.len() as u8,
+            },
+        };
+        let (request, listener) = match self.check(source, tid, req, path) {
+            Ok(found) => found,
+            Err((reason, info)) => {
+                self.replies.push(refuse(reason, info.as_slice()));
+                return;
+            }
+        };
+        if let Some(slot) = stale {
+            // The peer has lost the connection that this queue pair had. It is told so, may ask again, and will then find
+            // the old connection gone.
+            if let Some(c) = self.connections.get_mut(slot) {
+                c.stale(now);
+                self.settle(slot);
+            }
+            self.replies.push(refuse(RejReason::STALE_CONNECTION, &[]));
+            return;
+        }
+        // With no room there is no answer either: the peer asks again.
+        if undecided.saturating_mul(REQUEST_SHARE) >= self.connections.capacity() {
+            return;
+        }
+        let Some(names) = self.names() else {
+            return;
+        };
+        let connection = Connection::requested(names, &self.config, listener, &request);
+        if let Ok(slot) = self.connections.insert(connection) {
+            self.settle(slot);
+        }
+    }
+
+    /// Whether a request can be had, and whom it is for; or why not.
+    fn check<'r>(
+        &self,
+        source: &Source<'_>,
+        tid: u64,
+        req: &'r Req,
+        path: Path,
+    ) -> Result<(Request<'r>, ListenerId), (RejReason, ArrayVec<u8, 16>)> {
+        let plain = |reason| (reason, ArrayVec::new());
+        let port = cma::port_of(req.service_id).ok_or(plain(RejReason::INVALID_SERVICE_ID))?;
+        if req.transport != TransportService::Rc {
+            return Err(plain(RejReason::INVALID_TRANSPORT));
+        }
+        let listener = self
+            .listeners
+            .find(source.destination(), port)
+            .ok_or(plain(RejReason::INVALID_SERVICE_ID))?;
+        let [header, _] = split_private(&req.private);
+        let cma = header
+            .try_into()
+            .ok()
+            .and_then(|h| cma::Header::parse(h).ok())
+            .ok_or(plain(RejReason::CONSUMER))?;
+        // Data will flow between the addresses that the request came over: it must not speak of others.
+        if cma.dst.to_canonical() != source.destination() || cma.src.to_canonical() != source.ip() {
+            return Err(plain(RejReason::CONSUMER));
+        }
+        if req.primary.local_gid != Gid::from(source.ip())
+            || req.primary.remote_gid != Gid::from(source.destination())
+        {
+            let mut info = ArrayVec::new();
+            let right = Gid::from(source.destination());
+            // Sixteen bytes.
+            let _ = info.try_extend_from_slice(&right.0);
+            return Err((RejReason::INVALID_GID, info));
+        }
+        if req.qpn == 0 {
+            return Err(plain(RejReason::NO_QP));
+        }
+        let max = negotiate::max_mtu(&self.config);
+        if PathMtu::from_code(req.mtu_code).is_none_or(|mtu| mtu > max) {
+            let mut info = ArrayVec::new();
+            // One byte.
+            let _ = info.try_push(max.code());
+            return Err((RejReason::INVALID_MTU, info));
+        }
+        let request = Request {
+            req,
+            cma,
+            port,
+            transaction_id: tid,
+            path,
+        };
+        Ok((request, listener))
+    }
+
+    fn on_rep(&mut self, now: Instant, source: &Source<'_>, rep: &Rep) {
+        let Some(slot) = self.find(source, rep.remote_comm_id) else {
+            return;
+        };
+        let is_new = self
+            .connections
+            .get(slot)
+            .is_some_and(|c| c.state() == State::ReqSent);
+        let stale = self
+            .connections
+            .iter()
+            .find(|(other, c)| {
+                *other != slot
+                    && c.is_live()
+                    && c.remote_guid == rep.ca_guid
+                    && c.remote_qpn == rep.qpn
+                    && rep.qpn != 0
+            })
+            .map(|(other, _)| other);
+        if is_new && let Some(other) = stale {
+            if let Some(c) = self.connections.get_mut(other) {
+                c.stale(now);
+                self.settle(other);
+            }
+            if let Some(c) = self.connections.get_mut(slot) {
+                c.on_stale_rep(now, rep);
+            }
+        } else if let Some(reply) = self
+            .connections
+            .get_mut(slot)
+            .and_then(|c| c.on_rep(now, rep))
+        {
+            self.replies.push(reply);
+        }
+        self.settle(slot);
+    }
+
+    fn on_rej(&mut self, now: Instant, source: &Source<'_>, rej: &Rej) {
+        let found = if rej.remote_comm_id == 0 && rej.reason == RejReason::TIMEOUT {
+            // The peer never learned our name of the connection. It gives its own, and who it is.
+            let [a, b, c, d, e, f, g, h, ..] = rej.info;
+            let guid = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+            self.connections
+                .iter()
+                .find(|(_, c)| {
+                    c.remote_comm_id == rej.local_comm_id
+                        && c.remote_guid == guid
+                        && !c.is_active()
+                        && c.path().dst_ip == source.ip()
+                })
+                .map(|(slot, _)| slot)
+        } else {
+            self.find(source, rej.remote_comm_id)
+        };
+        if let Some(slot) = found
+            && let Some(c) = self.connections.get_mut(slot)
+            && (c.remote_comm_id == rej.local_comm_id || c.state() == State::ReqSent)
+        {
+            c.on_rej(now, rej);
+            self.settle(slot);
+        }
+    }
+
+    fn on_dreq(&mut self, now: Instant, source: &Source<'_>, tid: u64, dreq: &Dreq) {
+        let known = self.find(source, dreq.remote_comm_id).filter(|slot| {
+            self.connections
+                .get(*slot)
+                .is_some_and(|c| c.remote_comm_id == dreq.local_comm_id)
+        });
+        let reply = match known {
+            Some(slot) => {
+                let reply = self
+                    .connections
+                    .get_mut(slot)
+                    .and_then(|c| c.on_dreq(now, dreq, tid));
+                self.settle(slot);
+                reply
+            }
+            // Whatever it was is gone: that is what the peer wants to hear.
+            None => Some(Reply {
+                path: source.way_back(),
+                transaction_id: tid,
+                local_comm_id: dreq.remote_comm_id,
+                remote_comm_id: dreq.local_comm_id,
+                kind: Kind::Drep,
+            }),
+        };
+        if let Some(reply) = reply {
+            self.replies.push(reply);
+        }
+    }
+
+    /// Calls `f` on the connection of both communication IDs.
+    fn matched(
+        &mut self,
+        source: &Source<'_>,
+        local: u32,
+        remote: u32,
+        f: impl FnOnce(&mut Connection),
+    ) {
+        if let Some(slot) = self.find(source, local)
+            && let Some(c) = self.connections.get_mut(slot)
+            && c.remote_comm_id == remote
+        {
+            f(c);
+            self.settle(slot);
+        }
+    }
+
+    /// The connection that we named so, if the message comes from its peer.
+    fn find(&self, source: &Source<'_>, comm_id: u32) -> Option<Slot> {
+        let index = (comm_id ^ self.salt) & self.index_mask();
+        let (slot, connection) = self.connections.at(index)?;
+        (connection.local_comm_id == comm_id && connection.path().dst_ip == source.ip())
+            .then_some(slot)
+    }
+
+    fn index_mask(&self) -> u32 {
+        self.connections
+            .capacity()
+            .checked_next_power_of_two()
+            .unwrap_or(0)
+            .wrapping_sub(1)
+    }
+
+    /// Names for the next connection: the table index, disguised, under random bits.
+    fn names(&mut self) -> Option<Names> {
+        let slot = self.connections.next_slot()?;
+        let mask = self.index_mask();
+        let low = (slot.index ^ self.salt) & mask;
+        let mut comm_id = self.rng.next_u32() & !mask | low;
+        if comm_id == 0 {
+            comm_id = mask.wrapping_add(1);
+        }
+        Some(Names {
+            id: ConnId(slot),
+            comm_id,
+            transaction_id: self.rng.next_u64() & !0xffff_ffff | u64::from(comm_id),
+        })
+    }
+
+    fn with<T>(
+        &mut self,
+        conn: ConnId,
+        f: impl FnOnce(&mut Connection) -> T,
+    ) -> Result<T, CmError> {
+        let connection = self
+            .connections
+            .get_mut(conn.0)
+            .filter(|c| !c.is_forgotten())
+            .ok_or(CmError::Unknown)?;
+        let result = f(connection);
+        self.settle(conn.0);
+        Ok(result)
+    }
+
+    /// Brings timers and queues into line with a connection that may have changed.
+    fn settle(&mut self, slot: Slot) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if connection.is_finished() {
+            self.connections.remove(slot);
+            return;
+        }
+        if let Some(at) = connection.deadline {
+            self.timers.wake(slot.index, at);
+        }
+        if connection.send {
+            self.ready.push(slot.index);
+        }
+        if !connection.events.is_empty() {
+            self.eventful.push(slot.index);
+        }
+    }
+
+    fn write(
+        &mut self,
+        path: &Path,
+        message: &[u8; mad::LEN],
+        out: &mut ArrayVec<u8, 512>,
+    ) -> bool {
+        let (bth, ext) = mad::transport_headers(self.psn);
+        let header = frame::Header::new(path, udp::source_port(mad::GSI_QPN), bth, ext);
+        out.clear();
+        let Ok(mut icrc) = header.write(message.len(), out) else {
+            return false;
+        };
+        icrc.update(message);
+        let trailer = icrc.trailer(frame::pad_of(message.len()));
+        let fits = out.try_extend_from_slice(message).is_ok()
+            && out.try_extend_from_slice(&trailer).is_ok();
+        if fits {
+            self.psn = self.psn.next();
+        } else {
+            out.clear();
+        }
+        fits
+    }
+}
+
+/// Where a message came from.
+struct Source<'a> {
+    packet: &'a Packet<'a>,
+}
+
+impl Source<'_> {
+    fn ip(&self) -> IpAddr {
+        self.packet.ip.src()
+    }
+
+    fn destination(&self) -> IpAddr {
+        self.packet.ip.dst()
+    }
+
+    /// The way the message came, backwards.
+    fn way_back(&self) -> Path {
+        Path {
+            src_mac: self.packet.eth.dst,
+            dst_mac: self.packet.eth.src,
+            src_ip: self.destination(),
+            dst_ip: self.ip(),
+            hop_limit: 64,
+            traffic_class: 0,
+            mtu: PathMtu::Mtu256,
+        }
+    }
+
+    /// The same with what the request says about the path.
+    fn path(&self, req: &Req) -> Path {
+        Path {
+            traffic_class: req.primary.traffic_class,
+            mtu: PathMtu::from_code(req.mtu_code).unwrap_or(PathMtu::Mtu256),
+            ..self.way_back()
+        }
+    }
+}

@@ -1,0 +1,883 @@
+//! One connection: the state machine of IBTA 12.9, active and passive side.
+//!
+//! Messages arrive already matched to the connection. What is to be sent again on loss is kept as bytes, so that a
+//! retransmission is the same message.
+
+use super::negotiate::{self, code_duration};
+use super::reply::{Kind, Reply};
+use super::{LocalQp, QpAttributes};
+use crate::config::Config;
+use crate::connection::{
+    AcceptParams, CmError, ConnId, ConnInfo, ConnState, ConnectFailure, ConnectParams,
+    DisconnectReason, DisconnectResult, ListenerId, MAX_REJECT_DATA, MAX_REPLY_DATA,
+    MAX_REQUEST_DATA,
+};
+use crate::event::Event;
+use crate::psn::Psn;
+use crate::time::Instant;
+use crate::wire::Path;
+use crate::wire::cm_msg::{
+    Answered, Dreq, Message, Mra, Rej, RejReason, Rep, Req, ReqPath, Rtu, TransportService,
+    private_data,
+};
+use crate::wire::{Gid, cma, mad};
+use arrayvec::ArrayVec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+/// Time each side is given to answer a message: code of 1.07 s. Longer answers announce themselves with an MRA.
+const RESPONSE_TIMEOUT: u8 = 18;
+
+/// Retransmissions of an unanswered message, the most that its field holds.
+const MAX_RETRIES: u8 = 15;
+
+/// Time asked for when the consumer takes longer than [`RESPONSE_TIMEOUT`]: code of 17 s.
+const SERVICE_TIMEOUT: u8 = 22;
+
+/// How long acknowledging takes here, as told in a REP: what Linux tells.
+const TARGET_ACK_DELAY: u8 = 15;
+
+/// How long a connection that is over still answers late messages, and keeps its names from being used again.
+pub(super) const TIMEWAIT: Duration = Duration::from_millis(2048);
+
+/// Partition of every RoCE port.
+const PKEY: u16 = 0xffff;
+
+/// Length of a GUID as the additional information of a REJ.
+const GUID_LEN: u8 = 8;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Active: REQ sent.
+    ReqSent,
+    /// Active: REP received, the owner's decision is awaited.
+    RepRcvd,
+    /// Passive: REQ received, the owner's decision is awaited.
+    ReqRcvd,
+    /// Passive: REP sent.
+    RepSent,
+    /// Both: data may flow.
+    Established,
+    /// Both: DREQ sent.
+    DreqSent,
+    /// Over; late messages are answered.
+    TimeWait,
+    /// Over; waits for the owner to forget it.
+    Closed,
+}
+
+/// What distinguishes a connection on the wire; chosen by the agent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names {
+    pub id: ConnId,
+    pub comm_id: u32,
+    pub transaction_id: u64,
+}
+
+pub(super) struct Connection {
+    id: ConnId,
+    state: State,
+    pub info: ConnInfo,
+    pub local_comm_id: u32,
+    /// 0 until the peer has named the connection.
+    pub remote_comm_id: u32,
+    /// Of the exchange that the active side began.
+    transaction_id: u64,
+    /// Of a DREQ of our own.
+    own_transaction_id: u64,
+    local_qpn: u32,
+    /// 0 until known.
+    pub remote_qpn: u32,
+    pub remote_guid: u64,
+    /// How to reach the peer; before `accept`, the way its request came.
+    path: Path,
+    send_psn: Psn,
+    retry_count: u8,
+    rnr_retry_count: u8,
+    ack_timeout: u8,
+    /// The last message that is repeated until it is answered, or whenever the peer asks again.
+    mad: [u8; mad::LEN],
+    /// `mad` is to be sent.
+    pub send: bool,
+    pub deadline: Option<Instant>,
+    interval: Duration,
+    max_retries: u8,
+    retries_left: u8,
+    pub events: ArrayVec<Event, 4>,
+    /// `mad` is a REJ.
+    rejected: bool,
+    /// The peer withdrew while the owner was deciding.
+    peer_gone: bool,
+    /// An MRA prolonged the wait for the answer to our REP.
+    prolonged: bool,
+    was_established: bool,
+    disconnect_called: bool,
+    /// How the disconnection ended.
+    result: DisconnectResult,
+    forgotten: bool,
+}
+
+impl Connection {
+    /// A connection that asks for itself.
+    pub fn connecting(
+        now: Instant,
+        names: Names,
+        config: &Config,
+        params: &ConnectParams<'_>,
+        local: &LocalQp,
+    ) -> Result<Self, CmError> {
+        if params.private_data.len() > MAX_REQUEST_DATA {
+            return Err(CmError::PrivateDataTooLong);
+        }
+        let path = Path {
+            mtu: params.path.mtu.min(negotiate::max_mtu(config)),
+            ..params.path
+        };
+        let responder_resources =
+            negotiate::grant(params.responder_resources.min(config.max_inbound_reads));
+        let initiator_depth = params.initiator_depth.min(config.max_outbound_reads);
+        // The round trip is twice the packet lifetime, and the peer has its time to answer.
+        let lifetime = config.ack_timeout.saturating_sub(1);
+        let interval = code_duration(lifetime)
+            .saturating_mul(2)
+            .saturating_add(code_duration(RESPONSE_TIMEOUT));
+        let mut connection = Self {
+            id: names.id,
+            state: State::ReqSent,
+            info: ConnInfo {
+                state: ConnState::Connecting,
+                listener: None,
+                qp: Some(local.qp),
+                local: SocketAddr::new(path.src_ip, params.local_port),
+                peer: SocketAddr::new(path.dst_ip, params.remote_port),
+                private_data: ArrayVec::new(),
+                responder_resources,
+                initiator_depth,
+            },
+            local_comm_id: names.comm_id,
+            remote_comm_id: 0,
+            transaction_id: names.transaction_id,
+            own_transaction_id: names.transaction_id,
+            local_qpn: local.qpn,
+            remote_qpn: 0,
+            remote_guid: 0,
+            path,
+            send_psn: Psn::ZERO,
+            retry_count: config.retry_count,
+            rnr_retry_count: 0,
+            ack_timeout: config.ack_timeout,
+            mad: [0; mad::LEN],
+            send: false,
+            deadline: None,
+            interval,
+            max_retries: MAX_RETRIES,
+            retries_left: 0,
+            events: ArrayVec::new(),
+            rejected: false,
+            peer_gone: false,
+            prolonged: false,
+            was_established: false,
+            disconnect_called: false,
+            result: DisconnectResult::Graceful,
+            forgotten: false,
+        };
+        let req = request(config, names.comm_id, params, local, &connection);
+        connection.mad = Message::Req(req).emit(names.transaction_id);
+        connection.send_until_answered(now);
+        Ok(connection)
+    }
+
+    /// A connection that a peer asks for. The request has been checked.
+    pub fn requested(
+        names: Names,
+        config: &Config,
+        listener: ListenerId,
+        request: &Request<'_>,
+    ) -> Self {
+        let req = request.req;
+        let [_, user] = split_private(&req.private);
+        let mut private = ArrayVec::new();
+        // The user's area of a request is smaller than the buffer.
+        let _ = private.try_extend_from_slice(user);
+        Self {
+            id: names.id,
+            state: State::ReqRcvd,
+            info: ConnInfo {
+                state: ConnState::Requested,
+                listener: Some(listener),
+                qp: None,
+                local: SocketAddr::new(request.cma.dst, request.port),
+                peer: SocketAddr::new(request.cma.src, request.cma.src_port),
+                private_data: private,
+                responder_resources: negotiate::grant(
+                    req.initiator_depth.min(config.max_inbound_reads),
+                ),
+                initiator_depth: req.responder_resources.min(config.max_outbound_reads),
+            },
+            local_comm_id: names.comm_id,
+            remote_comm_id: req.local_comm_id,
+            transaction_id: request.transaction_id,
+            own_transaction_id: names.transaction_id,
+            local_qpn: 0,
+            remote_qpn: req.qpn,
+            remote_guid: req.ca_guid,
+            path: request.path,
+            send_psn: req.starting_psn,
+            retry_count: req.retry_count,
+            rnr_retry_count: req.rnr_retry_count,
+            ack_timeout: req.primary.ack_timeout,
+            mad: [0; mad::LEN],
+            send: false,
+            deadline: None,
+            // A code of no sense must make neither a storm nor an eternity.
+            interval: code_duration(req.local_cm_timeout.clamp(14, 22)),
+            max_retries: req.max_cm_retries,
+            retries_left: 0,
+            events: ArrayVec::new(),
+            rejected: false,
+            peer_gone: false,
+            prolonged: false,
+            was_established: false,
+            disconnect_called: false,
+            result: DisconnectResult::Graceful,
+            forgotten: false,
+        }
+        .with_event(Event::ConnectRequest {
+            listener,
+            conn: names.id,
+        })
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn message(&self) -> &[u8; mad::LEN] {
+        &self.mad
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.info.listener.is_none()
+    }
+
+    /// Neither over nor about to be.
+    pub fn is_live(&self) -> bool {
+        !matches!(
+            self.state,
+            State::DreqSent | State::TimeWait | State::Closed
+        )
+    }
+
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
+    /// Nothing is owed to anybody any more.
+    pub fn is_finished(&self) -> bool {
+        self.forgotten && self.state == State::Closed && !self.send
+    }
+
+    // What the owner wants.
+
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        params: &AcceptParams<'_>,
+        local: &LocalQp,
+    ) -> Result<QpAttributes, CmError> {
+        self.expect_state(State::ReqRcvd)?;
+        if params.private_data.len() > MAX_REPLY_DATA {
+            return Err(CmError::PrivateDataTooLong);
+        }
+        self.info.responder_resources = negotiate::grant(
+            params
+                .responder_resources
+                .min(self.info.responder_resources),
+        );
+        self.info.initiator_depth = params.initiator_depth.min(self.info.initiator_depth);
+        self.info.qp = Some(local.qp);
+        self.local_qpn = local.qpn;
+        self.path.src_mac = params.path.src_mac;
+        self.path.dst_mac = params.path.dst_mac;
+        self.path.hop_limit = params.path.hop_limit;
+        self.mad = Message::Rep(Rep {
+            local_comm_id: self.local_comm_id,
+            remote_comm_id: self.remote_comm_id,
+            qkey: 0,
+            qpn: local.qpn,
+            vendor_id: 0,
+            local_eecn: 0,
+            starting_psn: local.psn,
+            responder_resources: self.info.responder_resources,
+            initiator_depth: self.info.initiator_depth,
+            target_ack_delay: TARGET_ACK_DELAY,
+            failover_accepted: 0,
+            flow_control: false,
+            rnr_retry_count: config.rnr_retry_count,
+            srq: false,
+            ca_guid: config.guid,
+            private: private_data(params.private_data),
+        })
+        .emit(self.transaction_id);
+        self.send_until_answered(now);
+        self.enter(State::RepSent);
+        Ok(self.attributes())
+    }
+
+    pub fn establish(&mut self) -> Result<QpAttributes, CmError> {
+        self.expect_state(State::RepRcvd)?;
+        self.mad = Message::Rtu(Rtu {
+            local_comm_id: self.local_comm_id,
+            remote_comm_id: self.remote_comm_id,
+            private: private_data(&[]),
+        })
+        .emit(self.transaction_id);
+        self.send = true;
+        self.become_established();
+        Ok(self.attributes())
+    }
+
+    pub fn reject(&mut self, now: Instant, data: &[u8]) -> Result<(), CmError> {
+        let message = match self.state {
+            State::RepRcvd => Answered::Rep,
+            _ => Answered::Req,
+        };
+        if message == Answered::Req {
+            self.expect_state(State::ReqRcvd)?;
+        }
+        if data.len() > MAX_REJECT_DATA {
+            return Err(CmError::PrivateDataTooLong);
+        }
+        self.send_rej(message, RejReason::CONSUMER, None, data);
+        self.enter_timewait(now);
+        Ok(())
+    }
+
+    pub fn disconnect(&mut self, now: Instant) -> Result<(), CmError> {
+        if !self.was_established || self.disconnect_called {
+            return Err(CmError::InvalidState);
+        }
+        self.disconnect_called = true;
+        // Whoever disconnects is not told any more that it is disconnected.
+        self.events
+            .retain(|e| !matches!(e, Event::Disconnected { .. }));
+        match self.state {
+            State::Established => self.send_dreq(now),
+            State::DreqSent => self.info.state = ConnState::Disconnecting,
+            _ => self.report_disconnected(),
+        }
+        Ok(())
+    }
+
+    /// The queue pair failed.
+    pub fn abort(&mut self, now: Instant) {
+        self.give_up(now, DisconnectReason::QpError);
+    }
+
+    /// The peer shows that it has lost the connection.
+    pub fn stale(&mut self, now: Instant) {
+        match self.state {
+            State::ReqRcvd => {
+                self.peer_gone = true;
+                self.enter_timewait(now);
+            }
+            State::RepRcvd => {
+                self.send_rej(Answered::Rep, RejReason::STALE_CONNECTION, None, &[]);
+                self.peer_gone = true;
+                self.enter_timewait(now);
+            }
+            _ => self.give_up(now, DisconnectReason::Stale),
+        }
+    }
+
+    fn give_up(&mut self, now: Instant, reason: DisconnectReason) {
+        match self.state {
+            State::RepSent => {
+                self.report(Event::EstablishFailed {
+                    conn: self.id,
+                    reason: ConnectFailure::Aborted,
+                });
+                self.send_rej(Answered::Other, RejReason::CONSUMER, None, &[]);
+                self.enter_timewait(now);
+            }
+            State::Established => {
+                self.report(Event::Disconnected {
+                    conn: self.id,
+                    reason,
+                });
+                self.send_dreq(now);
+                self.info.state = ConnState::Closed;
+            }
+            _ => {}
+        }
+    }
+
+    /// The owner has no further interest.
+    pub fn forget(&mut self, now: Instant, guid: u64) {
+        self.forgotten = true;
+        self.events.clear();
+        match self.state {
+            State::ReqSent => {
+                self.send_rej(Answered::Other, RejReason::TIMEOUT, Some(guid), &[]);
+                self.enter_timewait(now);
+            }
+            State::RepRcvd => {
+                self.send_rej(Answered::Rep, RejReason::CONSUMER, None, &[]);
+                self.enter_timewait(now);
+            }
+            State::ReqRcvd => {
+                self.send_rej(Answered::Req, RejReason::CONSUMER, None, &[]);
+                self.enter_timewait(now);
+            }
+            State::RepSent => {
+                self.send_rej(Answered::Other, RejReason::CONSUMER, None, &[]);
+                self.enter_timewait(now);
+            }
+            State::Established => self.send_dreq(now),
+            State::DreqSent | State::TimeWait | State::Closed => {}
+        }
+    }
+
+    /// As good as an RTU: the peer sends, so it has the REP.
+    pub fn communication_established(&mut self) {
+        if self.state == State::RepSent {
+            self.become_established();
+        }
+    }
+
+    // What the peer says.
+
+    /// The same request again.
+    pub fn on_duplicate_req(&mut self) -> Option<Reply> {
+        match self.state {
+            State::ReqRcvd => Some(self.mra(Answered::Req)),
+            State::TimeWait if self.rejected => {
+                self.send = true;
+                None
+            }
+            State::TimeWait => Some(self.reply(Kind::Rej {
+                message: Answered::Req,
+                reason: RejReason::STALE_CONNECTION,
+                info: [0; 16],
+                info_len: 0,
+            })),
+            // The timer of the REP takes care, or the peer has it.
+            _ => None,
+        }
+    }
+
+    pub fn on_rep(&mut self, now: Instant, rep: &Rep) -> Option<Reply> {
+        if !self.is_active()
+            || (self.remote_comm_id != 0 && self.remote_comm_id != rep.local_comm_id)
+        {
+            return None;
+        }
+        match self.state {
+            State::ReqSent if rep.qpn == 0 || rep.local_comm_id == 0 => {
+                self.remote_comm_id = rep.local_comm_id;
+                self.fail_connect(now, ConnectFailure::Aborted);
+                self.send_rej(Answered::Rep, RejReason::NO_QP, None, &[]);
+                None
+            }
+            State::ReqSent => {
+                self.remote_comm_id = rep.local_comm_id;
+                self.remote_guid = rep.ca_guid;
+                self.remote_qpn = rep.qpn;
+                self.send_psn = rep.starting_psn;
+                self.rnr_retry_count = rep.rnr_retry_count;
+                let offer = self.info.responder_resources;
+                self.info.responder_resources = negotiate::expect(rep.initiator_depth, offer);
+                self.info.initiator_depth = self.info.initiator_depth.min(rep.responder_resources);
+                self.keep_private(&rep.private);
+                self.deadline = None;
+                self.send = false;
+                self.enter(State::RepRcvd);
+                self.report(Event::Replied { conn: self.id });
+                None
+            }
+            State::RepRcvd => Some(self.mra(Answered::Rep)),
+            // The RTU was lost; or what was sent instead of it.
+            State::Established => {
+                self.send = true;
+                None
+            }
+            State::TimeWait if self.rejected => {
+                self.send = true;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// A REP whose queue pair belongs to a connection that the peer has lost.
+    pub fn on_stale_rep(&mut self, now: Instant, rep: &Rep) {
+        self.remote_comm_id = rep.local_comm_id;
+        self.fail_connect(now, ConnectFailure::Aborted);
+        self.send_rej(Answered::Rep, RejReason::STALE_CONNECTION, None, &[]);
+    }
+
+    pub fn on_rtu(&mut self) {
+        self.communication_established();
+    }
+
+    pub fn on_rej(&mut self, now: Instant, rej: &Rej) {
+        match self.state {
+            State::ReqSent => {
+                self.keep_private(&rej.private);
+                self.fail_connect(
+                    now,
+                    ConnectFailure::Rejected {
+                        reason: rej.reason.0,
+                    },
+                );
+            }
+            State::RepRcvd | State::ReqRcvd => {
+                self.keep_private(&rej.private);
+                self.peer_gone = true;
+                self.enter_timewait(now);
+            }
+            State::RepSent => {
+                self.keep_private(&rej.private);
+                self.report(Event::EstablishFailed {
+                    conn: self.id,
+                    reason: ConnectFailure::Aborted,
+                });
+                self.enter_timewait(now);
+            }
+            State::Established => {
+                self.report(Event::Disconnected {
+                    conn: self.id,
+                    reason: DisconnectReason::Stale,
+                });
+                self.enter_timewait(now);
+            }
+            State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
+            State::TimeWait | State::Closed => {}
+        }
+    }
+
+    pub fn on_mra(&mut self, now: Instant, mra: &Mra) {
+        let wait = code_duration(mra.service_timeout.min(26)).saturating_add(self.interval);
+        match (mra.message, self.state) {
+            // The peer's consumer may take its time: whenever it asks for more, it gets it.
+            (Answered::Req, State::ReqSent) => self.deadline = Some(now.after(wait)),
+            // Here it is our consumer who waits, and wants an end some time.
+            (Answered::Rep, State::RepSent) if !self.prolonged => {
+                self.prolonged = true;
+                self.deadline = Some(now.after(wait));
+            }
+            _ => {}
+        }
+    }
+
+    /// A DREQ for the connection's queue pair.
+    pub fn on_dreq(&mut self, now: Instant, dreq: &Dreq, transaction_id: u64) -> Option<Reply> {
+        if dreq.remote_qpn != self.local_qpn {
+            return None;
+        }
+        match self.state {
+            State::ReqSent | State::ReqRcvd => return None,
+            State::RepRcvd => {
+                self.peer_gone = true;
+                self.enter_timewait(now);
+            }
+            State::RepSent => {
+                self.report(Event::EstablishFailed {
+                    conn: self.id,
+                    reason: ConnectFailure::Aborted,
+                });
+                self.enter_timewait(now);
+            }
+            State::Established => {
+                self.report(Event::Disconnected {
+                    conn: self.id,
+                    reason: DisconnectReason::Peer,
+                });
+                self.enter_timewait(now);
+            }
+            State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
+            State::TimeWait | State::Closed => {}
+        }
+        Some(Reply {
+            transaction_id,
+            ..self.reply(Kind::Drep)
+        })
+    }
+
+    pub fn on_drep(&mut self, now: Instant) {
+        if self.state == State::DreqSent {
+            self.finish_disconnect(now, DisconnectResult::Graceful);
+        }
+    }
+
+    // What time brings.
+
+    pub fn on_timeout(&mut self, now: Instant, guid: u64) {
+        self.deadline = None;
+        if matches!(
+            self.state,
+            State::ReqSent | State::RepSent | State::DreqSent
+        ) && let Some(left) = self.retries_left.checked_sub(1)
+        {
+            self.retries_left = left;
+            self.send = true;
+            self.deadline = Some(now.after(self.interval));
+            return;
+        }
+        match self.state {
+            State::ReqSent => {
+                self.fail_connect(now, ConnectFailure::Timeout);
+                self.send_rej(Answered::Other, RejReason::TIMEOUT, Some(guid), &[]);
+            }
+            State::RepSent => {
+                self.report(Event::EstablishFailed {
+                    conn: self.id,
+                    reason: ConnectFailure::Timeout,
+                });
+                self.send_rej(Answered::Other, RejReason::TIMEOUT, Some(guid), &[]);
+                self.enter_timewait(now);
+            }
+            State::DreqSent => self.finish_disconnect(now, DisconnectResult::Timeout),
+            State::TimeWait => self.enter(State::Closed),
+            State::RepRcvd | State::ReqRcvd | State::Established | State::Closed => {}
+        }
+    }
+
+    // Steps that several of the above share.
+
+    fn expect_state(&self, state: State) -> Result<(), CmError> {
+        if self.state == state {
+            Ok(())
+        } else if self.peer_gone {
+            Err(CmError::PeerGone)
+        } else {
+            Err(CmError::InvalidState)
+        }
+    }
+
+    fn attributes(&self) -> QpAttributes {
+        QpAttributes {
+            peer_qpn: self.remote_qpn,
+            path: self.path,
+            send_psn: self.send_psn,
+            retry_count: self.retry_count,
+            rnr_retry_count: self.rnr_retry_count,
+            ack_timeout: self.ack_timeout,
+            responder_resources: self.info.responder_resources,
+            initiator_depth: self.info.initiator_depth,
+        }
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.info.state = match state {
+            State::ReqSent => ConnState::Connecting,
+            State::RepRcvd => ConnState::Replied,
+            State::ReqRcvd => ConnState::Requested,
+            State::RepSent => ConnState::Accepting,
+            State::Established => ConnState::Established,
+            State::DreqSent => ConnState::Disconnecting,
+            State::TimeWait | State::Closed => ConnState::Closed,
+        };
+    }
+
+    fn enter_timewait(&mut self, now: Instant) {
+        self.enter(State::TimeWait);
+        if !self.rejected {
+            self.send = false;
+        }
+        self.deadline = Some(now.after(TIMEWAIT));
+    }
+
+    fn become_established(&mut self) {
+        self.deadline = None;
+        if !self.is_active() {
+            self.send = false;
+        }
+        self.was_established = true;
+        self.enter(State::Established);
+        self.report(Event::Established { conn: self.id });
+    }
+
+    fn fail_connect(&mut self, now: Instant, reason: ConnectFailure) {
+        self.report(Event::ConnectFailed {
+            conn: self.id,
+            reason,
+        });
+        self.enter_timewait(now);
+    }
+
+    fn finish_disconnect(&mut self, now: Instant, result: DisconnectResult) {
+        self.result = result;
+        self.enter_timewait(now);
+        if self.disconnect_called {
+            self.report_disconnected();
+        }
+    }
+
+    fn report_disconnected(&mut self) {
+        self.report(Event::DisconnectDone {
+            conn: self.id,
+            result: self.result,
+        });
+    }
+
+    fn report(&mut self, event: Event) {
+        if !self.forgotten {
+            // At most Established, Disconnected and DisconnectDone wait at once.
+            let _ = self.events.try_push(event);
+        }
+    }
+
+    fn with_event(mut self, event: Event) -> Self {
+        self.report(event);
+        self
+    }
+
+    fn keep_private(&mut self, data: &[u8]) {
+        self.info.private_data.clear();
+        let len = data.len().min(MAX_REPLY_DATA);
+        let _ = self
+            .info
+            .private_data
+            .try_extend_from_slice(data.get(..len).unwrap_or(&[]));
+    }
+
+    fn send_until_answered(&mut self, now: Instant) {
+        self.send = true;
+        self.retries_left = self.max_retries;
+        self.deadline = Some(now.after(self.interval));
+    }
+
+    fn send_dreq(&mut self, now: Instant) {
+        self.mad = Message::Dreq(Dreq {
+            local_comm_id: self.local_comm_id,
+            remote_comm_id: self.remote_comm_id,
+            remote_qpn: self.remote_qpn,
+            private: private_data(&[]),
+        })
+        .emit(self.own_transaction_id);
+        self.send_until_answered(now);
+        self.enter(State::DreqSent);
+    }
+
+    fn send_rej(&mut self, message: Answered, reason: RejReason, guid: Option<u64>, data: &[u8]) {
+        self.mad = Message::Rej(Rej {
+            local_comm_id: self.local_comm_id,
+            remote_comm_id: self.remote_comm_id,
+            message,
+            info_len: if guid.is_some() { GUID_LEN } else { 0 },
+            reason,
+            info: private_data(&guid.unwrap_or(0).to_be_bytes()),
+            private: private_data(data),
+        })
+        .emit(self.transaction_id);
+        self.send = true;
+        self.rejected = true;
+    }
+
+    fn mra(&self, message: Answered) -> Reply {
+        self.reply(Kind::Mra {
+            message,
+            service_timeout: SERVICE_TIMEOUT,
+        })
+    }
+
+    fn reply(&self, kind: Kind) -> Reply {
+        Reply {
+            path: self.path,
+            transaction_id: self.transaction_id,
+            local_comm_id: self.local_comm_id,
+            remote_comm_id: self.remote_comm_id,
+            kind,
+        }
+    }
+}
+
+/// A request, taken apart.
+pub(super) struct Request<'a> {
+    pub req: &'a Req,
+    pub cma: cma::Header,
+    /// Destination port.
+    pub port: u16,
+    pub transaction_id: u64,
+    /// The way it came, backwards.
+    pub path: Path,
+}
+
+/// The IP service header and the consumer's data of a request.
+pub(super) fn split_private(private: &[u8; Req::PRIVATE_LEN]) -> [&[u8]; 2] {
+    match private.split_at_checked(cma::Header::LEN) {
+        Some((header, user)) => [header, user],
+        None => [&[], &[]],
+    }
+}
+
+fn request(
+    config: &Config,
+    comm_id: u32,
+    params: &ConnectParams<'_>,
+    local: &LocalQp,
+    connection: &Connection,
+) -> Req {
+    let path = &connection.path;
+    // In RoCE, LIDs only tell whether the path is routed. Linux requires that of the alternate path to be 0.
+    let routed = path.hop_limit > 1;
+    let lid = if routed { 0xffff } else { 0 };
+    let header = cma::Header {
+        src_port: params.local_port,
+        src: path.src_ip,
+        dst: path.dst_ip,
+    };
+    let mut private = private_data(&header.emit());
+    if let Some(user) = private.get_mut(cma::Header::LEN..) {
+        for (to, from) in user.iter_mut().zip(params.private_data) {
+            *to = *from;
+        }
+    }
+    Req {
+        local_comm_id: comm_id,
+        vendor_id: 0,
+        service_id: cma::service_id(params.remote_port),
+        ca_guid: config.guid,
+        qkey: 0,
+        qpn: local.qpn,
+        responder_resources: connection.info.responder_resources,
+        local_eecn: 0,
+        initiator_depth: connection.info.initiator_depth,
+        remote_eecn: 0,
+        remote_cm_timeout: RESPONSE_TIMEOUT,
+        transport: TransportService::Rc,
+        flow_control: false,
+        starting_psn: local.psn,
+        local_cm_timeout: RESPONSE_TIMEOUT,
+        retry_count: config.retry_count,
+        pkey: PKEY,
+        mtu_code: path.mtu.code(),
+        rdc_exists: false,
+        rnr_retry_count: config.rnr_retry_count,
+        max_cm_retries: MAX_RETRIES,
+        srq: false,
+        extended_transport: 0,
+        primary: ReqPath {
+            local_lid: lid,
+            remote_lid: lid,
+            local_gid: Gid::from(path.src_ip),
+            remote_gid: Gid::from(path.dst_ip),
+            flow_label: negotiate::flow_label(params.local_port, params.remote_port),
+            packet_rate: 0,
+            traffic_class: path.traffic_class,
+            hop_limit: path.hop_limit,
+            sl: 0,
+            subnet_local: !routed,
+            ack_timeout: config.ack_timeout,
+        },
+        alternate: ReqPath::default(),
+        private,
+    }
+}

@@ -1,0 +1,108 @@
+//! Answers that need no memory of having been given: if one is lost, the peer asks again.
+
+use crate::wire::Path;
+use crate::wire::cm_msg::{Answered, Drep, Message, Mra, Rej, RejReason, private_data};
+use crate::wire::mad;
+
+/// What is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// No, with up to sixteen bytes of additional information.
+    Rej {
+        message: Answered,
+        reason: RejReason,
+        info: [u8; 16],
+        info_len: u8,
+    },
+    /// Disconnected.
+    Drep,
+    /// Wait.
+    Mra {
+        message: Answered,
+        service_timeout: u8,
+    },
+}
+
+/// One answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply {
+    pub path: Path,
+    pub transaction_id: u64,
+    pub local_comm_id: u32,
+    pub remote_comm_id: u32,
+    pub kind: Kind,
+}
+
+impl Reply {
+    pub fn emit(&self) -> [u8; mad::LEN] {
+        let (local_comm_id, remote_comm_id) = (self.local_comm_id, self.remote_comm_id);
+        let message = match self.kind {
+            Kind::Rej {
+                message,
+                reason,
+                info,
+                info_len,
+            } => Message::Rej(Rej {
+                local_comm_id,
+                remote_comm_id,
+                message,
+                info_len,
+                reason,
+                info: private_data(&info),
+                private: private_data(&[]),
+            }),
+            Kind::Drep => Message::Drep(Drep {
+                local_comm_id,
+                remote_comm_id,
+                private: private_data(&[]),
+            }),
+            Kind::Mra {
+                message,
+                service_timeout,
+            } => Message::Mra(Mra {
+                local_comm_id,
+                remote_comm_id,
+                message,
+                service_timeout,
+                private: private_data(&[]),
+            }),
+        };
+        message.emit(self.transaction_id)
+    }
+}
+
+/// Answers wait here until they are polled. Those that find no room are lost, as any datagram may be.
+pub(super) struct Replies {
+    ring: [Option<Reply>; Self::CAPACITY],
+    head: usize,
+    len: usize,
+}
+
+impl Replies {
+    const CAPACITY: usize = 32;
+
+    pub const fn new() -> Self {
+        Self {
+            ring: [None; Self::CAPACITY],
+            head: 0,
+            len: 0,
+        }
+    }
+
+    pub fn push(&mut self, reply: Reply) {
+        if self.len < Self::CAPACITY {
+            let at = self.head.wrapping_add(self.len) % Self::CAPACITY;
+            if let Some(place) = self.ring.get_mut(at) {
+                *place = Some(reply);
+                self.len = self.len.saturating_add(1);
+            }
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<Reply> {
+        let reply = self.ring.get_mut(self.head)?.take()?;
+        self.head = self.head.wrapping_add(1) % Self::CAPACITY;
+        self.len = self.len.saturating_sub(1);
+        Some(reply)
+    }
+}

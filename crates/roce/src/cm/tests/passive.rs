@@ -1,0 +1,344 @@
+//! The side that is asked.
+
+use super::*;
+use crate::wire::cm_msg::{Answered, Message, Rej, RejReason, Req, TransportService};
+use link::Fate;
+
+/// A REQ as A sends it, not delivered.
+fn request(link: &mut Link) -> Req {
+    link.connect(1, &qp(5), b"hi").unwrap();
+    link.exchange();
+    let Message::Req(req) = link.sent.last().unwrap().message() else {
+        panic!("not a REQ");
+    };
+    // From here on A knows of nothing, and says nothing.
+    link.agents[A] = link::agent(&link::config(A), 55);
+    link.clear_flight();
+    link.sent.clear();
+    req
+}
+
+/// What B says to a request.
+fn rejection(link: &mut Link, req: Req) -> Rej {
+    link.send(B, &Message::Req(req), 0x1234);
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    let sent = link.sent_by(B, 0x12);
+    let Message::Rej(rej) = sent.last().expect("a REJ").message() else {
+        panic!("not a REJ");
+    };
+    let mad = sent.last().unwrap().mad();
+    assert_eq!(mad[8..16], 0x1234_u64.to_be_bytes());
+    assert_eq!(rej.message, Answered::Req);
+    assert_eq!(
+        (rej.local_comm_id, rej.remote_comm_id),
+        (0, req.local_comm_id)
+    );
+    link.sent.clear();
+    rej
+}
+
+#[test]
+fn r080_r081_r084_requests_that_cannot_be_had_are_refused_with_the_reason() {
+    let mut link = Link::new();
+    let req = request(&mut link);
+    let refused = |link: &mut Link, req: Req| rejection(link, req).reason;
+
+    let mut bad = req;
+    bad.service_id += 1;
+    assert_eq!(refused(&mut link, bad), RejReason::INVALID_SERVICE_ID);
+    // UDP port space.
+    bad.service_id = 0x0111_1c06;
+    assert_eq!(refused(&mut link, bad), RejReason::INVALID_SERVICE_ID);
+
+    for transport in [
+        TransportService::Uc,
+        TransportService::Rd,
+        TransportService::Extended,
+    ] {
+        let bad = Req { transport, ..req };
+        assert_eq!(refused(&mut link, bad), RejReason::INVALID_TRANSPORT);
+    }
+
+    let rej = rejection(&mut link, Req { mtu_code: 6, ..req });
+    assert_eq!(rej.reason, RejReason::INVALID_MTU);
+    assert_eq!((rej.info_len, rej.info[0]), (1, 5));
+
+    let mut bad = req;
+    bad.private[0] = 0x10;
+    assert_eq!(refused(&mut link, bad), RejReason::CONSUMER);
+    bad.private[0] = 0;
+    bad.private[1] = 0x50;
+    assert_eq!(refused(&mut link, bad), RejReason::CONSUMER);
+
+    // Another destination, another source than the frame's.
+    for at in [35, 19] {
+        let mut bad = req;
+        bad.private[at] ^= 1;
+        assert_eq!(refused(&mut link, bad), RejReason::CONSUMER);
+    }
+    let mut bad = req;
+    bad.primary.remote_gid.0[15] ^= 1;
+    let rej = rejection(&mut link, bad);
+    assert_eq!(rej.reason, RejReason::INVALID_GID);
+    assert_eq!(rej.info_len, 16);
+    assert_eq!(rej.info[..16], req.primary.remote_gid.0);
+
+    assert_eq!(refused(&mut link, Req { qpn: 0, ..req }), RejReason::NO_QP);
+
+    link.agents[B].pause_listener(link.listener, true).unwrap();
+    assert_eq!(refused(&mut link, req), RejReason::INVALID_SERVICE_ID);
+    link.agents[B].pause_listener(link.listener, false).unwrap();
+
+    // And the good one is good.
+    link.send(B, &Message::Req(req), 1);
+    link.requested();
+}
+
+#[test]
+fn a_small_link_refuses_large_mtus() {
+    let configs = [
+        link::config(A),
+        crate::Config {
+            local_mtu: 1500,
+            ..link::config(B)
+        },
+    ];
+    let mut link = Link::with(&configs, ["10.0.0.1", "10.0.0.2"], 4);
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    link.expect(
+        A,
+        Event::ConnectFailed {
+            conn: a,
+            reason: ConnectFailure::Rejected { reason: 26 },
+        },
+    );
+    let Message::Rej(rej) = link.sent_by(B, 0x12)[0].message() else {
+        panic!("not a REJ");
+    };
+    assert_eq!((rej.info_len, rej.info[0]), (1, 3));
+}
+
+#[test]
+fn r082_a_duplicate_request_is_no_second_connection() {
+    let mut link = Link::new();
+    let req = request(&mut link);
+    link.send(B, &Message::Req(req), 1);
+    let b = link.requested();
+    for _ in 0..3 {
+        link.send(B, &Message::Req(req), 1);
+    }
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    // Undecided: please wait. Nothing says more after the decision: the reply has a timer.
+    assert_eq!(link.sent_by(B, 0x11).len(), 3);
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.run_for(Duration::from_millis(1));
+    link.sent.clear();
+    link.send(B, &Message::Req(req), 1);
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    assert_eq!(link.sent.len(), 0);
+}
+
+#[test]
+fn r083_a_queue_pair_that_comes_back_was_lost() {
+    let mut link = Link::new();
+    let (_, old) = connected_with(&mut link, 1, 0x111, 0x222);
+    link.agents[A] = link::agent(&link::config(A), 77);
+    let a = link.connect(2, &qp(0x111), &[]).unwrap();
+    link.expect(
+        B,
+        Event::Disconnected {
+            conn: old,
+            reason: DisconnectReason::Stale,
+        },
+    );
+    link.expect(
+        A,
+        Event::ConnectFailed {
+            conn: a,
+            reason: ConnectFailure::Rejected { reason: 10 },
+        },
+    );
+    connected_with(&mut link, 3, 0x111, 0x223);
+}
+
+#[test]
+fn r085_data_is_as_good_as_a_confirmation() {
+    let mut link = Link::new();
+    link.lose(0x14, usize::MAX);
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.expect(A, Event::Replied { conn: a });
+    link.establish(a).unwrap();
+    link.expect(A, Event::Established { conn: a });
+    link.agents[B].communication_established(link.now, b);
+    link.expect(B, Event::Established { conn: b });
+    link.agents[B].communication_established(link.now, b);
+    link.run_until_idle();
+    link.no_events();
+    assert_eq!(link.sent_by(B, 0x13).len(), 1);
+}
+
+#[test]
+fn r086_the_reply_is_repeated_as_often_as_the_request_allows() {
+    let mut link = Link::new();
+    let mut req = request(&mut link);
+    req.max_cm_retries = 4;
+    req.local_cm_timeout = 20;
+    link.send(B, &Message::Req(req), 1);
+    let b = link.requested();
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.expect(
+        B,
+        Event::EstablishFailed {
+            conn: b,
+            reason: ConnectFailure::Timeout,
+        },
+    );
+    let replies = link.sent_by(B, 0x13);
+    assert_eq!(replies.len(), 5);
+    for pair in replies.windows(2) {
+        assert_eq!(pair[0].mad(), pair[1].mad());
+        assert_eq!(pair[1].at.since(pair[0].at), Duration::from_millis(4096));
+    }
+    link.exchange();
+    let Message::Rej(rej) = link.sent_by(B, 0x12)[0].message() else {
+        panic!("not a REJ");
+    };
+    assert_eq!(rej.reason, RejReason::TIMEOUT);
+    assert_eq!(rej.remote_comm_id, req.local_comm_id);
+}
+
+#[test]
+fn r087_a_rejection_carries_its_data() {
+    let mut link = Link::new();
+    // It is lost once; the repeated request gets it again, and no new connection.
+    link.lose(0x12, 1);
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.agents[B].reject(link.now, b, &[0x5a; 148]).unwrap();
+    assert_eq!(link.accept(b, &qp(6), &[]), Err(CmError::InvalidState));
+    link.expect(
+        A,
+        Event::ConnectFailed {
+            conn: a,
+            reason: ConnectFailure::Rejected { reason: 28 },
+        },
+    );
+    let info = link.agents[A].connection(a).unwrap();
+    assert_eq!(info.private_data[..], [0x5a; 148]);
+    link.run_until_idle();
+    link.no_events();
+    assert_eq!(link.sent_by(B, 0x12).len(), 2);
+}
+
+#[test]
+fn r089_the_requests_values_are_the_requesters() {
+    let mut link = Link::new();
+    let mut req = request(&mut link);
+    req.retry_count = 5;
+    req.rnr_retry_count = 0;
+    req.primary.ack_timeout = 19;
+    req.primary.traffic_class = 0x68;
+    req.mtu_code = 2;
+    req.starting_psn = Psn::new(0x12_3456);
+    link.send(B, &Message::Req(req), 1);
+    let b = link.requested();
+    let attributes = link.accept(b, &qp(6), &[]).unwrap();
+    assert_eq!(attributes.retry_count, 5);
+    assert_eq!(attributes.rnr_retry_count, 0);
+    assert_eq!(attributes.ack_timeout, 19);
+    assert_eq!(attributes.path.traffic_class, 0x68);
+    assert_eq!(attributes.path.mtu, PathMtu::Mtu512);
+    assert_eq!(attributes.send_psn, Psn::new(0x12_3456));
+    link.exchange();
+    let reply = link.sent_by(B, 0x13);
+    assert_eq!(reply[0].packet().ip.traffic_class(), 0x68);
+}
+
+#[test]
+fn a_withdrawn_request_cannot_be_accepted() {
+    let mut link = Link::new();
+    link.judge(|from, m| {
+        // A hears nothing, and gives up.
+        if from == B && m.attribute() == 0x11 {
+            Fate::IsLost
+        } else {
+            Fate::Arrives
+        }
+    });
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.expect(
+        A,
+        Event::ConnectFailed {
+            conn: a,
+            reason: ConnectFailure::Timeout,
+        },
+    );
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    assert_eq!(link.accept(b, &qp(6), &[]), Err(CmError::PeerGone));
+    assert_eq!(
+        link.agents[B].reject(link.now, b, &[]),
+        Err(CmError::PeerGone)
+    );
+}
+
+#[test]
+fn whoever_forgets_a_request_refuses_it() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.agents[B].forget(link.now, b);
+    link.expect(
+        A,
+        Event::ConnectFailed {
+            conn: a,
+            reason: ConnectFailure::Rejected { reason: 28 },
+        },
+    );
+    link.agents[A].forget(link.now, a);
+    link.run_until_idle();
+    assert!(link.agents.iter().all(|a| a.len() == 0));
+}
+
+#[test]
+fn a_failed_queue_pair_ends_an_acceptance() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.expect(A, Event::Replied { conn: a });
+    link.agents[B].abort(link.now, b);
+    link.expect(
+        B,
+        Event::EstablishFailed {
+            conn: b,
+            reason: ConnectFailure::Aborted,
+        },
+    );
+    link.run_for(Duration::from_millis(1));
+    assert_eq!(link.establish(a), Err(CmError::PeerGone));
+}
+
+#[test]
+fn unlistening_leaves_what_came_in() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.agents[B].unlisten(link.listener).unwrap();
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.expect(A, Event::Replied { conn: a });
+    link.connect(2, &qp(7), &[]).unwrap();
+    assert!(matches!(
+        link.event(A),
+        Event::ConnectFailed {
+            reason: ConnectFailure::Rejected { reason: 8 },
+            ..
+        }
+    ));
+}

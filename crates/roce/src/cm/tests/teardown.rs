@@ -1,0 +1,395 @@
+//! How connections end.
+
+use super::*;
+use crate::wire::cm_msg::{Dreq, Message, private_data};
+use link::Fate;
+
+fn forget_both(link: &mut Link, a: ConnId, b: ConnId) {
+    link.agents[A].forget(link.now, a);
+    link.agents[B].forget(link.now, b);
+    link.run_until_idle();
+    link.no_events();
+    assert!(link.agents.iter().all(|a| a.len() == 0));
+}
+
+#[test]
+fn one_side_disconnects_and_both_know() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    assert_eq!(
+        link.agents[A].connection(a).unwrap().state,
+        ConnState::Disconnecting
+    );
+    link.expect(
+        B,
+        Event::Disconnected {
+            conn: b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    link.expect(
+        A,
+        Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    // r091, r092.
+    let (dreq, drep) = (&link.sent_by(A, 0x15)[0], &link.sent_by(B, 0x16)[0]);
+    let Message::Dreq(message) = dreq.message() else {
+        panic!("not a DREQ");
+    };
+    assert_eq!(message.remote_qpn, 0x222);
+    assert_eq!(dreq.mad()[8..16], drep.mad()[8..16]);
+    // The other side's own disconnect has nothing left to do.
+    link.agents[B].disconnect(link.now, b).unwrap();
+    link.expect(
+        B,
+        Event::DisconnectDone {
+            conn: b,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    assert_eq!(
+        link.agents[B].disconnect(link.now, b),
+        Err(CmError::InvalidState)
+    );
+    assert_eq!(link.sent_by(B, 0x15).len(), 0);
+    forget_both(&mut link, a, b);
+}
+
+#[test]
+fn the_passive_side_may_end_it_too() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.agents[B].disconnect(link.now, b).unwrap();
+    link.expect(
+        A,
+        Event::Disconnected {
+            conn: a,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    link.expect(
+        B,
+        Event::DisconnectDone {
+            conn: b,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    forget_both(&mut link, a, b);
+}
+
+#[test]
+fn r091_a_disconnect_for_another_queue_pair_is_ignored() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.exchange();
+    let Message::Dreq(dreq) = link.sent_by(A, 0x15)[0].message() else {
+        panic!("not a DREQ");
+    };
+    link.clear_flight();
+    let wrong = Dreq {
+        remote_qpn: 0x333,
+        ..dreq
+    };
+    link.send(B, &Message::Dreq(wrong), 1);
+    link.run_for(Duration::from_millis(10));
+    link.no_events();
+    assert_eq!(link.sent_by(B, 0x16).len(), 0);
+    // The right one comes again by itself.
+    link.expect(
+        B,
+        Event::Disconnected {
+            conn: b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+}
+
+#[test]
+fn r092_every_disconnect_is_answered_even_when_all_is_forgotten() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    // The answer is lost time and again.
+    link.lose(0x16, 3);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.expect(
+        B,
+        Event::Disconnected {
+            conn: b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    link.agents[B].forget(link.now, b);
+    link.expect(
+        A,
+        Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    let (requests, answers) = (link.sent_by(A, 0x15), link.sent_by(B, 0x16));
+    assert_eq!((requests.len(), answers.len()), (4, 4));
+    assert!(requests.windows(2).all(|w| w[0].mad() == w[1].mad()));
+    assert!(answers.windows(2).all(|w| w[0].mad() == w[1].mad()));
+    link.run_until_idle();
+    assert_eq!(link.agents[B].len(), 0);
+    link.sent.clear();
+    // A stranger's gets one as well.
+    let dreq = Message::Dreq(Dreq {
+        local_comm_id: 77,
+        remote_comm_id: 88,
+        remote_qpn: 99,
+        private: private_data(&[]),
+    });
+    link.send(B, &dreq, 0xabcd);
+    link.run_for(Duration::from_millis(1));
+    let answer = &link.sent_by(B, 0x16)[0];
+    let Message::Drep(drep) = answer.message() else {
+        panic!("not a DREP");
+    };
+    assert_eq!((drep.local_comm_id, drep.remote_comm_id), (88, 77));
+    assert_eq!(answer.mad()[8..16], 0xabcd_u64.to_be_bytes());
+}
+
+#[test]
+fn r093_a_silent_peer_is_left_after_a_while() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.judge(|_, _| Fate::IsLost);
+    let start = link.now;
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.expect(
+        A,
+        Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Timeout,
+        },
+    );
+    assert_eq!(link.sent_by(A, 0x15).len(), 16);
+    assert!(link.now.since(start) < Duration::from_secs(20));
+    link.agents[A].forget(link.now, a);
+    assert_eq!(link.agents[A].len(), 1);
+    link.run_for(Duration::from_secs(3));
+    assert_eq!(link.agents[A].len(), 0);
+    // B knows of nothing.
+    link.no_events();
+    assert_eq!(
+        link.agents[B].connection(b).unwrap().state,
+        ConnState::Established
+    );
+}
+
+#[test]
+fn r094_crossing_disconnects_end_well_on_both_sides() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.agents[B].disconnect(link.now, b).unwrap();
+    for (side, conn) in [(A, a), (B, b)] {
+        link.expect(
+            side,
+            Event::DisconnectDone {
+                conn,
+                result: DisconnectResult::Graceful,
+            },
+        );
+    }
+    forget_both(&mut link, a, b);
+}
+
+#[test]
+fn whoever_disconnects_first_is_not_told_that_he_is_disconnected() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.exchange();
+    let dreq = link.sent_by(A, 0x15)[0].clone();
+    // B has received it, but its owner has not been told when he disconnects.
+    link.agents[B].receive(link.now, &dreq.packet());
+    link.agents[B].disconnect(link.now, b).unwrap();
+    link.expect(
+        B,
+        Event::DisconnectDone {
+            conn: b,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    link.run_until_idle();
+    assert_eq!(link.take_events(B), []);
+}
+
+#[test]
+fn a_failed_queue_pair_takes_the_connection_with_it_on_both_sides() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.agents[A].abort(link.now, a);
+    link.expect(
+        A,
+        Event::Disconnected {
+            conn: a,
+            reason: DisconnectReason::QpError,
+        },
+    );
+    assert_eq!(
+        link.agents[A].connection(a).unwrap().state,
+        ConnState::Closed
+    );
+    link.agents[A].abort(link.now, a);
+    link.expect(
+        B,
+        Event::Disconnected {
+            conn: b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.expect(
+        A,
+        Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    forget_both(&mut link, a, b);
+}
+
+#[test]
+fn disconnecting_after_a_failure_waits_for_the_peer() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.judge(|_, _| Fate::IsLost);
+    link.agents[A].abort(link.now, a);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.expect(
+        A,
+        Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Timeout,
+        },
+    );
+    link.no_events();
+    link.judge(|_, _| Fate::Arrives);
+    forget_both(&mut link, a, b);
+}
+
+#[test]
+fn whoever_forgets_a_connection_disconnects_it() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    link.lose(0x15, 2);
+    link.agents[B].forget(link.now, b);
+    link.expect(
+        A,
+        Event::Disconnected {
+            conn: a,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    link.agents[A].forget(link.now, a);
+    link.run_until_idle();
+    link.no_events();
+    assert!(link.agents.iter().all(|a| a.len() == 0));
+}
+
+#[test]
+fn nothing_but_an_established_connection_can_be_disconnected() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    assert_eq!(
+        link.agents[A].disconnect(link.now, a),
+        Err(CmError::InvalidState)
+    );
+    let b = link.requested();
+    assert_eq!(
+        link.agents[B].disconnect(link.now, b),
+        Err(CmError::InvalidState)
+    );
+    link.agents[B].forget(link.now, b);
+    assert_eq!(
+        link.agents[B].disconnect(link.now, b),
+        Err(CmError::Unknown)
+    );
+}
+
+#[test]
+fn r096_names_rest_before_they_are_used_again() {
+    let mut link = Link::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for i in 0..64 {
+        let (a, b) = connected_with(&mut link, 1 + i, 0x1000 + u32::from(i), 0x2000);
+        link.agents[A].disconnect(link.now, a).unwrap();
+        link.event(A);
+        link.event(B);
+        link.agents[A].forget(link.now, a);
+        link.agents[B].forget(link.now, b);
+        assert_eq!(link.agents[A].len(), 1);
+        for sent in link.sent_by(A, 0x10) {
+            seen.insert(sent.mad()[24..28].to_vec());
+        }
+        link.sent.clear();
+        link.run_for(Duration::from_secs(3));
+        assert_eq!(link.agents[A].len(), 0);
+    }
+    assert_eq!(seen.len(), 64);
+}
+
+#[test]
+fn a_confirmed_connection_that_the_peer_gave_up_is_over() {
+    // Every RTU is lost, and there is no data.
+    let mut link = Link::new();
+    link.lose(0x14, usize::MAX);
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.expect(A, Event::Replied { conn: a });
+    link.establish(a).unwrap();
+    link.expect(A, Event::Established { conn: a });
+    link.expect(
+        B,
+        Event::EstablishFailed {
+            conn: b,
+            reason: ConnectFailure::Timeout,
+        },
+    );
+    link.expect(
+        A,
+        Event::Disconnected {
+            conn: a,
+            reason: DisconnectReason::Stale,
+        },
+    );
+}
+
+#[test]
+fn a_disconnect_that_overtakes_the_confirmation_ends_the_acceptance() {
+    let mut link = Link::new();
+    link.lose(0x14, 1);
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.expect(A, Event::Replied { conn: a });
+    link.establish(a).unwrap();
+    link.expect(A, Event::Established { conn: a });
+    link.exchange();
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.expect(
+        B,
+        Event::EstablishFailed {
+            conn: b,
+            reason: ConnectFailure::Aborted,
+        },
+    );
+    link.expect(
+        A,
+        Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Graceful,
+        },
+    );
+}
