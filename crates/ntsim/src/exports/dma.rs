@@ -133,7 +133,13 @@ pub(crate) struct Dma {
 
 impl Dma {
     /// Accuses of what a driver that has gone left behind.
-    pub(crate) fn check_unload(&self, machine: &Machine, driver: DriverNumber, name: &str) {
+    pub(crate) fn check_unload(
+        &self,
+        machine: &Machine,
+        driver: DriverNumber,
+        name: &str,
+        when: &str,
+    ) {
         let of = |owner: DriverNumber| owner == driver;
         let adapters = self
             .adapters
@@ -152,7 +158,7 @@ impl Dma {
             verifier::violation(
                 rules::DMA_LEAK,
                 format!(
-                    "{name} left on {} {adapters} DMA adapter(s), {buffers} common buffer(s) and {lists} \
+                    "{when}: {name} still has on {} {adapters} DMA adapter(s), {buffers} common buffer(s) and {lists} \
                      scatter/gather list(s)",
                     machine.name
                 ),

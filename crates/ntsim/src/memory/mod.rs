@@ -27,16 +27,19 @@ pub(crate) fn check_not_in_use(machine: &Machine, address: usize, len: usize, by
             format!("{by} frees {len} bytes at {address:#x}; in them, at {object:#x}, lies {what}"),
         );
     };
+    // What would touch the memory later is taken back, so that the report is what ends the run.
     for processor in &machine.processors {
-        if let Some(object) = processor.find_dpc(inside) {
+        while let Some(object) = processor.find_dpc(inside) {
             accuse("a queued DPC", object);
+            processor.remove_dpc(object);
         }
         if let Some(held) = processor.locks.iter().find(|h| inside(h.lock)) {
             accuse("a spin lock that is held", held.lock);
         }
     }
-    if let Some(object) = machine.timers.find(inside) {
+    while let Some((timer, object)) = machine.timers.find(inside) {
         accuse("a running timer or its DPC", object);
+        machine.cancel_timer(timer);
     }
     if let Some(object) = core.find_wait(inside) {
         accuse("an object somebody waits for", object);

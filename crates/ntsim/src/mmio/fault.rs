@@ -1,8 +1,8 @@
 //! The process-wide handler of access violations.
 //!
 //! It runs on the stack of the code that faulted: serving an access is like a function call the code did not know
-//! about. Faults at addresses that are nobody's registers go to the handler that was there before, so that real
-//! bugs crash as they always did.
+//! about. Faults at other addresses end the simulated world if they happen on one of its threads; all others go to
+//! the handler that was there before, so that bugs of the host crash as they always did.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -25,7 +25,7 @@ static PREVIOUS: Previous = Previous(UnsafeCell::new(MaybeUninit::uninit()));
 static INSTALL: Once = Once::new();
 
 /// Installs the handler, once per process.
-pub(super) fn install() {
+pub(crate) fn install() {
     INSTALL.call_once(|| {
         // SAFETY: plain system calls on zero-initialised structures; the handler has the signature that
         // SA_SIGINFO asks for. The previous action is stored before ours can run.
@@ -50,6 +50,16 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
         (*info).si_code > 0 && serve(address, &mut *context.cast::<ucontext_t>())
     };
     if !served {
+        // SAFETY: as above.
+        let (address, rip) = unsafe {
+            let context = &*context.cast::<ucontext_t>();
+            (
+                (*info).si_addr() as usize,
+                context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize,
+            )
+        };
+        // Does not return if it was simulated code.
+        crate::world::access_violation(address, rip);
         // SAFETY: called with what the kernel gave us.
         unsafe { chain(signal, info, context) };
     }

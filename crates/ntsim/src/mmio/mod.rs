@@ -17,6 +17,7 @@ mod mapping;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fault::install as catch_faults;
 pub use mapping::Mapping;
 
 /// The registers behind a mapping.

@@ -174,6 +174,9 @@ fn load(
         registry_path.write(path);
     }
     driver.loaded.set(true);
+    machine
+        .ext::<crate::exports::ob::Objects>()
+        .add_foreign(object);
     let status = {
         let _charged = driver.charge();
         // SAFETY: the driver's entry point, called as its type demands.
@@ -250,11 +253,7 @@ fn gone(machine: &Rc<Machine>, loaded: &Loaded, when: &str) {
     }
     crate::exports::netio::check_unloaded(machine, number, when);
     loaded.driver.loaded.set(false);
-    let mut leaks = Vec::new();
-    machine.pool.leaks(machine, Some(number), &mut leaks);
-    for leak in leaks {
-        violation(rules::LEAK, format!("{when}: {leak}"));
-    }
+    machine.accuse_leftovers(&loaded.driver, when);
     for at in &loaded.memory {
         machine.pool_free(*at, None, BY);
     }

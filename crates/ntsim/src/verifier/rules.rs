@@ -72,5 +72,7 @@ pub const WORK_ITEM: &str = "work-item";
 pub const RUNDOWN: &str = "rundown";
 /// An object's reference was released more often than acquired.
 pub const REFERENCE: &str = "reference";
+/// Memory was accessed that is not there.
+pub const ACCESS_VIOLATION: &str = "access-violation";
 /// `KeBugCheckEx`.
 pub const BUGCHECK: &str = "bugcheck";

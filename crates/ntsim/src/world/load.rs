@@ -104,7 +104,7 @@ impl Machine {
             })
         };
         if status < 0 {
-            self.forget_driver(&driver);
+            self.forget_driver(&driver, "after DriverEntry failed");
             return Err(status);
         }
         Ok(driver)
@@ -120,59 +120,13 @@ impl Machine {
             // SAFETY: the driver gave the routine for this.
             call_driver(&UNLOAD, || unsafe { unload(object) });
         }
-        self.forget_driver(driver);
+        self.forget_driver(driver, "after DriverUnload");
     }
 
-    /// Frees what the kernel keeps for a driver that has gone, and accuses it of what it left.
-    fn forget_driver(self: &Rc<Self>, driver: &Rc<Driver>) {
-        let (number, name) = (driver.number, driver.name.as_str());
-        // What is queued may run now: a driver has to wait for it, not to hope.
-        if let Some(timer) = self.timers.of_driver(number) {
-            verifier::violation(
-                rules::TIMER_AT_UNLOAD,
-                format!("{name} was unloaded while its timer at {timer:#x} is running"),
-            );
-        }
-        for processor in &self.processors {
-            if let Some(dpc) = processor.dpc_of_driver(number) {
-                verifier::violation(
-                    rules::DPC_AT_UNLOAD,
-                    format!("{name} was unloaded while its DPC at {dpc:#x} is queued"),
-                );
-            }
-        }
-        let (items, queued) = self.ext::<WorkItems>().of_driver(number);
-        if items > 0 {
-            verifier::violation(
-                rules::WORK_ITEM_AT_UNLOAD,
-                format!("{name} was unloaded with {items} work item(s), {queued} of them queued"),
-            );
-        }
-        let mdls = self.ext::<Mdls>().of_owner(number);
-        if let Some(mdl) = mdls.first() {
-            verifier::violation(
-                rules::MDL_STATE,
-                format!(
-                    "{name} was unloaded with {} MDL(s) locked or mapped, one of them at {mdl:#x}",
-                    mdls.len()
-                ),
-            );
-        }
-        self.ext::<Dma>().check_unload(self, number, name);
+    /// Frees what the kernel keeps for a driver that has gone.
+    fn forget_driver(self: &Rc<Self>, driver: &Rc<Driver>, when: &str) {
+        self.accuse_leftovers(driver, when);
         let object = driver.object.get();
-        self.ext::<DriverExtensions>().free_all(self, object);
-        let references = self.ext::<Objects>().remove_foreign(object);
-        if references > 0 {
-            verifier::violation(
-                rules::REFERENCE,
-                format!("{name} was unloaded while its driver object is referenced"),
-            );
-        }
-        let mut leaks = Vec::new();
-        self.pool.leaks(self, Some(number), &mut leaks);
-        for leak in leaks {
-            verifier::violation(rules::POOL_LEAK, format!("after unloading, {leak}"));
-        }
         // SAFETY: the object is still there; its strings are the kernel's.
         let strings = unsafe {
             let loaded = object as *mut Loaded;
@@ -188,6 +142,60 @@ impl Machine {
         self.pool_free(object, None, "the unloading of a driver");
         driver.loaded.set(false);
         driver.object.set(0);
+    }
+
+    /// Accuses a driver that has gone of what it left behind, and forgets what belonged to its driver object.
+    /// `when` says when it went, for reports.
+    pub(crate) fn accuse_leftovers(self: &Rc<Self>, driver: &Driver, when: &str) {
+        let (number, name) = (driver.number, driver.name.as_str());
+        // What is queued may run any moment: a driver has to wait for it, not to hope.
+        while let Some(timer) = self.timers.of_driver(number) {
+            verifier::violation(
+                rules::TIMER_AT_UNLOAD,
+                format!("{when}: the timer of {name} at {timer:#x} is running"),
+            );
+            self.cancel_timer(timer);
+        }
+        for processor in &self.processors {
+            while let Some(dpc) = processor.dpc_of_driver(number) {
+                verifier::violation(
+                    rules::DPC_AT_UNLOAD,
+                    format!("{when}: the DPC of {name} at {dpc:#x} is queued"),
+                );
+                processor.remove_dpc(dpc);
+            }
+        }
+        let (items, queued) = self.ext::<WorkItems>().of_driver(number);
+        if items > 0 {
+            verifier::violation(
+                rules::WORK_ITEM_AT_UNLOAD,
+                format!("{when}: {name} has {items} work item(s), {queued} of them queued"),
+            );
+        }
+        let mdls = self.ext::<Mdls>().of_owner(number);
+        if let Some(mdl) = mdls.first() {
+            verifier::violation(
+                rules::MDL_STATE,
+                format!(
+                    "{when}: {name} has {} MDL(s) locked or mapped, one of them at {mdl:#x}",
+                    mdls.len()
+                ),
+            );
+        }
+        self.ext::<Dma>().check_unload(self, number, name, when);
+        let object = driver.object.get();
+        self.ext::<DriverExtensions>().free_all(self, object);
+        if self.ext::<Objects>().remove_foreign(object) > 0 {
+            verifier::violation(
+                rules::REFERENCE,
+                format!("{when}: the driver object of {name} is still referenced"),
+            );
+        }
+        let mut leaks = Vec::new();
+        self.pool.leaks(self, Some(number), &mut leaks);
+        for leak in leaks {
+            verifier::violation(rules::POOL_LEAK, format!("{when}: {leak}"));
+        }
     }
 
     /// Waits until the work that a driver has queued is done. For orderly ends only: unloading does not wait.

@@ -216,9 +216,26 @@ impl WorldBuilder {
             extensions: Extensions::default(),
         });
         install_panic_hook();
+        crate::mmio::catch_faults();
         context::with(|c| c.core.set(Rc::as_ptr(&core)));
         World { core }
     }
+}
+
+/// Ends the world if a simulated thread made a bad memory access. Returns if it was the host.
+pub(crate) fn access_violation(address: usize, rip: usize) {
+    if !thread::on_thread() {
+        return;
+    }
+    let place = if context::in_driver() {
+        "driver code"
+    } else {
+        "the kernel, which was given a bad pointer (or is at fault itself),"
+    };
+    verifier::bugcheck(
+        verifier::rules::ACCESS_VIOLATION,
+        format!("{place} accessed {address:#x}; instruction at {rip:#x}"),
+    );
 }
 
 /// What a panic in driver code prints is the host's business: it must not come from the simulated pool.

@@ -24,13 +24,14 @@ struct Timer {
 pub(crate) struct Timers(RefCell<Vec<Timer>>);
 
 impl Timers {
-    /// The running timers whose objects satisfy `f`: for rules about memory that is freed and drivers that go.
-    pub(crate) fn find(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
-        self.0
-            .borrow()
-            .iter()
-            .flat_map(|t| [t.object, t.related])
-            .find(|o| *o != 0 && f(*o))
+    /// A running timer with an object that satisfies `f`, and that object: for rules about memory that is freed.
+    pub(crate) fn find(&self, f: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
+        self.0.borrow().iter().find_map(|t| {
+            [t.object, t.related]
+                .into_iter()
+                .find(|o| *o != 0 && f(*o))
+                .map(|o| (t.object, o))
+        })
     }
 
     /// A running timer of that driver: for drivers that go.
