@@ -1,0 +1,497 @@
+//! Connections as their owners see them: set up, used, and ended, by whole engines.
+
+mod util;
+
+use roce::wire::{Opcode, Packet, cm_msg::Message, mad};
+use roce::{
+    AcceptParams, CmError, ConnId, ConnState, ConnectFailure, ConnectParams, DisconnectReason,
+    DisconnectResult, Event, ListenerId, PathMtu, QpId, SendOp, Status,
+};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+use util::*;
+
+const PORT: u16 = 445;
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    a: ConnId,
+    b: ConnId,
+    qa: QpId,
+    qb: QpId,
+}
+
+fn listening(setup: Setup) -> (Pair, ListenerId) {
+    let mut p = Pair::new(setup);
+    let listener = p.b.engine.listen(ANY, PORT).unwrap();
+    (p, listener)
+}
+
+fn connect(p: &mut Pair, qp: QpId, port: u16) -> Result<ConnId, CmError> {
+    let params = ConnectParams {
+        qp,
+        path: path(Side::A, p.setup.mtu),
+        local_port: port,
+        remote_port: PORT,
+        private_data: b"please",
+        responder_resources: p.setup.reads,
+        initiator_depth: p.setup.reads,
+    };
+    p.a.engine.connect(p.now, &params)
+}
+
+fn accept(p: &mut Pair, conn: ConnId, qp: QpId) -> Result<(), CmError> {
+    let params = AcceptParams {
+        qp,
+        path: path(Side::B, PathMtu::Mtu256),
+        private_data: b"you are welcome",
+        responder_resources: 16,
+        initiator_depth: 16,
+    };
+    p.b.engine.accept(p.now, conn, &params)
+}
+
+/// The next event of a side; events of other kinds than connections' are of no interest here.
+fn next_event(p: &mut Pair, side: Side) -> Event {
+    loop {
+        let mut found = None;
+        p.run_until(Duration::from_secs(600), |p| {
+            let host = match side {
+                Side::A => &p.a,
+                Side::B => &p.b,
+            };
+            found = host.events.first().copied();
+            found.is_some()
+        });
+        p.host(side).events.remove(0);
+        match found.unwrap() {
+            Event::CqNotify { .. } | Event::QpFatal { .. } => {}
+            event => return event,
+        }
+    }
+}
+
+fn expect(p: &mut Pair, side: Side, event: Event) {
+    let seed = p.setup.seed;
+    assert_eq!(next_event(p, side), event, "seed {seed}");
+}
+
+fn requested(p: &mut Pair) -> ConnId {
+    match next_event(p, Side::B) {
+        Event::ConnectRequest { conn, .. } => conn,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn connected(p: &mut Pair, port: u16) -> Ends {
+    let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
+    let a = connect(p, qa, port).unwrap();
+    let b = requested(p);
+    accept(p, b, qb).unwrap();
+    expect(p, Side::A, Event::Replied { conn: a });
+    p.a.engine.establish(p.now, a).unwrap();
+    expect(p, Side::A, Event::Established { conn: a });
+    expect(p, Side::B, Event::Established { conn: b });
+    Ends { a, b, qa, qb }
+}
+
+/// Attribute of the MAD in a packet.
+fn cm_attribute(packet: &Packet<'_>) -> Option<u16> {
+    let (_, message) = Message::parse(mad::of_packet(packet)?).ok()?;
+    Some(message.attribute())
+}
+
+/// Loses the first `count` MADs of an attribute.
+fn lose(p: &mut Pair, attribute: u16, mut count: usize) {
+    p.net.script = Box::new(move |_, packet| {
+        if cm_attribute(packet) == Some(attribute) && count > 0 {
+            count -= 1;
+            Fate::Drop
+        } else {
+            Fate::Pass
+        }
+    });
+}
+
+/// SENDs both ways, a WRITE and a READ.
+fn exchange(p: &mut Pair, ends: &Ends) {
+    let len = 10_000;
+    let src = p.a.open(pattern(len, 1));
+    let back = p.a.open(vec![0; len]);
+    let dst = p.b.open(vec![0; len]);
+    let target = p.b.open(vec![0; len]);
+    p.b.engine.post_recv(ends.qb, 1, &[dst.all()]).unwrap();
+    p.a.engine.post_recv(ends.qa, 2, &[back.all()]).unwrap();
+    p.a.send(p.now, ends.qa, 3, SendOp::Send, &[src.all()]);
+    let write = SendOp::Write {
+        remote_va: target.va,
+        rkey: target.key.0,
+    };
+    p.a.send(p.now, ends.qa, 4, write, &[src.all()]);
+    p.run_until(MINUTES, |p| {
+        p.a.completions.len() == 2 && p.b.completions.len() == 1
+    });
+    assert_eq!(p.b.bytes(&dst), p.a.bytes(&src));
+    assert_eq!(p.b.bytes(&target), p.a.bytes(&src));
+    let own = p.b.open(vec![0; len]);
+    let read = SendOp::Read {
+        remote_va: src.va,
+        rkey: src.key.0,
+    };
+    p.b.send(p.now, ends.qb, 5, read, &[own.all()]);
+    p.b.send(p.now, ends.qb, 6, SendOp::Send, &[dst.all()]);
+    p.run_until(MINUTES, |p| {
+        p.a.completions.len() == 3 && p.b.completions.len() == 3
+    });
+    assert_eq!(p.b.bytes(&own), p.a.bytes(&src));
+    assert_eq!(p.a.bytes(&back), p.a.bytes(&src));
+    for host in [&mut p.a, &mut p.b] {
+        assert!(host.completions.iter().all(|c| c.status == Status::Success));
+        host.completions.clear();
+    }
+}
+
+const MINUTES: Duration = Duration::from_secs(600);
+
+#[test]
+fn a_connection_is_made_used_and_ended() {
+    let (mut p, _) = listening(Setup::default());
+    let ends = connected(&mut p, 50_000);
+    let info = p.b.engine.connection(ends.b).unwrap().clone();
+    assert_eq!(info.state, ConnState::Established);
+    assert!(info.private_data.starts_with(b"please\0"));
+    let info = p.a.engine.connection(ends.a).unwrap().clone();
+    assert!(info.private_data.starts_with(b"you are welcome\0"));
+    exchange(&mut p, &ends);
+
+    p.a.engine.disconnect(p.now, ends.a).unwrap();
+    expect(
+        &mut p,
+        Side::B,
+        Event::Disconnected {
+            conn: ends.b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    expect(
+        &mut p,
+        Side::A,
+        Event::DisconnectDone {
+            conn: ends.a,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    p.b.engine.disconnect(p.now, ends.b).unwrap();
+    expect(
+        &mut p,
+        Side::B,
+        Event::DisconnectDone {
+            conn: ends.b,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    p.a.engine.forget(p.now, ends.a);
+    p.b.engine.forget(p.now, ends.b);
+    assert!(p.a.engine.destroy_qp(ends.qa).is_ok());
+    assert!(p.b.engine.destroy_qp(ends.qb).is_ok());
+    // Neither can be used again for another connection before that; now there is nothing left to do.
+    p.run(MINUTES);
+    assert_eq!(p.a.engine.next_deadline(), None);
+    assert_eq!(p.b.engine.next_deadline(), None);
+    assert!(p.a.events.is_empty() && p.b.events.is_empty());
+}
+
+#[test]
+fn r085_the_passive_side_takes_data_for_a_confirmation() {
+    let (mut p, _) = listening(Setup::default());
+    lose(&mut p, 0x14, usize::MAX);
+    let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
+    let a = connect(&mut p, qa, 50_000).unwrap();
+    let b = requested(&mut p);
+    accept(&mut p, b, qb).unwrap();
+    expect(&mut p, Side::A, Event::Replied { conn: a });
+    p.a.engine.establish(p.now, a).unwrap();
+    expect(&mut p, Side::A, Event::Established { conn: a });
+    p.run(Duration::from_millis(100));
+    assert!(p.b.events.is_empty());
+    exchange_from_a(&mut p, qa, qb);
+    expect(&mut p, Side::B, Event::Established { conn: b });
+    exchange(&mut p, &Ends { a, b, qa, qb });
+}
+
+fn exchange_from_a(p: &mut Pair, qa: QpId, qb: QpId) {
+    let src = p.a.open(pattern(100, 7));
+    let dst = p.b.open(vec![0; 100]);
+    p.b.engine.post_recv(qb, 1, &[dst.all()]).unwrap();
+    p.a.send(p.now, qa, 2, SendOp::Send, &[src.all()]);
+    p.run_until(MINUTES, |p| {
+        p.a.completions.len() + p.b.completions.len() == 2
+    });
+    assert_eq!(p.a.bytes(&src), p.b.bytes(&dst));
+    p.a.completions.clear();
+    p.b.completions.clear();
+}
+
+#[test]
+fn the_passive_side_sends_first_when_it_is_told_that_it_can() {
+    let (mut p, _) = listening(Setup::default());
+    let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
+    let src = p.b.open(pattern(100, 8));
+    let dst = p.a.open(vec![0; 100]);
+    p.a.engine.post_recv(qa, 1, &[dst.all()]).unwrap();
+    let a = connect(&mut p, qa, 50_000).unwrap();
+    let b = requested(&mut p);
+    accept(&mut p, b, qb).unwrap();
+    expect(&mut p, Side::A, Event::Replied { conn: a });
+    p.a.engine.establish(p.now, a).unwrap();
+    expect(&mut p, Side::B, Event::Established { conn: b });
+    p.b.send(p.now, qb, 2, SendOp::Send, &[src.all()]);
+    p.run_until(MINUTES, |p| {
+        p.a.completions.len() + p.b.completions.len() == 2
+    });
+    assert_eq!(p.a.bytes(&dst), p.b.bytes(&src));
+}
+
+#[test]
+fn nobody_listening_is_a_refusal() {
+    let mut p = Pair::new(Setup::default());
+    let qp = p.a.create_qp();
+    for port in [1, 2] {
+        let a = connect(&mut p, qp, port).unwrap();
+        expect(
+            &mut p,
+            Side::A,
+            Event::ConnectFailed {
+                conn: a,
+                reason: ConnectFailure::Rejected { reason: 8 },
+            },
+        );
+        // The queue pair is free for another attempt.
+        p.a.engine.forget(p.now, a);
+    }
+    let listener = p.b.engine.listen(ANY, PORT).unwrap();
+    let a = connect(&mut p, qp, 3).unwrap();
+    let b = requested(&mut p);
+    p.b.engine.reject(p.now, b, b"not today").unwrap();
+    expect(
+        &mut p,
+        Side::A,
+        Event::ConnectFailed {
+            conn: a,
+            reason: ConnectFailure::Rejected { reason: 28 },
+        },
+    );
+    let info = p.a.engine.connection(a).unwrap();
+    assert!(info.private_data.starts_with(b"not today\0"));
+    p.a.engine.forget(p.now, a);
+    p.b.engine.unlisten(listener).unwrap();
+    assert_eq!(p.b.engine.unlisten(listener), Err(CmError::Unknown));
+}
+
+#[test]
+fn the_active_side_may_refuse_the_reply_and_try_again() {
+    let (mut p, _) = listening(Setup::default());
+    let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
+    let a = connect(&mut p, qa, 50_000).unwrap();
+    let b = requested(&mut p);
+    accept(&mut p, b, qb).unwrap();
+    expect(&mut p, Side::A, Event::Replied { conn: a });
+    p.a.engine.reject(p.now, a, &[]).unwrap();
+    expect(
+        &mut p,
+        Side::B,
+        Event::EstablishFailed {
+            conn: b,
+            reason: ConnectFailure::Aborted,
+        },
+    );
+    p.a.engine.forget(p.now, a);
+    connect(&mut p, qa, 50_000).unwrap();
+    requested(&mut p);
+}
+
+#[test]
+fn a_fatal_error_is_told_to_both_owners() {
+    let (mut p, _) = listening(Setup::default());
+    let ends = connected(&mut p, 50_000);
+    let src = p.a.open(pattern(100, 1));
+    let write = SendOp::Write {
+        remote_va: 0xdead_0000,
+        rkey: 0x1234,
+    };
+    p.a.send(p.now, ends.qa, 1, write, &[src.all()]);
+    for (side, conn) in [(Side::A, ends.a), (Side::B, ends.b)] {
+        match next_event(&mut p, side) {
+            Event::Disconnected { conn: c, reason } => {
+                assert_eq!(c, conn);
+                assert!(
+                    matches!(reason, DisconnectReason::QpError | DisconnectReason::Peer),
+                    "{reason:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_ne!(p.a.completions[0].status, Status::Success);
+    for (side, conn) in [(Side::A, ends.a), (Side::B, ends.b)] {
+        let now = p.now;
+        p.host(side).engine.disconnect(now, conn).unwrap();
+        expect(
+            &mut p,
+            side,
+            Event::DisconnectDone {
+                conn,
+                result: DisconnectResult::Graceful,
+            },
+        );
+    }
+}
+
+#[test]
+fn disconnecting_waits_for_the_nic() {
+    let (mut p, _) = listening(Setup::default());
+    let ends = connected(&mut p, 50_000);
+    let src = p.a.open(pattern(100, 1));
+    p.a.nic_holds = None;
+    p.a.send(p.now, ends.qa, 1, SendOp::Send, &[src.all()]);
+    p.run(Duration::from_millis(1));
+    assert!(p.a.held() > 0);
+    p.a.engine.disconnect(p.now, ends.a).unwrap();
+    expect(
+        &mut p,
+        Side::B,
+        Event::Disconnected {
+            conn: ends.b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    p.run(Duration::from_secs(60));
+    assert!(
+        !p.a.events
+            .iter()
+            .any(|e| matches!(e, Event::DisconnectDone { .. }))
+    );
+    p.a.release_all();
+    expect(
+        &mut p,
+        Side::A,
+        Event::DisconnectDone {
+            conn: ends.a,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    assert_eq!(outcomes(&p.a.completions), [(1, Status::Flushed)]);
+}
+
+#[test]
+fn r095_nothing_is_sent_again_after_the_disconnect() {
+    let (mut p, _) = listening(Setup::default());
+    let ends = connected(&mut p, 50_000);
+    // B has no receive posted and nothing comes back: A keeps trying until B's DREQ.
+    let src = p.a.open(pattern(100, 1));
+    p.a.send(p.now, ends.qa, 1, SendOp::Send, &[src.all()]);
+    p.run(Duration::from_millis(2));
+    p.b.engine.disconnect(p.now, ends.b).unwrap();
+    expect(
+        &mut p,
+        Side::A,
+        Event::Disconnected {
+            conn: ends.a,
+            reason: DisconnectReason::Peer,
+        },
+    );
+    p.log.clear();
+    p.run(Duration::from_secs(60));
+    assert!(!p.ops(Side::A).contains(&Opcode::SendOnly));
+    // D-04: what is posted stays until its owner ends it.
+    assert!(p.a.completions.is_empty());
+    p.a.engine.disconnect(p.now, ends.a).unwrap();
+    p.run(Duration::from_secs(1));
+    assert_eq!(outcomes(&p.a.completions), [(1, Status::Flushed)]);
+}
+
+#[test]
+fn whole_lives_in_bad_weather() {
+    for seed in 1..=60 {
+        let (mut p, _) = listening(Setup {
+            seed,
+            mtu: PathMtu::Mtu256,
+            ..Setup::default()
+        });
+        p.net.weather = Weather {
+            jitter: Duration::from_micros(50),
+            loss: 30,
+            duplication: 20,
+            corruption: 10,
+            ..Weather::CALM
+        };
+        let ends = connected(&mut p, 50_000);
+        exchange(&mut p, &ends);
+        p.b.engine.disconnect(p.now, ends.b).unwrap();
+        expect(
+            &mut p,
+            Side::A,
+            Event::Disconnected {
+                conn: ends.a,
+                reason: DisconnectReason::Peer,
+            },
+        );
+        expect(
+            &mut p,
+            Side::B,
+            Event::DisconnectDone {
+                conn: ends.b,
+                result: DisconnectResult::Graceful,
+            },
+        );
+        p.a.engine.forget(p.now, ends.a);
+        p.b.engine.forget(p.now, ends.b);
+        p.run(MINUTES);
+        assert_eq!(p.a.engine.next_deadline(), None, "seed {seed}");
+        assert_eq!(p.b.engine.next_deadline(), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn connecting_to_silence_ends() {
+    let mut p = Pair::new(Setup::default());
+    p.net.script = Box::new(|_, _| Fate::Drop);
+    let qp = p.a.create_qp();
+    let start = p.now;
+    let a = connect(&mut p, qp, 1).unwrap();
+    expect(
+        &mut p,
+        Side::A,
+        Event::ConnectFailed {
+            conn: a,
+            reason: ConnectFailure::Timeout,
+        },
+    );
+    let took = p.now.since(start);
+    assert!(took > Duration::from_secs(15) && took < Duration::from_secs(25));
+}
+
+#[test]
+fn a_destroyed_queue_pair_takes_its_connection_along() {
+    let (mut p, _) = listening(Setup::default());
+    let ends = connected(&mut p, 50_000);
+    p.a.engine.destroy_qp(ends.qa).unwrap();
+    expect(
+        &mut p,
+        Side::A,
+        Event::Disconnected {
+            conn: ends.a,
+            reason: DisconnectReason::QpError,
+        },
+    );
+    expect(
+        &mut p,
+        Side::B,
+        Event::Disconnected {
+            conn: ends.b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+}
