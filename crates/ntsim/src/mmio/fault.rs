@@ -43,12 +43,15 @@ pub(crate) fn install() {
 }
 
 unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // The access is a driver's, what serves it is not: its allocations are not the driver's either.
+    let kernel = crate::world::context::KernelMode::enter();
     // SAFETY: the kernel passes valid pointers to an SA_SIGINFO handler; the context is the interrupted code's,
     // ours to change until we return.
     let served = unsafe {
         let address = (*info).si_addr() as usize;
         (*info).si_code > 0 && serve(address, &mut *context.cast::<ucontext_t>())
     };
+    drop(kernel);
     if !served {
         // SAFETY: as above.
         let (address, rip) = unsafe {
