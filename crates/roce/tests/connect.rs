@@ -56,6 +56,7 @@ fn accept(p: &mut Pair, conn: ConnId, qp: QpId) -> Result<(), CmError> {
 /// The next event of a side; events of other kinds than connections' are of no interest here.
 fn next_event(p: &mut Pair, side: Side) -> Event {
     loop {
+        p.host(side).collect();
         let mut found = None;
         p.run_until(Duration::from_secs(600), |p| {
             let host = match side {

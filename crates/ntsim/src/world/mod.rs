@@ -119,6 +119,18 @@ impl Core {
     }
 }
 
+/// A machine's physical memory, for tests that play the device.
+#[derive(Clone)]
+pub struct MachineRam(Rc<Machine>);
+
+impl std::ops::Deref for MachineRam {
+    type Target = crate::memory::Ram;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.ram
+    }
+}
+
 /// Names a driver loaded on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DriverId {
@@ -415,6 +427,12 @@ impl World {
     #[must_use]
     pub fn event_log(&self, machine: MachineId) -> Vec<EventLogEntry> {
         self.machine(machine).event_log.borrow().clone()
+    }
+
+    /// A machine's physical memory, as its devices see it.
+    #[must_use]
+    pub fn ram(&self, machine: MachineId) -> MachineRam {
+        MachineRam(self.machine(machine))
     }
 
     /// Figures about a machine's pool.
