@@ -5,6 +5,18 @@
 //! [`Memory`], a trait of the caller.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        reason = "a panic in a driver stops the machine, and the wire must not be able to cause one"
+    )
+)]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;

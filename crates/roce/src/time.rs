@@ -47,7 +47,9 @@ pub const fn rnr_nanos(code: u8) -> u64 {
         65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,
         1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152,
     ];
-    TABLE[(code & 31) as usize] as u64 * 10_000
+    #[expect(clippy::indexing_slicing, reason = "five bits, 32 entries")]
+    let hundredths = TABLE[(code & 31) as usize];
+    hundredths as u64 * 10_000
 }
 
 #[cfg(test)]

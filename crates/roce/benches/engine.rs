@@ -1,0 +1,220 @@
+//! How fast two engines in one thread exchange data. The "wire" is one copy of each frame into a buffer.
+//!
+//! `cargo bench -p roce` prints a table; numbers are per machine and decide nothing.
+
+use roce::cm::QpAttributes;
+use roce::{
+    Access, Completion, Config, CqId, Engine, Fault, Instant, Memory, MrKey, Path, PathMtu, QpId,
+    QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit,
+};
+
+/// One region.
+struct Flat(Vec<u8>);
+
+impl Memory for Flat {
+    fn write(&mut self, _: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        let at = offset as usize;
+        self.0
+            .get_mut(at..at + data.len())
+            .ok_or(Fault)?
+            .copy_from_slice(data);
+        Ok(())
+    }
+
+    fn visit(
+        &self,
+        _: RegionId,
+        offset: u64,
+        len: u32,
+        f: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Fault> {
+        let at = offset as usize;
+        f(self.0.get(at..at + len as usize).ok_or(Fault)?);
+        Ok(())
+    }
+}
+
+struct End {
+    engine: Engine,
+    memory: Flat,
+    cq: CqId,
+    qp: QpId,
+    key: MrKey,
+    out: Transmit,
+}
+
+const REGION: usize = 4 << 20;
+
+fn end(seed: u64) -> End {
+    let mut engine = Engine::try_new(&Config {
+        seed,
+        ..Config::default()
+    })
+    .unwrap();
+    let pd = engine.create_pd().unwrap();
+    let cq = engine.create_cq(8192).unwrap();
+    let access = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE;
+    let key = engine
+        .register(pd, 0, REGION as u64, access, RegionId(0))
+        .unwrap();
+    let qp = engine
+        .create_qp(&QpParams {
+            pd,
+            send_cq: cq,
+            recv_cq: cq,
+            sq_depth: 256,
+            rq_depth: 256,
+            max_send_sge: 4,
+            max_recv_sge: 4,
+            max_read_sge: 4,
+            max_inline: 64,
+            context: 0,
+        })
+        .unwrap();
+    End {
+        engine,
+        memory: Flat(vec![7; REGION]),
+        cq,
+        qp,
+        key,
+        out: Transmit::new(),
+    }
+}
+
+fn pair(mtu: PathMtu) -> [End; 2] {
+    let mut ends = [end(1), end(2)];
+    let ips = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+    let macs = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+    let local = ends
+        .each_mut()
+        .map(|e| e.engine.prepare(e.qp, None).unwrap());
+    for i in 0..2 {
+        let peer = 1 - i;
+        let path = Path {
+            src_mac: macs[i],
+            dst_mac: macs[peer],
+            src_ip: ips[i],
+            dst_ip: ips[peer],
+            hop_limit: 64,
+            traffic_class: 0,
+            mtu,
+        };
+        let attributes = QpAttributes {
+            peer_qpn: local[peer].qpn,
+            path,
+            send_psn: local[peer].psn,
+            retry_count: 7,
+            rnr_retry_count: 7,
+            ack_timeout: 14,
+            responder_resources: 16,
+            initiator_depth: 16,
+        };
+        let qp = ends[i].qp;
+        ends[i].engine.attach(qp, &attributes).unwrap();
+    }
+    ends
+}
+
+/// Moves what `from` has to say, at most `burst` frames, to `to`. Gives how many.
+fn carry(now: Instant, from: &mut End, to: &mut End, frame: &mut Vec<u8>, burst: usize) -> usize {
+    let mut n = 0;
+    while n < burst && from.engine.poll_transmit(now, &from.memory, &mut from.out) {
+        let out = &from.out;
+        frame.clear();
+        frame.extend_from_slice(&out.header);
+        for p in &out.pieces {
+            let at = p.offset as usize;
+            frame.extend_from_slice(&from.memory.0[at..at + p.len as usize]);
+        }
+        frame.extend_from_slice(&out.trailer);
+        if let Some(token) = out.token {
+            from.engine.transmitted(token);
+        }
+        to.engine.receive(now, frame, &mut to.memory);
+        n += 1;
+    }
+    n
+}
+
+/// Keeps `depth` requests of `len` bytes outstanding until `count` are done. Gives the seconds it took and the frames.
+fn run(mtu: PathMtu, op: &str, len: u32, depth: u64, count: u64) -> (f64, usize) {
+    let [mut a, mut b] = pair(mtu);
+    let (remote_va, rkey) = (0, b.key.0);
+    let request = match op {
+        "write" => SendOp::Write { remote_va, rkey },
+        "read" => SendOp::Read { remote_va, rkey },
+        _ => SendOp::Send,
+    };
+    let mut frame = Vec::with_capacity(5000);
+    let mut done = [Completion::default(); 64];
+    let (mut posted, mut completed, mut received, mut frames) = (0, 0, 0, 0);
+    let start = std::time::Instant::now();
+    while completed < count {
+        let now = Instant(start.elapsed().as_nanos() as u64);
+        while op == "send" && received < completed + 128 {
+            b.engine
+                .post_recv(
+                    b.qp,
+                    0,
+                    &[Sge {
+                        key: b.key.0,
+                        va: 0,
+                        len,
+                    }],
+                )
+                .unwrap();
+            received += 1;
+        }
+        while posted < count && posted - completed < depth {
+            let sgl = [Sge {
+                key: a.key.0,
+                va: 0,
+                len,
+            }];
+            let request = SendRequest {
+                context: posted,
+                op: request,
+                sgl: &sgl,
+                inline: None,
+                flags: SendFlags::empty(),
+            };
+            a.engine.post_send(now, a.qp, &request).unwrap();
+            posted += 1;
+        }
+        frames += carry(now, &mut a, &mut b, &mut frame, 64);
+        frames += carry(now, &mut b, &mut a, &mut frame, 64);
+        a.engine.handle_timeout(now);
+        b.engine.handle_timeout(now);
+        completed += a.engine.poll_cq(a.cq, &mut done) as u64;
+        b.engine.poll_cq(b.cq, &mut done);
+    }
+    (start.elapsed().as_secs_f64(), frames)
+}
+
+fn main() {
+    // `cargo test --benches` runs this too; then once around is enough.
+    let quick = !std::env::args().any(|a| a == "--bench");
+    println!(
+        "{:<6} {:>8} {:>6} {:>10} {:>10} {:>10}",
+        "op", "bytes", "mtu", "GB/s", "ns/op", "ns/frame"
+    );
+    for (op, len, mtu, count) in [
+        ("write", 1 << 20, PathMtu::Mtu4096, 8192u64),
+        ("read", 1 << 20, PathMtu::Mtu4096, 8192),
+        ("send", 1 << 20, PathMtu::Mtu4096, 8192),
+        ("write", 1 << 20, PathMtu::Mtu1024, 4096),
+        ("write", 64, PathMtu::Mtu1024, 2_000_000),
+        ("read", 64, PathMtu::Mtu1024, 1_000_000),
+        ("send", 64, PathMtu::Mtu1024, 2_000_000),
+    ] {
+        let count = if quick { 4 } else { count };
+        let (seconds, frames) = run(mtu, op, len, 32, count);
+        println!(
+            "{op:<6} {len:>8} {:>6} {:>10.2} {:>10.0} {:>10.0}",
+            mtu.bytes(),
+            f64::from(len) * count as f64 / seconds / 1e9,
+            seconds * 1e9 / count as f64,
+            seconds * 1e9 / frames as f64,
+        );
+    }
+}
