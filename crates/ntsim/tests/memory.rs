@@ -120,7 +120,8 @@ fn locked_pages_are_mapped_at_another_address() {
 
 #[test]
 fn mdls_in_the_wrong_state() {
-    let cases: [(&str, fn(*mut u8, *mut MDL)); 6] = [
+    type Case = (&'static str, fn(*mut u8, *mut MDL));
+    let cases: [Case; 6] = [
         ("mapped before it has pages", |_, mdl| {
             // SAFETY: an MDL.
             assert!(unsafe { map(mdl) }.is_null());

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::ram::{PAGE, Ram};
 use crate::verifier::{self, Leak, rules};
@@ -90,15 +91,27 @@ struct Faults {
 }
 
 /// A machine's pool.
-#[derive(Default)]
 pub(crate) struct Pool {
-    blocks: RefCell<HashMap<usize, Block>>,
+    blocks: RefCell<HashMap<usize, Block, BuildHasherDefault<AddressHasher>>>,
     /// Free small blocks by total size / STEP; addresses are of the front guard.
-    free: RefCell<BTreeMap<usize, Vec<usize>>>,
+    free: RefCell<[Vec<usize>; LARGEST_SMALL / STEP + 1]>,
     quarantine: RefCell<VecDeque<(usize, Block)>>,
     quarantined: Cell<usize>,
     stats: Cell<PoolStats>,
     faults: Cell<Faults>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool {
+            blocks: RefCell::default(),
+            free: RefCell::new([const { Vec::new() }; LARGEST_SMALL / STEP + 1]),
+            quarantine: RefCell::default(),
+            quarantined: Cell::default(),
+            stats: Cell::default(),
+            faults: Cell::default(),
+        }
+    }
 }
 
 /// Shows a tag as its four characters.
@@ -127,7 +140,34 @@ unsafe fn fill(address: usize, byte: u8, len: usize) {
 unsafe fn find_other(address: usize, byte: u8, len: usize) -> Option<usize> {
     // SAFETY: as promised by the caller.
     let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) };
-    bytes.iter().position(|b| *b != byte)
+    // Whole lines first: the compiler makes that fast.
+    let whole = [byte; 64];
+    let lines = bytes.chunks_exact(64).take_while(|line| **line == whole);
+    let same = lines.count() * 64;
+    bytes[same..]
+        .iter()
+        .position(|b| *b != byte)
+        .map(|at| same + at)
+}
+
+/// Hashes addresses: they are distinct already.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 impl Pool {
@@ -185,13 +225,13 @@ impl Pool {
     }
 
     fn take_small(&self, ram: &Ram, total: usize) -> Option<usize> {
-        if let Some(address) = self.free.borrow_mut().get_mut(&total).and_then(Vec::pop) {
+        let class = total / STEP;
+        if let Some(address) = self.free.borrow_mut()[class].pop() {
             return Some(address);
         }
         // As on Windows, a block smaller than a page does not cross a page boundary.
         let page = self.take_pages(ram, 1)?;
-        let mut free = self.free.borrow_mut();
-        let list = free.entry(total).or_default();
+        let list = &mut self.free.borrow_mut()[class];
         list.extend((0..PAGE / total).rev().map(|i| page + i * total));
         list.pop()
     }
@@ -321,11 +361,7 @@ impl Pool {
             if block.pages > 0 {
                 ram.free_pages(address, block.pages);
             } else {
-                self.free
-                    .borrow_mut()
-                    .entry(small_total(block.size))
-                    .or_default()
-                    .push(address - GUARD);
+                self.free.borrow_mut()[small_total(block.size) / STEP].push(address - GUARD);
             }
         }
     }

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Once(Box<dyn FnOnce()>),
     /// Calls a shared closure with an argument: schedules without allocating.
     Shared(Rc<dyn Fn(u64)>, u64),
+    /// Calls a function with two arguments: schedules without allocating.
+    Plain(fn(usize, u64), usize, u64),
 }
 
 struct Slot {
@@ -38,7 +40,12 @@ pub(crate) struct EventQueue {
     free: RefCell<Vec<u32>>,
     sequence: Cell<u64>,
     foreground: Cell<usize>,
+    /// Entries of the heap whose events were cancelled.
+    cancelled: Cell<usize>,
 }
+
+/// Fewer cancelled entries than this are not worth tidying up.
+const TIDY: usize = 256;
 
 /// An event taken from the queue because it is due.
 pub(crate) struct Due {
@@ -94,8 +101,27 @@ impl EventQueue {
         // Dropping a closure may run arbitrary code: not while the slots are borrowed.
         drop(slots);
         drop(content);
-        // The slot is given back when its heap entry comes up.
+        // The slot is given back when its heap entry comes up, or when there are many such.
+        let cancelled = self.cancelled.get() + 1;
+        self.cancelled.set(cancelled);
+        if cancelled >= TIDY && cancelled > self.heap.borrow().len() / 2 {
+            self.tidy();
+        }
         true
+    }
+
+    /// Takes the entries of cancelled events out of the heap. Timers that are set again and again make many.
+    fn tidy(&self) {
+        let slots = self.slots.borrow();
+        let mut free = self.free.borrow_mut();
+        self.heap.borrow_mut().retain(|Reverse((_, _, slot))| {
+            let live = slots[*slot as usize].event.is_some();
+            if !live {
+                free.push(*slot);
+            }
+            live
+        });
+        self.cancelled.set(0);
     }
 
     /// The time of the earliest event.
@@ -110,6 +136,7 @@ impl EventQueue {
             drop(slots);
             self.heap.borrow_mut().pop();
             self.free.borrow_mut().push(slot);
+            self.cancelled.set(self.cancelled.get() - 1);
         }
     }
 
@@ -141,6 +168,66 @@ impl EventQueue {
         self.free.borrow_mut().clear();
         let slots = std::mem::take(&mut *self.slots.borrow_mut());
         self.foreground.set(0);
+        self.cancelled.set(0);
         drop(slots);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue_with(times: &[u64]) -> (EventQueue, Vec<EventId>) {
+        let queue = EventQueue::default();
+        let ids = times
+            .iter()
+            .map(|at| queue.push(*at, Event::Plain(|_, _| (), 0, *at), None, false))
+            .collect();
+        (queue, ids)
+    }
+
+    fn drain(queue: &EventQueue) -> Vec<u64> {
+        let mut order = Vec::new();
+        while let Some(due) = queue.take_due(u64::MAX) {
+            match due.event {
+                Event::Plain(_, _, at) => order.push(at),
+                _ => unreachable!("only plain events were pushed"),
+            }
+        }
+        order
+    }
+
+    #[test]
+    fn events_come_in_the_order_of_time() {
+        let (queue, ids) = queue_with(&[30, 10, 20, 40]);
+        assert!(queue.take_due(9).is_none());
+        assert!(queue.cancel(ids[2]));
+        assert!(!queue.cancel(ids[2]));
+        assert_eq!(drain(&queue), [10, 30, 40]);
+        assert!(queue.is_idle());
+        assert!(!queue.cancel(ids[0]));
+    }
+
+    #[test]
+    fn an_old_name_does_not_cancel_a_new_event() {
+        let (queue, ids) = queue_with(&[1]);
+        assert_eq!(drain(&queue), [1]);
+        queue.push(2, Event::Plain(|_, _| (), 0, 2), None, false);
+        assert!(!queue.cancel(ids[0]));
+        assert_eq!(drain(&queue), [2]);
+    }
+
+    #[test]
+    fn cancelled_events_do_not_pile_up() {
+        let queue = EventQueue::default();
+        for at in 0..100_000 {
+            let id = queue.push(at, Event::Plain(|_, _| (), 0, at), None, false);
+            assert!(queue.cancel(id));
+        }
+        let kept = queue.push(7, Event::Plain(|_, _| (), 0, 7), None, false);
+        assert!(queue.heap.borrow().len() <= TIDY + 1);
+        assert!(queue.slots.borrow().len() <= TIDY + 1);
+        assert_eq!(drain(&queue), [7]);
+        assert!(!queue.cancel(kept));
     }
 }

@@ -256,6 +256,7 @@ impl Core {
         match due.event {
             Event::Once(f) => f(),
             Event::Shared(f, argument) => f(argument),
+            Event::Plain(f, first, second) => f(first, second),
         }
         true
     }

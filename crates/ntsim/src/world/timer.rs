@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::context;
 use super::driver::{Charged, DriverNumber};
-use super::event::EventId;
+use super::event::{Event, EventId};
 use super::machine::Machine;
 
 struct Timer {
@@ -95,17 +95,14 @@ impl Machine {
             0 => due,
             tick => due.div_ceil(tick).saturating_mul(tick),
         };
-        let machine = Rc::downgrade(self);
-        let expire = move || {
-            if let Some(machine) = machine.upgrade() {
-                machine.expire_timer(object, due);
-            }
-        };
-        if background {
-            core.schedule_background(Some(self), due, expire)
-        } else {
-            core.schedule_on(self, due, expire)
-        }
+        let event = Event::Plain(
+            |object, due| context::machine().expire_timer(object, due),
+            object,
+            due,
+        );
+        let _kernel = context::KernelMode::enter();
+        core.events
+            .push(due, event, Some(Rc::clone(self)), background)
     }
 
     fn expire_timer(self: &Rc<Self>, object: usize, due: u64) {
