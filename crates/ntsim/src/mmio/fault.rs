@@ -4,7 +4,8 @@
 //! about. Faults at other addresses end the simulated world if they happen on one of its threads; all others go to
 //! the handler that was there before, so that bugs of the host crash as they always did.
 
-use std::cell::UnsafeCell;
+use std::backtrace::Backtrace;
+use std::cell::{RefCell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -14,6 +15,9 @@ use std::sync::Once;
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::{decode, execute, mapping};
+use crate::verifier::{self, rules};
+use crate::world::context::KernelMode;
+use crate::world::thread;
 
 /// The action that was there before ours.
 struct Previous(UnsafeCell<MaybeUninit<libc::sigaction>>);
@@ -43,29 +47,72 @@ pub(crate) fn install() {
 }
 
 unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // The access is a driver's, what serves it is not: its allocations are not the driver's either.
-    let kernel = crate::world::context::KernelMode::enter();
     // SAFETY: the kernel passes valid pointers to an SA_SIGINFO handler; the context is the interrupted code's,
     // ours to change until we return.
-    let served = unsafe {
-        let address = (*info).si_addr() as usize;
-        (*info).si_code > 0 && serve(address, &mut *context.cast::<ucontext_t>())
+    let (address, fault, interrupted) = unsafe {
+        (
+            (*info).si_addr() as usize,
+            (*info).si_code > 0,
+            &mut *context.cast::<ucontext_t>(),
+        )
     };
-    drop(kernel);
-    if !served {
-        // SAFETY: as above.
-        let (address, rip) = unsafe {
-            let context = &*context.cast::<ucontext_t>();
-            (
-                (*info).si_addr() as usize,
-                context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize,
-            )
-        };
-        // Does not return if it was simulated code.
-        crate::world::access_violation(address, rip);
-        // SAFETY: called with what the kernel gave us.
-        unsafe { chain(signal, info, context) };
+    if fault {
+        // The access is a driver's, what serves it is not: its allocations are not the driver's either.
+        let kernel = KernelMode::enter();
+        let served = serve(address, interrupted);
+        drop(kernel);
+        if served {
+            return;
+        }
+        if thread::on_thread() {
+            // Does not return.
+            violation(address, interrupted);
+        }
     }
+    // SAFETY: called with what the kernel gave us.
+    unsafe { chain(signal, info, context) };
+}
+
+fn rip(context: &ucontext_t) -> usize {
+    context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize
+}
+
+thread_local! {
+    /// What a violation's report says; set while its backtrace is made, in case the unwinder faults.
+    static REPORTING: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Simulated code accessed what is not there: stops the world. The stack, with the handler's frame on it, is left as
+/// it is.
+fn violation(address: usize, context: &ucontext_t) {
+    if let Some(text) = REPORTING.take() {
+        // The unwinder holds locks: there is no way on from here.
+        eprintln!("ntsim: {text}; and unwinding from there fails");
+        process::abort();
+    }
+    let rip = rip(context);
+    // Bit 1 of the processor's error code: a store.
+    let store = context.uc_mcontext.gregs[libc::REG_ERR as usize] & 2 != 0;
+    let what = if address == rip {
+        "jump to"
+    } else if store {
+        "store to"
+    } else {
+        "load from"
+    };
+    // The processor does not tell addresses that are not canonical: they are reported as 0.
+    let text = format!("{what} {address:#x} by the instruction at {rip:#x}");
+    // There is nothing to unwind from where no code is.
+    let backtrace = if address == rip {
+        Backtrace::disabled()
+    } else {
+        let _kernel = KernelMode::enter();
+        REPORTING.set(Some(text.clone()));
+        let backtrace = Backtrace::capture();
+        REPORTING.set(None);
+        backtrace
+    };
+    crate::world::access_violation(&text, &backtrace);
 }
 
 /// Serves the access if the address is a device's. False: not ours.
@@ -75,19 +122,24 @@ fn serve(address: usize, context: &mut ucontext_t) -> bool {
     };
     // A panic must not unwind through code that does not know it called us.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let rip = context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
+        let rip = rip(context);
         // SAFETY: the processor has just executed the instruction at RIP, so it can be read there.
         let access = unsafe { decode::at(rip) };
-        match access {
-            Ok(access) => execute::perform(&access, context, &*registers, offset),
-            Err(bytes) => {
-                eprintln!(
-                    "ntsim: register access at offset {offset:#x} by an instruction that registers are not \
-                     accessed with: {bytes:02x?} at {rip:#x}"
-                );
-                false
-            }
+        if let Ok(access) = &access
+            && execute::perform(access, context, &*registers, offset)
+        {
+            return true;
         }
+        let text = format!(
+            "register at offset {offset:#x} accessed by an instruction that registers are not accessed with, at \
+             {rip:#x}: {:02x?}",
+            access.err()
+        );
+        if thread::on_thread() {
+            verifier::bugcheck(rules::REGISTER_INSTRUCTION, text);
+        }
+        eprintln!("ntsim: {text}");
+        false
     }));
     match result {
         Ok(served) => served,

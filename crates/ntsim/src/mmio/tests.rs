@@ -449,3 +449,49 @@ fn wild_pointers_still_crash() {
     });
     assert_eq!(vector, Some(libc::SIGSEGV));
 }
+
+#[test]
+fn a_fault_of_driver_code_is_a_bugcheck() {
+    use crate::verifier::rules;
+    use crate::world::machine::MachineConfig;
+    let faults: [(&str, &dyn Fn()); 4] = [
+        ("load from 0x10", &|| {
+            // SAFETY: none, that is the point; here and below.
+            _ = std::hint::black_box(unsafe {
+                std::ptr::without_provenance::<u8>(16).read_volatile()
+            });
+        }),
+        ("store to 0x18", &|| {
+            // SAFETY: none.
+            unsafe { std::ptr::without_provenance_mut::<u64>(24).write_volatile(1) };
+        }),
+        ("jump to 0x20", &|| {
+            // SAFETY: none.
+            let nowhere: extern "C" fn() = unsafe { std::mem::transmute(32_usize) };
+            nowhere();
+        }),
+        ("load from 0x0", &|| {
+            // SAFETY: none. Not canonical: the processor does not tell the address.
+            unsafe { asm!("mov {0}, [{0}]", inout(reg) 1_u64 << 60 => _) };
+        }),
+    ];
+    for (text, fault) in faults {
+        let mut world = crate::World::builder().collect_violations().build();
+        let machine = world.add_machine(MachineConfig::named("host"));
+        assert!(world.try_call(machine, fault).is_none());
+        let violations = world.finish().violations;
+        assert_eq!(violations.len(), 1);
+        assert_eq!(violations[0].rule, rules::ACCESS_VIOLATION);
+        assert!(violations[0].text.contains(text), "{}", violations[0].text);
+    }
+    let mut world = crate::World::builder().collect_violations().build();
+    let machine = world.add_machine(MachineConfig::named("host"));
+    let device = Device::new();
+    let vector = || {
+        // SAFETY: an address in the mapping, which is not accessed like that.
+        unsafe { asm!("movups xmm0, [{p}]", p = in(reg) device.at::<u8>(0), out("xmm0") _) }
+    };
+    assert!(world.try_call(machine, vector).is_none());
+    let violations = world.finish().violations;
+    assert_eq!(violations[0].rule, rules::REGISTER_INSTRUCTION);
+}

@@ -42,6 +42,8 @@ pub trait Device {
     }
     /// The function was switched off ([`Function::stop`]) while the driver may have left the device running.
     fn stopped(&self) {}
+    /// The function was pulled out ([`Function::unplug`]).
+    fn unplugged(&self) {}
 }
 
 /// Where a function is on the bus.
@@ -106,6 +108,7 @@ pub struct Function {
     device: RefCell<Option<Rc<dyn Device>>>,
     machine: RefCell<Weak<Machine>>,
     location: Cell<Location>,
+    unplugged: Cell<bool>,
 }
 
 /// Serves the faults of one BAR.
@@ -160,6 +163,7 @@ impl Function {
             device: RefCell::default(),
             machine: RefCell::default(),
             location: Cell::default(),
+            unplugged: Cell::new(false),
         })
     }
 
@@ -212,6 +216,22 @@ impl Function {
         bus.functions.borrow_mut().push(Rc::clone(self));
     }
 
+    /// Pulls the function out of the machine while it may be in use: all reads give ones, writes have no effect, no
+    /// memory is accessed, no message raised.
+    pub fn unplug(&self) {
+        if !self.unplugged.replace(true)
+            && let Some(device) = &*self.device.borrow()
+        {
+            device.unplugged();
+        }
+    }
+
+    /// Whether it was pulled out.
+    #[must_use]
+    pub fn is_unplugged(&self) -> bool {
+        self.unplugged.get()
+    }
+
     /// Where it is on the bus.
     #[must_use]
     pub fn location(&self) -> Location {
@@ -228,6 +248,10 @@ impl Function {
 
     /// Reads configuration space; returns how many bytes exist there.
     pub fn read_config(&self, offset: usize, data: &mut [u8]) -> usize {
+        if self.unplugged.get() {
+            data.fill(0xff);
+            return 0;
+        }
         if let Some(device) = &*self.device.borrow() {
             device.config_reading(&self.config, offset, data.len());
         }
@@ -237,6 +261,9 @@ impl Function {
 
     /// Writes configuration space; returns how many bytes exist there.
     pub fn write_config(&self, offset: usize, data: &[u8]) -> usize {
+        if self.unplugged.get() {
+            return 0;
+        }
         self.config.write(offset, data);
         if let Some(msix) = &self.msix {
             let control = self.config.word(msix.capability + 2);
@@ -277,6 +304,9 @@ impl Function {
 
     /// Switches off memory decoding, bus mastering and messages, as the bus driver does when the device is stopped.
     pub fn stop(&self) {
+        if self.unplugged.get() {
+            return;
+        }
         if let Some(device) = &*self.device.borrow() {
             device.stopped();
         }
@@ -294,7 +324,7 @@ impl Function {
     /// Whether the device may access memory.
     #[must_use]
     pub fn is_bus_master(&self) -> bool {
-        self.config.word(COMMAND) & BUS_MASTER != 0
+        !self.unplugged.get() && self.config.word(COMMAND) & BUS_MASTER != 0
     }
 
     /// Sets what the device writes to raise a message (see `Interrupts::message`), and unmasks it.
@@ -344,6 +374,7 @@ impl Function {
     pub fn raise(&self, message: u16) {
         if let Some(msix) = &self.msix
             && msix.enabled.get()
+            && !self.unplugged.get()
         {
             msix.request(message);
             self.deliver();
@@ -361,6 +392,9 @@ impl Function {
 
     /// Whether an access may reach the device; accuses if not.
     fn decodes(&self, bar: u8, offset: u64, what: &str) -> bool {
+        if self.unplugged.get() {
+            return false;
+        }
         if self.config.word(COMMAND) & MEMORY == 0 {
             verifier::violation(
                 rules::NOT_DECODING,

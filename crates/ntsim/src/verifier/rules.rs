@@ -74,5 +74,7 @@ pub const RUNDOWN: &str = "rundown";
 pub const REFERENCE: &str = "reference";
 /// Memory was accessed that is not there.
 pub const ACCESS_VIOLATION: &str = "access-violation";
+/// A register was accessed by an instruction that is no plain load or store of up to 8 bytes.
+pub const REGISTER_INSTRUCTION: &str = "register-instruction";
 /// `KeBugCheckEx`.
 pub const BUGCHECK: &str = "bugcheck";

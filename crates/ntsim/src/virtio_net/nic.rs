@@ -297,6 +297,11 @@ impl Nic {
         *self.counters.borrow()
     }
 
+    /// Pulls the device out of the machine while it may be in use. [`World::surprise_remove`] tells Plug and Play.
+    pub fn unplug(&self) {
+        self.function.unplug();
+    }
+
     /// Whether a driver has it running.
     #[must_use]
     pub fn is_running(&self) -> bool {

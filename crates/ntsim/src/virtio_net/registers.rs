@@ -83,6 +83,11 @@ impl Device for Nic {
         }
         self.reset(&mut state);
     }
+
+    fn unplugged(&self) {
+        self.reset(&mut self.state.borrow_mut());
+        self.set_link(false);
+    }
 }
 
 impl Nic {

@@ -234,19 +234,21 @@ impl WorldBuilder {
     }
 }
 
-/// Ends the world if a simulated thread made a bad memory access. Returns if it was the host.
-pub(crate) fn access_violation(address: usize, rip: usize) {
-    if !thread::on_thread() {
-        return;
-    }
+/// Ends the world because a simulated thread made a bad memory access: what it did, and from where.
+pub(crate) fn access_violation(what: &str, backtrace: &std::backtrace::Backtrace) -> ! {
     let place = if context::in_driver() {
         "driver code"
     } else {
-        "the kernel, which was given a bad pointer (or is at fault itself),"
+        "the kernel, which was given a bad pointer (or is at fault itself)"
+    };
+    let _kernel = context::KernelMode::enter();
+    let backtrace = match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
     };
     verifier::bugcheck(
         verifier::rules::ACCESS_VIOLATION,
-        format!("{place} accessed {address:#x}; instruction at {rip:#x}"),
+        format!("{place}: {what}{backtrace}"),
     );
 }
 

@@ -472,6 +472,92 @@ fn a_reset_device_starts_afresh() {
 }
 
 #[test]
+fn an_unplugged_device_is_gone() {
+    let mut world = World::builder().build();
+    let [(a, mut at_a), (b, mut at_b)] = two(&mut world, &NicConfig::default(), BASIC);
+    at_b.send(a.mac, b"x");
+    world.run_until_idle();
+    at_a.send(b.mac, b"never seen");
+    b.interrupts.taken();
+    b.nic.unplug();
+    at_b.send(a.mac, b"never seen");
+    world.run_until_idle();
+    assert_eq!(b.status(), 0xff);
+    b.set_status(0);
+    assert_eq!(b.common::<u32>(0x4), u32::MAX);
+    let mut id = [0; 4];
+    b.function.read_config(0, &mut id);
+    assert_eq!(id, [0xff; 4]);
+    assert_eq!((at_b.drain().len(), at_b.reap_sent()), (0, 0));
+    assert_eq!(at_a.drain(), [b"x"]);
+    assert_eq!(b.interrupts.taken(), [0, 0, 0]);
+    b.function.stop();
+    assert!(world.finish().is_clean());
+}
+
+/// Garbage in the rings never does more than break the device.
+#[test]
+fn no_ring_makes_the_device_panic() {
+    for seed in 0..300 {
+        let mut world = World::builder().seed(seed).collect_violations().build();
+        let rng = world.core.rng.fork();
+        let [(_a, mut at_a), (b, at_b)] = two(&mut world, &NicConfig::default(), {
+            let pick = rng.below(8);
+            BASIC
+                | if pick & 1 != 0 { EVENT_IDX } else { 0 }
+                | if pick & 2 != 0 { INDIRECT } else { 0 }
+        });
+        let base = b.machine.ram.physical_base();
+        for _ in 0..20 {
+            let ring = if rng.chance(0.5) {
+                &at_b.receive
+            } else {
+                &at_b.transmit
+            };
+            for _ in 0..rng.below(40) {
+                let slot = rng.below(8) as u16;
+                let piece = match rng.below(4) {
+                    0 => (rng.next(), rng.next() as u32),
+                    1 => (
+                        ring.descriptors.physical + 16 * rng.below(64),
+                        16 * rng.below(8) as u32,
+                    ),
+                    _ => (base + rng.below(1 << 22), rng.below(3000) as u32),
+                };
+                let flags = rng.below(8) as u16;
+                ring.write_descriptor(ring.descriptors, slot, piece, flags, rng.below(9) as u16);
+                let entry = 4 + 2 * rng.below(8) as usize;
+                let head = if rng.chance(0.01) {
+                    rng.next()
+                } else {
+                    rng.below(8)
+                };
+                ring.available.put(entry, head as u16);
+            }
+            let old: u16 = ring.available.get(2);
+            let step = if rng.chance(0.02) {
+                rng.next()
+            } else {
+                rng.below(6)
+            };
+            ring.available.put(2, old.wrapping_add(step as u16));
+            at_a.send([0xff; 6], &[1; 700]);
+            at_a.reap_sent();
+            world.run_until_idle();
+            if b.status() & 0x40 != 0 {
+                break;
+            }
+        }
+        let rules: Vec<_> = driver::rules(&world.finish().violations);
+        assert!(
+            rules
+                .iter()
+                .all(|rule| rule.starts_with("virtio") || rule.starts_with("dma"))
+        );
+    }
+}
+
+#[test]
 fn devices_work_in_real_time() {
     let mut world = World::builder().clock(Clock::RealTime).build();
     let [(a, mut at_a), (b, mut at_b)] = two(&mut world, &NicConfig::default(), BASIC);
