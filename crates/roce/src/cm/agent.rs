@@ -1,9 +1,10 @@
 //! All connections and listeners of an adapter.
 
-use super::connection::{Connection, Names, Request, State, split_private};
+use super::connection::{Connection, Names, State};
 use super::listener::Listeners;
 use super::negotiate;
 use super::reply::{Kind, Replies, Reply};
+use super::request::{Request, split_private};
 use super::{LocalQp, QpAttributes};
 use crate::config::Config;
 use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
@@ -60,7 +61,7 @@ impl Agent {
             timers: Timers::try_new(capacity)?,
             ready: IndexList::try_new(capacity)?,
             eventful: IndexList::try_new(capacity)?,
-            replies: Replies::new(),
+            replies: Replies::try_new()?,
             psn: Psn::ZERO,
             rng,
         })

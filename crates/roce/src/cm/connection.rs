@@ -5,6 +5,7 @@
 
 use super::negotiate::{self, code_duration};
 use super::reply::{Kind, Reply};
+use super::request::{self, MAX_RETRIES, RESPONSE_TIMEOUT, Request, split_private};
 use super::{LocalQp, QpAttributes};
 use crate::config::Config;
 use crate::connection::{
@@ -16,20 +17,11 @@ use crate::event::Event;
 use crate::psn::Psn;
 use crate::time::Instant;
 use crate::wire::Path;
-use crate::wire::cm_msg::{
-    Answered, Dreq, Message, Mra, Rej, RejReason, Rep, Req, ReqPath, Rtu, TransportService,
-    private_data,
-};
-use crate::wire::{Gid, cma, mad};
+use crate::wire::cm_msg::{Answered, Dreq, Message, Mra, Rej, RejReason, Rep, Rtu, private_data};
+use crate::wire::mad;
 use arrayvec::ArrayVec;
 use core::net::SocketAddr;
 use core::time::Duration;
-
-/// Time each side is given to answer a message: code of 1.07 s. Longer answers announce themselves with an MRA.
-const RESPONSE_TIMEOUT: u8 = 18;
-
-/// Retransmissions of an unanswered message, the most that its field holds.
-const MAX_RETRIES: u8 = 15;
 
 /// Time asked for when the consumer takes longer than [`RESPONSE_TIMEOUT`]: code of 17 s.
 const SERVICE_TIMEOUT: u8 = 22;
@@ -39,9 +31,6 @@ const TARGET_ACK_DELAY: u8 = 15;
 
 /// How long a connection that is over still answers late messages, and keeps its names from being used again.
 pub(super) const TIMEWAIT: Duration = Duration::from_millis(2048);
-
-/// Partition of every RoCE port.
-const PKEY: u16 = 0xffff;
 
 /// Length of a GUID as the additional information of a REJ.
 const GUID_LEN: u8 = 8;
@@ -181,7 +170,15 @@ impl Connection {
             result: DisconnectResult::Graceful,
             forgotten: false,
         };
-        let req = request(config, names.comm_id, params, local, &connection);
+        let req = request::compose(
+            config,
+            names.comm_id,
+            params,
+            local,
+            &path,
+            responder_resources,
+            initiator_depth,
+        );
         connection.mad = Message::Req(req).emit(names.transaction_id);
         connection.send_until_answered(now);
         Ok(connection)
@@ -796,88 +793,5 @@ impl Connection {
             remote_comm_id: self.remote_comm_id,
             kind,
         }
-    }
-}
-
-/// A request, taken apart.
-pub(super) struct Request<'a> {
-    pub req: &'a Req,
-    pub cma: cma::Header,
-    /// Destination port.
-    pub port: u16,
-    pub transaction_id: u64,
-    /// The way it came, backwards.
-    pub path: Path,
-}
-
-/// The IP service header and the consumer's data of a request.
-pub(super) fn split_private(private: &[u8; Req::PRIVATE_LEN]) -> [&[u8]; 2] {
-    match private.split_at_checked(cma::Header::LEN) {
-        Some((header, user)) => [header, user],
-        None => [&[], &[]],
-    }
-}
-
-fn request(
-    config: &Config,
-    comm_id: u32,
-    params: &ConnectParams<'_>,
-    local: &LocalQp,
-    connection: &Connection,
-) -> Req {
-    let path = &connection.path;
-    // In RoCE, LIDs only tell whether the path is routed. Linux requires that of the alternate path to be 0.
-    let routed = path.hop_limit > 1;
-    let lid = if routed { 0xffff } else { 0 };
-    let header = cma::Header {
-        src_port: params.local_port,
-        src: path.src_ip,
-        dst: path.dst_ip,
-    };
-    let mut private = private_data(&header.emit());
-    if let Some(user) = private.get_mut(cma::Header::LEN..) {
-        for (to, from) in user.iter_mut().zip(params.private_data) {
-            *to = *from;
-        }
-    }
-    Req {
-        local_comm_id: comm_id,
-        vendor_id: 0,
-        service_id: cma::service_id(params.remote_port),
-        ca_guid: config.guid,
-        qkey: 0,
-        qpn: local.qpn,
-        responder_resources: connection.info.responder_resources,
-        local_eecn: 0,
-        initiator_depth: connection.info.initiator_depth,
-        remote_eecn: 0,
-        remote_cm_timeout: RESPONSE_TIMEOUT,
-        transport: TransportService::Rc,
-        flow_control: false,
-        starting_psn: local.psn,
-        local_cm_timeout: RESPONSE_TIMEOUT,
-        retry_count: config.retry_count,
-        pkey: PKEY,
-        mtu_code: path.mtu.code(),
-        rdc_exists: false,
-        rnr_retry_count: config.rnr_retry_count,
-        max_cm_retries: MAX_RETRIES,
-        srq: false,
-        extended_transport: 0,
-        primary: ReqPath {
-            local_lid: lid,
-            remote_lid: lid,
-            local_gid: Gid::from(path.src_ip),
-            remote_gid: Gid::from(path.dst_ip),
-            flow_label: negotiate::flow_label(params.local_port, params.remote_port),
-            packet_rate: 0,
-            traffic_class: path.traffic_class,
-            hop_limit: path.hop_limit,
-            sl: 0,
-            subnet_local: !routed,
-            ack_timeout: config.ack_timeout,
-        },
-        alternate: ReqPath::default(),
-        private,
     }
 }

@@ -12,6 +12,7 @@ mod connection;
 mod listener;
 mod negotiate;
 mod reply;
+mod request;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,10 @@
 //! Answers that need no memory of having been given: if one is lost, the peer asks again.
 
+use crate::table::{OutOfMemory, try_vec};
 use crate::wire::Path;
 use crate::wire::cm_msg::{Answered, Drep, Message, Mra, Rej, RejReason, private_data};
 use crate::wire::mad;
+use alloc::vec::Vec;
 
 /// What is answered.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +75,8 @@ impl Reply {
 
 /// Answers wait here until they are polled. Those that find no room are lost, as any datagram may be.
 pub(super) struct Replies {
-    ring: [Option<Reply>; Self::CAPACITY],
+    /// Not inline: the engine is moved about on small stacks when it is made.
+    ring: Vec<Option<Reply>>,
     head: usize,
     len: usize,
 }
@@ -81,12 +84,12 @@ pub(super) struct Replies {
 impl Replies {
     const CAPACITY: usize = 32;
 
-    pub const fn new() -> Self {
-        Self {
-            ring: [None; Self::CAPACITY],
+    pub fn try_new() -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            ring: try_vec(Self::CAPACITY, |_| None)?,
             head: 0,
             len: 0,
-        }
+        })
     }
 
     pub fn push(&mut self, reply: Reply) {
