@@ -38,15 +38,15 @@ const HANDLE_BASE: usize = 0xffff_e0e0_0000_0000;
 /// Handles of route change subscriptions: routes of the simulated machines do not change.
 const ROUTE_HANDLE: usize = 0xffff_e0e1_0000_0000;
 
-/// A driver is gone: it must have freed its tables.
-pub(crate) fn check_unloaded(machine: &Machine, driver: u32, when: &str) {
+/// Drivers that are gone must have freed their tables.
+pub(crate) fn check_unloaded(machine: &Machine, gone: &dyn Fn(u32) -> bool, when: &str) {
     let tables = machine.ext::<Tables>();
-    let left = tables
+    let before = tables.0.borrow().len();
+    tables
         .0
-        .borrow()
-        .iter()
-        .filter(|(_, d)| *d == driver)
-        .count();
+        .borrow_mut()
+        .retain(|(_, driver)| *driver == 0 || !gone(*driver));
+    let left = before - tables.0.borrow().len();
     if left > 0 {
         violation(
             NETIO,

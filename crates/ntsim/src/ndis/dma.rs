@@ -209,7 +209,7 @@ pub(crate) unsafe fn allocate_list(
         for (i, piece) in pieces.iter().enumerate() {
             elements.add(i).write(SCATTER_GATHER_ELEMENT {
                 Address: piece.physical.cast_signed(),
-                Length: piece.length,
+                Length: piece.len,
                 Reserved: 0,
             });
         }
@@ -218,7 +218,7 @@ pub(crate) unsafe fn allocate_list(
     for piece in &pieces {
         machine
             .ram
-            .dma_map(piece.physical, piece.length as usize, device_writes);
+            .dma_map(piece.physical, piece.len as usize, device_writes);
     }
     dma.lists.borrow_mut().insert(
         at,
@@ -295,7 +295,7 @@ pub(crate) fn free_list(
     for piece in &entry.pieces {
         machine
             .ram
-            .dma_unmap(piece.physical, piece.length as usize, entry.device_writes);
+            .dma_unmap(piece.physical, piece.len as usize, entry.device_writes);
     }
     if entry.allocated {
         machine.pool_free(list.expose_provenance(), None, F);

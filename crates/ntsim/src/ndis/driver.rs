@@ -11,7 +11,7 @@ use ndkpi::NDIS_NDK_PROVIDER_CHARACTERISTICS;
 
 use super::handle::Handled;
 use super::{Ndis, header, ndis, rules};
-use crate::verifier::{Function, violation};
+use crate::verifier::{Function, cross, violation};
 use crate::world::context;
 use crate::world::driver::Driver;
 use crate::world::processor::PASSIVE;
@@ -142,6 +142,8 @@ pub(crate) unsafe fn register(
         return NDIS_STATUS_BAD_CHARACTERISTICS;
     }
     crate::exports::wdfldr::check_miniport(&driver);
+    // SAFETY: a driver object, as found above. NDIS takes over the routines that Plug and Play calls.
+    unsafe { (*driver_object).DriverUnload = Some(unload) };
 
     let miniport = Rc::new(MiniportDriver {
         handle: Cell::new(std::ptr::null_mut()),
@@ -171,6 +173,33 @@ pub(crate) unsafe fn register(
     // SAFETY: the driver's variable.
     unsafe { out.write(handle) };
     NDIS_STATUS_SUCCESS
+}
+
+/// The unload routine of every miniport driver: calls the miniport's handler.
+unsafe extern "efiapi" fn unload(driver_object: *mut DRIVER_OBJECT) {
+    static DRIVER_UNLOAD: Function = Function::callback("ndis DriverUnload", PASSIVE..=PASSIVE);
+    static UNLOAD: Function = Function::callback("MiniportDriverUnload", PASSIVE..=PASSIVE);
+    let _crossing = cross(&DRIVER_UNLOAD);
+    let Some(driver) = context::machine().drivers.by_object(driver_object.addr()) else {
+        return;
+    };
+    let Some(miniport) = ndis().miniport_driver_of(&driver) else {
+        return;
+    };
+    let handle = miniport.handle.get();
+    if let Some(unload) = miniport.handlers.UnloadHandler {
+        // SAFETY: a handler the driver registered, called as its type demands.
+        call_driver(&UNLOAD, || unsafe { unload(driver_object) });
+    }
+    if miniport.registered() {
+        violation(
+            rules::PHASE,
+            "MiniportDriverUnload returned without NdisMDeregisterMiniportDriver",
+        );
+        deregister(handle);
+    }
+    super::pool::check_released(handle, "after MiniportDriverUnload");
+    super::work::check_released(handle, "after MiniportDriverUnload");
 }
 
 /// Checks for the handlers that every miniport must have.

@@ -2,7 +2,9 @@
 
 use ndis_sys::wdm::*;
 
-use crate::memory::{PAGE, Request};
+use crate::exports::mm;
+pub(crate) use crate::memory::mdl::Piece;
+use crate::memory::mdl::{ADDRESSED, walk};
 use crate::world::machine::Machine;
 
 /// An MDL over kernel memory that stays where it is.
@@ -18,33 +20,14 @@ pub(crate) fn over_owned(
     owner: u32,
     function: &'static str,
 ) -> Option<*mut MDL> {
-    let first = address / PAGE;
-    let pages = (address + length.max(1)).div_ceil(PAGE) - first;
-    let size = size_of::<MDL>() + pages * size_of::<u64>();
-    let tag = u32::from_le_bytes(*b"Mdl ");
-    let request = Request {
-        size,
-        align: 16,
-        tag,
-        zero: true,
-        paged: false,
-        owner,
-        function,
-    };
-    let at = machine.pool_alloc(&request)?;
-    let mdl: *mut MDL = std::ptr::with_exposed_provenance_mut(at);
-    // SAFETY: freshly allocated, with room for the frame numbers.
+    let mdl = mm::allocate(address, u32::try_from(length).ok()?, owner, function)?;
+    // SAFETY: just allocated, with room for its pages.
     unsafe {
-        (*mdl).Size = i16::try_from(size).ok()?;
-        (*mdl).MdlFlags = MDL_SOURCE_IS_NONPAGED_POOL;
+        (*mdl).MdlFlags |= MDL_SOURCE_IS_NONPAGED_POOL;
         (*mdl).MappedSystemVa = std::ptr::with_exposed_provenance_mut(address);
-        (*mdl).StartVa = std::ptr::with_exposed_provenance_mut(first * PAGE);
-        (*mdl).ByteCount = u32::try_from(length).ok()?;
-        (*mdl).ByteOffset = (address % PAGE) as u32;
-        let frames = mdl.add(1).cast::<u64>();
-        for page in 0..pages {
-            let physical = machine.ram.physical((first + page) * PAGE)?;
-            frames.add(page).write(physical / PAGE as u64);
+        if !mm::fill(mdl) {
+            free(machine, mdl);
+            return None;
         }
     }
     Some(mdl)
@@ -58,54 +41,15 @@ pub(crate) unsafe fn free(machine: &Machine, mdl: *mut MDL) {
     machine.pool_free(mdl.expose_provenance(), None, "NDIS's MDLs");
 }
 
-/// A piece of physical memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) physical: u64,
-    pub(crate) length: u32,
-}
-
 /// The physical pieces of `length` bytes of a chain from its first byte, neighbours merged. `None` when the chain is
 /// shorter or an MDL has no pages.
 ///
 /// # Safety
 /// `mdl` is a valid chain.
-pub(crate) unsafe fn pieces(mut mdl: *const MDL, length: usize) -> Option<Vec<Piece>> {
-    let mut out: Vec<Piece> = Vec::new();
-    let mut left = length;
-    while left > 0 {
-        if mdl.is_null() {
-            return None;
-        }
-        // SAFETY: valid, as the caller promises; the frame numbers follow the structure.
-        unsafe {
-            if (*mdl).MdlFlags & (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) == 0
-            {
-                return None;
-            }
-            let frames = mdl.add(1).cast::<u64>();
-            let mut offset = (*mdl).ByteOffset as usize;
-            let mut here = ((*mdl).ByteCount as usize).min(left);
-            left -= here;
-            while here > 0 {
-                let in_page = (PAGE - offset % PAGE).min(here);
-                let physical =
-                    frames.add(offset / PAGE).read() * PAGE as u64 + (offset % PAGE) as u64;
-                match out.last_mut() {
-                    Some(last) if last.physical + u64::from(last.length) == physical => {
-                        last.length += in_page as u32
-                    }
-                    _ => out.push(Piece {
-                        physical,
-                        length: in_page as u32,
-                    }),
-                }
-                offset += in_page;
-                here -= in_page;
-            }
-            mdl = (*mdl).Next;
-        }
-    }
+pub(crate) unsafe fn pieces(mdl: *mut MDL, length: usize) -> Option<Vec<Piece>> {
+    let mut out = Vec::new();
+    // SAFETY: valid, as the caller promises.
+    unsafe { walk(mdl, 0, length, &mut |piece| out.push(piece)) }?;
     Some(out)
 }
 
@@ -125,9 +69,7 @@ pub(crate) unsafe fn read(buffer: *const ndis_sys::ndis::NET_BUFFER) -> Option<V
                 return None;
             }
             let mapped = (*mdl).MappedSystemVa;
-            if mapped.is_null()
-                || (*mdl).MdlFlags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) == 0
-            {
+            if mapped.is_null() || (*mdl).MdlFlags & ADDRESSED == 0 {
                 return None;
             }
             let count = (*mdl).ByteCount as usize;

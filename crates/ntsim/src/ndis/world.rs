@@ -1,10 +1,10 @@
 //! What tests do with network adapters: install, remove, ask, disturb.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
 use ndis_sys::ndis::*;
-use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 use ndkpi::{NDIS_NDK_CAPABILITIES, NDK_ADAPTER_INFO};
@@ -12,16 +12,17 @@ use ndkpi::{NDIS_NDK_CAPABILITIES, NDK_ADAPTER_INFO};
 use super::adapter::{Adapter, Link, State, StatusIndication};
 use super::oid::{self, OidRequest, OidResult};
 use super::{driver::MiniportDriver, lifecycle, of, rules};
+use crate::exports::io::DeviceProperties;
+use crate::exports::ob::Objects;
 use crate::pnp::MachineRegistry;
 use crate::pnp::device::{self, Device, Devices};
 use crate::pnp::inf::InfError;
 use crate::pnp::package::Package;
 use crate::pnp::registry::{Key, Value};
-use crate::verifier::{Function, violation};
+use crate::verifier::violation;
 use crate::world::driver::Driver;
 use crate::world::machine::Machine;
-use crate::world::processor::PASSIVE;
-use crate::world::thread::{call_driver, on_kernel_stack};
+use crate::world::thread::on_kernel_stack;
 use crate::world::{MachineId, World};
 
 /// Type of a driver's entry point.
@@ -99,163 +100,85 @@ pub struct AdapterInfo {
     pub ndk_enabled: bool,
 }
 
-static DRIVER_ENTRY: Function = Function::callback("DriverEntry", PASSIVE..=PASSIVE);
-static UNLOAD: Function = Function::callback("MiniportDriverUnload", PASSIVE..=PASSIVE);
 const BY: &str = "Plug and Play";
 
-/// A driver that is loaded, with what the kernel allocated for it.
+/// A driver that is loaded.
 struct Loaded {
     service: String,
     driver: Rc<Driver>,
-    object: usize,
-    /// Kernel memory that goes with it.
-    memory: Vec<usize>,
 }
 
 /// A machine's loaded drivers.
 #[derive(Default)]
-struct LoadedDrivers(std::cell::RefCell<Vec<Rc<Loaded>>>);
+struct LoadedDrivers(RefCell<Vec<Rc<Loaded>>>);
 
-fn kernel_string(machine: &Machine, text: &str, memory: &mut Vec<usize>) -> Option<UNICODE_STRING> {
-    let units: Vec<u16> = text.encode_utf16().chain([0]).collect();
-    let at = machine.kernel_alloc(units.len() * 2, BY)?;
-    memory.push(at);
-    let to: *mut u16 = std::ptr::with_exposed_provenance_mut(at);
-    // SAFETY: freshly allocated with that size.
-    unsafe { to.copy_from_nonoverlapping(units.as_ptr(), units.len()) };
-    let length = u16::try_from(units.len() * 2 - 2).ok()?;
-    Some(UNICODE_STRING {
-        Length: length,
-        MaximumLength: length + 2,
-        Buffer: to,
-    })
-}
-
-/// Loads a driver: makes its driver object and calls its entry point.
+/// Loads a driver.
 fn load(
     machine: &Rc<Machine>,
     service: &str,
     image: DriverImage,
 ) -> Result<Rc<Loaded>, InstallError> {
     let DriverImage::Linked(entry) = image;
-    let mut memory = Vec::new();
-    let resources = InstallError::DriverEntry(STATUS_INSUFFICIENT_RESOURCES);
     let path = format!("\\Registry\\Machine\\SYSTEM\\CurrentControlSet\\Services\\{service}");
-    let allocate = |size: usize, memory: &mut Vec<usize>| -> Option<usize> {
-        let at = machine.kernel_alloc(size, BY)?;
-        memory.push(at);
-        Some(at)
-    };
-    let made = (|| {
-        let object = allocate(size_of::<DRIVER_OBJECT>(), &mut memory)?;
-        let extension = allocate(size_of::<DRIVER_EXTENSION>(), &mut memory)?;
-        let path_memory = allocate(size_of::<UNICODE_STRING>(), &mut memory)?;
-        let name = kernel_string(machine, &format!("\\Driver\\{service}"), &mut memory)?;
-        let key = kernel_string(machine, service, &mut memory)?;
-        let path = kernel_string(machine, &path, &mut memory)?;
-        Some((object, extension, path_memory, name, key, path))
-    })();
-    let Some((object, extension, path_memory, name, key, path)) = made else {
-        return Err(resources);
-    };
-    let driver = machine.drivers.add(service);
-    driver.object.set(object);
-    let driver_object: *mut DRIVER_OBJECT = std::ptr::with_exposed_provenance_mut(object);
-    let driver_extension: *mut DRIVER_EXTENSION = std::ptr::with_exposed_provenance_mut(extension);
-    let registry_path: *mut UNICODE_STRING = std::ptr::with_exposed_provenance_mut(path_memory);
-    // SAFETY: freshly allocated and zeroed, of the right sizes.
-    unsafe {
-        (*driver_object).Type = 4;
-        (*driver_object).Size = size_of::<DRIVER_OBJECT>() as i16;
-        (*driver_object).DriverExtension = driver_extension;
-        (*driver_object).DriverName = name;
-        (*driver_extension).DriverObject = driver_object;
-        (*driver_extension).ServiceKeyName = key;
-        registry_path.write(path);
-    }
-    driver.loaded.set(true);
-    machine
-        .ext::<crate::exports::ob::Objects>()
-        .add_foreign(object);
-    let status = {
-        let _charged = driver.charge();
-        // SAFETY: the driver's entry point, called as its type demands.
-        call_driver(&DRIVER_ENTRY, || unsafe {
-            entry(driver_object, registry_path)
-        })
-    };
-    let loaded = Rc::new(Loaded {
-        service: service.to_owned(),
-        driver: Rc::clone(&driver),
-        object,
-        memory,
-    });
-    if status != STATUS_SUCCESS {
-        if let Some(miniport) = of(machine).miniport_driver_of(&driver) {
-            violation(
-                rules::PHASE,
-                format!(
-                    "DriverEntry failed with {status:#x} without NdisMDeregisterMiniportDriver"
-                ),
-            );
-            super::driver::deregister(miniport.handle.get());
+    // SAFETY: the two types differ in that the path is to be read only, as every entry point does.
+    let entry = unsafe { std::mem::transmute::<DriverEntry, DRIVER_INITIALIZE>(entry) };
+    // SAFETY: an entry point by its type, in code that stays.
+    let driver = unsafe { machine.load_driver(service, &path, entry, (std::ptr::null_mut(), 0)) };
+    match driver {
+        Ok(driver) => {
+            let loaded = Rc::new(Loaded {
+                service: service.to_owned(),
+                driver,
+            });
+            machine
+                .ext::<LoadedDrivers>()
+                .0
+                .borrow_mut()
+                .push(Rc::clone(&loaded));
+            Ok(loaded)
         }
-        gone(machine, &loaded, "after DriverEntry failed");
-        return Err(InstallError::DriverEntry(status));
+        Err(status) => {
+            check_gone(machine, "after DriverEntry failed");
+            Err(InstallError::DriverEntry(status))
+        }
     }
-    machine
-        .ext::<LoadedDrivers>()
-        .0
-        .borrow_mut()
-        .push(Rc::clone(&loaded));
-    Ok(loaded)
 }
 
-/// Calls the driver's unload handler.
 fn unload(machine: &Rc<Machine>, loaded: &Rc<Loaded>) {
-    if let Some(miniport) = of(machine).miniport_driver_of(&loaded.driver) {
-        let handle = miniport.handle.get();
-        if let Some(unload) = miniport.handlers.UnloadHandler {
-            let _charged = loaded.driver.charge();
-            // SAFETY: a handler the driver registered, called as its type demands.
-            call_driver(&UNLOAD, || unsafe {
-                unload(std::ptr::with_exposed_provenance_mut(loaded.object))
-            });
-        }
-        if miniport.registered() {
-            violation(
-                rules::PHASE,
-                "MiniportDriverUnload returned without NdisMDeregisterMiniportDriver",
-            );
-            super::driver::deregister(handle);
-        }
-        super::pool::check_released(handle, "after MiniportDriverUnload");
-        super::work::check_released(handle, "after MiniportDriverUnload");
-    }
     machine
         .ext::<LoadedDrivers>()
         .0
         .borrow_mut()
         .retain(|l| !Rc::ptr_eq(l, loaded));
-    gone(machine, loaded, "after MiniportDriverUnload");
+    machine.unload_driver(&loaded.driver);
+    check_gone(machine, "after MiniportDriverUnload");
 }
 
-/// The driver's code is gone: nothing may remain that would call it.
-fn gone(machine: &Rc<Machine>, loaded: &Loaded, when: &str) {
-    let number = loaded.driver.number;
-    crate::exports::wdfldr::check_unloaded(machine, number, when);
-    let left = crate::tcpip::of(machine).subscriptions_of(number);
+/// Drivers whose code is gone: nothing may remain that would call it. The kernel's part of that has been looked at.
+fn check_gone(machine: &Machine, when: &str) {
+    let left: Vec<_> = of(machine)
+        .drivers
+        .borrow()
+        .iter()
+        .filter(|m| !m.driver.loaded.get())
+        .cloned()
+        .collect();
+    for miniport in left {
+        violation(
+            rules::PHASE,
+            format!("{when}: NdisMDeregisterMiniportDriver was not called"),
+        );
+        super::driver::deregister(miniport.handle.get());
+    }
+    let gone = |number: u32| machine.drivers.get(number).is_none_or(|d| !d.loaded.get());
+    crate::exports::wdfldr::check_unloaded(machine, &gone, when);
+    crate::exports::netio::check_unloaded(machine, &gone, when);
+    let left = crate::tcpip::of(machine).cancel_subscriptions(&gone);
     if left > 0 {
         violation(
             rules::NETIO,
             format!("{when}: {left} change notification(s) not cancelled"),
         );
-    }
-    crate::exports::netio::check_unloaded(machine, number, when);
-    loaded.driver.loaded.set(false);
-    machine.accuse_leftovers(&loaded.driver, when);
-    for at in &loaded.memory {
-        machine.pool_free(*at, None, BY);
     }
 }
 
@@ -279,6 +202,30 @@ fn device_objects(machine: &Machine, device: &Device) {
     if let (Some(pdo), Some(fdo)) = (make(), make()) {
         // SAFETY: made just above.
         unsafe { (*pdo).AttachedDevice = fdo };
+        let objects = machine.ext::<Objects>();
+        objects.add_foreign(pdo.addr());
+        objects.add_foreign(fdo.addr());
+        let location = device.function.location();
+        let properties = machine.ext::<DeviceProperties>();
+        let slot = u32::from(location.device) << 16 | u32::from(location.function);
+        let wide = |text: &str| {
+            text.encode_utf16()
+                .chain([0])
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<u8>>()
+        };
+        let ids = device.identity.hardware_ids().join("\0");
+        for (property, value) in [
+            (
+                DevicePropertyBusNumber,
+                u32::from(location.bus).to_le_bytes().to_vec(),
+            ),
+            (DevicePropertyAddress, slot.to_le_bytes().to_vec()),
+            (DevicePropertyLegacyBusType, PCIBus.to_le_bytes().to_vec()),
+            (DevicePropertyHardwareID, wide(&format!("{ids}\0"))),
+        ] {
+            properties.set(pdo.addr(), property, value);
+        }
         device.pdo.set(pdo);
         device.fdo.set(fdo);
     }

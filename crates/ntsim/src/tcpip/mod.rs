@@ -273,13 +273,16 @@ impl Tcpip {
         true
     }
 
-    /// How many subscriptions a driver has.
-    pub(crate) fn subscriptions_of(&self, driver: u32) -> usize {
-        self.subscribers
-            .borrow()
-            .iter()
-            .filter(|s| s.driver == driver)
-            .count()
+    /// Ends the subscriptions of drivers that are gone; how many there were.
+    pub(crate) fn cancel_subscriptions(&self, gone: &dyn Fn(u32) -> bool) -> usize {
+        let mut subscribers = self.subscribers.borrow_mut();
+        let before = subscribers.len();
+        subscribers.retain(|s| {
+            let stays = s.driver == 0 || !gone(s.driver);
+            s.cancelled.set(!stays);
+            stays
+        });
+        before - subscribers.len()
     }
 }
 
@@ -463,13 +466,18 @@ pub(crate) fn from_sockaddr(address: &SOCKADDR_INET) -> Option<(IpAddr, u16)> {
 
 /// The host's side of TCP/IP.
 impl World {
-    /// Sends an echo request from a machine and waits for the reply; the round trip, or `None` after two seconds.
+    /// Sends an echo request from a machine and waits for the reply, up to three times a second each: a host that has to
+    /// ask for our link-layer address first loses its reply. The round trip of the one that was answered.
     pub fn ping(&mut self, from: MachineId, to: IpAddr) -> Option<Duration> {
         self.ping_with(from, to, 56)
     }
 
     /// As [`World::ping`], with that many bytes of data.
     pub fn ping_with(&mut self, from: MachineId, to: IpAddr, bytes: usize) -> Option<Duration> {
+        (0..3).find_map(|_| self.ping_once(from, to, bytes))
+    }
+
+    fn ping_once(&mut self, from: MachineId, to: IpAddr, bytes: usize) -> Option<Duration> {
         let machine = self.machine(from);
         let binding = of(&machine).route(to)?;
         let ident = binding.next_ident.get();
@@ -490,7 +498,7 @@ impl World {
                 .iter()
                 .any(|r| r.0 == to && r.1 == ident && r.2 == data)
         };
-        let reached = self.run_until(|_| answered(&binding), Duration::from_secs(2));
+        let reached = self.run_until(|_| answered(&binding), Duration::from_secs(1));
         binding.stack.borrow_mut().end_ping(ident);
         binding.replies.borrow_mut().retain(|r| r.1 != ident);
         reached.then(|| Duration::from_nanos(self.core.now() - started))

@@ -197,6 +197,9 @@ struct Adapter {
     running: Cell<bool>,
     pending_oid: Cell<*mut NDIS_OID_REQUEST>,
     held_list: Cell<*mut NET_BUFFER_LIST>,
+    /// Lists indicated and not returned.
+    indicated: Cell<u32>,
+    pausing: Cell<bool>,
 }
 
 /// Given to `DriverImage::Linked`.
@@ -371,6 +374,8 @@ unsafe extern "efiapi" fn initialize(
         running: Cell::new(false),
         pending_oid: Cell::new(null_mut()),
         held_list: Cell::new(null_mut()),
+        indicated: Cell::new(0),
+        pausing: Cell::new(false),
     }));
     let mut mapped = null_mut();
     // SAFETY: calls as documented, or wrong on purpose.
@@ -654,6 +659,10 @@ unsafe extern "efiapi" fn pause(
         if is(Fault::PauseTwice) {
             NdisMPauseComplete(adapter.handle);
             NdisMPauseComplete(adapter.handle);
+            return NDIS_STATUS_PENDING;
+        }
+        if adapter.indicated.get() > 0 {
+            adapter.pausing.set(true);
             return NDIS_STATUS_PENDING;
         }
         if PEND_PAUSE.get() {
@@ -979,12 +988,16 @@ unsafe fn indicate(adapter: &Adapter, frame: &[u8]) {
         } else {
             flags
         };
+        if !resources {
+            adapter.indicated.set(adapter.indicated.get() + 1);
+        }
         NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
         if is(Fault::IndicateTwice) {
             NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
         }
         if is(Fault::FreeWhileIndicated) {
             NdisFreeNetBufferList(list);
+            adapter.indicated.set(adapter.indicated.get() - 1);
             return;
         }
         if resources {
@@ -1005,7 +1018,7 @@ unsafe fn free(list: *mut NET_BUFFER_LIST) {
 }
 
 unsafe extern "efiapi" fn return_lists(
-    _context: NDIS_HANDLE,
+    context: NDIS_HANDLE,
     lists: *mut NET_BUFFER_LIST,
     _flags: u32,
 ) {
@@ -1015,6 +1028,11 @@ unsafe extern "efiapi" fn return_lists(
         while !list.is_null() {
             let next = (*list).Next;
             free(list);
+            let adapter = of(context);
+            adapter.indicated.set(adapter.indicated.get() - 1);
+            if adapter.indicated.get() == 0 && adapter.pausing.replace(false) {
+                NdisMPauseComplete(adapter.handle);
+            }
             list = next;
         }
     }

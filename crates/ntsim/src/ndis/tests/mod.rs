@@ -252,7 +252,7 @@ const CULPRITS: &[(Fault, &str)] = &[
     (Fault::LeakMapping, rules::LEAK),
     (Fault::LeakPool, rules::LEAK),
     (Fault::LeakSharedMemory, rules::LEAK),
-    (Fault::LeakMemory, rules::LEAK),
+    (Fault::LeakMemory, crate::verifier::rules::POOL_LEAK),
     (Fault::LeakWorkItem, rules::LEAK),
     (Fault::LeakTimer, rules::LEAK),
     (Fault::LeakConfiguration, rules::LEAK),
