@@ -324,6 +324,33 @@ fn a_long_stall() {
 }
 
 #[test]
+fn spinning_for_ever() {
+    let (mut world, a) = suspects();
+    let returned = world.try_call(a, || {
+        loop {
+            // SAFETY: needs nothing.
+            unsafe { KeStallExecutionProcessor(10) };
+        }
+    });
+    assert!(returned.is_none());
+    assert_eq!(broken(&mut world), [rules::STALL]);
+}
+
+#[test]
+fn waiting_for_time_that_does_not_pass() {
+    let (mut world, a) = suspects();
+    let returned = world.try_call(a, || {
+        // SAFETY: needs nothing.
+        unsafe {
+            let end = KeQueryUnbiasedInterruptTime() + 10;
+            while KeQueryUnbiasedInterruptTime() < end {}
+        }
+    });
+    assert!(returned.is_none());
+    assert_eq!(broken(&mut world), [rules::STALL]);
+}
+
+#[test]
 fn real_time_follows_the_host() {
     let mut world = World::builder().seed(5).clock(Clock::RealTime).build();
     let a = world.add_machine(MachineConfig::named("A"));

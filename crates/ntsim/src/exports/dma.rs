@@ -165,11 +165,6 @@ impl Dma {
             );
         }
     }
-
-    /// Pieces that device access may still go to: for the accusation of one that goes elsewhere.
-    pub(crate) fn mappings(&self) -> usize {
-        self.buffers.borrow().len() + self.lists.borrow().len()
-    }
 }
 
 /// Gets a device's DMA adapter.

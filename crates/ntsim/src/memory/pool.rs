@@ -331,11 +331,6 @@ impl Pool {
             .map(|(start, block)| (*start, block.size))
     }
 
-    /// Whether an address lies in a block that was given out.
-    pub(crate) fn owns(&self, address: usize) -> bool {
-        self.block_around(address).is_some()
-    }
-
     /// Whether memory from Rust's allocator is still held.
     pub(crate) fn holds_heap(&self) -> bool {
         self.blocks.borrow().values().any(|b| b.tag == HEAP_TAG)

@@ -40,7 +40,6 @@ pub struct Ram {
     physical: u64,
     linear: *mut u8,
     window: Window,
-    contiguous_bytes: usize,
     /// For each page of the window, the frame mapped there plus 1, or 0.
     frames: Box<[Cell<u32>]>,
     contiguous: RefCell<Runs>,
@@ -114,7 +113,6 @@ impl Ram {
             physical: PHYSICAL_BASE + u64::from(machine) * PHYSICAL_STEP,
             linear: linear.cast(),
             window,
-            contiguous_bytes,
             frames,
             contiguous: RefCell::new(Runs::new((contiguous_bytes / PAGE) as u32)),
             pool: RefCell::new(Runs::new(groups as u32 * GROUP_PAGES)),
@@ -241,11 +239,6 @@ impl Ram {
         }
     }
 
-    /// Pages of the pool's zone that are free.
-    pub(crate) fn free_pool_pages(&self) -> u32 {
-        self.pool.borrow().free_pages()
-    }
-
     /// Maps frames, given by page frame number, at a new kernel address. None if one is not memory or there is no
     /// room.
     pub(crate) fn map_frames(&self, pfns: &[u64]) -> Option<usize> {
@@ -297,11 +290,6 @@ impl Ram {
         let first = (at - MAP_AT) / PAGE;
         self.maps.borrow_mut().give(first as u32, pages as u32 + 1);
         true
-    }
-
-    /// Whether the contiguous zone contains a kernel address.
-    pub(crate) fn in_contiguous_zone(&self, address: usize) -> bool {
-        address.wrapping_sub(self.window.base()) < self.contiguous_bytes
     }
 
     fn dma_cells(&self, physical: u64, len: usize) -> Option<&[Cell<u32>]> {

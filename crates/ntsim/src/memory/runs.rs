@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 /// Free runs, by first page.
 pub(crate) struct Runs {
     free: BTreeMap<u32, u32>,
-    total: u32,
-    used: u32,
 }
 
 impl Runs {
@@ -15,11 +13,7 @@ impl Runs {
         if pages > 0 {
             free.insert(0, pages);
         }
-        Runs {
-            free,
-            total: pages,
-            used: 0,
-        }
+        Runs { free }
     }
 
     /// The first page of a run of `pages`, aligned to `align` pages.
@@ -38,13 +32,11 @@ impl Runs {
         if end < start + len {
             self.free.insert(end, start + len - end);
         }
-        self.used += pages;
         Some(first)
     }
 
     /// Gives a run back.
     pub(crate) fn give(&mut self, first: u32, pages: u32) {
-        self.used -= pages;
         let (mut start, mut len) = (first, pages);
         if let Some((before, n)) = self.free.range(..first).next_back()
             && before + n == first
@@ -56,10 +48,6 @@ impl Runs {
             len += n;
         }
         self.free.insert(start, len);
-    }
-
-    pub(crate) fn free_pages(&self) -> u32 {
-        self.total - self.used
     }
 }
 
@@ -88,6 +76,7 @@ mod tests {
         assert_eq!(runs.take(1, 1), Some(0));
         assert_eq!(runs.take(4, 8), Some(8));
         assert_eq!(runs.take(7, 1), Some(1));
-        assert_eq!(runs.free_pages(), 4);
+        assert_eq!(runs.take(4, 1), Some(12));
+        assert_eq!(runs.take(1, 1), None);
     }
 }

@@ -175,6 +175,34 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
     }
 }
 
+/// Accuses if spin locks are held at a place where none may be: where a driver calls somebody else's code, which may
+/// call back or wait for the lock. `what` names the place.
+#[inline]
+pub(crate) fn expect_no_locks(what: &str) {
+    let held = context::with_processor(|p| p.locks.len());
+    if held > 0 {
+        accuse_locks(what);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn accuse_locks(what: &str) {
+    let held: Vec<_> = context::with_processor(|p| {
+        p.locks
+            .iter()
+            .map(|h| format!("{:#x} (by {})", h.lock, h.by))
+            .collect()
+    });
+    violation(
+        rules::LOCK_HELD,
+        format!(
+            "{what} was called while spin locks are held: {}",
+            held.join(", ")
+        ),
+    );
+}
+
 /// Records that a rule was broken in a way nothing can go on from, and stops the world: the driver's stack is left
 /// as it is, and the host unwinds with the report.
 #[cold]

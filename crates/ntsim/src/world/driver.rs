@@ -53,15 +53,6 @@ impl Drivers {
             .map(Rc::clone)
     }
 
-    pub(crate) fn loaded(&self) -> Vec<Rc<Driver>> {
-        self.0
-            .borrow()
-            .iter()
-            .filter(|d| d.loaded.get())
-            .map(Rc::clone)
-            .collect()
-    }
-
     pub(crate) fn clear(&self) {
         let drivers = std::mem::take(&mut *self.0.borrow_mut());
         drop(drivers);

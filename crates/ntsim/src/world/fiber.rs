@@ -52,11 +52,6 @@ impl Stack {
         };
         Ok((stack, sp))
     }
-
-    /// Whether an address lies in this stack.
-    pub(crate) fn contains(&self, address: usize) -> bool {
-        address.wrapping_sub(self.base as usize) < STACK_SIZE + GUARD
-    }
 }
 
 impl Drop for Stack {

@@ -13,7 +13,7 @@ use ndis_sys::wdm::{
 use super::driver::Driver;
 use super::machine::Machine;
 use super::processor::PASSIVE;
-use super::thread::{self, call_driver};
+use super::thread::call_driver;
 use crate::exports::dma::Dma;
 use crate::exports::io::{DriverExtensions, WorkItems};
 use crate::exports::ob::Objects;
@@ -196,16 +196,5 @@ impl Machine {
         for leak in leaks {
             verifier::violation(rules::POOL_LEAK, format!("{when}: {leak}"));
         }
-    }
-
-    /// Waits until the work that a driver has queued is done. For orderly ends only: unloading does not wait.
-    pub(crate) fn wait_for_work_items(&self, driver: &Driver) -> bool {
-        let items = self.ext::<WorkItems>();
-        let number = driver.number;
-        thread::wait_until(
-            || items.of_driver(number).1 == 0,
-            None,
-            "waits for queued work items",
-        )
     }
 }

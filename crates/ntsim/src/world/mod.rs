@@ -85,6 +85,10 @@ pub(crate) struct Core {
     started: Instant,
     steps: Cell<u32>,
     turns: Cell<u32>,
+    /// Nanoseconds that driver code has spun since it last gave the processor back.
+    spun: Cell<u64>,
+    /// How often it has looked at the clock since.
+    looks: Cell<u32>,
     pub(crate) events: event::EventQueue,
     pub(crate) machines: RefCell<Vec<Rc<Machine>>>,
     /// Processors that may have something to run.
@@ -209,6 +213,8 @@ impl WorldBuilder {
             started: Instant::now(),
             steps: Cell::new(0),
             turns: Cell::new(0),
+            spun: Cell::new(0),
+            looks: Cell::new(0),
             events: event::EventQueue::default(),
             machines: RefCell::default(),
             runnable: RefCell::default(),

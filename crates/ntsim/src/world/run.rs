@@ -8,7 +8,7 @@ use super::event::{Event, EventId};
 use super::machine::Machine;
 use super::thread;
 use super::{Clock, Core};
-use crate::verifier;
+use crate::verifier::{self, rules};
 
 /// A file descriptor that real-time worlds listen to.
 pub(crate) struct Watched {
@@ -18,6 +18,11 @@ pub(crate) struct Watched {
 
 /// In a busy real-time world, file descriptors are looked at every so many steps.
 const POLL_EVERY: u32 = 32;
+
+/// Spinning longer than this, in nanoseconds, is a hang.
+const LONGEST_SPIN: u64 = 1_000_000_000;
+/// Looking at the clock more often than this without letting time pass is a hang.
+const MOST_LOOKS: u32 = 10_000_000;
 
 /// Devices get their turn after so many turns of busy processors.
 const DEVICES_EVERY: u32 = 16;
@@ -46,6 +51,16 @@ impl Core {
     /// time.
     pub(crate) fn stall(&self, nanoseconds: u64) {
         self.run_devices();
+        let spun = self.spun.get().saturating_add(nanoseconds);
+        self.spun.set(spun);
+        if spun > LONGEST_SPIN {
+            verifier::bugcheck(
+                rules::STALL,
+                format!(
+                    "driver code has been spinning for {spun} ns without letting anything else happen"
+                ),
+            );
+        }
         match self.clock {
             Clock::Virtual => self.time.set(self.time.get().saturating_add(nanoseconds)),
             Clock::RealTime => {
@@ -55,6 +70,29 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Notes that somebody looks at the clock. Virtual time does not pass by looking at it.
+    #[inline]
+    pub(crate) fn looked_at_clock(&self) {
+        let looks = self.looks.get() + 1;
+        self.looks.set(looks);
+        if looks == MOST_LOOKS && self.clock == Clock::Virtual {
+            verifier::bugcheck(
+                rules::STALL,
+                format!(
+                    "driver code has asked for the time {looks} times in a row: it waits for time to pass without \
+                     letting it (KeStallExecutionProcessor, a timer or a wait would)"
+                ),
+            );
+        }
+    }
+
+    /// Driver code gave the processor back.
+    #[inline]
+    pub(crate) fn not_spinning(&self) {
+        self.spun.set(0);
+        self.looks.set(0);
     }
 
     /// Schedules an event that belongs to no machine.
@@ -133,6 +171,7 @@ impl Core {
             !thread::on_thread(),
             "the world cannot be run from inside driver code"
         );
+        self.not_spinning();
         if !self.waits.borrow().is_empty() {
             self.check_conditions();
         }

@@ -32,8 +32,8 @@ enum State {
 
 /// A kernel thread.
 pub(crate) struct Thread {
-    /// Never read: keeps the stack mapped.
-    stack: Stack,
+    /// Keeps the stack mapped.
+    _stack: Stack,
     sp: Cell<usize>,
     state: Cell<State>,
     job: Cell<Option<Job>>,
@@ -48,7 +48,7 @@ impl Thread {
     fn new() -> Rc<Thread> {
         let (stack, sp) = Stack::new(main).expect("memory for a kernel thread's stack");
         Rc::new(Thread {
-            stack,
+            _stack: stack,
             sp: Cell::new(sp),
             state: Cell::new(State::Idle),
             job: Cell::new(None),
@@ -57,11 +57,6 @@ impl Thread {
             processor: Cell::new(std::ptr::null()),
             driver: Cell::new(0),
         })
-    }
-
-    /// Whether an address lies in this thread's stack.
-    pub(crate) fn owns(&self, address: usize) -> bool {
-        self.stack.contains(address)
     }
 }
 
@@ -75,12 +70,6 @@ fn current() -> Option<*const Thread> {
 #[inline]
 pub(crate) fn on_thread() -> bool {
     context::with(|c| !c.thread.get().is_null())
-}
-
-/// Whether an address lies in the running kernel thread's stack.
-pub(crate) fn on_current_stack(address: usize) -> bool {
-    // SAFETY: the running thread is kept by the world.
-    current().is_some_and(|thread| unsafe { &*thread }.owns(address))
 }
 
 /// The bottom frame of every kernel thread: runs jobs for ever.
@@ -201,6 +190,7 @@ pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
     }
     let core = context::core();
     core.check_running();
+    core.not_spinning();
     let mut frame = Frame {
         f: Some(f),
         result: None,
@@ -229,7 +219,6 @@ pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
 /// A wait in progress.
 pub(crate) struct Wait {
     pub(crate) what: WaitFor,
-    /// Which of the objects, or 0.
     outcome: Cell<Option<Outcome>>,
     thread: Option<Rc<Thread>>,
     since: u64,
@@ -240,10 +229,8 @@ pub(crate) struct Wait {
 
 /// What a wait is for.
 pub(crate) enum WaitFor {
-    /// Addresses of dispatcher objects; satisfied by the first that is signalled.
-    AnyObject(Vec<usize>),
-    /// Satisfied when all are signalled at once.
-    AllObjects(Vec<usize>),
+    /// Address of a dispatcher object; satisfied when it is signalled.
+    Object(usize),
     /// Satisfied when it holds; looked at after each step of the world.
     Condition(*const dyn Fn() -> bool),
     /// Only the deadline ends it.
@@ -253,8 +240,7 @@ pub(crate) enum WaitFor {
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Satisfied, by the object of that index.
-    Satisfied(usize),
+    Satisfied,
     TimedOut,
 }
 
@@ -350,32 +336,23 @@ impl Core {
         }
     }
 
-    /// Ends waits whose objects are signalled. `try_take(object)` tells whether an object is signalled and, if its
-    /// second argument says so, takes the signal. Called whenever an object was signalled.
-    pub(crate) fn signalled(&self, object: usize, try_take: &dyn Fn(usize, bool) -> bool) {
+    /// Ends waits for an object that was signalled. `take()` takes its signal for one wait, if there is still one.
+    pub(crate) fn signalled(&self, object: usize, take: &dyn Fn() -> bool) {
         if self.waits.borrow().is_empty() {
             return;
         }
-        let waits: Vec<_> = self.waits.borrow().iter().map(Rc::clone).collect();
+        let waits: Vec<_> = self
+            .waits
+            .borrow()
+            .iter()
+            .filter(|w| matches!(w.what, WaitFor::Object(o) if o == object))
+            .map(Rc::clone)
+            .collect();
         for wait in waits {
-            match &wait.what {
-                WaitFor::AnyObject(objects) => {
-                    if let Some(index) = objects.iter().position(|o| *o == object)
-                        && try_take(object, true)
-                    {
-                        self.satisfy(&wait, Outcome::Satisfied(index));
-                    }
-                }
-                WaitFor::AllObjects(objects) => {
-                    if objects.contains(&object) && objects.iter().all(|o| try_take(*o, false)) {
-                        for o in objects {
-                            try_take(*o, true);
-                        }
-                        self.satisfy(&wait, Outcome::Satisfied(0));
-                    }
-                }
-                WaitFor::Condition(_) | WaitFor::Time => {}
+            if !take() {
+                break;
             }
+            self.satisfy(&wait, Outcome::Satisfied);
         }
     }
 
@@ -392,7 +369,7 @@ impl Core {
             if let WaitFor::Condition(condition) = wait.what {
                 // SAFETY: the closure lives in the frame of `wait_until`, which stays until the wait is over.
                 if unsafe { (*condition)() } {
-                    self.satisfy(&wait, Outcome::Satisfied(0));
+                    self.satisfy(&wait, Outcome::Satisfied);
                 }
             }
         }
@@ -411,9 +388,7 @@ impl Core {
     pub(crate) fn find_wait(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
         let waits = self.waits.borrow();
         waits.iter().find_map(|w| match &w.what {
-            WaitFor::AnyObject(objects) | WaitFor::AllObjects(objects) => {
-                objects.iter().copied().find(|o| f(*o))
-            }
+            WaitFor::Object(object) if f(*object) => Some(*object),
             _ => None,
         })
     }

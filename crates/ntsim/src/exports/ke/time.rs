@@ -52,6 +52,7 @@ pub(crate) fn due(time: LARGE_INTEGER) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn KeQueryInterruptTimePrecise(QpcTimeStamp: *mut u64) -> u64 {
     let _crossing = cross(&functions::KeQueryInterruptTimePrecise);
+    context::core().looked_at_clock();
     let time = interrupt_time();
     // SAFETY: promised by the caller.
     unsafe { QpcTimeStamp.write(time) };
@@ -65,6 +66,7 @@ pub unsafe extern "system" fn KeQueryInterruptTimePrecise(QpcTimeStamp: *mut u64
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn KeQueryUnbiasedInterruptTime() -> u64 {
     let _crossing = cross(&functions::KeQueryUnbiasedInterruptTime);
+    context::core().looked_at_clock();
     interrupt_time()
 }
 
@@ -75,6 +77,7 @@ pub unsafe extern "system" fn KeQueryUnbiasedInterruptTime() -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn KeQuerySystemTimePrecise(CurrentTime: *mut LARGE_INTEGER) {
     let _crossing = cross(&functions::KeQuerySystemTimePrecise);
+    context::core().looked_at_clock();
     // SAFETY: promised by the caller.
     unsafe { CurrentTime.write((EPOCH + now_100ns()).cast_signed()) };
 }
@@ -88,6 +91,7 @@ pub unsafe extern "system" fn KeQueryPerformanceCounter(
     PerformanceFrequency: *mut LARGE_INTEGER,
 ) -> LARGE_INTEGER {
     let _crossing = cross(&functions::KeQueryPerformanceCounter);
+    context::core().looked_at_clock();
     if !PerformanceFrequency.is_null() {
         // SAFETY: promised by the caller.
         unsafe { PerformanceFrequency.write(FREQUENCY) };

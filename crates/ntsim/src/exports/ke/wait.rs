@@ -86,22 +86,21 @@ pub(crate) unsafe fn check_initialized(header: *mut DISPATCHER_HEADER, kinds: &[
     }
 }
 
-/// Whether an object is signalled; takes the signal if it is of a kind that one wait uses up.
-fn try_take(object: usize, take: bool) -> bool {
+/// Takes the signal of an object that is signalled, if it is of a kind that one wait uses up. False if it is not
+/// signalled.
+fn take(object: usize) -> bool {
     let header = object as *mut DISPATCHER_HEADER;
     // SAFETY: objects waited for are checked when the wait begins, and those signalled when they are signalled.
     unsafe {
         if (*header).SignalState <= 0 {
             return false;
         }
-        if take {
-            match (*header).Type {
-                kind::SYNCHRONIZATION_EVENT | kind::SYNCHRONIZATION_TIMER => {
-                    (*header).SignalState = 0;
-                }
-                kind::SEMAPHORE => (*header).SignalState -= 1,
-                _ => {}
+        match (*header).Type {
+            kind::SYNCHRONIZATION_EVENT | kind::SYNCHRONIZATION_TIMER => {
+                (*header).SignalState = 0;
             }
+            kind::SEMAPHORE => (*header).SignalState -= 1,
+            _ => {}
         }
     }
     true
@@ -115,7 +114,7 @@ pub(crate) unsafe fn signal(header: *mut DISPATCHER_HEADER, state: i32) -> i32 {
     // SAFETY: promised by the caller.
     let old = unsafe { std::mem::replace(&mut (*header).SignalState, state) };
     if state > 0 {
-        context::core().signalled(header as usize, &try_take);
+        context::core().signalled(header as usize, &|| take(header as usize));
     }
     old
 }
@@ -277,7 +276,7 @@ pub unsafe extern "system" fn KeReleaseSemaphore(
         Some(new) if Adjustment > 0 && new <= limit => {
             // SAFETY: promised by the caller.
             unsafe { (*Semaphore).Header.SignalState = new };
-            context::core().signalled(Semaphore as usize, &try_take);
+            context::core().signalled(Semaphore as usize, &|| take(Semaphore as usize));
         }
         _ => verifier::bugcheck(
             rules::BUGCHECK,
@@ -329,7 +328,7 @@ pub unsafe extern "system" fn KeWaitForSingleObject(
             ),
         );
     }
-    if try_take(Object as usize, true) {
+    if take(Object as usize) {
         return STATUS_SUCCESS;
     }
     if timeout == Some(0) {
@@ -337,8 +336,8 @@ pub unsafe extern "system" fn KeWaitForSingleObject(
     }
     let deadline = timeout.map(time::due);
     let story = format!("KeWaitForSingleObject waits for the object at {Object:p}");
-    match thread::block(WaitFor::AnyObject(vec![Object as usize]), deadline, story) {
-        Outcome::Satisfied(_) => STATUS_SUCCESS,
+    match thread::block(WaitFor::Object(Object as usize), deadline, story) {
+        Outcome::Satisfied => STATUS_SUCCESS,
         Outcome::TimedOut => STATUS_TIMEOUT,
     }
 }
