@@ -49,7 +49,8 @@ impl Drivers {
         self.0
             .borrow()
             .iter()
-            .find(|d| d.object.get() == object)
+            // The newest: an object may be where that of an unloaded driver was.
+            .rfind(|d| d.object.get() == object)
             .map(Rc::clone)
     }
 
