@@ -344,9 +344,10 @@ fn query(adapter: &Adapter, request: &mut NDIS_OID_REQUEST_QUERY) -> NDIS_STATUS
         } else {
             NdisHardwareStatusNotReady.cast_unsigned()
         }),
-        OID_GEN_TRANSMIT_BLOCK_SIZE | OID_GEN_RECEIVE_BLOCK_SIZE | OID_GEN_MAXIMUM_TOTAL_SIZE => {
-            reply.value(frame)
-        }
+        OID_GEN_TRANSMIT_BLOCK_SIZE
+        | OID_GEN_RECEIVE_BLOCK_SIZE
+        | OID_GEN_CURRENT_LOOKAHEAD
+        | OID_GEN_MAXIMUM_TOTAL_SIZE => reply.value(frame),
         OID_GEN_TRANSMIT_BUFFER_SPACE => {
             reply.value(frame.saturating_mul(u32::from(settings.transmit_buffers)))
         }

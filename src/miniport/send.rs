@@ -25,8 +25,8 @@ use nt::sys::ndis::{
     NDIS_SIZEOF_SG_DMA_DESCRIPTION_REVISION_1, NET_BUFFER, NET_BUFFER_LIST, NetBufferListCancelId,
 };
 use nt::sys::status::{
-    NDIS_STATUS_ADAPTER_NOT_READY, NDIS_STATUS_INVALID_LENGTH, NDIS_STATUS_PAUSED,
-    NDIS_STATUS_RESOURCES, NDIS_STATUS_SEND_ABORTED, NDIS_STATUS_SUCCESS,
+    NDIS_STATUS_FAILURE, NDIS_STATUS_INVALID_LENGTH, NDIS_STATUS_PAUSED, NDIS_STATUS_RESOURCES,
+    NDIS_STATUS_SEND_ABORTED, NDIS_STATUS_SUCCESS,
 };
 use nt::sys::types::{NDIS_HANDLE, NDIS_STATUS};
 use nt::sys::wdm::{DEVICE_OBJECT, SCATTER_GATHER_LIST};
@@ -263,7 +263,7 @@ impl Sender {
             }
             Err(TxError::Full) => Handed::NoRoom,
             Err(TxError::TooLong) => Handed::Failed(NDIS_STATUS_INVALID_LENGTH),
-            Err(TxError::Stopped) => Handed::Failed(NDIS_STATUS_ADAPTER_NOT_READY),
+            Err(TxError::Stopped) => Handed::Failed(NDIS_STATUS_FAILURE),
         }
     }
 
