@@ -184,7 +184,39 @@ pub(crate) fn start(adapter: &Rc<Adapter>) -> Result<(), i32> {
         .as_ref()
         .map_or(0, |g| g.packet_filters);
     set_filter(adapter, filter & supported);
+    set_multicast_list(adapter);
     Ok(())
+}
+
+/// Tells the miniport which groups TCP/IP listens to: all nodes, and each address's own group for neighbour discovery.
+pub(crate) fn set_multicast_list(adapter: &Rc<Adapter>) {
+    let Some(binding) = crate::tcpip::of(&adapter.machine()).binding(adapter.if_index) else {
+        return;
+    };
+    let mut groups = vec![[0x01, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]];
+    for address in binding.addresses() {
+        if let std::net::IpAddr::V6(ip) = address.ip {
+            let [.., a, b, c] = ip.octets();
+            groups.push([0x33, 0x33, 0xff, a, b, c]);
+        }
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    let result = request(
+        adapter,
+        &OidRequest::Set(OID_802_3_MULTICAST_LIST, groups.as_flattened()),
+        false,
+    );
+    if result.status != NDIS_STATUS_SUCCESS && result.status != NDIS_STATUS_NOT_ACCEPTED {
+        violation(
+            rules::OID,
+            format!(
+                "setting OID_802_3_MULTICAST_LIST to {} groups failed with {:#x}",
+                groups.len(),
+                result.status
+            ),
+        );
+    }
 }
 
 /// TCP/IP binds to adapters whose `UpperRange` has "ndis5".

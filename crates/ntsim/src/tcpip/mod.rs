@@ -395,6 +395,11 @@ impl Binding {
     fn set_addresses(self: &Rc<Self>, machine: &Rc<Machine>, new: &[Address]) {
         let old = self.addresses();
         self.stack.borrow_mut().set_addresses(new);
+        if let Some(adapter) = self.adapter.upgrade()
+            && adapter.state.get() == State::Running
+        {
+            crate::ndis::lifecycle::set_multicast_list(&adapter);
+        }
         let tcpip = of(machine);
         for gone in old.iter().filter(|a| !new.contains(a)) {
             tcpip.announce(machine, self, *gone, MibDeleteInstance);
