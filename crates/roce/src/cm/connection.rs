@@ -122,8 +122,7 @@ impl Connection {
             mtu: params.path.mtu.min(negotiate::max_mtu(config)),
             ..params.path
         };
-        let responder_resources =
-            negotiate::grant(params.responder_resources.min(config.max_inbound_reads));
+        let responder_resources = params.responder_resources.min(config.max_inbound_reads);
         let initiator_depth = params.initiator_depth.min(config.max_outbound_reads);
         // The round trip is twice the packet lifetime, and the peer has its time to answer.
         let lifetime = config.ack_timeout.saturating_sub(1);
@@ -206,9 +205,7 @@ impl Connection {
                 local: SocketAddr::new(request.cma.dst, request.port),
                 peer: SocketAddr::new(request.cma.src, request.cma.src_port),
                 private_data: private,
-                responder_resources: negotiate::grant(
-                    req.initiator_depth.min(config.max_inbound_reads),
-                ),
+                responder_resources: req.initiator_depth.min(config.max_inbound_reads),
                 initiator_depth: req.responder_resources.min(config.max_outbound_reads),
             },
             local_comm_id: names.comm_id,
@@ -291,11 +288,9 @@ impl Connection {
         if params.private_data.len() > MAX_REPLY_DATA {
             return Err(CmError::PrivateDataTooLong);
         }
-        self.info.responder_resources = negotiate::grant(
-            params
-                .responder_resources
-                .min(self.info.responder_resources),
-        );
+        self.info.responder_resources = params
+            .responder_resources
+            .min(self.info.responder_resources);
         self.info.initiator_depth = params.initiator_depth.min(self.info.initiator_depth);
         self.info.qp = Some(local.qp);
         self.local_qpn = local.qpn;
@@ -487,8 +482,8 @@ impl Connection {
                 self.remote_qpn = rep.qpn;
                 self.send_psn = rep.starting_psn;
                 self.rnr_retry_count = rep.rnr_retry_count;
-                let offer = self.info.responder_resources;
-                self.info.responder_resources = negotiate::expect(rep.initiator_depth, offer);
+                self.info.responder_resources =
+                    self.info.responder_resources.min(rep.initiator_depth);
                 self.info.initiator_depth = self.info.initiator_depth.min(rep.responder_resources);
                 self.keep_private(&rep.private);
                 self.deadline = None;
@@ -665,7 +660,7 @@ impl Connection {
             retry_count: self.retry_count,
             rnr_retry_count: self.rnr_retry_count,
             ack_timeout: self.ack_timeout,
-            responder_resources: self.info.responder_resources,
+            responder_resources: negotiate::room(self.info.responder_resources),
             initiator_depth: self.info.initiator_depth,
         }
     }

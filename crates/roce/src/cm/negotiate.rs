@@ -10,24 +10,14 @@ pub(super) const fn code_duration(code: u8) -> Duration {
     Duration::from_millis(1 << (code & 31).saturating_sub(8))
 }
 
-/// Number of READs to offer or grant for `wish`: a power of two, or 0, because some peers round what they are granted up to
-/// one and then use that many.
-pub(super) const fn grant(wish: u8) -> u8 {
-    match wish.checked_ilog2() {
-        Some(log) => 1 << log,
-        None => 0,
-    }
-}
-
-/// Number of READs to expect of a peer that says it will have `depth` outstanding, out of an `offer` made to it: rounded up
-/// as some peers do, but never more than was offered.
-pub(super) const fn expect(depth: u8, offer: u8) -> u8 {
-    let rounded = match depth.checked_next_power_of_two() {
-        Some(p) if depth > 0 => p,
+/// Number of READs of the peer to have room for, if `granted` were agreed upon: the next power of two, because some peers round
+/// what they are granted up to one and then use that many.
+pub(super) const fn room(granted: u8) -> u8 {
+    match granted.checked_next_power_of_two() {
+        Some(rounded) if granted > 0 => rounded,
         Some(_) => 0,
         None => u8::MAX,
-    };
-    if rounded < offer { rounded } else { offer }
+    }
 }
 
 /// Flow label of a pair of ports; advisory, but the same at both ends.
@@ -46,22 +36,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r088_grants_are_powers_of_two_within_the_wish() {
-        for wish in 0..=255 {
-            let granted = grant(wish);
-            assert!(granted <= wish && (granted == 0) == (wish == 0));
-            assert!(granted == 0 || granted.is_power_of_two());
-            assert!(u16::from(granted) * 2 > u16::from(wish) || wish == 0);
-        }
-    }
-
-    #[test]
-    fn r078_a_peer_that_wants_more_than_offered_is_held_to_the_offer() {
-        assert_eq!(expect(255, 16), 16);
-        assert_eq!(expect(16, 16), 16);
-        assert_eq!(expect(3, 16), 4);
-        assert_eq!(expect(0, 16), 0);
-        assert_eq!(expect(1, 0), 0);
+    fn r088_there_is_room_for_a_peer_that_rounds_up() {
+        assert_eq!([0, 1, 2, 3, 5, 16, 17, 128, 129].map(room), [0, 1, 2, 4, 8, 16, 32, 128, 255]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn it_works_over_ipv6() {
 fn r088_depths_are_capped_by_both_sides() {
     for (responder, initiator, granted, used) in [
         (255, 255, 16, 16),
-        (3, 3, 2, 2),
+        (3, 3, 4, 3),
         (0, 0, 0, 0),
         (1, 200, 16, 1),
     ] {
