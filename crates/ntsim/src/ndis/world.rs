@@ -347,6 +347,13 @@ impl World {
     /// The devices vanish: the miniports are told, then removed as by [`World::uninstall`]. Whoever calls this makes
     /// the hardware unreachable first.
     pub fn surprise_remove(&mut self, machine: MachineId) {
+        self.begin_surprise_removal(machine);
+        self.end_surprise_removal(machine);
+    }
+
+    /// The first half of [`World::surprise_remove`]: the miniports are told. Consumers of NDK have to let go of their adapters
+    /// before the second half.
+    pub fn begin_surprise_removal(&mut self, machine: MachineId) {
         self.on_machine(machine, |machine| {
             for adapter in adapters(machine) {
                 adapter.device.missing.set(true);
@@ -354,6 +361,10 @@ impl World {
                 lifecycle::pnp_event(&adapter, NdisDevicePnPEventSurpriseRemoved, &[]);
             }
         });
+    }
+
+    /// The second half of [`World::surprise_remove`]: the adapters are halted and removed.
+    pub fn end_surprise_removal(&mut self, machine: MachineId) {
         self.remove_adapters(machine, NdisHaltDeviceSurpriseRemoved);
     }
 

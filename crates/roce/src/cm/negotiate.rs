@@ -37,7 +37,10 @@ mod tests {
 
     #[test]
     fn r088_there_is_room_for_a_peer_that_rounds_up() {
-        assert_eq!([0, 1, 2, 3, 5, 16, 17, 128, 129].map(room), [0, 1, 2, 4, 8, 16, 32, 128, 255]);
+        assert_eq!(
+            [0, 1, 2, 3, 5, 16, 17, 128, 129].map(room),
+            [0, 1, 2, 4, 8, 16, 32, 128, 255]
+        );
     }
 
     #[test]

@@ -1,0 +1,194 @@
+//! Local addresses and ports.
+
+use std::net::SocketAddr;
+
+use ndkpi::status::*;
+use ntsim::consumer::{Listener, ReadLimits};
+
+use crate::lab::{Lab, PORT, Side, failure, from, to};
+
+fn listener(lab: &mut Lab, side: &Side) -> Listener {
+    lab.on(side, || side.adapter.create_listener().unwrap())
+}
+
+#[test]
+fn e01_l12_a_listeners_port_is_taken_until_its_last_connector_is_closed() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let connected = lab.connect(&a, &b);
+    let closing = lab.on(&b, || connected.listener.start_close());
+    lab.world.run_for(std::time::Duration::from_secs(1));
+    assert!(!closing.is_done(), "the accepted connector is still open");
+    let second = listener(&mut lab, &b);
+    assert_eq!(
+        failure(lab.on(&b, || second.listen(to(&b)))),
+        STATUS_SHARING_VIOLATION
+    );
+    // L-17: nobody gets in any more.
+    let late = lab.connector(&a);
+    let qp = lab.on(&a, || {
+        a.pd.create_qp(&a.cq, &a.cq, crate::lab::limits()).unwrap()
+    });
+    let connecting = lab.on(&a, || {
+        late.start_connect(&qp, from(&a), to(&b), ReadLimits::default(), &[])
+    });
+    assert_eq!(
+        failure(connecting.wait(&mut lab.world)),
+        STATUS_CONNECTION_REFUSED
+    );
+    lab.on(&a, || {
+        late.close();
+        qp.close();
+        connected.active.close();
+    });
+    lab.on(&b, || connected.passive.close());
+    closing.wait(&mut lab.world).unwrap();
+    assert_eq!(closing.calls().len(), 1, "l02: one close completion");
+    assert_eq!(lab.on(&b, || second.listen(to(&b))), Ok(()));
+    lab.on(&b, || second.close());
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn e03_e08_a_connectors_port_is_its_own_until_it_is_closed() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listening = lab.listen(&b);
+    let active = lab.connector(&a);
+    let here = SocketAddr::new(a.address, 50_000);
+    let connecting = lab.on(&a, || {
+        active.start_connect(&a.qp, here, to(&b), ReadLimits::default(), &[])
+    });
+    let passive = lab.request(&listening);
+    let other = listener(&mut lab, &a);
+    assert_eq!(
+        failure(lab.on(&a, || other.listen(here))),
+        STATUS_SHARING_VIOLATION
+    );
+    let (second, qp) = lab.on(&a, || {
+        (
+            a.adapter.create_connector().unwrap(),
+            a.pd.create_qp(&a.cq, &a.cq, crate::lab::limits()).unwrap(),
+        )
+    });
+    let elsewhere = SocketAddr::new(b.address, PORT + 1);
+    lab.on(&a, || {
+        let same = second.start_connect(&qp, here, to(&b), ReadLimits::default(), &[]);
+        assert_eq!(
+            same.inline_status(),
+            STATUS_ADDRESS_ALREADY_EXISTS,
+            "e10: the 4-tuple exists"
+        );
+        let busy = second.start_connect(&qp, here, elsewhere, ReadLimits::default(), &[]);
+        assert_eq!(busy.inline_status(), STATUS_SHARING_VIOLATION);
+        second.close();
+        qp.close();
+    });
+    lab.on(&a, || active.close());
+    assert!(connecting.is_done());
+    assert_eq!(lab.on(&a, || other.listen(here)), Ok(()));
+    lab.on(&a, || other.close());
+    lab.on(&b, || {
+        passive.close();
+        listening.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn e04_e11_port_0_means_an_ephemeral_port_that_can_be_asked_for() {
+    let mut lab = Lab::new();
+    let b = lab.side_b();
+    let listener = listener(&mut lab, &b);
+    lab.on(&b, || {
+        assert_eq!(listener.local_address(), Err(STATUS_INVALID_DEVICE_STATE));
+        listener.listen(from(&b)).unwrap();
+        let at = listener.local_address().unwrap();
+        assert_eq!(at.ip(), b.address);
+        assert!(at.port() >= 49_152);
+        let mut buffer = [0_u8; 28];
+        let mut length = 15;
+        let mut get = |length: &mut u32| {
+            // SAFETY: the buffer has at least the length that is passed.
+            unsafe {
+                (listener.table().NdkGetLocalAddress)(
+                    listener.raw(),
+                    buffer.as_mut_ptr().cast(),
+                    length,
+                )
+            }
+        };
+        assert_eq!((get(&mut length), length), (STATUS_BUFFER_TOO_SMALL, 16));
+        length = 28;
+        assert_eq!((get(&mut length), length), (STATUS_SUCCESS, 16));
+        listener.close();
+    });
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn e06_every_ephemeral_port_can_be_taken_and_then_there_is_none() {
+    let mut lab = Lab::new();
+    let b = lab.side_b();
+    lab.on(&b, || {
+        let mut all: Vec<Listener> = Vec::new();
+        for _ in 49_152..=65_535 {
+            let listener = b.adapter.create_listener().unwrap();
+            listener.listen(from(&b)).unwrap();
+            all.push(listener);
+        }
+        let one_more = b.adapter.create_listener().unwrap();
+        assert_eq!(one_more.listen(from(&b)), Err(STATUS_TOO_MANY_ADDRESSES));
+        let connector = b.adapter.create_connector().unwrap();
+        let connecting = connector.start_connect(
+            &b.qp,
+            from(&b),
+            "10.0.0.1:445".parse().unwrap(),
+            ReadLimits::default(),
+            &[],
+        );
+        assert_eq!(connecting.inline_status(), STATUS_TOO_MANY_ADDRESSES);
+        connector.close();
+        all.pop().unwrap().close();
+        assert_eq!(one_more.listen(from(&b)), Ok(()));
+        one_more.close();
+        all.into_iter().for_each(Listener::close);
+    });
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn e07_an_address_of_somebody_else_is_invalid() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = listener(&mut lab, &b);
+    // A's address.
+    assert_eq!(
+        failure(lab.on(&b, || listener.listen(to(&a)))),
+        STATUS_INVALID_ADDRESS
+    );
+    // The same listener can listen elsewhere afterwards.
+    assert_eq!(lab.on(&b, || listener.listen(to(&b))), Ok(()));
+    let connector = lab.connector(&b);
+    let foreign = SocketAddr::new(a.address, 0);
+    let connecting = lab.on(&b, || {
+        connector.start_connect(&b.qp, foreign, to(&a), ReadLimits::default(), &[])
+    });
+    assert_eq!(
+        failure(connecting.wait(&mut lab.world)),
+        STATUS_INVALID_ADDRESS
+    );
+    lab.on(&b, || {
+        connector.close();
+        listener.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}

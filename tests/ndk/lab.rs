@@ -1,0 +1,288 @@
+//! Two machines, a wire, and an open adapter on each: what every story begins with.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ndkpi::{NDK_RESULT_EX, NDK_VERSION_2_1, NTSTATUS};
+use ntsim::consumer::{
+    Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits, sge,
+};
+use ntsim::virtio_net::NicConfig;
+use ntsim::{MachineConfig, MachineId, World};
+
+/// Address of machine A.
+pub const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+/// Address of machine B.
+pub const B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+/// IPv6 address of machine A.
+pub const A6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+/// IPv6 address of machine B.
+pub const B6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
+/// The port that servers listen on.
+pub const PORT: u16 = 445;
+/// Longer than anything on a good wire takes.
+pub const SOON: Duration = Duration::from_secs(2);
+/// All rights.
+pub const ALL_RIGHTS: u32 =
+    ndkpi::NDK_MR_FLAG_ALLOW_REMOTE_READ | ndkpi::NDK_MR_FLAG_ALLOW_REMOTE_WRITE;
+
+/// The machines and their wire.
+pub struct Lab {
+    pub world: World,
+    pub net: ntsim::wire::Switch,
+    pub a: MachineId,
+    pub b: MachineId,
+}
+
+/// One consumer: an open adapter with a protection domain, a completion queue and a queue pair.
+pub struct Side {
+    pub machine: MachineId,
+    pub address: IpAddr,
+    pub adapter: Adapter,
+    pub pd: Pd,
+    pub cq: Cq,
+    pub qp: Qp,
+}
+
+/// Registered memory.
+pub struct Region {
+    pub buffer: Buffer,
+    pub mr: Mr,
+}
+
+impl Region {
+    /// An element for part of it.
+    pub fn sge(&self, offset: usize, length: usize) -> ndkpi::NDK_SGE {
+        sge(&self.buffer, &self.mr, offset, length)
+    }
+
+    /// Deregisters and frees it. Kernel code.
+    pub fn close(self) {
+        self.mr.deregister().unwrap();
+        self.mr.close();
+        self.buffer.free();
+    }
+}
+
+/// A connection, and the listener it was made over.
+pub struct Connected {
+    pub active: Connector,
+    pub passive: Connector,
+    pub listener: Listener,
+}
+
+impl Lab {
+    /// Two machines with the driver installed.
+    pub fn new() -> Lab {
+        Lab::with_keywords(&[])
+    }
+
+    /// Two machines with the driver installed and these settings.
+    pub fn with_keywords(keywords: &[(&str, &str)]) -> Lab {
+        Lab::with(keywords, NicConfig::default())
+    }
+
+    /// Two machines with such NICs, and the driver installed with these settings.
+    pub fn with(keywords: &[(&str, &str)], nic: NicConfig) -> Lab {
+        let mut world = World::builder().build();
+        let (a, b) = (
+            machine(&mut world, "A", (A, A6), 1),
+            machine(&mut world, "B", (B, B6), 2),
+        );
+        let net = world.switch(Default::default());
+        for id in [a, b] {
+            world.attach_nic(id, &net, nic.clone());
+            let image = ntsim::ndis::DriverImage::Linked(vroce::DriverEntry);
+            let inf = include_str!("../../inf/vroce.inx");
+            world
+                .install_with(id, inf, image, keywords)
+                .expect("the driver installs");
+        }
+        Lab { world, net, a, b }
+    }
+
+    /// An adapter on machine A with one of everything.
+    pub fn side_a(&mut self) -> Side {
+        self.side(self.a, A)
+    }
+
+    /// An adapter on machine B with one of everything.
+    pub fn side_b(&mut self) -> Side {
+        self.side(self.b, B)
+    }
+
+    fn side(&mut self, machine: MachineId, address: IpAddr) -> Side {
+        self.world.call(machine, || {
+            let adapter = Adapter::open(NDK_VERSION_2_1).unwrap();
+            let pd = adapter.create_pd().unwrap();
+            let cq = adapter.create_cq(256).unwrap();
+            let qp = pd.create_qp(&cq, &cq, limits()).unwrap();
+            Side {
+                machine,
+                address,
+                adapter,
+                pd,
+                cq,
+                qp,
+            }
+        })
+    }
+
+    /// Runs kernel code on the machine of a side.
+    pub fn on<R>(&mut self, side: &Side, f: impl FnOnce() -> R) -> R {
+        self.world.call(side.machine, f)
+    }
+
+    /// A listener of a side, listening on the usual port.
+    pub fn listen(&mut self, side: &Side) -> Listener {
+        self.on(side, || {
+            let listener = side.adapter.create_listener().unwrap();
+            listener
+                .listen(SocketAddr::new(side.address, PORT))
+                .unwrap();
+            listener
+        })
+    }
+
+    /// An unconnected connector of a side.
+    pub fn connector(&mut self, side: &Side) -> Connector {
+        self.on(side, || side.adapter.create_connector().unwrap())
+    }
+
+    /// Waits for a connection request.
+    #[track_caller]
+    pub fn request(&mut self, listener: &Listener) -> Connector {
+        assert!(
+            self.world.run_until(|_| listener.waiting() > 0, SOON),
+            "no connect event came"
+        );
+        listener.take_request().unwrap().0
+    }
+
+    /// Connects `a` to `b`: both can post afterwards.
+    pub fn connect(&mut self, a: &Side, b: &Side) -> Connected {
+        let listener = self.listen(b);
+        let active = self.connector(a);
+        let connecting = self.on(a, || {
+            active.start_connect(&a.qp, from(a), to(b), ReadLimits::default(), &[])
+        });
+        let passive = self.request(&listener);
+        let accepting = self.on(b, || {
+            passive.start_accept(&b.qp, ReadLimits::default(), &[])
+        });
+        connecting.wait(&mut self.world).expect("connect");
+        let completing = self.on(a, || active.start_complete_connect());
+        completing.wait(&mut self.world).expect("complete connect");
+        accepting.wait(&mut self.world).expect("accept");
+        Connected {
+            active,
+            passive,
+            listener,
+        }
+    }
+
+    /// Registered memory of a side, all bytes `fill`.
+    pub fn region(&mut self, side: &Side, length: usize, flags: u32, fill: u8) -> Region {
+        self.on(side, || {
+            let mut buffer = Buffer::new(length).unwrap();
+            buffer.bytes_mut().fill(fill);
+            let mr = side.pd.create_mr().unwrap();
+            mr.register(&buffer, flags).unwrap();
+            Region { buffer, mr }
+        })
+    }
+
+    /// Waits for the next result of a side.
+    #[track_caller]
+    pub fn result(&mut self, side: &Side) -> NDK_RESULT_EX {
+        let mut found = None;
+        let deadline = self.world.now() + Duration::from_secs(60);
+        while found.is_none() {
+            assert!(self.world.now() < deadline, "no result came");
+            found = self.on(side, || side.cq.poll_ex());
+            if found.is_none() {
+                self.world.run_for(Duration::from_micros(50));
+            }
+        }
+        found.unwrap()
+    }
+
+    /// Nothing is in the completion queue, nor comes.
+    #[track_caller]
+    pub fn no_result(&mut self, side: &Side) {
+        self.world.run_for(Duration::from_millis(50));
+        assert!(
+            self.on(side, || side.cq.poll_ex()).is_none(),
+            "a result came"
+        );
+    }
+
+    /// Closes a connection and what was made for it.
+    pub fn hang_up(&mut self, a: &Side, b: &Side, connected: Connected) {
+        let Connected {
+            active,
+            passive,
+            listener,
+        } = connected;
+        let disconnecting = self.on(a, || active.start_disconnect());
+        disconnecting.wait(&mut self.world).expect("disconnect");
+        self.on(a, || active.close());
+        self.on(b, || {
+            passive.close();
+            listener.close();
+        });
+    }
+
+    /// Closes a side.
+    pub fn close(&mut self, side: Side) {
+        self.world.call(side.machine, || {
+            side.qp.close();
+            side.cq.close();
+            side.pd.close();
+            side.adapter.close();
+        });
+    }
+
+    /// Ends the story: nothing may be left over and no rule broken.
+    pub fn finish(self) {
+        let report = self.world.finish();
+        assert!(report.is_clean(), "{report:?}");
+    }
+}
+
+fn machine(world: &mut World, name: &str, (v4, v6): (IpAddr, IpAddr), last: u8) -> MachineId {
+    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) else {
+        panic!("an IPv4 and an IPv6 address")
+    };
+    world.add_machine(
+        MachineConfig::named(name)
+            .ipv4(v4, 24)
+            .ipv6(v6, 64)
+            .mac([0x52, 0x54, 0, 0, 0, last]),
+    )
+}
+
+/// Queue pairs of the lab.
+pub fn limits() -> QpLimits {
+    QpLimits {
+        inline_data: 128,
+        context: 0x51de,
+        ..QpLimits::default()
+    }
+}
+
+/// Where a side connects from: any port.
+pub fn from(side: &Side) -> SocketAddr {
+    SocketAddr::new(side.address, 0)
+}
+
+/// Where a side listens.
+pub fn to(side: &Side) -> SocketAddr {
+    SocketAddr::new(side.address, PORT)
+}
+
+/// Shorthand for the status of a request that failed.
+#[track_caller]
+pub fn failure<T: std::fmt::Debug>(result: Result<T, NTSTATUS>) -> NTSTATUS {
+    result.expect_err("this should have failed")
+}

@@ -1,0 +1,472 @@
+//! Objects: headers, tables, closing.
+
+use std::time::Duration;
+
+use ndkpi::status::*;
+use ndkpi::{
+    NDK_ADAPTER_INFO, NDK_OBJECT_HEADER, NDK_VERSION, NDK_VERSION_1_2, NDK_VERSION_2_1,
+    NdkObjectTypeAdapter, NdkObjectTypeConnector, NdkObjectTypeCq, NdkObjectTypeListener,
+    NdkObjectTypeMr, NdkObjectTypePd, NdkObjectTypeQp,
+};
+use ntsim::consumer::{Adapter, ReadLimits};
+
+use crate::lab::{ALL_RIGHTS, Lab, from, limits, to};
+
+/// NDIS_STATUS_BAD_VERSION.
+const BAD_VERSION: i32 = 0xc001_0004_u32 as i32;
+
+#[test]
+fn h01_h02_h03_h07_every_object_has_a_proper_header() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    lab.on(&a, || {
+        let (mr, connector, listener) = (
+            a.pd.create_mr().unwrap(),
+            a.adapter.create_connector().unwrap(),
+            a.adapter.create_listener().unwrap(),
+        );
+        let objects: [(*mut NDK_OBJECT_HEADER, u32, _); 7] = [
+            (
+                a.adapter.raw().cast(),
+                NdkObjectTypeAdapter,
+                a.adapter.table().NdkQueryExtension,
+            ),
+            (
+                a.pd.raw().cast(),
+                NdkObjectTypePd,
+                a.pd.table().NdkQueryExtension,
+            ),
+            (
+                a.cq.raw().cast(),
+                NdkObjectTypeCq,
+                a.cq.table().NdkQueryExtension,
+            ),
+            (
+                a.qp.raw().cast(),
+                NdkObjectTypeQp,
+                a.qp.table().NdkQueryExtension,
+            ),
+            (
+                mr.raw().cast(),
+                NdkObjectTypeMr,
+                mr.table().NdkQueryExtension,
+            ),
+            (
+                connector.raw().cast(),
+                NdkObjectTypeConnector,
+                connector.table().NdkQueryExtension,
+            ),
+            (
+                listener.raw().cast(),
+                NdkObjectTypeListener,
+                listener.table().NdkQueryExtension,
+            ),
+        ];
+        for (object, kind, query) in objects {
+            // SAFETY: open objects.
+            let header = unsafe { *object };
+            assert_eq!(header.ObjectType, kind);
+            assert_eq!(header.Version, NDK_VERSION_2_1);
+            assert!(header.NdkReserved.rf.iter().all(|word| word.is_null()));
+            let mut id = ndkpi::GUID::ZEROED;
+            let mut interface = ndkpi::NDK_EXTENSION_INTERFACE::ZEROED;
+            // SAFETY: an open object and valid parameters.
+            let status = unsafe { query(object, &raw mut id, NDK_VERSION_2_1, &raw mut interface) };
+            assert_eq!(status, STATUS_NOT_SUPPORTED);
+        }
+        mr.close();
+        connector.close();
+        listener.close();
+    });
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn h04_h05_the_layer_above_owns_the_reserved_words_and_the_dispatch_pointer() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    lab.on(&a, || {
+        for object in [
+            a.cq.raw().cast::<NDK_OBJECT_HEADER>(),
+            a.qp.raw().cast(),
+            a.pd.raw().cast(),
+        ] {
+            // SAFETY: open objects; these words are the layer's above, which is us.
+            unsafe { (*object).NdkReserved.rf = [0x5a5a_5a5a_usize as *mut _; 4] };
+        }
+    });
+    let connected = lab.connect(&a, &b);
+    // The provider must not look at it: calls below go to the functions that were read before.
+    let table = *lab.on(&a, || *Box::new(a.qp.table()));
+    let raw = a.qp.raw();
+    lab.on(&a, || {
+        // SAFETY: the dispatch pointer is the layer's above, too.
+        let real = unsafe { std::mem::replace(&mut (*raw).Dispatch, 0x10 as *const _) };
+        // SAFETY: an open QP; an empty list.
+        let status = unsafe { (table.NdkReceive)(raw, std::ptr::null_mut(), std::ptr::null(), 0) };
+        assert_eq!(status, STATUS_SUCCESS);
+        // SAFETY: as above.
+        unsafe {
+            (table.NdkFlush)(raw);
+            (*raw).Dispatch = real;
+        }
+    });
+    lab.hang_up(&a, &b, connected);
+    lab.on(&a, || {
+        for object in [
+            a.cq.raw().cast::<NDK_OBJECT_HEADER>(),
+            a.qp.raw().cast(),
+            a.pd.raw().cast(),
+        ] {
+            // SAFETY: open objects.
+            let words = unsafe { (*object).NdkReserved.rf };
+            assert_eq!(words, [0x5a5a_5a5a_usize as *mut _; 4]);
+        }
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn h06_no_slot_of_any_table_is_null() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    lab.on(&a, || {
+        let (mr, connector, listener) = (
+            a.pd.create_mr().unwrap(),
+            a.adapter.create_connector().unwrap(),
+            a.adapter.create_listener().unwrap(),
+        );
+        fn all_set<T>(table: &T) {
+            let words = size_of::<T>() / size_of::<usize>();
+            // SAFETY: a table is an array of function pointers.
+            let slots = unsafe {
+                std::slice::from_raw_parts(std::ptr::from_ref(table).cast::<usize>(), words)
+            };
+            assert!(slots.iter().all(|slot| *slot != 0));
+        }
+        all_set(a.adapter.table());
+        all_set(a.pd.table());
+        all_set(a.cq.table());
+        all_set(a.qp.table());
+        all_set(mr.table());
+        all_set(connector.table());
+        all_set(listener.table());
+        mr.close();
+        connector.close();
+        listener.close();
+    });
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn l07_l08_antecedents_outlive_their_successors() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let crate::lab::Side {
+        adapter,
+        pd,
+        cq,
+        qp,
+        machine,
+        ..
+    } = a;
+    let mr = lab.world.call(machine, || pd.create_mr().unwrap());
+    let closing_pd = lab.world.call(machine, || pd.start_close());
+    let closing_cq = lab.world.call(machine, || cq.start_close());
+    lab.world.run_for(Duration::from_secs(1));
+    assert_eq!(closing_pd.inline_status(), STATUS_PENDING);
+    assert_eq!(closing_cq.inline_status(), STATUS_PENDING);
+    assert!(!closing_pd.is_done() && !closing_cq.is_done());
+    // The queue pair still works.
+    lab.world.call(machine, || qp.receive(1, &[])).unwrap();
+    let closing_qp = lab.world.call(machine, || qp.start_close());
+    closing_qp.wait(&mut lab.world).unwrap();
+    closing_cq.wait(&mut lab.world).unwrap();
+    assert!(!closing_pd.is_done(), "the region is still open");
+    lab.world.call(machine, || mr.close());
+    closing_pd.wait(&mut lab.world).unwrap();
+    for pending in [closing_pd, closing_cq] {
+        assert_eq!(pending.calls().len(), 1);
+    }
+    lab.world.call(machine, || adapter.close());
+    lab.finish();
+}
+
+#[test]
+fn l10_a_queue_pair_waits_for_the_connector_that_used_it() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let connected = lab.connect(&a, &b);
+    let crate::lab::Side {
+        adapter,
+        pd,
+        cq,
+        qp,
+        machine,
+        ..
+    } = a;
+    let closing = lab.world.call(machine, || qp.start_close());
+    lab.world.run_for(Duration::from_secs(1));
+    assert!(!closing.is_done());
+    lab.world.call(machine, || connected.active.close());
+    closing.wait(&mut lab.world).unwrap();
+    lab.world.call(machine, || {
+        cq.close();
+        pd.close();
+        adapter.close();
+    });
+    lab.on(&b, || {
+        connected.passive.close();
+        connected.listener.close();
+    });
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn l18_adapters_can_be_open_several_times_and_close_in_any_order() {
+    let mut lab = Lab::new();
+    let machine = lab.a;
+    lab.world.call(machine, || {
+        let first = Adapter::open(NDK_VERSION_2_1).unwrap();
+        let second = Adapter::open(NDK_VERSION_1_2).unwrap();
+        let third = Adapter::open(NDK_VERSION_2_1).unwrap();
+        assert_ne!(first.raw(), third.raw());
+        second.close();
+        let pd = third.create_pd().unwrap();
+        first.close();
+        pd.close();
+        third.close();
+    });
+    lab.finish();
+}
+
+#[test]
+fn n04_n05_n06_versions_are_negotiated_per_major() {
+    let mut lab = Lab::new();
+    let machine = lab.a;
+    lab.world.call(machine, || {
+        let version = |major, minor| NDK_VERSION {
+            Major: major,
+            Minor: minor,
+        };
+        for (asked, given) in [
+            (version(1, 0), NDK_VERSION_1_2),
+            (version(1, 1), NDK_VERSION_1_2),
+            (version(1, 2), NDK_VERSION_1_2),
+            (version(2, 0), NDK_VERSION_2_1),
+            (version(2, 1), NDK_VERSION_2_1),
+        ] {
+            let adapter = Adapter::open(asked).unwrap();
+            assert_eq!(adapter.info().unwrap().Version, given);
+            // SAFETY: an open adapter.
+            assert_eq!(unsafe { (*adapter.raw()).Header.Version }, given);
+            adapter.close();
+        }
+        for asked in [version(0, 9), version(1, 3), version(2, 2), version(3, 0)] {
+            assert_eq!(Adapter::open(asked).err(), Some(BAD_VERSION), "{asked:?}");
+        }
+    });
+    lab.finish();
+}
+
+#[test]
+fn n08_n25_adapter_info_obeys_its_buffer() {
+    let mut lab = Lab::new();
+    let machine = lab.a;
+    lab.world.call(machine, || {
+        let query = |adapter: &Adapter, info: *mut NDK_ADAPTER_INFO, size: &mut u32| {
+            // SAFETY: the buffer has at least the size that is passed.
+            unsafe { (adapter.table().NdkQueryAdapterInfo)(adapter.raw(), info, size) }
+        };
+        let adapter = Adapter::open(NDK_VERSION_2_1).unwrap();
+        let mut info = NDK_ADAPTER_INFO::ZEROED;
+        let mut size = 0;
+        assert_eq!(
+            query(&adapter, std::ptr::null_mut(), &mut size),
+            STATUS_BUFFER_TOO_SMALL
+        );
+        assert_eq!(size as usize, size_of::<NDK_ADAPTER_INFO>());
+        size -= 1;
+        assert_eq!(
+            query(&adapter, &raw mut info, &mut size),
+            STATUS_BUFFER_TOO_SMALL
+        );
+        assert_eq!(query(&adapter, &raw mut info, &mut size), STATUS_SUCCESS);
+        assert_eq!(size as usize, size_of::<NDK_ADAPTER_INFO>());
+        assert_eq!(info.RdmaTechnology, ndkpi::NdkRoCEv2);
+        assert!(info.FRMRPageCount >= 16);
+        assert_ne!(
+            info.AdapterFlags & ndkpi::NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED,
+            0
+        );
+        adapter.close();
+        // the consumer of an older version has a shorter structure.
+        let adapter = Adapter::open(NDK_VERSION_1_2).unwrap();
+        let mut size = 0x60;
+        info.RdmaTechnology = 0x77;
+        assert_eq!(query(&adapter, &raw mut info, &mut size), STATUS_SUCCESS);
+        assert_eq!((size, info.RdmaTechnology), (0x60, 0x77));
+        adapter.close();
+    });
+    lab.finish();
+}
+
+#[test]
+fn q01_q22_w01_limits_hold_exactly() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    lab.on(&a, || {
+        let info = a.adapter.info().unwrap();
+        let deepest = a.adapter.create_cq(info.MaxCqDepth).unwrap();
+        assert_eq!(
+            a.adapter.create_cq(info.MaxCqDepth + 1).err(),
+            Some(STATUS_INVALID_PARAMETER)
+        );
+        let most = ntsim::consumer::QpLimits {
+            receive_depth: info.MaxReceiveQueueDepth,
+            initiator_depth: info.MaxInitiatorQueueDepth,
+            receive_sges: info.MaxReceiveRequestSge,
+            initiator_sges: info.MaxInitiatorRequestSge,
+            inline_data: info.MaxInlineDataSize,
+            context: 0,
+        };
+        a.pd.create_qp(&a.cq, &a.cq, most).unwrap().close();
+        let mut over = [most; 5];
+        over[0].receive_depth += 1;
+        over[1].initiator_depth += 1;
+        over[2].receive_sges += 1;
+        over[3].initiator_sges += 1;
+        over[4].inline_data += 1;
+        for limits in over {
+            assert_eq!(
+                a.pd.create_qp(&a.cq, &a.cq, limits).err(),
+                Some(STATUS_INVALID_PARAMETER),
+                "{limits:?}"
+            );
+        }
+        deepest.close();
+    });
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn c08_every_create_survives_the_lack_of_memory() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let machine = lab.a;
+    let before = lab.world.pool_stats(machine).driver_blocks;
+    for after in 0..12 {
+        lab.world.fail_allocations(machine, Some(after), true);
+        lab.on(&a, || {
+            let check = |status: Option<i32>| {
+                assert!(
+                    status.is_none_or(|status| status == STATUS_INSUFFICIENT_RESOURCES),
+                    "{status:x?}"
+                );
+            };
+            check(a.adapter.create_cq(64).map(|cq| cq.close()).err());
+            check(a.adapter.create_pd().map(|pd| pd.close()).err());
+            check(
+                a.adapter
+                    .create_connector()
+                    .map(|connector| connector.close())
+                    .err(),
+            );
+            check(
+                a.adapter
+                    .create_listener()
+                    .map(|listener| listener.close())
+                    .err(),
+            );
+            check(a.pd.create_mr().map(|mr| mr.close()).err());
+            check(
+                a.pd.create_qp(&a.cq, &a.cq, limits())
+                    .map(|qp| qp.close())
+                    .err(),
+            );
+        });
+        lab.world.fail_allocations(machine, None, false);
+    }
+    // Tables may have grown, once; nothing else is left.
+    let left = lab.world.pool_stats(machine).driver_blocks - before;
+    assert!(left <= 4, "{left} blocks are left");
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn c06_the_connector_may_be_closed_inside_its_own_completion() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    thread_local! {
+        static CLOSED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+    unsafe extern "efiapi" fn closed(_context: *mut std::ffi::c_void) {
+        CLOSED.set(CLOSED.get() + 1);
+    }
+    unsafe extern "efiapi" fn refused(context: *mut std::ffi::c_void, status: i32) {
+        assert_eq!(status, STATUS_CONNECTION_REFUSED);
+        let connector: *mut ndkpi::NDK_CONNECTOR = context.cast();
+        // SAFETY: the context is the connector, which is open until here.
+        let status = unsafe {
+            ((*(*connector).Dispatch).NdkCloseConnector)(connector.cast(), closed, context)
+        };
+        assert_eq!(
+            status, STATUS_PENDING,
+            "its own completion is still running"
+        );
+        assert_eq!(CLOSED.get(), 0);
+    }
+    let connector = lab.connector(&a);
+    // A port nobody listens on; the raw call, because the completion is our own.
+    let (here, there) = (sockaddr(from(&a)), sockaddr(to(&b)));
+    lab.on(&a, || {
+        // SAFETY: open objects, valid addresses.
+        let status = unsafe {
+            (connector.table().NdkConnect)(
+                connector.raw(),
+                a.qp.raw(),
+                here.as_ptr().cast(),
+                16,
+                there.as_ptr().cast(),
+                16,
+                ReadLimits::default().inbound,
+                ReadLimits::default().outbound,
+                std::ptr::null(),
+                0,
+                refused,
+                connector.raw().cast(),
+            )
+        };
+        assert_eq!(status, STATUS_PENDING);
+    });
+    assert!(
+        lab.world
+            .run_until(|_| CLOSED.get() == 1, Duration::from_secs(5))
+    );
+    lab.world.run_for(Duration::from_secs(1));
+    assert_eq!(CLOSED.get(), 1);
+    std::mem::forget(connector);
+    let region = lab.region(&a, 4096, ALL_RIGHTS, 0);
+    lab.on(&a, || region.close());
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+fn sockaddr(address: std::net::SocketAddr) -> [u8; 16] {
+    let std::net::SocketAddr::V4(address) = address else {
+        panic!("the lab speaks IPv4")
+    };
+    let mut bytes = [0; 16];
+    bytes[0] = 2;
+    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+    bytes[4..8].copy_from_slice(&address.ip().octets());
+    bytes
+}
