@@ -45,7 +45,7 @@ pub struct Config {
     pub rnr_retry_count: u8,
     /// Least wait asked of a peer that finds no receive posted: a 5-bit timer code.
     pub min_rnr_timer: u8,
-    /// Local ACK timeout `4.096 us * 2^n`.
+    /// Local ACK timeout `4.096 us * 2^n`, 0 for none. Doubled, and doubled again, while nothing comes back.
     pub ack_timeout: u8,
     /// Seed of QPNs, PSNs, key tags and communication IDs: different at every start of the machine.
     pub seed: u64,
@@ -83,7 +83,7 @@ impl Default for Config {
             retry_count: 7,
             rnr_retry_count: 7,
             min_rnr_timer: 12,
-            ack_timeout: 14,
+            ack_timeout: 15,
             seed: 0,
             guid: 0,
         }

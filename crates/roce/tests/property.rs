@@ -45,6 +45,7 @@ fn random_setup(rng: &mut Rng, seed: u64) -> Setup {
     Setup {
         seed,
         mtu: pick(rng, &[PathMtu::Mtu256, PathMtu::Mtu512, PathMtu::Mtu1024]),
+        ipv6: below(rng, 3) == 0,
         reads: pick(rng, &[1, 2, 3, 8, 16]),
         ack_timeout: pick(rng, &[7, 8, 10]),
         psn: [psn(rng), psn(rng)],

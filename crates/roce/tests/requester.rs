@@ -262,8 +262,8 @@ fn r027_timeouts_resend_and_run_out() {
     write(&mut r, 0, &mr, 300);
     write(&mut r, 1, &mr, 8);
     r.replies();
-    for _ in 0..3 {
-        r.wait(T - Duration::from_micros(1));
+    for wait in [T, 2 * T, 4 * T] {
+        r.wait(wait - Duration::from_micros(1));
         r.silence();
         r.wait(Duration::from_micros(1));
         assert_eq!(
@@ -276,7 +276,8 @@ fn r027_timeouts_resend_and_run_out() {
         );
     }
     assert_eq!(done(&mut r), []);
-    r.wait(T);
+    // Four times is as long as it gets.
+    r.wait(4 * T);
     assert_eq!(
         done(&mut r),
         [(0, Status::RetryExceeded), (1, Status::Flushed)]
@@ -582,4 +583,41 @@ fn r065_nothing_is_accepted_before_there_is_a_connection() {
     r.feed(&frame);
     r.silence();
     assert_eq!(done(&mut r), []);
+}
+
+/// Resending starts the clock again, whatever caused it.
+#[test]
+fn a_nak_restarts_the_timer_when_its_packet_is_sent_again() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![0; 1000]);
+    write(&mut r, 0, &mr, 300);
+    r.replies();
+    r.wait(T / 2);
+    r.acknowledge(PSN, SEQUENCE);
+    assert_eq!(r.packets().len(), 2);
+    r.wait(T - Duration::from_micros(1));
+    r.silence();
+    r.wait(Duration::from_micros(1));
+    assert_eq!(r.packets().len(), 2);
+    assert_eq!(r.host.engine.counters().timeouts, 1);
+}
+
+/// A NAK that comes twice before its packet is sent again costs one retry.
+#[test]
+fn copies_of_a_nak_count_once() {
+    let mut r = Raw::new(Setup {
+        retry_count: 1,
+        mtu: PathMtu::Mtu256,
+        ..Setup::default()
+    });
+    let mr = r.host.open(vec![0; 1000]);
+    write(&mut r, 0, &mr, 300);
+    r.replies();
+    for _ in 0..5 {
+        r.acknowledge(PSN, SEQUENCE);
+    }
+    assert_eq!(r.packets().len(), 2);
+    assert_eq!(done(&mut r), []);
+    r.acknowledge(PSN, SEQUENCE);
+    assert_eq!(done(&mut r), [(0, Status::RetryExceeded)]);
 }

@@ -234,6 +234,8 @@ fn r045_r046_a_repeated_read_is_answered_again_if_it_is_the_same() {
     // What was never asked for.
     let refused = [
         (PSN, reth(&mr, 100, 1001)),
+        (PSN, reth(&mr, 100, 1024)),
+        (PSN + 2, reth(&mr, 100 + 512, 512)),
         (PSN, reth(&mr, 101, 999)),
         (
             PSN,
@@ -250,7 +252,7 @@ fn r045_r046_a_repeated_read_is_answered_again_if_it_is_the_same() {
         r.inject_reth(ReadRequest, psn, range, &[]);
         r.silence();
     }
-    assert_eq!(r.host.engine.counters().drop_unreplayable, 6);
+    assert_eq!(r.host.engine.counters().drop_unreplayable, 8);
 }
 
 #[test]
@@ -307,10 +309,17 @@ fn replays_come_in_order() {
     for i in [1, 0, 2] {
         r.inject_reth(ReadRequest, PSN + 2 * i, reth(&mr, 0, 400), &[]);
     }
-    assert_eq!(
-        r.packets().iter().map(|p| p.1).collect::<Vec<_>>(),
-        (PSN..PSN + 6).collect::<Vec<_>>()
-    );
+    let psns = |r: &mut Raw| r.packets().iter().map(|p| p.1).collect::<Vec<_>>();
+    assert_eq!(psns(&mut r), (PSN..PSN + 6).collect::<Vec<_>>());
+    // A repetition of an older one goes before what is left of a younger one.
+    r.host.nic_ring = 1;
+    r.host.nic_holds = None;
+    r.inject_reth(ReadRequest, PSN + 2, reth(&mr, 0, 400), &[]);
+    assert_eq!(psns(&mut r), [PSN + 2]);
+    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 400), &[]);
+    r.host.release_all();
+    r.host.nic_ring = 100;
+    assert_eq!(psns(&mut r), [PSN, PSN + 1, PSN + 3]);
 }
 
 #[test]
@@ -593,6 +602,7 @@ fn r055_bad_remote_ranges_are_denied_and_nothing_is_touched() {
                 },
                 _ => reth(&gone, 0, len),
             };
+            receive(&mut r, 6, &mr);
             let payload = if op == ReadRequest {
                 0
             } else {
@@ -600,6 +610,8 @@ fn r055_bad_remote_ranges_are_denied_and_nothing_is_touched() {
             };
             r.inject_reth(op, PSN, bad, &vec![0xff; payload]);
             assert_eq!(r.only_ack(), (PSN, ACCESS), "{op:?} case {case}");
+            // No fault of the receive.
+            assert_eq!(outcomes(&r.host.completions), [(6, Status::Flushed)]);
             assert!(r.host.memory.regions.iter().flatten().all(|b| *b == 0));
             assert_dead(&mut r);
         }
@@ -920,4 +932,71 @@ fn r008_any_source_port_is_accepted_and_ours_is_constant() {
         ports[0] >= 0xc000 && ports.iter().all(|p| *p == ports[0]),
         "{ports:x?}"
     );
+}
+
+#[test]
+fn r002_r012_r013_what_routers_and_bridges_change_does_not_matter() {
+    for ipv6 in [false, true] {
+        let mut r = Raw::new(Setup {
+            ipv6,
+            ..Setup::default()
+        });
+        let zero = Reth {
+            va: 0,
+            rkey: 0,
+            len: 0,
+        };
+        let ext = ExtHeaders {
+            reth: Some(zero),
+            ..ExtHeaders::NONE
+        };
+        let next = |r: &Raw, psn| {
+            let bth = Bth {
+                ack_req: true,
+                ..r.bth(WriteOnly, psn)
+            };
+            r.frame(bth, ext, &[])
+        };
+        // A VLAN tag.
+        let frame = next(&r, PSN);
+        let tagged = [&frame[..12], &[0x81, 0, 0x60, 5], &frame[12..]].concat();
+        r.feed(&tagged);
+        assert_eq!(r.only_ack(), (PSN, ACK));
+        // Hop limit, class of traffic, flow label or checksums, congestion.
+        let mut frame = next(&r, PSN + 1);
+        let changes: &[usize] = if ipv6 {
+            &[15, 16, 17, 21, 60, 61, 66]
+        } else {
+            &[15, 22, 24, 25, 40, 41, 46]
+        };
+        for at in changes {
+            frame[*at] ^= 0x5a;
+        }
+        if !ipv6 {
+            // The header checksum has to be right on its own account.
+            frame[24..26].fill(0);
+            let sum: u32 = frame[14..34]
+                .chunks(2)
+                .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
+                .sum();
+            let sum = (sum & 0xffff) + (sum >> 16);
+            let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        // A UDP checksum may be absent, and is not looked at.
+        r.feed(&frame);
+        assert_eq!(r.only_ack(), (PSN + 1, ACK), "IPv6: {ipv6}");
+        // Anything else does.
+        for at in (if ipv6 { 54 } else { 34 })..frame.len() {
+            if changes.contains(&at) {
+                continue;
+            }
+            let mut frame = next(&r, PSN + 2);
+            frame[at] ^= 1;
+            r.host.engine.receive(r.now, &frame, &mut r.host.memory);
+            r.silence();
+        }
+        r.inject_reth(WriteOnly, PSN + 2, zero, &[]);
+        assert_eq!(r.only_ack(), (PSN + 2, ACK));
+    }
 }

@@ -113,6 +113,28 @@ fn r004_r014_r015_every_length_arrives_in_the_right_number_of_packets() {
 }
 
 #[test]
+fn everything_works_over_ipv6_too() {
+    let setup = Setup {
+        ipv6: true,
+        ..Setup::default()
+    };
+    let (mut p, qa, qb) = Pair::attached(setup);
+    let src = p.a.open(pattern(3000, 1));
+    let back = p.a.open(vec![0; 3000]);
+    let dst = p.b.open(vec![0; 3000]);
+    p.b.engine.post_recv(qb, 1, &[dst.all()]).unwrap();
+    p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
+    let read = SendOp::Read {
+        remote_va: dst.va,
+        rkey: dst.key.0,
+    };
+    p.a.send(p.now, qa, 2, read, &[back.all()]);
+    p.run(SECOND);
+    assert_eq!(p.a.bytes(&back), p.a.bytes(&src));
+    assert_eq!(p.a.engine.counters().retransmissions, 0);
+}
+
+#[test]
 fn opcodes_and_psns_of_a_multi_packet_conversation() {
     let setup = Setup {
         psn: [Some(0xff_fffe), Some(5)],

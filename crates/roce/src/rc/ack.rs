@@ -62,6 +62,7 @@ impl Requester {
         self.retries_left = link.retry_count;
         self.rnr_retries_left = link.rnr_retry_count;
         self.gap_seen = false;
+        self.timeouts = 0;
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.
             self.cursor = self.una;
@@ -266,6 +267,7 @@ impl Requester {
                     return Ok(());
                 }
                 counters.timeouts = counters.timeouts.wrapping_add(1);
+                self.timeouts = self.timeouts.saturating_add(1);
                 self.gap_seen = false;
                 self.retry(counters)
             }

@@ -75,6 +75,8 @@ pub(super) struct Requester {
     pub(super) retries_left: u8,
     pub(super) rnr_retries_left: u8,
     pub(super) timer: Timer,
+    /// Timeouts since there was progress.
+    pub(super) timeouts: u32,
     /// Went back because of a gap in the responses; further gaps mean nothing new until there is progress.
     pub(super) gap_seen: bool,
 }
@@ -96,6 +98,7 @@ impl Requester {
             retries_left: 0,
             rnr_retries_left: 0,
             timer: Timer::Off,
+            timeouts: 0,
             gap_seen: false,
         }
     }
@@ -337,9 +340,11 @@ impl Requester {
         self.timer = Timer::Off;
     }
 
+    /// A timeout may come up to four times as late as its code says. A peer that is slow to answer, because its machine is
+    /// paused for instance, is given that.
     pub(super) fn start_timer(&mut self, now: Instant, link: &Link) {
         self.timer = match ack_timeout_nanos(link.ack_timeout) {
-            Some(nanos) => Timer::Ack(now.after_nanos(nanos)),
+            Some(nanos) => Timer::Ack(now.after_nanos(nanos << self.timeouts.min(2))),
             None => Timer::Off,
         };
     }

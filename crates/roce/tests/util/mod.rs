@@ -22,6 +22,7 @@ use std::time::Duration;
 pub struct Setup {
     pub seed: u64,
     pub mtu: PathMtu,
+    pub ipv6: bool,
     pub reads: u8,
     pub retry_count: u8,
     pub rnr_retry_count: u8,
@@ -36,6 +37,7 @@ impl Default for Setup {
         Setup {
             seed: 1,
             mtu: PathMtu::Mtu1024,
+            ipv6: false,
             reads: 4,
             retry_count: 7,
             rnr_retry_count: 7,
@@ -78,6 +80,25 @@ pub const IP_A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub const IP_B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 pub const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 pub const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
+
+impl Setup {
+    /// The way from one side to the other.
+    pub fn path(&self, from: Side) -> Path {
+        let path = path(from, self.mtu);
+        if !self.ipv6 {
+            return path;
+        }
+        let six = |ip| match ip {
+            IpAddr::V4(v4) => IpAddr::V6(v4.to_ipv6_compatible()),
+            IpAddr::V6(_) => ip,
+        };
+        Path {
+            src_ip: six(path.src_ip),
+            dst_ip: six(path.dst_ip),
+            ..path
+        }
+    }
+}
 
 pub fn path(from: Side, mtu: PathMtu) -> Path {
     let (src_mac, dst_mac, src_ip, dst_ip) = match from {
@@ -129,7 +150,7 @@ impl Pair {
         let s = &self.setup;
         QpAttributes {
             peer_qpn,
-            path: path(from, s.mtu),
+            path: s.path(from),
             send_psn,
             retry_count: s.retry_count,
             rnr_retry_count: s.rnr_retry_count,

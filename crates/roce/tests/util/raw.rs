@@ -1,6 +1,6 @@
 //! One engine, and a test that speaks packet by packet to it.
 
-use super::{Host, IP_A, IP_B, MAC_A, MAC_B, Setup};
+use super::{Host, Setup};
 use arrayvec::ArrayVec;
 use roce::cm::QpAttributes;
 use roce::wire::frame::{Header, pad_of};
@@ -48,7 +48,7 @@ impl Raw {
                 qp,
                 &QpAttributes {
                     peer_qpn: PEER_QPN,
-                    path: super::path(super::Side::A, setup.mtu),
+                    path: setup.path(super::Side::A),
                     send_psn: Psn::new(PSN),
                     retry_count: setup.retry_count,
                     rnr_retry_count: setup.rnr_retry_count,
@@ -58,15 +58,7 @@ impl Raw {
                 },
             )
             .unwrap();
-        let path = Path {
-            src_mac: MAC_B,
-            dst_mac: MAC_A,
-            src_ip: IP_B,
-            dst_ip: IP_A,
-            hop_limit: 64,
-            traffic_class: 0,
-            mtu: setup.mtu,
-        };
+        let path = setup.path(super::Side::B);
         Raw {
             host,
             qp,

@@ -4,8 +4,8 @@ use super::*;
 use crate::wire::cm_msg::{Answered, Message, Rej, RejReason, Rep, private_data};
 use link::Fate;
 
-/// Of our REQs: twice the packet lifetime (64 ms for an ACK timeout of 14, less one) and 1024 ms.
-const INTERVAL: Duration = Duration::from_millis(2 * 32 + 1024);
+/// Of our REQs: twice the packet lifetime (128 ms for an ACK timeout of 15, less one) and 1024 ms.
+const INTERVAL: Duration = Duration::from_millis(2 * 64 + 1024);
 
 #[test]
 fn r073_a_request_is_repeated_unchanged_until_the_end() {

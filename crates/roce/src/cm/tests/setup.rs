@@ -26,7 +26,7 @@ fn three_messages_and_both_know_everything() {
             send_psn: qp(0x111).psn,
             retry_count: 7,
             rnr_retry_count: 7,
-            ack_timeout: 14,
+            ack_timeout: 15,
             responder_resources: 4,
             initiator_depth: 8,
         }
@@ -47,7 +47,7 @@ fn three_messages_and_both_know_everything() {
             send_psn: qp(0x222).psn,
             retry_count: 7,
             rnr_retry_count: 7,
-            ack_timeout: 14,
+            ack_timeout: 15,
             responder_resources: 8,
             initiator_depth: 4,
         }
