@@ -13,7 +13,9 @@ use ndkpi::{
     NdkOperationTypeReceive, NdkOperationTypeSend, NdkOperationTypeWrite,
 };
 
-use crate::lab::{ALL_RIGHTS, Connected, Lab, Region, SOON, Side, limits};
+use ntsim::consumer::ReadLimits;
+
+use crate::lab::{ALL_RIGHTS, Connected, Lab, Region, SOON, Side, from, limits, to};
 
 /// Everything a data story needs: two sides, connected, a region each (A's full of 0xA5, B's of 0).
 struct Story {
@@ -644,4 +646,158 @@ fn q12_q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
     });
     lab.close(a);
     lab.finish();
+}
+
+#[test]
+fn q22_resizing_keeps_the_entries() {
+    let mut s = Story::begin();
+    let deepest = s.lab.on(&s.b, || s.b.adapter.info()).unwrap().MaxCqDepth;
+    for index in 0..5 {
+        s.lab.on(&s.b, || s.b.qp.receive(index, &[])).unwrap();
+        s.lab.on(&s.a, || s.a.qp.send(index, &[], 0)).unwrap();
+        assert_eq!(s.outcome().1, STATUS_SUCCESS);
+    }
+    unsafe extern "efiapi" fn never(_: *mut std::ffi::c_void, _: i32) {
+        panic!("resizing does not pend");
+    }
+    s.lab.on(&s.b, || {
+        let resize = |depth| {
+            // SAFETY: an open CQ; it does not pend, so the context is not used.
+            unsafe {
+                (s.b.cq.table().NdkResizeCq)(s.b.cq.raw(), depth, never, std::ptr::null_mut())
+            }
+        };
+        assert_eq!(resize(deepest + 1), STATUS_INVALID_PARAMETER);
+        assert_eq!(
+            resize(4),
+            STATUS_BUFFER_OVERFLOW,
+            "x41: five entries are in it"
+        );
+        assert_eq!(resize(5), STATUS_SUCCESS);
+        assert_eq!(resize(deepest), STATUS_SUCCESS);
+        for index in 0..5 {
+            assert_eq!(
+                s.b.cq.poll().map(|entry| entry.RequestContext as u64),
+                Some(index)
+            );
+        }
+        assert!(s.b.cq.poll().is_none());
+        // moderation is not advertised.
+        // SAFETY: an open CQ.
+        let status =
+            unsafe { (s.b.cq.table().NdkControlCqInterruptModeration)(s.b.cq.raw(), 10, 10) };
+        assert_eq!(status, STATUS_NOT_SUPPORTED);
+    });
+    s.end();
+}
+
+#[test]
+fn w24_more_reads_than_the_limit_wait_their_turn() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    // Two reads at a time, one way; none the other way.
+    let limit = ReadLimits {
+        inbound: 0,
+        outbound: 2,
+    };
+    let connecting = lab.on(&a, || {
+        active.start_connect(&a.qp, from(&a), to(&b), limit, &[])
+    });
+    let passive = lab.request(&listener);
+    let accepting = lab.on(&b, || {
+        passive.start_accept(&b.qp, ReadLimits::default(), &[])
+    });
+    connecting.wait(&mut lab.world).unwrap();
+    let completing = lab.on(&a, || active.start_complete_connect());
+    completing.wait(&mut lab.world).unwrap();
+    accepting.wait(&mut lab.world).unwrap();
+    let (ours, theirs) = (
+        lab.region(&a, 32 * 100, ALL_RIGHTS, 0),
+        lab.region(&b, 32 * 100, ALL_RIGHTS, 9),
+    );
+    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    lab.on(&a, || {
+        for index in 0..32 {
+            let at = 100 * index as usize;
+            a.qp.read(index, &[ours.sge(at, 100)], address + at as u64, token, 0)
+                .unwrap();
+        }
+    });
+    for index in 0..32 {
+        let result = lab.result(&a);
+        assert_eq!(
+            (result.RequestContext as u64, result.Status),
+            (index, STATUS_SUCCESS)
+        );
+    }
+    lab.on(&a, || assert_eq!(ours.buffer.bytes(), [9; 3200]));
+    // The peer may not read at all: it would wait for ever.
+    assert_eq!(
+        lab.on(&b, || b.qp.read(0, &[theirs.sge(0, 10)], 0, 0, 0)),
+        Err(STATUS_INVALID_DEVICE_REQUEST)
+    );
+    let disconnecting = lab.on(&a, || active.start_disconnect());
+    disconnecting.wait(&mut lab.world).unwrap();
+    lab.on(&a, || {
+        active.close();
+        ours.close();
+    });
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+        theirs.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn w12_w13_a_flush_of_a_connected_queue_pair_brings_everything_back() {
+    let mut s = Story::begin();
+    s.lab.on(&s.a, || {
+        s.a.qp.receive(1, &[s.ours.sge(0, 10)]).unwrap();
+        // No receive waits for these.
+        s.a.qp.send(2, &[s.ours.sge(0, 10)], 0).unwrap();
+        s.a.qp
+            .send(3, &[s.ours.sge(0, 10)], NDK_OP_FLAG_SILENT_SUCCESS)
+            .unwrap();
+        s.a.qp.flush();
+    });
+    let mut back: Vec<_> = (0..3)
+        .map(|_| s.outcome())
+        .map(|(context, status, _)| (context, status))
+        .collect();
+    back.sort_unstable();
+    assert_eq!(
+        back,
+        [
+            (1, STATUS_CANCELLED),
+            (2, STATUS_CANCELLED),
+            (3, STATUS_CANCELLED)
+        ]
+    );
+    //
+    s.lab.on(&s.a, || {
+        assert_eq!(s.a.qp.send(4, &[], 0), Err(STATUS_CONNECTION_INVALID));
+        assert_eq!(s.a.qp.receive(5, &[]), Ok(()));
+    });
+    assert_eq!(s.outcome(), (5, STATUS_CANCELLED, NdkOperationTypeReceive));
+    s.end();
+}
+
+#[test]
+fn x30_entries_outlive_their_queue_pair() {
+    let mut s = Story::begin();
+    let extra = s.lab.on(&s.a, || {
+        s.a.pd.create_qp(&s.a.cq, &s.a.cq, limits()).unwrap()
+    });
+    s.lab.on(&s.a, || {
+        extra.receive(42, &[]).unwrap();
+        extra.close();
+    });
+    assert_eq!(s.outcome(), (42, STATUS_CANCELLED, NdkOperationTypeReceive));
+    s.end();
 }

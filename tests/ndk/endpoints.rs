@@ -192,3 +192,46 @@ fn e07_an_address_of_somebody_else_is_invalid() {
     lab.close(b);
     lab.finish();
 }
+
+#[test]
+fn a_listener_at_the_wildcard_hears_on_every_address() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let everywhere = listener(&mut lab, &b);
+    assert_eq!(
+        lab.on(&b, || everywhere.listen(SocketAddr::new(
+            std::net::Ipv4Addr::UNSPECIFIED.into(),
+            PORT
+        ))),
+        Ok(())
+    );
+    let precise = listener(&mut lab, &b);
+    assert_eq!(
+        failure(lab.on(&b, || precise.listen(to(&b)))),
+        STATUS_SHARING_VIOLATION
+    );
+    let active = lab.connector(&a);
+    let connecting = lab.on(&a, || {
+        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
+    });
+    let passive = lab.request(&everywhere);
+    assert_eq!(
+        lab.on(&b, || passive.local_address()),
+        Ok(to(&b)),
+        "the address that was called"
+    );
+    lab.on(&b, || passive.reject(&[])).unwrap();
+    assert_eq!(
+        failure(connecting.wait(&mut lab.world)),
+        STATUS_CONNECTION_REFUSED
+    );
+    lab.on(&a, || active.close());
+    lab.on(&b, || {
+        passive.close();
+        everywhere.close();
+        precise.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}

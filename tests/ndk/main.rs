@@ -9,6 +9,7 @@
 )]
 
 mod adversity;
+mod callbacks;
 mod connections;
 mod data;
 mod disconnects;
@@ -16,4 +17,5 @@ mod endpoints;
 mod lab;
 mod memory;
 mod objects;
+mod shared;
 mod statistics;

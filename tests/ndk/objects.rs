@@ -11,6 +11,7 @@ use ndkpi::{
 use ntsim::consumer::{Adapter, ReadLimits};
 
 use crate::lab::{ALL_RIGHTS, Lab, from, limits, to};
+use crate::shared::sockaddr;
 
 /// NDIS_STATUS_BAD_VERSION.
 const BAD_VERSION: i32 = 0xc001_0004_u32 as i32;
@@ -458,15 +459,4 @@ fn c06_the_connector_may_be_closed_inside_its_own_completion() {
     lab.close(a);
     lab.close(b);
     lab.finish();
-}
-
-fn sockaddr(address: std::net::SocketAddr) -> [u8; 16] {
-    let std::net::SocketAddr::V4(address) = address else {
-        panic!("the lab speaks IPv4")
-    };
-    let mut bytes = [0; 16];
-    bytes[0] = 2;
-    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
-    bytes[4..8].copy_from_slice(&address.ip().octets());
-    bytes
 }
