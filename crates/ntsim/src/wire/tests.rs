@@ -537,3 +537,48 @@ fn a_virtual_clock_is_no_wire_to_another_process() {
     };
     assert!(world.socket_wire(&switch, "peer", config).is_err());
 }
+
+/// A virtual machine without a disk asks the network what to boot: QEMU's end of the wire is as we think it is.
+#[test]
+#[ignore = "needs qemu-system-x86_64 with its boot ROMs"]
+fn qemu_talks_over_the_wire() {
+    let (ours, theirs) = (scratch("vm-ours"), scratch("vm-theirs"));
+    let mut world = World::builder().clock(Clock::RealTime).build();
+    let switch = world.switch(SwitchConfig::default());
+    let station = Station::on(&switch, 1);
+    let config = SocketConfig {
+        local: ours.clone(),
+        remote: theirs.clone(),
+        backlog: 100,
+    };
+    let _wire = world.socket_wire(&switch, "qemu", config).unwrap();
+    let netdev = format!(
+        "dgram,id=n0,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+        theirs.display(),
+        ours.display()
+    );
+    let mut qemu = std::process::Command::new("qemu-system-x86_64")
+        .args(["-accel", "tcg", "-display", "none", "-serial", "none"])
+        .args(["-monitor", "none", "-boot", "n", "-netdev", &netdev])
+        .args(["-device", "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:01"])
+        .spawn()
+        .unwrap();
+    let waiting = Rc::clone(&station);
+    let discover = world.run_until(
+        |_| {
+            waiting.got.borrow().iter().any(|(_, frame)| {
+                // A broadcast from the virtual machine's card, IPv4, UDP, to the DHCP server's port.
+                frame.destination() == BROADCAST
+                    && frame.source() == [0x52, 0x54, 0, 0, 0, 1]
+                    && frame[12..14] == [8, 0]
+                    && frame[23] == 17
+                    && frame[36..38] == [0, 67]
+            })
+        },
+        Duration::from_secs(60),
+    );
+    qemu.kill().unwrap();
+    qemu.wait().unwrap();
+    let _ = std::fs::remove_file(theirs);
+    assert!(discover);
+}

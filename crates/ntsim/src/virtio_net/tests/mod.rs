@@ -6,7 +6,7 @@ mod misbehaviour;
 use std::time::Duration;
 
 use super::{Nic, NicConfig};
-use crate::wire::{CaptureConfig, LinkConfig, SwitchConfig};
+use crate::wire::{CaptureConfig, LinkConfig, SocketConfig, SwitchConfig};
 use crate::world::processor;
 use crate::{Clock, World};
 use driver::{
@@ -91,13 +91,22 @@ fn without_version_1_the_device_does_not_work() {
 
 /// Runs the world until a driver has received so many frames, and returns them.
 fn receive(world: &mut World, driver: &mut Driver, count: usize) -> Vec<Vec<u8>> {
+    receive_within(world, driver, count, Duration::from_secs(1))
+}
+
+fn receive_within(
+    world: &mut World,
+    driver: &mut Driver,
+    count: usize,
+    within: Duration,
+) -> Vec<Vec<u8>> {
     let mut got = Vec::new();
     let all = world.run_until(
         |_| {
             got.extend(driver.drain());
             got.len() >= count
         },
-        Duration::from_secs(1),
+        within,
     );
     assert!(all, "{} of {count} frames", got.len());
     got
@@ -566,6 +575,77 @@ fn devices_work_in_real_time() {
     at_b.send(a.mac, b"pong");
     assert_eq!(receive(&mut world, &mut at_a, 1), [b"pong"]);
     assert!(world.finish().is_clean());
+}
+
+/// Two worlds, each with its own thread and clock, and a socket between their switches.
+#[test]
+fn worlds_talk_over_a_socket() {
+    let directory = std::env::temp_dir().join(format!("ntsim-worlds-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = |name: &str| directory.join(name);
+    let world = |local: &str, remote: &str| {
+        let mut world = World::builder().clock(Clock::RealTime).build();
+        let switch = world.switch(SwitchConfig::default());
+        let config = SocketConfig {
+            local: path(local),
+            remote: path(remote),
+            backlog: 1000,
+        };
+        let wire = world.socket_wire(&switch, "other world", config).unwrap();
+        (world, switch, wire)
+    };
+    let within = Duration::from_secs(20);
+    let content = |i: u32| -> Vec<u8> { (0..1000).map(|at| (at + i) as u8).collect() };
+    std::thread::scope(|scope| {
+        // One echoes until the other says so.
+        scope.spawn(|| {
+            let (mut world, switch, _wire) = world("echo", "asker");
+            let host = Host::new(&mut world, &switch, notified());
+            let mut driver = host.bring_up(BASIC | EVENT_IDX);
+            driver.add_buffers(64, 2048);
+            let mut done = false;
+            let mut echoed = 0_u32;
+            let ended = world.run_until(
+                |_| {
+                    for content in driver.drain() {
+                        done |= content == b"enough";
+                        driver.send([0xff; 6], &content);
+                        echoed += 1;
+                    }
+                    done
+                },
+                within,
+            );
+            assert!(ended, "{echoed} echoed");
+            world.run_for(Duration::from_millis(1));
+            assert!(world.finish().is_clean());
+        });
+        let (mut world, switch, wire) = world("asker", "echo");
+        let host = Host::new(&mut world, &switch, NicConfig::default());
+        let mut driver = host.bring_up(BASIC);
+        driver.add_buffers(64, 2048);
+        // The other world may not be there yet: ask until it is.
+        let mut asked = 0_u32;
+        while driver.drain().is_empty() {
+            driver.send([0xff; 6], b"are you there?");
+            world.run_for(Duration::from_millis(1));
+            asked += 1;
+            assert!(asked < 20_000, "{:?}", wire.counters());
+        }
+        for i in 0..200 {
+            driver.send([0xff; 6], &content(i));
+            // Answers to what was asked before may still come.
+            let mut answers = vec![b"are you there?".to_vec()];
+            while answers.iter().all(|answer| answer == b"are you there?") {
+                answers = receive_within(&mut world, &mut driver, 1, within);
+            }
+            assert!(answers.contains(&content(i)), "{i}");
+        }
+        driver.send([0xff; 6], b"enough");
+        world.run_for(Duration::from_millis(1));
+        assert!(world.finish().is_clean());
+    });
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 /// Time of one frame through two devices and the switch. For people: run it by name.
