@@ -111,12 +111,18 @@ impl FusedIterator for Whole<'_> {}
 
 impl<'a> GuestMemorySliceIterator<'a, ()> for Whole<'a> {}
 
+/// As `Permissions::has_write`, which is not inlined.
+#[inline]
+fn writes(access: Permissions) -> bool {
+    access as u8 & Permissions::Write as u8 != 0
+}
+
 impl GuestMemory for DmaMemory<'_> {
     type PhysicalMemory = GuestMemoryMmap<()>;
     type Bitmap = ();
 
     fn check_range(&self, address: GuestAddress, count: usize, access: Permissions) -> bool {
-        self.pointer(address.0, count, access.has_write()).is_some()
+        self.pointer(address.0, count, writes(access)).is_some()
     }
 
     #[inline]
@@ -129,7 +135,7 @@ impl GuestMemory for DmaMemory<'_> {
         if count == 0 {
             return Ok(Whole(None));
         }
-        match self.pointer(address.0, count, access.has_write()) {
+        match self.pointer(address.0, count, writes(access)) {
             // SAFETY: `count` bytes of the machine's memory, which stays mapped as long as the borrow of it.
             Some(pointer) => Ok(Whole(Some(Ok(unsafe {
                 VolatileSlice::new(pointer, count)

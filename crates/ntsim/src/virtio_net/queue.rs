@@ -113,25 +113,38 @@ impl Queue {
                 self.ring.size()
             ));
         }
-        while self.observed != index {
-            let slot = u64::from(self.observed.0 % self.ring.size());
-            let head: u16 = memory
-                .load(
-                    GuestAddress(self.ring.avail_ring() + 4 + 2 * slot),
-                    Ordering::Relaxed,
-                )
-                .map_err(|error| format!("available ring: {error}"))?;
-            match self.owned.get_mut(usize::from(head)) {
-                None => return Err(format!("available entry {slot} names descriptor {head}")),
-                Some(true) => {
-                    return Err(format!(
-                        "descriptor {head} was made available again before it was used"
-                    ));
-                }
-                Some(owned) => *owned = true,
-            }
-            self.observed += 1;
+        if self.observed == index {
+            return Ok(waiting);
         }
+        let size = self.ring.size();
+        let (observed, owned) = (&mut self.observed, &mut self.owned);
+        memory
+            .read(
+                self.ring.avail_ring() + 4,
+                2 * usize::from(size),
+                |entries| {
+                    while *observed != index {
+                        let slot = usize::from(observed.0 % size);
+                        let head = u16::from_le_bytes([entries[2 * slot], entries[2 * slot + 1]]);
+                        match owned.get_mut(usize::from(head)) {
+                            None => {
+                                return Err(format!(
+                                    "available entry {slot} names descriptor {head}"
+                                ));
+                            }
+                            Some(true) => {
+                                return Err(format!(
+                                    "descriptor {head} was made available again before it was used"
+                                ));
+                            }
+                            Some(owned) => *owned = true,
+                        }
+                        *observed += 1;
+                    }
+                    Ok(())
+                },
+            )
+            .unwrap_or_else(|| Err("the available ring cannot be read".to_owned()))?;
         Ok(waiting)
     }
 
