@@ -135,10 +135,8 @@ fn e02_e05_e09_e10_l11_many_connections_from_one_endpoint() {
     let shared = lab.on(&a, || {
         let shared = Shared::create(&a, SocketAddr::new(a.address, 0)).unwrap();
         // SAFETY: an open object.
-        assert_eq!(
-            unsafe { shared.0.as_ref() }.Header.ObjectType,
-            NdkObjectTypeSharedEndpoint
-        );
+        let header = unsafe { shared.0.as_ref() }.Header;
+        assert_eq!(header.ObjectType, NdkObjectTypeSharedEndpoint);
         shared
     });
     let port = lab.on(&a, || shared.port());
