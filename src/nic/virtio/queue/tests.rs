@@ -109,9 +109,10 @@ fn parts_are_aligned_and_do_not_overlap() {
     for shift in 0..=15 {
         let size = 1_u16 << shift;
         let layout = Layout::new(size);
-        assert!(layout.available >= usize::from(size) * 16 && layout.available % 2 == 0);
+        assert!(layout.available >= usize::from(size) * 16 && layout.available.is_multiple_of(2));
         assert!(
-            layout.used >= layout.available + 6 + 2 * usize::from(size) && layout.used % 4 == 0
+            layout.used >= layout.available + 6 + 2 * usize::from(size)
+                && layout.used.is_multiple_of(4)
         );
         assert_eq!(layout.total, layout.used + 6 + 8 * usize::from(size));
     }
