@@ -303,7 +303,7 @@ fn a_wild_pointer_ends_the_test_with_the_report() {
     assert_eq!(violations.len(), 1);
     assert_eq!(violations[0].rule, rules::ACCESS_VIOLATION);
     assert!(
-        violations[0].text.contains("driver code accessed 0x8"),
+        violations[0].text.contains("driver code: store to 0x8"),
         "{}",
         violations[0]
     );

@@ -6,7 +6,7 @@ use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
 use crate::ndis::{adapter, driver, lifecycle, ndis, oid, rules, status};
-use crate::verifier::{cross, violation};
+use crate::verifier::{self, cross, violation};
 
 super::exports! {
     "ndis.sys";
@@ -79,6 +79,7 @@ unsafe extern "system" fn NdisMOidRequestComplete(
     Status: NDIS_STATUS,
 ) {
     let _crossing = cross(&functions::NdisMOidRequestComplete);
+    verifier::expect_no_locks("NdisMOidRequestComplete");
     oid::complete(
         MiniportAdapterHandle,
         OidRequest,
@@ -110,6 +111,7 @@ unsafe extern "system" fn NdisMIndicateStatusEx(
     StatusIndication: *mut NDIS_STATUS_INDICATION,
 ) {
     let _crossing = cross(&functions::NdisMIndicateStatusEx);
+    verifier::expect_no_locks("NdisMIndicateStatusEx");
     // SAFETY: the driver's pointers, as documented.
     unsafe { status::indicate(MiniportAdapterHandle, StatusIndication) }
 }
@@ -117,6 +119,7 @@ unsafe extern "system" fn NdisMIndicateStatusEx(
 #[unsafe(no_mangle)]
 unsafe extern "system" fn NdisMPauseComplete(MiniportAdapterHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisMPauseComplete);
+    verifier::expect_no_locks("NdisMPauseComplete");
     lifecycle::pause_complete(MiniportAdapterHandle);
 }
 

@@ -46,6 +46,7 @@ pub(super) enum Fault {
     KeepScatterGatherList,
     BadSendStatus,
     IndicateTwice,
+    IndicateUnderLock,
     IndicateWrongCount,
     IndicateForeignSource,
     FreeWhileIndicated,
@@ -991,9 +992,19 @@ unsafe fn indicate(adapter: &Adapter, frame: &[u8]) {
         if !resources {
             adapter.indicated.set(adapter.indicated.get() + 1);
         }
+        let mut lock = 0;
+        let under_lock = is(Fault::IndicateUnderLock);
+        let old = if under_lock {
+            KeAcquireSpinLockRaiseToDpc(&mut lock)
+        } else {
+            0
+        };
         NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
         if is(Fault::IndicateTwice) {
             NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
+        }
+        if under_lock {
+            KeReleaseSpinLock(&mut lock, old);
         }
         if is(Fault::FreeWhileIndicated) {
             NdisFreeNetBufferList(list);

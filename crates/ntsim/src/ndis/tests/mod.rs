@@ -261,6 +261,7 @@ const CULPRITS: &[(Fault, &str)] = &[
     (Fault::KeepScatterGatherList, rules::DMA),
     (Fault::BadSendStatus, rules::SEND),
     (Fault::IndicateTwice, rules::RECEIVE),
+    (Fault::IndicateUnderLock, crate::verifier::rules::LOCK_HELD),
     (Fault::IndicateWrongCount, rules::RECEIVE),
     (Fault::IndicateForeignSource, rules::RECEIVE),
     (Fault::FreeWhileIndicated, rules::NET_BUFFER),
