@@ -32,5 +32,7 @@ pub mod virtio_net;
 pub mod wire;
 pub mod world;
 
+pub use ndis::{DriverImage, InstallError};
 pub use verifier::{Report, Violation};
+pub use virtio_net::NicConfig;
 pub use world::{Clock, DriverId, MachineConfig, MachineId, World, WorldBuilder};

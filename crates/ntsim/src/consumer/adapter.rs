@@ -91,6 +91,7 @@ impl Adapter {
     pub fn close(self) {
         // SAFETY: open, and closed once.
         unsafe { (self.client.ndk().WskCloseNdkAdapter)(self.client.handle(), self.raw()) };
+        self.client.deregister();
     }
 }
 

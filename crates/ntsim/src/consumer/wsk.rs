@@ -1,13 +1,16 @@
 //! The way to a provider: register with WSK, capture its interface, ask it for the NDK functions.
 
+use super::pending::keep;
 use super::{Result, check};
 use ndis_sys::imports::{WskCaptureProviderNPI, WskDeregister, WskRegister, WskReleaseProviderNPI};
 use ndis_sys::wsk::{
     WSK_CLIENT_DISPATCH, WSK_CLIENT_NPI, WSK_NO_WAIT, WSK_PROVIDER_NPI, WSK_REGISTRATION,
 };
 use ndkpi::{WSK_PROVIDER_NDK_DISPATCH, WSKNDK_GET_WSK_PROVIDER_NDK_DISPATCH};
+use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
+use std::rc::Rc;
 
 /// WSK 1.0: major in the upper byte.
 static DISPATCH: Dispatch = Dispatch(WSK_CLIENT_DISPATCH {
@@ -22,8 +25,8 @@ unsafe impl Sync for Dispatch {}
 
 /// A registration with WSK that holds its provider interface. PASSIVE_LEVEL.
 pub(super) struct Client {
-    /// WSK keeps its address until deregistration.
-    registration: Box<WSK_REGISTRATION>,
+    /// WSK keeps its address until deregistration, which may never come.
+    registration: Rc<UnsafeCell<WSK_REGISTRATION>>,
     provider: WSK_PROVIDER_NPI,
     ndk: WSK_PROVIDER_NDK_DISPATCH,
 }
@@ -34,17 +37,16 @@ impl Client {
             ClientContext: null_mut(),
             Dispatch: &raw const DISPATCH.0,
         };
-        let mut registration = Box::new(WSK_REGISTRATION::ZEROED);
-        // SAFETY: both structures are filled in, the registration keeps its address until `drop`.
-        check(unsafe { WskRegister(&raw mut npi, &raw mut *registration) })?;
+        let registration = keep(UnsafeCell::new(WSK_REGISTRATION::ZEROED));
+        // SAFETY: both structures are filled in, the world keeps the registration.
+        check(unsafe { WskRegister(&raw mut npi, registration.get()) })?;
         let mut provider = WSK_PROVIDER_NPI::ZEROED;
         // SAFETY: registered above.
-        let captured = unsafe {
-            WskCaptureProviderNPI(&raw mut *registration, WSK_NO_WAIT, &raw mut provider)
-        };
+        let captured =
+            unsafe { WskCaptureProviderNPI(registration.get(), WSK_NO_WAIT, &raw mut provider) };
         if let Err(status) = check(captured) {
             // SAFETY: registered above, nothing captured.
-            unsafe { WskDeregister(&raw mut *registration) };
+            unsafe { WskDeregister(registration.get()) };
             return Err(status);
         }
         let mut ndk = MaybeUninit::<WSK_PROVIDER_NDK_DISPATCH>::uninit();
@@ -67,8 +69,8 @@ impl Client {
         if let Err(status) = check(status) {
             // SAFETY: captured and registered above.
             unsafe {
-                WskReleaseProviderNPI(&raw mut *registration);
-                WskDeregister(&raw mut *registration);
+                WskReleaseProviderNPI(registration.get());
+                WskDeregister(registration.get());
             }
             return Err(status);
         }
@@ -89,16 +91,13 @@ impl Client {
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // A test has failed, outside the machine: its own words must be the last.
-            return;
-        }
+impl Client {
+    /// Ends the registration. A client that is merely dropped stays registered: a test that fails has nowhere to call from.
+    pub(super) fn deregister(self) {
         // SAFETY: captured and registered in `register`, released once.
         unsafe {
-            WskReleaseProviderNPI(&raw mut *self.registration);
-            WskDeregister(&raw mut *self.registration);
+            WskReleaseProviderNPI(self.registration.get());
+            WskDeregister(self.registration.get());
         }
     }
 }

@@ -22,6 +22,7 @@ pub use link::{LinkConfig, LinkConfig as SwitchConfig, Verdict};
 pub use pcapng::Direction;
 pub use socket::{SocketConfig, SocketCounters, SocketWire};
 pub use switch::{Port, PortCounters, PortId, Switch};
+pub(crate) use world::flush;
 
 /// What sits at the other end of a switch port's link.
 pub trait Endpoint {

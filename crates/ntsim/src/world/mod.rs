@@ -84,6 +84,8 @@ pub(crate) struct Core {
     time: Cell<u64>,
     started: Instant,
     steps: Cell<u32>,
+    /// Counts the times that DPCs ran.
+    activity: Cell<u64>,
     turns: Cell<u32>,
     /// Nanoseconds that driver code has spun since it last gave the processor back.
     spun: Cell<u64>,
@@ -212,6 +214,7 @@ impl WorldBuilder {
             time: Cell::new(0),
             started: Instant::now(),
             steps: Cell::new(0),
+            activity: Cell::new(0),
             turns: Cell::new(0),
             spun: Cell::new(0),
             looks: Cell::new(0),
@@ -469,6 +472,7 @@ impl World {
 
     /// Ends the world and tells what was wrong.
     pub fn finish(self) -> Report {
+        crate::wire::flush(&self.core);
         verifier::finish(&self.core)
     }
 

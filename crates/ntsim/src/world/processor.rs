@@ -127,6 +127,10 @@ impl Processor {
             }
             break;
         }
+        if dpcs > 0 {
+            let core = context::core();
+            core.activity.set(core.activity.get().wrapping_add(1));
+        }
         self.busy
             .set(!self.dpcs.borrow().is_empty() || !self.interrupts.borrow().is_empty());
     }

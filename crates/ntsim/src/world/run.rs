@@ -311,10 +311,12 @@ impl Core {
     /// Runs until a condition holds (true) or a time comes (false).
     pub(crate) fn run_while(&self, condition: &mut dyn FnMut() -> bool, until: u64) -> bool {
         loop {
+            let before = self.activity.get();
             if condition() {
                 return true;
             }
-            if !self.step(until) {
+            // A condition that calls the kernel may itself let DPCs run, and hold because of them.
+            if self.activity.get() == before && !self.step(until) {
                 break;
             }
         }
