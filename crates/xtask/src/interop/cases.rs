@@ -105,14 +105,15 @@ fn rping_to_linux(bench: &mut Bench<'_>) -> Result<String> {
         ours.contains("verified 20"),
         "vroce did not verify 20 rounds:\n{ours}"
     );
-    let theirs = bench.guest()?.wait(&server, LIMIT)?;
+    let guest = bench.guest()?;
+    let theirs = guest.wait(&server, LIMIT)?;
     ensure!(
         theirs.status == 0,
         "rping -s ended with {}: {}",
         theirs.status,
         theirs.text
     );
-    let pings = theirs.text.matches("server ping data").count();
+    let pings = guest.count_lines(&server, "server ping data")?;
     ensure!(
         pings == 20,
         "rping -s saw {pings} pings of 20: {}",
@@ -125,14 +126,15 @@ fn rping_to_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["rping-server"])?;
     peer.wait_for("ready", LIMIT)?;
     let guest = bench.guest()?;
-    let output = guest.run(&format!("rping -c -v -V -C 100 -S 60000 -a {VROCE}"), LIMIT)?;
+    let (job, output) =
+        guest.run_job(&format!("rping -c -v -V -C 100 -S 60000 -a {VROCE}"), LIMIT)?;
     ensure!(
         output.status == 0,
         "rping -c ended with {}: {}",
         output.status,
         output.text
     );
-    let pings = output.text.matches("ping data: rdma-ping").count();
+    let pings = guest.count_lines(&job, "ping data: rdma-ping")?;
     ensure!(
         pings == 100,
         "rping -c verified {pings} pings of 100: {}",
@@ -151,7 +153,7 @@ fn perftest(bench: &mut Bench<'_>, tool: &str, server: &str) -> Result<String> {
     peer.wait_for("ready", LIMIT)?;
     let guest = bench.guest()?;
     let before = guest.counter("hw_counters/sent_pkts")?;
-    let output = guest.run(&format!("{tool} -R -F -n 1000 {VROCE}"), LIMIT)?;
+    let (_, output) = guest.run_job(&format!("{tool} -R -F -n 1000 {VROCE}"), LIMIT)?;
     let sent = guest.counter("hw_counters/sent_pkts")? - before;
     ensure!(
         output.status == 0,
@@ -224,7 +226,7 @@ fn vroce_rejects(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["rejecting-server"])?;
     peer.wait_for("ready", LIMIT)?;
     let guest = bench.guest()?;
-    let output = guest.run(&format!("rping -c -v -C 1 -a {VROCE}"), LIMIT)?;
+    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {VROCE}"), LIMIT)?;
     ensure!(
         output.status != 0,
         "rping -c was not refused: {}",
@@ -249,7 +251,7 @@ fn nobody_on_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["idle", "--until-refused"])?;
     peer.wait_for("ready", LIMIT)?;
     let guest = bench.guest()?;
-    let output = guest.run(&format!("rping -c -v -C 1 -a {VROCE}"), LIMIT)?;
+    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {VROCE}"), LIMIT)?;
     ensure!(
         output.status != 0,
         "rping -c was not refused: {}",

@@ -28,7 +28,7 @@ pub struct Output {
 pub struct Guest {
     qemu: Child,
     channel: BufReader<UnixStream>,
-    next_job: u32,
+    next_number: u32,
 }
 
 /// A command left running in the guest.
@@ -102,7 +102,7 @@ impl Guest {
         let mut guest = Guest {
             qemu,
             channel: BufReader::new(stream),
-            next_job: 0,
+            next_number: 0,
         };
         guest
             .read_until("##ready", BOOT_LIMIT)
@@ -128,20 +128,29 @@ impl Guest {
         Ok(())
     }
 
-    /// Runs a command line and waits for it.
+    /// Runs a command line and waits for it. What it prints comes over an emulated serial line, so it should be little.
     pub fn run(&mut self, command: &str, limit: Duration) -> Result<Output> {
         debug_assert!(!command.contains('\n'), "one command, one line");
-        writeln!(self.channel.get_mut(), "{command}")?;
+        // Answers of a command that was given up on come late; the number tells them apart.
+        let number = self.next_number();
+        writeln!(self.channel.get_mut(), "{number} {command}")?;
+        let marker = format!("##done {number} ");
         let text = self
-            .read_until("##done", limit)
+            .read_until(&marker, limit)
             .with_context(|| format!("in the guest: {command}"))?;
         let (text, status) = text
-            .rsplit_once("##done ")
+            .rsplit_once(&marker)
             .context("the guest's answer has no status")?;
+        let text = text.rsplit("##done ").next().unwrap_or(text);
         Ok(Output {
             status: status.trim().parse().context("exit status")?,
             text: text.to_owned(),
         })
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.next_number += 1;
+        self.next_number
     }
 
     /// Runs a command line that must succeed.
@@ -159,38 +168,52 @@ impl Guest {
 
     /// Starts a command in the background of the guest.
     pub fn spawn(&mut self, command: &str) -> Result<Job> {
-        let job = Job(self.next_job);
-        self.next_job += 1;
-        let n = job.0;
+        let n = self.next_number();
         self.run_checked(&format!(
             "(sh -c '{command}' >/tmp/job{n}.log 2>&1; echo $? >/tmp/job{n}.rc) & echo $!"
         ))?;
-        Ok(job)
+        Ok(Job(n))
     }
 
-    /// Waits for a background command and returns what it printed.
+    /// Waits for a background command. Of what it printed, the end is returned.
     pub fn wait(&mut self, job: &Job, limit: Duration) -> Result<Output> {
         let n = job.0;
-        let tenths = limit.as_millis() / 100;
-        let waited = self.run(
-            &format!(
-                "i=0; while [ ! -s /tmp/job{n}.rc ] && [ $i -lt {tenths} ]; do sleep 0.1; i=$((i+1)); done; cat /tmp/job{n}.rc"
-            ),
-            limit + Duration::from_secs(20),
-        )?;
-        let text = self.log(job)?;
-        match waited.text.trim().parse() {
-            Ok(status) if waited.status == 0 => Ok(Output { status, text }),
-            _ => bail!(
-                "the guest's command did not end in {limit:?}; it printed: {}",
-                text.trim()
-            ),
+        let deadline = Instant::now() + limit;
+        loop {
+            let rc = self.run_checked(&format!("cat /tmp/job{n}.rc 2>/dev/null || true"))?;
+            if let Ok(status) = rc.trim().parse() {
+                let text = self.log(job)?;
+                return Ok(Output { status, text });
+            }
+            if Instant::now() > deadline {
+                let text = self.log(job)?;
+                bail!(
+                    "the guest's command did not end in {limit:?}; it printed: {}",
+                    text.trim()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// What a background command has printed so far.
+    /// Runs a command in the background and waits for it.
+    pub fn run_job(&mut self, command: &str, limit: Duration) -> Result<(Job, Output)> {
+        let job = self.spawn(command)?;
+        let output = self.wait(&job, limit)?;
+        Ok((job, output))
+    }
+
+    /// How many lines a background command has printed that contain `needle`.
+    pub fn count_lines(&mut self, job: &Job, needle: &str) -> Result<u64> {
+        self.run_checked(&format!("grep -c '{needle}' /tmp/job{}.log || true", job.0))?
+            .trim()
+            .parse()
+            .context("grep -c")
+    }
+
+    /// The end of what a background command has printed so far.
     pub fn log(&mut self, job: &Job) -> Result<String> {
-        self.run_checked(&format!("cat /tmp/job{}.log", job.0))
+        self.run_checked(&format!("tail -c 2000 /tmp/job{}.log", job.0))
     }
 
     /// A counter of rdma_rxe or of the connection manager, by its path below `/sys/class/infiniband/rxe0/ports/1/`.

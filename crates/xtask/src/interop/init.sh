@@ -15,7 +15,7 @@ ip link set lo up
 stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo "##ready"
-while read -r line; do
+while read -r number line; do
     sh -c "$line"
-    echo "##done $?"
+    echo "##done $number $?"
 done
