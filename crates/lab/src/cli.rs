@@ -170,7 +170,10 @@ fn hex(text: &str) -> Result<Hex, String> {
         .collect::<Option<Vec<u8>>>()
         .filter(|digits| digits.len().is_multiple_of(2))
         .ok_or_else(|| "an even number of hex digits".to_owned())?;
-    Ok(Hex(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()))
+    Ok(Hex(digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()))
 }
 
 #[cfg(test)]

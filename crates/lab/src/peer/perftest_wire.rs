@@ -22,7 +22,7 @@ impl Control {
     /// Classifies a message of `length` bytes, or says that this version is not understood.
     pub fn classify(length: usize) -> Option<Control> {
         match length {
-            3 | 4 | 8 | 16 => Some(Control::Echo),
+            2 | 4 | 8 | 16 => Some(Control::Echo),
             Destination::LEN => Some(Control::Destination),
             _ => None,
         }
@@ -80,9 +80,17 @@ mod tests {
             ipv4: [10, 0, 0, 2],
         }
         .to_bytes();
-        assert_eq!(bytes[4..24], [0, 0, 0, 1, 0, 0, 0, 0x12, 0, 7, 0xB3, 0x0D, 0, 0, 3, 0x8E, 0, 0, 0, 0]);
+        assert_eq!(
+            bytes[4..24],
+            [
+                0, 0, 0, 1, 0, 0, 0, 0x12, 0, 7, 0xB3, 0x0D, 0, 0, 3, 0x8E, 0, 0, 0, 0
+            ]
+        );
         assert_eq!(bytes[24..32], [0, 0, 0x56, 0x41, 0xD3, 0xE0, 7, 0x10]);
-        assert_eq!(bytes[32..48], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 10, 0, 0, 2]);
+        assert_eq!(
+            bytes[32..48],
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 10, 0, 0, 2]
+        );
     }
 
     #[test]

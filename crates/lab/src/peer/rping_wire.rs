@@ -66,7 +66,10 @@ mod tests {
             key: 0x0A0B_0C0D,
             length: 60_000,
         };
-        assert_eq!(info.to_bytes()[..12], [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13]);
+        assert_eq!(
+            info.to_bytes()[..12],
+            [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13]
+        );
         assert_eq!(BufferInfo::from_bytes(info.to_bytes()), info);
     }
 

@@ -1,0 +1,365 @@
+//! `cargo run --release`: what vroce does, shown and checked.
+
+use crate::cli::DemoOptions;
+use crate::flow::{Operation, Outcome, Workload, ping_pong, stream};
+use crate::server::{Server, finish};
+use crate::side::{Side, link};
+use crate::status::{self, Doing};
+use crate::table;
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use ndkpi::NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT;
+use ndkpi::status::{STATUS_CONNECTION_REFUSED, STATUS_SUCCESS};
+use ntsim::World;
+use ntsim::consumer::ReadLimits;
+use ntsim::wire::{CaptureConfig, SwitchConfig};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+const ADDRESS_A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const ADDRESS_B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const PORT: u16 = 445;
+
+/// The rows of the table.
+const ROWS: &[Workload] = &[
+    Workload::new(Operation::Send, 64, 20_000, 64),
+    Workload::new(Operation::Send, 4096, 20_000, 64),
+    Workload::new(Operation::Write, 4096, 20_000, 64),
+    Workload::new(Operation::Write, 65_536, 4_000, 16),
+    Workload::new(Operation::Write, 1_048_576, 256, 4),
+    Workload::new(Operation::Read, 4096, 20_000, 16),
+    Workload::new(Operation::Read, 1_048_576, 256, 4),
+];
+
+const PING_PONGS: u64 = 20_000;
+
+/// Runs the demo.
+pub fn run(options: &DemoOptions) -> Result<()> {
+    let started = Instant::now();
+    let mut world = World::builder().seed(options.seed).build();
+    println!(
+        "vroce demo, seed {}{}",
+        options.seed,
+        loss_text(options.loss)
+    );
+    let switch = world.switch(SwitchConfig {
+        loss: options.loss,
+        ..SwitchConfig::default()
+    });
+    world
+        .capture(&switch, &options.capture, CaptureConfig::default())
+        .with_context(|| format!("writing {}", options.capture.display()))?;
+
+    say(
+        "install",
+        "vroce.inx on two servers: hardware ID matched, DriverEntry, NDIS initialised, TCP/IP bound",
+    );
+    let a = Server::install(&mut world, &switch, "A", ADDRESS_A)?;
+    let b = Server::install(&mut world, &switch, "B", ADDRESS_B)?;
+    ping(&mut world, &a, ADDRESS_B)?;
+
+    describe_adapter(&mut world, a)?;
+    connect_and_move(&mut world, a, b)?;
+    refused(&mut world, a, b)?;
+    rejected(&mut world, a, b)?;
+
+    // What follows would fill the disk.
+    switch.record(None);
+    println!();
+    table::head();
+    let bar = progress_bar();
+    for row in ROWS {
+        let mut workload = *row;
+        if options.loss > 0.0 {
+            workload.count /= 20;
+        }
+        let outcome = measure(&mut world, a, b, workload.bytes(), |world, from, to| {
+            bar.set_length(workload.count);
+            bar.set_message(format!(
+                "{} {}",
+                workload.operation.name(),
+                table::bytes(workload.size)
+            ));
+            stream(world, from, to, workload, &|done| bar.set_position(done))
+        })?;
+        bar.suspend(|| table::row(workload.operation.name(), workload.size, &outcome));
+    }
+    let rounds = if options.loss > 0.0 {
+        PING_PONGS / 20
+    } else {
+        PING_PONGS
+    };
+    let outcome = measure(&mut world, a, b, 128, |world, from, to| {
+        bar.set_length(rounds);
+        bar.set_message("ping-pong");
+        ping_pong(world, from, to, 64, rounds, &|done| bar.set_position(done))
+    })?;
+    bar.finish_and_clear();
+    table::row("send ping-pong", 64, &outcome);
+    println!(
+        "(wall time of one thread that runs both servers, the simulated kernels and the wire)"
+    );
+    println!();
+
+    say("unload", "both drivers");
+    for server in [a, b] {
+        world.uninstall(server.machine);
+    }
+    let report = finish(world)?;
+    say(
+        "verifier",
+        &format!(
+            "{} violations, {} leaks",
+            report.violations.len(),
+            report.leaks.len()
+        ),
+    );
+    say(
+        "capture",
+        &format!("{} (open it with Wireshark)", options.capture.display()),
+    );
+    say(
+        "done",
+        &format!("in {:.1} s", started.elapsed().as_secs_f32()),
+    );
+    Ok(())
+}
+
+fn say(what: &str, text: &str) {
+    println!("{what:<10} {text}");
+}
+
+fn loss_text(loss: f64) -> String {
+    if loss > 0.0 {
+        format!(", the wire loses {:.1} % of the frames", loss * 100.0)
+    } else {
+        String::new()
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg:<18} [{bar:40}] {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn ping(world: &mut World, from: &Server, to: Ipv4Addr) -> Result<()> {
+    // The first echo waits for ARP; a lossy wire may eat some.
+    for _ in 0..20 {
+        if let Some(time) = world.ping(from.machine, IpAddr::V4(to)) {
+            say(
+                "ping",
+                &format!("{to} answers through NDIS after {time:?} of virtual time"),
+            );
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{to} does not answer pings")
+}
+
+fn describe_adapter(world: &mut World, server: Server) -> Result<()> {
+    let side = Side::open(world, server, 4096)?;
+    let info = world
+        .call(server.machine, || side.adapter.info())
+        .doing("NdkQueryAdapterInfo")?;
+    say(
+        "adapter",
+        &format!(
+            "NDK {}.{}, RDMA technology {} (RoCEv2), registrations to {} GiB, transfers to {} MiB, {} reads each way, private data {}/{} bytes",
+            info.Version.Major,
+            info.Version.Minor,
+            info.RdmaTechnology,
+            info.MaxRegistrationSize >> 30,
+            info.MaxTransferLength >> 20,
+            info.MaxInboundReadLimit,
+            info.MaxCallerData,
+            info.MaxCalleeData,
+        ),
+    );
+    side.close(world)
+}
+
+/// A connection with private data both ways, one message of each kind with its contents checked, and the end.
+fn connect_and_move(world: &mut World, a: Server, b: Server) -> Result<()> {
+    const SIZE: usize = 1 << 20;
+    let (request, reply) = (b"hello from A".as_slice(), b"hello from B".as_slice());
+    let mut from = Side::open(world, a, 2 * SIZE)?;
+    let mut to = Side::open(world, b, 2 * SIZE)?;
+    let connection = link(world, &from, &to, PORT, request, reply)?;
+    say(
+        "connect",
+        "A to B, private data both ways, both connectors connected",
+    );
+
+    pattern(from.buffer.bytes_mut(), 1);
+    let text = b"the quick brown fox";
+    from.buffer.bytes_mut()[..text.len()].copy_from_slice(text);
+    world
+        .call(b.machine, || to.queues.qp.receive(7, &[to.sge(0, 64)]))
+        .doing("NdkReceive")?;
+    world
+        .call(a.machine, || {
+            from.queues.qp.send(
+                8,
+                &[from.sge(0, text.len())],
+                NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT,
+            )
+        })
+        .doing("NdkSend")?;
+    from.complete(world, 8)?;
+    let received = to.complete(world, 7)?;
+    ensure!(
+        received as usize == text.len(),
+        "{received} bytes received instead of {}",
+        text.len()
+    );
+    ensure!(
+        to.buffer.bytes().starts_with(text),
+        "the received text is another"
+    );
+    say(
+        "send",
+        &format!("{} bytes into a posted receive, contents equal", text.len()),
+    );
+
+    let (address, token) = to.remote();
+    world
+        .call(a.machine, || {
+            from.queues
+                .qp
+                .write(9, &[from.sge(0, SIZE)], address, token, 0)
+        })
+        .doing("NdkWrite")?;
+    from.complete(world, 9)?;
+    ensure!(
+        to.buffer.bytes()[..SIZE] == from.buffer.bytes()[..SIZE],
+        "the written memory differs"
+    );
+    say("write", "1 MiB into B's memory, contents equal");
+
+    pattern(to.buffer.bytes_mut(), 2);
+    world
+        .call(a.machine, || {
+            from.queues
+                .qp
+                .read(10, &[from.sge(SIZE, SIZE)], address, token, 0)
+        })
+        .doing("NdkRead")?;
+    from.complete(world, 10)?;
+    ensure!(
+        to.buffer.bytes()[..SIZE] == from.buffer.bytes()[SIZE..],
+        "the memory read differs"
+    );
+    say("read", "1 MiB from B's memory, contents equal");
+
+    connection.end(world, &from, &to)?;
+    say(
+        "disconnect",
+        "by A; B's consumer was told exactly once, at DISPATCH_LEVEL",
+    );
+    from.close(world)?;
+    to.close(world)
+}
+
+fn refused(world: &mut World, a: Server, b: Server) -> Result<()> {
+    let side = Side::open(world, a, 4096)?;
+    match side.connect(world, (b.address, 9), b"")? {
+        Ok(_) => anyhow::bail!("a connection to a port without listener was accepted"),
+        Err((status, connector)) => {
+            ensure!(
+                status == STATUS_CONNECTION_REFUSED,
+                "without listener: {} instead of STATUS_CONNECTION_REFUSED",
+                status::name(status)
+            );
+            world.call(a.machine, || connector.close());
+        }
+    }
+    say(
+        "refused",
+        "port 9, where nobody listens: STATUS_CONNECTION_REFUSED",
+    );
+    side.close(world)
+}
+
+fn rejected(world: &mut World, a: Server, b: Server) -> Result<()> {
+    let why = b"come back later";
+    let active = Side::open(world, a, 4096)?;
+    let passive = Side::open(world, b, 4096)?;
+    let listener = passive.listen(world, PORT)?;
+    let connector = world
+        .call(a.machine, || active.adapter.create_connector())
+        .doing("NdkCreateConnector")?;
+    let connect = world.call(a.machine, || {
+        connector.start_connect(
+            &active.queues.qp,
+            active.at(0),
+            passive.at(PORT),
+            ReadLimits::default(),
+            b"",
+        )
+    });
+    let request = passive.next_request(world, &listener, Duration::from_secs(60))?;
+    world
+        .call(b.machine, || request.reject(why))
+        .doing("NdkReject")?;
+    world.call(b.machine, || {
+        request.close();
+        listener.close();
+    });
+    let status = connect.wait(world).err().unwrap_or(STATUS_SUCCESS);
+    ensure!(
+        status == STATUS_CONNECTION_REFUSED,
+        "rejected: {} instead of STATUS_CONNECTION_REFUSED",
+        status::name(status)
+    );
+    let data = world
+        .call(a.machine, || connector.connection_data())
+        .doing("NdkGetConnectionData")?;
+    ensure!(
+        data.private_data.starts_with(why),
+        "the reason did not arrive"
+    );
+    say(
+        "rejected",
+        &format!(
+            "by B's consumer, saying \"{}\"",
+            String::from_utf8_lossy(why)
+        ),
+    );
+    world.call(a.machine, || connector.close());
+    active.close(world)?;
+    passive.close(world)
+}
+
+/// Runs a workload on a connection of its own.
+pub fn measure(
+    world: &mut World,
+    a: Server,
+    b: Server,
+    bytes: usize,
+    work: impl FnOnce(&mut World, &Side, &Side) -> Result<Outcome>,
+) -> Result<Outcome> {
+    let mut from = Side::open(world, a, bytes)?;
+    let to = Side::open(world, b, bytes)?;
+    pattern(from.buffer.bytes_mut(), 3);
+    let connection = link(world, &from, &to, PORT, b"", b"")?;
+    let outcome = work(world, &from, &to)?;
+    connection.end(world, &from, &to)?;
+    from.close(world)?;
+    to.close(world)?;
+    Ok(outcome)
+}
+
+/// Fills memory with something that shows every misplaced byte.
+fn pattern(bytes: &mut [u8], seed: u64) {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    for chunk in bytes.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let word = state.to_le_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
+    }
+}

@@ -1,0 +1,130 @@
+//! vroce's half of the interop cases: one simulated server whose wire leads to another process, in real time.
+
+mod perftest;
+mod perftest_wire;
+mod refusals;
+mod rping;
+mod rping_wire;
+
+use crate::cli::{DemoOptions, PeerCase, PeerOptions};
+use crate::server::{Server, finish};
+use anyhow::{Context, Result};
+use ntsim::wire::{CaptureConfig, SocketConfig, Switch, SwitchConfig};
+use ntsim::{Clock, World};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a case waits for the other process to do something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Our server, and the switch between it and the other process.
+struct Bench {
+    world: World,
+    switch: Switch,
+    server: Server,
+}
+
+impl Bench {
+    fn new(
+        peer: &Path,
+        local: Option<&Path>,
+        capture: Option<&Path>,
+        seed: u64,
+        address: Ipv4Addr,
+    ) -> Result<Bench> {
+        let local = local.map_or_else(
+            || {
+                let mut name = peer.as_os_str().to_owned();
+                name.push(".vroce");
+                PathBuf::from(name)
+            },
+            Path::to_owned,
+        );
+        let mut world = World::builder().seed(seed).clock(Clock::RealTime).build();
+        let switch = world.switch(SwitchConfig::default());
+        if let Some(capture) = capture {
+            world
+                .capture(&switch, capture, CaptureConfig::default())
+                .with_context(|| format!("writing {}", capture.display()))?;
+        }
+        world
+            .socket_wire(
+                &switch,
+                "peer",
+                SocketConfig {
+                    local: local.clone(),
+                    remote: peer.to_owned(),
+                    backlog: 4096,
+                },
+            )
+            .with_context(|| format!("binding {}", local.display()))?;
+        let server = Server::install(&mut world, &switch, "vroce", address)?;
+        Ok(Bench {
+            world,
+            switch,
+            server,
+        })
+    }
+}
+
+/// Runs a case.
+pub fn run(options: &PeerOptions) -> Result<()> {
+    let mut bench = Bench::new(
+        &options.wire,
+        options.local.as_deref(),
+        options.capture.as_deref(),
+        options.seed,
+        options.address,
+    )?;
+    let Bench {
+        world,
+        switch,
+        server,
+    } = &mut bench;
+    match &options.case {
+        PeerCase::RpingClient {
+            target,
+            count,
+            size,
+            expect_abort,
+        } => rping::client(world, *server, *target, *count, *size, *expect_abort),
+        PeerCase::RpingServer => rping::server(world, *server),
+        PeerCase::WriteBwServer => perftest::write_server(world, *server),
+        PeerCase::SendBwServer => perftest::send_server(world, *server),
+        PeerCase::RejectingServer => refusals::reject(world, *server),
+        PeerCase::ExpectReject { target, data } => {
+            refusals::expect_reject(world, *server, *target, &data.0)
+        }
+        PeerCase::ExpectRefused { target } => refusals::expect_refused(world, *server, *target),
+        PeerCase::Idle { until_refused } => {
+            refusals::idle(world, switch, *until_refused);
+            Ok(())
+        }
+    }?;
+    bench.world.uninstall(bench.server.machine);
+    let report = finish(bench.world)?;
+    println!(
+        "verifier: {} violations, {} leaks",
+        report.violations.len(),
+        report.leaks.len()
+    );
+    Ok(())
+}
+
+/// Serves rping on a wire to another process, one client after the other, until interrupted.
+pub fn serve(peer: &Path, options: &DemoOptions) -> Result<()> {
+    let address = Ipv4Addr::new(10, 0, 0, 1);
+    let mut bench = Bench::new(peer, None, Some(&options.capture), options.seed, address)?;
+    println!(
+        "vroce serves rping on {address}:{}; the wire leads to {}; interrupt to end",
+        rping_wire::PORT,
+        peer.display()
+    );
+    loop {
+        match rping::serve_one(&mut bench.world, bench.server, Duration::MAX) {
+            Ok(rounds) => println!("a client ran {rounds} rounds"),
+            Err(error) => println!("a client failed: {error:#}"),
+        }
+    }
+}

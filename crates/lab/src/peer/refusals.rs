@@ -1,0 +1,108 @@
+//! Connections that do not come about.
+
+use super::PATIENCE;
+use super::rping_wire;
+use crate::cli::Target;
+use crate::server::Server;
+use crate::side::Side;
+use crate::status::{self, Doing};
+use anyhow::{Result, bail, ensure};
+use ndkpi::status::STATUS_CONNECTION_REFUSED;
+use ntsim::World;
+use ntsim::consumer::Connector;
+use ntsim::wire::{Switch, Verdict};
+use std::cell::Cell;
+use std::fmt::Write;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Listens on rping's port and rejects one request, with private data.
+pub fn reject(world: &mut World, server: Server) -> Result<()> {
+    let side = Side::open(world, server, 4096)?;
+    let listener = side.listen(world, rping_wire::PORT)?;
+    println!("ready");
+    let request = side.next_request(world, &listener, PATIENCE)?;
+    world
+        .call(server.machine, || request.reject(b"not today"))
+        .doing("NdkReject")?;
+    // The reject has to leave before the adapter goes.
+    world.run_for(Duration::from_millis(100));
+    println!("rejected");
+    world.call(server.machine, || {
+        request.close();
+        listener.close();
+    });
+    side.close(world)
+}
+
+/// Connects to somebody who does not want it; returns the connector for what it has to tell.
+fn fail_to_connect(
+    world: &mut World,
+    side: &Side,
+    target: Target,
+    data: &[u8],
+) -> Result<Connector> {
+    match side.connect(world, (target.to, target.port), data)? {
+        Ok(_) => bail!("the connection was accepted"),
+        Err((status, connector)) => {
+            println!("NdkConnect: {}", status::name(status));
+            ensure!(
+                status == STATUS_CONNECTION_REFUSED,
+                "STATUS_CONNECTION_REFUSED was expected"
+            );
+            Ok(connector)
+        }
+    }
+}
+
+/// Expects to be rejected, and prints the private data that came with it.
+pub fn expect_reject(world: &mut World, server: Server, target: Target, data: &[u8]) -> Result<()> {
+    let side = Side::open(world, server, 4096)?;
+    let connector = fail_to_connect(world, &side, target, data)?;
+    let told = world
+        .call(server.machine, || connector.connection_data())
+        .doing("NdkGetConnectionData")?;
+    let mut hex = String::new();
+    for byte in &told.private_data {
+        write!(hex, "{byte:02x}")?;
+    }
+    println!("private data {hex}");
+    world.call(server.machine, || connector.close());
+    side.close(world)
+}
+
+/// Expects that nobody listens.
+pub fn expect_refused(world: &mut World, server: Server, target: Target) -> Result<()> {
+    let side = Side::open(world, server, 4096)?;
+    let connector = fail_to_connect(world, &side, target, b"")?;
+    world.call(server.machine, || connector.close());
+    side.close(world)
+}
+
+/// Listens on nothing. The provider must refuse by itself; a rejection on the wire is how we know that it did.
+pub fn idle(world: &mut World, switch: &Switch, until_refused: bool) {
+    /// Ethernet, IPv4, UDP, BTH, DETH, then 16 bytes into the MAD.
+    const ATTRIBUTE: std::ops::Range<usize> = 78..80;
+    const REJ: [u8; 2] = [0x00, 0x12];
+    let refused = Rc::new(Cell::new(false));
+    for (port, name) in switch.ports() {
+        if name == "peer" {
+            let refused = Rc::clone(&refused);
+            switch.set_filter(port, move |frame| {
+                if frame.get(ATTRIBUTE) == Some(REJ.as_slice()) {
+                    refused.set(true);
+                }
+                Verdict::default()
+            });
+        }
+    }
+    println!("ready");
+    let patience = if until_refused {
+        PATIENCE
+    } else {
+        Duration::MAX
+    };
+    if world.run_until(|_| until_refused && refused.get(), patience) {
+        println!("refused");
+    }
+}

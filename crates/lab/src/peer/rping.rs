@@ -1,0 +1,310 @@
+//! rping's two roles, played by an NDK consumer on vroce.
+
+use super::PATIENCE;
+use super::rping_wire::{BufferInfo, PORT, ping_text};
+use crate::cli::Target;
+use crate::server::Server;
+use crate::side::Side;
+use crate::status::{self, Doing};
+use anyhow::{Context, Result, bail, ensure};
+use ndkpi::status::STATUS_SUCCESS;
+use ntsim::World;
+use ntsim::consumer::Connector;
+use std::time::Duration;
+
+/// Layout of the registered buffer: two areas of data, then the messages.
+const AREA: usize = 65_536;
+const SINK: usize = AREA;
+const INCOMING: usize = 2 * AREA;
+const OUTGOING: usize = INCOMING + BufferInfo::LEN;
+const BYTES: usize = OUTGOING + BufferInfo::LEN;
+
+/// Contexts of requests.
+const RECEIVE: u64 = 1;
+const SEND: u64 = 2;
+const RDMA: u64 = 3;
+
+/// One end of an rping conversation.
+struct Talk<'a> {
+    world: &'a mut World,
+    side: &'a mut Side,
+    /// A message came in before it was waited for.
+    received: bool,
+}
+
+impl Talk<'_> {
+    fn post_receive(&mut self) -> Result<()> {
+        let side = &*self.side;
+        self.world
+            .call(side.server.machine, || {
+                side.queues
+                    .qp
+                    .receive(RECEIVE, &[side.sge(INCOMING, BufferInfo::LEN)])
+            })
+            .doing("NdkReceive")
+    }
+
+    /// Waits for a completion; messages may come in before our own send is acknowledged.
+    fn wait(&mut self, context: u64) -> Result<()> {
+        loop {
+            if context == RECEIVE && self.received {
+                self.received = false;
+                return Ok(());
+            }
+            let result = self.side.next_result(self.world, PATIENCE)?;
+            if result.Status != STATUS_SUCCESS {
+                bail!("a request failed with {}", status::name(result.Status));
+            }
+            match result.RequestContext.addr() as u64 {
+                RECEIVE => {
+                    ensure!(
+                        result.BytesTransferred as usize == BufferInfo::LEN,
+                        "a message of {} bytes is not rping's",
+                        result.BytesTransferred
+                    );
+                    self.received = true;
+                }
+                other if other == context => return Ok(()),
+                other => bail!("request {other} completed instead of {context}"),
+            }
+        }
+    }
+
+    fn send(&mut self, info: BufferInfo) -> Result<()> {
+        self.side.buffer.bytes_mut()[OUTGOING..][..BufferInfo::LEN]
+            .copy_from_slice(&info.to_bytes());
+        let side = &*self.side;
+        self.world
+            .call(side.server.machine, || {
+                side.queues
+                    .qp
+                    .send(SEND, &[side.sge(OUTGOING, BufferInfo::LEN)], 0)
+            })
+            .doing("NdkSend")?;
+        self.wait(SEND)
+    }
+
+    /// Waits for the peer's message, makes room for the next one, and returns it.
+    fn receive(&mut self) -> Result<BufferInfo> {
+        self.wait(RECEIVE)?;
+        let info = self.side.buffer.bytes()[INCOMING..][..BufferInfo::LEN].try_into()?;
+        self.post_receive()?;
+        Ok(BufferInfo::from_bytes(info))
+    }
+
+    fn info(&self, offset: usize, length: u32) -> BufferInfo {
+        let (address, key) = self.side.remote();
+        BufferInfo {
+            address: address + offset as u64,
+            key,
+            length,
+        }
+    }
+
+    /// One round as the client: our text is read, then written back.
+    fn client_round(&mut self, round: u32, size: usize) -> Result<()> {
+        let text = ping_text(round, size);
+        self.side.buffer.bytes_mut()[..size].copy_from_slice(&text);
+        self.side.buffer.bytes_mut()[SINK..][..size].fill(0);
+        let length = u32::try_from(size)?;
+        self.send(self.info(0, length))?;
+        self.receive()?;
+        self.send(self.info(SINK, length))?;
+        self.receive()?;
+        ensure!(
+            self.side.buffer.bytes()[SINK..][..size] == text[..],
+            "round {round}: what the server wrote back differs from what it read"
+        );
+        Ok(())
+    }
+
+    /// One round as the server: read the client's text, check it, write it back.
+    fn server_round(&mut self, round: u32, source: BufferInfo) -> Result<()> {
+        let size = source.length as usize;
+        ensure!((1..=AREA).contains(&size), "rping never uses {size} bytes");
+        let side = &*self.side;
+        self.world
+            .call(side.server.machine, || {
+                side.queues
+                    .qp
+                    .read(RDMA, &[side.sge(0, size)], source.address, source.key, 0)
+            })
+            .doing("NdkRead")?;
+        self.wait(RDMA)?;
+        ensure!(
+            self.side.buffer.bytes()[..size] == ping_text(round, size)[..],
+            "round {round}: the text read is not rping's"
+        );
+        self.send(self.info(0, 0))?;
+        let sink = self.receive()?;
+        let side = &*self.side;
+        self.world
+            .call(side.server.machine, || {
+                side.queues
+                    .qp
+                    .write(RDMA, &[side.sge(0, size)], sink.address, sink.key, 0)
+            })
+            .doing("NdkWrite")?;
+        self.wait(RDMA)?;
+        self.send(self.info(0, 0))
+    }
+}
+
+/// Runs as `rping -c`.
+pub fn client(
+    world: &mut World,
+    server: Server,
+    target: Target,
+    count: u32,
+    size: u32,
+    expect_abort: bool,
+) -> Result<()> {
+    let mut side = Side::open(world, server, BYTES)?;
+    let mut talk = Talk {
+        world,
+        side: &mut side,
+        received: false,
+    };
+    talk.post_receive()?;
+    let connector = match talk
+        .side
+        .connect(talk.world, (target.to, target.port), b"")?
+    {
+        Ok(connector) => connector,
+        Err((status, _)) => bail!("NdkConnect: {}", status::name(status)),
+    };
+    println!("connected");
+    let mut verified = 0;
+    let mut failure = None;
+    for round in 0..count {
+        match talk.client_round(round, size as usize) {
+            Ok(()) => verified += 1,
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+        if verified <= 10 || verified % 100 == 0 {
+            println!("round {verified}");
+        }
+    }
+    println!("verified {verified} rounds");
+    if expect_abort {
+        let failure = failure.context("the peer did not die")?;
+        println!("ended by: {failure:#}");
+        aborted(world, &side, connector)?;
+    } else {
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let disconnect = world.call(server.machine, || connector.start_disconnect());
+        disconnect.wait(world).doing("NdkDisconnect")?;
+        world.call(server.machine, || connector.close());
+    }
+    side.close(world)
+}
+
+/// The peer has died: one disconnect event, and everything flushed by our own disconnect.
+fn aborted(world: &mut World, side: &Side, connector: Connector) -> Result<()> {
+    world.run_until(|_| connector.disconnect_events().count() > 0, PATIENCE);
+    // A second event would follow the first closely.
+    world.run_for(Duration::from_millis(500));
+    let events = connector.disconnect_events().calls();
+    for (index, event) in events.iter().enumerate() {
+        println!(
+            "disconnect event {} at {}",
+            index + 1,
+            status::irql(event.irql)
+        );
+    }
+    ensure!(
+        events.len() == 1,
+        "{} disconnect events instead of one",
+        events.len()
+    );
+    let disconnect = world.call(side.server.machine, || connector.start_disconnect());
+    let outcome = disconnect.wait(world);
+    println!(
+        "NdkDisconnect: {}",
+        status::name(outcome.err().unwrap_or(STATUS_SUCCESS))
+    );
+    let mut flushed = 0;
+    while world
+        .call(side.server.machine, || side.queues.cq.poll())
+        .is_some()
+    {
+        flushed += 1;
+    }
+    println!("flushed {flushed} requests");
+    world.call(side.server.machine, || connector.close());
+    Ok(())
+}
+
+/// Runs as `rping -s` for one client.
+pub fn server(world: &mut World, server: Server) -> Result<()> {
+    println!("ready");
+    let rounds = serve_one(world, server, PATIENCE)?;
+    println!("served {rounds} rounds");
+    Ok(())
+}
+
+/// Listens for one client and serves it to its end; returns the number of rounds.
+pub fn serve_one(world: &mut World, server: Server, patience: Duration) -> Result<u32> {
+    let mut side = Side::open(world, server, BYTES)?;
+    let listener = side.listen(world, PORT)?;
+    let connector = side.next_request(world, &listener, patience)?;
+    let mut talk = Talk {
+        world,
+        side: &mut side,
+        received: false,
+    };
+    talk.post_receive()?;
+    let accept = talk.world.call(server.machine, || {
+        connector.start_accept_ex(
+            &talk.side.queues.qp,
+            ntsim::consumer::ReadLimits::default(),
+            b"",
+        )
+    });
+    accept.wait(talk.world).doing("NdkAcceptEx")?;
+    let closing = talk.world.call(server.machine, || listener.start_close());
+
+    let mut rounds = 0;
+    let failure = loop {
+        // The client either asks for a round or leaves.
+        talk.world.run_until(
+            |world| {
+                if talk.received {
+                    return true;
+                }
+                if let Some(result) = world.call(server.machine, || talk.side.queues.cq.poll()) {
+                    talk.received = result.Status == STATUS_SUCCESS
+                        && result.RequestContext.addr() as u64 == RECEIVE;
+                    return true;
+                }
+                connector.disconnect_events().count() > 0
+            },
+            patience,
+        );
+        if !talk.received {
+            break None;
+        }
+        let outcome = talk
+            .receive()
+            .and_then(|source| talk.server_round(rounds, source));
+        match outcome {
+            Ok(()) => rounds += 1,
+            Err(error) => break Some(error),
+        }
+    };
+    let disconnect = world.call(server.machine, || connector.start_disconnect());
+    // The client may be gone already; its disconnect was seen or will be by the timeout.
+    let _ = disconnect.wait(world);
+    world.call(server.machine, || connector.close());
+    let _ = closing.wait(world);
+    side.close(world)?;
+    match failure {
+        Some(error) => Err(error.context(format!("after {rounds} rounds"))),
+        None => Ok(rounds),
+    }
+}

@@ -1,0 +1,68 @@
+//! A simulated Windows server with vroce installed.
+
+use anyhow::{Context, Result, ensure};
+use ntsim::wire::Switch;
+use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, Report, World};
+use std::net::Ipv4Addr;
+
+/// What Windows would install: the simulator installs from it too.
+const INF: &str = include_str!("../../../inf/vroce.inx");
+
+/// Link MTU with room for a path MTU of 4096 and its headers.
+const MTU: u16 = 4200;
+
+/// What an administrator sets in the adapter's advanced properties to get that path MTU. *JumboPacket counts the Ethernet header.
+const KEYWORDS: &[(&str, &str)] = &[
+    ("*JumboPacket", "4214"),
+    ("*NetworkDirectRoCEFrameSize", "4096"),
+];
+
+/// A machine with the driver running and TCP/IP bound to it.
+#[derive(Clone, Copy)]
+pub struct Server {
+    /// The machine.
+    pub machine: MachineId,
+    /// Its IPv4 address.
+    pub address: Ipv4Addr,
+}
+
+impl Server {
+    /// Adds a machine with a virtio NIC on `switch` and installs the driver. Its MAC address ends in the last byte of its address.
+    pub fn install(
+        world: &mut World,
+        switch: &Switch,
+        name: &str,
+        address: Ipv4Addr,
+    ) -> Result<Server> {
+        let [.., last] = address.octets();
+        let machine = world.add_machine(
+            MachineConfig::named(name)
+                .ipv4(address, 24)
+                .mac([0x52, 0x54, 0x00, 0x00, 0x00, last]),
+        );
+        world.attach_nic(
+            machine,
+            switch,
+            NicConfig {
+                mtu: MTU,
+                ..NicConfig::default()
+            },
+        );
+        world
+            .install_with(
+                machine,
+                INF,
+                DriverImage::Linked(vroce::DriverEntry),
+                KEYWORDS,
+            )
+            .with_context(|| format!("installing vroce.inx on {name}"))?;
+        Ok(Server { machine, address })
+    }
+}
+
+/// Ends a world that must have been without fault.
+pub fn finish(world: World) -> Result<Report> {
+    let report = world.finish();
+    ensure!(report.is_clean(), "the verifier has complaints:\n{report}");
+    Ok(report)
+}
