@@ -1,0 +1,65 @@
+//! What Windows would make of `inf/vroce.inx`: the simulator's Plug and Play reads the same file.
+
+use ntsim::pnp::ids::PciIdentity;
+use ntsim::pnp::package::Package;
+use ntsim::pnp::registry::{Registry, Value};
+
+const INF: &str = include_str!("../inf/vroce.inx");
+
+const MODERN: PciIdentity = PciIdentity {
+    vendor: 0x1af4,
+    device: 0x1041,
+    subsystem_vendor: 0x1af4,
+    subsystem: 0x1100,
+    revision: 1,
+    class: [2, 0, 0],
+};
+
+#[test]
+fn both_virtio_network_devices_match() {
+    let package = Package::parse(INF).expect("the INF parses");
+    for device in [0x1041, 0x1000] {
+        let device = PciIdentity { device, ..MODERN };
+        let matched = package.select(&device).expect("a model matches");
+        assert_eq!(matched.decorated, "vroce.ndi.NT");
+    }
+    let other = PciIdentity {
+        device: 0x1042,
+        ..MODERN
+    };
+    assert!(package.select(&other).is_err(), "a virtio disk is not ours");
+}
+
+#[test]
+fn keywords_have_the_defaults_that_the_documentation_demands() {
+    let package = Package::parse(INF).expect("the INF parses");
+    let matched = package.select(&MODERN).expect("a model matches");
+    let mut registry = Registry::default();
+    let installed = package
+        .install(&matched, &MODERN, 0, &mut registry)
+        .expect("it installs");
+    assert_eq!(installed.service, "vroce");
+    assert_eq!(installed.binary, "vroce.sys");
+    let class = registry.open(&installed.class_key).expect("the class key");
+    for (keyword, default) in [
+        ("*NetworkDirect", "1"),
+        ("*NetworkDirectTechnology", "4"),
+        ("*NetworkDirectRoCEFrameSize", "1024"),
+        ("*JumboPacket", "1514"),
+    ] {
+        assert_eq!(
+            class.value(keyword),
+            Some(&Value::Sz(default.into())),
+            "{keyword}"
+        );
+    }
+    assert_eq!(class.value("*IfType"), Some(&Value::Dword(6)));
+    assert_eq!(class.value("*PhysicalMediaType"), Some(&Value::Dword(14)));
+    let interfaces = registry
+        .open(&format!("{}\\Ndi\\Interfaces", installed.class_key))
+        .expect("Ndi\\Interfaces");
+    assert_eq!(
+        interfaces.value("UpperRange"),
+        Some(&Value::Sz("ndis5".into()))
+    );
+}
