@@ -621,3 +621,41 @@ fn copies_of_a_nak_count_once() {
     r.acknowledge(PSN, SEQUENCE);
     assert_eq!(done(&mut r), [(0, Status::RetryExceeded)]);
 }
+
+#[test]
+fn r025_progress_restores_the_rnr_retries() {
+    let mut r = Raw::new(Setup {
+        rnr_retry_count: 1,
+        ..Setup::default()
+    });
+    let mr = r.host.open(vec![0; 1000]);
+    for i in 0..4 {
+        r.host.send(r.now, r.qp, i, SendOp::Send, &[mr.sge(0, 8)]);
+    }
+    r.replies();
+    for i in 0..4 {
+        r.acknowledge(PSN + i, 0x21);
+        r.wait(MS);
+        assert_eq!(r.packets().len(), 4 - i as usize);
+    }
+    assert_eq!(done(&mut r), ok(0..3));
+    r.acknowledge(PSN + 3, 0x21);
+    assert_eq!(done(&mut r)[3..], [(3, Status::RnrRetryExceeded)]);
+}
+
+#[test]
+fn r018_long_messages_ask_for_acknowledgements_several_times_a_window() {
+    let mut setup = Setup {
+        mtu: PathMtu::Mtu256,
+        ..Setup::default()
+    };
+    setup.config.send_window = 16;
+    let mut r = Raw::new(setup);
+    let mr = r.host.open(vec![0; 256 * 40]);
+    write(&mut r, 0, &mr, 256 * 40);
+    let asked: Vec<_> = r.replies().iter().map(|x| x.ack_request).collect();
+    assert_eq!(asked, [false, false, false, true].repeat(4));
+    // The window moves with the acknowledgement.
+    r.acknowledge(PSN + 2, ACK);
+    assert_eq!(r.packets().len(), 3);
+}

@@ -1000,3 +1000,25 @@ fn r002_r012_r013_what_routers_and_bridges_change_does_not_matter() {
         assert_eq!(r.only_ack(), (PSN + 2, ACK));
     }
 }
+
+#[test]
+fn r040_a_packet_that_wants_no_acknowledgement_does_not_take_back_an_earlier_wish() {
+    let mut r = Raw::small();
+    let ext = ExtHeaders {
+        reth: Some(Reth {
+            va: 0,
+            rkey: 0,
+            len: 0,
+        }),
+        ..ExtHeaders::NONE
+    };
+    for (psn, ack_req) in [(PSN, true), (PSN + 1, false)] {
+        let bth = Bth {
+            ack_req,
+            ..r.bth(WriteOnly, psn)
+        };
+        let frame = r.frame(bth, ext, &[]);
+        r.feed(&frame);
+    }
+    assert_eq!(r.only_ack(), (PSN + 1, ACK));
+}

@@ -33,7 +33,7 @@ pub(super) struct Link {
     pub read_window: u32,
     /// Response packets of one READ request packet.
     read_chunk: u32,
-    /// Packets after which an acknowledgement is asked for at the latest.
+    /// Packets after which an acknowledgement is asked for at the latest: several times per window.
     pub ack_interval: u32,
 }
 

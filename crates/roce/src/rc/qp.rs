@@ -541,9 +541,9 @@ impl Qp {
     }
 
     pub fn on_timer(&mut self, now: Instant, shared: &mut Shared<'_>) {
-        if self.state == State::Connected
-            && let Err(failure) = self.requester.on_timer(now, shared.counters)
-        {
+        if self.state != State::Connected {
+            self.requester.stop();
+        } else if let Err(failure) = self.requester.on_timer(now, shared.counters) {
             self.fail_request(failure, shared);
         }
     }

@@ -299,10 +299,8 @@ impl Requester {
         } else {
             Extension::None
         };
-        let ack_request = last
-            || self.ask_now
-            || ahead.saturating_add(1) >= link.send_window
-            || self.unasked.saturating_add(1) >= link.ack_interval;
+        let ack_request =
+            last || self.ask_now || self.unasked.saturating_add(1) >= link.ack_interval;
         Step::Send {
             packet: Outgoing {
                 op,
