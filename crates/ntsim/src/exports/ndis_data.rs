@@ -5,7 +5,7 @@ use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
 use crate::ndis::{mdl, pool, receive, rules, send};
-use crate::verifier::{self, cross, violation};
+use crate::verifier::{cross, expect_no_locks, violation};
 use crate::world::context;
 
 super::exports! {
@@ -227,7 +227,7 @@ unsafe extern "system" fn NdisMIndicateReceiveNetBufferLists(
     ReceiveFlags: u32,
 ) {
     let _crossing = cross(&functions::NdisMIndicateReceiveNetBufferLists);
-    verifier::expect_no_locks("NdisMIndicateReceiveNetBufferLists");
+    expect_no_locks("NdisMIndicateReceiveNetBufferLists");
     // SAFETY: the driver's pointers, as documented.
     unsafe {
         receive::indicate(
@@ -247,7 +247,7 @@ unsafe extern "system" fn NdisMSendNetBufferListsComplete(
     SendCompleteFlags: u32,
 ) {
     let _crossing = cross(&functions::NdisMSendNetBufferListsComplete);
-    verifier::expect_no_locks("NdisMSendNetBufferListsComplete");
+    expect_no_locks("NdisMSendNetBufferListsComplete");
     // SAFETY: the driver's pointers, as documented.
     unsafe { send::complete(MiniportAdapterHandle, NetBufferList, SendCompleteFlags) }
 }

@@ -6,7 +6,7 @@ use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
 use crate::ndis::{adapter, driver, lifecycle, ndis, oid, rules, status};
-use crate::verifier::{self, cross, violation};
+use crate::verifier::{cross, expect_no_locks, violation};
 
 super::exports! {
     "ndis.sys";
@@ -79,7 +79,7 @@ unsafe extern "system" fn NdisMOidRequestComplete(
     Status: NDIS_STATUS,
 ) {
     let _crossing = cross(&functions::NdisMOidRequestComplete);
-    verifier::expect_no_locks("NdisMOidRequestComplete");
+    expect_no_locks("NdisMOidRequestComplete");
     oid::complete(
         MiniportAdapterHandle,
         OidRequest,
@@ -96,6 +96,7 @@ unsafe extern "system" fn NdisMDirectOidRequestComplete(
     Status: NDIS_STATUS,
 ) {
     let _crossing = cross(&functions::NdisMDirectOidRequestComplete);
+    expect_no_locks("NdisMDirectOidRequestComplete");
     oid::complete(
         MiniportAdapterHandle,
         OidRequest,
@@ -111,7 +112,7 @@ unsafe extern "system" fn NdisMIndicateStatusEx(
     StatusIndication: *mut NDIS_STATUS_INDICATION,
 ) {
     let _crossing = cross(&functions::NdisMIndicateStatusEx);
-    verifier::expect_no_locks("NdisMIndicateStatusEx");
+    expect_no_locks("NdisMIndicateStatusEx");
     // SAFETY: the driver's pointers, as documented.
     unsafe { status::indicate(MiniportAdapterHandle, StatusIndication) }
 }
@@ -119,7 +120,7 @@ unsafe extern "system" fn NdisMIndicateStatusEx(
 #[unsafe(no_mangle)]
 unsafe extern "system" fn NdisMPauseComplete(MiniportAdapterHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisMPauseComplete);
-    verifier::expect_no_locks("NdisMPauseComplete");
+    expect_no_locks("NdisMPauseComplete");
     lifecycle::pause_complete(MiniportAdapterHandle);
 }
 
@@ -129,6 +130,7 @@ unsafe extern "system" fn NdisMRestartComplete(
     Status: NDIS_STATUS,
 ) {
     let _crossing = cross(&functions::NdisMRestartComplete);
+    expect_no_locks("NdisMRestartComplete");
     lifecycle::restart_complete(MiniportAdapterHandle, Status);
 }
 

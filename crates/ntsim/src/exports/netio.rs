@@ -38,14 +38,11 @@ const HANDLE_BASE: usize = 0xffff_e0e0_0000_0000;
 /// Handles of route change subscriptions: routes of the simulated machines do not change.
 const ROUTE_HANDLE: usize = 0xffff_e0e1_0000_0000;
 
-/// Drivers that are gone must have freed their tables.
-pub(crate) fn check_unloaded(machine: &Machine, gone: &dyn Fn(u32) -> bool, when: &str) {
+/// A driver that is gone must have freed its tables.
+pub(crate) fn check_unloaded(machine: &Machine, driver: u32, when: &str) {
     let tables = machine.ext::<Tables>();
     let before = tables.0.borrow().len();
-    tables
-        .0
-        .borrow_mut()
-        .retain(|(_, driver)| *driver == 0 || !gone(*driver));
+    tables.0.borrow_mut().retain(|(_, owner)| *owner != driver);
     let left = before - tables.0.borrow().len();
     if left > 0 {
         violation(

@@ -89,14 +89,14 @@ pub(crate) fn check_miniport(driver: &Rc<Driver>) {
     }
 }
 
-/// Drivers that are gone must have unbound.
-pub(crate) fn check_unloaded(machine: &Machine, gone: &dyn Fn(u32) -> bool, when: &str) {
+/// A driver that is gone must have unbound.
+pub(crate) fn check_unloaded(machine: &Machine, driver: u32, when: &str) {
     let framework = framework(machine);
     let left: Vec<_> = framework
         .clients
         .borrow()
         .iter()
-        .filter(|c| gone(c.driver.number))
+        .filter(|c| c.driver.number == driver)
         .map(Rc::clone)
         .collect();
     for client in left {

@@ -14,6 +14,7 @@ use super::{Ndis, header, ndis, rules};
 use crate::verifier::{Function, cross, violation};
 use crate::world::context;
 use crate::world::driver::Driver;
+use crate::world::machine::Machine;
 use crate::world::processor::PASSIVE;
 use crate::world::thread::call_driver;
 
@@ -200,6 +201,33 @@ unsafe extern "efiapi" fn unload(driver_object: *mut DRIVER_OBJECT) {
     }
     super::pool::check_released(handle, "after MiniportDriverUnload");
     super::work::check_released(handle, "after MiniportDriverUnload");
+}
+
+/// A driver's code is gone: nothing of NDIS, the framework or netio may remain that would call it.
+pub(crate) fn check_gone(machine: &Machine, number: u32, when: &str) {
+    let left: Vec<_> = super::of(machine)
+        .drivers
+        .borrow()
+        .iter()
+        .filter(|m| m.driver.number == number)
+        .cloned()
+        .collect();
+    for miniport in left {
+        violation(
+            rules::PHASE,
+            format!("{when}: NdisMDeregisterMiniportDriver was not called"),
+        );
+        deregister(miniport.handle.get());
+    }
+    crate::exports::wdfldr::check_unloaded(machine, number, when);
+    crate::exports::netio::check_unloaded(machine, number, when);
+    let left = crate::tcpip::of(machine).cancel_subscriptions(number);
+    if left > 0 {
+        violation(
+            rules::NETIO,
+            format!("{when}: {left} change notification(s) not cancelled"),
+        );
+    }
 }
 
 /// Checks for the handlers that every miniport must have.

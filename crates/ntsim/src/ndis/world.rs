@@ -11,7 +11,7 @@ use ndkpi::{NDIS_NDK_CAPABILITIES, NDK_ADAPTER_INFO};
 
 use super::adapter::{Adapter, Link, State, StatusIndication};
 use super::oid::{self, OidRequest, OidResult};
-use super::{driver::MiniportDriver, lifecycle, of, rules};
+use super::{driver::MiniportDriver, lifecycle, of};
 use crate::exports::io::DeviceProperties;
 use crate::exports::ob::Objects;
 use crate::pnp::MachineRegistry;
@@ -19,7 +19,6 @@ use crate::pnp::device::{self, Device, Devices};
 use crate::pnp::inf::InfError;
 use crate::pnp::package::Package;
 use crate::pnp::registry::{Key, Value};
-use crate::verifier::violation;
 use crate::world::driver::Driver;
 use crate::world::machine::Machine;
 use crate::world::thread::on_kernel_stack;
@@ -137,10 +136,7 @@ fn load(
                 .push(Rc::clone(&loaded));
             Ok(loaded)
         }
-        Err(status) => {
-            check_gone(machine, "after DriverEntry failed");
-            Err(InstallError::DriverEntry(status))
-        }
+        Err(status) => Err(InstallError::DriverEntry(status)),
     }
 }
 
@@ -151,35 +147,6 @@ fn unload(machine: &Rc<Machine>, loaded: &Rc<Loaded>) {
         .borrow_mut()
         .retain(|l| !Rc::ptr_eq(l, loaded));
     machine.unload_driver(&loaded.driver);
-    check_gone(machine, "after MiniportDriverUnload");
-}
-
-/// Drivers whose code is gone: nothing may remain that would call it. The kernel's part of that has been looked at.
-fn check_gone(machine: &Machine, when: &str) {
-    let left: Vec<_> = of(machine)
-        .drivers
-        .borrow()
-        .iter()
-        .filter(|m| !m.driver.loaded.get())
-        .cloned()
-        .collect();
-    for miniport in left {
-        violation(
-            rules::PHASE,
-            format!("{when}: NdisMDeregisterMiniportDriver was not called"),
-        );
-        super::driver::deregister(miniport.handle.get());
-    }
-    let gone = |number: u32| machine.drivers.get(number).is_none_or(|d| !d.loaded.get());
-    crate::exports::wdfldr::check_unloaded(machine, &gone, when);
-    crate::exports::netio::check_unloaded(machine, &gone, when);
-    let left = crate::tcpip::of(machine).cancel_subscriptions(&gone);
-    if left > 0 {
-        violation(
-            rules::NETIO,
-            format!("{when}: {left} change notification(s) not cancelled"),
-        );
-    }
 }
 
 /// Device objects of a device, made when it gets a driver.

@@ -592,6 +592,11 @@ fn add_registry(line: &Line, relative_root: &str, registry: &mut Registry) -> Re
     if flags & FLG_KEYONLY != 0 || (name.is_empty() && line.fields.len() <= 3) {
         return Ok(());
     }
+    if line.fields.len() == 3 && super::inf::parse_number(name).is_some() {
+        return Err(error(format!(
+            "a value called \"{name}\" without data: are these flags, and a comma is missing before them?"
+        )));
+    }
     let exists = key.value(name).is_some();
     if (flags & FLG_NOCLOBBER != 0 && exists) || (flags & FLG_OVERWRITEONLY != 0 && !exists) {
         return Ok(());

@@ -225,6 +225,11 @@ fn broken_files_are_refused_with_their_line() {
             "HKX,, Neg, 0x10001, 2",
             "registry root",
         ),
+        (
+            "HKR,, Neg, 0x10001, -2",
+            "HKR, Interrupt Management, 0x10",
+            "comma is missing",
+        ),
         ("NTarm64.10.0", "NTvax.10.0", "TargetOSVersion"),
         ("PnpLockdown = 1", "", "PnpLockdown"),
     ];

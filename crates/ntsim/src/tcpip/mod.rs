@@ -273,12 +273,12 @@ impl Tcpip {
         true
     }
 
-    /// Ends the subscriptions of drivers that are gone; how many there were.
-    pub(crate) fn cancel_subscriptions(&self, gone: &dyn Fn(u32) -> bool) -> usize {
+    /// Ends the subscriptions of a driver that is gone; how many there were.
+    pub(crate) fn cancel_subscriptions(&self, driver: u32) -> usize {
         let mut subscribers = self.subscribers.borrow_mut();
         let before = subscribers.len();
         subscribers.retain(|s| {
-            let stays = s.driver == 0 || !gone(s.driver);
+            let stays = s.driver != driver;
             s.cancelled.set(!stays);
             stays
         });

@@ -191,6 +191,7 @@ impl Machine {
                 format!("{when}: the driver object of {name} is still referenced"),
             );
         }
+        crate::ndis::driver::check_gone(self, number, when);
         let mut leaks = Vec::new();
         self.pool.leaks(self, Some(number), &mut leaks);
         for leak in leaks {

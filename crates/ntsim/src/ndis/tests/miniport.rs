@@ -1,10 +1,6 @@
-//! A small miniport for a made-up NIC, which breaks one rule if told to.
-//!
-//! The NIC has one BAR: its number at offset 0, an acknowledge register at offset 8. It sends by having the driver name
-//! physical pieces, receives into a queue, and has two messages.
+//! A small miniport for the made-up NIC, which breaks one rule if told to: its life and its OIDs.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::ptr::null_mut;
 use std::rc::Rc;
 
@@ -15,192 +11,30 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
-use crate::pci::{Bar, Device, Function, Identity};
-use crate::world::context;
-use crate::world::machine::Machine;
-
-/// The rule to break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    None,
-    WrongHeader,
-    NoHaltHandler,
-    FutureNdis,
-    GeneralFirst,
-    NoGeneral,
-    NullContext,
-    MapOutside,
-    MapTooEarly,
-    NdkWithoutProvider,
-    NoInterruptHandlers,
-    LeakInterrupt,
-    LeakMapping,
-    LeakPool,
-    LeakSharedMemory,
-    LeakMemory,
-    LeakWorkItem,
-    LeakTimer,
-    LeakConfiguration,
-    CompleteSendTwice,
-    ForgetSend,
-    KeepScatterGatherList,
-    BadSendStatus,
-    IndicateTwice,
-    IndicateUnderLock,
-    IndicateWrongCount,
-    IndicateForeignSource,
-    FreeWhileIndicated,
-    IndicatePaused,
-    PauseTooEarly,
-    PauseTwice,
-    OidWritesTooMuch,
-    OidCompletesTwice,
-    OidTooShortWithoutNeed,
-    PnpEventInOid,
-    StatusWrongSource,
-    ForgetDeregister,
-    QueueWorkTwice,
-    FreeListTwice,
-    BadHandle,
-    DirectOidPends,
-    NetioLeak,
-    InitializeFails,
-    EntryFails,
-}
+use super::fault::{Fault, NICS, PEND_OIDS, PEND_PAUSE, aside, is, log};
+use super::nic::Nic;
+use super::traffic::*;
 
 thread_local! {
-    pub(super) static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
-    pub(super) static NICS: RefCell<Vec<Rc<Nic>>> = const { RefCell::new(Vec::new()) };
     static DRIVER: Cell<NDIS_HANDLE> = const { Cell::new(null_mut()) };
-    /// What happened, in order.
-    pub(super) static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-    pub(super) static PEND_OIDS: Cell<bool> = const { Cell::new(false) };
-    pub(super) static PEND_PAUSE: Cell<bool> = const { Cell::new(false) };
-    pub(super) static RESOURCES: Cell<bool> = const { Cell::new(false) };
-}
-
-pub(super) fn is(fault: Fault) -> bool {
-    FAULT.get() == fault
-}
-
-fn log(text: impl std::fmt::Display) {
-    aside(|| LOG.with_borrow_mut(|l| l.push(text.to_string())));
-}
-
-/// Does what belongs to the test and not to the driver: its memory is not the driver's.
-fn aside<R>(f: impl FnOnce() -> R) -> R {
-    let _kernel = context::KernelMode::enter();
-    f()
-}
-
-/// The hardware.
-pub(super) struct Nic {
-    number: usize,
-    pub(super) function: RefCell<Option<Rc<Function>>>,
-    pub(super) received: RefCell<VecDeque<Vec<u8>>>,
-    machine: RefCell<Option<std::rc::Weak<Machine>>>,
-}
-
-impl Device for Nic {
-    fn read(&self, _bar: u8, offset: u64, _width: u8) -> u64 {
-        if offset == 0 { self.number as u64 } else { 0 }
-    }
-
-    fn write(&self, _bar: u8, _offset: u64, _width: u8, _value: u64) {}
-}
-
-const IDENTITY: Identity = Identity {
-    vendor: 0x1af4,
-    device: 0x1041,
-    subsystem_vendor: 0x1af4,
-    subsystem: 0x1100,
-    revision: 1,
-    class: [2, 0, 0],
-};
-
-/// Plugs a NIC into a machine. NICs 0 and 1, 2 and 3, ... are connected.
-pub(super) fn plug(machine: &Rc<Machine>) -> Rc<Nic> {
-    let bars = [
-        Bar {
-            index: 0,
-            length: 0x1000,
-            wide: true,
-            prefetchable: false,
-        },
-        Bar {
-            index: 4,
-            length: 0x1000,
-            wide: false,
-            prefetchable: false,
-        },
-    ];
-    let function = Function::new(&IDENTITY, &bars, 2, 4, &[]);
-    let nic = NICS.with_borrow_mut(|nics| {
-        let nic = Rc::new(Nic {
-            number: nics.len(),
-            function: RefCell::default(),
-            received: RefCell::default(),
-            machine: RefCell::new(Some(Rc::downgrade(machine))),
-        });
-        nics.push(Rc::clone(&nic));
-        nic
-    });
-    function.attach(machine, Rc::clone(&nic) as Rc<dyn Device>);
-    *nic.function.borrow_mut() = Some(function);
-    nic
-}
-
-impl Nic {
-    /// A frame arrives.
-    pub(super) fn receive(&self, frame: Vec<u8>) {
-        self.received.borrow_mut().push_back(frame);
-        if let Some(function) = &*self.function.borrow() {
-            function.raise(0);
-        }
-    }
-
-    /// Reads a frame from memory and puts it on the wire.
-    fn transmit(&self, pieces: &[(u64, usize)], skip: usize) {
-        let machine = self
-            .machine
-            .borrow()
-            .as_ref()
-            .and_then(std::rc::Weak::upgrade)
-            .expect("plugged in");
-        let mut frame = Vec::new();
-        for (physical, length) in pieces {
-            assert!(
-                machine.ram.dma_allowed(*physical, *length, false),
-                "DMA outside mapped memory"
-            );
-            let from = machine.ram.device_ptr(*physical, *length).expect("memory");
-            // SAFETY: that many bytes of the machine's memory.
-            frame.extend_from_slice(unsafe { std::slice::from_raw_parts(from, *length) });
-        }
-        frame.drain(..skip);
-        let peer = NICS.with_borrow(|nics| nics.get(self.number ^ 1).map(Rc::clone));
-        if let Some(peer) = peer {
-            peer.receive(frame);
-        }
-    }
 }
 
 /// What the driver keeps for an adapter.
-struct Adapter {
-    handle: NDIS_HANDLE,
-    registers: *mut u8,
-    nic: Rc<Nic>,
-    interrupt: NDIS_HANDLE,
-    dma: NDIS_HANDLE,
-    pool: NDIS_HANDLE,
-    shared: (*mut c_void, i64),
-    work: NDIS_HANDLE,
-    running: Cell<bool>,
-    pending_oid: Cell<*mut NDIS_OID_REQUEST>,
-    held_list: Cell<*mut NET_BUFFER_LIST>,
+pub(super) struct Adapter {
+    pub(super) handle: NDIS_HANDLE,
+    pub(super) registers: *mut u8,
+    pub(super) nic: Rc<Nic>,
+    pub(super) interrupt: NDIS_HANDLE,
+    pub(super) dma: NDIS_HANDLE,
+    pub(super) pool: NDIS_HANDLE,
+    pub(super) shared: (*mut c_void, i64),
+    pub(super) work: NDIS_HANDLE,
+    pub(super) running: Cell<bool>,
+    pub(super) pending_oid: Cell<*mut NDIS_OID_REQUEST>,
+    pub(super) held_list: Cell<*mut NET_BUFFER_LIST>,
     /// Lists indicated and not returned.
-    indicated: Cell<u32>,
-    pausing: Cell<bool>,
+    pub(super) indicated: Cell<u32>,
+    pub(super) pausing: Cell<bool>,
 }
 
 /// Given to `DriverImage::Linked`.
@@ -265,7 +99,7 @@ unsafe extern "efiapi" fn unload(_driver: *mut DRIVER_OBJECT) {
     }
 }
 
-fn header(kind: u8, revision: u8, size: u16) -> NDIS_OBJECT_HEADER {
+pub(super) fn header(kind: u8, revision: u8, size: u16) -> NDIS_OBJECT_HEADER {
     NDIS_OBJECT_HEADER {
         Type: kind,
         Revision: revision,
@@ -630,7 +464,7 @@ unsafe extern "efiapi" fn halt(context: NDIS_HANDLE, _action: NDIS_HALT_ACTION) 
     }
 }
 
-fn of(context: NDIS_HANDLE) -> &'static Adapter {
+pub(super) fn of(context: NDIS_HANDLE) -> &'static Adapter {
     // SAFETY: our context, alive until halt.
     unsafe { &*context.cast::<Adapter>() }
 }
@@ -796,255 +630,4 @@ unsafe extern "efiapi" fn direct_oid_request(
     }
     // SAFETY: NDIS's request.
     unsafe { answer(request) }
-}
-
-unsafe extern "efiapi" fn send(
-    context: NDIS_HANDLE,
-    lists: *mut NET_BUFFER_LIST,
-    _port: u32,
-    _flags: u32,
-) {
-    let adapter = of(context);
-    let mut list = lists;
-    // SAFETY: NDIS's lists; calls as documented, or wrong on purpose.
-    unsafe {
-        while !list.is_null() {
-            let next = (*list).Next;
-            (*list).Next = null_mut();
-            if !adapter.running.get() {
-                (*list).Status = NDIS_STATUS_PAUSED;
-                NdisMSendNetBufferListsComplete(adapter.handle, list, 0);
-            } else if (is(Fault::ForgetSend) || is(Fault::PauseTooEarly))
-                && adapter.held_list.get().is_null()
-            {
-                adapter.held_list.set(list);
-            } else {
-                (*list).MiniportReserved[0] = context;
-                let old = KfRaiseIrql(DISPATCH_LEVEL);
-                let status = NdisMAllocateNetBufferSGList(
-                    adapter.dma,
-                    (*list).FirstNetBuffer,
-                    list.cast(),
-                    NDIS_SG_LIST_WRITE_TO_DEVICE,
-                    null_mut(),
-                    0,
-                );
-                KeLowerIrql(old);
-                assert_eq!(status, NDIS_STATUS_SUCCESS);
-            }
-            list = next;
-        }
-    }
-}
-
-unsafe extern "efiapi" fn process_sg_list(
-    _device: *mut DEVICE_OBJECT,
-    _reserved: *mut c_void,
-    sg_list: *mut SCATTER_GATHER_LIST,
-    list: *mut c_void,
-) {
-    let list: *mut NET_BUFFER_LIST = list.cast();
-    // SAFETY: the list that `send` passed, and its scatter/gather list.
-    unsafe {
-        let adapter = of((*list).MiniportReserved[0]);
-        let buffer = (*list).FirstNetBuffer;
-        let elements = std::slice::from_raw_parts(
-            (&raw const (*sg_list).Elements).cast::<SCATTER_GATHER_ELEMENT>(),
-            (*sg_list).NumberOfElements as usize,
-        );
-        let pieces: Vec<_> = elements
-            .iter()
-            .map(|e| (e.Address.cast_unsigned(), e.Length as usize))
-            .collect();
-        aside(|| {
-            adapter
-                .nic
-                .transmit(&pieces, (*buffer).CurrentMdlOffset as usize)
-        });
-        if !is(Fault::KeepScatterGatherList) {
-            NdisMFreeNetBufferSGList(adapter.dma, sg_list, buffer);
-        }
-        (*list).Status = if is(Fault::BadSendStatus) {
-            NDIS_STATUS_PENDING
-        } else {
-            NDIS_STATUS_SUCCESS
-        };
-        NdisMSendNetBufferListsComplete(
-            adapter.handle,
-            list,
-            NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL,
-        );
-        if is(Fault::CompleteSendTwice) {
-            NdisMSendNetBufferListsComplete(
-                adapter.handle,
-                list,
-                NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL,
-            );
-        }
-        if is(Fault::StatusWrongSource) {
-            let mut indication = NDIS_STATUS_INDICATION {
-                Header: header(
-                    NDIS_OBJECT_TYPE_STATUS_INDICATION,
-                    NDIS_STATUS_INDICATION_REVISION_1,
-                    NDIS_SIZEOF_STATUS_INDICATION_REVISION_1,
-                ),
-                StatusCode: NDIS_STATUS_NETWORK_CHANGE,
-                ..Default::default()
-            };
-            NdisMIndicateStatusEx(adapter.handle, &raw mut indication);
-        }
-    }
-}
-
-unsafe extern "efiapi" fn line_interrupt(
-    _context: NDIS_HANDLE,
-    _queue: *mut BOOLEAN,
-    _targets: *mut u32,
-) -> BOOLEAN {
-    0
-}
-
-unsafe extern "efiapi" fn line_dpc(
-    _context: NDIS_HANDLE,
-    _dpc: *mut c_void,
-    _throttle: *mut c_void,
-    _r: *mut c_void,
-) {
-}
-
-unsafe extern "efiapi" fn line_switch(_context: NDIS_HANDLE) {}
-
-unsafe extern "efiapi" fn message_interrupt(
-    context: NDIS_HANDLE,
-    message: u32,
-    queue: *mut BOOLEAN,
-    targets: *mut u32,
-) -> BOOLEAN {
-    let adapter = of(context);
-    assert_eq!(message, 0);
-    // SAFETY: our register; NDIS's variables.
-    unsafe {
-        aside(|| adapter.registers.add(8).cast::<u32>().write_volatile(1));
-        queue.write(1);
-        targets.write(0);
-    }
-    1
-}
-
-unsafe extern "efiapi" fn message_dpc(
-    context: NDIS_HANDLE,
-    _message: u32,
-    _dpc: *mut c_void,
-    throttle: *mut c_void,
-    _reserved: *mut c_void,
-) {
-    let adapter = of(context);
-    let throttle = throttle.cast::<NDIS_RECEIVE_THROTTLE_PARAMETERS>();
-    // SAFETY: NDIS's structure.
-    let limit = unsafe { (*throttle).MaxNblsToIndicate };
-    let mut done = 0;
-    while done < limit {
-        let Some(frame) = adapter.nic.received.borrow_mut().pop_front() else {
-            return;
-        };
-        done += 1;
-        if adapter.running.get() {
-            // SAFETY: at DISPATCH_LEVEL in a DPC.
-            unsafe { indicate(adapter, &frame) };
-        }
-        aside(|| drop(frame));
-    }
-    if !adapter.nic.received.borrow().is_empty() {
-        // SAFETY: NDIS's structure.
-        unsafe { (*throttle).MoreNblsPending = 1 };
-    }
-}
-
-/// Indicates a copy of a frame.
-unsafe fn indicate(adapter: &Adapter, frame: &[u8]) {
-    // SAFETY: calls as documented, or wrong on purpose.
-    unsafe {
-        let tag = u32::from_le_bytes(*b"fram");
-        let memory = NdisAllocateMemoryWithTagPriority(adapter.handle, frame.len() as u32, tag, 0);
-        assert!(!memory.is_null());
-        memory
-            .cast::<u8>()
-            .copy_from_nonoverlapping(frame.as_ptr(), frame.len());
-        let mdl = NdisAllocateMdl(adapter.handle, memory, frame.len() as u32);
-        let list = NdisAllocateNetBufferAndNetBufferList(adapter.pool, 0, 0, mdl, 0, frame.len());
-        assert!(!list.is_null());
-        if !is(Fault::IndicateForeignSource) {
-            (*list).SourceHandle = adapter.handle;
-        }
-        (*list).MiniportReserved[0] = memory;
-        let count = if is(Fault::IndicateWrongCount) { 2 } else { 1 };
-        let flags = if context::irql() == 2 {
-            NDIS_RECEIVE_FLAGS_DISPATCH_LEVEL
-        } else {
-            0
-        };
-        let resources = RESOURCES.get();
-        let flags = if resources {
-            flags | NDIS_RECEIVE_FLAGS_RESOURCES
-        } else {
-            flags
-        };
-        if !resources {
-            adapter.indicated.set(adapter.indicated.get() + 1);
-        }
-        let mut lock = 0;
-        let under_lock = is(Fault::IndicateUnderLock);
-        let old = if under_lock {
-            KeAcquireSpinLockRaiseToDpc(&mut lock)
-        } else {
-            0
-        };
-        NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
-        if is(Fault::IndicateTwice) {
-            NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
-        }
-        if under_lock {
-            KeReleaseSpinLock(&mut lock, old);
-        }
-        if is(Fault::FreeWhileIndicated) {
-            NdisFreeNetBufferList(list);
-            adapter.indicated.set(adapter.indicated.get() - 1);
-            return;
-        }
-        if resources {
-            free(list);
-        }
-    }
-}
-
-unsafe fn free(list: *mut NET_BUFFER_LIST) {
-    // SAFETY: a list of `indicate`, returned.
-    unsafe {
-        let memory = (*list).MiniportReserved[0];
-        let mdl = (*(*list).FirstNetBuffer).MdlChain;
-        NdisFreeNetBufferList(list);
-        NdisFreeMdl(mdl);
-        NdisFreeMemory(memory, 0, 0);
-    }
-}
-
-unsafe extern "efiapi" fn return_lists(
-    context: NDIS_HANDLE,
-    lists: *mut NET_BUFFER_LIST,
-    _flags: u32,
-) {
-    let mut list = lists;
-    // SAFETY: lists of `indicate`.
-    unsafe {
-        while !list.is_null() {
-            let next = (*list).Next;
-            free(list);
-            let adapter = of(context);
-            adapter.indicated.set(adapter.indicated.get() - 1);
-            if adapter.indicated.get() == 0 && adapter.pausing.replace(false) {
-                NdisMPauseComplete(adapter.handle);
-            }
-            list = next;
-        }
-    }
 }

@@ -1,6 +1,10 @@
 //! NDIS tested with a miniport of its own: first well behaved, then breaking one rule at a time.
 
+mod fault;
 mod miniport;
+mod netio;
+mod nic;
+mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -11,7 +15,7 @@ use ndis_sys::status::*;
 
 use super::{DriverImage, InstallError, OidRequest, rules};
 use crate::world::{MachineConfig, MachineId, World};
-use miniport::{FAULT, Fault, LOG, NICS, PEND_OIDS, PEND_PAUSE, RESOURCES};
+use fault::{FAULT, Fault, LOG, NICS, PEND_OIDS, PEND_PAUSE, RESOURCES};
 
 const INX: &str = r#"
 [Version]
@@ -76,7 +80,7 @@ fn two_machines(collect: bool) -> (World, MachineId, MachineId) {
                 .processors(2),
         );
         let machine = world.machine(id);
-        miniport::plug(&machine);
+        nic::plug(&machine);
         id
     };
     let a = machine(&mut world, "A", 1);
@@ -236,6 +240,30 @@ fn addresses_come_and_go() {
     world.uninstall(b);
 }
 
+#[test]
+fn one_driver_serves_two_adapters_of_a_machine() {
+    let (mut world, a, b) = two_machines(false);
+    // NICs 2 and 3: connected to each other, on one machine.
+    let machine = world.machine(a);
+    nic::plug(&machine);
+    nic::plug(&world.machine(b));
+    for _ in 0..2 {
+        world.install(a, INX, IMAGE).unwrap();
+        world.install(b, INX, IMAGE).unwrap();
+    }
+    assert_eq!(world.install(a, INX, IMAGE), Err(InstallError::NoDevice));
+    let entries = super::of(&machine).drivers.borrow().len();
+    assert_eq!(
+        (entries, super::of(&machine).adapters.borrow().len()),
+        (1, 2)
+    );
+    assert!(world.ping(a, address(2)).is_some());
+    log();
+    world.uninstall(a);
+    assert_eq!(log(), ["pause", "halt", "pause", "halt", "unload"]);
+    world.uninstall(b);
+}
+
 /// Every fault with the rule that must be named.
 const CULPRITS: &[(Fault, &str)] = &[
     (Fault::WrongHeader, rules::HEADER),
@@ -261,10 +289,10 @@ const CULPRITS: &[(Fault, &str)] = &[
     (Fault::KeepScatterGatherList, rules::DMA),
     (Fault::BadSendStatus, rules::SEND),
     (Fault::IndicateTwice, rules::RECEIVE),
-    (Fault::IndicateUnderLock, crate::verifier::rules::LOCK_HELD),
     (Fault::IndicateWrongCount, rules::RECEIVE),
     (Fault::IndicateForeignSource, rules::RECEIVE),
     (Fault::FreeWhileIndicated, rules::NET_BUFFER),
+    (Fault::IndicateUnderLock, crate::verifier::rules::LOCK_HELD),
     (Fault::IndicatePaused, rules::STATE),
     (Fault::PauseTooEarly, rules::STATE),
     (Fault::PauseTwice, rules::STATE),

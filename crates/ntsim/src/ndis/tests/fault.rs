@@ -1,0 +1,80 @@
+//! Which rule the test miniport breaks, and what it does otherwise.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::nic::Nic;
+use crate::world::context;
+
+/// The rule to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    WrongHeader,
+    NoHaltHandler,
+    FutureNdis,
+    GeneralFirst,
+    NoGeneral,
+    NullContext,
+    MapOutside,
+    MapTooEarly,
+    NdkWithoutProvider,
+    NoInterruptHandlers,
+    LeakInterrupt,
+    LeakMapping,
+    LeakPool,
+    LeakSharedMemory,
+    LeakMemory,
+    LeakWorkItem,
+    LeakTimer,
+    LeakConfiguration,
+    CompleteSendTwice,
+    ForgetSend,
+    KeepScatterGatherList,
+    BadSendStatus,
+    IndicateTwice,
+    IndicateWrongCount,
+    IndicateForeignSource,
+    FreeWhileIndicated,
+    IndicateUnderLock,
+    IndicatePaused,
+    PauseTooEarly,
+    PauseTwice,
+    OidWritesTooMuch,
+    OidCompletesTwice,
+    OidTooShortWithoutNeed,
+    PnpEventInOid,
+    StatusWrongSource,
+    ForgetDeregister,
+    QueueWorkTwice,
+    FreeListTwice,
+    BadHandle,
+    DirectOidPends,
+    NetioLeak,
+    InitializeFails,
+    EntryFails,
+}
+
+thread_local! {
+    pub(super) static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
+    pub(super) static NICS: RefCell<Vec<Rc<Nic>>> = const { RefCell::new(Vec::new()) };
+    /// What happened, in order.
+    pub(super) static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    pub(super) static PEND_OIDS: Cell<bool> = const { Cell::new(false) };
+    pub(super) static PEND_PAUSE: Cell<bool> = const { Cell::new(false) };
+    pub(super) static RESOURCES: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(super) fn is(fault: Fault) -> bool {
+    FAULT.get() == fault
+}
+
+pub(super) fn log(text: impl std::fmt::Display) {
+    aside(|| LOG.with_borrow_mut(|l| l.push(text.to_string())));
+}
+
+/// Does what belongs to the test and not to the driver: its memory is not the driver's.
+pub(super) fn aside<R>(f: impl FnOnce() -> R) -> R {
+    let _kernel = context::KernelMode::enter();
+    f()
+}
