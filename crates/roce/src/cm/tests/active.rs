@@ -137,6 +137,12 @@ fn a_consumer_that_never_decides_is_given_up_by_the_peer() {
             reason: ConnectFailure::Timeout,
         },
     );
+    // The first MRA was honoured, the others were not: this consumer waits, too.
+    let replies = link.sent_by(B, 0x13);
+    assert_eq!(replies.len(), 16);
+    assert!(link.sent_by(A, 0x11).len() > 10);
+    let took = link.now.since(replies[0].at);
+    assert!(took > Duration::from_secs(30) && took < Duration::from_secs(40));
     // A is told, and so is its consumer when it comes back.
     link.run_for(Duration::from_secs(1));
     assert_eq!(link.establish(a), Err(CmError::PeerGone));
@@ -360,4 +366,53 @@ fn a_reply_with_a_queue_pair_that_was_lost_ends_the_old_connection() {
     );
     // Next time there is nothing in the way.
     connected_with(&mut link, 3, 0x113, 0x222);
+}
+
+#[test]
+fn a_rejection_by_another_name_is_ignored() {
+    let mut link = Link::new();
+    let (a, b) = connected(&mut link);
+    let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
+        panic!("not a REP");
+    };
+    let rej = |local_comm_id| {
+        Message::Rej(Rej {
+            local_comm_id,
+            remote_comm_id: rep.remote_comm_id,
+            message: Answered::Other,
+            info_len: 0,
+            reason: RejReason::STALE_CONNECTION,
+            info: private_data(&[]),
+            private: private_data(&[]),
+        })
+    };
+    for wrong in [0, rep.local_comm_id ^ 1] {
+        link.send(A, &rej(wrong), 1);
+        link.run_for(Duration::from_millis(1));
+        link.no_events();
+    }
+    link.send(A, &rej(rep.local_comm_id), 1);
+    link.expect(
+        A,
+        Event::Disconnected {
+            conn: a,
+            reason: DisconnectReason::Stale,
+        },
+    );
+    let _ = b;
+}
+
+#[test]
+fn a_withdrawal_is_sent_however_late_the_nic_takes_it() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    link.requested();
+    link.agents[A].forget(link.now, a);
+    // Nobody polls until the connection's rest is over.
+    let late = link.now.after(Duration::from_secs(10));
+    link.agents[A].handle_timeout(late);
+    assert_eq!(link.sent_by(A, 0x12).len(), 0);
+    link.exchange();
+    assert_eq!(link.sent_by(A, 0x12).len(), 1);
+    assert_eq!(link.agents[A].len(), 0);
 }

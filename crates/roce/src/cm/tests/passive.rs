@@ -142,6 +142,79 @@ fn r082_a_duplicate_request_is_no_second_connection() {
 }
 
 #[test]
+fn a_strangers_copy_of_a_request_is_not_answered() {
+    let mut link = Link::new();
+    let req = request(&mut link);
+    link.send(B, &Message::Req(req), 1);
+    link.requested();
+    let stranger = Path {
+        src_ip: "10.0.0.3".parse().unwrap(),
+        ..link.path(A)
+    };
+    link.send_by(B, &stranger, &Message::Req(req), 1);
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    assert_eq!(link.sent.len(), 0);
+}
+
+#[test]
+fn a_connection_the_other_way_is_no_duplicate() {
+    let mut link = Link::new();
+    connected(&mut link);
+    let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
+        panic!("not a REP");
+    };
+    let Message::Req(mut req) = link.sent_by(A, 0x10)[0].message() else {
+        panic!("not a REQ");
+    };
+    // B, too, asks for one, and names it as it named the other: its names are its own affair.
+    core::mem::swap(&mut req.primary.local_gid, &mut req.primary.remote_gid);
+    req.private[16..20].copy_from_slice(&[10, 0, 0, 2]);
+    req.private[32..36].copy_from_slice(&[10, 0, 0, 1]);
+    req.ca_guid = rep.ca_guid;
+    req.local_comm_id = rep.local_comm_id;
+    req.qpn = 0x333;
+    link.agents[A]
+        .listen("10.0.0.1".parse().unwrap(), PORT)
+        .unwrap();
+    link.send(A, &Message::Req(req), 1);
+    assert!(matches!(link.event(A), Event::ConnectRequest { .. }));
+}
+
+#[test]
+fn the_way_to_the_peer_is_what_the_owner_says() {
+    let mut link = Link::new();
+    link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    let gateway = [2, 0, 0, 0, 0, 0xfe];
+    let path = Path {
+        dst_mac: gateway,
+        hop_limit: 17,
+        mtu: PathMtu::Mtu256,
+        dst_ip: "10.9.9.9".parse().unwrap(),
+        ..link.path(B)
+    };
+    let params = AcceptParams {
+        path,
+        ..link.accept_params(&qp(6), &[])
+    };
+    let attributes = link.agents[B].accept(link.now, b, &params, &qp(6)).unwrap();
+    // But addresses and MTU are the request's.
+    let right = Path {
+        dst_mac: gateway,
+        hop_limit: 17,
+        ..link.path(B)
+    };
+    assert_eq!(attributes.path, right);
+    link.exchange();
+    let reply = &link.sent_by(B, 0x13)[0];
+    let packet = reply.packet();
+    assert_eq!(packet.eth.dst, gateway);
+    assert_eq!(packet.ip.hop_limit(), 17);
+    assert_eq!(packet.ip.dst(), link.ips[A]);
+}
+
+#[test]
 fn r083_a_queue_pair_that_comes_back_was_lost() {
     let mut link = Link::new();
     let (_, old) = connected_with(&mut link, 1, 0x111, 0x222);

@@ -393,3 +393,26 @@ fn a_disconnect_that_overtakes_the_confirmation_ends_the_acceptance() {
         },
     );
 }
+
+#[test]
+fn an_answer_stops_the_question() {
+    let mut link = Link::new();
+    let (a, _) = connected(&mut link);
+    link.lose(0x16, 1);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.run_for(Duration::from_millis(10));
+    let drep = link.sent_by(B, 0x16)[0].clone();
+    // The timer has run out, but the NIC has not taken the repetition when the answer comes.
+    let later = link.now.after(Duration::from_secs(2));
+    link.agents[A].handle_timeout(later);
+    link.agents[A].receive(later, &drep.packet());
+    link.expect(
+        A,
+        Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Graceful,
+        },
+    );
+    link.run_until_idle();
+    assert_eq!(link.sent_by(A, 0x15).len(), 1);
+}
