@@ -410,6 +410,8 @@ fn m16_to_m19_connection_data_obeys_its_buffer() {
         active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[7; 56])
     });
     let passive = lab.request(&listener);
+    // A length without a buffer.
+    lab.world.pardon(ntsim::ndk::rules::CONSUMER_PARAMETER);
     lab.on(&b, || {
         let get = |data: *mut u8, length: &mut u32| {
             // SAFETY: the buffer has at least the length that is passed; null limits are allowed (M-19).

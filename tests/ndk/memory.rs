@@ -297,6 +297,7 @@ fn x55_a_mapping_that_was_forgotten_goes_with_the_adapter() {
         machine,
         ..
     } = a;
+    lab.world.pardon(ntsim::ndk::rules::CONSUMER_LEAK);
     lab.world.call(machine, || {
         let buffer = Buffer::new(5000).unwrap();
         let _forgotten = Lam::build(&adapter, &buffer, 5000).unwrap();
@@ -306,5 +307,6 @@ fn x55_a_mapping_that_was_forgotten_goes_with_the_adapter() {
         adapter.close();
         buffer.free();
     });
+    assert_eq!(lab.world.pardoned(ntsim::ndk::rules::CONSUMER_LEAK), 1);
     lab.finish();
 }

@@ -1,6 +1,33 @@
 //! The layer between NDK consumers and providers: opening and closing adapters, and the hooks that judge a provider.
+//!
+//! Every object that a provider hands out gets dispatch tables of this layer: its `Dispatch` and the `NdkReserved` words
+//! of its header belong to whoever sits between provider and consumer. What the consumer calls, and what it wants to be
+//! called back, thus passes here; [`rules`] is what is checked on the way.
+//!
+//! [`object`] is the record of an object and its life; [`call`] the mechanism of calls in both directions: entering the
+//! provider, completion callbacks, closing. The other files have one kind of object each. Contexts that a provider gets
+//! are handles ([`slab`]), the context of a queue pair too, so that a wrong one is noticed and not followed.
 
+mod account;
+mod adapter;
+mod call;
+mod connector;
+mod cq;
+mod endpoint;
+mod lam;
+mod listener;
+mod mr;
+mod mw;
+mod object;
+mod pd;
+mod place;
+mod qp;
 pub mod rules;
+mod slab;
+mod srq;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -33,6 +60,7 @@ pub(crate) struct Opened {
     pub(crate) requested: NDK_VERSION,
     /// NDK is being disabled or the adapter removed: the consumer is to close.
     pub(crate) leaving: Cell<bool>,
+    hooked: Rc<object::Object>,
 }
 
 pub(crate) fn layer(machine: &Machine) -> Rc<Layer> {
@@ -99,13 +127,35 @@ pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPT
         );
         return Err(STATUS_UNSUCCESSFUL);
     }
+    let provider = object::Provider::new(
+        format!("{} on {}", adapter.driver.name(), machine.name),
+        adapter.driver.driver.number,
+        machine.id,
+    );
+    let Some(hooked) = self::adapter::adopt(object, version, &provider) else {
+        call_close_handler(&adapter, object);
+        return Err(STATUS_UNSUCCESSFUL);
+    };
     layer(&machine).open.borrow_mut().push(Rc::new(Opened {
         adapter,
         object,
         requested: version,
         leaving: Cell::new(false),
+        hooked,
     }));
     Ok(object)
+}
+
+fn close_handler(adapter: &Adapter) -> Option<ndkpi::CLOSE_NDK_ADAPTER_HANDLER> {
+    adapter.driver.ndk.get()?.CloseNDKAdapterHandler
+}
+
+fn call_close_handler(adapter: &Adapter, object: *mut NDK_ADAPTER) {
+    if let Some(close) = close_handler(adapter) {
+        let _charged = adapter.driver.driver.charge();
+        // SAFETY: a handler the driver registered, called as its type demands.
+        call_driver(&CLOSE, || unsafe { close(adapter.context.get(), object) });
+    }
 }
 
 /// Closes an NDK adapter: blocks until all its callbacks have returned.
@@ -125,17 +175,12 @@ pub(crate) fn close(object: *mut NDK_ADAPTER) {
         );
         return;
     };
-    let adapter = &opened.adapter;
-    if let Some(handler) = adapter
-        .driver
-        .ndk
-        .get()
-        .and_then(|n| n.CloseNDKAdapterHandler)
-    {
-        let _charged = adapter.driver.driver.charge();
-        // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&CLOSE, || unsafe { handler(adapter.context.get(), object) });
-    }
+    self::adapter::close(&opened.hooked, &CLOSE, || {
+        if let Some(close) = close_handler(&opened.adapter) {
+            // SAFETY: a handler the driver registered, called as its type demands.
+            unsafe { close(opened.adapter.context.get(), object) };
+        }
+    });
     layer.open.borrow_mut().retain(|o| !Rc::ptr_eq(o, &opened));
 }
 

@@ -423,6 +423,18 @@ impl World {
         self.check();
     }
 
+    /// Lets a rule be broken from now on: for tests whose consumer breaks one on purpose, to see how the driver
+    /// takes it.
+    pub fn pardon(&mut self, rule: &'static str) {
+        self.core.verifier.pardon(rule);
+    }
+
+    /// How often a rule was broken since it may be.
+    #[must_use]
+    pub fn pardoned(&self, rule: &str) -> usize {
+        self.core.verifier.pardoned(rule)
+    }
+
     /// Takes the violations recorded so far.
     pub fn take_violations(&mut self) -> Vec<Violation> {
         self.core.verifier.take()

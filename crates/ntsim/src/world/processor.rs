@@ -52,6 +52,8 @@ pub(crate) struct Processor {
     /// Listed in the world's queue of processors to run.
     pub(crate) listed: Cell<bool>,
     pub(crate) locks: LockStack,
+    /// DPCs and interrupts that run now, one inside another, on the current stack.
+    nested: Cell<u32>,
 }
 
 impl Processor {
@@ -64,7 +66,14 @@ impl Processor {
             busy: Cell::new(false),
             listed: Cell::new(false),
             locks: LockStack::default(),
+            nested: Cell::new(0),
         }
+    }
+
+    /// How many DPCs and interrupts have interrupted each other to get here.
+    #[inline(always)]
+    pub(crate) fn nested(&self) -> u32 {
+        self.nested.get()
     }
 
     #[inline(always)]
@@ -100,7 +109,9 @@ impl Processor {
                 let isr = context::machine().interrupts.isr(pending.vector);
                 if let Some(isr) = isr {
                     let _kernel = context::KernelMode::enter();
+                    self.nested.set(self.nested.get() + 1);
                     isr();
+                    self.nested.set(self.nested.get() - 1);
                 }
                 self.irql.set(irql);
                 continue;
@@ -112,7 +123,9 @@ impl Processor {
                     {
                         let _kernel = context::KernelMode::enter();
                         let _charged = Charged::to(driver);
+                        self.nested.set(self.nested.get() + 1);
                         (dpc.run)(dpc.object);
+                        self.nested.set(self.nested.get() - 1);
                     }
                     self.irql.set(irql);
                     dpcs += 1;

@@ -1,0 +1,749 @@
+//! Calls in both directions: functions that consumers call through hooked tables, and callbacks that providers make.
+//!
+//! A consumer's call goes through [`enter`], which finds the object, and [`Hook::call`], which enters the provider. Each
+//! completion callback is replaced by one of this layer's, whose context is the handle of a [`Call`]: it knows what was
+//! called, on what, and what the consumer wanted.
+
+use std::cell::{Cell, UnsafeCell};
+use std::rc::Rc;
+
+use ndkpi::status::*;
+use ndkpi::*;
+
+use super::object::{Kind, Object, Provider, State, find, with_layer};
+use super::rules;
+use super::slab::Handle;
+use crate::verifier::{Crossing, Function, cross, violation};
+use crate::world::context::{self, KernelMode};
+use crate::world::driver::{Charged, DriverNumber, UNNAMED};
+use crate::world::processor::{DISPATCH, PASSIVE};
+use crate::world::thread::call_driver;
+
+/// A consumer's call of a hooked function.
+pub(super) struct Hook {
+    pub(super) object: Rc<Object>,
+    /// Who calls.
+    pub(super) consumer: DriverNumber,
+    pub(super) function: &'static Function,
+    _kernel: KernelMode,
+}
+
+/// Whoever runs; UNNAMED where the context does not tell, so that nobody else is taken for it.
+pub(super) fn current_driver() -> DriverNumber {
+    match context::with(|c| c.driver.get()) {
+        0 => UNNAMED,
+        number => number,
+    }
+}
+
+/// Begins a consumer's call on the object at `header`. None, and an accusation, if it cannot be made.
+#[inline]
+pub(super) fn enter(
+    header: *mut NDK_OBJECT_HEADER,
+    kind: Kind,
+    function: &'static Function,
+) -> Option<Hook> {
+    let from_driver = context::in_driver();
+    let kernel = KernelMode::enter();
+    let Some(object) = find(header) else {
+        not_an_object(header, kind, function);
+        return None;
+    };
+    if object.kind != kind || object.state.get() != State::Open {
+        return wrong_object(&object, kind, function);
+    }
+    object.check_header();
+    let consumer = current_driver();
+    if from_driver && consumer == object.provider.driver {
+        read_back(&object, function);
+    }
+    Some(Hook {
+        object,
+        consumer,
+        function,
+        _kernel: kernel,
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn not_an_object(header: *mut NDK_OBJECT_HEADER, kind: Kind, function: &Function) {
+    violation(
+        rules::CONSUMER_PARAMETER,
+        format!(
+            "{}: {header:p} is no {} (any more)",
+            function.name,
+            kind.name()
+        ),
+    );
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_object(object: &Object, kind: Kind, function: &Function) -> Option<Hook> {
+    if object.kind != kind {
+        violation(
+            rules::CONSUMER_PARAMETER,
+            format!("{} is called on {object}", function.name),
+        );
+    } else {
+        violation(
+            rules::CONSUMER,
+            format!(
+                "{} is called on {object}, whose close was called before",
+                function.name
+            ),
+        );
+    }
+    None
+}
+
+#[cold]
+#[inline(never)]
+fn read_back(object: &Object, function: &Function) {
+    violation(
+        rules::DISPATCH_READ,
+        format!(
+            "the provider calls {} through Dispatch of {object}",
+            function.name
+        ),
+    );
+}
+
+/// The provider runs until this is dropped.
+struct Inside<'a> {
+    provider: &'a Provider,
+    locks: usize,
+    _charged: Charged,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.provider.locks.set(self.locks);
+    }
+}
+
+/// Calls into a provider.
+#[inline]
+pub(super) fn into_provider<R>(
+    provider: &Provider,
+    function: &'static Function,
+    f: impl FnOnce() -> R,
+) -> R {
+    let held = context::with_processor(|p| p.locks.len());
+    let _inside = Inside {
+        provider,
+        locks: provider.locks.replace(held),
+        _charged: Charged::to(provider.driver),
+    };
+    call_driver(function, f)
+}
+
+impl Hook {
+    /// Calls the provider's function.
+    #[inline]
+    pub(super) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
+        let result = into_provider(&self.object.provider, self.function, f);
+        if self.object.state.get() == State::Open {
+            self.object.check_header();
+        }
+        result
+    }
+
+    /// Calls a function of the provider that never pends.
+    #[inline]
+    pub(super) fn call_sync(&self, f: impl FnOnce() -> NTSTATUS) -> NTSTATUS {
+        let status = self.call(f);
+        if status == STATUS_PENDING {
+            self.pended();
+        }
+        status
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pended(&self) {
+        violation(
+            rules::PENDING,
+            format!(
+                "{} on {} returned STATUS_PENDING",
+                self.function.name, self.object
+            ),
+        );
+    }
+
+    /// Another object that the consumer passes. None, and an accusation, if it is no open one of that kind and adapter.
+    pub(super) fn argument<T>(&self, object: *mut T, kind: Kind) -> Option<Rc<Object>> {
+        let name = self.function.name;
+        let Some(found) = find(object.cast()) else {
+            not_an_object(object.cast(), kind, self.function);
+            return None;
+        };
+        if found.kind != kind || !Rc::ptr_eq(&found.provider, &self.object.provider) {
+            violation(
+                rules::CONSUMER_PARAMETER,
+                format!(
+                    "{name} on {}: {found} is passed as {}",
+                    self.object,
+                    kind.name()
+                ),
+            );
+            return None;
+        }
+        if found.state.get() != State::Open {
+            violation(
+                rules::CONSUMER,
+                format!(
+                    "{name} on {}: {found} is passed, whose close was called before",
+                    self.object
+                ),
+            );
+            return None;
+        }
+        found.check_header();
+        Some(found)
+    }
+
+    /// Accuses the consumer of a null pointer. True if it is one.
+    #[inline]
+    pub(super) fn null<T>(&self, pointer: *const T, what: &str) -> bool {
+        if pointer.is_null() {
+            self.bad_parameter(&format!("{what} is null"));
+        }
+        pointer.is_null()
+    }
+
+    /// Accuses the consumer of what it passes.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn bad_parameter(&self, text: &str) {
+        violation(
+            rules::CONSUMER_PARAMETER,
+            format!("{} on {}: {text}", self.function.name, self.object),
+        );
+    }
+
+    /// Whether the function exists in the version of the interface that the consumer opened.
+    pub(super) fn since(&self, version: NDK_VERSION) -> bool {
+        let has = self.object.has(version);
+        if !has {
+            self.bad_parameter(&format!(
+                "it exists since NDK {}.{}, the adapter was opened with an older version",
+                version.Major, version.Minor
+            ));
+        }
+        has
+    }
+
+    /// Calls a function that never pends and has a buffer whose length is passed in and out.
+    ///
+    /// # Safety
+    /// `length` is null or valid.
+    pub(super) unsafe fn with_length(
+        &self,
+        length: *mut u32,
+        f: impl FnOnce(*mut u32) -> NTSTATUS,
+    ) -> NTSTATUS {
+        if self.null(length, "the length") {
+            return STATUS_INVALID_PARAMETER;
+        }
+        // SAFETY: the caller's promise.
+        let before = unsafe { length.read() };
+        let status = self.call_sync(|| f(length));
+        // SAFETY: the caller's promise.
+        self.check_length(status, before, unsafe { length.read() });
+        status
+    }
+
+    /// Checks a buffer length that the provider writes back: `before` is what the buffer has room for.
+    pub(super) fn check_length(&self, status: NTSTATUS, before: u32, after: u32) {
+        let wrong = match status {
+            STATUS_SUCCESS => after > before,
+            STATUS_BUFFER_TOO_SMALL => after <= before,
+            _ => false,
+        };
+        if wrong {
+            violation(
+                rules::LENGTH,
+                format!(
+                    "{} on {} returned {status:#x} with length {after}; there was room for {before}",
+                    self.function.name, self.object
+                ),
+            );
+        }
+    }
+}
+
+/// What the consumer wants to be called when a function that pended is done.
+#[derive(Clone, Copy)]
+pub(super) enum Completion {
+    Create(NDK_FN_CREATE_COMPLETION),
+    Request(NDK_FN_REQUEST_COMPLETION),
+    Close(NDK_FN_CLOSE_COMPLETION),
+}
+
+impl Completion {
+    fn function(self) -> &'static Function {
+        match self {
+            Completion::Create(_) => &CREATE_COMPLETION,
+            Completion::Request(_) => &REQUEST_COMPLETION,
+            Completion::Close(_) => &CLOSE_COMPLETION,
+        }
+    }
+}
+
+/// What to do when a request is done, before the consumer is told.
+pub(super) type Then = Box<dyn FnOnce(NTSTATUS)>;
+
+/// A function that may pend, from its call to the completion.
+pub(super) struct Call {
+    handle: Handle,
+    function: &'static Function,
+    /// On what it was called.
+    object: Rc<Object>,
+    /// What a create makes.
+    child: Option<Rc<Object>>,
+    completion: Completion,
+    context: *mut c_void,
+    consumer: DriverNumber,
+    /// What the function returned, once it has.
+    returned: Cell<Option<NTSTATUS>>,
+    /// How often the completion was called.
+    completed: Cell<u32>,
+    /// It has returned.
+    released: Cell<bool>,
+    /// Out parameter of a create. The provider has its address.
+    out: UnsafeCell<*mut c_void>,
+    then: Cell<Option<Then>>,
+}
+
+/// What lies in an out parameter that was not written.
+fn untouched() -> *mut c_void {
+    std::ptr::without_provenance_mut(0xffff_eeee_dead_0b1e_u64 as usize)
+}
+
+impl Call {
+    fn new(
+        hook: &Hook,
+        child: Option<&Rc<Object>>,
+        completion: Completion,
+        context: *mut c_void,
+        then: Option<Then>,
+    ) -> Rc<Call> {
+        with_layer(|layer| {
+            layer.calls.insert(|handle| Call {
+                handle,
+                function: hook.function,
+                object: Rc::clone(&hook.object),
+                child: child.cloned(),
+                completion,
+                context,
+                consumer: hook.consumer,
+                returned: Cell::new(None),
+                completed: Cell::new(0),
+                released: Cell::new(false),
+                out: UnsafeCell::new(untouched()),
+                then: Cell::new(then),
+            })
+        })
+    }
+
+    fn retire(&self) {
+        with_layer(|l| l.calls.retire(self.handle));
+    }
+
+    /// The function has returned. True if that was the end of it: no callback is to come or has come.
+    fn returns(&self, status: NTSTATUS) -> bool {
+        self.returned.set(Some(status));
+        if self.released.get() || status != STATUS_PENDING && self.completed.get() == 0 {
+            self.retire();
+        }
+        if status == STATUS_PENDING {
+            return false;
+        }
+        if self.completed.get() > 0 {
+            violation(
+                rules::COMPLETION_NOT_PENDING,
+                format!(
+                    "{} returned {status:#x} although its completion callback was called",
+                    self.story()
+                ),
+            );
+            return false;
+        }
+        true
+    }
+
+    /// The out parameter must not have been written.
+    fn check_untouched(&self) {
+        // SAFETY: the provider may only write it while its function runs, which is not now.
+        let out = unsafe { self.out.get().read() };
+        if self.child.is_some() && out != untouched() {
+            violation(
+                rules::OUT_AFTER_PENDING,
+                format!(
+                    "{} returned STATUS_PENDING and wrote {out:p} to its out parameter",
+                    self.story()
+                ),
+            );
+            // SAFETY: as above. One accusation is enough.
+            unsafe { self.out.get().write(untouched()) };
+        }
+    }
+
+    fn story(&self) -> String {
+        format!("{} on {}", self.function.name, self.object)
+    }
+
+    fn done(&self, status: NTSTATUS) {
+        if let Some(then) = self.then.take() {
+            then(status);
+        }
+    }
+
+    /// The completion has returned.
+    fn release(&self) {
+        self.released.set(true);
+        if self.returned.get().is_some() {
+            self.retire();
+        }
+    }
+}
+
+/// Calls a function with a request completion. `f` gets the completion and the context for the provider; `then` runs
+/// when the request is done, before the consumer knows.
+pub(super) fn request(
+    hook: &Hook,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+    then: Option<Then>,
+    f: impl FnOnce(NDK_FN_REQUEST_COMPLETION, *mut c_void) -> NTSTATUS,
+) -> NTSTATUS {
+    let call = Call::new(hook, None, Completion::Request(completion), context, then);
+    let object = &hook.object;
+    object.requests.set(object.requests.get() + 1);
+    let status = hook.call(|| f(on_request, call.handle.context()));
+    if call.returns(status) {
+        object.requests.set(object.requests.get() - 1);
+        call.done(status);
+    }
+    status
+}
+
+/// Calls a function that creates `child`. `f` gets completion, context and out parameter for the provider.
+///
+/// # Safety
+/// `out` is null or valid for a write.
+pub(super) unsafe fn create<T>(
+    hook: &Hook,
+    child: &Rc<Object>,
+    completion: NDK_FN_CREATE_COMPLETION,
+    context: *mut c_void,
+    out: *mut *mut T,
+    f: impl FnOnce(NDK_FN_CREATE_COMPLETION, *mut c_void, *mut *mut T) -> NTSTATUS,
+) -> NTSTATUS {
+    if hook.null(out, "the out parameter") {
+        child.forget();
+        return STATUS_INVALID_PARAMETER;
+    }
+    let call = Call::new(
+        hook,
+        Some(child),
+        Completion::Create(completion),
+        context,
+        None,
+    );
+    let object = &hook.object;
+    object.requests.set(object.requests.get() + 1);
+    let status = hook.call(|| f(on_create, call.handle.context(), call.out.get().cast()));
+    if status == STATUS_PENDING {
+        call.check_untouched();
+    }
+    if !call.returns(status) {
+        return status;
+    }
+    object.requests.set(object.requests.get() - 1);
+    if status != STATUS_SUCCESS {
+        child.forget();
+        return status;
+    }
+    // SAFETY: the provider's function has returned.
+    let made = unsafe { call.out.get().read() };
+    if made.is_null() || made == untouched() {
+        violation(
+            rules::CREATE_WITHOUT_OBJECT,
+            format!("{} returned STATUS_SUCCESS without an object", call.story()),
+        );
+        child.forget();
+        return STATUS_INTERNAL_ERROR;
+    }
+    if !child.adopt(made.cast()) {
+        child.forget();
+        return STATUS_INTERNAL_ERROR;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { out.write(made.cast()) };
+    STATUS_SUCCESS
+}
+
+/// A callback from a provider.
+pub(super) struct Callback {
+    function: &'static Function,
+    _crossing: Crossing,
+}
+
+impl Callback {
+    /// Begins a callback: checks the IRQL.
+    #[inline]
+    pub(super) fn enter(function: &'static Function) -> Callback {
+        Callback {
+            function,
+            _crossing: cross(function),
+        }
+    }
+
+    /// What every callback must obey. False if it must not be passed on.
+    pub(super) fn check(&self, object: &Object) -> bool {
+        let name = self.function.name;
+        let provider = &object.provider;
+        if context::machine().id != provider.machine {
+            violation(
+                rules::CALLBACK_CONTEXT,
+                format!("{name} is called for {object} on another machine than that"),
+            );
+            return false;
+        }
+        context::with_processor(|p| {
+            for held in p.locks.iter().skip(provider.locks.get()) {
+                violation(
+                    rules::CALLBACK_WITH_LOCK,
+                    format!(
+                        "{name} is called for {object} while the provider holds a spin lock that it acquired with {}",
+                        held.by
+                    ),
+                );
+            }
+        });
+        if object.state.get() == State::Closed {
+            violation(
+                rules::CALLBACK_AFTER_CLOSE,
+                format!("{name} is called for {object}, which is closed"),
+            );
+            return false;
+        }
+        // While it is being closed, its memory may be gone already.
+        if object.state.get() == State::Open {
+            object.check_header();
+        }
+        true
+    }
+
+    /// The object whose handle was given as the context of an event callback.
+    pub(super) fn object(&self, context: *mut c_void, kind: Kind) -> Option<Rc<Object>> {
+        let found =
+            with_layer(|l| l.objects.get(Handle::from_context(context))).filter(|o| o.kind == kind);
+        if found.is_none() {
+            violation(
+                rules::CALLBACK_CONTEXT,
+                format!(
+                    "{} is called with context {context:p}, which was not given with it",
+                    self.function.name
+                ),
+            );
+        }
+        found.filter(|o| self.check(o))
+    }
+
+    /// Calls the consumer.
+    #[inline]
+    pub(super) fn pass_on(&self, consumer: DriverNumber, f: impl FnOnce()) {
+        let _charged = Charged::to(consumer);
+        call_driver(self.function, f);
+    }
+
+    /// The call whose handle was given as the context of a completion callback. None, and an accusation, if it must
+    /// not be completed.
+    fn call(&self, context: *mut c_void) -> Option<Rc<Call>> {
+        let name = self.function.name;
+        let call = with_layer(|l| l.calls.get(Handle::from_context(context)));
+        let call = call.filter(|c| std::ptr::eq(c.completion.function(), self.function));
+        let Some(call) = call else {
+            violation(
+                rules::CALLBACK_CONTEXT,
+                format!("{name} is called with context {context:p}, which was not given with it"),
+            );
+            return None;
+        };
+        call.completed.set(call.completed.get() + 1);
+        let times = call.completed.get();
+        match call.returned.get() {
+            Some(status) if status != STATUS_PENDING => {
+                violation(
+                    rules::COMPLETION_NOT_PENDING,
+                    format!(
+                        "{name} is called for {}, which returned {status:#x}",
+                        call.story()
+                    ),
+                );
+                return None;
+            }
+            _ if times > 1 => {
+                violation(
+                    rules::COMPLETION_TWICE,
+                    format!(
+                        "{name} is called for {} for the {times}. time",
+                        call.story()
+                    ),
+                );
+                return None;
+            }
+            _ => {}
+        }
+        self.check(&call.object).then_some(call)
+    }
+
+    fn final_status(&self, call: &Call, status: NTSTATUS) {
+        if status == STATUS_PENDING {
+            violation(
+                rules::COMPLETION_STATUS,
+                format!(
+                    "{} for {} has status STATUS_PENDING",
+                    self.function.name,
+                    call.story()
+                ),
+            );
+        }
+    }
+}
+
+static CREATE_COMPLETION: Function =
+    Function::export("", "NdkCreateCompletion", PASSIVE..=DISPATCH);
+static REQUEST_COMPLETION: Function =
+    Function::export("", "NdkRequestCompletion", PASSIVE..=DISPATCH);
+static CLOSE_COMPLETION: Function = Function::export("", "NdkCloseCompletion", PASSIVE..=DISPATCH);
+
+unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
+    let callback = Callback::enter(&REQUEST_COMPLETION);
+    let Some(call) = callback.call(context) else {
+        return;
+    };
+    callback.final_status(&call, status);
+    call.done(status);
+    if let Completion::Request(completion) = call.completion {
+        // SAFETY: the consumer's callback and its context.
+        callback.pass_on(call.consumer, || unsafe {
+            completion(call.context, status)
+        });
+    }
+    call.object.requests.set(call.object.requests.get() - 1);
+    call.release();
+}
+
+unsafe extern "efiapi" fn on_create(
+    context: *mut c_void,
+    mut status: NTSTATUS,
+    mut header: *mut NDK_OBJECT_HEADER,
+) {
+    let callback = Callback::enter(&CREATE_COMPLETION);
+    let Some(call) = callback.call(context) else {
+        return;
+    };
+    callback.final_status(&call, status);
+    if call.returned.get().is_some() {
+        call.check_untouched();
+    }
+    if let Some(child) = &call.child {
+        if status == STATUS_SUCCESS && header.is_null() {
+            violation(
+                rules::CREATE_WITHOUT_OBJECT,
+                format!(
+                    "{} completes with STATUS_SUCCESS without an object",
+                    call.story()
+                ),
+            );
+            status = STATUS_INTERNAL_ERROR;
+        }
+        if status == STATUS_SUCCESS && !child.adopt(header) {
+            status = STATUS_INTERNAL_ERROR;
+            header = std::ptr::null_mut();
+        }
+        if status != STATUS_SUCCESS {
+            child.forget();
+        }
+    }
+    if let Completion::Create(completion) = call.completion {
+        // SAFETY: the consumer's callback and its context.
+        callback.pass_on(call.consumer, || unsafe {
+            completion(call.context, status, header)
+        });
+    }
+    call.object.requests.set(call.object.requests.get() - 1);
+    call.release();
+}
+
+unsafe extern "efiapi" fn on_close(context: *mut c_void) {
+    let callback = Callback::enter(&CLOSE_COMPLETION);
+    let Some(call) = callback.call(context) else {
+        return;
+    };
+    let object = &call.object;
+    object.check_may_close("completes");
+    check_overtaken(object);
+    object.closed();
+    if let Completion::Close(completion) = call.completion {
+        // SAFETY: the consumer's callback and its context.
+        callback.pass_on(call.consumer, || unsafe { completion(call.context) });
+    }
+    object.gone();
+    call.release();
+}
+
+/// The close of an object pends: no object that it depends on may have been closed meanwhile.
+fn check_overtaken(object: &Object) {
+    for antecedent in std::mem::take(&mut *object.overtaken_by.borrow_mut()) {
+        violation(
+            rules::CLOSE_BEFORE_SUCCESSORS,
+            format!(
+                "close of {antecedent} was finished before {}, whose close pends",
+                object.story()
+            ),
+        );
+    }
+}
+
+/// `NdkCloseXxx` of every kind: slot 0.
+pub(super) fn close(
+    header: *mut NDK_OBJECT_HEADER,
+    kind: Kind,
+    function: &'static Function,
+    completion: NDK_FN_CLOSE_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    let Some(hook) = enter(header, kind, function) else {
+        return STATUS_SUCCESS;
+    };
+    let object = &hook.object;
+    object.state.set(State::Closing);
+    object.in_close.set(true);
+    let call = Call::new(&hook, None, Completion::Close(completion), context, None);
+    // SAFETY: the close function is the first of the table, as checked when the object was adopted.
+    let original = unsafe { object.table::<NDK_FN_CLOSE_OBJECT>().read() };
+    // SAFETY: called as the consumer called.
+    let status = hook.call(|| unsafe { original(header, on_close, call.handle.context()) });
+    object.in_close.set(false);
+    let over = call.returns(status);
+    match status {
+        STATUS_PENDING => check_overtaken(object),
+        STATUS_SUCCESS => {}
+        _ => violation(
+            rules::CLOSE_STATUS,
+            format!("{} on {object} returned {status:#x}", function.name),
+        ),
+    }
+    if over {
+        object.check_may_close("returns");
+        object.closed();
+        object.gone();
+    }
+    status
+}

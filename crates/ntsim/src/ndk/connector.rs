@@ -1,0 +1,551 @@
+//! Hooked connectors.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use ndkpi::status::*;
+use ndkpi::*;
+
+use super::call::{Callback, Hook, Then, enter, request};
+use super::object::{Kind, Object, Part, State};
+use super::rules;
+use super::tables::{common, slots};
+use crate::verifier::{Function, violation};
+use crate::world::driver::{DriverNumber, UNNAMED};
+use crate::world::processor::{DISPATCH, PASSIVE};
+
+/// What the consumer wants to be called when the connection ends.
+#[derive(Clone, Copy)]
+enum DisconnectEvent {
+    Plain(NDK_FN_DISCONNECT_EVENT_CALLBACK),
+    Ex(NDK_FN_DISCONNECT_EVENT_CALLBACK_EX),
+}
+
+/// How far a connection got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    None,
+    /// NdkAccept or NdkCompleteConnect pends.
+    Establishing,
+    Established,
+    /// NdkAccept or NdkCompleteConnect failed.
+    Failed,
+}
+
+/// What only a connector has.
+pub(super) struct ConnectorPart {
+    event: Cell<Option<DisconnectEvent>>,
+    context: Cell<*mut c_void>,
+    consumer: Cell<DriverNumber>,
+    connection: Cell<Connection>,
+    /// Disconnect events so far.
+    events: Cell<u32>,
+}
+
+impl ConnectorPart {
+    /// Of a connector that the consumer creates.
+    pub(super) fn new() -> ConnectorPart {
+        ConnectorPart {
+            event: Cell::new(None),
+            context: Cell::new(std::ptr::null_mut()),
+            consumer: Cell::new(UNNAMED),
+            connection: Cell::new(Connection::None),
+            events: Cell::new(0),
+        }
+    }
+
+    /// Of a connector that a listener makes.
+    pub(super) fn incoming() -> ConnectorPart {
+        ConnectorPart::new()
+    }
+}
+
+pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+    NdkCloseConnector,
+    NdkQueryExtension,
+    NdkConnect,
+    NdkConnectWithSharedEndpoint,
+    NdkCompleteConnect,
+    NdkAccept,
+    NdkReject,
+    NdkGetConnectionData,
+    NdkGetLocalAddress,
+    NdkGetPeerAddress,
+    NdkDisconnect,
+    NdkCompleteConnectEx since NDK_VERSION_2_1,
+    NdkAcceptEx since NDK_VERSION_2_1,
+];
+
+pub(super) static HOOKS: NDK_CONNECTOR_DISPATCH = NDK_CONNECTOR_DISPATCH {
+    NdkCloseConnector: close,
+    NdkQueryExtension: query_extension,
+    NdkConnect: connect,
+    NdkConnectWithSharedEndpoint: connect_with_shared_endpoint,
+    NdkCompleteConnect: complete_connect,
+    NdkAccept: accept,
+    NdkReject: reject,
+    NdkGetConnectionData: connection_data,
+    NdkGetLocalAddress: local_address,
+    NdkGetPeerAddress: peer_address,
+    NdkDisconnect: disconnect,
+    NdkCompleteConnectEx: complete_connect_ex,
+    NdkAcceptEx: accept_ex,
+};
+
+common!(Connector, "NdkCloseConnector");
+
+fn part(object: &Object) -> &ConnectorPart {
+    match &object.part {
+        Part::Connector(part) => part,
+        _ => unreachable!("only connectors have these functions"),
+    }
+}
+
+/// The connector depends on these objects from now on, unless the request fails.
+fn use_objects(hook: &Hook, objects: Vec<Rc<Object>>) -> Then {
+    for object in &objects {
+        hook.object.depend_on(object);
+        if let Part::Qp(qp) = &object.part {
+            qp.connect();
+        }
+    }
+    let connector = Rc::clone(&hook.object);
+    Box::new(move |status| {
+        if status != STATUS_SUCCESS && status != STATUS_PENDING {
+            for object in &objects {
+                connector.part_from(object);
+            }
+        }
+    })
+}
+
+unsafe extern "efiapi" fn connect(
+    connector: *mut NDK_CONNECTOR,
+    qp: *mut NDK_QP,
+    source: *const SOCKADDR,
+    source_length: u32,
+    destination: *const SOCKADDR,
+    destination_length: u32,
+    inbound: u32,
+    outbound: u32,
+    data: *const c_void,
+    data_length: u32,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkConnect", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let Some(pair) = hook.argument(qp, Kind::Qp) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    if hook.null(source, "the source address")
+        || hook.null(destination, "the destination address")
+        || data_length > 0 && hook.null(data, "the private data")
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let then = use_objects(&hook, vec![pair]);
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    request(&hook, completion, context, Some(then), |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe {
+            ((*table).NdkConnect)(
+                connector,
+                qp,
+                source,
+                source_length,
+                destination,
+                destination_length,
+                inbound,
+                outbound,
+                data,
+                data_length,
+                done,
+                cookie,
+            )
+        }
+    })
+}
+
+unsafe extern "efiapi" fn connect_with_shared_endpoint(
+    connector: *mut NDK_CONNECTOR,
+    qp: *mut NDK_QP,
+    endpoint: *mut NDK_SHARED_ENDPOINT,
+    destination: *const SOCKADDR,
+    destination_length: u32,
+    inbound: u32,
+    outbound: u32,
+    data: *const c_void,
+    data_length: u32,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkConnectWithSharedEndpoint", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let (Some(pair), Some(from)) = (
+        hook.argument(qp, Kind::Qp),
+        hook.argument(endpoint, Kind::SharedEndpoint),
+    ) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    if hook.null(destination, "the destination address")
+        || data_length > 0 && hook.null(data, "the private data")
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let then = use_objects(&hook, vec![pair, from]);
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    request(&hook, completion, context, Some(then), |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe {
+            ((*table).NdkConnectWithSharedEndpoint)(
+                connector,
+                qp,
+                endpoint,
+                destination,
+                destination_length,
+                inbound,
+                outbound,
+                data,
+                data_length,
+                done,
+                cookie,
+            )
+        }
+    })
+}
+
+/// A request begins that establishes the connection if it succeeds.
+fn establish(
+    hook: &Hook,
+    event: Option<DisconnectEvent>,
+    context: *mut c_void,
+    and: Option<Then>,
+) -> Then {
+    let now = part(&hook.object);
+    let was = now.connection.get();
+    if was != Connection::Established && was != Connection::Establishing {
+        now.connection.set(Connection::Establishing);
+        now.event.set(event);
+        now.context.set(context);
+        now.consumer.set(hook.consumer);
+    }
+    let object = Rc::clone(&hook.object);
+    Box::new(move |status| {
+        let part = part(&object);
+        if was != Connection::Established && was != Connection::Establishing {
+            part.connection.set(if status == STATUS_SUCCESS {
+                Connection::Established
+            } else {
+                Connection::Failed
+            });
+        }
+        if let Some(and) = and {
+            and(status);
+        }
+    })
+}
+
+unsafe extern "efiapi" fn complete_connect(
+    connector: *mut NDK_CONNECTOR,
+    event: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK>,
+    event_context: *mut c_void,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkCompleteConnect", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let then = establish(
+        &hook,
+        event.map(DisconnectEvent::Plain),
+        event_context,
+        None,
+    );
+    let event = event.map(|_| disconnect_event as NDK_FN_DISCONNECT_EVENT_CALLBACK);
+    let event_context = hook.object.handle.context();
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    request(&hook, completion, context, Some(then), |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkCompleteConnect)(connector, event, event_context, done, cookie) }
+    })
+}
+
+unsafe extern "efiapi" fn complete_connect_ex(
+    connector: *mut NDK_CONNECTOR,
+    event: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK_EX>,
+    event_context: *mut c_void,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkCompleteConnectEx", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if !hook.since(NDK_VERSION_2_1) {
+        return STATUS_NOT_SUPPORTED;
+    }
+    let then = establish(&hook, event.map(DisconnectEvent::Ex), event_context, None);
+    let event = event.map(|_| disconnect_event_ex as NDK_FN_DISCONNECT_EVENT_CALLBACK_EX);
+    let event_context = hook.object.handle.context();
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    request(&hook, completion, context, Some(then), |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkCompleteConnectEx)(connector, event, event_context, done, cookie) }
+    })
+}
+
+unsafe extern "efiapi" fn accept(
+    connector: *mut NDK_CONNECTOR,
+    qp: *mut NDK_QP,
+    inbound: u32,
+    outbound: u32,
+    data: *const c_void,
+    data_length: u32,
+    event: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK>,
+    event_context: *mut c_void,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkAccept", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let Some(pair) = hook.argument(qp, Kind::Qp) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    if data_length > 0 && hook.null(data, "the private data") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let used = use_objects(&hook, vec![pair]);
+    let then = establish(
+        &hook,
+        event.map(DisconnectEvent::Plain),
+        event_context,
+        Some(used),
+    );
+    let event = event.map(|_| disconnect_event as NDK_FN_DISCONNECT_EVENT_CALLBACK);
+    let event_context = hook.object.handle.context();
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    request(&hook, completion, context, Some(then), |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe {
+            ((*table).NdkAccept)(
+                connector,
+                qp,
+                inbound,
+                outbound,
+                data,
+                data_length,
+                event,
+                event_context,
+                done,
+                cookie,
+            )
+        }
+    })
+}
+
+unsafe extern "efiapi" fn accept_ex(
+    connector: *mut NDK_CONNECTOR,
+    qp: *mut NDK_QP,
+    inbound: u32,
+    outbound: u32,
+    data: *const c_void,
+    data_length: u32,
+    event: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK_EX>,
+    event_context: *mut c_void,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkAcceptEx", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if !hook.since(NDK_VERSION_2_1) {
+        return STATUS_NOT_SUPPORTED;
+    }
+    let Some(pair) = hook.argument(qp, Kind::Qp) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    if data_length > 0 && hook.null(data, "the private data") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let used = use_objects(&hook, vec![pair]);
+    let then = establish(
+        &hook,
+        event.map(DisconnectEvent::Ex),
+        event_context,
+        Some(used),
+    );
+    let event = event.map(|_| disconnect_event_ex as NDK_FN_DISCONNECT_EVENT_CALLBACK_EX);
+    let event_context = hook.object.handle.context();
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    request(&hook, completion, context, Some(then), |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe {
+            ((*table).NdkAcceptEx)(
+                connector,
+                qp,
+                inbound,
+                outbound,
+                data,
+                data_length,
+                event,
+                event_context,
+                done,
+                cookie,
+            )
+        }
+    })
+}
+
+unsafe extern "efiapi" fn reject(
+    connector: *mut NDK_CONNECTOR,
+    data: *const c_void,
+    data_length: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkReject", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if data_length > 0 && hook.null(data, "the private data") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    hook.call_sync(|| unsafe { ((*table).NdkReject)(connector, data, data_length) })
+}
+
+unsafe extern "efiapi" fn connection_data(
+    connector: *mut NDK_CONNECTOR,
+    inbound: *mut u32,
+    outbound: *mut u32,
+    data: *mut c_void,
+    length: *mut u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkGetConnectionData", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if hook.null(length, "pPrivateDataLength") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    // SAFETY: not null, so the consumer's.
+    let before = unsafe { *length };
+    // Wrong, but something that the provider can tell; it must not write to where null points.
+    let _ = before > 0 && hook.null(data, "pPrivateData");
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    let status = hook.call_sync(|| unsafe {
+        ((*table).NdkGetConnectionData)(connector, inbound, outbound, data, length)
+    });
+    // SAFETY: as above.
+    let after = unsafe { *length };
+    // No buffer, no room: that asks for the size, and succeeds.
+    if !data.is_null() {
+        hook.check_length(status, before, after);
+    }
+    status
+}
+
+unsafe extern "efiapi" fn local_address(
+    connector: *mut NDK_CONNECTOR,
+    address: *mut SOCKADDR,
+    length: *mut u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkGetLocalAddress", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    // SAFETY: the consumer's length; the provider's table.
+    unsafe {
+        hook.with_length(length, |length| {
+            ((*table).NdkGetLocalAddress)(connector, address, length)
+        })
+    }
+}
+
+unsafe extern "efiapi" fn peer_address(
+    connector: *mut NDK_CONNECTOR,
+    address: *mut SOCKADDR,
+    length: *mut u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkGetPeerAddress", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    // SAFETY: the consumer's length; the provider's table.
+    unsafe {
+        hook.with_length(length, |length| {
+            ((*table).NdkGetPeerAddress)(connector, address, length)
+        })
+    }
+}
+
+unsafe extern "efiapi" fn disconnect(
+    connector: *mut NDK_CONNECTOR,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkDisconnect", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    request(&hook, completion, context, None, |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkDisconnect)(connector, done, cookie) }
+    })
+}
+
+static DISCONNECT_EVENT: Function =
+    Function::export("", "NdkDisconnectEventCallback", PASSIVE..=DISPATCH);
+static DISCONNECT_EVENT_EX: Function =
+    Function::export("", "NdkDisconnectEventCallbackEx", PASSIVE..=DISPATCH);
+
+unsafe extern "efiapi" fn disconnect_event(context: *mut c_void) {
+    event(Callback::enter(&DISCONNECT_EVENT), context, |part| {
+        if let Some(DisconnectEvent::Plain(event)) = part.event.get() {
+            // SAFETY: the consumer's callback and its context.
+            unsafe { event(part.context.get()) };
+        }
+    });
+}
+
+unsafe extern "efiapi" fn disconnect_event_ex(context: *mut c_void, reason: u32) {
+    event(Callback::enter(&DISCONNECT_EVENT_EX), context, |part| {
+        if let Some(DisconnectEvent::Ex(event)) = part.event.get() {
+            // SAFETY: the consumer's callback and its context.
+            unsafe { event(part.context.get(), reason) };
+        }
+    });
+}
+
+fn event(callback: Callback, context: *mut c_void, tell: impl FnOnce(&ConnectorPart)) {
+    let Some(object) = callback.object(context, Kind::Connector) else {
+        return;
+    };
+    let part = part(&object);
+    part.events.set(part.events.get() + 1);
+    let (rule, text) = if part.events.get() > 1 {
+        (rules::DISCONNECT_TWICE, "there was one before")
+    } else if object.state.get() == State::Closing {
+        (rules::DISCONNECT_AFTER_CLOSE, "whose close was called")
+    } else if matches!(part.connection.get(), Connection::None | Connection::Failed) {
+        (rules::DISCONNECT_UNCONNECTED, "which was not connected")
+    } else {
+        object.events.set(object.events.get() + 1);
+        callback.pass_on(part.consumer.get(), || tell(part));
+        object.events.set(object.events.get() - 1);
+        return;
+    };
+    violation(rule, format!("disconnect event of {object}: {text}"));
+}

@@ -1,0 +1,436 @@
+//! Hooked completion queues: arming, notifications, results.
+
+use std::cell::{Cell, RefCell};
+
+use ndkpi::status::*;
+use ndkpi::*;
+
+use super::account::Wrong;
+use super::call::{Callback, Hook, enter, request};
+use super::object::{Kind, Object, Part, with_layer};
+use super::place::Place;
+use super::rules;
+use super::slab::Handle;
+use super::tables::{common, slots};
+use crate::verifier::{Function, violation};
+use crate::world::driver::DriverNumber;
+use crate::world::processor::{DISPATCH, PASSIVE};
+
+/// What only a completion queue has.
+pub(super) struct CqPart {
+    pub(super) notification: NDK_FN_CQ_NOTIFICATION_CALLBACK,
+    pub(super) context: *mut c_void,
+    pub(super) consumer: DriverNumber,
+    /// A notification is due.
+    armed: Cell<bool>,
+    /// Where NdkArmCq runs.
+    arming: Cell<Option<Place>>,
+    /// Where the consumer is inside a function that it must serialise.
+    busy: Cell<Option<Place>>,
+    /// It was notified that it is dead.
+    dead: Cell<bool>,
+    /// Queue pairs that are closed and may have results here.
+    leaving: RefCell<Vec<Handle>>,
+}
+
+impl CqPart {
+    pub(super) fn new(
+        notification: NDK_FN_CQ_NOTIFICATION_CALLBACK,
+        context: *mut c_void,
+        consumer: DriverNumber,
+    ) -> CqPart {
+        CqPart {
+            notification,
+            context,
+            consumer,
+            armed: Cell::new(false),
+            arming: Cell::new(None),
+            busy: Cell::new(None),
+            dead: Cell::new(false),
+            leaving: RefCell::default(),
+        }
+    }
+
+    /// A queue pair is closed and may still have results here.
+    pub(super) fn leave(&self, qp: Handle) {
+        self.leaving.borrow_mut().push(qp);
+    }
+
+    /// The completion queue is closed: results that it held are lost.
+    pub(super) fn closed(&self) {
+        self.left(false);
+    }
+
+    /// Nothing of the queue pairs that are closed is in the queue any more.
+    fn left(&self, taken: bool) {
+        for handle in std::mem::take(&mut *self.leaving.borrow_mut()) {
+            if let Some(qp) = with_layer(|l| l.objects.get(handle))
+                && let Part::Qp(part) = &qp.part
+            {
+                part.left(&qp, taken && !self.dead.get());
+            }
+        }
+    }
+}
+
+pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+    NdkCloseCq,
+    NdkQueryExtension,
+    NdkResizeCq,
+    NdkArmCq,
+    NdkGetCqResults,
+    NdkControlCqInterruptModeration,
+    NdkGetCqResultsEx since NDK_VERSION_1_2,
+];
+
+pub(super) static HOOKS: NDK_CQ_DISPATCH = NDK_CQ_DISPATCH {
+    NdkCloseCq: close,
+    NdkQueryExtension: query_extension,
+    NdkResizeCq: resize,
+    NdkArmCq: arm,
+    NdkGetCqResults: results,
+    NdkControlCqInterruptModeration: moderate,
+    NdkGetCqResultsEx: results_ex,
+};
+
+common!(Cq, "NdkCloseCq");
+
+/// The hook and its completion queue.
+#[inline]
+fn part(hook: &Hook) -> &CqPart {
+    match &hook.object.part {
+        Part::Cq(part) => part,
+        _ => unreachable!("only completion queues have these functions"),
+    }
+}
+
+/// Begins a function that the consumer must serialise.
+#[inline]
+fn serial<'a>(hook: &Hook, part: &'a CqPart) -> Serial<'a> {
+    let here = Place::here();
+    let was = part.busy.replace(Some(here));
+    if was.is_some_and(|at| at != here) {
+        overlap(hook);
+    }
+    Serial { part, was }
+}
+
+#[cold]
+#[inline(never)]
+fn overlap(hook: &Hook) {
+    violation(
+        rules::CONSUMER_OVERLAP,
+        format!(
+            "{} on {} is called while NdkArmCq or NdkGetCqResults of it runs elsewhere",
+            hook.function.name, hook.object
+        ),
+    );
+}
+
+struct Serial<'a> {
+    part: &'a CqPart,
+    was: Option<Place>,
+}
+
+impl Drop for Serial<'_> {
+    fn drop(&mut self) {
+        self.part.busy.set(self.was);
+    }
+}
+
+unsafe extern "efiapi" fn resize(
+    cq: *mut NDK_CQ,
+    depth: u32,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkResizeCq", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let table = hook.object.table::<NDK_CQ_DISPATCH>();
+    request(&hook, completion, context, None, |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkResizeCq)(cq, depth, done, cookie) }
+    })
+}
+
+unsafe extern "efiapi" fn moderate(cq: *mut NDK_CQ, interval: u32, count: u32) -> NTSTATUS {
+    static F: Function = Function::callback("NdkControlCqInterruptModeration", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let table = hook.object.table::<NDK_CQ_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    hook.call_sync(|| unsafe { ((*table).NdkControlCqInterruptModeration)(cq, interval, count) })
+}
+
+unsafe extern "efiapi" fn arm(cq: *mut NDK_CQ, kind: u32) {
+    static F: Function = Function::callback("NdkArmCq", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+        return;
+    };
+    if kind > NDK_CQ_NOTIFY_SOLICITED {
+        return hook.bad_parameter(&format!("type {kind} is none"));
+    }
+    let part = part(&hook);
+    let _serial = serial(&hook, part);
+    // The notification may come before the call has returned, from a DPC.
+    part.armed.set(true);
+    let outer = part.arming.replace(Some(Place::here()));
+    let table = hook.object.table::<NDK_CQ_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    hook.call(|| unsafe { ((*table).NdkArmCq)(cq, kind) });
+    part.arming.set(outer);
+}
+
+static NOTIFICATION: Function =
+    Function::export("", "NdkCqNotificationCallback", PASSIVE..=DISPATCH);
+
+/// What the provider calls.
+pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: NTSTATUS) {
+    let callback = Callback::enter(&NOTIFICATION);
+    let Some(object) = callback.object(context, Kind::Cq) else {
+        return;
+    };
+    let Part::Cq(part) = &object.part else {
+        return;
+    };
+    check_notification(&object, part, status);
+    object.events.set(object.events.get() + 1);
+    // SAFETY: the consumer's callback and its context.
+    callback.pass_on(part.consumer, || unsafe {
+        (part.notification)(part.context, status)
+    });
+    object.events.set(object.events.get() - 1);
+}
+
+fn check_notification(object: &Object, part: &CqPart, status: NTSTATUS) {
+    let armed = part.armed.replace(false);
+    if part.dead.get() {
+        violation(
+            rules::NOTIFY_AFTER_ERROR,
+            format!("{object} notifies {status:#x} after it notified that it is dead"),
+        );
+    } else if !armed {
+        violation(
+            rules::NOTIFY_UNARMED,
+            format!("{object} notifies although it was not armed since it did last"),
+        );
+    }
+    if object.events.get() > 0 {
+        violation(
+            rules::NOTIFY_OVERLAP,
+            format!("{object} notifies while its last notification callback runs"),
+        );
+    }
+    if part.arming.get() == Some(Place::here()) {
+        violation(
+            rules::NOTIFY_IN_ARM,
+            format!("{object} notifies from within NdkArmCq"),
+        );
+    }
+    match status {
+        STATUS_SUCCESS => {}
+        STATUS_BUFFER_OVERFLOW | STATUS_INTERNAL_ERROR => part.dead.set(true),
+        _ => violation(
+            rules::NOTIFY_STATUS,
+            format!("{object} notifies with status {status:#x}"),
+        ),
+    }
+}
+
+/// What is checked of a result, whatever its form.
+struct Taken {
+    status: NTSTATUS,
+    qp_context: *mut c_void,
+    context: *mut c_void,
+    kind: Option<NDK_OPERATION_TYPE>,
+    error_code: u32,
+}
+
+unsafe extern "efiapi" fn results(cq: *mut NDK_CQ, results: *mut NDK_RESULT, room: u32) -> u32 {
+    static F: Function = Function::callback("NdkGetCqResults", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+        return 0;
+    };
+    let table = hook.object.table::<NDK_CQ_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    take(
+        &hook,
+        results,
+        room,
+        || unsafe { ((*table).NdkGetCqResults)(cq, results, room) },
+        |r| {
+            let taken = Taken {
+                status: r.Status,
+                qp_context: r.QPContext,
+                context: r.RequestContext,
+                kind: None,
+                error_code: 0,
+            };
+            (taken, &mut r.QPContext)
+        },
+    )
+}
+
+unsafe extern "efiapi" fn results_ex(
+    cq: *mut NDK_CQ,
+    results: *mut NDK_RESULT_EX,
+    room: u32,
+) -> u32 {
+    static F: Function = Function::callback("NdkGetCqResultsEx", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+        return 0;
+    };
+    if !hook.since(NDK_VERSION_1_2) {
+        return 0;
+    }
+    // Padding before.
+    let codes = hook.object.has(NDK_VERSION_2_1);
+    let table = hook.object.table::<NDK_CQ_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    take(
+        &hook,
+        results,
+        room,
+        || unsafe { ((*table).NdkGetCqResultsEx)(cq, results, room) },
+        |r| {
+            let taken = Taken {
+                status: r.Status,
+                qp_context: r.QPContext,
+                context: r.RequestContext,
+                kind: Some(r.Type),
+                error_code: if codes { r.ProviderErrorCode } else { 0 },
+            };
+            (taken, &mut r.QPContext)
+        },
+    )
+}
+
+/// Takes results: gives each the context that the consumer knows its queue pair by.
+#[inline]
+fn take<T>(
+    hook: &Hook,
+    results: *mut T,
+    room: u32,
+    call: impl FnOnce() -> u32,
+    look: impl Fn(&mut T) -> (Taken, &mut *mut c_void),
+) -> u32 {
+    if room > 0 && hook.null(results, "the array of results") {
+        return 0;
+    }
+    let part = part(hook);
+    let _serial = serial(hook, part);
+    let mut count = hook.call(call);
+    if count > room {
+        violation(
+            rules::RESULT_COUNT,
+            format!(
+                "{} on {} gives {count} results where {room} have room",
+                hook.function.name, hook.object
+            ),
+        );
+        count = room;
+    }
+    for index in 0..count as usize {
+        // SAFETY: the consumer's array has room for as many, and the provider filled in so many.
+        let result = unsafe { &mut *results.add(index) };
+        let (taken, qp_context) = look(result);
+        if let Some(context) = judge(&hook.object, &taken) {
+            *qp_context = context;
+        }
+    }
+    if count < room && !part.leaving.borrow().is_empty() {
+        part.left(true);
+    }
+    count
+}
+
+/// Checks a result; the context that the consumer gave its queue pair.
+#[inline]
+fn judge(cq: &Object, taken: &Taken) -> Option<*mut c_void> {
+    let qp = with_layer(|l| l.objects.get(Handle::from_context(taken.qp_context)));
+    let Some((qp, part)) = qp.as_ref().and_then(|qp| match &qp.part {
+        Part::Qp(part) if part.uses(cq) => Some((qp, part)),
+        _ => None,
+    }) else {
+        accuse(
+            rules::RESULT_QP,
+            cq,
+            taken,
+            "its QPContext is that of no QP which uses this completion queue",
+        );
+        return None;
+    };
+    if taken.status == STATUS_PENDING {
+        accuse(rules::RESULT_STATUS, cq, taken, "it is not final");
+    }
+    if taken.status == STATUS_SUCCESS && taken.error_code != 0 {
+        accuse(
+            rules::RESULT_ERROR_CODE,
+            cq,
+            taken,
+            &format!("ProviderErrorCode is {:#x}", taken.error_code),
+        );
+    }
+    let receive = match taken.kind {
+        Some(NdkOperationTypeReceive | NdkOperationTypeReceiveAndInvalidate) => Some(true),
+        Some(
+            NdkOperationTypeSend
+            | NdkOperationTypeFastRegister
+            | NdkOperationTypeBind
+            | NdkOperationTypeInvalidate
+            | NdkOperationTypeRead
+            | NdkOperationTypeWrite,
+        ) => Some(false),
+        Some(other) => {
+            accuse(
+                rules::RESULT_TYPE,
+                cq,
+                taken,
+                &format!("its type is {other:#x}"),
+            );
+            None
+        }
+        None => None,
+    };
+    if receive.is_some_and(|receive| !part.completes_on(cq, receive)) {
+        accuse(
+            rules::RESULT_TYPE,
+            cq,
+            taken,
+            &format!("results of that type of {qp} come on its other completion queue"),
+        );
+    }
+    match part.result(cq, receive, taken.context) {
+        Ok(()) => {}
+        Err(Wrong::Unexpected) => accuse(
+            rules::RESULT_UNEXPECTED,
+            cq,
+            taken,
+            &format!("{qp} has no request left that it could be for"),
+        ),
+        Err(Wrong::Contexts) => accuse(
+            rules::RESULT_REQUEST,
+            cq,
+            taken,
+            &format!(
+                "it is the last of {qp}, but their contexts together are not those that were posted"
+            ),
+        ),
+    }
+    Some(part.context)
+}
+
+#[cold]
+#[inline(never)]
+fn accuse(rule: &'static str, cq: &Object, taken: &Taken, text: &str) {
+    violation(
+        rule,
+        format!(
+            "result on {cq} (status {:#x}, request {:p}): {text}",
+            taken.status, taken.context
+        ),
+    );
+}

@@ -1,0 +1,43 @@
+//! Hooked shared endpoints.
+
+use ndkpi::status::*;
+use ndkpi::*;
+
+use super::call::enter;
+use super::object::Kind;
+use super::tables::{common, slots};
+use crate::verifier::Function;
+use crate::world::processor::{DISPATCH, PASSIVE};
+
+pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+    NdkCloseSharedEndpoint,
+    NdkQueryExtension,
+    NdkGetLocalAddress
+];
+
+pub(super) static HOOKS: NDK_SHARED_ENDPOINT_DISPATCH = NDK_SHARED_ENDPOINT_DISPATCH {
+    NdkCloseSharedEndpoint: close,
+    NdkQueryExtension: query_extension,
+    NdkGetLocalAddress: local_address,
+};
+
+common!(SharedEndpoint, "NdkCloseSharedEndpoint");
+
+unsafe extern "efiapi" fn local_address(
+    endpoint: *mut NDK_SHARED_ENDPOINT,
+    address: *mut SOCKADDR,
+    length: *mut u32,
+) -> NTSTATUS {
+    static F: Function =
+        Function::callback("NdkGetLocalAddress (shared endpoint)", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(endpoint.cast(), Kind::SharedEndpoint, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    let table = hook.object.table::<NDK_SHARED_ENDPOINT_DISPATCH>();
+    // SAFETY: the consumer's length; the provider's table.
+    unsafe {
+        hook.with_length(length, |length| {
+            ((*table).NdkGetLocalAddress)(endpoint, address, length)
+        })
+    }
+}

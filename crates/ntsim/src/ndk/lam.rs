@@ -1,0 +1,202 @@
+//! Hooked logical address mappings.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ndis_sys::wdm;
+use ndkpi::status::*;
+use ndkpi::*;
+
+use super::call::{Hook, Then, enter, request};
+use super::object::{Kind, Object, Part};
+use super::rules;
+use crate::memory::PAGE;
+use crate::verifier::{Function, violation};
+use crate::world::processor::{DISPATCH, PASSIVE};
+
+/// An adapter's mappings, by the address of the consumer's buffer.
+#[derive(Default)]
+pub(super) struct Mappings(RefCell<HashMap<usize, Mapping>>);
+
+impl Mappings {
+    pub(super) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+}
+
+/// The MDL chain of a mapping as it was before.
+struct Mapping {
+    mdl: *const wdm::MDL,
+    before: Vec<[usize; MDL_WORDS]>,
+}
+
+const MDL_WORDS: usize = size_of::<wdm::MDL>() / size_of::<usize>();
+
+/// The headers of an MDL chain.
+///
+/// # Safety
+/// `mdl` begins a chain.
+unsafe fn snapshot(mut mdl: *const wdm::MDL) -> Vec<[usize; MDL_WORDS]> {
+    let mut headers = Vec::new();
+    while !mdl.is_null() {
+        // SAFETY: the caller's promise; MDLs are made of words and so aligned.
+        unsafe {
+            headers.push(mdl.cast::<[usize; MDL_WORDS]>().read());
+            mdl = (*mdl).Next;
+        }
+    }
+    headers
+}
+
+fn mappings(object: &Object) -> &Mappings {
+    match &object.part {
+        Part::Adapter(mappings) => mappings,
+        _ => unreachable!("only adapters map"),
+    }
+}
+
+pub(super) unsafe extern "efiapi" fn build(
+    adapter: *mut NDK_ADAPTER,
+    mdl: *mut MDL,
+    length: usize,
+    completion: Option<NDK_FN_REQUEST_COMPLETION>,
+    context: *mut c_void,
+    lam: *mut NDK_LOGICAL_ADDRESS_MAPPING,
+    size: *mut u32,
+    offset: *mut u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkBuildLAM", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if hook.null(mdl, "the MDL") || hook.null(size, "pLAMSize") || hook.null(offset, "pFBO") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    // SAFETY: not null, so the consumer's.
+    let room = unsafe { *size };
+    if room > 0 && hook.null(lam, "pNdkLAM") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let mdl_header = mdl.cast::<wdm::MDL>();
+    let mapping = Mapping {
+        mdl: mdl_header,
+        // SAFETY: the consumer passes a chain.
+        before: unsafe { snapshot(mdl_header) },
+    };
+    let object = Rc::clone(&hook.object);
+    let then: Then = Box::new(move |status| {
+        // SAFETY: the consumer keeps its variables until the request is done.
+        let (needed, first) = unsafe { (*size, *offset) };
+        match status {
+            STATUS_SUCCESS => {
+                // SAFETY: the buffer was large enough, says the provider.
+                unsafe { check_built(&object, lam, length, first, room) };
+                mappings(&object).0.borrow_mut().insert(lam.addr(), mapping);
+            }
+            STATUS_BUFFER_TOO_SMALL if needed <= room => violation(
+                rules::LENGTH,
+                format!("NdkBuildLAM on {object} needs {needed} bytes, there is room for {room}"),
+            ),
+            _ => {}
+        }
+    });
+    let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
+    let Some(completion) = completion else {
+        // SAFETY: the provider's table; called as the consumer called.
+        let status = hook.call(|| unsafe {
+            ((*table).NdkBuildLAM)(adapter, mdl, length, None, context, lam, size, offset)
+        });
+        if status == STATUS_PENDING {
+            violation(
+                rules::COMPLETION_MISSING,
+                format!(
+                    "NdkBuildLAM on {} without a completion callback returned STATUS_PENDING",
+                    hook.object
+                ),
+            );
+        }
+        then(status);
+        return status;
+    };
+    request(&hook, completion, context, Some(then), |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe {
+            ((*table).NdkBuildLAM)(adapter, mdl, length, Some(done), cookie, lam, size, offset)
+        }
+    })
+}
+
+/// Checks a mapping that the provider built.
+///
+/// # Safety
+/// `lam` holds a mapping and its pages.
+unsafe fn check_built(
+    object: &Object,
+    lam: *const NDK_LOGICAL_ADDRESS_MAPPING,
+    length: usize,
+    offset: u32,
+    room: u32,
+) {
+    let accuse = |text: String| violation(rules::LAM, format!("NdkBuildLAM on {object}: {text}"));
+    // SAFETY: the caller's promise.
+    let count = unsafe { (*lam).AdapterPageCount } as usize;
+    let expected = (offset as usize + length).div_ceil(PAGE);
+    if offset as usize >= PAGE {
+        accuse(format!(
+            "the first byte is at offset {offset:#x} of its page"
+        ));
+    }
+    if count != expected {
+        accuse(format!(
+            "{count} pages for {length} bytes from offset {offset:#x}, not {expected}"
+        ));
+    }
+    let head = std::mem::offset_of!(NDK_LOGICAL_ADDRESS_MAPPING, AdapterPageArray);
+    if head + count * size_of::<NDK_LOGICAL_ADDRESS>() > room as usize {
+        return accuse(format!("{count} pages have no room in {room} bytes"));
+    }
+    // SAFETY: there is room for so many, as just checked.
+    let pages = unsafe {
+        let first = (&raw const (*lam).AdapterPageArray).cast::<NDK_LOGICAL_ADDRESS>();
+        std::slice::from_raw_parts(first, count)
+    };
+    for page in pages
+        .iter()
+        .filter(|page| !(**page as usize).is_multiple_of(PAGE))
+    {
+        accuse(format!("page address {page:#x} is not aligned"));
+    }
+}
+
+pub(super) unsafe extern "efiapi" fn release(
+    adapter: *mut NDK_ADAPTER,
+    lam: *mut NDK_LOGICAL_ADDRESS_MAPPING,
+) {
+    static F: Function = Function::callback("NdkReleaseLAM", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+        return;
+    };
+    let mapping = mappings(&hook.object).0.borrow_mut().remove(&lam.addr());
+    let Some(mapping) = mapping else {
+        return hook.bad_parameter(&format!("{lam:p} is no mapping (any more)"));
+    };
+    let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    hook.call(|| unsafe { ((*table).NdkReleaseLAM)(adapter, lam) });
+    check_released(&hook, &mapping);
+}
+
+fn check_released(hook: &Hook, mapping: &Mapping) {
+    // SAFETY: the consumer keeps the MDL until the mapping is released, and it is just being.
+    let after = unsafe { snapshot(mapping.mdl) };
+    if after != mapping.before {
+        violation(
+            rules::LAM,
+            format!(
+                "NdkReleaseLAM on {}: the MDL is {after:x?}, it was {:x?}",
+                hook.object, mapping.before
+            ),
+        );
+    }
+}

@@ -1,0 +1,536 @@
+//! What the layer knows of each NDK object, and how it takes one over from its provider.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+
+use ndkpi::*;
+
+use super::connector::ConnectorPart;
+use super::cq::CqPart;
+use super::lam::Mappings;
+use super::listener::ListenerPart;
+use super::qp::QpPart;
+use super::rules;
+use super::slab::{self, Handle, Slab};
+use super::srq::SrqPart;
+use super::tables::{Slots, hooks_of, slots_of};
+use crate::verifier::violation;
+use crate::world::MachineId;
+use crate::world::context;
+use crate::world::driver::DriverNumber;
+
+/// Kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Kind {
+    Adapter = NdkObjectTypeAdapter,
+    Qp = NdkObjectTypeQp,
+    Cq = NdkObjectTypeCq,
+    Mr = NdkObjectTypeMr,
+    Mw = NdkObjectTypeMw,
+    Pd = NdkObjectTypePd,
+    SharedEndpoint = NdkObjectTypeSharedEndpoint,
+    Connector = NdkObjectTypeConnector,
+    Listener = NdkObjectTypeListener,
+    Srq = NdkObjectTypeSrq,
+}
+
+impl Kind {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Kind::Adapter => "adapter",
+            Kind::Qp => "QP",
+            Kind::Cq => "CQ",
+            Kind::Mr => "MR",
+            Kind::Mw => "MW",
+            Kind::Pd => "PD",
+            Kind::SharedEndpoint => "shared endpoint",
+            Kind::Connector => "connector",
+            Kind::Listener => "listener",
+            Kind::Srq => "SRQ",
+        }
+    }
+}
+
+/// A provider as one open adapter shows it.
+pub(super) struct Provider {
+    /// What reports call it.
+    pub(super) name: String,
+    /// The driver to charge.
+    pub(super) driver: DriverNumber,
+    pub(super) machine: MachineId,
+    /// The version negotiated.
+    pub(super) version: Cell<NDK_VERSION>,
+    /// Spin locks that were held on the processor when the provider was last entered: not its own.
+    pub(super) locks: Cell<usize>,
+    /// Every object not closed yet but the adapter, oldest first.
+    pub(super) objects: RefCell<Vec<Rc<Object>>>,
+    /// Objects made so far, by kind.
+    made: [Cell<u32>; NdkObjectTypeMax as usize],
+}
+
+impl Provider {
+    pub(super) fn new(name: String, driver: DriverNumber, machine: MachineId) -> Rc<Provider> {
+        Rc::new(Provider {
+            name,
+            driver,
+            machine,
+            version: Cell::new(NDK_VERSION::ZEROED),
+            locks: Cell::new(0),
+            objects: RefCell::default(),
+            made: Default::default(),
+        })
+    }
+}
+
+/// Where an object is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its create has not completed.
+    Unborn,
+    Open,
+    /// Its close was called.
+    Closing,
+    /// Its close returned STATUS_SUCCESS, or its completion was called.
+    Closed,
+}
+
+/// What only one kind of object has.
+pub(super) enum Part {
+    Adapter(Mappings),
+    Cq(CqPart),
+    Qp(QpPart),
+    Srq(SrqPart),
+    Connector(ConnectorPart),
+    Listener(ListenerPart),
+    /// Nothing: PD, MR, MW, shared endpoint.
+    Plain,
+}
+
+/// An object of a provider.
+pub(super) struct Object {
+    pub(super) handle: Handle,
+    pub(super) kind: Kind,
+    /// Counted by kind, from 1.
+    number: u32,
+    pub(super) provider: Rc<Provider>,
+    /// The function that made it.
+    born: &'static str,
+    pub(super) header: Cell<*mut NDK_OBJECT_HEADER>,
+    /// The provider's dispatch table.
+    table: Cell<*const c_void>,
+    pub(super) state: Cell<State>,
+    /// Objects that it depends on.
+    antecedents: RefCell<Vec<Rc<Object>>>,
+    /// How many objects depend on it.
+    pub(super) successors: Cell<u32>,
+    /// Requests (and creates of children) whose completion has not returned.
+    pub(super) requests: Cell<u32>,
+    /// Event and notification callbacks that are running.
+    pub(super) events: Cell<u32>,
+    /// Its close function has not returned.
+    pub(super) in_close: Cell<bool>,
+    /// Antecedents whose closes finished meanwhile: allowed only if this close does not pend.
+    pub(super) overtaken_by: RefCell<Vec<String>>,
+    /// Its provider has been accused of writing to its header.
+    accused: Cell<bool>,
+    pub(super) part: Part,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} of {}",
+            self.kind.name(),
+            self.number,
+            self.provider.name
+        )
+    }
+}
+
+/// The layer of a world.
+pub(super) struct Layer {
+    pub(super) objects: Slab<Object>,
+    pub(super) calls: Slab<super::call::Call>,
+    /// Objects that are handed out and not closed.
+    by_address: RefCell<HashMap<usize, Handle>>,
+}
+
+thread_local! {
+    /// The world's layer, for the data path. Null before its first use and after the world.
+    static LAYER: Cell<*const Layer> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Default for Layer {
+    fn default() -> Self {
+        Layer {
+            objects: Slab::new(slab::Kind::Object),
+            calls: Slab::new(slab::Kind::Call),
+            by_address: RefCell::default(),
+        }
+    }
+}
+
+impl Drop for Layer {
+    fn drop(&mut self) {
+        LAYER.with(|l| l.set(std::ptr::null()));
+        self.calls.clear();
+        self.objects.clear();
+    }
+}
+
+/// Runs `f` on the world's layer.
+#[inline]
+pub(super) fn with_layer<R>(f: impl FnOnce(&Layer) -> R) -> R {
+    let mut layer = LAYER.with(Cell::get);
+    if layer.is_null() {
+        // The world keeps it from now on.
+        layer = Rc::as_ptr(&context::core().ext::<Layer>());
+        LAYER.with(|l| l.set(layer));
+    }
+    // SAFETY: the world keeps its layer until it is dropped itself, and dropping the layer resets the pointer.
+    f(unsafe { &*layer })
+}
+
+/// First words of a block that nobody but this layer writes.
+const PATTERN: usize = 0x4e44_4b5f_6c61_7965;
+
+impl Object {
+    /// A record for an object that is about to be made by `born`.
+    pub(super) fn unborn(
+        kind: Kind,
+        provider: &Rc<Provider>,
+        born: &'static str,
+        part: Part,
+        antecedents: &[&Rc<Object>],
+    ) -> Rc<Object> {
+        let made = &provider.made[kind as usize];
+        made.set(made.get() + 1);
+        with_layer(|layer| {
+            layer.objects.insert(|handle| Object {
+                handle,
+                kind,
+                number: made.get(),
+                provider: Rc::clone(provider),
+                born,
+                header: Cell::new(std::ptr::null_mut()),
+                table: Cell::new(std::ptr::null()),
+                state: Cell::new(State::Unborn),
+                antecedents: RefCell::new(antecedents.iter().map(|a| Rc::clone(a)).collect()),
+                successors: Cell::new(0),
+                requests: Cell::new(0),
+                events: Cell::new(0),
+                in_close: Cell::new(false),
+                overtaken_by: RefCell::default(),
+                accused: Cell::new(false),
+                part,
+            })
+        })
+    }
+
+    /// The provider's table.
+    #[inline]
+    pub(super) fn table<T>(&self) -> *const T {
+        self.table.get().cast()
+    }
+
+    /// Whether the adapter was opened with that version of the interface or a later one.
+    pub(super) fn has(&self, version: NDK_VERSION) -> bool {
+        self.provider.version.get() >= version
+    }
+
+    /// What this layer keeps in the object's NdkReserved.
+    #[inline]
+    fn block(&self) -> [*mut c_void; 4] {
+        let table = self.table.get().addr();
+        [
+            self.handle.context(),
+            std::ptr::without_provenance_mut(table),
+            std::ptr::without_provenance_mut(!self.handle.bits()),
+            std::ptr::without_provenance_mut(PATTERN ^ table),
+        ]
+    }
+
+    /// Takes over an object that the provider hands out: checks its header and puts the layer's tables in. False if it
+    /// cannot be used.
+    pub(super) fn adopt(self: &Rc<Self>, header: *mut NDK_OBJECT_HEADER) -> bool {
+        let by = self.born;
+        if !header
+            .addr()
+            .is_multiple_of(align_of::<NDK_OBJECT_HEADER>())
+        {
+            violation(
+                rules::CREATE_WITHOUT_OBJECT,
+                format!("{by}: {} at an odd address, {header:p}", self.kind.name()),
+            );
+            return false;
+        }
+        let known = with_layer(|l| l.by_address.borrow().get(&header.addr()).copied());
+        if let Some(known) = known.and_then(|h| with_layer(|l| l.objects.get(h))) {
+            violation(
+                rules::OBJECT_TWICE,
+                format!(
+                    "{by}: the {} handed out is {known}, which is not closed",
+                    self.kind.name()
+                ),
+            );
+            return false;
+        }
+        // SAFETY: the provider hands out an object, which begins with a header and a dispatch pointer.
+        let (head, dispatch) = unsafe { (*header, dispatch_of(header).read()) };
+        self.check_head(&head);
+        if !self.check_table(dispatch) {
+            return false;
+        }
+        self.header.set(header);
+        self.table.set(dispatch);
+        // SAFETY: as above; the block and the dispatch pointer are ours from now on.
+        unsafe {
+            (*header).NdkReserved.rf = self.block();
+            dispatch_of(header).write(hooks_of(self.kind));
+        }
+        self.state.set(State::Open);
+        for antecedent in self.antecedents.borrow().iter() {
+            antecedent.successors.set(antecedent.successors.get() + 1);
+        }
+        if self.kind != Kind::Adapter {
+            self.provider.objects.borrow_mut().push(Rc::clone(self));
+        }
+        with_layer(|l| l.by_address.borrow_mut().insert(header.addr(), self.handle));
+        true
+    }
+
+    fn check_head(&self, head: &NDK_OBJECT_HEADER) {
+        let by = self.born;
+        if head.ObjectType != self.kind as u32 {
+            violation(
+                rules::OBJECT_TYPE,
+                format!(
+                    "{by}: header of {self} has type {}, not {}",
+                    head.ObjectType, self.kind as u32
+                ),
+            );
+        }
+        let version = self.provider.version.get();
+        // Of an adapter it is what negotiates, and is checked by whoever opened it.
+        if self.kind != Kind::Adapter && head.Version != version {
+            violation(
+                rules::OBJECT_VERSION,
+                format!(
+                    "{by}: header of {self} has version {}.{}, the adapter {}.{}",
+                    head.Version.Major, head.Version.Minor, version.Major, version.Minor
+                ),
+            );
+        }
+        if head.NdkReserved.rf.iter().any(|word| !word.is_null()) {
+            violation(
+                rules::RESERVED_NOT_ZERO,
+                format!("{by}: NdkReserved of {self} is {:x?}", head.NdkReserved.rf),
+            );
+        }
+    }
+
+    fn check_table(&self, table: *const c_void) -> bool {
+        let by = self.born;
+        if table.is_null() {
+            violation(
+                rules::DISPATCH_MISSING,
+                format!("{by}: {self} has no dispatch table"),
+            );
+            return false;
+        }
+        if table == hooks_of(self.kind) {
+            violation(
+                rules::DISPATCH_MISSING,
+                format!(
+                    "{by}: {self} has the dispatch pointer of the object that was in its memory before"
+                ),
+            );
+            return false;
+        }
+        let version = self.provider.version.get();
+        let Slots(slots) = slots_of(self.kind);
+        let mut complete = true;
+        for (index, (slot, since)) in slots.iter().enumerate() {
+            // SAFETY: the table has a pointer for each function of its version.
+            if *since <= version && unsafe { table.cast::<usize>().add(index).read() } == 0 {
+                violation(
+                    rules::DISPATCH_MISSING,
+                    format!("{by}: {slot} is missing in the dispatch table of {self}"),
+                );
+                complete = false;
+            }
+        }
+        complete
+    }
+
+    /// Checks that the provider left the header alone, and repairs it.
+    #[inline]
+    pub(super) fn check_header(&self) {
+        let header = self.header.get();
+        // SAFETY: an object's memory lasts until its close is finished.
+        let (block, dispatch) = unsafe { ((*header).NdkReserved.rf, dispatch_of(header).read()) };
+        if block != self.block() || dispatch != hooks_of(self.kind) {
+            self.header_written(block, dispatch);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn header_written(&self, block: [*mut c_void; 4], dispatch: *const c_void) {
+        let accused = self.accused.replace(true);
+        if !accused && block != self.block() {
+            violation(
+                rules::RESERVED_WRITTEN,
+                format!("NdkReserved of {self} was overwritten with {block:x?}"),
+            );
+        }
+        if !accused && dispatch != hooks_of(self.kind) {
+            violation(
+                rules::DISPATCH_WRITTEN,
+                format!("Dispatch of {self} was overwritten with {dispatch:p}"),
+            );
+        }
+        let header = self.header.get();
+        // SAFETY: as in `check_header`.
+        unsafe {
+            (*header).NdkReserved.rf = self.block();
+            dispatch_of(header).write(hooks_of(self.kind));
+        }
+    }
+
+    /// Makes it depend on another object, until it is closed or [`Self::part_from`] it.
+    pub(super) fn depend_on(&self, antecedent: &Rc<Object>) {
+        self.antecedents.borrow_mut().push(Rc::clone(antecedent));
+        antecedent.successors.set(antecedent.successors.get() + 1);
+    }
+
+    /// Ends what [`Self::depend_on`] began.
+    pub(super) fn part_from(&self, antecedent: &Rc<Object>) {
+        let mut antecedents = self.antecedents.borrow_mut();
+        if let Some(at) = antecedents.iter().rposition(|a| Rc::ptr_eq(a, antecedent)) {
+            antecedents.remove(at);
+            antecedent.successors.set(antecedent.successors.get() - 1);
+        }
+    }
+
+    /// Accuses the provider if the object's close must not be finished yet.
+    pub(super) fn check_may_close(self: &Rc<Self>, how: &str) {
+        let requests = self.requests.get();
+        if requests > 0 {
+            violation(
+                rules::CLOSE_BEFORE_REQUESTS,
+                format!(
+                    "close of {self} {how} while {requests} request(s) on it are not completed, or their completion callbacks run"
+                ),
+            );
+        }
+        let events = self.events.get();
+        if events > 0 {
+            violation(
+                rules::CLOSE_BEFORE_EVENTS,
+                format!(
+                    "close of {self} {how} while {events} notification or event callback(s) of it run"
+                ),
+            );
+        }
+        if self.successors.get() > 0 {
+            let successors: Vec<_> = self.live_successors();
+            for successor in successors {
+                if successor.in_close.get() {
+                    // Its close may be about to return STATUS_SUCCESS; then it was closed before.
+                    successor.overtaken_by.borrow_mut().push(self.to_string());
+                } else {
+                    violation(
+                        rules::CLOSE_BEFORE_SUCCESSORS,
+                        format!("close of {self} {how} before {}", successor.story()),
+                    );
+                }
+            }
+        }
+    }
+
+    fn live_successors(self: &Rc<Self>) -> Vec<Rc<Object>> {
+        self.provider
+            .objects
+            .borrow()
+            .iter()
+            .filter(|o| o.antecedents.borrow().iter().any(|a| Rc::ptr_eq(a, self)))
+            .cloned()
+            .collect()
+    }
+
+    /// The object is closed: there is nothing at its address any more.
+    pub(super) fn closed(&self) {
+        self.state.set(State::Closed);
+        with_layer(|l| l.by_address.borrow_mut().remove(&self.header.get().addr()));
+    }
+
+    /// The object is closed and the provider knows that the consumer knows: its antecedents may be closed.
+    pub(super) fn gone(self: &Rc<Self>) {
+        for antecedent in std::mem::take(&mut *self.antecedents.borrow_mut()) {
+            antecedent.successors.set(antecedent.successors.get() - 1);
+        }
+        self.provider
+            .objects
+            .borrow_mut()
+            .retain(|o| !Rc::ptr_eq(o, self));
+        match &self.part {
+            // A queue pair is remembered until its results have been taken.
+            Part::Qp(qp) if qp.remains(self) => return,
+            Part::Cq(cq) => cq.closed(),
+            _ => {}
+        }
+        self.forget();
+    }
+
+    /// Nothing of the object can turn up any more.
+    pub(super) fn forget(&self) {
+        with_layer(|l| l.objects.retire(self.handle));
+    }
+
+    /// What it is, who made it, what it depends on.
+    pub(super) fn story(&self) -> String {
+        let mut story = format!("{self} ({:?}, from {}", self.state.get(), self.born);
+        for (index, antecedent) in self.antecedents.borrow().iter().enumerate() {
+            if antecedent.kind != Kind::Adapter {
+                story.push_str(if index == 0 { "; on " } else { ", " });
+                story.push_str(antecedent.kind.name());
+                story.push_str(&format!(" {}", antecedent.number));
+            }
+        }
+        story.push(')');
+        story
+    }
+}
+
+/// Where an object keeps its dispatch pointer: right behind its header, whatever it is.
+fn dispatch_of(header: *mut NDK_OBJECT_HEADER) -> *mut *const c_void {
+    header.wrapping_add(1).cast()
+}
+
+/// The object at an address that a consumer passed, if it is one.
+#[inline]
+pub(super) fn find(header: *mut NDK_OBJECT_HEADER) -> Option<Rc<Object>> {
+    if header.is_null()
+        || !header
+            .addr()
+            .is_multiple_of(align_of::<NDK_OBJECT_HEADER>())
+    {
+        return None;
+    }
+    // SAFETY: the consumer passes an object, or what has been one.
+    let first = unsafe { (*header).NdkReserved.rf[0] };
+    let object = with_layer(|l| l.objects.get(Handle::from_context(first)));
+    match object {
+        Some(object) if object.header.get() == header => Some(object),
+        // The provider may have overwritten the block.
+        _ => with_layer(|l| {
+            let handle = l.by_address.borrow().get(&header.addr()).copied()?;
+            l.objects.get(handle)
+        }),
+    }
+}

@@ -1,0 +1,453 @@
+//! Hooked queue pairs: posting.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use ndkpi::status::*;
+use ndkpi::*;
+
+use super::account::{Account, Wrong};
+use super::call::{Hook, enter};
+use super::object::{Kind, Object, Part};
+use super::place::Place;
+use super::rules;
+use super::tables::{common, slots};
+use crate::verifier::{Function, violation};
+use crate::world::processor::{DISPATCH, PASSIVE};
+
+/// What only a queue pair has.
+pub(super) struct QpPart {
+    /// The consumer's; the provider is given the record's handle.
+    pub(super) context: *mut c_void,
+    receive_cq: Rc<Object>,
+    initiator_cq: Rc<Object>,
+    srq: Option<Rc<Object>>,
+    account: Account,
+    /// It was given to a connector.
+    connecting: Cell<bool>,
+    /// Where a post to the initiator queue runs.
+    initiator: Cell<Option<Place>>,
+    /// Where a post to the receive queue runs.
+    receive: Cell<Option<Place>>,
+    /// Closed, and this many completion queues may have results of it.
+    leaving: Cell<u32>,
+    /// All its completion queues were emptied since it was closed.
+    emptied: Cell<bool>,
+}
+
+impl QpPart {
+    pub(super) fn new(
+        context: *mut c_void,
+        receive_cq: Rc<Object>,
+        initiator_cq: Rc<Object>,
+        srq: Option<Rc<Object>>,
+    ) -> QpPart {
+        QpPart {
+            context,
+            receive_cq,
+            initiator_cq,
+            srq,
+            account: Account::default(),
+            connecting: Cell::new(false),
+            initiator: Cell::new(None),
+            receive: Cell::new(None),
+            leaving: Cell::new(0),
+            emptied: Cell::new(true),
+        }
+    }
+
+    /// It is given to a connector.
+    pub(super) fn connect(&self) {
+        self.connecting.set(true);
+    }
+
+    #[inline]
+    pub(super) fn uses(&self, cq: &Object) -> bool {
+        self.receive_cq.handle == cq.handle || self.initiator_cq.handle == cq.handle
+    }
+
+    /// Whether receives, or initiator requests, complete there.
+    #[inline]
+    pub(super) fn completes_on(&self, cq: &Object, receive: bool) -> bool {
+        let expected = if receive {
+            &self.receive_cq
+        } else {
+            &self.initiator_cq
+        };
+        expected.handle == cq.handle
+    }
+
+    /// A result was taken.
+    #[inline]
+    pub(super) fn result(
+        &self,
+        cq: &Object,
+        receive: Option<bool>,
+        context: *mut c_void,
+    ) -> Result<(), Wrong> {
+        let Some(srq) = &self.srq else {
+            return self.account.result(context);
+        };
+        let Part::Srq(srq) = &srq.part else {
+            return Ok(());
+        };
+        let two = self.receive_cq.handle != self.initiator_cq.handle;
+        match receive.or_else(|| two.then(|| self.completes_on(cq, true))) {
+            Some(true) => srq.account.result(context),
+            Some(false) => self.account.result(context),
+            None => {
+                srq.account.blur();
+                self.account.blur();
+                Ok(())
+            }
+        }
+    }
+
+    /// It is closed. Whether results of it may still be taken.
+    pub(super) fn remains(&self, qp: &Object) -> bool {
+        if self.srq.is_none() && self.account.is_settled() {
+            return false;
+        }
+        let same = self.receive_cq.handle == self.initiator_cq.handle;
+        let both = [&self.receive_cq, &self.initiator_cq];
+        for cq in &both[usize::from(same)..] {
+            if let Part::Cq(part) = &cq.part {
+                self.leaving.set(self.leaving.get() + 1);
+                part.leave(qp.handle);
+            }
+        }
+        true
+    }
+
+    /// A completion queue has no results of it any more: they were taken, or lost.
+    pub(super) fn left(&self, qp: &Object, taken: bool) {
+        if !taken {
+            self.emptied.set(false);
+        }
+        self.leaving.set(self.leaving.get() - 1);
+        if self.leaving.get() > 0 {
+            return;
+        }
+        let missing = self.account.missing();
+        if self.emptied.get() && missing > 0 {
+            violation(
+                rules::RESULT_MISSING,
+                format!(
+                    "{qp} is closed and its completion queues are empty, but {missing} request(s) had no result"
+                ),
+            );
+        }
+        qp.forget();
+    }
+}
+
+pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+    NdkCloseQp,
+    NdkQueryExtension,
+    NdkFlush,
+    NdkSend,
+    NdkReceive,
+    NdkBind,
+    NdkFastRegister,
+    NdkInvalidate,
+    NdkRead,
+    NdkWrite,
+    NdkSendAndInvalidate since NDK_VERSION_1_2,
+];
+
+pub(super) static HOOKS: NDK_QP_DISPATCH = NDK_QP_DISPATCH {
+    NdkCloseQp: close,
+    NdkQueryExtension: query_extension,
+    NdkFlush: flush,
+    NdkSend: send,
+    NdkReceive: receive,
+    NdkBind: bind,
+    NdkFastRegister: fast_register,
+    NdkInvalidate: invalidate,
+    NdkRead: read,
+    NdkWrite: write,
+    NdkSendAndInvalidate: send_and_invalidate,
+};
+
+common!(Qp, "NdkCloseQp");
+
+#[inline]
+fn part(hook: &Hook) -> &QpPart {
+    match &hook.object.part {
+        Part::Qp(part) => part,
+        _ => unreachable!("only queue pairs have these functions"),
+    }
+}
+
+unsafe extern "efiapi" fn flush(qp: *mut NDK_QP) {
+    static F: Function = Function::callback("NdkFlush", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return;
+    };
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    hook.call(|| unsafe { ((*table).NdkFlush)(qp) });
+}
+
+/// Posts a request to one of the queues.
+#[inline]
+fn post(
+    hook: &Hook,
+    part: &QpPart,
+    queue: &Cell<Option<Place>>,
+    context: *mut c_void,
+    flags: u32,
+    call: impl FnOnce() -> NTSTATUS,
+) -> NTSTATUS {
+    let here = Place::here();
+    let outer = queue.replace(Some(here));
+    if outer.is_some_and(|at| at != here) {
+        overlap(hook);
+    }
+    let silent = flags & NDK_OP_FLAG_SILENT_SUCCESS != 0;
+    // Its result may be taken before the post has returned.
+    part.account.post(context, silent);
+    let status = hook.call_sync(call);
+    queue.set(outer);
+    if status != STATUS_SUCCESS {
+        part.account.reject(context, silent);
+    }
+    status
+}
+
+/// Posts a request to the initiator queue.
+#[inline]
+fn initiate(
+    hook: &Hook,
+    context: *mut c_void,
+    flags: u32,
+    call: impl FnOnce() -> NTSTATUS,
+) -> NTSTATUS {
+    let part = part(hook);
+    let status = post(hook, part, &part.initiator, context, flags, call);
+    if status == STATUS_SUCCESS && !part.connecting.get() {
+        unconnected(hook);
+    }
+    status
+}
+
+/// Whether the consumer passes no list but says that it has elements.
+#[inline]
+fn no_list(hook: &Hook, sgl: *const NDK_SGE, count: u32) -> bool {
+    count > 0 && hook.null(sgl, "the list")
+}
+
+#[cold]
+#[inline(never)]
+fn unconnected(hook: &Hook) {
+    violation(
+        rules::POST_UNCONNECTED,
+        format!(
+            "{} on {} succeeded, which was never given to a connector",
+            hook.function.name, hook.object
+        ),
+    );
+}
+
+#[cold]
+#[inline(never)]
+fn overlap(hook: &Hook) {
+    violation(
+        rules::CONSUMER_OVERLAP,
+        format!(
+            "{} on {} is called while another post to the same queue runs elsewhere",
+            hook.function.name, hook.object
+        ),
+    );
+}
+
+unsafe extern "efiapi" fn send(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    sgl: *const NDK_SGE,
+    count: u32,
+    flags: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkSend", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if no_list(&hook, sgl, count) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    initiate(&hook, context, flags, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkSend)(qp, context, sgl, count, flags) }
+    })
+}
+
+unsafe extern "efiapi" fn send_and_invalidate(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    sgl: *const NDK_SGE,
+    count: u32,
+    flags: u32,
+    token: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkSendAndInvalidate", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if !hook.since(NDK_VERSION_1_2) {
+        return STATUS_NOT_SUPPORTED;
+    }
+    if no_list(&hook, sgl, count) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    initiate(&hook, context, flags, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkSendAndInvalidate)(qp, context, sgl, count, flags, token) }
+    })
+}
+
+unsafe extern "efiapi" fn receive(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    sgl: *const NDK_SGE,
+    count: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkReceive", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if no_list(&hook, sgl, count) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let part = part(&hook);
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    post(&hook, part, &part.receive, context, 0, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkReceive)(qp, context, sgl, count) }
+    })
+}
+
+unsafe extern "efiapi" fn bind(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    mr: *mut NDK_MR,
+    mw: *mut NDK_MW,
+    address: *mut c_void,
+    length: usize,
+    flags: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkBind", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if hook.argument(mr, Kind::Mr).is_none() || hook.argument(mw, Kind::Mw).is_none() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    initiate(&hook, context, flags, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkBind)(qp, context, mr, mw, address, length, flags) }
+    })
+}
+
+unsafe extern "efiapi" fn fast_register(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    mr: *mut NDK_MR,
+    pages: u32,
+    array: *const NDK_LOGICAL_ADDRESS,
+    offset: u32,
+    length: usize,
+    base: *mut c_void,
+    flags: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkFastRegister", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if hook.argument(mr, Kind::Mr).is_none() || pages > 0 && hook.null(array, "the page array") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    initiate(&hook, context, flags, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe {
+            ((*table).NdkFastRegister)(qp, context, mr, pages, array, offset, length, base, flags)
+        }
+    })
+}
+
+unsafe extern "efiapi" fn invalidate(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    object: *mut NDK_OBJECT_HEADER,
+    flags: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkInvalidate", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if hook.null(object, "the object") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    // SAFETY: the consumer passes an object.
+    let kind = match unsafe { (*object).ObjectType } {
+        NdkObjectTypeMw => Kind::Mw,
+        _ => Kind::Mr,
+    };
+    if hook.argument(object, kind).is_none() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    initiate(&hook, context, flags, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkInvalidate)(qp, context, object, flags) }
+    })
+}
+
+unsafe extern "efiapi" fn read(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    sgl: *const NDK_SGE,
+    count: u32,
+    address: u64,
+    token: u32,
+    flags: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkRead", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if no_list(&hook, sgl, count) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    initiate(&hook, context, flags, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkRead)(qp, context, sgl, count, address, token, flags) }
+    })
+}
+
+unsafe extern "efiapi" fn write(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    sgl: *const NDK_SGE,
+    count: u32,
+    address: u64,
+    token: u32,
+    flags: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkWrite", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if no_list(&hook, sgl, count) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let table = hook.object.table::<NDK_QP_DISPATCH>();
+    initiate(&hook, context, flags, || {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkWrite)(qp, context, sgl, count, address, token, flags) }
+    })
+}

@@ -1,0 +1,127 @@
+//! Hooked shared receive queues.
+
+use std::cell::Cell;
+
+use ndkpi::status::*;
+use ndkpi::*;
+
+use super::account::Account;
+use super::call::{Callback, enter, request};
+use super::object::{Kind, Part};
+use super::rules;
+use super::tables::{common, slots};
+use crate::verifier::{Function, violation};
+use crate::world::driver::DriverNumber;
+use crate::world::processor::{DISPATCH, PASSIVE};
+
+/// What only a shared receive queue has.
+pub(super) struct SrqPart {
+    pub(super) notification: Option<NDK_FN_SRQ_NOTIFICATION_CALLBACK>,
+    pub(super) context: *mut c_void,
+    pub(super) consumer: DriverNumber,
+    /// A threshold was set and has not been notified.
+    pub(super) armed: Cell<bool>,
+    /// It was notified that it is dead.
+    pub(super) dead: Cell<bool>,
+    pub(super) account: Account,
+}
+
+pub(super) const SLOTS: &[(&str, NDK_VERSION)] =
+    slots![NdkCloseSrq, NdkQueryExtension, NdkModifySrq, NdkSrqReceive];
+
+pub(super) static HOOKS: NDK_SRQ_DISPATCH = NDK_SRQ_DISPATCH {
+    NdkCloseSrq: close,
+    NdkQueryExtension: query_extension,
+    NdkModifySrq: modify,
+    NdkSrqReceive: receive,
+};
+
+common!(Srq, "NdkCloseSrq");
+
+unsafe extern "efiapi" fn modify(
+    srq: *mut NDK_SRQ,
+    depth: u32,
+    threshold: u32,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkModifySrq", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(srq.cast(), Kind::Srq, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if let Part::Srq(part) = &hook.object.part
+        && threshold > 0
+    {
+        part.armed.set(true);
+    }
+    let table = hook.object.table::<NDK_SRQ_DISPATCH>();
+    request(&hook, completion, context, None, |done, cookie| {
+        // SAFETY: the provider's table; called as the consumer called.
+        unsafe { ((*table).NdkModifySrq)(srq, depth, threshold, done, cookie) }
+    })
+}
+
+unsafe extern "efiapi" fn receive(
+    srq: *mut NDK_SRQ,
+    context: *mut c_void,
+    sgl: *const NDK_SGE,
+    count: u32,
+) -> NTSTATUS {
+    static F: Function = Function::callback("NdkSrqReceive", PASSIVE..=DISPATCH);
+    let Some(hook) = enter(srq.cast(), Kind::Srq, &F) else {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    };
+    if count > 0 && hook.null(sgl, "the list") {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let Part::Srq(part) = &hook.object.part else {
+        return STATUS_INTERNAL_ERROR;
+    };
+    part.account.post(context, false);
+    let table = hook.object.table::<NDK_SRQ_DISPATCH>();
+    // SAFETY: the provider's table; called as the consumer called.
+    let status = hook.call_sync(|| unsafe { ((*table).NdkSrqReceive)(srq, context, sgl, count) });
+    if status != STATUS_SUCCESS {
+        part.account.reject(context, false);
+    }
+    status
+}
+
+static NOTIFICATION: Function =
+    Function::export("", "NdkSrqNotificationCallback", PASSIVE..=DISPATCH);
+
+/// What the provider calls.
+pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: NTSTATUS) {
+    let callback = Callback::enter(&NOTIFICATION);
+    let Some(object) = callback.object(context, Kind::Srq) else {
+        return;
+    };
+    let Part::Srq(part) = &object.part else {
+        return;
+    };
+    let armed = part.armed.replace(false);
+    match status {
+        _ if part.dead.get() => violation(
+            rules::NOTIFY_AFTER_ERROR,
+            format!("{object} notifies {status:#x} after it notified that it is dead"),
+        ),
+        STATUS_SUCCESS if !armed => violation(
+            rules::SRQ_NOTIFY_UNARMED,
+            format!("{object} notifies although no threshold was set since it did last"),
+        ),
+        STATUS_SUCCESS => {}
+        STATUS_INTERNAL_ERROR => part.dead.set(true),
+        _ => violation(
+            rules::NOTIFY_STATUS,
+            format!("{object} notifies with status {status:#x}"),
+        ),
+    }
+    if let Some(notification) = part.notification {
+        object.events.set(object.events.get() + 1);
+        // SAFETY: the consumer's callback and its context.
+        callback.pass_on(part.consumer, || unsafe {
+            notification(part.context, status)
+        });
+        object.events.set(object.events.get() - 1);
+    }
+}

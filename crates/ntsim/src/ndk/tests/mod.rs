@@ -1,0 +1,8 @@
+//! The judge judged: a fake provider that breaks one rule at a time, and one that breaks none.
+
+mod bench;
+mod fake;
+mod fake_tables;
+
+mod culprits;
+mod innocent;
