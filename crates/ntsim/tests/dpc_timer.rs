@@ -440,3 +440,78 @@ fn a_driver_that_goes_while_its_timer_runs_and_its_dpc_is_queued() {
     world.run_for(Duration::from_millis(5));
     assert_eq!(logged(), [""; 0], "neither runs in a driver that is gone");
 }
+
+unsafe extern "efiapi" fn increment(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    // SAFETY: the context is a number that outlives the DPC.
+    unsafe { *context.cast::<u32>() += 1 };
+}
+
+/// A thread and a DPC of another processor increment a number without a lock, several times; what comes out.
+fn race(seed: u64, interleave: u32) -> u32 {
+    const TIMES: u32 = 10;
+    let mut world = World::builder().seed(seed).interleave(interleave).build();
+    let a = world.add_machine(MachineConfig::named("A").processors(2));
+    let (mut count, mut dpc) = (0u32, KDPC::ZEROED);
+    let (count, dpc) = (&raw mut count, &raw mut dpc);
+    for _ in 0..TIMES {
+        world.call(a, || {
+            let mut there = PROCESSOR_NUMBER {
+                Number: 1,
+                ..PROCESSOR_NUMBER::ZEROED
+            };
+            // SAFETY: both outlive the DPC, which has run when the world is idle.
+            unsafe {
+                KeInitializeDpc(dpc, increment, count.cast());
+                KeSetTargetProcessorDpcEx(dpc, &mut there);
+                KeInsertQueueDpc(dpc, ptr::null_mut(), ptr::null_mut());
+                let read = *count;
+                KeGetCurrentIrql();
+                *count = read + 1;
+            }
+        });
+        world.run_until_idle();
+    }
+    // SAFETY: nobody uses it any more.
+    2 * TIMES - unsafe { *count }
+}
+
+#[test]
+fn interleaving_loses_updates_that_nothing_protects() {
+    assert_eq!(race(1, 0), 0, "without it, processors take turns");
+    let lost: Vec<_> = (1..=8).map(|seed| race(seed, 3)).collect();
+    assert!(lost.iter().any(|n| *n > 0), "{lost:?}");
+    assert_eq!(lost, (1..=8).map(|seed| race(seed, 3)).collect::<Vec<_>>());
+}
+
+#[test]
+fn interleaving_spares_what_a_lock_protects() {
+    for seed in 0..8 {
+        let mut world = World::builder().seed(seed).interleave(1).build();
+        let a = world.add_machine(MachineConfig::named("A").processors(2));
+        let (mut lock, mut count, mut dpc) = (0usize, 0u32, KDPC::ZEROED);
+        let (lock, count, dpc) = (&raw mut lock, &raw mut count, &raw mut dpc);
+        world.call(a, || {
+            let mut there = PROCESSOR_NUMBER {
+                Number: 1,
+                ..PROCESSOR_NUMBER::ZEROED
+            };
+            // SAFETY: all outlive the DPC.
+            unsafe {
+                KeInitializeDpc(dpc, increment, count.cast());
+                KeSetTargetProcessorDpcEx(dpc, &mut there);
+                let old = KeAcquireSpinLockRaiseToDpc(lock);
+                KeInsertQueueDpc(dpc, ptr::null_mut(), ptr::null_mut());
+                let read = *count;
+                KeGetCurrentIrql();
+                *count = read + 1;
+                KeReleaseSpinLock(lock, old);
+                assert_eq!(*count, 2, "it has run, and not in between");
+            }
+        });
+    }
+}

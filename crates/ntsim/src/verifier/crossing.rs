@@ -75,7 +75,16 @@ pub(crate) fn cross(function: &'static Function) -> Crossing {
 impl Drop for Crossing {
     #[inline(always)]
     fn drop(&mut self) {
-        context::with(|c| c.in_driver.set(self.was_in_driver));
+        if self.was_in_driver {
+            context::with(|c| {
+                // SAFETY: not null, or the crossing would not have begun; the world keeps it.
+                let core = unsafe { &*c.core.get() };
+                if core.interleave != 0 {
+                    core.maybe_interleave();
+                }
+                c.in_driver.set(true);
+            });
+        }
     }
 }
 

@@ -87,6 +87,10 @@ pub(crate) struct Core {
     /// Counts the times that DPCs ran.
     activity: Cell<u64>,
     turns: Cell<u32>,
+    /// One in so many returns to driver code is interrupted; 0 for none.
+    pub(crate) interleave: u32,
+    interleave_rng: Rng,
+    interleaving: Cell<bool>,
     /// Nanoseconds that driver code has spun since it last gave the processor back.
     spun: Cell<u64>,
     /// How often it has looked at the clock since.
@@ -159,6 +163,7 @@ pub struct WorldBuilder {
     clock: Clock,
     collect: bool,
     wait_horizon: Duration,
+    interleave: u32,
 }
 
 impl WorldBuilder {
@@ -181,6 +186,15 @@ impl WorldBuilder {
     #[must_use]
     pub fn collect_violations(mut self) -> Self {
         self.collect = true;
+        self
+    }
+
+    /// Interrupts driver code on its returns from the kernel, one in so many, chosen by the seed: devices, other
+    /// processors and interrupts get their turn there, as they do at any moment on real machines. By default
+    /// (`NTSIM_INTERLEAVE`, or 0) they only get it when driver code gives the processor back.
+    #[must_use]
+    pub fn interleave(mut self, one_in: u32) -> Self {
+        self.interleave = one_in;
         self
     }
 
@@ -216,6 +230,9 @@ impl WorldBuilder {
             steps: Cell::new(0),
             activity: Cell::new(0),
             turns: Cell::new(0),
+            interleave: self.interleave,
+            interleave_rng: Rng::new(seed ^ 0x1e4f),
+            interleaving: Cell::new(false),
             spun: Cell::new(0),
             looks: Cell::new(0),
             events: event::EventQueue::default(),
@@ -282,6 +299,10 @@ impl World {
             clock: Clock::Virtual,
             collect: false,
             wait_horizon: Duration::from_secs(600),
+            interleave: std::env::var("NTSIM_INTERLEAVE")
+                .ok()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0),
         }
     }
 

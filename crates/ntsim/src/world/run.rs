@@ -287,6 +287,31 @@ impl Core {
         }
     }
 
+    /// Called as an exported function returns to driver code, in worlds that interleave: now and then, lets happen here
+    /// what other processors and devices do meanwhile, and what interrupts this one.
+    #[cold]
+    pub(crate) fn maybe_interleave(&self) {
+        if self.stopped.get()
+            || self.interleaving.get()
+            || !thread::on_thread()
+            || self.interleave_rng.below(u64::from(self.interleave)) != 0
+        {
+            return;
+        }
+        // Whoever runs now would find a lock held that is held here, and there is nobody else to spin meanwhile.
+        if context::with_processor(|p| p.locks.len()) > 0 {
+            return;
+        }
+        self.interleaving.set(true);
+        self.run_devices();
+        let listed = self.runnable.borrow().len();
+        for _ in 0..listed {
+            self.run_processor();
+        }
+        context::with_processor(|p| p.lower_irql(p.irql()));
+        self.interleaving.set(false);
+    }
+
     fn run_event(&self, now: u64) -> bool {
         let Some(due) = self.events.take_due(now) else {
             return false;
