@@ -10,6 +10,10 @@
     unsafe_code,
     reason = "a kernel: every exported function takes raw pointers"
 )]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "much of the documentation is for those who work on the simulator"
+)]
 #![allow(dead_code, reason = "the parts land one after the other")]
 #![allow(
     non_upper_case_globals,
