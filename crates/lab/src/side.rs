@@ -6,12 +6,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use ndkpi::status::STATUS_SUCCESS;
 use ndkpi::{
     NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
-    NDK_RESULT, NDK_SGE, NDK_VERSION_2_1,
+    NDK_RESULT, NDK_SGE, NDK_SGE_ADDRESS, NDK_VERSION_2_1,
 };
 use ntsim::World;
-use ntsim::consumer::{
-    Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits, sge,
-};
+use ntsim::consumer::{Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits};
+use std::ffi::c_void;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,6 +36,10 @@ pub struct Side {
     /// Queue pair and completion queue.
     pub queues: Rc<Queues>,
     mr: Mr,
+    /// Token of the registration for the side's own requests.
+    local_token: u32,
+    /// Token of the registration for the peer's requests.
+    remote_token: u32,
     /// The registered memory.
     pub buffer: Buffer,
 }
@@ -80,6 +83,9 @@ impl Side {
                     adapter,
                     pd,
                     queues: Rc::new(Queues { qp, cq }),
+                    // Asked for here, on the server: tokens come from the provider.
+                    local_token: mr.local_token(),
+                    remote_token: mr.remote_token(),
                     mr,
                     buffer,
                 })
@@ -89,12 +95,18 @@ impl Side {
 
     /// A part of the registered memory.
     pub fn sge(&self, offset: usize, length: usize) -> NDK_SGE {
-        sge(&self.buffer, &self.mr, offset, length)
+        NDK_SGE {
+            Anonymous: NDK_SGE_ADDRESS {
+                VirtualAddress: (self.buffer.address() as usize + offset) as *mut c_void,
+            },
+            Length: u32::try_from(length).expect("an element of less than 4 GiB"),
+            MemoryRegionToken: self.local_token,
+        }
     }
 
     /// Address and token of the registered memory, as the peer has to know them.
     pub fn remote(&self) -> (u64, u32) {
-        (self.buffer.address(), self.mr.remote_token())
+        (self.buffer.address(), self.remote_token)
     }
 
     /// The server's address with a port.
@@ -196,6 +208,7 @@ impl Side {
             queues,
             mr,
             buffer,
+            ..
         } = self;
         world.call(server.machine, || {
             // Whoever still plays with the queues does so through the completion queue's callback.
