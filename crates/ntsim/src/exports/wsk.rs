@@ -31,6 +31,8 @@ struct Client {
     registration: usize,
     /// How often the provider interface was captured and not released.
     captured: Cell<u32>,
+    /// NDK adapters that it opened.
+    adapters: RefCell<Vec<*mut NDK_ADAPTER>>,
 }
 
 /// WSK 1.0.
@@ -68,13 +70,14 @@ fn handle_of(client: &Rc<Client>) -> *mut WSK_CLIENT {
     std::ptr::without_provenance_mut(HANDLE_BASE | (Rc::as_ptr(client).addr() & 0xffff_ffff_fff0))
 }
 
-fn by_handle(handle: *mut WSK_CLIENT, function: &str) -> bool {
+fn by_handle(handle: *mut WSK_CLIENT, function: &str) -> Option<Rc<Client>> {
     let found = clients()
         .0
         .borrow()
         .iter()
-        .any(|c| handle_of(c) == handle && c.captured.get() > 0);
-    if !found {
+        .find(|c| handle_of(c) == handle && c.captured.get() > 0)
+        .cloned();
+    if found.is_none() {
         violation(
             NETIO,
             format!("{function}: {handle:p} is no WSK client whose provider interface is captured"),
@@ -119,6 +122,7 @@ unsafe extern "system" fn WskRegister(
     clients.0.borrow_mut().push(Rc::new(Client {
         registration: WskRegistration.addr(),
         captured: Cell::new(0),
+        adapters: RefCell::default(),
     }));
     STATUS_SUCCESS
 }
@@ -150,6 +154,10 @@ unsafe extern "system" fn WskCaptureProviderNPI(
     let Some(client) = registered(WskRegistration.addr(), F) else {
         return STATUS_INVALID_PARAMETER;
     };
+    if WskProviderNpi.is_null() {
+        violation(NETIO, format!("{F}: null pointer"));
+        return STATUS_INVALID_PARAMETER;
+    }
     client.captured.set(client.captured.get() + 1);
     // SAFETY: the client's structure.
     unsafe {
@@ -168,13 +176,21 @@ unsafe extern "system" fn WskReleaseProviderNPI(WskRegistration: *mut WSK_REGIST
     let Some(client) = registered(WskRegistration.addr(), F) else {
         return;
     };
-    match client.captured.get() {
-        0 => violation(
+    let Some(left) = client.captured.get().checked_sub(1) else {
+        violation(
             NETIO,
             format!("{F}: the provider interface was not captured"),
-        ),
-        n => client.captured.set(n - 1),
+        );
+        return;
+    };
+    let open = client.adapters.borrow().len();
+    if left == 0 && open > 0 {
+        violation(
+            NETIO,
+            format!("{F}: {open} NDK adapter(s) of the client are not closed"),
+        );
     }
+    client.captured.set(left);
 }
 
 unsafe extern "efiapi" fn control_client(
@@ -189,7 +205,7 @@ unsafe extern "efiapi" fn control_client(
 ) -> NTSTATUS {
     static F: Function = Function::export("WSK", "WskControlClient", PASSIVE..=DISPATCH);
     let _crossing = cross(&F);
-    if !by_handle(client, F.name) {
+    if by_handle(client, F.name).is_none() {
         return STATUS_INVALID_PARAMETER;
     }
     if code != WSKNDK_GET_WSK_PROVIDER_NDK_DISPATCH {
@@ -227,11 +243,16 @@ unsafe extern "efiapi" fn open_ndk_adapter(
 ) -> NTSTATUS {
     static F: Function = Function::export("WSK", "WskOpenNdkAdapter", PASSIVE..=PASSIVE);
     let _crossing = cross(&F);
-    if !by_handle(client.cast(), F.name) {
+    let Some(client) = by_handle(client.cast(), F.name) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    if out.is_null() {
+        violation(NETIO, format!("{}: null pointer", F.name));
         return STATUS_INVALID_PARAMETER;
     }
     match crate::ndk::open(version, if_index) {
         Ok(adapter) => {
+            client.adapters.borrow_mut().push(adapter);
             // SAFETY: the client's variable.
             unsafe { out.write(adapter) };
             STATUS_SUCCESS
@@ -246,7 +267,17 @@ unsafe extern "efiapi" fn close_ndk_adapter(
 ) {
     static F: Function = Function::export("WSK", "WskCloseNdkAdapter", PASSIVE..=PASSIVE);
     let _crossing = cross(&F);
-    if by_handle(client.cast(), F.name) {
-        crate::ndk::close(adapter);
+    let Some(client) = by_handle(client.cast(), F.name) else {
+        return;
+    };
+    let opened = client.adapters.borrow().contains(&adapter);
+    if !opened {
+        violation(
+            NETIO,
+            format!("{}: the client has no NDK adapter {adapter:p} open", F.name),
+        );
+        return;
     }
+    crate::ndk::close(adapter);
+    client.adapters.borrow_mut().retain(|a| *a != adapter);
 }

@@ -386,6 +386,8 @@ impl World {
         let result = {
             let _entered = machine.enter(processor);
             let _raised = processor::raise_irql(irql);
+            // What it allocates is not the loaded driver's.
+            let _charged = driver::Charged::to(driver::UNNAMED);
             thread::call_driver(&TEST, f)
         };
         self.check();
