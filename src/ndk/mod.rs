@@ -2,7 +2,7 @@
 //!
 //! # Layers
 //! A consumer calls a dispatch function of an object (`cq`, `qp`, `connector`, ...). The function checks its arguments, takes the
-//! port's lock, changes the [`state::State`] (the engine and what the port knows about each object), sends what there is to send and
+//! port's lock, changes the `state::State` (the engine and what the port knows about each object), sends what there is to send and
 //! lets go of the lock. What has to be told to a consumer is noted under the lock, and told afterwards from the port's DPC.
 //!
 //! # Locks

@@ -45,7 +45,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// A path that mixes address families gives an empty template, with which every [`write`] fails.
+    /// A path that mixes address families gives an empty template, with which every [`write()`] fails.
     pub fn new(path: &Path, qpn: u32, peer_qpn: u32) -> Template {
         let bth = Bth::new(Opcode::SendOnly, peer_qpn, Psn::ZERO);
         let header = Header::new(path, udp::source_port(qpn), bth, ExtHeaders::NONE);
