@@ -261,6 +261,26 @@ fn waiting_where_one_must_not() {
 }
 
 #[test]
+fn waiting_with_a_lock_held() {
+    let (mut world, a) = suspects();
+    let returned = world.try_call(a, || {
+        let mut lock = 0usize;
+        let mut interval = -10;
+        // SAFETY: on this stack, which stays when the world stops.
+        unsafe {
+            KeAcquireSpinLockRaiseToDpc(&mut lock);
+            KeLowerIrql(0);
+            KeDelayExecutionThread(KernelMode, 0, &mut interval);
+        }
+    });
+    assert!(returned.is_none());
+    assert_eq!(
+        broken(&mut world),
+        [rules::LOCK_IRQL, rules::WAIT_WITH_LOCK]
+    );
+}
+
+#[test]
 fn waiting_for_what_is_no_object() {
     let (mut world, a) = suspects();
     let returned = world.try_call(a, || {
@@ -284,10 +304,8 @@ fn a_bugcheck_ends_the_test_with_the_report() {
     }));
     let payload = failed.expect_err("it cannot return");
     let text = payload.downcast_ref::<String>().expect("a report");
-    assert!(
-        text.contains("KeBugCheckEx(0x000000e2, 0x1, 0x2, 0x3, 0x4)"),
-        "{text}"
-    );
+    let told = "rule bugcheck broken: KeBugCheckEx(0x000000e2, 0x1, 0x2, 0x3, 0x4)";
+    assert!(text.contains(told), "{text}");
 }
 
 #[test]

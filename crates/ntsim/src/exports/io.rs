@@ -402,11 +402,6 @@ impl DeviceProperties {
     pub(crate) fn set(&self, device: usize, property: DEVICE_REGISTRY_PROPERTY, value: Vec<u8>) {
         self.0.borrow_mut().insert((device, property), value);
     }
-
-    /// Forgets a device.
-    pub(crate) fn remove(&self, device: usize) {
-        self.0.borrow_mut().retain(|(d, _), _| *d != device);
-    }
 }
 
 /// A property of a device.

@@ -1,5 +1,7 @@
 //! `Mm*` and the MDL functions of `Io*`: MDLs, mappings, device memory.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 
@@ -15,6 +17,7 @@ use crate::memory::mdl::{self, DESCRIBED, Mdls};
 use crate::memory::{PAGE, Ram, Request};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
+use crate::world::driver::DriverNumber;
 
 exports! {
     "ntoskrnl.exe";
@@ -504,6 +507,18 @@ pub unsafe extern "system" fn MmGetPhysicalAddress(BaseAddress: *mut c_void) -> 
     }
 }
 
+/// The mappings of device memory that drivers have, by address: length and owner.
+#[derive(Default)]
+pub(crate) struct IoMappings(RefCell<HashMap<usize, (usize, DriverNumber)>>);
+
+impl IoMappings {
+    /// How many a driver has.
+    pub(crate) fn of_driver(&self, driver: DriverNumber) -> usize {
+        let mappings = self.0.borrow();
+        mappings.values().filter(|(_, d)| *d == driver).count()
+    }
+}
+
 /// Maps device memory.
 ///
 /// # Safety
@@ -514,11 +529,20 @@ pub unsafe extern "system" fn MmMapIoSpaceEx(
     NumberOfBytes: usize,
     Protect: u32,
 ) -> *mut c_void {
-    let _crossing = cross(&functions::MmMapIoSpaceEx);
+    let crossing = cross(&functions::MmMapIoSpaceEx);
     let _ = Protect;
     let physical = PhysicalAddress.cast_unsigned();
-    match context::machine().io_space.map(physical, NumberOfBytes) {
-        Some(address) => address as *mut c_void,
+    let machine = context::machine();
+    match machine.io_space.map(physical, NumberOfBytes) {
+        Some(address) => {
+            let owner = machine.owner(&crossing);
+            machine
+                .ext::<IoMappings>()
+                .0
+                .borrow_mut()
+                .insert(address, (NumberOfBytes, owner));
+            address as *mut c_void
+        }
         None => {
             verifier::violation(
                 rules::BAD_ADDRESS,
@@ -538,10 +562,14 @@ pub unsafe extern "system" fn MmMapIoSpaceEx(
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn MmUnmapIoSpace(BaseAddress: *mut c_void, NumberOfBytes: usize) {
     let _crossing = cross(&functions::MmUnmapIoSpace);
-    if !context::machine()
-        .io_space
-        .unmap(BaseAddress as usize, NumberOfBytes)
-    {
+    let machine = context::machine();
+    let address = BaseAddress as usize;
+    let mappings = machine.ext::<IoMappings>();
+    let known = mappings.0.borrow().get(&address).map(|(len, _)| *len) == Some(NumberOfBytes);
+    if known {
+        mappings.0.borrow_mut().remove(&address);
+        machine.io_space.unmap(address, NumberOfBytes);
+    } else {
         verifier::violation(
             rules::BAD_ADDRESS,
             format!(

@@ -25,11 +25,6 @@ impl IoSpace {
         });
     }
 
-    /// Takes a device's range away.
-    pub(crate) fn remove(&self, physical: u64) {
-        self.ranges.borrow_mut().retain(|r| r.physical != physical);
-    }
-
     /// Maps device memory for a driver; None if no device is there.
     pub(crate) fn map(&self, physical: u64, len: usize) -> Option<usize> {
         let ranges = self.ranges.borrow();
@@ -57,10 +52,5 @@ impl IoSpace {
         mapped
             .iter()
             .any(|&(at, len)| address.wrapping_sub(at) < len)
-    }
-
-    /// How many mappings there are.
-    pub(crate) fn mappings(&self) -> usize {
-        self.mapped.borrow().len()
     }
 }

@@ -56,6 +56,8 @@ pub const DMA_UNMAPPED: &str = "dma-unmapped";
 pub const DMA_MISUSE: &str = "dma-misuse";
 /// A driver went away with DMA mappings, common buffers or adapters left.
 pub const DMA_LEAK: &str = "dma-leak";
+/// A driver went away with device memory mapped.
+pub const IO_MAPPING_LEAK: &str = "io-mapping-leak";
 /// An MDL was used in a state in which that cannot be done.
 pub const MDL_STATE: &str = "mdl-state";
 /// An address was given that is not the kind of address it must be.

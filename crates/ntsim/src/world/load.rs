@@ -16,6 +16,7 @@ use super::processor::PASSIVE;
 use super::thread::call_driver;
 use crate::exports::dma::Dma;
 use crate::exports::io::{DriverExtensions, WorkItems};
+use crate::exports::mm::IoMappings;
 use crate::exports::ob::Objects;
 use crate::memory::mdl::Mdls;
 use crate::verifier::{self, Function, rules};
@@ -182,6 +183,13 @@ impl Machine {
                 ),
             );
         }
+        let mappings = self.ext::<IoMappings>().of_driver(number);
+        if mappings > 0 {
+            verifier::violation(
+                rules::IO_MAPPING_LEAK,
+                format!("{when}: {name} has {mappings} mapping(s) of device memory"),
+            );
+        }
         self.ext::<Dma>().check_unload(self, number, name, when);
         let object = driver.object.get();
         self.ext::<DriverExtensions>().free_all(self, object);
@@ -197,5 +205,43 @@ impl Machine {
         for leak in leaks {
             verifier::violation(rules::POOL_LEAK, format!("{when}: {leak}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndis_sys::imports::{MmMapIoSpaceEx, MmUnmapIoSpace};
+    use ndis_sys::status::STATUS_SUCCESS;
+    use ndis_sys::types::NTSTATUS;
+    use ndis_sys::wdm::{DRIVER_OBJECT, PAGE_READWRITE, UNICODE_STRING};
+
+    use crate::verifier::rules;
+    use crate::{MachineConfig, World};
+
+    const REGISTERS: u64 = 0xf000_0000;
+
+    unsafe extern "efiapi" fn forgetful(
+        _object: *mut DRIVER_OBJECT,
+        _path: *mut UNICODE_STRING,
+    ) -> NTSTATUS {
+        // SAFETY: nothing is accessed.
+        unsafe {
+            let first = MmMapIoSpaceEx(REGISTERS as i64, 256, PAGE_READWRITE);
+            let second = MmMapIoSpaceEx(REGISTERS as i64 + 256, 256, PAGE_READWRITE);
+            assert!(!first.is_null() && !second.is_null());
+            MmUnmapIoSpace(first, 256);
+        }
+        STATUS_SUCCESS
+    }
+
+    #[test]
+    fn a_driver_that_goes_and_leaves_device_memory_mapped() {
+        let mut world = World::builder().collect_violations().build();
+        let a = world.add_machine(MachineConfig::named("A"));
+        world.machine(a).io_space.add(REGISTERS, 4096, 0x10_0000);
+        let driver = world.load_driver(a, "forgetful", forgetful).unwrap();
+        world.unload_driver(driver);
+        let broken: Vec<_> = world.take_violations().iter().map(|v| v.rule).collect();
+        assert_eq!(broken, [rules::IO_MAPPING_LEAK]);
     }
 }
