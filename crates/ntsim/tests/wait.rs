@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::{broken, suspects};
 use ndis_sys::imports::*;
+use ndis_sys::ndis::NDIS_EVENT;
 use ndis_sys::status::{STATUS_SUCCESS, STATUS_TIMEOUT};
 use ndis_sys::types::KernelMode;
 use ndis_sys::wdm::*;
@@ -258,6 +259,38 @@ fn waiting_where_one_must_not() {
     });
     assert!(returned.is_none());
     assert_eq!(broken(&mut world), [rules::WAIT_AT_DISPATCH]);
+}
+
+unsafe extern "efiapi" fn set_ndis_event(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    // SAFETY: the context is an event of NDIS.
+    unsafe { NdisSetEvent(context.cast()) };
+}
+
+#[test]
+fn events_of_ndis_stay_signalled() {
+    let (mut world, a) = clean();
+    world.call(a, || {
+        let (mut event, mut timer, mut dpc) = (NDIS_EVENT::ZEROED, KTIMER::ZEROED, KDPC::ZEROED);
+        let event = &raw mut event;
+        // SAFETY: all on this stack, which stays until the wait is over.
+        unsafe {
+            NdisInitializeEvent(event);
+            assert_eq!(NdisWaitEvent(event, 2), 0);
+            KeInitializeTimerEx(&mut timer, NotificationTimer);
+            KeInitializeDpc(&mut dpc, set_ndis_event, event.cast());
+            KeSetTimer(&mut timer, -10_000, &mut dpc);
+            assert_eq!(NdisWaitEvent(event, 0), 1);
+            assert_eq!(NdisWaitEvent(event, 5), 1);
+            NdisResetEvent(event);
+            assert_eq!(NdisWaitEvent(event, 1), 0);
+        }
+    });
+    assert_eq!(world.now(), Duration::from_millis(4));
 }
 
 #[test]

@@ -70,6 +70,7 @@ pub(crate) mod mm;
 pub(crate) mod ndis_data;
 pub(crate) mod ndis_device;
 pub(crate) mod ndis_driver;
+pub(crate) mod ndis_event;
 pub(crate) mod ndis_misc;
 pub(crate) mod netio;
 pub(crate) mod ob;
@@ -94,6 +95,7 @@ pub static TABLES: &[&[Export]] = &[
     ndis_data::EXPORTS,
     ndis_device::EXPORTS,
     ndis_driver::EXPORTS,
+    ndis_event::EXPORTS,
     ndis_misc::EXPORTS,
     ndis_misc::variadic::EXPORTS,
     netio::EXPORTS,
