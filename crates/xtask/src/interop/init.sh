@@ -13,9 +13,16 @@ done
 mount -t configfs none /sys/kernel/config
 ip link set lo up
 stty -F /dev/ttyS1 raw -echo
-exec </dev/ttyS1 >/dev/ttyS1 2>&1
-echo "##ready"
-while read -r number line; do
-    sh -c "$line"
-    echo "##done $number $?"
+obey() {
+    echo "##ready"
+    while read -r number line; do
+        sh -c "$line"
+        echo "##done $number $?"
+    done
+}
+# Not in the first process: orphans report their end to it, which would interrupt a read and lose half a command.
+(obey) </dev/ttyS1 >/dev/ttyS1 2>&1 &
+while :; do
+    wait
+    sleep 1
 done
