@@ -86,11 +86,18 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// Waits until a server that was just started in the guest listens.
+fn wait_for_listener(guest: &mut Guest) -> Result<()> {
+    guest
+        .run_checked("for i in 1 2 3 4 5 6 7 8 9 10; do rdma res show cm_id | grep -q LISTEN && exit 0; sleep 0.1; done; exit 1")
+        .context("nobody listens in the guest")?;
+    Ok(())
+}
+
 fn rping_to_linux(bench: &mut Bench<'_>) -> Result<String> {
     let guest = bench.guest()?;
     let server = guest.spawn(&format!("rping -s -v -V -C 20 -S 60000 -a {GUEST}"))?;
-    guest.run_checked("for i in 1 2 3 4 5 6 7 8 9 10; do rdma res show cm_id | grep -q LISTEN && exit 0; sleep 0.1; done; exit 1")
-        .context("rping -s does not listen")?;
+    wait_for_listener(guest)?;
     let peer = (bench.start)(&[
         "rping-client",
         "--to",
@@ -269,7 +276,7 @@ fn nobody_on_vroce(bench: &mut Bench<'_>) -> Result<String> {
 fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
     let guest = bench.guest()?;
     let _server = guest.spawn(&format!("rping -s -v -S 60000 -a {GUEST}"))?;
-    guest.run_checked("for i in 1 2 3 4 5 6 7 8 9 10; do rdma res show cm_id | grep -q LISTEN && exit 0; sleep 0.1; done; exit 1")?;
+    wait_for_listener(guest)?;
     let mut peer = (bench.start)(&[
         "rping-client",
         "--to",
