@@ -136,6 +136,7 @@ pub unsafe extern "efiapi" fn create_qp(
         pd: pd.id(),
         send_cq: initiator_cq.id(),
         recv_cq: receive_cq.id(),
+        srq: None,
         sq_depth: initiator_depth,
         rq_depth: receive_depth,
         max_send_sge: max_initiator_sge,

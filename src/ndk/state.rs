@@ -225,6 +225,8 @@ impl State {
                     object::tell(entry.object.get());
                 }
             }
+            // No shared receive queue is created yet.
+            Event::SrqNotify { .. } => {}
             // The connection's own event follows; the requests have completed.
             Event::QpFatal { .. } => {}
             Event::QpIdle { qp } => {

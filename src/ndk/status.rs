@@ -78,7 +78,9 @@ pub fn of_cq(status: CqStatus) -> NTSTATUS {
 /// many inline bytes STATUS_INVALID_PARAMETER, a read on a connection that allows none STATUS_INVALID_DEVICE_REQUEST.
 pub fn of_post(error: PostError) -> NTSTATUS {
     match error {
-        PostError::UnknownQp | PostError::NotConnected => STATUS_CONNECTION_INVALID,
+        PostError::UnknownQp | PostError::UnknownSrq | PostError::NotConnected => {
+            STATUS_CONNECTION_INVALID
+        }
         PostError::QueueFull => STATUS_NO_MORE_ENTRIES,
         PostError::TooManySges => STATUS_DATA_OVERRUN,
         PostError::TooLong => STATUS_BUFFER_OVERFLOW,

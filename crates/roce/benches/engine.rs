@@ -62,6 +62,7 @@ fn end(seed: u64) -> End {
             pd,
             send_cq: cq,
             recv_cq: cq,
+            srq: None,
             sq_depth: 256,
             rq_depth: 256,
             max_send_sge: 4,

@@ -9,6 +9,8 @@ pub struct Config {
     pub max_qps: u32,
     /// Completion queues.
     pub max_cqs: u32,
+    /// Shared receive queues.
+    pub max_srqs: u32,
     /// Protection domains.
     pub max_pds: u32,
     /// Memory keys.
@@ -23,6 +25,8 @@ pub struct Config {
     pub max_cq_depth: u32,
     /// Deepest send or receive queue, in requests.
     pub max_queue_depth: u32,
+    /// Deepest shared receive queue, in requests.
+    pub max_srq_depth: u32,
     /// Most scatter/gather elements of one request, at most [`MAX_SGE`].
     pub max_sge: u32,
     /// Most bytes of inline data of one request, at most [`MAX_INLINE`].
@@ -65,6 +69,7 @@ impl Default for Config {
             local_mtu: 1500,
             max_qps: 1024,
             max_cqs: 1024,
+            max_srqs: 256,
             max_pds: 1024,
             max_keys: 16 * 1024,
             max_connections: 1024,
@@ -72,6 +77,7 @@ impl Default for Config {
             max_transmissions: 4096,
             max_cq_depth: 64 * 1024,
             max_queue_depth: 16 * 1024,
+            max_srq_depth: 16 * 1024,
             max_sge: MAX_SGE,
             max_inline: MAX_INLINE,
             max_message: 1 << 31,

@@ -3,6 +3,7 @@
 mod connections;
 mod io;
 mod objects;
+mod shared_receive;
 mod work;
 
 use crate::cm::Agent;
@@ -12,9 +13,10 @@ use crate::counters::Counters;
 use crate::cq::CqSet;
 use crate::event::Event;
 use crate::key::KeyTable;
-use crate::rc::QpId;
 use crate::rc::qp::{InFlight, Qp, Shared};
+use crate::rc::{QpId, QpParams};
 use crate::rng::Rng;
+use crate::srq::SrqSet;
 use crate::table::{IndexList, OutOfMemory, Table, id};
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -50,7 +52,7 @@ pub enum CreateError {
 pub enum DestroyError {
     /// No such object.
     Unknown,
-    /// Protection domains and completion queues: something still uses it, and it stays as it is. Queue pairs: it is dead, and
+    /// Protection domains, completion queues and shared receive queues: something still uses it, and it stays as it is. Queue pairs: it is dead, and
     /// an event follows when the NIC has given back its last transmission.
     Busy,
 }
@@ -71,6 +73,8 @@ pub struct Usage {
     pub pds: u32,
     /// Completion queues.
     pub cqs: u32,
+    /// Shared receive queues.
+    pub srqs: u32,
     /// Queue pairs, dying ones included.
     pub qps: u32,
     /// Keys, dead ones not included.
@@ -91,6 +95,7 @@ pub struct Engine {
     now: Instant,
     pds: Table<Pd>,
     cqs: CqSet,
+    srqs: SrqSet,
     keys: KeyTable,
     qps: Table<Qp>,
     /// Bits of a QPN that are the table index.
@@ -111,7 +116,7 @@ pub struct Engine {
 
 #[derive(Default)]
 struct Pd {
-    /// Queue pairs and keys.
+    /// Queue pairs, shared receive queues and keys.
     users: u32,
 }
 
@@ -128,6 +133,7 @@ impl Engine {
             now: Instant::ZERO,
             pds: Table::try_new(config.max_pds)?,
             cqs: CqSet::try_new(config.max_cqs)?,
+            srqs: SrqSet::try_new(config.max_srqs)?,
             keys: KeyTable::try_new(config.max_keys, &mut rng)?,
             qps: Table::try_new(config.max_qps)?,
             qpn_index_bits,
@@ -162,6 +168,7 @@ impl Engine {
         Usage {
             pds: self.pds.len(),
             cqs: self.cqs.len(),
+            srqs: self.srqs.len(),
             qps: self.qps.len(),
             keys: self.keys.len(),
             transmissions: self.in_flight.len(),
@@ -200,7 +207,7 @@ impl Engine {
         {
             self.ready.push(id.0.index);
         }
-        self.fail_users_of_dead_cqs();
+        self.fail_users_of_dead_queues();
         result
     }
 
@@ -214,7 +221,7 @@ impl Engine {
         if more {
             self.ready.push(id.0.index);
         }
-        self.fail_users_of_dead_cqs();
+        self.fail_users_of_dead_queues();
         more
     }
 
@@ -227,6 +234,7 @@ impl Engine {
         let mut shared = Shared {
             keys: &mut self.keys,
             cqs: &mut self.cqs,
+            srqs: &mut self.srqs,
             in_flight: &mut self.in_flight,
             counters: &mut self.counters,
         };
@@ -250,16 +258,28 @@ impl Engine {
         Some(result)
     }
 
-    /// Fails every queue pair that completes into a completion queue that has failed since.
-    fn fail_users_of_dead_cqs(&mut self) {
+    /// Fails every queue pair that uses a completion queue or a shared receive queue that has failed since.
+    fn fail_users_of_dead_queues(&mut self) {
         // Failing a queue pair can fail its other completion queue.
-        while core::mem::take(&mut self.cqs.overflowed) {
-            self.counters.cq_errors = self.counters.cq_errors.wrapping_add(1);
+        loop {
+            let failed = core::mem::take(&mut self.cqs.failed);
+            self.counters.cq_errors = self.counters.cq_errors.wrapping_add(u64::from(failed));
+            if failed == 0 && !core::mem::take(&mut self.srqs.failed) {
+                return;
+            }
             for index in 0..self.qps.capacity() {
                 let Some((slot, qp)) = self.qps.at_mut(index) else {
                     continue;
                 };
-                if self.cqs.has_failed(qp.params.send_cq) || self.cqs.has_failed(qp.params.recv_cq)
+                let QpParams {
+                    send_cq,
+                    recv_cq,
+                    srq,
+                    ..
+                } = qp.params;
+                if self.cqs.has_failed(send_cq)
+                    || self.cqs.has_failed(recv_cq)
+                    || srq.is_some_and(|srq| self.srqs.has_failed(srq))
                 {
                     self.with_qp_only(QpId(slot), Qp::fail_silently);
                 }
@@ -267,7 +287,7 @@ impl Engine {
         }
     }
 
-    /// The next event. Events of queue pairs and connections come before notifications of completion queues.
+    /// The next event. Events of queue pairs and connections come before notifications of queues.
     pub fn poll_event(&mut self) -> Option<Event> {
         while let Some(index) = self.news.pop() {
             if let Some(event) = self.qp_news(index) {
@@ -281,6 +301,9 @@ impl Engine {
         }
         if let Some((cq, status)) = self.cqs.pop_notification() {
             return Some(Event::CqNotify { cq, status });
+        }
+        if let Some((srq, status)) = self.srqs.pop_notification() {
+            return Some(Event::SrqNotify { srq, status });
         }
         self.keys
             .pop_idle()

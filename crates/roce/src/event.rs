@@ -5,6 +5,7 @@ use crate::connection::{ConnId, ConnectFailure, DisconnectReason, DisconnectResu
 use crate::cq::{CqId, CqStatus};
 use crate::memory::RegionId;
 use crate::rc::QpId;
+use crate::srq::{SrqId, SrqStatus};
 
 /// Something that happened. Taken with [`Engine::poll_event`](crate::Engine::poll_event); none is ever lost, and those of one
 /// connection or object come in the order in which they happened.
@@ -16,6 +17,13 @@ pub enum Event {
         cq: CqId,
         /// Its state.
         status: CqStatus,
+    },
+    /// A shared receive queue runs low or has failed.
+    SrqNotify {
+        /// The queue.
+        srq: SrqId,
+        /// Which of both.
+        status: SrqStatus,
     },
     /// A queue pair failed. Its work requests have been completed; its connection, if any, is being torn down, which
     /// [`Event::Disconnected`] reports on its own.

@@ -71,16 +71,19 @@ pub struct SendRequest<'a> {
 pub enum PostError {
     /// No such queue pair.
     UnknownQp,
+    /// No such shared receive queue, or it has failed.
+    UnknownSrq,
     /// The queue pair is not connected, or not any more.
     NotConnected,
     /// The queue has no free entry.
     QueueFull,
-    /// More elements than the queue pair was created for.
+    /// More elements than the queue was created for.
     TooManySges,
     /// Longer than `Config::max_message`.
     TooLong,
     /// More inline data than the queue pair was created for.
     InlineTooLong,
-    /// A READ, but the connection was set up with none allowed; or an inline READ.
+    /// A READ, but the connection was set up with none allowed; or an inline READ; or a receive for a queue pair that receives
+    /// from a shared queue.
     InvalidRequest,
 }

@@ -392,6 +392,7 @@ fn objects_are_destroyed_only_when_nothing_uses_them() {
         pd,
         send_cq: cq,
         recv_cq: cq,
+        srq: None,
         sq_depth: 1,
         rq_depth: 1,
         max_send_sge: 1,

@@ -311,7 +311,7 @@ impl Connection {
             failover_accepted: 0,
             flow_control: false,
             rnr_retry_count: config.rnr_retry_count,
-            srq: false,
+            srq: local.srq,
             ca_guid: config.guid,
             private: private_data(params.private_data),
         })

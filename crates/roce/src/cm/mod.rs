@@ -32,6 +32,8 @@ pub struct LocalQp {
     pub qpn: u32,
     /// The first PSN it expects: Starting PSN of REQ and REP.
     pub psn: Psn,
+    /// It receives from a shared receive queue.
+    pub srq: bool,
 }
 
 /// What a queue pair has to know of its peer before data can flow.

@@ -80,7 +80,7 @@ pub(super) fn compose(
         rdc_exists: false,
         rnr_retry_count: config.rnr_retry_count,
         max_cm_retries: MAX_RETRIES,
-        srq: false,
+        srq: local.srq,
         extended_transport: 0,
         primary: ReqPath {
             local_lid: lid,

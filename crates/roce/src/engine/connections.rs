@@ -51,6 +51,7 @@ impl Engine {
             qp: id,
             qpn: number,
             psn,
+            srq: qp.params.srq.is_some(),
         })
     }
 

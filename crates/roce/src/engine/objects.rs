@@ -5,6 +5,7 @@ use crate::cq::{Cq, CqId, ResizeError};
 use crate::key::{Access, DeregisterError, MrKey, RegisterError};
 use crate::memory::RegionId;
 use crate::rc::qp::Qp;
+use crate::rc::recv_queue::RecvQueue;
 use crate::rc::{QpId, QpParams};
 use crate::table::OutOfMemory;
 
@@ -23,7 +24,7 @@ impl Engine {
     /// Destroys a protection domain.
     ///
     /// # Errors
-    /// [`DestroyError::Busy`] while it has queue pairs or keys.
+    /// [`DestroyError::Busy`] while it has queue pairs, shared receive queues or keys.
     pub fn destroy_pd(&mut self, pd: PdId) -> Result<(), DestroyError> {
         match self.pds.get(pd.0) {
             None => Err(DestroyError::Unknown),
@@ -82,12 +83,12 @@ impl Engine {
     /// [`CreateError`].
     pub fn create_qp(&mut self, params: &QpParams) -> Result<QpId, CreateError> {
         let c = &self.config;
-        let depths = [params.sq_depth, params.rq_depth];
-        let sges = [
-            params.max_send_sge,
-            params.max_recv_sge,
-            params.max_read_sge,
-        ];
+        let (rq_depth, max_recv_sge) = match params.srq {
+            Some(_) => (0, 0),
+            None => (params.rq_depth, params.max_recv_sge),
+        };
+        let depths = [params.sq_depth, rq_depth];
+        let sges = [params.max_send_sge, max_recv_sge, params.max_read_sge];
         if depths.iter().any(|d| *d > c.max_queue_depth)
             || sges.iter().any(|s| *s > c.max_sge)
             || params.max_inline > c.max_inline
@@ -102,7 +103,15 @@ impl Engine {
         }
         let id = QpId(self.qps.next_slot().ok_or(CreateError::TableFull)?);
         let number = self.new_qpn(id.0.index);
-        let qp = Qp::try_new(id, number, params, &self.config)
+        let rq = match params.srq {
+            Some(srq) => self
+                .srqs
+                .queue_for_one(srq)
+                .ok_or(CreateError::UnknownObject)?,
+            None => RecvQueue::try_new(params.pd, rq_depth, max_recv_sge, self.config.max_message),
+        };
+        let qp = rq
+            .and_then(|rq| Qp::try_new(id, number, params, rq, &self.config))
             .map_err(|OutOfMemory| CreateError::OutOfMemory)?;
         self.qps.insert(qp).map_err(|_| CreateError::TableFull)?;
         self.count_qp(params, true);
@@ -158,6 +167,9 @@ impl Engine {
             if let Some(cq) = self.cqs.get_mut(cq) {
                 step(&mut cq.users);
             }
+        }
+        if let Some(srq) = params.srq.and_then(|srq| self.srqs.get_mut(srq)) {
+            step(&mut srq.users);
         }
     }
 

@@ -4,7 +4,7 @@ mod ack;
 mod frame;
 mod link;
 pub(crate) mod qp;
-mod recv_queue;
+pub(crate) mod recv_queue;
 mod replay;
 mod requester;
 mod responder;
@@ -40,6 +40,8 @@ pub struct QpParams {
     pub recv_cq: CqId,
     /// Requests the send queue can hold.
     pub sq_depth: u32,
+    /// The shared receive queue to receive from, instead of a queue of its own: `rq_depth` and `max_recv_sge` mean nothing then.
+    pub srq: Option<crate::SrqId>,
     /// Requests the receive queue can hold.
     pub rq_depth: u32,
     /// Elements of a SEND or WRITE.

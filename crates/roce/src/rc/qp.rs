@@ -3,7 +3,7 @@
 use super::ack::{Failure, ReadResponse};
 use super::frame;
 use super::link::Link;
-use super::recv_queue::RecvQueue;
+use super::recv_queue::{Receives, RecvQueue};
 use super::requester::{Requester, Step};
 use super::responder::{Answer, Executed, Request, Responder};
 use super::send_queue::{Limits, SendQueue};
@@ -18,6 +18,7 @@ use crate::key::{Access, KeyHold, KeyTable};
 use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
+use crate::srq::SrqSet;
 use crate::table::{OutOfMemory, Table};
 use crate::time::Instant;
 use crate::transmit::{Piece, Transmit, TxToken};
@@ -59,6 +60,7 @@ pub(crate) struct InFlight {
 pub(crate) struct Shared<'a> {
     pub keys: &'a mut KeyTable,
     pub cqs: &'a mut CqSet,
+    pub srqs: &'a mut SrqSet,
     pub in_flight: &'a mut Table<InFlight>,
     pub counters: &'a mut Counters,
 }
@@ -107,10 +109,12 @@ pub(crate) struct Qp {
 }
 
 impl Qp {
+    /// `rq` is the queue of its own: room for one receive at a time if it receives from a shared queue.
     pub fn try_new(
         id: QpId,
         number: u32,
         params: &QpParams,
+        rq: RecvQueue,
         config: &Config,
     ) -> Result<Qp, OutOfMemory> {
         let limits = Limits {
@@ -133,7 +137,7 @@ impl Qp {
             disconnected: None,
             state: State::Init,
             sq: SendQueue::try_new(limits)?,
-            rq: RecvQueue::try_new(params.rq_depth, params.max_recv_sge, config.max_message)?,
+            rq,
             requester: Requester::new(),
             responder: Responder::try_new(config.max_inbound_reads)?,
             link: Link::none(params.pd),
@@ -231,7 +235,7 @@ impl Qp {
         self.flush_receives(first, shared.cqs);
     }
 
-    /// The queue pair's completion queue is dead.
+    /// A queue that the queue pair uses is dead.
     pub fn fail_silently(&mut self, shared: &mut Shared<'_>) {
         self.fail(Status::LocalOperation, Status::Flushed, shared);
         self.responder.silence();
@@ -296,6 +300,9 @@ impl Qp {
         sgl: &[Sge],
         cqs: &mut CqSet,
     ) -> Result<(), PostError> {
+        if self.params.srq.is_some() {
+            return Err(PostError::InvalidRequest);
+        }
         self.rq.post(context, sgl)?;
         if self.state == State::Error {
             self.flush_receives(Status::Flushed, cqs);
@@ -366,9 +373,13 @@ impl Qp {
         memory: &mut M,
         shared: &mut Shared<'_>,
     ) {
+        let mut receives = Receives {
+            own: &mut self.rq,
+            shared: self.params.srq.map(|id| (id, &mut *shared.srqs)),
+        };
         let executed = self.responder.on_request(
             request,
-            &mut self.rq,
+            &mut receives,
             &self.link,
             shared.keys,
             memory,

@@ -1,7 +1,10 @@
-//! The receive queue: a ring of buffers, allocated when the queue is.
+//! The receive queue: a ring of buffers, allocated when the queue is. A queue pair has one of its own, or takes what it needs from
+//! one that it shares.
 
 use super::sgl;
+use crate::PdId;
 use crate::request::{PostError, Sge};
+use crate::srq::{SrqId, SrqSet};
 use crate::table::{OutOfMemory, try_vec};
 use alloc::vec::Vec;
 
@@ -13,7 +16,9 @@ struct RecvWqe {
 }
 
 /// A ring of receives.
-pub(super) struct RecvQueue {
+pub(crate) struct RecvQueue {
+    /// Whose keys the elements name.
+    pub pd: PdId,
     wqes: Vec<RecvWqe>,
     sges: Vec<Sge>,
     mask: u32,
@@ -25,12 +30,18 @@ pub(super) struct RecvQueue {
 }
 
 impl RecvQueue {
-    pub fn try_new(depth: u32, max_sge: u32, max_message: u32) -> Result<RecvQueue, OutOfMemory> {
+    pub fn try_new(
+        pd: PdId,
+        depth: u32,
+        max_sge: u32,
+        max_message: u32,
+    ) -> Result<RecvQueue, OutOfMemory> {
         let slots = depth.max(1).next_power_of_two();
         let sges = (slots as usize)
             .checked_mul(max_sge as usize)
             .ok_or(OutOfMemory)?;
         Ok(RecvQueue {
+            pd,
             wqes: try_vec(slots as usize, |_| RecvWqe::default())?,
             sges: try_vec(sges, |_| Sge::default())?,
             mask: slots - 1,
@@ -46,8 +57,49 @@ impl RecvQueue {
         self.head == self.tail
     }
 
+    /// A queue into which one receive of this queue fits.
+    pub fn try_new_for_one(&self) -> Result<RecvQueue, OutOfMemory> {
+        RecvQueue::try_new(self.pd, 1, self.max_sge, self.max_message)
+    }
+
+    /// Receives in it.
+    pub fn len(&self) -> u32 {
+        self.tail.wrapping_sub(self.head)
+    }
+
+    /// How many receives it can hold.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Changes how many it can hold; what is in it stays. The caller has made sure that it fits.
+    pub fn resize(&mut self, depth: u32) -> Result<(), OutOfMemory> {
+        let mut resized = RecvQueue::try_new(self.pd, depth, self.max_sge, self.max_message)?;
+        while self.move_front(&mut resized) {}
+        *self = resized;
+        Ok(())
+    }
+
+    /// Moves the oldest receive to the end of another queue. False if there is none, or no room.
+    pub fn move_front(&mut self, to: &mut RecvQueue) -> bool {
+        let Some(context) = self
+            .wqes
+            .get((self.head & self.mask) as usize)
+            .map(|w| w.context)
+        else {
+            return false;
+        };
+        let moved = self
+            .front()
+            .is_some_and(|(_, sgl)| to.post(context, sgl).is_ok());
+        if moved {
+            self.head = self.head.wrapping_add(1);
+        }
+        moved
+    }
+
     pub fn post(&mut self, context: u64, sgl: &[Sge]) -> Result<(), PostError> {
-        if self.tail.wrapping_sub(self.head) >= self.depth {
+        if self.len() >= self.depth {
             return Err(PostError::QueueFull);
         }
         if sgl.len() > self.max_sge as usize {
@@ -94,5 +146,43 @@ impl RecvQueue {
         let context = self.wqes.get((self.head & self.mask) as usize)?.context;
         self.head = self.head.wrapping_add(1);
         Some(context)
+    }
+}
+
+/// Where a responder finds receives: in its queue pair's own queue. A queue pair that shares a queue fills its own from that one,
+/// one receive at a time and when a message needs it: what it has taken is its own, to be flushed with it.
+pub(super) struct Receives<'a> {
+    pub own: &'a mut RecvQueue,
+    pub shared: Option<(SrqId, &'a mut SrqSet)>,
+}
+
+impl Receives<'_> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty()
+            && self
+                .shared
+                .as_ref()
+                .is_none_or(|(id, set)| set.is_empty(*id))
+    }
+
+    fn take(&mut self) {
+        if self.own.is_empty()
+            && let Some((id, set)) = &mut self.shared
+        {
+            set.take(*id, self.own);
+        }
+    }
+
+    /// The oldest receive: how many bytes it takes, and its elements. From here on it belongs to this queue pair.
+    pub fn front(&mut self) -> Option<(u32, &[Sge])> {
+        self.take();
+        self.own.front()
+    }
+
+    /// Removes the oldest receive and gives its context.
+    pub fn pop(&mut self) -> Option<u64> {
+        self.take();
+        self.own.pop()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
-use super::recv_queue::RecvQueue;
+use super::recv_queue::Receives;
 use super::replay::{ReadRequest, ReplayRing};
 use super::sgl;
 use crate::completion::{Completion, CompletionOp, Status};
@@ -148,7 +148,7 @@ impl Responder {
     pub fn on_request<M: Memory>(
         &mut self,
         request: &Request<'_>,
-        rq: &mut RecvQueue,
+        rq: &mut Receives<'_>,
         link: &Link,
         keys: &KeyTable,
         memory: &mut M,
@@ -254,7 +254,7 @@ impl Responder {
     fn on_write<M: Memory>(
         &mut self,
         request: &Request<'_>,
-        rq: &mut RecvQueue,
+        rq: &mut Receives<'_>,
         link: &Link,
         keys: &KeyTable,
         memory: &mut M,
@@ -332,7 +332,7 @@ impl Responder {
     fn on_send<M: Memory>(
         &mut self,
         request: &Request<'_>,
-        rq: &mut RecvQueue,
+        rq: &mut Receives<'_>,
         link: &Link,
         keys: &KeyTable,
         memory: &mut M,
@@ -357,6 +357,7 @@ impl Responder {
         if !fits {
             return Err(INVALID);
         }
+        let pd = rq.own.pd;
         let Some((room, sgl)) = rq.front() else {
             // Without a receive nothing has begun; a message under way has one until the queue pair fails.
             return Ok(None);
@@ -370,11 +371,9 @@ impl Responder {
                 status: Status::LocalLength,
             });
         }
-        sgl::scatter(sgl, keys, link.pd, received, request.payload, memory).map_err(|_| {
-            Refusal {
-                code: NakCode::RemoteOperational,
-                status: Status::LocalProtection,
-            }
+        sgl::scatter(sgl, keys, pd, received, request.payload, memory).map_err(|_| Refusal {
+            code: NakCode::RemoteOperational,
+            status: Status::LocalProtection,
         })?;
         if !ends {
             return Ok(Some((1, Executed::InOrder)));

@@ -76,6 +76,7 @@ impl Host {
             pd: self.pd,
             send_cq: self.cq,
             recv_cq: self.cq,
+            srq: None,
             sq_depth: DEPTH,
             rq_depth: DEPTH,
             max_send_sge: 4,

@@ -163,6 +163,12 @@ impl Pair {
     /// Creates and attaches one more pair of queue pairs.
     pub fn attach(&mut self) -> (QpId, QpId) {
         let (qa, qb) = (self.a.create_qp(), self.b.create_qp());
+        self.attach_these(qa, qb);
+        (qa, qb)
+    }
+
+    /// Attaches a queue pair of A to one of B.
+    pub fn attach_these(&mut self, qa: QpId, qb: QpId) {
         let [from_a, from_b] = self.setup.psn.map(|p| p.map(Psn::new));
         let la = self.a.engine.prepare(qa, from_b).unwrap();
         let lb = self.b.engine.prepare(qb, from_a).unwrap();
@@ -170,7 +176,6 @@ impl Pair {
         let to_a = self.attributes(Side::B, la.qpn, la.psn);
         self.a.engine.attach(qa, &to_b).unwrap();
         self.b.engine.attach(qb, &to_a).unwrap();
-        (qa, qb)
     }
 
     /// Sends everything that can be sent now. True if there was something.

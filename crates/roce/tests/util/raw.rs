@@ -37,11 +37,16 @@ pub const PSN: u32 = 100;
 
 impl Raw {
     pub fn new(setup: Setup) -> Raw {
+        Raw::with(setup, Host::create_qp)
+    }
+
+    /// With a queue pair that the test makes.
+    pub fn with(setup: Setup, create_qp: impl FnOnce(&mut Host) -> QpId) -> Raw {
         let mut host = Host::new(&Config {
             seed: setup.seed,
             ..setup.config
         });
-        let qp = host.create_qp();
+        let qp = create_qp(&mut host);
         let local = host.engine.prepare(qp, Some(Psn::new(PSN))).unwrap();
         host.engine
             .attach(

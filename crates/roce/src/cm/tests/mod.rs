@@ -30,6 +30,7 @@ fn qp(qpn: u32) -> LocalQp {
         }),
         qpn,
         psn: Psn::new(qpn.wrapping_mul(0x9e37)),
+        srq: false,
     }
 }
 

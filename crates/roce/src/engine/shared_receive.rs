@@ -1,0 +1,103 @@
+//! Shared receive queues: creating, feeding, changing, ending.
+
+use super::{CreateError, DestroyError, Engine, PdId};
+use crate::rc::recv_queue::RecvQueue;
+use crate::request::{PostError, Sge};
+use crate::srq::{ModifySrqError, Srq, SrqId};
+use crate::table::OutOfMemory;
+
+impl Engine {
+    /// Creates a queue of receives for several queue pairs: `depth` of them, 1 to `Config::max_srq_depth`, of `max_sge` elements
+    /// each. With a `threshold` > 0, [`Event::SrqNotify`](crate::Event::SrqNotify) comes once when, after at least so many have
+    /// been queued, fewer are (NDKPI: NdkCreateSrq).
+    ///
+    /// A queue pair takes a receive when a message begins that needs one; the receive then completes on that queue pair's receive
+    /// completion queue with its context, or is flushed with it. The others stay for other queue pairs whatever becomes of this one
+    /// (IBTA 10.2.9).
+    ///
+    /// # Errors
+    /// [`CreateError`]; a threshold above the depth is [`CreateError::InvalidParameter`].
+    pub fn create_srq(
+        &mut self,
+        pd: PdId,
+        depth: u32,
+        max_sge: u32,
+        threshold: u32,
+    ) -> Result<SrqId, CreateError> {
+        let c = &self.config;
+        if depth == 0 || depth > c.max_srq_depth || max_sge > c.max_sge || threshold > depth {
+            return Err(CreateError::InvalidParameter);
+        }
+        let users = &mut self
+            .pds
+            .get_mut(pd.0)
+            .ok_or(CreateError::UnknownObject)?
+            .users;
+        if self.srqs.is_full() {
+            return Err(CreateError::TableFull);
+        }
+        let queue = RecvQueue::try_new(pd, depth, max_sge, c.max_message)
+            .map_err(|OutOfMemory| CreateError::OutOfMemory)?;
+        let id = self
+            .srqs
+            .insert(Srq::new(queue, threshold))
+            .ok_or(CreateError::TableFull)?;
+        *users += 1;
+        Ok(id)
+    }
+
+    /// Destroys a shared receive queue. The receives in it end without completions.
+    ///
+    /// # Errors
+    /// [`DestroyError::Busy`] while queue pairs receive from it, dying ones included.
+    pub fn destroy_srq(&mut self, srq: SrqId) -> Result<(), DestroyError> {
+        match self.srqs.get_mut(srq) {
+            None => return Err(DestroyError::Unknown),
+            Some(s) if s.users > 0 => return Err(DestroyError::Busy),
+            Some(_) => {}
+        }
+        if let Some(pd) = self.srqs.remove(srq).and_then(|pd| self.pds.get_mut(pd.0)) {
+            pd.users = pd.users.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Posts a receive for whichever queue pair needs one first.
+    ///
+    /// # Errors
+    /// [`PostError::UnknownSrq`], also when it has failed; `QueueFull`, `TooManySges`, `TooLong`.
+    pub fn post_srq_recv(
+        &mut self,
+        srq: SrqId,
+        context: u64,
+        sgl: &[Sge],
+    ) -> Result<(), PostError> {
+        self.srqs.post(srq, context, sgl)
+    }
+
+    /// Changes depth and threshold of a shared receive queue; 0 keeps what there is, for the threshold also whether it has been
+    /// told. A threshold > 0 asks for one [`Event::SrqNotify`](crate::Event::SrqNotify), which comes at once if fewer receives are
+    /// queued already (NDKPI: NdkModifySrq). What is queued stays.
+    ///
+    /// # Errors
+    /// [`ModifySrqError`]; nothing has changed then.
+    pub fn modify_srq(
+        &mut self,
+        srq: SrqId,
+        depth: u32,
+        threshold: u32,
+    ) -> Result<(), ModifySrqError> {
+        if depth > self.config.max_srq_depth {
+            return Err(ModifySrqError::InvalidDepth);
+        }
+        self.srqs.modify(srq, depth, threshold)
+    }
+
+    /// Declares a shared receive queue unusable, for an owner that has found it so:
+    /// [`SrqStatus::Failed`](crate::SrqStatus::Failed) is told once, its receives end without completions, and every queue pair that
+    /// uses it fails: what those have under way completes as flushed.
+    pub fn fail_srq(&mut self, srq: SrqId) {
+        self.srqs.fail(srq);
+        self.fail_users_of_dead_queues();
+    }
+}
