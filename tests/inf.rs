@@ -31,7 +31,7 @@ fn both_virtio_network_devices_match() {
 }
 
 #[test]
-fn keywords_have_the_defaults_that_the_documentation_demands() {
+fn n20_n21_keywords_have_the_defaults_that_the_documentation_demands() {
     let package = Package::parse(INF).expect("the INF parses");
     let matched = package.select(&MODERN).expect("a model matches");
     let mut registry = Registry::default();
@@ -53,6 +53,16 @@ fn keywords_have_the_defaults_that_the_documentation_demands() {
             "{keyword}"
         );
     }
+    let values = |keyword: &str| -> Vec<String> {
+        let choice = class.open(&format!("Ndi\\Params\\{keyword}\\enum"));
+        let choice = choice.unwrap_or_else(|| panic!("{keyword} is no choice"));
+        choice.values().map(|(value, _)| value.into()).collect()
+    };
+    assert_eq!(values("*NetworkDirect"), ["0", "1"]);
+    // RoCEv2 and nothing else.
+    assert_eq!(values("*NetworkDirectTechnology"), ["4"]);
+    let sizes = values("*NetworkDirectRoCEFrameSize");
+    assert_eq!(sizes, ["256", "512", "1024", "2048", "4096"]);
     assert_eq!(class.value("*IfType"), Some(&Value::Dword(6)));
     assert_eq!(class.value("*PhysicalMediaType"), Some(&Value::Dword(14)));
     let interfaces = registry

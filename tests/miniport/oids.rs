@@ -195,7 +195,7 @@ fn ndk_statistics_are_answered_on_both_ways() {
 }
 
 #[test]
-fn ndk_is_switched_off_and_on() {
+fn n09_n10_ndk_is_switched_off_and_on() {
     let mut pair = Pair::new(8);
     let switch = |pair: &mut Pair, on: u8| {
         let result = set(pair, NDK_SET_STATE, &[on]);
@@ -220,7 +220,7 @@ fn ndk_is_switched_off_and_on() {
 }
 
 #[test]
-fn ndk_that_the_administrator_forbids_stays_off() {
+fn n12_x44_ndk_that_the_administrator_forbids_stays_off() {
     let mut pair = Pair::with(9, NicConfig::default(), &[("*NetworkDirect", "0")]);
     assert_eq!(set(&mut pair, NDK_SET_STATE, &[1]).status, NOT_SUPPORTED);
     pair.world.run_for(Duration::from_millis(1));

@@ -114,7 +114,7 @@ fn a_group_is_no_stations_address() {
 }
 
 #[test]
-fn a_roce_frame_size_that_does_not_fit_is_logged_with_the_one_in_use() {
+fn n21_a_roce_frame_size_that_does_not_fit_is_logged_with_the_one_in_use() {
     let nic = NicConfig {
         mtu: 4200,
         ..Default::default()
@@ -143,7 +143,7 @@ fn a_roce_frame_size_that_does_not_fit_is_logged_with_the_one_in_use() {
 }
 
 #[test]
-fn ndk_capabilities_are_told_whether_it_is_enabled_or_not() {
+fn n02_ndk_capabilities_are_told_whether_it_is_enabled_or_not() {
     for (value, enabled) in [("1", true), ("0", false)] {
         let pair = Pair::with(7, NicConfig::default(), &[("*NetworkDirect", value)]);
         let adapter = pair.world.adapter(pair.a).unwrap();

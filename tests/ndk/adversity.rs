@@ -278,7 +278,7 @@ fn x27_deregistering_waits_for_the_nic_but_the_token_is_dead_at_once() {
 }
 
 #[test]
-fn l19_closing_everything_while_the_nic_still_reads_pends_and_completes() {
+fn closing_everything_while_the_nic_still_reads_pends_and_completes() {
     let mut lab = Lab::with(&[], slow());
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);

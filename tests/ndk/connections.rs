@@ -99,7 +99,7 @@ fn m03_a_silent_host_times_out_or_is_unreachable() {
 }
 
 #[test]
-fn m04_m05_connect_ends_with_the_accept_and_accept_with_the_completion() {
+fn m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
@@ -347,7 +347,7 @@ fn m12_the_ex_forms_behave_alike() {
 }
 
 #[test]
-fn m13_m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
+fn m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let info = lab.on(&a, || a.adapter.info()).unwrap();
@@ -458,7 +458,7 @@ fn m16_to_m19_connection_data_obeys_its_buffer() {
 }
 
 #[test]
-fn m20_a_paused_listener_is_no_listener() {
+fn m20_m22_a_paused_listener_is_no_listener() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
@@ -494,7 +494,7 @@ fn m20_a_paused_listener_is_no_listener() {
 }
 
 #[test]
-fn m23_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refused() {
+fn x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refused() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let info = lab.on(&a, || a.adapter.info()).unwrap();

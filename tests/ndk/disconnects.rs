@@ -8,7 +8,7 @@ use ntsim::consumer::ReadLimits;
 use crate::lab::{ALL_RIGHTS, Lab, SOON, from, to};
 
 #[test]
-fn d01_d04_d07_the_peer_hears_of_a_disconnect_once_and_keeps_its_receives() {
+fn d01_d04_the_peer_hears_of_a_disconnect_once_and_keeps_its_receives() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
@@ -54,7 +54,7 @@ fn d01_d04_d07_the_peer_hears_of_a_disconnect_once_and_keeps_its_receives() {
 }
 
 #[test]
-fn d03_closing_a_connected_connector_gives_the_peer_one_event() {
+fn closing_a_connected_connector_gives_the_peer_one_event() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);

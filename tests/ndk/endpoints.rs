@@ -12,7 +12,7 @@ fn listener(lab: &mut Lab, side: &Side) -> Listener {
 }
 
 #[test]
-fn e01_l12_a_listeners_port_is_taken_until_its_last_connector_is_closed() {
+fn e01_l12_l17_a_listeners_port_is_taken_until_its_last_connector_is_closed() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
@@ -52,7 +52,7 @@ fn e01_l12_a_listeners_port_is_taken_until_its_last_connector_is_closed() {
 }
 
 #[test]
-fn e03_e08_a_connectors_port_is_its_own_until_it_is_closed() {
+fn e03_e10_a_connectors_port_is_its_own_until_it_is_closed() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listening = lab.listen(&b);
@@ -100,7 +100,7 @@ fn e03_e08_a_connectors_port_is_its_own_until_it_is_closed() {
 }
 
 #[test]
-fn e04_e11_port_0_means_an_ephemeral_port_that_can_be_asked_for() {
+fn e04_port_0_means_an_ephemeral_port_that_can_be_asked_for() {
     let mut lab = Lab::new();
     let b = lab.side_b();
     let listener = listener(&mut lab, &b);
@@ -132,7 +132,7 @@ fn e04_e11_port_0_means_an_ephemeral_port_that_can_be_asked_for() {
 }
 
 #[test]
-fn e06_every_ephemeral_port_can_be_taken_and_then_there_is_none() {
+fn every_ephemeral_port_can_be_taken_and_then_there_is_none() {
     let mut lab = Lab::new();
     let b = lab.side_b();
     lab.on(&b, || {

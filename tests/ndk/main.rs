@@ -1,7 +1,7 @@
 //! The NDK provider, driven through its dispatch tables by a consumer in the simulated kernel.
 //!
-//! Each test tells one story. Where it checks a requirement of NDKPI, its name begins with the number the requirement has in the
-//! project's list: `m01_...` is M-01.
+//! Each test tells one story. Where it proves requirements of NDKPI, its name has their numbers in the project's list
+//! (`crates/xtask/data/requirements.tsv`): `m01_...` is M-01. `cargo xtask conformance` makes a page of them.
 
 #![allow(
     unsafe_code,

@@ -8,7 +8,7 @@ use ntsim::consumer::{Adapter, Buffer};
 use crate::lab::{ALL_RIGHTS, Lab};
 
 #[test]
-fn r01_only_contiguous_chains_can_be_registered() {
+fn only_contiguous_chains_can_be_registered() {
     let mut lab = Lab::new();
     let a = lab.side_a();
     lab.on(&a, || {

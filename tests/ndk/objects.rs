@@ -147,7 +147,7 @@ fn h06_no_slot_of_any_table_is_null() {
 }
 
 #[test]
-fn l07_l08_antecedents_outlive_their_successors() {
+fn l07_antecedents_outlive_their_successors() {
     let mut lab = Lab::new();
     let a = lab.side_a();
     let crate::lab::Side {
@@ -259,7 +259,7 @@ fn n04_n05_n06_versions_are_negotiated_per_major() {
 }
 
 #[test]
-fn n08_n25_adapter_info_obeys_its_buffer() {
+fn c10_n08_n25_adapter_info_obeys_its_buffer() {
     let mut lab = Lab::new();
     let machine = lab.a;
     lab.world.call(machine, || {
@@ -301,7 +301,7 @@ fn n08_n25_adapter_info_obeys_its_buffer() {
 }
 
 #[test]
-fn q01_q22_w01_limits_hold_exactly() {
+fn q01_w01_limits_hold_exactly() {
     let mut lab = Lab::new();
     let a = lab.side_a();
     lab.on(&a, || {
@@ -340,7 +340,7 @@ fn q01_q22_w01_limits_hold_exactly() {
 }
 
 #[test]
-fn c08_every_create_survives_the_lack_of_memory() {
+fn every_create_survives_the_lack_of_memory() {
     let mut lab = Lab::new();
     let a = lab.side_a();
     let machine = lab.a;
@@ -385,7 +385,7 @@ fn c08_every_create_survives_the_lack_of_memory() {
 }
 
 #[test]
-fn c06_the_connector_may_be_closed_inside_its_own_completion() {
+fn l03_the_connector_may_be_closed_inside_its_own_completion() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     thread_local! {

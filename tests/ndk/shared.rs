@@ -127,7 +127,7 @@ impl Shared {
 }
 
 #[test]
-fn e02_e05_e09_e10_l11_many_connections_from_one_endpoint() {
+fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
@@ -221,7 +221,7 @@ fn e02_e05_e09_e10_l11_many_connections_from_one_endpoint() {
 }
 
 #[test]
-fn e07_an_endpoint_needs_an_address_of_the_adapter() {
+fn c03_e07_x53_an_endpoint_needs_an_address_of_the_adapter() {
     let mut lab = Lab::new();
     let a = lab.side_a();
     lab.world.run_for(Duration::from_millis(1));

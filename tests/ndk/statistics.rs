@@ -48,7 +48,7 @@ fn address(inet: &SOCKADDR_INET) -> SocketAddr {
 }
 
 #[test]
-fn n14_n15_n16_the_counters_follow_what_happens() {
+fn n14_the_counters_follow_what_happens() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let fresh = statistics(&mut lab, a.machine);
@@ -117,7 +117,7 @@ fn n14_n15_n16_the_counters_follow_what_happens() {
 }
 
 #[test]
-fn n13_statistics_are_answered_on_the_direct_path() {
+fn statistics_are_answered_on_the_direct_path() {
     let mut lab = Lab::new();
     let machine = lab.a;
     let length = size_of::<NDIS_NDK_STATISTICS_INFO>();
@@ -130,7 +130,7 @@ fn n13_statistics_are_answered_on_the_direct_path() {
 }
 
 #[test]
-fn n17_n18_n19_connections_and_endpoints_are_listed() {
+fn n19_connections_and_endpoints_are_listed() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
