@@ -1,5 +1,6 @@
 //! `cargo xtask ...`: what cargo alone cannot do for vroce.
 
+mod conformance;
 mod interop;
 
 use clap::{Parser, Subcommand};
@@ -14,12 +15,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run the driver's tests, and write which requirement of NDKPI they prove.
+    Conformance(conformance::Options),
     /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
     Interop(interop::Options),
 }
 
 fn main() -> std::process::ExitCode {
     let result = match Cli::parse().task {
+        Task::Conformance(options) => conformance::run(&options),
         Task::Interop(options) => interop::run(&options),
     };
     match result {
