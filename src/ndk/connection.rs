@@ -532,7 +532,7 @@ impl State {
         if let Err(error) = self.engine.disconnect(self.now, conn) {
             // The engine knows nothing of the connection any more; what is left to do is to flush.
             if let Some(qp) = self.connections.get(key).and_then(|c| c.qp.as_ref()) {
-                self.engine.flush(qp.id());
+                self.engine.flush(self.now, qp.id());
             }
             let _ = error;
             if let Some(c) = self.connections.get_mut(key) {
@@ -575,7 +575,7 @@ impl State {
             self.forget(conn);
         }
         if let Some(qp) = qp {
-            self.engine.flush(qp);
+            self.engine.flush(self.now, qp);
         }
     }
 
@@ -615,7 +615,7 @@ impl State {
             }
         }
         for qp in self.qps.iter() {
-            self.engine.flush(qp.object.get().id());
+            self.engine.flush(self.now, qp.object.get().id());
         }
     }
 

@@ -185,10 +185,12 @@ impl Port {
     /// The NIC no longer reads the pieces of a frame: the bits of [`TxCookie::Rdma`]. [`Port::pump`] is due after the batch.
     /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
     pub fn transmitted(&self, bits: u64) {
-        self.state
-            .lock()
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.now = Instant(nt::time::now());
+        state
             .engine
-            .transmitted(TxToken::from_bits(bits));
+            .transmitted(state.now, TxToken::from_bits(bits));
     }
 
     /// After a batch of received or sent frames: sends, notes, sets the timer, and calls consumers out.
@@ -422,7 +424,7 @@ impl Port {
                 Err(TxError::TooLong | TxError::Stopped) => {
                     // As if the wire had lost it.
                     if let Some(token) = state.frame.token {
-                        state.engine.transmitted(token);
+                        state.engine.transmitted(state.now, token);
                     }
                 }
             }

@@ -69,7 +69,7 @@ impl Kind for Qp {
             if qp.gone.load(Ordering::Relaxed) {
                 return Quiet::Yes;
             }
-            if state.engine.destroy_qp(qp.id) == Err(DestroyError::Busy) {
+            if state.engine.destroy_qp(state.now, qp.id) == Err(DestroyError::Busy) {
                 // QpIdle takes the entry out and gives this reference back.
                 object::hold_for_hardware(qp);
                 return Quiet::NotYet;
@@ -182,7 +182,7 @@ pub unsafe extern "efiapi" fn create_qp(
         }
         Err(_) => {
             port.peek(|state| {
-                let _ = state.engine.destroy_qp(id);
+                let _ = state.engine.destroy_qp(state.now, id);
             });
             STATUS_INSUFFICIENT_RESOURCES
         }
@@ -216,7 +216,7 @@ pub unsafe extern "efiapi" fn create_qp_with_srq(
 unsafe extern "efiapi" fn flush(qp: *mut NDK_QP) {
     // SAFETY: the consumer passes an open QP.
     let qp = unsafe { Object::<Qp>::from_raw(qp) };
-    qp.port().with(|state| state.engine.flush(qp.id));
+    qp.port().with(|state| state.engine.flush(state.now, qp.id));
 }
 
 /// The elements of a list, as the engine takes them. One more than any queue pair allows is enough for the engine to refuse the rest.
@@ -425,10 +425,11 @@ unsafe extern "efiapi" fn receive(
     let qp = unsafe { Object::<Qp>::from_raw(qp) };
     // SAFETY: the consumer passes a list of `count` elements.
     let list = unsafe { gather(sgl, count) };
-    match qp
-        .port()
-        .with(|state| state.engine.post_recv(qp.id, context as u64, &list))
-    {
+    match qp.port().with(|state| {
+        state
+            .engine
+            .post_recv(state.now, qp.id, context as u64, &list)
+    }) {
         Ok(()) => STATUS_SUCCESS,
         Err(error) => status::of_post(error),
     }

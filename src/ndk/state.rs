@@ -205,7 +205,7 @@ impl State {
         }
         whole &= looped.try_extend_from_slice(&frame.trailer).is_ok();
         if let Some(token) = frame.token {
-            engine.transmitted(token);
+            engine.transmitted(*now, token);
         }
         if whole {
             // What is not RoCE after all is lost, as it would be on a wire.

@@ -129,7 +129,7 @@ fn carry(now: Instant, from: &mut End, to: &mut End, frame: &mut Vec<u8>, burst:
         }
         frame.extend_from_slice(&out.trailer);
         if let Some(token) = out.token {
-            from.engine.transmitted(token);
+            from.engine.transmitted(now, token);
         }
         to.engine.receive(now, frame, &mut to.memory);
         n += 1;
@@ -155,6 +155,7 @@ fn run(mtu: PathMtu, op: &str, len: u32, depth: u64, count: u64) -> (f64, usize)
         while op == "send" && received < completed + 128 {
             b.engine
                 .post_recv(
+                    now,
                     b.qp,
                     0,
                     &[Sge {

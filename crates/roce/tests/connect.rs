@@ -123,8 +123,12 @@ fn exchange(p: &mut Pair, ends: &Ends) {
     let back = p.a.open(vec![0; len]);
     let dst = p.b.open(vec![0; len]);
     let target = p.b.open(vec![0; len]);
-    p.b.engine.post_recv(ends.qb, 1, &[dst.all()]).unwrap();
-    p.a.engine.post_recv(ends.qa, 2, &[back.all()]).unwrap();
+    p.b.engine
+        .post_recv(p.now, ends.qb, 1, &[dst.all()])
+        .unwrap();
+    p.a.engine
+        .post_recv(p.now, ends.qa, 2, &[back.all()])
+        .unwrap();
     p.a.send(p.now, ends.qa, 3, SendOp::Send, &[src.all()]);
     let write = SendOp::Write {
         remote_va: target.va,
@@ -195,8 +199,8 @@ fn a_connection_is_made_used_and_ended() {
     );
     p.a.engine.forget(p.now, ends.a);
     p.b.engine.forget(p.now, ends.b);
-    assert!(p.a.engine.destroy_qp(ends.qa).is_ok());
-    assert!(p.b.engine.destroy_qp(ends.qb).is_ok());
+    assert!(p.a.engine.destroy_qp(p.now, ends.qa).is_ok());
+    assert!(p.b.engine.destroy_qp(p.now, ends.qb).is_ok());
     // Neither can be used again for another connection before that; now there is nothing left to do.
     p.run(MINUTES);
     assert_eq!(p.a.engine.next_deadline(), None);
@@ -225,7 +229,7 @@ fn r085_the_passive_side_takes_data_for_a_confirmation() {
 fn exchange_from_a(p: &mut Pair, qa: QpId, qb: QpId) {
     let src = p.a.open(pattern(100, 7));
     let dst = p.b.open(vec![0; 100]);
-    p.b.engine.post_recv(qb, 1, &[dst.all()]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
     p.a.send(p.now, qa, 2, SendOp::Send, &[src.all()]);
     p.run_until(MINUTES, |p| {
         p.a.completions.len() + p.b.completions.len() == 2
@@ -241,7 +245,7 @@ fn the_passive_side_sends_first_when_it_is_told_that_it_can() {
     let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
     let src = p.b.open(pattern(100, 8));
     let dst = p.a.open(vec![0; 100]);
-    p.a.engine.post_recv(qa, 1, &[dst.all()]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 1, &[dst.all()]).unwrap();
     let a = connect(&mut p, qa, 50_000).unwrap();
     let b = requested(&mut p);
     accept(&mut p, b, qb).unwrap();
@@ -374,7 +378,7 @@ fn disconnecting_waits_for_the_nic() {
             .iter()
             .any(|e| matches!(e, Event::DisconnectDone { .. }))
     );
-    p.a.release_all();
+    p.a.release_all(p.now);
     expect(
         &mut p,
         Side::A,
@@ -474,11 +478,55 @@ fn connecting_to_silence_ends() {
     assert!(took > Duration::from_secs(15) && took < Duration::from_secs(25));
 }
 
+/// Whatever can end a connection is told the time: the DREQ that follows is not repeated at once because the engine slept
+/// before.
+#[test]
+fn timers_start_when_the_owner_acts() {
+    type Act = fn(&mut Pair, &Ends);
+    let acts: [(&str, Act); 4] = [
+        ("destroy_qp", |p, ends| {
+            p.a.engine.destroy_qp(p.now, ends.qa).unwrap();
+        }),
+        // The others complete one request more than the completion queue holds, which ends all connections that use it.
+        ("flush", |p, ends| p.a.engine.flush(p.now, ends.qa)),
+        ("post_recv", |p, ends| {
+            let (now, engine) = (p.now, &mut p.a.engine);
+            engine.post_recv(now, ends.qa, 3, &[]).unwrap();
+        }),
+        ("transmitted", |p, _| p.a.release_all(p.now)),
+    ];
+    for (name, act) in acts {
+        let (mut p, _) = listening(Setup::default());
+        p.a.cq = p.a.engine.create_cq(1).unwrap();
+        let ends = connected(&mut p, 50_000);
+        connected(&mut p, 50_001);
+        p.a.engine.post_recv(p.now, ends.qa, 1, &[]).unwrap();
+        match name {
+            "post_recv" => p.a.engine.flush(p.now, ends.qa),
+            "flush" => p.a.engine.post_recv(p.now, ends.qa, 2, &[]).unwrap(),
+            "transmitted" => {
+                p.a.nic_holds = None;
+                let src = p.a.open(pattern(100, 1));
+                p.a.send(p.now, ends.qa, 2, SendOp::Send, &[src.all()]);
+                p.pump();
+                p.a.engine.flush(p.now, ends.qa);
+            }
+            _ => {}
+        }
+        p.now = p.now.after(SECOND * 100);
+        p.a.engine.handle_timeout(p.now);
+        p.now = p.now.after(SECOND * 100);
+        act(&mut p, &ends);
+        let deadline = p.a.engine.next_deadline().expect(name);
+        assert!(deadline > p.now, "{name}: {deadline:?} <= {:?}", p.now);
+    }
+}
+
 #[test]
 fn a_destroyed_queue_pair_takes_its_connection_along() {
     let (mut p, _) = listening(Setup::default());
     let ends = connected(&mut p, 50_000);
-    p.a.engine.destroy_qp(ends.qa).unwrap();
+    p.a.engine.destroy_qp(p.now, ends.qa).unwrap();
     expect(
         &mut p,
         Side::A,

@@ -91,7 +91,7 @@ fn sends_are_refused_until_the_connection_is_established() {
     let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
     let refused = Err(PostError::NotConnected);
     assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), refused);
-    p.a.engine.post_recv(qa, 1, &[]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 1, &[]).unwrap();
     let a = request(&mut p, qa);
     let b = accept(&mut p, qb);
     assert_eq!(p.b.engine.post_send(p.now, qb, &SEND), refused);
@@ -99,7 +99,7 @@ fn sends_are_refused_until_the_connection_is_established() {
     assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), refused);
     p.a.engine.establish(p.now, a).unwrap();
     assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), Ok(()));
-    p.b.engine.post_recv(qb, 1, &[]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
     assert_eq!(p.b.engine.post_send(p.now, qb, &SEND), refused);
     p.run_until(SECOND, |p| {
         p.b.events.contains(&Event::Established { conn: b })
@@ -120,7 +120,7 @@ fn an_incoming_disconnect_flushes_nothing() {
         qa,
         qb,
     } = connected();
-    p.b.engine.post_recv(qb, 1, &[]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
     // A has no receive: B's SEND stays unfinished.
     p.b.send(p.now, qb, 2, SendOp::Send, &[]);
     p.run(Duration::from_millis(1));
@@ -145,7 +145,7 @@ fn an_incoming_disconnect_flushes_nothing() {
         p.b.engine.post_send(p.now, qb, &SEND),
         Err(PostError::NotConnected)
     );
-    p.b.engine.post_recv(qb, 3, &[]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 3, &[]).unwrap();
     p.run(SECOND);
     assert_eq!(p.b.completions, []);
 
@@ -170,7 +170,7 @@ fn an_incoming_disconnect_flushes_nothing() {
 #[test]
 fn a_disconnect_flushes_before_it_is_done() {
     let Connected { mut p, a, qa, .. } = connected();
-    p.a.engine.post_recv(qa, 1, &[]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 1, &[]).unwrap();
     p.a.send_with(p.now, qa, 2, SendOp::Send, &[], SendFlags::SILENT);
     p.a.engine.disconnect(p.now, a).unwrap();
     // At once, long before the peer has answered.
@@ -205,7 +205,7 @@ fn a_disconnect_from_a_dead_peer_times_out() {
         }]
     );
     p.a.engine.forget(p.now, a);
-    p.a.engine.destroy_qp(qa).unwrap();
+    p.a.engine.destroy_qp(p.now, qa).unwrap();
     p.run(SECOND * 300);
     assert_eq!(p.a.engine.next_deadline(), None);
 }
@@ -214,7 +214,7 @@ fn a_disconnect_from_a_dead_peer_times_out() {
 fn a_peer_that_crashes_is_noticed_by_whoever_sends() {
     let Connected { mut p, a, qa, .. } = connected();
     p.net.script = Box::new(|_, _| Fate::Drop);
-    p.a.engine.post_recv(qa, 1, &[]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 1, &[]).unwrap();
     p.run(SECOND * 10);
     assert_eq!(p.a.events, [], "silence alone is no error");
     p.a.send(p.now, qa, 2, SendOp::Send, &[]);
@@ -252,7 +252,7 @@ fn the_connection_is_reported_before_its_first_data() {
     let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
     let cq = p.b.cq;
     p.b.engine.arm_cq(cq, Arm::Any);
-    p.b.engine.post_recv(qb, 1, &[]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
     let a = request(&mut p, qa);
     let b = accept(&mut p, qb);
     // From here on A's datagrams are lost, its data is not.
@@ -281,7 +281,7 @@ fn forgetting_a_live_connection_flushes_and_tells_the_peer() {
     let Connected {
         mut p, a, b, qa, ..
     } = connected();
-    p.a.engine.post_recv(qa, 1, &[]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 1, &[]).unwrap();
     p.a.send(p.now, qa, 2, SendOp::Send, &[]);
     p.a.engine.forget(p.now, a);
     p.run(SECOND);
@@ -298,7 +298,7 @@ fn forgetting_a_live_connection_flushes_and_tells_the_peer() {
         }]
     );
     assert!(p.a.engine.connection(a).is_none());
-    p.a.engine.destroy_qp(qa).unwrap();
+    p.a.engine.destroy_qp(p.now, qa).unwrap();
 }
 
 #[test]

@@ -3,8 +3,8 @@
 mod util;
 
 use roce::{
-    Arm, Completion, Config, CqStatus, CreateError, DeregisterError, DestroyError, Event, PathMtu,
-    PostError, QpParams, SendFlags, SendOp, SendRequest, Status, TxToken,
+    Arm, Completion, Config, CqStatus, CreateError, DeregisterError, DestroyError, Event, Instant,
+    PathMtu, PostError, QpParams, SendFlags, SendOp, SendRequest, Status, TxToken,
 };
 use util::raw::{PSN, Raw};
 use util::*;
@@ -41,7 +41,7 @@ fn a_request_does_not_complete_while_the_nic_reads_its_memory() {
     assert_eq!(p.a.held(), 3);
     // Acknowledged, and still nothing: the second waits for the first.
     assert_eq!(outcomes(&p.a.completions), []);
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.run(SECOND);
     assert_eq!(
         outcomes(&p.a.completions),
@@ -70,7 +70,7 @@ fn silent_requests_keep_their_slot_until_the_nic_is_done() {
         p.a.engine.post_send(p.now, qa, &SEND),
         Err(PostError::QueueFull)
     );
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.run(SECOND);
     assert_eq!(p.a.completions, []);
     assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), Ok(()));
@@ -103,7 +103,7 @@ fn retransmissions_count_like_any_other_transmission() {
     p.run(SECOND);
     assert_eq!(p.a.held(), 2);
     assert_eq!(p.a.engine.deregister(local.key), Err(DeregisterError::Busy));
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.run(SECOND);
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Success)]);
     assert_eq!(
@@ -152,8 +152,8 @@ fn deregistering_waits_for_transmissions_that_read_the_region_and_for_no_others(
     );
     p.run(SECOND);
     assert_eq!((p.a.events.len(), p.b.events.len()), (0, 0));
-    p.a.release_all();
-    p.b.release_all();
+    p.a.release_all(p.now);
+    p.b.release_all(p.now);
     p.run(SECOND);
     let mut idle = p.a.events.clone();
     idle.sort_by_key(|e| format!("{e:?}"));
@@ -188,13 +188,13 @@ fn tokens_that_are_not_outstanding_are_ignored() {
     p.run(SECOND);
     for bits in [1, 77, u64::MAX, 1 << 32] {
         assert_eq!(TxToken::from_bits(bits).to_bits(), bits);
-        p.a.engine.transmitted(TxToken::from_bits(bits));
+        p.a.engine.transmitted(p.now, TxToken::from_bits(bits));
     }
     p.run(SECOND);
     assert_eq!(p.a.completions, []);
-    p.a.release_all();
+    p.a.release_all(p.now);
     // The same token twice.
-    p.a.engine.transmitted(TxToken::from_bits(0));
+    p.a.engine.transmitted(p.now, TxToken::from_bits(0));
     p.run(SECOND);
     assert_eq!(p.a.completions.len(), 1);
 }
@@ -219,11 +219,11 @@ fn the_engine_stops_sending_when_it_can_account_for_no_more() {
     );
     p.pump();
     assert_eq!(p.a.held(), 5);
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.pump();
     assert_eq!(p.a.held(), 5);
     p.a.nic_holds = Some(std::time::Duration::ZERO);
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.run(SECOND);
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Success)]);
 }
@@ -234,7 +234,9 @@ fn flush_completes_everything_in_order() {
     let local = p.a.open(pattern(600, 1));
     p.net.script = Box::new(|_, _| Fate::Drop);
     for i in 0..3 {
-        p.a.engine.post_recv(qa, 10 + i, &[local.all()]).unwrap();
+        p.a.engine
+            .post_recv(p.now, qa, 10 + i, &[local.all()])
+            .unwrap();
         p.a.send_with(
             p.now,
             qa,
@@ -245,7 +247,7 @@ fn flush_completes_everything_in_order() {
         );
     }
     p.pump();
-    p.a.engine.flush(qa);
+    p.a.engine.flush(p.now, qa);
     p.a.collect();
     let sends: Vec<_> =
         p.a.completions
@@ -267,7 +269,7 @@ fn flush_completes_everything_in_order() {
         p.a.engine.post_send(p.now, qa, &SEND),
         Err(PostError::NotConnected)
     );
-    assert_eq!(p.a.engine.post_recv(qa, 20, &[]), Ok(()));
+    assert_eq!(p.a.engine.post_recv(p.now, qa, 20, &[]), Ok(()));
     p.log.clear();
     p.run(SECOND);
     assert_eq!(outcomes(&p.a.completions[6..]), [(20, Status::Flushed)]);
@@ -282,13 +284,13 @@ fn flush_waits_for_the_nic_before_it_reports_what_the_nic_reads() {
     for i in 0..3 {
         p.a.send(p.now, qa, i, SendOp::Send, &[local.all()]);
     }
-    p.a.engine.post_recv(qa, 9, &[]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 9, &[]).unwrap();
     p.a.nic_ring = 2;
     p.pump();
-    p.a.engine.flush(qa);
+    p.a.engine.flush(p.now, qa);
     p.a.collect();
     assert_eq!(outcomes(&p.a.completions), [(9, Status::Flushed)]);
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.a.collect();
     assert_eq!(
         outcomes(&p.a.completions[1..]),
@@ -300,11 +302,11 @@ fn flush_waits_for_the_nic_before_it_reports_what_the_nic_reads() {
 fn flush_before_connecting_empties_the_receive_queue_and_no_more() {
     let mut p = Pair::new(setup());
     let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
-    p.a.engine.post_recv(qa, 1, &[]).unwrap();
-    p.a.engine.flush(qa);
+    p.a.engine.post_recv(p.now, qa, 1, &[]).unwrap();
+    p.a.engine.flush(p.now, qa);
     p.a.collect();
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Flushed)]);
-    p.a.engine.post_recv(qa, 2, &[]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 2, &[]).unwrap();
     p.a.collect();
     assert_eq!(p.a.completions.len(), 1);
     let la = p.a.engine.prepare(qa, None).unwrap();
@@ -324,9 +326,9 @@ fn flush_before_connecting_empties_the_receive_queue_and_no_more() {
 #[test]
 fn a_flush_does_not_swallow_an_acknowledgement() {
     let mut r = Raw::small();
-    r.host.engine.post_recv(r.qp, 1, &[]).unwrap();
+    r.host.engine.post_recv(r.now, r.qp, 1, &[]).unwrap();
     r.inject(roce::wire::Opcode::SendOnly, PSN, &[]);
-    r.host.engine.flush(r.qp);
+    r.host.engine.flush(r.now, r.qp);
     assert_eq!(r.only_ack(), (PSN, 0x1f));
 }
 
@@ -340,15 +342,15 @@ fn destroying_a_queue_pair_waits_for_the_nic() {
         p.a.send(p.now, qa, i, SendOp::Send, &[local.all()]);
     }
     p.pump();
-    assert_eq!(p.a.engine.destroy_qp(qa), Err(DestroyError::Busy));
-    assert_eq!(p.a.engine.destroy_qp(qa), Err(DestroyError::Unknown));
+    assert_eq!(p.a.engine.destroy_qp(p.now, qa), Err(DestroyError::Busy));
+    assert_eq!(p.a.engine.destroy_qp(p.now, qa), Err(DestroyError::Unknown));
     assert_eq!(
         p.a.engine.post_send(p.now, qa, &SEND),
         Err(PostError::NotConnected)
     );
     p.run(SECOND);
     assert_eq!((p.a.events.len(), p.a.completions.len()), (0, 0));
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.run(SECOND);
     assert_eq!(p.a.events, [Event::QpIdle { qp: qa }]);
     assert_eq!(
@@ -361,14 +363,14 @@ fn destroying_a_queue_pair_waits_for_the_nic() {
         p.a.engine.post_send(p.now, qa, &SEND),
         Err(PostError::UnknownQp)
     );
-    assert_eq!(p.a.engine.destroy_qp(qa), Err(DestroyError::Unknown));
+    assert_eq!(p.a.engine.destroy_qp(p.now, qa), Err(DestroyError::Unknown));
 }
 
 #[test]
 fn a_quiet_queue_pair_is_destroyed_at_once_and_its_completions_stay() {
     let (mut p, qa, qb) = Pair::attached(setup());
-    p.a.engine.post_recv(qa, 4, &[]).unwrap();
-    assert_eq!(p.a.engine.destroy_qp(qa), Ok(()));
+    p.a.engine.post_recv(p.now, qa, 4, &[]).unwrap();
+    assert_eq!(p.a.engine.destroy_qp(p.now, qa), Ok(()));
     p.a.collect();
     assert_eq!(outcomes(&p.a.completions), [(4, Status::Flushed)]);
     // The peer talks to nobody.
@@ -404,7 +406,7 @@ fn objects_are_destroyed_only_when_nothing_uses_them() {
     let qp = e.create_qp(&params).unwrap();
     assert_eq!(e.destroy_pd(pd), Err(DestroyError::Busy));
     assert_eq!(e.destroy_cq(cq), Err(DestroyError::Busy));
-    e.destroy_qp(qp).unwrap();
+    e.destroy_qp(Instant::ZERO, qp).unwrap();
     assert_eq!((e.destroy_pd(pd), e.destroy_cq(cq)), (Ok(()), Ok(())));
     assert_eq!(
         (e.destroy_pd(pd), e.destroy_cq(cq)),
@@ -479,8 +481,11 @@ fn parameters_beyond_the_limits_are_refused() {
         ..good
     };
     let qp = h.engine.create_qp(&none).unwrap();
-    assert_eq!(h.engine.post_recv(qp, 1, &[]), Err(PostError::QueueFull));
-    h.engine.destroy_qp(qp).unwrap();
+    assert_eq!(
+        h.engine.post_recv(Instant::ZERO, qp, 1, &[]),
+        Err(PostError::QueueFull)
+    );
+    h.engine.destroy_qp(Instant::ZERO, qp).unwrap();
 }
 
 #[test]
@@ -496,7 +501,7 @@ fn queue_pair_numbers_are_not_reused_soon_and_differ_from_run_to_run() {
             let number = h.engine.qp_number(qp).unwrap();
             assert!(number > 1 && number < 1 << 24);
             assert!(seen.insert(number) || seed > 0, "{number} again");
-            h.engine.destroy_qp(qp).unwrap();
+            h.engine.destroy_qp(Instant::ZERO, qp).unwrap();
         }
     }
     assert!(seen.len() > 3900, "{}", seen.len());
@@ -527,7 +532,7 @@ fn an_overrun_completion_queue_kills_its_queue_pairs() {
     p.a.engine.attach(qa, &to_b).unwrap();
     p.b.engine.attach(qb, &to_a).unwrap();
     p.a.engine.arm_cq(small, Arm::Errors);
-    p.a.engine.post_recv(qa, 50, &[]).unwrap();
+    p.a.engine.post_recv(p.now, qa, 50, &[]).unwrap();
     for i in 0..4 {
         p.a.send(
             p.now,
@@ -560,8 +565,8 @@ fn an_overrun_completion_queue_kills_its_queue_pairs() {
     assert_eq!(p.a.engine.poll_cq(small, &mut out), 2);
     assert_eq!(p.a.engine.counters().cq_errors, 1);
     // Nothing is left behind.
-    p.a.engine.destroy_qp(qa).unwrap();
-    p.a.engine.destroy_qp(bystander).unwrap();
+    p.a.engine.destroy_qp(p.now, qa).unwrap();
+    p.a.engine.destroy_qp(p.now, bystander).unwrap();
     p.a.engine.destroy_cq(small).unwrap();
 }
 
@@ -601,7 +606,7 @@ fn a_region_deregistered_under_a_send_fails_it() {
     p.pump();
     p.a.collect();
     assert_eq!(p.a.completions, []);
-    p.a.release_all();
+    p.a.release_all(p.now);
     p.a.collect();
     assert_eq!(
         outcomes(&p.a.completions),

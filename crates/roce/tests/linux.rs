@@ -187,7 +187,7 @@ fn a_linux_client_is_served() {
 
     // The client's first SEND of the capture, readdressed.
     let dst = server.open(vec![0; 16]);
-    server.engine.post_recv(qp, 1, &[dst.all()]).unwrap();
+    server.engine.post_recv(now, qp, 1, &[dst.all()]).unwrap();
     let send_frame = roce_frames(RPING)
         .into_iter()
         .find(|f| {
@@ -336,7 +336,7 @@ fn a_linux_server_is_asked() {
         ..drep
     });
     receive(&mut client, now, &reframed(&drep_frame, &answer, dreq_tid));
-    client.release_all();
+    client.release_all(now);
     client.collect();
     assert_eq!(
         client.events,

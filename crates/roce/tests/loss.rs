@@ -52,7 +52,9 @@ fn any_one_frame_may_be_lost_delayed_or_doubled() {
                         _ => Fate::Delay(Duration::from_micros(50)),
                     }
                 });
-                p.b.engine.post_recv(qb, 1, &[received.all()]).unwrap();
+                p.b.engine
+                    .post_recv(p.now, qb, 1, &[received.all()])
+                    .unwrap();
                 p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
                 p.a.send(
                     p.now,
@@ -152,8 +154,8 @@ fn lost_acknowledgements_cost_a_timeout_and_nothing_else() {
     let (mut p, qa, qb) = Pair::attached(setup());
     let dst = p.b.open(vec![0; 100]);
     let src = p.a.open(pattern(100, 1));
-    p.b.engine.post_recv(qb, 1, &[dst.all()]).unwrap();
-    p.b.engine.post_recv(qb, 2, &[dst.all()]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 2, &[dst.all()]).unwrap();
     drop_nth(&mut p, Side::B, 0);
     p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
     p.run(SECOND);
@@ -179,7 +181,7 @@ fn r049_a_sender_waits_for_a_late_receive() {
     assert!(p.b.engine.counters().tx_rnr_naks >= 3);
     assert_eq!(p.b.engine.counters().tx_sequence_naks, 0);
     for i in 0..3 {
-        p.b.engine.post_recv(qb, i, &[dst.all()]).unwrap();
+        p.b.engine.post_recv(p.now, qb, i, &[dst.all()]).unwrap();
         p.run(Duration::from_millis(3));
         assert_eq!(p.b.completions.len(), 1 + i as usize);
     }
@@ -206,7 +208,7 @@ fn a_peer_that_falls_silent_is_given_up_on_both_kinds_of_request() {
         };
         p.a.send(p.now, qa, 1, op, &[mr.all()]);
         p.a.send(p.now, qa, 2, SendOp::Send, &[]);
-        p.a.engine.post_recv(qa, 3, &[]).unwrap();
+        p.a.engine.post_recv(p.now, qa, 3, &[]).unwrap();
         p.run(SECOND);
         let want = [
             (1, Status::RetryExceeded),
@@ -244,7 +246,9 @@ fn nothing_on_the_wire_moves_another_queue_pair() {
         },
         &[src.all()],
     );
-    p.b.engine.post_recv(good_b, 2, &[dst.all()]).unwrap();
+    p.b.engine
+        .post_recv(p.now, good_b, 2, &[dst.all()])
+        .unwrap();
     p.a.send(p.now, good_a, 3, SendOp::Send, &[src.all()]);
     p.run(SECOND);
     assert_eq!(p.a.completions.len(), 2);
@@ -260,7 +264,7 @@ fn a_storm_of_corruption_delivers_nothing_wrong() {
     p.net.weather.corruption = 300;
     let dst = p.b.open(vec![0; 20_000]);
     let src = p.a.open(pattern(20_000, 1));
-    p.b.engine.post_recv(qb, 1, &[dst.all()]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
     p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
     p.run(SECOND * 10);
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Success)]);

@@ -294,7 +294,12 @@ impl World {
         let sgl = self.split(&self.sink[ix(to)].clone(), at, room);
         self.context += 1;
         let context = self.context;
-        self.p.host(to).engine.post_recv(qp, context, &sgl).unwrap();
+        let now = self.p.now;
+        self.p
+            .host(to)
+            .engine
+            .post_recv(now, qp, context, &sgl)
+            .unwrap();
         let bytes = self.flows[n].messages[self.flows[n].receives.len()].clone();
         self.expect(to, at, &bytes);
         let flow = &mut self.flows[n];
@@ -442,10 +447,10 @@ fn nothing_is_lost_when_everything_is_torn_down() {
             let now = p.now;
             let host = p.host(side);
             match below(&mut rng, 40) {
-                0 => host.engine.flush(qp),
+                0 => host.engine.flush(now, qp),
                 1 => {
                     if destroyed.insert((side, n)) {
-                        let _ = host.engine.destroy_qp(qp);
+                        let _ = host.engine.destroy_qp(now, qp);
                     }
                 }
                 2 | 3 => {
@@ -461,7 +466,7 @@ fn nothing_is_lost_when_everything_is_torn_down() {
                     let context = serial << 8 | (queue + 1);
                     if host
                         .engine
-                        .post_recv(qp, context, &[mr.sge(0, len)])
+                        .post_recv(now, qp, context, &[mr.sge(0, len)])
                         .is_ok()
                     {
                         due[ix(side)].insert(context);
@@ -501,7 +506,8 @@ fn nothing_is_lost_when_everything_is_torn_down() {
         for (n, (a, b)) in pairs.iter().enumerate() {
             for (side, qp) in [(Side::A, *a), (Side::B, *b)] {
                 if destroyed.insert((side, n)) {
-                    let _ = p.host(side).engine.destroy_qp(qp);
+                    let now = p.now;
+                    let _ = p.host(side).engine.destroy_qp(now, qp);
                 }
             }
         }
@@ -550,7 +556,7 @@ fn forged_packets_stay_inside_the_rules() {
         let closed = p.b.register(vec![7; 3000], Access::LOCAL_WRITE);
         let received = p.b.open(vec![0; 3000]);
         for i in 0..8 {
-            p.b.engine.post_recv(qb, i, &[open.all()]).unwrap();
+            p.b.engine.post_recv(p.now, qb, i, &[open.all()]).unwrap();
             let op = match i % 3 {
                 0 => SendOp::Send,
                 1 => SendOp::Write {
@@ -600,7 +606,7 @@ fn forged_packets_stay_inside_the_rules() {
         assert_ne!(victim, other_victim);
         // The neighbours still work.
         p.b.engine
-            .post_recv(good_b, 100, &[received.all()])
+            .post_recv(p.now, good_b, 100, &[received.all()])
             .unwrap();
         p.a.send(p.now, good_a, 101, SendOp::Send, &[local.all()]);
         p.run(SECOND);

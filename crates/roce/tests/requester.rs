@@ -544,7 +544,7 @@ fn a_late_acknowledgement_stops_retransmission() {
     r.host.nic_holds = None;
     assert_eq!(r.packets(), [(WriteFirst, PSN)]);
     r.acknowledge(PSN + 3, ACK);
-    r.host.release_all();
+    r.host.release_all(r.now);
     r.host.nic_ring = 100;
     assert_eq!(r.packets(), [(WriteMiddle, PSN + 4), (WriteLast, PSN + 5)]);
     assert_eq!(done(&mut r), ok([0]));
@@ -579,7 +579,7 @@ fn r065_nothing_is_accepted_before_there_is_a_connection() {
         ..roce::wire::Bth::new(SendOnly, number, roce::Psn::new(PSN))
     };
     let frame = r.frame(bth, roce::wire::ExtHeaders::NONE, b"x");
-    r.host.engine.post_recv(other, 1, &[]).unwrap();
+    r.host.engine.post_recv(r.now, other, 1, &[]).unwrap();
     r.feed(&frame);
     r.silence();
     assert_eq!(done(&mut r), []);

@@ -27,7 +27,10 @@ fn reth(mr: &Mr, offset: u64, len: u32) -> Reth {
 }
 
 fn receive(r: &mut Raw, context: u64, mr: &Mr) {
-    r.host.engine.post_recv(r.qp, context, &[mr.all()]).unwrap();
+    r.host
+        .engine
+        .post_recv(r.now, r.qp, context, &[mr.all()])
+        .unwrap();
 }
 
 /// The connection is over: nothing is answered, everything is flushed.
@@ -47,7 +50,7 @@ fn assert_dead(r: &mut Raw) {
         r.host.engine.post_send(r.now, r.qp, &request),
         Err(PostError::NotConnected)
     );
-    r.host.engine.post_recv(r.qp, 999, &[]).unwrap();
+    r.host.engine.post_recv(r.now, r.qp, 999, &[]).unwrap();
     r.host.collect();
     let last = r.host.completions.last().unwrap();
     assert_eq!((last.context, last.status), (999, Status::Flushed));
@@ -317,7 +320,7 @@ fn replays_come_in_order() {
     r.inject_reth(ReadRequest, PSN + 2, reth(&mr, 0, 400), &[]);
     assert_eq!(psns(&mut r), [PSN + 2]);
     r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 400), &[]);
-    r.host.release_all();
+    r.host.release_all(r.now);
     r.host.nic_ring = 100;
     assert_eq!(psns(&mut r), [PSN, PSN + 1, PSN + 3]);
 }
@@ -349,7 +352,7 @@ fn r051_write_with_immediate_waits_for_a_receive_at_its_last_packet_only() {
     r.inject_immediate(WriteLastImm, PSN + 1, None, *b"imm!", &[6; 44]);
     assert_eq!(r.only_ack(), (PSN + 1, RNR));
     assert_eq!(r.host.bytes(&mr)[..257], [&[5; 256][..], &[0]].concat());
-    r.host.engine.post_recv(r.qp, 4, &[]).unwrap();
+    r.host.engine.post_recv(r.now, r.qp, 4, &[]).unwrap();
     r.inject_immediate(WriteLastImm, PSN + 1, None, *b"imm!", &[6; 44]);
     assert_eq!(r.only_ack(), (PSN + 1, ACK));
     let c = r.host.completions[0];
@@ -360,7 +363,7 @@ fn r051_write_with_immediate_waits_for_a_receive_at_its_last_packet_only() {
     );
     assert_eq!(r.host.bytes(&mr)[256..301], [&[6; 44][..], &[0]].concat());
     // In one packet, without data.
-    r.host.engine.post_recv(r.qp, 5, &[]).unwrap();
+    r.host.engine.post_recv(r.now, r.qp, 5, &[]).unwrap();
     r.inject_immediate(
         WriteOnlyImm,
         PSN + 2,
@@ -547,7 +550,10 @@ fn a_write_must_bring_exactly_what_it_announced() {
 fn r054_a_message_longer_than_the_receive_ends_the_connection() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 1000]);
-    r.host.engine.post_recv(r.qp, 1, &[mr.sge(0, 300)]).unwrap();
+    r.host
+        .engine
+        .post_recv(r.now, r.qp, 1, &[mr.sge(0, 300)])
+        .unwrap();
     receive(&mut r, 2, &mr);
     r.inject(SendFirst, PSN, &[1; 256]);
     r.replies();
@@ -744,7 +750,7 @@ fn r062_an_ordinary_key_cannot_be_invalidated_remotely() {
     );
     // The key has survived.
     let qp = r.host.create_qp();
-    assert!(r.host.engine.post_recv(qp, 1, &[mr.all()]).is_ok());
+    assert!(r.host.engine.post_recv(r.now, qp, 1, &[mr.all()]).is_ok());
     assert_eq!(r.host.engine.usage().keys, 1);
     assert_dead(&mut r);
 }
@@ -788,7 +794,7 @@ fn read_memory_that_vanishes_under_the_answer_is_told_at_its_packet() {
         r.host.engine.deregister(mr.key),
         Err(roce::DeregisterError::Busy)
     );
-    r.host.release_all();
+    r.host.release_all(r.now);
     assert_eq!(r.only_ack(), (PSN + 2, ACCESS));
     assert!(
         r.host

@@ -3,8 +3,8 @@
 mod util;
 
 use roce::{
-    Completion, CompletionOp, Config, CqId, CreateError, DestroyError, Event, ModifySrqError,
-    PathMtu, PostError, QpId, QpParams, SendOp, SrqId, SrqStatus, Status,
+    Completion, CompletionOp, Config, CqId, CreateError, DestroyError, Event, Instant,
+    ModifySrqError, PathMtu, PostError, QpId, QpParams, SendOp, SrqId, SrqStatus, Status,
 };
 use util::raw::{PSN, Raw};
 use util::*;
@@ -182,9 +182,9 @@ fn a_queue_pair_that_ends_takes_only_what_it_had_begun() {
         assert_eq!(s.p.b.completions, []);
         // The first packet has arrived and has taken the first receive.
         if destroy {
-            s.p.b.engine.destroy_qp(s.b[0]).unwrap();
+            s.p.b.engine.destroy_qp(s.p.now, s.b[0]).unwrap();
         } else {
-            s.p.b.engine.flush(s.b[0]);
+            s.p.b.engine.flush(s.p.now, s.b[0]);
         }
         s.p.b.collect();
         let flushed = std::mem::take(&mut s.p.b.completions);
@@ -364,10 +364,13 @@ fn queues_and_queue_pairs_are_bound_to_each_other() {
     let qp = create_qp(&mut h, srq, 0);
     let e = &mut h.engine;
     assert_eq!(e.usage().srqs, 1);
-    assert_eq!(e.post_recv(qp, 1, &[]), Err(PostError::InvalidRequest));
+    assert_eq!(
+        e.post_recv(Instant::ZERO, qp, 1, &[]),
+        Err(PostError::InvalidRequest)
+    );
     e.post_srq_recv(srq, 1, &[]).unwrap();
     assert_eq!(e.destroy_srq(srq), Err(DestroyError::Busy));
-    e.destroy_qp(qp).unwrap();
+    e.destroy_qp(Instant::ZERO, qp).unwrap();
     assert_eq!(e.destroy_pd(pd), Err(DestroyError::Busy));
     e.destroy_srq(srq).unwrap();
     // What was still in it has no completion.
@@ -446,12 +449,15 @@ fn s07_a_queue_that_fails_takes_its_queue_pairs_with_it() {
     assert_eq!(s.p.b.events.len(), 3);
     // Others go on.
     let sgl = [s.sink.sge(0, 64)];
-    s.p.b.engine.post_recv(bystander.1, 5, &sgl).unwrap();
+    s.p.b
+        .engine
+        .post_recv(s.p.now, bystander.1, 5, &sgl)
+        .unwrap();
     let sgl = [s.source.sge(0, 64)];
     s.p.a.send(s.p.now, bystander.0, 6, SendOp::Send, &sgl);
     assert_eq!(s.run(), [(5, 77, Status::Success)]);
     for qp in s.b {
-        s.p.b.engine.destroy_qp(qp).unwrap();
+        s.p.b.engine.destroy_qp(s.p.now, qp).unwrap();
     }
     s.p.b.engine.destroy_srq(s.srq).unwrap();
 }

@@ -28,7 +28,9 @@ fn a_message_lands_in_the_next_receive() {
     let (mut p, qa, qb) = Pair::attached(Setup::default());
     let src = p.a.open(pattern(100, 1));
     let dst = p.b.open(vec![0; 300]);
-    p.b.engine.post_recv(qb, 5, &[dst.sge(10, 200)]).unwrap();
+    p.b.engine
+        .post_recv(p.now, qb, 5, &[dst.sge(10, 200)])
+        .unwrap();
     p.a.send(p.now, qa, 9, SendOp::Send, &[src.all()]);
     p.run(SECOND);
     assert_eq!(outcomes(&p.a.completions), [(9, Status::Success)]);
@@ -60,7 +62,9 @@ fn r004_r014_r015_every_length_arrives_in_the_right_number_of_packets() {
             let received = p.b.open(vec![0; len]);
             let written = p.b.open(vec![0; len]);
             let source = p.b.open(pattern(len, 3));
-            p.b.engine.post_recv(qb, 1, &[received.all()]).unwrap();
+            p.b.engine
+                .post_recv(p.now, qb, 1, &[received.all()])
+                .unwrap();
             p.a.send(p.now, qa, 1, SendOp::Send, &[send.all()]);
             p.a.send(
                 p.now,
@@ -122,7 +126,7 @@ fn everything_works_over_ipv6_too() {
     let src = p.a.open(pattern(3000, 1));
     let back = p.a.open(vec![0; 3000]);
     let dst = p.b.open(vec![0; 3000]);
-    p.b.engine.post_recv(qb, 1, &[dst.all()]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
     p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
     let read = SendOp::Read {
         remote_va: dst.va,
@@ -144,7 +148,9 @@ fn opcodes_and_psns_of_a_multi_packet_conversation() {
     let (mut p, qa, qb) = Pair::attached(setup);
     let local = p.a.open(pattern(800, 1));
     let remote = p.b.open(pattern(800, 2));
-    p.b.engine.post_recv(qb, 1, &[remote.sge(0, 600)]).unwrap();
+    p.b.engine
+        .post_recv(p.now, qb, 1, &[remote.sge(0, 600)])
+        .unwrap();
     let at = |offset| (remote.va + offset, remote.key.0);
     let (remote_va, rkey) = at(0);
     p.a.send(p.now, qa, 1, SendOp::Send, &[local.sge(0, 600)]);
@@ -251,7 +257,7 @@ fn elements_are_gathered_and_scattered_in_order() {
         src.sge(100, 255),
     ];
     let into = [dst.sge(1000, 3), dst.sge(20, 800), dst.sge(1500, 500)];
-    p.b.engine.post_recv(qb, 1, &into).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &into).unwrap();
     p.a.send(p.now, qa, 1, SendOp::Send, &out);
     p.run(SECOND);
     let a = p.a.bytes(&src);
@@ -291,7 +297,9 @@ fn inline_data_is_copied_when_posted() {
         ..Setup::default()
     });
     let dst = p.b.open(vec![0; 512]);
-    p.b.engine.post_recv(qb, 1, &[dst.sge(0, 256)]).unwrap();
+    p.b.engine
+        .post_recv(p.now, qb, 1, &[dst.sge(0, 256)])
+        .unwrap();
     let mut first = *b"first ";
     let rest = pattern(240, 1);
     let parts: [&[u8]; 3] = [&first, b"", &rest];
@@ -341,7 +349,7 @@ fn r037_r038_solicited_and_silent() {
     let src = p.a.open(pattern(600, 1));
     let dst = p.b.open(vec![0; 600]);
     for i in 0..3 {
-        p.b.engine.post_recv(qb, i, &[dst.all()]).unwrap();
+        p.b.engine.post_recv(p.now, qb, i, &[dst.all()]).unwrap();
     }
     p.a.send_with(
         p.now,
@@ -401,7 +409,7 @@ fn r035_a_fence_holds_a_send_until_read_data_has_landed() {
     let buffer = p.a.open(vec![0; 1000]);
     let remote = p.b.open(pattern(1000, 1));
     let dst = p.b.open(vec![0; 1000]);
-    p.b.engine.post_recv(qb, 1, &[dst.all()]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
     p.a.send(
         p.now,
         qa,
@@ -639,13 +647,16 @@ fn limits_are_checked_when_posted() {
     request.sgl = &[];
     for _ in 0..DEPTH {
         p.a.engine.post_send(p.now, qa, &request).unwrap();
-        p.b.engine.post_recv(qb, 0, &[]).unwrap();
+        p.b.engine.post_recv(p.now, qb, 0, &[]).unwrap();
     }
     assert_eq!(
         p.a.engine.post_send(p.now, qa, &request),
         Err(PostError::QueueFull)
     );
-    assert_eq!(p.b.engine.post_recv(qb, 0, &[]), Err(PostError::QueueFull));
+    assert_eq!(
+        p.b.engine.post_recv(p.now, qb, 0, &[]),
+        Err(PostError::QueueFull)
+    );
     p.run(SECOND);
     assert_eq!(p.a.completions.len(), DEPTH as usize);
     assert_eq!(p.b.completions.len(), DEPTH as usize);
@@ -750,8 +761,8 @@ fn opcodes_are_never_odd() {
     let (mut p, qa, qb) = Pair::attached(Setup::default());
     let mr = p.a.open(vec![0; 8]);
     let remote = p.b.open(vec![0; 8]);
-    p.b.engine.post_recv(qb, 1, &[]).unwrap();
-    p.b.engine.post_recv(qb, 2, &[remote.all()]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
+    p.b.engine.post_recv(p.now, qb, 2, &[remote.all()]).unwrap();
     p.a.send(p.now, qa, 1, SendOp::Send, &[]);
     p.a.send(
         p.now,

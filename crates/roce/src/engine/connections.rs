@@ -171,7 +171,7 @@ impl Engine {
         self.see(now);
         self.cm.disconnect(now, conn)?;
         if let Some(qp) = self.qp_of(conn) {
-            self.flush(qp);
+            self.flush(now, qp);
         }
         Ok(())
     }

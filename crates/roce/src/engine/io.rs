@@ -136,7 +136,8 @@ impl Engine {
     }
 
     /// The NIC is done with a transmission. A token that is not outstanding is ignored.
-    pub fn transmitted(&mut self, token: TxToken) {
+    pub fn transmitted(&mut self, now: Instant, token: TxToken) {
+        self.see(now);
         let Some(done) = self.in_flight.remove(token.0) else {
             return;
         };

@@ -8,6 +8,7 @@ use crate::rc::qp::Qp;
 use crate::rc::recv_queue::RecvQueue;
 use crate::rc::{QpId, QpParams};
 use crate::table::OutOfMemory;
+use crate::time::Instant;
 
 impl Engine {
     /// Creates a protection domain.
@@ -122,7 +123,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`DestroyError::Busy`] if the NIC still reads its memory; [`Event::QpIdle`](crate::Event::QpIdle) follows.
-    pub fn destroy_qp(&mut self, qp: QpId) -> Result<(), DestroyError> {
+    pub fn destroy_qp(&mut self, now: Instant, qp: QpId) -> Result<(), DestroyError> {
+        self.see(now);
         let (conn, dying) = match self.qps.get_mut(qp.0) {
             None => return Err(DestroyError::Unknown),
             Some(q) => (q.conn, core::mem::replace(&mut q.dying, true)),

@@ -31,7 +31,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`PostError`].
-    pub fn post_recv(&mut self, qp: QpId, context: u64, sgl: &[Sge]) -> Result<(), PostError> {
+    pub fn post_recv(
+        &mut self,
+        now: Instant,
+        qp: QpId,
+        context: u64,
+        sgl: &[Sge],
+    ) -> Result<(), PostError> {
+        self.see(now);
         self.with_qp(qp, |q, shared| q.post_recv(context, sgl, shared.cqs))
             .unwrap_or(Err(PostError::UnknownQp))
     }
@@ -39,7 +46,8 @@ impl Engine {
     /// Completes everything pending on both queues as flushed; requests that the NIC still reads follow when it is done with
     /// them. A queue pair that is or was connected takes no further sends, and its connection is left to
     /// [`disconnect`](Self::disconnect) or [`forget`](Self::forget).
-    pub fn flush(&mut self, qp: QpId) {
+    pub fn flush(&mut self, now: Instant, qp: QpId) {
+        self.see(now);
         self.with_qp(qp, |q, shared| q.flush(shared.cqs));
     }
 

@@ -201,7 +201,7 @@ impl Host {
                 return;
             }
             self.held.pop_front();
-            self.engine.transmitted(token);
+            self.engine.transmitted(now, token);
         }
     }
 
@@ -214,9 +214,9 @@ impl Host {
     }
 
     /// The NIC gives back everything now.
-    pub fn release_all(&mut self) {
+    pub fn release_all(&mut self, now: Instant) {
         for (_, token) in std::mem::take(&mut self.held) {
-            self.engine.transmitted(token);
+            self.engine.transmitted(now, token);
         }
     }
 
