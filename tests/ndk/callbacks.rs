@@ -6,15 +6,11 @@ use std::ptr::{NonNull, null, null_mut};
 use std::time::Duration;
 
 use ndkpi::status::*;
-use ndkpi::{NDK_CONNECTOR, NDK_CQ, NDK_CQ_NOTIFY_ANY, NDK_LISTENER, NDK_OBJECT_HEADER, NDK_QP};
+use ndkpi::{NDK_CONNECTOR, NDK_CQ, NDK_CQ_NOTIFY_ANY, NDK_LISTENER, NDK_QP};
 use ntsim::consumer::{Connector, ReadLimits};
 
 use crate::lab::{Lab, SOON, from, to};
-use crate::shared::sockaddr;
-
-unsafe extern "efiapi" fn never_created(_: *mut c_void, _: i32, _: *mut NDK_OBJECT_HEADER) {
-    panic!("creation does not pend");
-}
+use crate::raw::{never_closed, never_created, sockaddr};
 
 thread_local! {
     static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -97,10 +93,6 @@ fn l04_a_completion_queue_may_be_closed_inside_its_own_notification() {
     assert_eq!(take_log(), ["notified", "leaving", "closed"]);
     lab.close(a);
     lab.finish();
-}
-
-unsafe extern "efiapi" fn never_closed(_: *mut c_void) {
-    panic!("this close does not pend");
 }
 
 /// What a server does that works inside its callbacks.

@@ -10,12 +10,20 @@
 
 mod adversity;
 mod callbacks;
+mod closing;
+mod connect;
 mod connections;
-mod data;
 mod disconnects;
 mod endpoints;
 mod lab;
+mod lam;
 mod memory;
+mod negotiate;
 mod objects;
+mod queues;
+mod raw;
+mod remote;
+mod sends;
 mod shared;
 mod statistics;
+mod story;

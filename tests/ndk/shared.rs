@@ -1,130 +1,16 @@
 //! Shared endpoints: one local address and port for many connections out.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::ptr::{NonNull, null, null_mut};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::ptr::null_mut;
 use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_OBJECT_HEADER, NDK_SHARED_ENDPOINT, NdkObjectTypeSharedEndpoint};
-use ntsim::consumer::{Connector, Qp, ReadLimits};
+use ntsim::consumer::{Qp, ReadLimits};
 
-use crate::lab::{Lab, PORT, Side, failure, limits, to};
-
-/// A sockaddr of the lab's IPv4 addresses.
-pub fn sockaddr(address: SocketAddr) -> [u8; 16] {
-    let SocketAddr::V4(address) = address else {
-        panic!("IPv4 here")
-    };
-    let mut bytes = [0; 16];
-    bytes[0] = 2;
-    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
-    bytes[4..8].copy_from_slice(&address.ip().octets());
-    bytes
-}
-
-/// What the raw calls of a story were completed with.
-#[derive(Default)]
-struct Completed {
-    calls: AtomicU32,
-    status: AtomicI32,
-}
-
-impl Completed {
-    fn context(&self) -> *mut std::ffi::c_void {
-        std::ptr::from_ref(self).cast_mut().cast()
-    }
-
-    fn count(&self) -> u32 {
-        self.calls.load(Ordering::Relaxed)
-    }
-}
-
-unsafe extern "efiapi" fn completed(context: *mut std::ffi::c_void, status: i32) {
-    // SAFETY: the context outlives the request.
-    let completed = unsafe { &*context.cast::<Completed>() };
-    completed.status.store(status, Ordering::Relaxed);
-    completed.calls.fetch_add(1, Ordering::Relaxed);
-}
-
-unsafe extern "efiapi" fn closed(context: *mut std::ffi::c_void) {
-    // SAFETY: as above.
-    unsafe { completed(context, STATUS_SUCCESS) };
-}
-
-unsafe extern "efiapi" fn created(_: *mut std::ffi::c_void, _: i32, _: *mut NDK_OBJECT_HEADER) {
-    panic!("creation does not pend: the addresses are known");
-}
-
-struct Shared(NonNull<NDK_SHARED_ENDPOINT>);
-
-impl Shared {
-    fn create(side: &Side, at: SocketAddr) -> Result<Shared, i32> {
-        let (address, mut out) = (sockaddr(at), null_mut());
-        // SAFETY: an open adapter, an address with its length.
-        let status = unsafe {
-            (side.adapter.table().NdkCreateSharedEndpoint)(
-                side.adapter.raw(),
-                address.as_ptr().cast(),
-                16,
-                created,
-                null_mut(),
-                &raw mut out,
-            )
-        };
-        if status == STATUS_SUCCESS {
-            Ok(Shared(NonNull::new(out).unwrap()))
-        } else {
-            Err(status)
-        }
-    }
-
-    fn table(&self) -> &ndkpi::NDK_SHARED_ENDPOINT_DISPATCH {
-        // SAFETY: an open object.
-        unsafe { &*self.0.as_ref().Dispatch }
-    }
-
-    fn port(&self) -> u16 {
-        let (mut buffer, mut length) = ([0_u8; 28], 28);
-        // SAFETY: an open object, a buffer with its length.
-        let status = unsafe {
-            (self.table().NdkGetLocalAddress)(
-                self.0.as_ptr(),
-                buffer.as_mut_ptr().cast(),
-                &mut length,
-            )
-        };
-        assert_eq!((status, length), (STATUS_SUCCESS, 16));
-        u16::from_be_bytes([buffer[2], buffer[3]])
-    }
-
-    fn connect(&self, connector: &Connector, qp: &Qp, to: SocketAddr, done: &Completed) -> i32 {
-        let to = sockaddr(to);
-        // SAFETY: open objects, an address with its length, a context that outlives the request.
-        unsafe {
-            (connector.table().NdkConnectWithSharedEndpoint)(
-                connector.raw(),
-                qp.raw(),
-                self.0.as_ptr(),
-                to.as_ptr().cast(),
-                16,
-                1,
-                1,
-                null(),
-                0,
-                completed,
-                done.context(),
-            )
-        }
-    }
-
-    fn close(&self, done: &Completed) -> i32 {
-        // SAFETY: closed once.
-        unsafe {
-            (self.table().NdkCloseSharedEndpoint)(self.0.as_ptr().cast(), closed, done.context())
-        }
-    }
-}
+use crate::lab::{Lab, PORT, SOON, failure, limits, to};
+use crate::raw::{Completed, Shared, sockaddr};
 
 #[test]
 fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
@@ -178,11 +64,8 @@ fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
         |_| done[0].count() == 1 && done[1].count() == 1,
         Duration::from_secs(5)
     ));
-    assert_eq!(done[0].status.load(Ordering::Relaxed), STATUS_SUCCESS);
-    assert_eq!(
-        done[1].status.load(Ordering::Relaxed),
-        STATUS_CONNECTION_REFUSED
-    );
+    assert_eq!(done[0].status(), STATUS_SUCCESS);
+    assert_eq!(done[1].status(), STATUS_CONNECTION_REFUSED);
     assert_eq!(lab.on(&a, || first.local_address()), Ok(here));
     let completing = lab.on(&a, || first.start_complete_connect());
     completing.wait(&mut lab.world).unwrap();
@@ -226,15 +109,17 @@ fn c03_e07_x53_an_endpoint_needs_an_address_of_the_adapter() {
     let a = lab.side_a();
     lab.world.run_for(Duration::from_millis(1));
     // An address that is not known: it pends, is looked for, and is not found.
-    static DONE: (AtomicU32, AtomicI32) = (AtomicU32::new(0), AtomicI32::new(0));
+    thread_local!(static DONE: (Cell<u32>, Cell<i32>) = const { (Cell::new(0), Cell::new(0)) });
     unsafe extern "efiapi" fn not_created(
         _: *mut std::ffi::c_void,
         status: i32,
         object: *mut NDK_OBJECT_HEADER,
     ) {
         assert!(object.is_null(), "x53: no object comes with a failure");
-        DONE.1.store(status, Ordering::Relaxed);
-        DONE.0.fetch_add(1, Ordering::Relaxed);
+        DONE.with(|(calls, last)| {
+            calls.set(calls.get() + 1);
+            last.set(status);
+        });
     }
     let foreign = sockaddr("10.0.0.99:7".parse().unwrap());
     let canary = 0x5a5a_usize as *mut NDK_SHARED_ENDPOINT;
@@ -253,11 +138,9 @@ fn c03_e07_x53_an_endpoint_needs_an_address_of_the_adapter() {
         };
         assert_eq!(status, STATUS_PENDING);
     });
-    assert!(lab.world.run_until(
-        |_| DONE.0.load(Ordering::Relaxed) == 1,
-        Duration::from_secs(1)
-    ));
-    assert_eq!(DONE.1.load(Ordering::Relaxed), STATUS_INVALID_ADDRESS);
+    let calls = || DONE.with(|(calls, _)| calls.get());
+    assert!(lab.world.run_until(|_| calls() == 1, SOON));
+    assert_eq!(DONE.with(|(_, last)| last.get()), STATUS_INVALID_ADDRESS);
     assert_eq!(
         out, canary,
         "c03: after PENDING the out parameter is never written"

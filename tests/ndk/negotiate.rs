@@ -1,0 +1,179 @@
+//! What both sides of a connection agree on: private data and read limits.
+
+use ndkpi::status::*;
+use ntsim::consumer::{ConnectionData, ReadLimits};
+
+use crate::lab::{Lab, from, to};
+
+#[test]
+fn m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let info = lab.on(&a, || a.adapter.info()).unwrap();
+    let (cap_in, cap_out) = (info.MaxInboundReadLimit, info.MaxOutboundReadLimit);
+    assert!(cap_in >= 8 && cap_out >= 8, "the numbers below assume it");
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    // Far more inbound than the adapter can, and 5 outbound.
+    let asked = ReadLimits {
+        inbound: 100_000,
+        outbound: 5,
+    };
+    let connecting = lab.on(&a, || {
+        active.start_connect(&a.qp, from(&a), to(&b), asked, &[])
+    });
+    let passive = lab.request(&listener);
+    // Before the passive consumer has spoken: what its adapter and the peer allow.
+    let offered = lab.on(&b, || passive.connection_data()).unwrap().limits;
+    assert_eq!(
+        offered,
+        ReadLimits {
+            inbound: 5.min(cap_in),
+            outbound: cap_out.min(cap_in)
+        }
+    );
+    let granted = ReadLimits {
+        inbound: 3,
+        outbound: 4,
+    };
+    let accepting = lab.on(&b, || passive.start_accept(&b.qp, granted, &[]));
+    connecting.wait(&mut lab.world).unwrap();
+    let effective = lab.on(&a, || active.connection_data()).unwrap().limits;
+    assert_eq!(
+        effective,
+        ReadLimits {
+            inbound: 4,
+            outbound: 3
+        }
+    );
+    let completing = lab.on(&a, || active.start_complete_connect());
+    completing.wait(&mut lab.world).unwrap();
+    accepting.wait(&mut lab.world).unwrap();
+    lab.on(&a, || active.close());
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn m16_to_m19_connection_data_obeys_its_buffer() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    let connecting = lab.on(&a, || {
+        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[7; 56])
+    });
+    let passive = lab.request(&listener);
+    // A length without a buffer.
+    lab.world.pardon(ntsim::ndk::rules::CONSUMER_PARAMETER);
+    lab.on(&b, || {
+        let get = |data: *mut u8, length: &mut u32| {
+            // SAFETY: the buffer has at least the length that is passed; null limits are allowed (M-19).
+            unsafe {
+                (passive.table().NdkGetConnectionData)(
+                    passive.raw(),
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    data.cast(),
+                    length,
+                )
+            }
+        };
+        let mut needed = 0;
+        assert_eq!(get(std::ptr::null_mut(), &mut needed), STATUS_SUCCESS);
+        assert_eq!(needed, 56);
+        let mut buffer = [0xaa_u8; 64];
+        let mut length = 10;
+        assert_eq!(
+            get(buffer.as_mut_ptr(), &mut length),
+            STATUS_BUFFER_TOO_SMALL
+        );
+        assert_eq!((length, buffer[9], buffer[10]), (56, 7, 0xaa));
+        let mut length = 64;
+        assert_eq!(get(buffer.as_mut_ptr(), &mut length), STATUS_SUCCESS);
+        assert_eq!((length, buffer[55], buffer[56]), (56, 7, 0xaa));
+        let mut length = 5;
+        assert_eq!(
+            get(std::ptr::null_mut(), &mut length),
+            STATUS_INVALID_PARAMETER
+        );
+        assert_eq!(length, 5);
+    });
+    lab.on(&b, || passive.reject(&[])).unwrap();
+    let _ = connecting.wait(&mut lab.world);
+    lab.on(&a, || active.close());
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refused() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let info = lab.on(&a, || a.adapter.info()).unwrap();
+    let (caller, callee) = (info.MaxCallerData as usize, info.MaxCalleeData as usize);
+    let bytes: Vec<u8> = (0..=255).cycle().take(4096).collect();
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    lab.on(&a, || {
+        let too_much = active.start_connect(
+            &a.qp,
+            from(&a),
+            to(&b),
+            ReadLimits::default(),
+            &bytes[..caller + 1],
+        );
+        assert_eq!(too_much.inline_status(), STATUS_INVALID_BUFFER_SIZE);
+    });
+    let connecting = lab.on(&a, || {
+        active.start_connect(
+            &a.qp,
+            from(&a),
+            to(&b),
+            ReadLimits::default(),
+            &bytes[..caller],
+        )
+    });
+    let passive = lab.request(&listener);
+    assert_eq!(
+        &lab.on(&b, || passive.connection_data())
+            .unwrap()
+            .private_data[..caller],
+        &bytes[..caller]
+    );
+    lab.on(&b, || {
+        let too_much = passive.start_accept(&b.qp, ReadLimits::default(), &bytes[..callee + 1]);
+        assert_eq!(too_much.inline_status(), STATUS_INVALID_BUFFER_SIZE);
+        assert_eq!(
+            passive.reject(&bytes[..callee + 1]),
+            Err(STATUS_INVALID_BUFFER_SIZE)
+        );
+    });
+    let accepting = lab.on(&b, || {
+        passive.start_accept(&b.qp, ReadLimits::default(), &bytes[..callee])
+    });
+    connecting.wait(&mut lab.world).unwrap();
+    let ConnectionData { private_data, .. } = lab.on(&a, || active.connection_data()).unwrap();
+    assert_eq!(&private_data[..callee], &bytes[..callee]);
+    let completing = lab.on(&a, || active.start_complete_connect());
+    completing.wait(&mut lab.world).unwrap();
+    accepting.wait(&mut lab.world).unwrap();
+    lab.on(&a, || active.close());
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
