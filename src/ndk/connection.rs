@@ -783,5 +783,6 @@ fn reason_code(reason: DisconnectReason) -> u32 {
         DisconnectReason::Peer => 1,
         DisconnectReason::QpError => 2,
         DisconnectReason::Stale => 3,
+        DisconnectReason::EngineFailed => 4,
     }
 }

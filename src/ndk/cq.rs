@@ -183,7 +183,8 @@ unsafe extern "efiapi" fn arm_cq(cq: *mut NDK_CQ, kind: u32) {
         NDK_CQ_NOTIFY_SOLICITED => Arm::Solicited,
         _ => Arm::Any,
     };
-    cq.port().with(|state| state.engine.arm_cq(cq.id, arm));
+    cq.port()
+        .with(|state| state.engine.arm_cq(state.now, cq.id, arm));
 }
 
 /// Completions taken out of the engine at a time: bounds what lies on the stack.

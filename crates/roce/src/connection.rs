@@ -58,6 +58,8 @@ pub enum CmError {
     ConnectionExists,
     /// More private data than the message can carry.
     PrivateDataTooLong,
+    /// [`Engine::fail`](crate::Engine::fail) was called.
+    EngineFailed,
 }
 
 /// Why a connection did not come about.
@@ -74,6 +76,8 @@ pub enum ConnectFailure {
     Aborted,
     /// The engine lacked resources.
     NoResources,
+    /// [`Engine::fail`](crate::Engine::fail) was called.
+    EngineFailed,
 }
 
 /// Why an established connection ended.
@@ -85,6 +89,8 @@ pub enum DisconnectReason {
     QpError,
     /// The peer no longer knows the connection.
     Stale,
+    /// [`Engine::fail`](crate::Engine::fail) was called. The peer does not know.
+    EngineFailed,
 }
 
 /// How a `disconnect` ended. The connection is over in every case.
@@ -92,7 +98,7 @@ pub enum DisconnectReason {
 pub enum DisconnectResult {
     /// The peer answered, or disconnected at the same time or earlier.
     Graceful,
-    /// The peer did not answer.
+    /// The peer did not answer, or cannot any more because the engine has failed.
     Timeout,
 }
 

@@ -1,6 +1,7 @@
 //! The engine of one adapter: every object table, and the way in and out for frames, time and events.
 
 mod connections;
+mod fail;
 mod io;
 mod objects;
 mod shared_receive;
@@ -45,6 +46,8 @@ pub enum CreateError {
     InvalidParameter,
     /// An object named in the parameters does not exist.
     UnknownObject,
+    /// [`Engine::fail`] was called.
+    EngineFailed,
 }
 
 /// Why an object could not be destroyed.
@@ -81,6 +84,8 @@ pub struct Usage {
     pub keys: u32,
     /// Transmissions that the NIC holds.
     pub transmissions: u32,
+    /// Connections, those included that are over and only answer late messages.
+    pub connections: u32,
 }
 
 /// A RoCEv2 endpoint: the RDMA half of one adapter.
@@ -112,6 +117,7 @@ pub struct Engine {
     timers: Timers,
     cm: Agent,
     counters: Counters,
+    failed: bool,
 }
 
 #[derive(Default)]
@@ -145,6 +151,7 @@ impl Engine {
             timers: Timers::try_new(config.max_qps)?,
             cm: Agent::try_new(&config, &mut rng)?,
             counters: Counters::default(),
+            failed: false,
             rng,
             config,
         })
@@ -172,11 +179,13 @@ impl Engine {
             qps: self.qps.len(),
             keys: self.keys.len(),
             transmissions: self.in_flight.len(),
+            connections: self.cm.len(),
         }
     }
 
     fn see(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        self.cqs.see(self.now);
     }
 
     /// A number that no queue pair has had for long: the serial part advances with each.

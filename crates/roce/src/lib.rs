@@ -52,7 +52,7 @@ pub use connection::{
     MAX_REQUEST_DATA,
 };
 pub use counters::Counters;
-pub use cq::{Arm, CqId, CqStatus, ResizeError};
+pub use cq::{Arm, CqId, CqStatus, MODERATION_UNLIMITED, ModerateError, ResizeError};
 pub use engine::{CreateError, DestroyError, Engine, PdId, Usage, Verdict};
 pub use event::Event;
 pub use key::{Access, DeregisterError, MrKey, RegisterError};

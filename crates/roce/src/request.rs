@@ -73,7 +73,7 @@ pub enum PostError {
     UnknownQp,
     /// No such shared receive queue, or it has failed.
     UnknownSrq,
-    /// The queue pair is not connected, or not any more.
+    /// The queue pair is not connected, or not any more; or, for a receive, its completion queue has failed.
     NotConnected,
     /// The queue has no free entry.
     QueueFull,

@@ -224,6 +224,15 @@ impl SrqSet {
         }
     }
 
+    /// Fails all queues.
+    pub fn fail_all(&mut self) {
+        for index in 0..self.table.capacity() {
+            if let Some((slot, _)) = self.table.at(index) {
+                self.fail(SrqId(slot));
+            }
+        }
+    }
+
     /// The next notification that is due.
     pub fn pop_notification(&mut self) -> Option<(SrqId, SrqStatus)> {
         while let Some(index) = self.due.pop() {

@@ -251,7 +251,7 @@ fn the_connection_is_reported_before_its_first_data() {
     p.b.engine.listen(IP_B, PORT).unwrap();
     let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
     let cq = p.b.cq;
-    p.b.engine.arm_cq(cq, Arm::Any);
+    p.b.engine.arm_cq(p.now, cq, Arm::Any);
     p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
     let a = request(&mut p, qa);
     let b = accept(&mut p, qb);
@@ -330,7 +330,7 @@ fn a_dead_completion_queue_ends_the_connections_of_its_queue_pairs() {
     } = connected();
     // Nobody polls.
     let cq = p.a.cq;
-    p.a.engine.arm_cq(cq, Arm::Errors);
+    p.a.engine.arm_cq(p.now, cq, Arm::Errors);
     p.a.engine.resize_cq(cq, 1).unwrap();
     for i in 0..2 {
         p.a.engine

@@ -531,7 +531,7 @@ fn an_overrun_completion_queue_kills_its_queue_pairs() {
     );
     p.a.engine.attach(qa, &to_b).unwrap();
     p.b.engine.attach(qb, &to_a).unwrap();
-    p.a.engine.arm_cq(small, Arm::Errors);
+    p.a.engine.arm_cq(p.now, small, Arm::Errors);
     p.a.engine.post_recv(p.now, qa, 50, &[]).unwrap();
     for i in 0..4 {
         p.a.send(

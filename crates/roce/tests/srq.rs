@@ -413,8 +413,8 @@ fn s07_a_queue_that_fails_takes_its_queue_pairs_with_it() {
     let mut s = Scene::new(8, 4);
     (0..2).for_each(|context| s.post(context));
     let bystander = s.p.attach();
-    s.p.b.engine.fail_srq(s.srq);
-    s.p.b.engine.fail_srq(s.srq);
+    s.p.b.engine.fail_srq(s.p.now, s.srq);
+    s.p.b.engine.fail_srq(s.p.now, s.srq);
     s.p.b.collect();
     let told: Vec<_> =
         s.p.b

@@ -167,6 +167,17 @@ impl Agent {
         let _ = self.with(conn, |c| c.abort(now));
     }
 
+    /// Ends every connection at once, and sends nothing more.
+    pub fn fail(&mut self) {
+        self.replies.clear();
+        for index in 0..self.connections.capacity() {
+            if let Some((slot, connection)) = self.connections.at_mut(index) {
+                connection.fail();
+                self.settle(slot);
+            }
+        }
+    }
+
     /// The owner has no further interest: ends what has to be ended, without events.
     pub fn forget(&mut self, now: Instant, conn: ConnId) {
         let guid = self.config.guid;
@@ -244,8 +255,7 @@ impl Agent {
     }
 
     /// Connections in the table, those included that are over and only answer late messages.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.connections.len()
     }
 

@@ -409,6 +409,38 @@ impl Connection {
         }
     }
 
+    /// There is no way to the peer any more, ever.
+    pub fn fail(&mut self) {
+        match self.state {
+            State::ReqSent => self.report(Event::ConnectFailed {
+                conn: self.id,
+                reason: ConnectFailure::EngineFailed,
+            }),
+            State::RepSent => self.report(Event::EstablishFailed {
+                conn: self.id,
+                reason: ConnectFailure::EngineFailed,
+            }),
+            State::Established => {
+                self.result = DisconnectResult::Timeout;
+                self.report(Event::Disconnected {
+                    conn: self.id,
+                    reason: DisconnectReason::EngineFailed,
+                });
+            }
+            State::DreqSent => {
+                self.result = DisconnectResult::Timeout;
+                if self.disconnect_called {
+                    self.report_disconnected();
+                }
+            }
+            // Where the owner has the word, the engine refuses what it says.
+            State::RepRcvd | State::ReqRcvd | State::TimeWait | State::Closed => {}
+        }
+        self.send = false;
+        self.deadline = None;
+        self.enter(State::Closed);
+    }
+
     /// The owner has no further interest.
     pub fn forget(&mut self, now: Instant, guid: u64) {
         self.forgotten = true;

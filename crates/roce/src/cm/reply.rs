@@ -102,6 +102,10 @@ impl Replies {
         }
     }
 
+    pub fn clear(&mut self) {
+        while self.pop().is_some() {}
+    }
+
     pub fn pop(&mut self) -> Option<Reply> {
         let reply = self.ring.get_mut(self.head)?.take()?;
         self.head = self.head.wrapping_add(1) % Self::CAPACITY;

@@ -14,8 +14,9 @@ impl Engine {
     /// Listens for connections to a port at one local address, or at all of its family if it is the unspecified one.
     ///
     /// # Errors
-    /// [`CmError::AddressInUse`], [`CmError::TableFull`].
+    /// [`CmError::AddressInUse`], [`CmError::TableFull`], [`CmError::EngineFailed`].
     pub fn listen(&mut self, addr: IpAddr, port: u16) -> Result<ListenerId, CmError> {
+        self.may_connect()?;
         self.cm.listen(addr, port)
     }
 
@@ -38,6 +39,7 @@ impl Engine {
     /// A queue pair ready for a connection, with a fresh number and a fresh first PSN: what an earlier attempt told a peer must
     /// not fit any more.
     fn local_qp(&mut self, id: QpId) -> Result<LocalQp, CmError> {
+        self.may_connect()?;
         let number = self.new_qpn(id.0.index);
         let psn = Psn::new(self.rng.next_u32());
         let qp = self
@@ -77,6 +79,7 @@ impl Engine {
     /// # Errors
     /// [`CmError::QpUnusable`].
     pub fn attach(&mut self, qp: QpId, attributes: &QpAttributes) -> Result<(), CmError> {
+        self.may_connect()?;
         let qp = self
             .qps
             .get_mut(qp.0)
@@ -140,6 +143,7 @@ impl Engine {
     /// [`CmError`].
     pub fn reject(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<(), CmError> {
         self.see(now);
+        self.may_connect()?;
         self.cm.reject(now, conn, data)?;
         self.detach(conn);
         Ok(())
@@ -151,6 +155,7 @@ impl Engine {
     /// [`CmError`].
     pub fn establish(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
         self.see(now);
+        self.may_connect()?;
         let id = self.qp_of(conn).ok_or(CmError::Unknown)?;
         let qp = self
             .qps

@@ -31,6 +31,9 @@ impl Engine {
             }
         };
         count!(self, rx_frames);
+        if self.failed {
+            return Verdict::Consumed;
+        }
         if packet.bth.dest_qpn == GSI_QPN {
             self.receive_mad(now, &packet);
         } else {
@@ -111,6 +114,9 @@ impl Engine {
     ) -> bool {
         self.see(now);
         out.clear();
+        if self.failed {
+            return false;
+        }
         if self.cm.poll_transmit(now, &mut out.header) {
             count!(self, tx_frames);
             return true;
@@ -150,10 +156,17 @@ impl Engine {
     /// When [`handle_timeout`](Self::handle_timeout) is due at the latest. May be early, is never late.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        match (self.timers.next(), self.cm.next_deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        if self.failed {
+            return None;
         }
+        [
+            self.timers.next(),
+            self.cm.next_deadline(),
+            self.cqs.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Acts on deadlines that have passed.
@@ -166,6 +179,7 @@ impl Engine {
             };
             self.with_qp(QpId(slot), |qp, shared| qp.on_timer(now, shared));
         }
+        self.cqs.handle_timeout();
     }
 }
 

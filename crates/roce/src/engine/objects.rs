@@ -14,8 +14,9 @@ impl Engine {
     /// Creates a protection domain.
     ///
     /// # Errors
-    /// [`CreateError::TableFull`].
+    /// [`CreateError::TableFull`], [`CreateError::EngineFailed`].
     pub fn create_pd(&mut self) -> Result<PdId, CreateError> {
+        self.may_create()?;
         self.pds
             .insert(Pd::default())
             .map(PdId)
@@ -42,6 +43,7 @@ impl Engine {
     /// # Errors
     /// [`CreateError`].
     pub fn create_cq(&mut self, depth: u32) -> Result<CqId, CreateError> {
+        self.may_create()?;
         if depth == 0 || depth > self.config.max_cq_depth {
             return Err(CreateError::InvalidParameter);
         }
@@ -83,6 +85,7 @@ impl Engine {
     /// # Errors
     /// [`CreateError`].
     pub fn create_qp(&mut self, params: &QpParams) -> Result<QpId, CreateError> {
+        self.may_create()?;
         let c = &self.config;
         let (rq_depth, max_recv_sge) = match params.srq {
             Some(_) => (0, 0),

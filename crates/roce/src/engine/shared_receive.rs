@@ -5,6 +5,7 @@ use crate::rc::recv_queue::RecvQueue;
 use crate::request::{PostError, Sge};
 use crate::srq::{ModifySrqError, Srq, SrqId};
 use crate::table::OutOfMemory;
+use crate::time::Instant;
 
 impl Engine {
     /// Creates a queue of receives for several queue pairs: `depth` of them, 1 to `Config::max_srq_depth`, of `max_sge` elements
@@ -24,6 +25,7 @@ impl Engine {
         max_sge: u32,
         threshold: u32,
     ) -> Result<SrqId, CreateError> {
+        self.may_create()?;
         let c = &self.config;
         if depth == 0 || depth > c.max_srq_depth || max_sge > c.max_sge || threshold > depth {
             return Err(CreateError::InvalidParameter);
@@ -96,7 +98,8 @@ impl Engine {
     /// Declares a shared receive queue unusable, for an owner that has found it so:
     /// [`SrqStatus::Failed`](crate::SrqStatus::Failed) is told once, its receives end without completions, and every queue pair that
     /// uses it fails: what those have under way completes as flushed.
-    pub fn fail_srq(&mut self, srq: SrqId) {
+    pub fn fail_srq(&mut self, now: Instant, srq: SrqId) {
+        self.see(now);
         self.srqs.fail(srq);
         self.fail_users_of_dead_queues();
     }

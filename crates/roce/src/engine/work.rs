@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::completion::Completion;
-use crate::cq::{Arm, CqId};
+use crate::cq::{Arm, CqId, ModerateError};
 use crate::rc::QpId;
 use crate::request::{PostError, SendFlags, SendRequest, Sge};
 use crate::time::Instant;
@@ -57,7 +57,35 @@ impl Engine {
     }
 
     /// Asks for one [`Event::CqNotify`](crate::Event::CqNotify). A second request before that event widens the first.
-    pub fn arm_cq(&mut self, cq: CqId, arm: Arm) {
+    pub fn arm_cq(&mut self, now: Instant, cq: CqId, arm: Arm) {
+        self.see(now);
         self.cqs.arm(cq, arm);
+    }
+
+    /// Lets notifications of a completion queue wait for more to tell: up to `interval_us` microseconds from the first entry that
+    /// satisfies the arm on, or until there are `count` entries, that one included, whichever comes first.
+    /// [`MODERATION_UNLIMITED`](crate::MODERATION_UNLIMITED) is no limit of its kind, nor is a count that the queue cannot hold. An
+    /// interval of 0, or a count of 0 or 1, is no moderation, as in a new queue. Errors, and a queue that is full or has failed,
+    /// are told at once. A wait in progress is measured by the new limits (NDKPI: NdkControlCqInterruptModeration).
+    ///
+    /// # Errors
+    /// [`ModerateError`]; nothing has changed then.
+    pub fn moderate_cq(
+        &mut self,
+        now: Instant,
+        cq: CqId,
+        interval_us: u32,
+        count: u32,
+    ) -> Result<(), ModerateError> {
+        self.see(now);
+        self.cqs.moderate(cq, interval_us, count)
+    }
+
+    /// Declares a completion queue unusable, for an owner that has found it so: nothing more completes there,
+    /// [`CqStatus::Failed`](crate::CqStatus::Failed) is told once, when somebody asks, and every queue pair that uses it fails.
+    pub fn fail_cq(&mut self, now: Instant, cq: CqId) {
+        self.see(now);
+        self.cqs.fail(cq);
+        self.fail_users_of_dead_queues();
     }
 }

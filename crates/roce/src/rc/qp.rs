@@ -303,6 +303,9 @@ impl Qp {
         if self.params.srq.is_some() {
             return Err(PostError::InvalidRequest);
         }
+        if cqs.has_failed(self.params.recv_cq) {
+            return Err(PostError::NotConnected);
+        }
         self.rq.post(context, sgl)?;
         if self.state == State::Error {
             self.flush_receives(Status::Flushed, cqs);
