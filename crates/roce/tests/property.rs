@@ -3,10 +3,10 @@
 mod util;
 
 use roce::{
-    Access, Completion, CompletionOp, Config, Event, PathMtu, PostError, QpId, Rng, SendFlags,
-    SendOp, SendRequest, Sge, Status,
+    Access, Completion, CompletionOp, Config, Event, PathMtu, PostError, QpId, QpParams, Rng,
+    SendFlags, SendOp, SendRequest, Sge, SrqId, Status,
 };
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use util::*;
 
@@ -90,12 +90,24 @@ struct Flow {
     receives: VecDeque<(u64, Vec<Sge>)>,
     /// Receives that the test may still post; never fewer messages than that.
     receives_owed: usize,
+    /// The receiver takes its receives from its side's shared queue; the two fields above are unused then.
+    shared: bool,
+}
+
+/// A side's shared receive queue.
+struct Pool {
+    srq: SrqId,
+    /// Receives in it, or taken and not yet completed: context, where its buffer begins.
+    receives: HashMap<u64, u32>,
+    /// As a flow's.
+    owed: usize,
 }
 
 struct World {
     p: Pair,
     rng: Rng,
     flows: Vec<Flow>,
+    pools: [Pool; 2],
     /// Per side: memory to send from, remotely readable; memory that nobody but one request writes; its image and next free byte.
     source: [Mr; 2],
     sink: [Mr; 2],
@@ -104,8 +116,10 @@ struct World {
     context: u64,
 }
 
-const SINK: u32 = 1 << 20;
+const SINK: u32 = 1 << 21;
 const SOURCE: u32 = 1 << 16;
+/// Bytes of the longest message, and of a shared receive.
+const LONGEST: u32 = 20 * 1024;
 
 fn ix(side: Side) -> usize {
     side as usize
@@ -132,11 +146,28 @@ impl World {
             p.a.open(vec![0; SINK as usize]),
             p.b.open(vec![0; SINK as usize]),
         ];
-        let mut flows = Vec::new();
+        let pools = [&mut p.a, &mut p.b].map(|host| Pool {
+            srq: host.engine.create_srq(host.pd, 256, 4, 0).unwrap(),
+            receives: HashMap::new(),
+            owed: 0,
+        });
+        let mut flows: Vec<Flow> = Vec::new();
         for _ in 0..1 + below(&mut rng, 3) {
-            let (a, b) = p.attach();
+            let shared = [(); 2].map(|()| below(&mut rng, 2) == 0);
+            let [a, b] = [Side::A, Side::B].map(|side| {
+                let host = p.host(side);
+                let params = QpParams {
+                    srq: shared[ix(side)].then_some(pools[ix(side)].srq),
+                    // The flow that it receives.
+                    context: (flows.len() + ix(side.other())) as u64,
+                    ..host.qp_params()
+                };
+                host.engine.create_qp(&params).unwrap()
+            });
+            p.attach_these(a, b);
             for (from, sender, receiver) in [(Side::A, a, b), (Side::B, b, a)] {
                 flows.push(Flow {
+                    shared: shared[ix(from.other())],
                     from,
                     sender,
                     receiver,
@@ -152,6 +183,7 @@ impl World {
             p,
             rng,
             flows,
+            pools,
             source,
             sink,
             image,
@@ -274,12 +306,40 @@ impl World {
         }
         if kind == 0 {
             flow.messages.push_back(local);
-            flow.receives_owed += 1;
+            if flow.shared {
+                self.pools[ix(to)].owed += 1;
+            } else {
+                flow.receives_owed += 1;
+            }
         }
+    }
+
+    /// Posts a receive to a side's shared queue, for whichever message comes first.
+    fn post_shared(&mut self, to: Side) {
+        if self.pools[ix(to)].owed == 0 {
+            return;
+        }
+        let at = self
+            .allocate(to, LONGEST)
+            .expect("sink too small for this test");
+        let sgl = self.split(&self.sink[ix(to)].clone(), at, LONGEST);
+        self.context += 1;
+        let pool = &mut self.pools[ix(to)];
+        pool.owed -= 1;
+        pool.receives.insert(self.context, at);
+        let (srq, context) = (pool.srq, self.context);
+        self.p
+            .host(to)
+            .engine
+            .post_srq_recv(srq, context, &sgl)
+            .unwrap();
     }
 
     fn post_receive(&mut self, n: usize) {
         let (to, qp) = (self.flows[n].from.other(), self.flows[n].receiver);
+        if self.flows[n].shared {
+            return self.post_shared(to);
+        }
         let Some(len) = self.flows[n]
             .messages
             .get(self.flows[n].receives.len())
@@ -314,6 +374,14 @@ impl World {
             assert_eq!(self.p.host(side).events, []);
             for c in done {
                 assert_eq!(c.status, Status::Success, "{c:?}");
+                if let Some(at) = self.pools[ix(side)].receives.remove(&c.context) {
+                    let flow = &mut self.flows[c.qp_context as usize];
+                    assert!(flow.shared && flow.from != side, "{c:?}");
+                    let message = flow.messages.pop_front().expect("no message is due");
+                    assert_eq!(c.bytes as usize, message.len());
+                    self.expect(side, at, &message);
+                    continue;
+                }
                 let flow = if c.op == CompletionOp::Receive {
                     self.flows.iter_mut().find(|f| {
                         f.from != side && f.receives.front().is_some_and(|r| r.0 == c.context)
@@ -371,6 +439,11 @@ fn random_work_arrives_over_random_networks() {
                 w.post_receive(n);
             }
         }
+        for side in [Side::A, Side::B] {
+            while w.pools[ix(side)].owed > 0 {
+                w.post_shared(side);
+            }
+        }
         let mut rounds = 0;
         while !w.is_done() {
             w.run(Duration::from_millis(10));
@@ -400,7 +473,20 @@ fn nothing_is_lost_when_everything_is_torn_down() {
         let mut p = Pair::new(setup);
         p.net.weather = random_weather(&mut rng);
         p.a.nic_holds = Some(Duration::from_micros(20));
-        let pairs: Vec<_> = (0..3).map(|_| p.attach()).collect();
+        let mut pairs: Vec<_> = (0..2).map(|_| p.attach()).collect();
+        // Two more, of which those of B share their receives.
+        let srq = p.b.engine.create_srq(p.b.pd, 1024, 1, 0).unwrap();
+        let sharing = QpParams {
+            srq: Some(srq),
+            ..p.b.qp_params()
+        };
+        for _ in 0..2 {
+            let (qa, qb) = (p.a.create_qp(), p.b.engine.create_qp(&sharing).unwrap());
+            p.attach_these(qa, qb);
+            pairs.push((qa, qb));
+        }
+        // Receives that are in the shared queue, or taken and not yet completed.
+        let mut pooled: HashSet<u64> = HashSet::new();
         let mut live: Vec<(Side, Mr)> = Vec::new();
         for side in [Side::A, Side::B] {
             for i in 0..4 {
@@ -410,16 +496,20 @@ fn nothing_is_lost_when_everything_is_torn_down() {
         let regions = live.clone();
         // Per side and queue pair: contexts due, send queue and receive queue. Contexts tell which.
         let mut due: [HashSet<u64>; 2] = Default::default();
-        let mut last: std::collections::HashMap<u64, u64> = Default::default();
+        let mut last: HashMap<u64, u64> = Default::default();
         let mut destroyed: HashSet<(Side, usize)> = HashSet::new();
         let mut serial = 0;
         let drain = |p: &mut Pair,
                      due: &mut [HashSet<u64>; 2],
-                     last: &mut std::collections::HashMap<u64, u64>| {
+                     pooled: &mut HashSet<u64>,
+                     last: &mut HashMap<u64, u64>| {
             p.a.collect();
             p.b.collect();
             for side in [Side::A, Side::B] {
                 for c in std::mem::take(&mut p.host(side).completions) {
+                    if side == Side::B && pooled.remove(&c.context) {
+                        continue;
+                    }
                     assert!(due[ix(side)].remove(&c.context), "not due: {c:?}");
                     // Low byte: queue; the rest rises with every post.
                     let queue = c.context & 0xff;
@@ -432,7 +522,7 @@ fn nothing_is_lost_when_everything_is_torn_down() {
             }
         };
         for _ in 0..150 {
-            let n = below(&mut rng, 3) as usize;
+            let n = below(&mut rng, 4) as usize;
             let side = pick(&mut rng, &[Side::A, Side::B]);
             let qp = if side == Side::A {
                 pairs[n].0
@@ -462,6 +552,12 @@ fn nothing_is_lost_when_everything_is_torn_down() {
                     }
                 }
                 4..=10 => p.run(Duration::from_nanos(u64::from(below(&mut rng, 50_000)))),
+                11..=20 if side == Side::B && n >= 2 => {
+                    let context = serial << 8 | 2;
+                    let sgl = [mr.sge(0, len)];
+                    host.engine.post_srq_recv(srq, context, &sgl).unwrap();
+                    pooled.insert(context);
+                }
                 11..=20 => {
                     let context = serial << 8 | (queue + 1);
                     if host
@@ -499,10 +595,10 @@ fn nothing_is_lost_when_everything_is_torn_down() {
                     }
                 }
             }
-            drain(&mut p, &mut due, &mut last);
+            drain(&mut p, &mut due, &mut pooled, &mut last);
         }
         p.run(Duration::from_millis(u64::from(below(&mut rng, 20))));
-        drain(&mut p, &mut due, &mut last);
+        drain(&mut p, &mut due, &mut pooled, &mut last);
         for (n, (a, b)) in pairs.iter().enumerate() {
             for (side, qp) in [(Side::A, *a), (Side::B, *b)] {
                 if destroyed.insert((side, n)) {
@@ -512,10 +608,25 @@ fn nothing_is_lost_when_everything_is_torn_down() {
             }
         }
         p.run(SECOND);
-        drain(&mut p, &mut due, &mut last);
+        drain(&mut p, &mut due, &mut pooled, &mut last);
         for (side, mr) in live {
             p.host(side).engine.deregister(mr.key).unwrap();
         }
+        // What nobody took is still there, for somebody else.
+        let (qa, qb) = (p.a.create_qp(), p.b.engine.create_qp(&sharing).unwrap());
+        p.attach_these(qa, qb);
+        let left = pooled.len();
+        for chunk in 0..left.div_ceil(DEPTH as usize) {
+            for _ in 0..(left - chunk * DEPTH as usize).min(DEPTH as usize) {
+                p.a.send_with(p.now, qa, 3, SendOp::Send, &[], SendFlags::SILENT);
+            }
+            p.run(SECOND);
+        }
+        drain(&mut p, &mut due, &mut pooled, &mut last);
+        assert_eq!(pooled.len(), 0, "shared receives that never completed");
+        p.a.engine.destroy_qp(p.now, qa).unwrap();
+        p.b.engine.destroy_qp(p.now, qb).unwrap();
+        p.b.engine.destroy_srq(srq).unwrap();
         assert_eq!(
             due.each_ref().map(HashSet::len),
             [0, 0],
@@ -528,7 +639,7 @@ fn nothing_is_lost_when_everything_is_torn_down() {
                 .iter()
                 .filter(|e| matches!(e, Event::QpIdle { .. }))
                 .count();
-            assert!(idle <= 3);
+            assert!(idle <= 4);
             host.engine.destroy_pd(host.pd).unwrap();
             host.engine.destroy_cq(host.cq).unwrap();
             assert_eq!(host.engine.usage(), roce::Usage::default());
