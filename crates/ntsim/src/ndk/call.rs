@@ -10,7 +10,7 @@ use std::rc::Rc;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::object::{Kind, Object, Provider, State, find, with_layer};
+use super::object::{Kind, Object, Part, Provider, State, find, with_layer};
 use super::rules;
 use super::slab::Handle;
 use crate::verifier::{Crossing, Function, cross, violation};
@@ -729,6 +729,9 @@ pub(super) fn close(
     // SAFETY: the close function is the first of the table, as checked when the object was adopted.
     let original = unsafe { object.table::<NDK_FN_CLOSE_OBJECT>().read() };
     // SAFETY: called as the consumer called.
+    if let Part::Qp(part) = &object.part {
+        part.bindings.end();
+    }
     let status = hook.call(|| unsafe { original(header, on_close, call.handle.context()) });
     object.in_close.set(false);
     let over = call.returns(status);

@@ -31,6 +31,8 @@ pub(super) struct CqPart {
     dead: Cell<bool>,
     /// Queue pairs that are closed and may have results here.
     leaving: RefCell<Vec<Handle>>,
+    /// Queue pairs whose provider is suspected, until nothing is in the queue any more that could explain it.
+    suspected: RefCell<Vec<Handle>>,
 }
 
 impl CqPart {
@@ -48,12 +50,30 @@ impl CqPart {
             busy: Cell::new(None),
             dead: Cell::new(false),
             leaving: RefCell::default(),
+            suspected: RefCell::default(),
         }
     }
 
     /// A queue pair is closed and may still have results here.
     pub(super) fn leave(&self, qp: Handle) {
         self.leaving.borrow_mut().push(qp);
+    }
+
+    /// The provider of a queue pair is suspected: see [`super::mw`].
+    pub(super) fn suspect(&self, qp: Handle) {
+        self.suspected.borrow_mut().push(qp);
+    }
+
+    /// Everything in the queue was taken.
+    fn emptied(&self) {
+        self.left(true);
+        for handle in std::mem::take(&mut *self.suspected.borrow_mut()) {
+            if let Some(qp) = with_layer(|l| l.objects.get(handle))
+                && let Part::Qp(part) = &qp.part
+            {
+                part.bindings.convict();
+            }
+        }
     }
 
     /// The completion queue is closed: results that it held are lost.
@@ -341,8 +361,8 @@ fn take<T>(
             *qp_context = context;
         }
     }
-    if count < room && !part.leaving.borrow().is_empty() {
-        part.left(true);
+    if count < room {
+        part.emptied();
     }
     count
 }
@@ -402,6 +422,20 @@ fn judge(cq: &Object, taken: &Taken) -> Option<*mut c_void> {
             taken,
             &format!("results of that type of {qp} come on its other completion queue"),
         );
+    }
+    match taken.kind {
+        Some(NdkOperationTypeReceiveAndInvalidate) => part.bindings.end(),
+        Some(NdkOperationTypeBind) => {
+            part.bindings.result(qp.handle, taken.context, taken.status);
+        }
+        Some(_) => {}
+        // It may be either.
+        None => {
+            let bind = part.bindings.result(qp.handle, taken.context, taken.status);
+            if !bind && part.may_receive() && part.completes_on(cq, true) {
+                part.bindings.end();
+            }
+        }
     }
     match part.result(cq, receive, taken.context) {
         Ok(()) => {}

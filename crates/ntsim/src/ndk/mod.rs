@@ -110,23 +110,7 @@ pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPT
             handler(adapter.context.get(), &raw mut parameters, &raw mut object)
         })
     };
-    if status != NDIS_STATUS_SUCCESS {
-        if status == NDIS_STATUS_PENDING {
-            violation(
-                rules::OPEN,
-                "OpenNDKAdapterHandler returned NDIS_STATUS_PENDING: it is synchronous",
-            );
-            return Err(STATUS_UNSUCCESSFUL);
-        }
-        return Err(status);
-    }
-    if object.is_null() {
-        violation(
-            rules::OPEN,
-            "OpenNDKAdapterHandler succeeded without an adapter object",
-        );
-        return Err(STATUS_UNSUCCESSFUL);
-    }
+    judge_open(status, object)?;
     let provider = object::Provider::new(
         format!("{} on {}", adapter.driver.name(), machine.name),
         adapter.driver.driver.number,
@@ -144,6 +128,19 @@ pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPT
         hooked,
     }));
     Ok(object)
+}
+
+/// Judges the answer of an open handler.
+fn judge_open(status: NDIS_STATUS, object: *mut NDK_ADAPTER) -> Result<(), NTSTATUS> {
+    let wrong = match status {
+        NDIS_STATUS_PENDING => "returned NDIS_STATUS_PENDING: it is synchronous",
+        NDIS_STATUS_SUCCESS if object.is_null() => "succeeded without an adapter object",
+        NDIS_STATUS_SUCCESS => return Ok(()),
+        _ if !object.is_null() => "failed and gave an adapter object",
+        _ => return Err(status),
+    };
+    violation(rules::OPEN, format!("OpenNDKAdapterHandler {wrong}"));
+    Err(STATUS_UNSUCCESSFUL)
 }
 
 fn close_handler(adapter: &Adapter) -> Option<ndkpi::CLOSE_NDK_ADAPTER_HANDLER> {

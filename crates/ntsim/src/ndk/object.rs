@@ -11,6 +11,7 @@ use super::connector::ConnectorPart;
 use super::cq::CqPart;
 use super::lam::Mappings;
 use super::listener::ListenerPart;
+use super::mw::{self, MwPart};
 use super::qp::QpPart;
 use super::rules;
 use super::slab::{self, Handle, Slab};
@@ -105,7 +106,8 @@ pub(super) enum Part {
     Srq(SrqPart),
     Connector(ConnectorPart),
     Listener(ListenerPart),
-    /// Nothing: PD, MR, MW, shared endpoint.
+    Mw(MwPart),
+    /// Nothing: PD, MR, shared endpoint.
     Plain,
 }
 
@@ -417,6 +419,14 @@ impl Object {
         }
     }
 
+    /// Ends what [`Self::depend_on`] began with objects of a kind.
+    pub(super) fn part_from_those(&self, kind: Kind) {
+        let mut antecedents = self.antecedents.borrow_mut();
+        for antecedent in antecedents.extract_if(.., |a| a.kind == kind) {
+            antecedent.successors.set(antecedent.successors.get() - 1);
+        }
+    }
+
     /// Accuses the provider if the object's close must not be finished yet.
     pub(super) fn check_may_close(self: &Rc<Self>, how: &str) {
         let requests = self.requests.get();
@@ -443,11 +453,13 @@ impl Object {
                 if successor.in_close.get() {
                     // Its close may be about to return STATUS_SUCCESS; then it was closed before.
                     successor.overtaken_by.borrow_mut().push(self.to_string());
+                    continue;
+                }
+                let text = format!("close of {self} {how} before {}", successor.story());
+                if self.kind == Kind::Mr {
+                    mw::outlived(&successor, text);
                 } else {
-                    violation(
-                        rules::CLOSE_BEFORE_SUCCESSORS,
-                        format!("close of {self} {how} before {}", successor.story()),
-                    );
+                    violation(rules::CLOSE_BEFORE_SUCCESSORS, text);
                 }
             }
         }

@@ -7,6 +7,7 @@ use ndkpi::*;
 
 use super::account::Account;
 use super::call::{Hook, create, enter};
+use super::mw::MwPart;
 use super::object::{Kind, Object, Part};
 use super::qp::QpPart;
 use super::srq::{self, SrqPart};
@@ -76,7 +77,13 @@ unsafe extern "efiapi" fn create_mw(
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let provider = &hook.object.provider;
-    let child = Object::unborn(Kind::Mw, provider, F.name, Part::Plain, &[&hook.object]);
+    let child = Object::unborn(
+        Kind::Mw,
+        provider,
+        F.name,
+        Part::Mw(MwPart::default()),
+        &[&hook.object],
+    );
     let table = hook.object.table::<NDK_PD_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     unsafe {

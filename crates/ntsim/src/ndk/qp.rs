@@ -8,9 +8,11 @@ use ndkpi::*;
 
 use super::account::{Account, Wrong};
 use super::call::{Hook, enter};
+use super::mw::{self, Bindings};
 use super::object::{Kind, Object, Part};
 use super::place::Place;
 use super::rules;
+use super::slab::Handle;
 use super::tables::{common, slots};
 use crate::verifier::{Function, violation};
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -25,6 +27,9 @@ pub(super) struct QpPart {
     account: Account,
     /// It was given to a connector.
     connecting: Cell<bool>,
+    /// A receive was posted.
+    received: Cell<bool>,
+    pub(super) bindings: Bindings,
     /// Where a post to the initiator queue runs.
     initiator: Cell<Option<Place>>,
     /// Where a post to the receive queue runs.
@@ -49,6 +54,8 @@ impl QpPart {
             srq,
             account: Account::default(),
             connecting: Cell::new(false),
+            received: Cell::new(false),
+            bindings: Bindings::default(),
             initiator: Cell::new(None),
             receive: Cell::new(None),
             leaving: Cell::new(0),
@@ -100,6 +107,20 @@ impl QpPart {
                 self.account.blur();
                 Ok(())
             }
+        }
+    }
+
+    /// Whether a result of a receive can turn up.
+    pub(super) fn may_receive(&self) -> bool {
+        self.srq.is_some() || self.received.get()
+    }
+
+    /// Its provider finished the close of a region too early, unless a result of a receive tells that the peer invalidated
+    /// the window: that is known when the completion queue was emptied.
+    pub(super) fn suspect(&self, own: Handle, text: String) {
+        self.bindings.suspect(text);
+        if let Part::Cq(cq) = &self.receive_cq.part {
+            cq.suspect(own);
         }
     }
 
@@ -321,6 +342,7 @@ unsafe extern "efiapi" fn receive(
         return STATUS_INVALID_PARAMETER;
     }
     let part = part(&hook);
+    part.received.set(true);
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     post(&hook, part, &part.receive, context, 0, || {
         // SAFETY: the provider's table; called as the consumer called.
@@ -341,14 +363,21 @@ unsafe extern "efiapi" fn bind(
     let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
-    if hook.argument(mr, Kind::Mr).is_none() || hook.argument(mw, Kind::Mw).is_none() {
+    let (Some(region), Some(window)) = (hook.argument(mr, Kind::Mr), hook.argument(mw, Kind::Mw))
+    else {
         return STATUS_INVALID_PARAMETER;
-    }
+    };
+    let bindings = &part(&hook).bindings;
+    bindings.post(&window, &region, context);
     let table = hook.object.table::<NDK_QP_DISPATCH>();
-    initiate(&hook, context, flags, || {
+    let status = initiate(&hook, context, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkBind)(qp, context, mr, mw, address, length, flags) }
-    })
+    });
+    if status != STATUS_SUCCESS {
+        bindings.reject(context);
+    }
+    status
 }
 
 unsafe extern "efiapi" fn fast_register(
@@ -396,8 +425,11 @@ unsafe extern "efiapi" fn invalidate(
         NdkObjectTypeMw => Kind::Mw,
         _ => Kind::Mr,
     };
-    if hook.argument(object, kind).is_none() {
+    let Some(argument) = hook.argument(object, kind) else {
         return STATUS_INVALID_PARAMETER;
+    };
+    if kind == Kind::Mw {
+        mw::unbind(&argument);
     }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     initiate(&hook, context, flags, || {

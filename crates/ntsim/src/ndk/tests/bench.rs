@@ -1,6 +1,7 @@
 //! A consumer of the fake provider.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ptr::{null, null_mut};
 use std::rc::Rc;
 
@@ -260,6 +261,46 @@ impl Bench {
         qp.expect("a QP")
     }
 
+    pub(super) fn mr(&mut self, pd: *mut NDK_PD) -> *mut NDK_MR {
+        let mr = self.create(|context, out| {
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(pd).NdkCreateMr)(pd, 0, on_create, context, out) }
+        });
+        mr.expect("an MR")
+    }
+
+    pub(super) fn mw(&mut self, pd: *mut NDK_PD) -> *mut NDK_MW {
+        let mw = self.create(|context, out| {
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(pd).NdkCreateMw)(pd, on_create, context, out) }
+        });
+        mw.expect("an MW")
+    }
+
+    pub(super) fn srq(&mut self, pd: *mut NDK_PD, told: &'static Told) -> *mut NDK_SRQ {
+        let srq = self.create(|context, out| {
+            let notification: NDK_FN_SRQ_NOTIFICATION_CALLBACK = on_status;
+            let f = table!(pd).NdkCreateSrq;
+            let (affinity, notify) = (null_mut(), Some(notification));
+            // SAFETY: as a consumer calls.
+            unsafe {
+                f(
+                    pd,
+                    8,
+                    1,
+                    0,
+                    notify,
+                    told.context(),
+                    affinity,
+                    on_create,
+                    context,
+                    out,
+                )
+            }
+        });
+        srq.expect("an SRQ")
+    }
+
     pub(super) fn connector(&mut self) -> *mut NDK_CONNECTOR {
         let adapter = self.adapter;
         let connector = self.create(|context, out| {
@@ -357,6 +398,33 @@ impl Bench {
         })
     }
 
+    pub(super) fn bind(
+        &mut self,
+        qp: *mut NDK_QP,
+        context: usize,
+        mr: *mut NDK_MR,
+        mw: *mut NDK_MW,
+    ) -> NTSTATUS {
+        self.run(|| {
+            let (context, flags) = (context as *mut c_void, NDK_OP_FLAG_ALLOW_REMOTE_READ);
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(qp).NdkBind)(qp, context, mr, mw, null_mut(), 16, flags) }
+        })
+    }
+
+    pub(super) fn invalidate(
+        &mut self,
+        qp: *mut NDK_QP,
+        context: usize,
+        mw: *mut NDK_MW,
+    ) -> NTSTATUS {
+        self.run(|| {
+            let context = context as *mut c_void;
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(qp).NdkInvalidate)(qp, context, mw.cast(), 0) }
+        })
+    }
+
     pub(super) fn arm(&mut self, cq: *mut NDK_CQ) {
         self.run(|| arm_now(cq));
     }
@@ -420,8 +488,14 @@ impl Bench {
                 rules.push(violation.rule);
             }
         }
+        BROKEN.with_borrow_mut(|broken| broken.extend(&rules));
         rules
     }
+}
+
+thread_local! {
+    /// Every rule that [`Bench::rules`] has told of on this thread.
+    pub(super) static BROKEN: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// The object of the fake behind a pointer of the consumer.

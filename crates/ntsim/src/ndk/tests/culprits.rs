@@ -377,6 +377,50 @@ fn closing() {
     );
 }
 
+/// A window bound to a region, which is then closed. The queue pair and its completion queue, and the window.
+fn closes_a_bound_region(b: &mut Bench, receive: bool) -> (*mut NDK_QP, *mut NDK_CQ, *mut NDK_MW) {
+    let cq = b.cq(Told::new()).unwrap();
+    let pd = b.pd();
+    let (mr, mw) = (b.mr(pd), b.mw(pd));
+    let qp = b.qp(pd, cq, cq, 1);
+    let connector = b.connector();
+    b.connect(connector, qp);
+    if receive {
+        b.receive(qp, 7);
+    }
+    assert_eq!(b.bind(qp, 3, mr, mw), STATUS_SUCCESS);
+    assert_eq!(b.poll_ex(cq)[0].Type, NdkOperationTypeBind);
+    b.close(mr);
+    (qp, cq, mw)
+}
+
+#[test]
+fn windows() {
+    fn closes(b: &mut Bench) {
+        closes_a_bound_region(b, false);
+    }
+    fn closes_and_a_peer_may_have_invalidated(b: &mut Bench) {
+        let (_, cq, _) = closes_a_bound_region(b, true);
+        assert_eq!(b.rules(), [""; 0]);
+        b.poll_ex(cq);
+    }
+    fn closes_and_a_peer_had_invalidated(b: &mut Bench) {
+        let (qp, cq, _) = closes_a_bound_region(b, true);
+        let (fake, qp) = (b.fake, thing(qp));
+        let invalidates = NdkOperationTypeReceiveAndInvalidate;
+        b.world
+            .call(b.machine, || fake.deliver_as(invalidates, qp, qp));
+        b.poll_ex(cq);
+        b.poll_ex(cq);
+    }
+    let (mode, misdeed) = (Mode::Inline, Misdeed::ClosesWhileBound);
+    let bound = &[rules::CLOSE_WHILE_BOUND];
+    accused(mode, misdeed, closes, bound);
+    accused(mode, misdeed, closes_and_a_peer_may_have_invalidated, bound);
+    accused(mode, misdeed, closes_and_a_peer_had_invalidated, &[]);
+    accused(mode, Misdeed::Nothing, closes, &[]);
+}
+
 #[test]
 fn the_object_that_is_still_there_is_named() {
     let mut b = Bench::new(Mode::Inline, Misdeed::ClosesBeforeSuccessors);
@@ -397,12 +441,7 @@ fn the_object_that_is_still_there_is_named() {
 fn an_antecedents_close_waits_for_the_close_completion_to_return() {
     let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
     let pd = b.pd();
-    let mr = b
-        .create(|context, out| {
-            // SAFETY: as a consumer calls.
-            unsafe { (table!(pd).NdkCreateMr)(pd, 0, on_create, context, out) }
-        })
-        .unwrap();
+    let mr = b.mr(pd);
     let (_, pd_closed) = b.start_close(pd);
     b.fake.mode.set(Mode::Early);
     let fake = b.fake;
@@ -535,38 +574,26 @@ fn a_dead_queue_says_no_more() {
 #[test]
 fn shared_receive_queues() {
     fn modifies(b: &mut Bench) {
+        modifies_to(b, 0);
+    }
+    fn sets_a_threshold(b: &mut Bench) {
+        modifies_to(b, 2);
+    }
+    fn modifies_to(b: &mut Bench, threshold: u32) {
         let pd = b.pd();
-        let told = Told::new();
-        let notification: NDK_FN_SRQ_NOTIFICATION_CALLBACK = on_status;
-        let srq = b
-            .create(|context, out| {
-                let f = table!(pd).NdkCreateSrq;
-                let (affinity, notify) = (null_mut(), Some(notification));
-                // SAFETY: as a consumer calls.
-                unsafe {
-                    f(
-                        pd,
-                        8,
-                        1,
-                        0,
-                        notify,
-                        told.context(),
-                        affinity,
-                        on_create,
-                        context,
-                        out,
-                    )
-                }
-            })
-            .unwrap();
+        let srq = b.srq(pd, Told::new());
         b.request(|context| {
             // SAFETY: as a consumer calls.
-            unsafe { (table!(srq).NdkModifySrq)(srq, 16, 0, on_status, context) }
+            unsafe { (table!(srq).NdkModifySrq)(srq, 16, threshold, on_status, context) }
         });
         b.work();
     }
+    let mode = Mode::Inline;
     let unarmed = &[rules::SRQ_NOTIFY_UNARMED];
-    accused(Mode::Inline, Misdeed::SrqNotifiesUnarmed, modifies, unarmed);
+    accused(mode, Misdeed::SrqNotifiesUnarmed, modifies, unarmed);
+    let odd = &[rules::NOTIFY_STATUS];
+    accused(mode, Misdeed::SrqNotifiesOddStatus, sets_a_threshold, odd);
+    accused(mode, Misdeed::Nothing, sets_a_threshold, &[]);
 }
 
 #[test]
@@ -732,6 +759,54 @@ fn functions_of_later_versions() {
     let mut b = Bench::with_version(Mode::Inline, nothing, asked, NDK_VERSION_1_1);
     sends_and_invalidates(&mut b);
     assert_eq!(b.rules(), [rules::CONSUMER_PARAMETER]);
+}
+
+#[test]
+fn opening() {
+    let mut object = NDK_ADAPTER::ZEROED;
+    let object = &raw mut object;
+    for (status, object, expected) in [
+        (STATUS_SUCCESS, object, None),
+        (STATUS_INSUFFICIENT_RESOURCES, null_mut(), None),
+        (STATUS_PENDING, null_mut(), Some(rules::OPEN)),
+        (STATUS_SUCCESS, null_mut(), Some(rules::OPEN)),
+        (STATUS_INSUFFICIENT_RESOURCES, object, Some(rules::OPEN)),
+    ] {
+        let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
+        let judged = b.run(|| crate::ndk::judge_open(status, object));
+        assert_eq!(
+            judged.is_ok(),
+            status == STATUS_SUCCESS && expected.is_none()
+        );
+        assert_eq!(b.rules(), expected.as_slice());
+    }
+}
+
+#[test]
+fn every_rule_has_a_culprit() {
+    for culprits in [
+        opening,
+        headers,
+        headers_later,
+        versions,
+        creates_and_completions,
+        closing,
+        windows,
+        adapters,
+        notifications,
+        a_dead_queue_says_no_more,
+        shared_receive_queues,
+        connections,
+        results,
+        mappings,
+        consumers,
+    ] {
+        culprits();
+    }
+    let accused = BROKEN.take();
+    for rule in RULES {
+        assert!(accused.contains(rule.name), "nobody breaks {rule:?}");
+    }
 }
 
 #[test]

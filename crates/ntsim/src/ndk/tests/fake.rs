@@ -54,6 +54,7 @@ pub(super) enum Misdeed {
     ClosesBeforeRequests,
     ClosesBeforeEvents,
     ClosesBeforeSuccessors,
+    ClosesWhileBound,
     AdapterCloseReturnsEarly,
     CallsAfterClose,
     InfoVersion,
@@ -65,6 +66,7 @@ pub(super) enum Misdeed {
     NotifiesOverlapping,
     NotifiesOddStatus,
     SrqNotifiesUnarmed,
+    SrqNotifiesOddStatus,
     EventWithoutConnector,
     EventBeforeListen,
     EventAfterListenerClose,
@@ -377,7 +379,10 @@ impl Fake {
         kind: NDK_OPERATION_TYPE,
         status: NTSTATUS,
     ) {
-        let receive = kind == NdkOperationTypeReceive;
+        let receive = matches!(
+            kind,
+            NdkOperationTypeReceive | NdkOperationTypeReceiveAndInvalidate
+        );
         let cq = if receive {
             &qp.receive_cq
         } else {
@@ -483,9 +488,19 @@ impl Fake {
 
     /// A message arrives.
     pub(super) fn deliver(&'static self, qp: &'static Thing, from: &Thing) {
+        self.deliver_as(NdkOperationTypeReceive, qp, from);
+    }
+
+    /// A message arrives, which is received as that type of operation.
+    pub(super) fn deliver_as(
+        &'static self,
+        kind: NDK_OPERATION_TYPE,
+        qp: &'static Thing,
+        from: &Thing,
+    ) {
         let request = from.receives.borrow_mut().pop_front();
         let request = request.expect("a receive is posted");
-        self.complete(qp, request, NdkOperationTypeReceive, STATUS_SUCCESS);
+        self.complete(qp, request, kind, STATUS_SUCCESS);
     }
 
     pub(super) fn flush(&'static self, qp: &'static Thing) {
@@ -551,6 +566,17 @@ pub(super) fn depend(thing: &'static Thing, antecedent: &'static Thing) {
     let _kernel = KernelMode::enter();
     antecedent.refs.set(antecedent.refs.get() + 1);
     thing.antecedents.borrow_mut().push(antecedent);
+}
+
+/// Ends what [`depend`] began, with antecedents of a kind.
+pub(super) fn part(thing: &'static Thing, kind: Kind) {
+    // SAFETY: objects stay.
+    let is = |antecedent: &mut *const Thing| unsafe { &**antecedent }.kind == kind;
+    let parted: Vec<_> = thing.antecedents.borrow_mut().extract_if(.., is).collect();
+    for antecedent in parted {
+        // SAFETY: as above.
+        release(unsafe { &*antecedent });
+    }
 }
 
 /// Gives a reference back; the last one closes.

@@ -6,7 +6,7 @@ use ndis_sys::wdm;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::fake::{Misdeed, Thing, close as close_thing, depend};
+use super::fake::{Misdeed, Thing, close as close_thing, depend, part};
 use crate::memory::PAGE;
 use crate::ndk::object::Kind;
 
@@ -542,12 +542,17 @@ unsafe extern "efiapi" fn modify_srq(
     // SAFETY: an object.
     let thing = unsafe { thing(srq) };
     let fake = thing.fake();
+    let status = if fake.does(Misdeed::SrqNotifiesOddStatus) {
+        STATUS_CANCELLED
+    } else {
+        STATUS_SUCCESS
+    };
     if let Some(notification) = thing.srq_notification.get()
         && (threshold > 0 || fake.does(Misdeed::SrqNotifiesUnarmed))
     {
         fake.defer(move || {
             // SAFETY: the consumer's callback.
-            unsafe { notification(thing.context.get(), STATUS_SUCCESS) }
+            unsafe { notification(thing.context.get(), status) }
         });
     }
     fake.finish(thing, completion, context, STATUS_SUCCESS)
@@ -633,14 +638,24 @@ unsafe extern "efiapi" fn receive(
 unsafe extern "efiapi" fn bind(
     qp: *mut NDK_QP,
     context: *mut c_void,
-    _mr: *mut NDK_MR,
-    _mw: *mut NDK_MW,
+    mr: *mut NDK_MR,
+    mw: *mut NDK_MW,
     _address: *mut c_void,
     _length: usize,
     flags: u32,
 ) -> NTSTATUS {
-    // SAFETY: an object.
-    unsafe { initiate(qp, context, flags, NdkOperationTypeBind) }
+    // SAFETY: objects.
+    let (status, window, region) = unsafe {
+        let status = initiate(qp, context, flags, NdkOperationTypeBind);
+        (status, thing(mw), thing(mr))
+    };
+    if status == STATUS_SUCCESS {
+        part(window, Kind::Mr);
+        if !window.fake().does(Misdeed::ClosesWhileBound) {
+            depend(window, region);
+        }
+    }
+    status
 }
 
 unsafe extern "efiapi" fn fast_register(
@@ -661,11 +676,18 @@ unsafe extern "efiapi" fn fast_register(
 unsafe extern "efiapi" fn invalidate(
     qp: *mut NDK_QP,
     context: *mut c_void,
-    _object: *mut NDK_OBJECT_HEADER,
+    object: *mut NDK_OBJECT_HEADER,
     flags: u32,
 ) -> NTSTATUS {
-    // SAFETY: an object.
-    unsafe { initiate(qp, context, flags, NdkOperationTypeInvalidate) }
+    // SAFETY: objects.
+    let (status, thing) = unsafe {
+        let status = initiate(qp, context, flags, NdkOperationTypeInvalidate);
+        (status, thing(object))
+    };
+    if status == STATUS_SUCCESS && thing.kind == Kind::Mw {
+        part(thing, Kind::Mr);
+    }
+    status
 }
 
 unsafe extern "efiapi" fn read(

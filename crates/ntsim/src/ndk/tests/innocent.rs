@@ -33,41 +33,9 @@ fn every_kind_of_object_is_created_and_closed() {
         let cq = b.cq(Told::new()).unwrap();
         let pd = b.pd();
         let qp = b.qp(pd, cq, cq, 1);
-        let mr = b
-            .create(|context, out| {
-                // SAFETY: as a consumer calls.
-                unsafe { (table!(pd).NdkCreateMr)(pd, 0, on_create, context, out) }
-            })
-            .unwrap();
-        let mw = b
-            .create(|context, out| {
-                // SAFETY: as a consumer calls.
-                unsafe { (table!(pd).NdkCreateMw)(pd, on_create, context, out) }
-            })
-            .unwrap();
+        let (mr, mw) = (b.mr(pd), b.mw(pd));
         let told = Told::new();
-        let notification: NDK_FN_SRQ_NOTIFICATION_CALLBACK = on_status;
-        let srq = b
-            .create(|context, out| {
-                let f = table!(pd).NdkCreateSrq;
-                let (affinity, notify) = (null_mut(), Some(notification));
-                // SAFETY: as a consumer calls.
-                unsafe {
-                    f(
-                        pd,
-                        8,
-                        1,
-                        2,
-                        notify,
-                        told.context(),
-                        affinity,
-                        on_create,
-                        context,
-                        out,
-                    )
-                }
-            })
-            .unwrap();
+        let srq = b.srq(pd, told);
         let srq_qp = b
             .create(|context, out| {
                 let f = table!(pd).NdkCreateQpWithSrq;
@@ -159,6 +127,46 @@ fn objects_are_closed_before_those_that_depend_on_them() {
         assert!(closing.iter().all(|told| told.times() == 1));
         clean(b);
     }
+}
+
+#[test]
+fn a_region_is_closed_when_no_window_is_bound_to_it_any_more() {
+    for end in ["invalidate", "bind elsewhere", "close"] {
+        let mut b = bench(Mode::Inline);
+        let cq = b.cq(Told::new()).unwrap();
+        let pd = b.pd();
+        let (mr, other, mw) = (b.mr(pd), b.mr(pd), b.mw(pd));
+        let qp = b.qp(pd, cq, cq, 1);
+        let connector = b.connector();
+        b.connect(connector, qp);
+        assert_eq!(b.bind(qp, 1, mr, mw), STATUS_SUCCESS);
+        b.poll_ex(cq);
+        let (status, closed) = b.start_close(mr);
+        assert_eq!((status, closed.times()), (STATUS_PENDING, 0));
+        match end {
+            "invalidate" => assert_eq!(b.invalidate(qp, 2, mw), STATUS_SUCCESS),
+            "bind elsewhere" => assert_eq!(b.bind(qp, 2, other, mw), STATUS_SUCCESS),
+            _ => assert!(b.close(mw)),
+        }
+        assert_eq!(closed.times(), 1, "{end}");
+        b.poll_ex(cq);
+        assert!(b.close(connector) && b.close(qp));
+        assert!(end == "close" || b.close(mw));
+        assert!(b.close(other) && b.close(pd) && b.close(cq));
+        clean(b);
+    }
+}
+
+#[test]
+fn a_bind_that_failed_binds_nothing() {
+    let mut b = bench(Mode::Inline);
+    let cq = b.cq(Told::new()).unwrap();
+    let pd = b.pd();
+    let (mr, mw) = (b.mr(pd), b.mw(pd));
+    let qp = b.qp(pd, cq, cq, 1);
+    assert_eq!(b.bind(qp, 1, mr, mw), STATUS_CONNECTION_INVALID);
+    assert!(b.close(mr) && b.close(mw) && b.close(qp) && b.close(pd) && b.close(cq));
+    clean(b);
 }
 
 #[test]
