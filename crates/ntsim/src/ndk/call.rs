@@ -13,11 +13,11 @@ use ndkpi::*;
 use super::object::{Kind, Object, Part, Provider, State, find, with_layer};
 use super::rules;
 use super::slab::Handle;
-use crate::verifier::{Crossing, Function, cross, violation};
+use crate::verifier::{Crossing, Function, Told, violation};
 use crate::world::context::{self, KernelMode};
 use crate::world::driver::{Charged, DriverNumber, UNNAMED};
 use crate::world::processor::{DISPATCH, PASSIVE};
-use crate::world::thread::call_driver;
+use crate::world::thread::{call_driver, call_driver_told};
 
 /// A consumer's call of a hooked function.
 pub(super) struct Hook {
@@ -486,9 +486,11 @@ pub(super) unsafe fn create<T>(
     STATUS_SUCCESS
 }
 
-/// A callback from a provider.
+/// A callback from a provider. The history shows both that the provider made it and that the consumer was told, and
+/// both again when they return.
 pub(super) struct Callback {
     function: &'static Function,
+    _told: Told,
     _crossing: Crossing,
 }
 
@@ -496,9 +498,11 @@ impl Callback {
     /// Begins a callback: checks the IRQL.
     #[inline]
     pub(super) fn enter(function: &'static Function) -> Callback {
+        let (told, crossing) = Told::cross(function);
         Callback {
             function,
-            _crossing: cross(function),
+            _told: told,
+            _crossing: crossing,
         }
     }
 
@@ -558,7 +562,7 @@ impl Callback {
     #[inline]
     pub(super) fn pass_on(&self, consumer: DriverNumber, f: impl FnOnce()) {
         let _charged = Charged::to(consumer);
-        call_driver(self.function, f);
+        call_driver_told(self.function, f);
     }
 
     /// The call whose handle was given as the context of a completion callback. None, and an accusation, if it must
@@ -725,13 +729,13 @@ pub(super) fn close(
     let object = &hook.object;
     object.state.set(State::Closing);
     object.in_close.set(true);
+    if let Part::Qp(part) = &object.part {
+        part.bindings.end();
+    }
     let call = Call::new(&hook, None, Completion::Close(completion), context, None);
     // SAFETY: the close function is the first of the table, as checked when the object was adopted.
     let original = unsafe { object.table::<NDK_FN_CLOSE_OBJECT>().read() };
     // SAFETY: called as the consumer called.
-    if let Part::Qp(part) = &object.part {
-        part.bindings.end();
-    }
     let status = hook.call(|| unsafe { original(header, on_close, call.handle.context()) });
     object.in_close.set(false);
     let over = call.returns(status);

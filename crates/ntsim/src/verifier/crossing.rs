@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
+use super::history::{At, Way};
 use super::rules;
-use crate::world::context;
+use crate::world::{Core, context};
 
 /// What is known of a function that crosses the boundary.
 #[derive(Debug)]
@@ -16,8 +17,6 @@ pub struct Function {
     pub min_irql: u8,
     /// Highest IRQL at which it may be called.
     pub max_irql: u8,
-    /// Called by the kernel in the driver, not the other way round.
-    pub callback: bool,
 }
 
 impl Function {
@@ -33,7 +32,6 @@ impl Function {
             module,
             min_irql: *irql.start(),
             max_irql: *irql.end(),
-            callback: false,
         }
     }
 
@@ -45,7 +43,6 @@ impl Function {
             module: "",
             min_irql: *irql.start(),
             max_irql: *irql.end(),
-            callback: true,
         }
     }
 }
@@ -66,7 +63,12 @@ impl Crossing {
 /// Enters the kernel: goes at the head of every exported function. Checks the IRQL, writes the history.
 #[inline]
 pub(crate) fn cross(function: &'static Function) -> Crossing {
-    note(function);
+    note(function, false, Way::Call);
+    leave_driver()
+}
+
+#[inline(always)]
+fn leave_driver() -> Crossing {
     context::with(|c| Crossing {
         was_in_driver: c.in_driver.replace(false),
     })
@@ -91,30 +93,79 @@ impl Drop for Crossing {
 /// Notes a call into a driver; the counterpart of `cross`.
 #[inline]
 pub(crate) fn entering_driver(function: &'static Function) {
-    note(function);
+    note(function, true, Way::Call);
+}
+
+/// A function that the history shows entered and left. Ends when it is dropped.
+pub(crate) struct Told {
+    function: &'static Function,
+    into_driver: bool,
+}
+
+impl Told {
+    /// A driver calls it: as [`cross`].
+    #[inline]
+    pub(crate) fn cross(function: &'static Function) -> (Told, Crossing) {
+        note(function, false, Way::Enter);
+        let told = Told {
+            function,
+            into_driver: false,
+        };
+        (told, leave_driver())
+    }
+
+    /// It is called in a driver, with [`crate::world::thread::call_driver_told`].
+    #[inline]
+    pub(crate) fn entering_driver(function: &'static Function) -> Told {
+        note(function, true, Way::Enter);
+        Told {
+            function,
+            into_driver: true,
+        }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        with_place(|core, at| {
+            let history = &core.verifier.history;
+            history.push(at, self.function, !self.into_driver, Way::Return);
+        });
+    }
+}
+
+/// Runs `f` on the world and where its code is. None outside any machine.
+#[inline(always)]
+fn with_place<R>(f: impl FnOnce(&Core, At) -> R) -> Option<R> {
+    let (core, machine, processor) =
+        context::with(|c| (c.core.get(), c.machine.get(), c.processor.get()));
+    if core.is_null() || machine.is_null() || processor.is_null() {
+        return None;
+    }
+    // SAFETY: not null; the world keeps them while they are in the context.
+    let (core, machine, processor) = unsafe { (&*core, &*machine, &*processor) };
+    let at = At {
+        time: core.last_time(),
+        machine: machine.id.0,
+        processor: processor.number,
+        irql: processor.irql(),
+    };
+    Some(f(core, at))
 }
 
 #[inline(always)]
-fn note(function: &'static Function) {
-    context::with(|c| {
-        let (core, machine, processor) = (c.core.get(), c.machine.get(), c.processor.get());
-        if core.is_null() || machine.is_null() || processor.is_null() {
-            nowhere(function);
-        }
-        // SAFETY: not null; the world keeps them while they are in the context.
-        let (core, machine, processor) = unsafe { (&*core, &*machine, &*processor) };
-        let irql = processor.irql();
-        core.verifier.history.push(
-            core.last_time(),
-            function,
-            machine.id.0,
-            processor.number,
-            irql,
-        );
-        if irql < function.min_irql || irql > function.max_irql {
+fn note(function: &'static Function, into_driver: bool, way: Way) {
+    let irql = with_place(|core, at| {
+        core.verifier.history.push(at, function, into_driver, way);
+        at.irql
+    });
+    match irql {
+        None => nowhere(function),
+        Some(irql) if irql < function.min_irql || irql > function.max_irql => {
             wrong_irql(function, irql);
         }
-    });
+        Some(_) => {}
+    }
 }
 
 #[cold]

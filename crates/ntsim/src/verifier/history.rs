@@ -7,6 +7,17 @@ use super::Function;
 
 const LENGTH: usize = 256;
 
+/// What a crossing is to the function that it is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is called; that it returns is not told.
+    Call,
+    /// It is called, and [`Way::Return`] follows.
+    Enter,
+    /// It returns.
+    Return,
+}
+
 /// One crossing.
 #[derive(Clone, Copy, Debug)]
 pub struct Crossed {
@@ -14,8 +25,10 @@ pub struct Crossed {
     pub time: u64,
     /// The function called.
     pub function: &'static str,
-    /// True for a call from the kernel into a driver.
+    /// True if control went from the kernel into a driver.
     pub into_driver: bool,
+    /// Whether the function was called or has returned.
+    pub way: Way,
     /// Number of the machine.
     pub machine: u32,
     /// Number of the processor.
@@ -28,13 +41,17 @@ impl fmt::Display for Crossed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:>12} ns  machine {} cpu {} irql {:>2} {} {}",
+            "{:>12} ns  machine {} cpu {} irql {:>2} {} {}{}",
             self.time,
             self.machine,
             self.processor,
             self.irql,
             if self.into_driver { "->" } else { "  <-" },
-            self.function
+            self.function,
+            match self.way {
+                Way::Call | Way::Enter => "",
+                Way::Return => " returns",
+            }
         )
     }
 }
@@ -46,6 +63,31 @@ struct Entry {
     machine: u16,
     processor: u8,
     irql: u8,
+    into_driver: bool,
+    way: Way,
+}
+
+impl Entry {
+    /// Whether `enter` is where this return comes from.
+    fn ends(&self, enter: &Entry) -> bool {
+        // Control comes back the other way.
+        self.into_driver != enter.into_driver
+            && self.machine == enter.machine
+            && self.processor == enter.processor
+            && self.function.map(std::ptr::from_ref) == enter.function.map(std::ptr::from_ref)
+    }
+
+    fn crossed(&self) -> Option<Crossed> {
+        Some(Crossed {
+            time: self.time,
+            function: self.function?.name,
+            into_driver: self.into_driver,
+            way: self.way,
+            machine: u32::from(self.machine),
+            processor: u32::from(self.processor),
+            irql: self.irql,
+        })
+    }
 }
 
 /// A ring of crossings. Written on every crossing, read when a rule is broken.
@@ -62,6 +104,8 @@ impl Default for History {
             machine: 0,
             processor: 0,
             irql: 0,
+            into_driver: false,
+            way: Way::Call,
         };
         History {
             entries: [const { Cell::new(EMPTY) }; LENGTH],
@@ -70,45 +114,53 @@ impl Default for History {
     }
 }
 
+/// Where a crossing happens.
+#[derive(Clone, Copy)]
+pub(crate) struct At {
+    pub(crate) time: u64,
+    pub(crate) machine: u32,
+    pub(crate) processor: u32,
+    pub(crate) irql: u8,
+}
+
 impl History {
     #[inline(always)]
-    pub(crate) fn push(
-        &self,
-        time: u64,
-        function: &'static Function,
-        machine: u32,
-        processor: u32,
-        irql: u8,
-    ) {
+    pub(crate) fn push(&self, at: At, function: &'static Function, into_driver: bool, way: Way) {
         let next = self.next.get();
         self.entries[next % LENGTH].set(Entry {
-            time,
+            time: at.time,
             function: Some(function),
-            machine: machine as u16,
-            processor: processor as u8,
-            irql,
+            machine: at.machine as u16,
+            processor: at.processor as u8,
+            irql: at.irql,
+            into_driver,
+            way,
         });
         self.next.set(next.wrapping_add(1));
     }
 
-    /// The last `count` crossings, oldest first.
+    /// The last `count` crossings, oldest first; before them, of those still remembered, the functions entered that have
+    /// not returned: what was on the stack.
     pub(crate) fn last(&self, count: usize) -> Vec<Crossed> {
         let next = self.next.get();
-        (0..count.min(LENGTH))
-            .rev()
-            .filter_map(|back| {
-                let index = next.checked_sub(back + 1)?;
-                let entry = self.entries[index % LENGTH].get();
-                let function = entry.function?;
-                Some(Crossed {
-                    time: entry.time,
-                    function: function.name,
-                    into_driver: function.callback,
-                    machine: u32::from(entry.machine),
-                    processor: u32::from(entry.processor),
-                    irql: entry.irql,
-                })
-            })
-            .collect()
+        let mut returned: Vec<Entry> = Vec::new();
+        let mut shown = Vec::with_capacity(count);
+        for back in 1..=LENGTH.min(next) {
+            let entry = self.entries[(next - back) % LENGTH].get();
+            let mut open = false;
+            match entry.way {
+                Way::Call => {}
+                Way::Return => returned.push(entry),
+                Way::Enter => match returned.iter().rposition(|r| r.ends(&entry)) {
+                    Some(index) => drop(returned.remove(index)),
+                    None => open = true,
+                },
+            }
+            if back <= count || open {
+                shown.extend(entry.crossed());
+            }
+        }
+        shown.reverse();
+        shown
     }
 }

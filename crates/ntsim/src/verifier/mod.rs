@@ -11,10 +11,8 @@ use std::fmt;
 use crate::world::{Core, context, thread};
 
 pub use crossing::Function;
-pub(crate) use crossing::entering_driver;
-#[allow(unused_imports, reason = "for the exports")]
-pub(crate) use crossing::{Crossing, cross};
-pub use history::Crossed;
+pub(crate) use crossing::{Crossing, Told, cross, entering_driver};
+pub use history::{Crossed, Way};
 
 /// A broken rule.
 #[derive(Clone, Debug)]
@@ -31,7 +29,7 @@ pub struct Violation {
     pub irql: u8,
     /// When, in nanoseconds of the world's clock.
     pub time: u64,
-    /// What crossed the boundary before, oldest first.
+    /// What crossed the boundary before, oldest first; it begins with callbacks that run since longer.
     pub history: Vec<Crossed>,
 }
 

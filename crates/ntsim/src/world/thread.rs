@@ -12,7 +12,7 @@ use super::event::Event;
 use super::fiber::{self, Stack};
 use super::machine::Machine;
 use super::processor::{DISPATCH, Processor};
-use crate::verifier::{self, Function, rules};
+use crate::verifier::{self, Function, Told, rules};
 
 /// What a thread is to run.
 enum Job {
@@ -529,13 +529,27 @@ impl Drop for Entry {
 pub(crate) fn call_driver<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
     on_kernel_stack(|| {
         verifier::entering_driver(function);
-        let (irql, locks) = context::with_processor(|p| (p.irql(), p.locks.len()));
-        let _entry = Entry {
-            function,
-            in_driver: context::with(|c| c.in_driver.replace(true)),
-            irql,
-            locks,
-        };
-        f()
+        run_driver(function, f)
     })
+}
+
+/// As [`call_driver`], and the history shows where the call returns too.
+#[inline]
+pub(crate) fn call_driver_told<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+    on_kernel_stack(|| {
+        let _told = Told::entering_driver(function);
+        run_driver(function, f)
+    })
+}
+
+#[inline(always)]
+fn run_driver<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+    let (irql, locks) = context::with_processor(|p| (p.irql(), p.locks.len()));
+    let _entry = Entry {
+        function,
+        in_driver: context::with(|c| c.in_driver.replace(true)),
+        irql,
+        locks,
+    };
+    f()
 }

@@ -5,4 +5,5 @@ mod fake;
 mod fake_tables;
 
 mod culprits;
+mod history;
 mod innocent;

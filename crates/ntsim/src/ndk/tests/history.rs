@@ -1,0 +1,133 @@
+//! What the history that comes with a violation shows of callbacks.
+
+use ndkpi::status::STATUS_SUCCESS;
+
+use super::bench::*;
+use super::fake::{Misdeed, Mode};
+use crate::verifier::{Crossed, Way, violation};
+
+/// Breaks a rule of its own, here.
+fn remark() {
+    violation("test", "look at the history");
+}
+
+/// The lines of a history that tell of a function.
+fn lines(history: &[Crossed], function: &str) -> Vec<(bool, Way)> {
+    let of = history.iter().filter(|c| c.function == function);
+    of.map(|c| (c.into_driver, c.way)).collect()
+}
+
+const FROM_PROVIDER: (bool, Way) = (false, Way::Enter);
+const TO_CONSUMER: (bool, Way) = (true, Way::Enter);
+const FROM_CONSUMER: (bool, Way) = (false, Way::Return);
+const TO_PROVIDER: (bool, Way) = (true, Way::Return);
+
+/// Wants the callback `name` to be seen running in the violation that `story` commits inside it, and gone after it.
+#[track_caller]
+fn seen(name: &str, story: fn(&mut Bench, &'static Told)) {
+    let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
+    let told = Told::new();
+    told.then(remark);
+    story(&mut b, told);
+    assert_eq!(told.times(), 1, "{name}");
+    b.run(remark);
+    let violations = b.violations();
+    assert_eq!(violations.len(), 2, "{violations:?}");
+    let inside = lines(&violations[0].history, name);
+    assert_eq!(inside, [FROM_PROVIDER, TO_CONSUMER], "{}", violations[0]);
+    let after = lines(&violations[1].history, name);
+    assert_eq!(
+        after,
+        [FROM_PROVIDER, TO_CONSUMER, FROM_CONSUMER, TO_PROVIDER],
+        "{}",
+        violations[1]
+    );
+    let text = violations[1].to_string();
+    assert!(text.contains(&format!("-> {name} returns")), "{text}");
+}
+
+#[test]
+fn callbacks_are_seen_to_begin_and_to_end() {
+    seen("NdkCreateCompletion", |b, told| {
+        let adapter = b.adapter;
+        b.run(|| {
+            let f = table!(adapter).NdkCreatePd;
+            let mut out = std::ptr::null_mut();
+            // SAFETY: as a consumer calls.
+            unsafe { f(adapter, on_create, told.context(), &raw mut out) }
+        });
+        b.work();
+    });
+    seen("NdkCloseCompletion", |b, told| {
+        let pd = b.pd();
+        b.run(|| close_now(pd, told));
+        b.work();
+    });
+    seen("NdkCqNotificationCallback", |b, told| {
+        let cq = b.cq(told).unwrap();
+        b.arm(cq);
+        let (fake, q) = (b.fake, thing(cq));
+        fake.defer(move || fake.notify(q, STATUS_SUCCESS));
+        b.work();
+    });
+    seen("NdkSrqNotificationCallback", |b, told| {
+        let pd = b.pd();
+        let srq = b.srq(pd, told);
+        b.request(|context| {
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(srq).NdkModifySrq)(srq, 16, 2, on_status, context) }
+        });
+        b.work();
+    });
+    seen("NdkConnectEventCallback", |b, told| {
+        let listener = b.listener(told);
+        b.listen(listener);
+        b.fake.incoming(thing(listener));
+        b.work();
+    });
+    seen("NdkDisconnectEventCallback", |b, told| {
+        let cq = b.cq(Told::new()).unwrap();
+        let pd = b.pd();
+        let qp = b.qp(pd, cq, cq, 1);
+        let connector = b.connector();
+        b.connect(connector, qp);
+        b.complete_connect(connector, told);
+        b.fake.peer_disconnects(thing(connector));
+        b.work();
+    });
+}
+
+#[test]
+fn a_callback_that_runs_since_long_is_still_shown() {
+    let mut b = Bench::new(Mode::Early, Misdeed::Nothing);
+    let cq = b.cq(Told::new()).unwrap();
+    let told = Told::new();
+    told.then(move || {
+        let told = Told::new();
+        for _ in 0..20 {
+            arm_now(cq);
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) };
+        }
+        remark();
+    });
+    b.run(|| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) }
+    });
+    let violations = b.violations();
+    let history = &violations[0].history;
+    let first: Vec<_> = history[..2]
+        .iter()
+        .map(|c| (c.into_driver, c.way))
+        .collect();
+    assert_eq!(first, [FROM_PROVIDER, TO_CONSUMER], "{}", violations[0]);
+    assert_eq!(history[0].function, "NdkRequestCompletion");
+    // Those of the requests that are over are among the last lines only.
+    let of_later = lines(&history[2..], "NdkRequestCompletion");
+    let entered = of_later.iter().filter(|l| **l == FROM_PROVIDER).count();
+    let left = of_later.iter().filter(|l| **l == TO_PROVIDER).count();
+    assert!(entered <= left, "{}", violations[0]);
+    // Crossings: 20 times NdkArmCq, NdkResizeCq and four for its completion.
+    assert_eq!(history.len(), 2 + 24, "{}", violations[0]);
+}
