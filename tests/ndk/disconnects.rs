@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ntsim::consumer::ReadLimits;
+use ntsim::wire::LinkConfig;
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, from, to};
 
@@ -79,8 +80,16 @@ fn d06_two_disconnects_that_cross_both_succeed_without_events() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
+    // Nothing A says reaches B before B has said the same, whoever gets a turn meanwhile.
+    let delay = Duration::from_micros(100);
+    lab.net.set_links(LinkConfig {
+        delay,
+        ..LinkConfig::default()
+    });
+    let began = lab.world.now();
     let first = lab.on(&a, || connected.active.start_disconnect());
     let second = lab.on(&b, || connected.passive.start_disconnect());
+    assert!(lab.world.now() < began + delay, "they do not cross");
     assert_eq!(first.wait(&mut lab.world), Ok(()));
     assert_eq!(second.wait(&mut lab.world), Ok(()));
     lab.world.run_for(Duration::from_secs(1));
