@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use ndkpi::status::STATUS_SUCCESS;
 use ndkpi::{NDK_CQ_NOTIFY_ANY, NDK_OP_FLAG_SILENT_SUCCESS, NDK_RESULT, NDK_SGE, NTSTATUS};
 use ntsim::World;
+use ntsim::world::processor::DISPATCH;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -268,7 +269,7 @@ pub fn stream(
             queues.cq.arm(NDK_CQ_NOTIFY_ANY);
         });
     }
-    world.call(from.server.machine, || {
+    with_notifications_held(world, from, || {
         for slot in 0..in_flight.min(count as usize) {
             post(&queues, slot);
         }
@@ -310,15 +311,21 @@ fn receive_forever(
         });
         queues.cq.arm(NDK_CQ_NOTIFY_ANY);
     });
-    world
-        .call(side.server.machine, || {
-            for (slot, sgl) in local.iter().enumerate() {
-                queues.qp.receive(slot as u64, sgl)?;
-            }
-            queues.cq.arm(NDK_CQ_NOTIFY_ANY);
-            Ok(())
-        })
-        .doing("NdkReceive")
+    with_notifications_held(world, side, || {
+        for (slot, sgl) in local.iter().enumerate() {
+            queues.qp.receive(slot as u64, sgl)?;
+        }
+        queues.cq.arm(NDK_CQ_NOTIFY_ANY);
+        Ok(())
+    })
+    .doing("NdkReceive")
+}
+
+/// Runs consumer code on a side's server with its notification callback held off: posts to one queue, and NdkArmCq and
+/// NdkGetCqResults of one completion queue, are the consumer's to serialise, and what follows a notification posts, arms and polls
+/// too. The servers have one processor, so that DISPATCH_LEVEL keeps the provider's DPC away; with more it would take a lock.
+fn with_notifications_held<R>(world: &mut World, side: &Side, f: impl FnOnce() -> R) -> R {
+    world.call_on(side.server.machine, 0, DISPATCH, f)
 }
 
 /// Sends a message to and fro `count` times; latencies are round trips.
@@ -356,17 +363,16 @@ pub fn ping_pong(
             });
             queues.cq.arm(NDK_CQ_NOTIFY_ANY);
         });
-        world
-            .call(side.server.machine, || {
-                side.queues.qp.receive(0, &[side.sge(size, size)])?;
-                side.queues.cq.arm(NDK_CQ_NOTIFY_ANY);
-                Ok(())
-            })
-            .doing("NdkReceive")?;
+        with_notifications_held(world, side, || {
+            side.queues.qp.receive(0, &[side.sge(size, size)])?;
+            side.queues.cq.arm(NDK_CQ_NOTIFY_ANY);
+            Ok(())
+        })
+        .doing("NdkReceive")?;
     }
     let began = Instant::now();
     run.start(0);
-    world.call(a.server.machine, || {
+    with_notifications_held(world, a, || {
         if let Err(status) = a
             .queues
             .qp
@@ -383,7 +389,7 @@ pub fn ping_pong(
 
 /// Ends the reaction to notifications and takes what is left in the completion queue.
 fn quiet(world: &mut World, side: &Side) {
-    world.call(side.server.machine, || {
+    with_notifications_held(world, side, || {
         side.queues.cq.on_notify(|_| ());
         while side.queues.cq.poll().is_some() {}
     });
