@@ -1,7 +1,7 @@
 //! The process-wide handler of access violations.
 //!
-//! It runs on the stack of the code that faulted: serving an access is like a function call the code did not know
-//! about. Faults at other addresses end the simulated world if they happen on one of its threads; all others go to
+//! It runs on a stack for signals, where the faulting code's own may be used up; otherwise serving an access is like a
+//! function call the code did not know about. Faults at other addresses end the simulated world if they happen on one of its threads; all others go to
 //! the handler that was there before, so that bugs of the host crash as they always did.
 
 use std::backtrace::Backtrace;
@@ -37,7 +37,7 @@ pub(crate) fn install() {
             libc::sigaction(libc::SIGSEGV, ptr::null(), (*PREVIOUS.0.get()).as_mut_ptr()) == 0 && {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = handler as *const () as usize;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
                 libc::sigemptyset(&mut action.sa_mask);
                 libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut()) == 0
             }
@@ -65,6 +65,7 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
             return;
         }
         if thread::on_thread() {
+            thread::check_overflow(address);
             // Does not return.
             violation(address, interrupted);
         }

@@ -243,6 +243,28 @@ pub(crate) fn bugcheck(rule: &'static str, text: impl Into<String>) -> ! {
     core.unwind_stopped();
 }
 
+/// Crossings shown when the process ends.
+const SHOWN_LAST: usize = 64;
+
+/// Ends the process with a report: for where nothing can be relied on any more.
+#[cold]
+#[inline(never)]
+pub(crate) fn abort(rule: &'static str, text: &str) -> ! {
+    let _kernel = context::KernelMode::enter();
+    let mut report = format!("ntsim: rule {rule} broken inside the simulated kernel: {text}\n");
+    if let Some(core) = context::try_core() {
+        report.push_str("  crossings before:\n");
+        for crossed in core.verifier.history.last(SHOWN_LAST) {
+            report.push_str(&format!("  {crossed}\n"));
+        }
+        report.push_str(&format!("repeat with NTSIM_SEED={}\n", core.seed));
+    }
+    // Not by the library's stream, whose lock may be held, and which test programs redirect.
+    // SAFETY: the bytes are there.
+    unsafe { libc::write(libc::STDERR_FILENO, report.as_ptr().cast(), report.len()) };
+    std::process::abort();
+}
+
 /// The text with which a run fails.
 pub(crate) fn report_text(core: &Core) -> String {
     let report = Report {

@@ -9,9 +9,9 @@ use std::ptr;
 
 /// Bytes of stack a kernel thread has. More than Windows gives (24 KiB): test code runs on it too.
 const STACK_SIZE: usize = 1 << 20;
-const GUARD: usize = 4096;
+const GUARD: usize = 1 << 16;
 
-/// A mapped stack with an inaccessible page below it.
+/// A mapped stack with inaccessible pages below it.
 pub(crate) struct Stack {
     base: *mut u8,
 }
@@ -34,7 +34,7 @@ impl Stack {
             return Err(io::Error::last_os_error());
         }
         let stack = Stack { base: base.cast() };
-        // SAFETY: the first page of the mapping just made.
+        // SAFETY: the first pages of the mapping just made.
         if unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -51,6 +51,13 @@ impl Stack {
             top.sub(8) as usize
         };
         Ok((stack, sp))
+    }
+}
+
+impl Stack {
+    /// Whether that address is just below the stack: where code goes that uses it up.
+    pub(crate) fn overflows_to(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base as usize) < GUARD
     }
 }
 

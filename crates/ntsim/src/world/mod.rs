@@ -44,8 +44,12 @@ pub(crate) mod machine;
 pub mod processor;
 pub(crate) mod rng;
 mod run;
+mod signal_stack;
+#[cfg(test)]
+mod tests;
 pub(crate) mod thread;
 pub(crate) mod timer;
+mod watchdog;
 mod work;
 
 use std::cell::{Cell, RefCell};
@@ -60,6 +64,7 @@ use crate::verifier::{self, Report, Verifier, Violation};
 use extensions::Extensions;
 use machine::Machine;
 use rng::Rng;
+use signal_stack::SignalStack;
 
 pub use machine::{EventLogEntry, MachineConfig, MachineId};
 
@@ -105,6 +110,8 @@ pub(crate) struct Core {
     ready: RefCell<VecDeque<Rc<thread::Thread>>>,
     idle_threads: RefCell<Vec<Rc<thread::Thread>>>,
     threads: RefCell<Vec<Rc<thread::Thread>>>,
+    thread_count: Cell<usize>,
+    watchdog: watchdog::Watchdog,
     host_sp: Cell<usize>,
     wait_horizon: u64,
     pub(crate) stopped: Cell<bool>,
@@ -154,6 +161,7 @@ pub struct DriverId {
 /// and the seed, and so does dropping a world with violations nobody has seen.
 pub struct World {
     pub(crate) core: Rc<Core>,
+    _signal_stack: SignalStack,
 }
 
 /// Settings of a world to be.
@@ -163,6 +171,7 @@ pub struct WorldBuilder {
     clock: Clock,
     collect: bool,
     wait_horizon: Duration,
+    watchdog: Duration,
     interleave: u32,
 }
 
@@ -205,6 +214,15 @@ impl WorldBuilder {
         self
     }
 
+    /// How long driver code may run without giving the processor back, in the host's time: what takes longer is a loop
+    /// without end, which breaks the rule `hang`. By default 60 s, or the seconds in `NTSIM_WATCHDOG`; zero for ever, as one
+    /// wants under a debugger.
+    #[must_use]
+    pub fn watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = limit;
+        self
+    }
+
     /// Makes the world.
     ///
     /// # Panics
@@ -215,12 +233,7 @@ impl WorldBuilder {
             context::try_core().is_none(),
             "a thread has at most one world"
         );
-        let seed = self.seed.unwrap_or_else(|| {
-            std::env::var("NTSIM_SEED")
-                .ok()
-                .and_then(|seed| seed.parse().ok())
-                .unwrap_or(1)
-        });
+        let seed = self.seed.or_else(|| variable("NTSIM_SEED")).unwrap_or(1);
         let core = Rc::new(Core {
             seed,
             rng: Rng::new(seed),
@@ -244,6 +257,8 @@ impl WorldBuilder {
             ready: RefCell::default(),
             idle_threads: RefCell::default(),
             threads: RefCell::default(),
+            thread_count: Cell::new(0),
+            watchdog: watchdog::Watchdog::new(self.watchdog),
             host_sp: Cell::new(0),
             wait_horizon: u64::try_from(self.wait_horizon.as_nanos()).unwrap_or(u64::MAX),
             stopped: Cell::new(false),
@@ -256,8 +271,16 @@ impl WorldBuilder {
         install_panic_hook();
         crate::mmio::catch_faults();
         context::with(|c| c.core.set(Rc::as_ptr(&core)));
-        World { core }
+        World {
+            core,
+            _signal_stack: SignalStack::install(),
+        }
     }
+}
+
+/// A number in the environment.
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// Ends the world because a simulated thread made a bad memory access: what it did, and from where.
@@ -299,10 +322,8 @@ impl World {
             clock: Clock::Virtual,
             collect: false,
             wait_horizon: Duration::from_secs(600),
-            interleave: std::env::var("NTSIM_INTERLEAVE")
-                .ok()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(0),
+            watchdog: Duration::from_secs(variable("NTSIM_WATCHDOG").unwrap_or(60)),
+            interleave: variable("NTSIM_INTERLEAVE").unwrap_or(0),
         }
     }
 
@@ -530,6 +551,7 @@ impl Drop for World {
         let report =
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
         core.stop();
+        core.watchdog.stop();
         core.events.clear();
         core.runnable.borrow_mut().clear();
         core.watched.borrow_mut().clear();

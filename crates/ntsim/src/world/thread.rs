@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Core;
 use super::context;
@@ -32,8 +33,9 @@ enum State {
 
 /// A kernel thread.
 pub(crate) struct Thread {
-    /// Keeps the stack mapped.
-    _stack: Stack,
+    /// Counts the world's threads from 1.
+    number: usize,
+    stack: Stack,
     sp: Cell<usize>,
     state: Cell<State>,
     job: Cell<Option<Job>>,
@@ -45,10 +47,11 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    fn new() -> Rc<Thread> {
+    fn new(number: usize) -> Rc<Thread> {
         let (stack, sp) = Stack::new(main).expect("memory for a kernel thread's stack");
         Rc::new(Thread {
-            _stack: stack,
+            number,
+            stack,
             sp: Cell::new(sp),
             state: Cell::new(State::Idle),
             job: Cell::new(None),
@@ -70,6 +73,56 @@ fn current() -> Option<*const Thread> {
 #[inline]
 pub(crate) fn on_thread() -> bool {
     context::with(|c| !c.thread.get().is_null())
+}
+
+/// Which thread this is, where it runs, and for whom.
+fn describe() -> String {
+    let number = current().map_or(0, |thread| {
+        // SAFETY: the running thread is kept by the world.
+        unsafe { (*thread).number }
+    });
+    let Some(machine) = context::try_machine() else {
+        return format!("kernel thread {number}");
+    };
+    let (processor, irql) = context::with_processor(|p| (p.number, p.irql()));
+    let driver = machine.drivers.get(machine.charged_driver());
+    format!(
+        "kernel thread {number} (machine {}, processor {processor}, IRQL {irql}, {})",
+        machine.name,
+        driver.map_or_else(|| "no driver".to_owned(), |d| format!("driver {}", d.name))
+    )
+}
+
+/// Ends the world because code on a kernel thread cannot go on. Driver code is left as it is, and the host reports. Code of
+/// the simulator may have been in the middle of anything: then the process ends with the report.
+fn give_up(rule: &'static str, text: &str) -> ! {
+    let in_driver = context::in_driver();
+    let _kernel = context::KernelMode::enter();
+    let text = format!("{text}, on {}", describe());
+    if in_driver {
+        verifier::bugcheck(rule, text);
+    }
+    verifier::abort(rule, &text);
+}
+
+/// If an access to that address means that this kernel thread has used up its stack, does not return.
+pub(crate) fn check_overflow(address: usize) {
+    let Some(thread) = current() else { return };
+    // SAFETY: the running thread is kept by the world.
+    if unsafe { &*thread }.stack.overflows_to(address) {
+        give_up(rules::STACK_OVERFLOW, "the stack is used up");
+    }
+}
+
+/// Called in a signal handler that interrupted this kernel thread because it has run for so long.
+pub(super) fn lost(limit: Duration) -> ! {
+    give_up(
+        rules::HANG,
+        &format!(
+            "code has run for {limit:?} of the host's time without giving the processor back (NTSIM_WATCHDOG sets the \
+             seconds it may, 0 for ever)"
+        ),
+    );
 }
 
 /// The bottom frame of every kernel thread: runs jobs for ever.
@@ -107,7 +160,11 @@ fn to_host(thread: &Thread) {
 impl Core {
     fn idle_thread(&self) -> Rc<Thread> {
         let idle = self.idle_threads.borrow_mut().pop();
-        idle.unwrap_or_else(Thread::new)
+        idle.unwrap_or_else(|| {
+            let number = self.thread_count.get() + 1;
+            self.thread_count.set(number);
+            Thread::new(number)
+        })
     }
 
     /// Runs a thread until it has nothing to do or blocks. Host only.
@@ -123,8 +180,10 @@ impl Core {
             )
         });
         thread.state.set(State::Running);
+        self.watchdog.turn();
         // SAFETY: the thread's stack pointer is from its creation or its last switch, and it is not running.
         unsafe { fiber::switch(self.host_sp.as_ptr(), thread.sp.get()) };
+        self.watchdog.turn();
         context::with(|c| {
             c.thread.set(std::ptr::null());
             c.machine.set(machine);

@@ -1,0 +1,88 @@
+//! Driver code that never comes back: it uses up its stack, or loops for ever.
+#![allow(unsafe_code, reason = "calls exports as drivers do")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use ndis_sys::imports::*;
+use ntsim::verifier::rules;
+use ntsim::{MachineConfig, MachineId, World};
+
+fn world() -> (World, MachineId) {
+    let mut world = World::builder()
+        .seed(77)
+        .collect_violations()
+        .watchdog(Duration::from_millis(400))
+        .build();
+    let machine = world.add_machine(MachineConfig::named("A"));
+    (world, machine)
+}
+
+/// Calls itself, with a kernel call now and then.
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    if black_box(depth) == u64::MAX {
+        return 0;
+    }
+    if depth.is_multiple_of(16) {
+        // SAFETY: needs nothing.
+        unsafe { KeGetCurrentIrql() };
+    }
+    recurse(depth + 1) + frame[depth as usize % 64]
+}
+
+#[track_caller]
+fn one_violation(world: &mut World, rule: &str) {
+    let violations = world.take_violations();
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    let violation = &violations[0];
+    assert_eq!(violation.rule, rule);
+    assert!(
+        violation
+            .text
+            .contains("kernel thread 1 (machine A, processor 0, IRQL 0"),
+        "{violation}"
+    );
+    let last = violation.history.last().expect("a history");
+    assert_eq!(last.function, "KeGetCurrentIrql");
+}
+
+#[test]
+fn a_stack_that_is_used_up_ends_the_world_with_a_report() {
+    let (mut world, a) = world();
+    assert_eq!(world.try_call(a, || recurse(0)), None);
+    one_violation(&mut world, rules::STACK_OVERFLOW);
+}
+
+#[test]
+fn a_loop_without_end_ends_the_world_with_a_report() {
+    let (mut world, a) = world();
+    let returned = world.try_call(a, || {
+        // SAFETY: needs nothing.
+        unsafe { KeGetCurrentIrql() };
+        while black_box(true) {
+            std::hint::spin_loop();
+        }
+    });
+    assert_eq!(returned, None);
+    one_violation(&mut world, rules::HANG);
+}
+
+#[test]
+fn turns_that_end_may_be_many() {
+    let (mut world, a) = world();
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        world.call(a, || black_box(()));
+    }
+    assert!(world.take_violations().is_empty());
+}
+
+#[test]
+fn a_world_that_does_nothing_is_not_lost() {
+    let (mut world, a) = world();
+    world.call(a, || ());
+    std::thread::sleep(Duration::from_secs(1));
+    world.call(a, || ());
+    assert!(world.take_violations().is_empty());
+}
