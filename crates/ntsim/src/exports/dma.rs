@@ -15,10 +15,11 @@ use ndis_sys::status::{
 use ndis_sys::types::{BOOLEAN, NTSTATUS, PHYSICAL_ADDRESS};
 use ndis_sys::wdm::{
     DEVICE_DESCRIPTION, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS, DRIVER_LIST_CONTROL, MDL,
-    SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST,
+    SCATTER_GATHER_LIST,
 };
 
-use crate::memory::mdl::{self, Piece};
+use crate::memory::mdl;
+use crate::memory::scatter::{Scatter, list_size};
 use crate::memory::{PAGE, Request};
 use crate::verifier::{self, Crossing, Function, cross, rules};
 use crate::world::context;
@@ -116,8 +117,7 @@ struct CommonBuffer {
 
 struct List {
     adapter: usize,
-    pieces: Vec<Piece>,
-    device_writes: bool,
+    scatter: Scatter,
     /// The list's memory is the system's, not the caller's.
     allocated: bool,
     owner: DriverNumber,
@@ -469,23 +469,23 @@ unsafe extern "efiapi" fn get_dma_alignment(adapter: *mut DMA_ADAPTER) -> u32 {
     1
 }
 
-/// Bytes of a list of so many elements.
-const fn list_size(elements: usize) -> usize {
-    size_of::<SCATTER_GATHER_LIST>() + elements * size_of::<SCATTER_GATHER_ELEMENT>()
-}
-
 /// # Safety
 /// `mdl` must point at a chain of MDLs.
-unsafe fn pieces(mdl: *mut MDL, va: *mut c_void, len: u32, by: &str) -> Option<Vec<Piece>> {
+unsafe fn scatter(
+    mdl: *mut MDL,
+    va: *mut c_void,
+    len: u32,
+    write_to_device: BOOLEAN,
+    by: &str,
+) -> Option<Scatter> {
     // SAFETY: promised by the caller.
     let (start, count) = unsafe { (mdl::virtual_address(mdl), (*mdl).ByteCount as usize) };
     let offset = (va as usize).wrapping_sub(start);
-    let mut pieces = Vec::new();
+    let inside = len > 0 && offset <= count;
     // SAFETY: promised by the caller.
-    let walked = offset <= count
-        && unsafe { mdl::walk(mdl, offset, len as usize, &mut |piece| pieces.push(piece)) }
-            .is_some();
-    if !walked || len == 0 {
+    let walk = || unsafe { Scatter::of(mdl, offset, len as usize, write_to_device == 0) };
+    let scatter = inside.then(walk).flatten();
+    if scatter.is_none() {
         verifier::violation(
             rules::DMA_MISUSE,
             format!(
@@ -493,9 +493,8 @@ unsafe fn pieces(mdl: *mut MDL, va: *mut c_void, len: u32, by: &str) -> Option<V
                  its pages are not filled in"
             ),
         );
-        return None;
     }
-    Some(pieces)
+    scatter
 }
 
 /// Writes a list and makes its pieces accessible.
@@ -504,23 +503,7 @@ unsafe fn pieces(mdl: *mut MDL, va: *mut c_void, len: u32, by: &str) -> Option<V
 /// `list` must be valid for writes of as many bytes as the list needs.
 unsafe fn publish(machine: &Machine, list: *mut SCATTER_GATHER_LIST, entry: List) {
     // SAFETY: promised by the caller.
-    unsafe {
-        (*list).NumberOfElements = entry.pieces.len() as u32;
-        (*list).Reserved = 0;
-        let elements = list.add(1).cast::<SCATTER_GATHER_ELEMENT>();
-        for (i, piece) in entry.pieces.iter().enumerate() {
-            elements.add(i).write(SCATTER_GATHER_ELEMENT {
-                Address: piece.physical.cast_signed(),
-                Length: piece.len,
-                Reserved: 0,
-            });
-        }
-    }
-    for piece in &entry.pieces {
-        machine
-            .ram
-            .dma_map(piece.physical, piece.len as usize, entry.device_writes);
-    }
+    unsafe { entry.scatter.publish(&machine.ram, list) };
     let old = machine
         .ext::<Dma>()
         .lists
@@ -531,15 +514,7 @@ unsafe fn publish(machine: &Machine, list: *mut SCATTER_GATHER_LIST, entry: List
             rules::DMA_MISUSE,
             format!("BuildScatterGatherList: the list at {list:p} is still in use"),
         );
-        unmap(machine, &old);
-    }
-}
-
-fn unmap(machine: &Machine, list: &List) {
-    for piece in &list.pieces {
-        machine
-            .ram
-            .dma_unmap(piece.physical, piece.len as usize, list.device_writes);
+        old.scatter.retire(&machine.ram);
     }
 }
 
@@ -561,11 +536,12 @@ unsafe extern "efiapi" fn get_scatter_gather_list(
     }
     let owner = machine.owner(&crossing);
     // SAFETY: promised by the caller.
-    let Some(pieces) = (unsafe { pieces(mdl, va, length, "GetScatterGatherList") }) else {
+    let scatter = unsafe { scatter(mdl, va, length, write_to_device, "GetScatterGatherList") };
+    let Some(scatter) = scatter else {
         return STATUS_INVALID_PARAMETER;
     };
     let memory = machine.pool_alloc(&Request {
-        size: list_size(pieces.len()),
+        size: list_size(scatter.len()),
         align: 16,
         tag: LIST_TAG,
         zero: false,
@@ -579,8 +555,7 @@ unsafe extern "efiapi" fn get_scatter_gather_list(
     let list = memory as *mut SCATTER_GATHER_LIST;
     let entry = List {
         adapter: adapter as usize,
-        pieces,
-        device_writes: write_to_device == 0,
+        scatter,
         allocated: true,
         owner,
     };
@@ -612,7 +587,8 @@ unsafe extern "efiapi" fn build_scatter_gather_list(
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     // SAFETY: promised by the caller.
-    let Some(pieces) = (unsafe { pieces(mdl, va, length, "BuildScatterGatherList") }) else {
+    let scatter = unsafe { scatter(mdl, va, length, write_to_device, "BuildScatterGatherList") };
+    let Some(scatter) = scatter else {
         return STATUS_INVALID_PARAMETER;
     };
     // The caller can only know what CalculateScatterGatherList said: an element for each page.
@@ -624,8 +600,7 @@ unsafe extern "efiapi" fn build_scatter_gather_list(
     let list = buffer.cast::<SCATTER_GATHER_LIST>();
     let entry = List {
         adapter: adapter as usize,
-        pieces,
-        device_writes: write_to_device == 0,
+        scatter,
         allocated: false,
         owner: machine.owner(&crossing),
     };
@@ -658,7 +633,8 @@ unsafe extern "efiapi" fn put_scatter_gather_list(
         );
         return;
     };
-    if entry.adapter != adapter as usize || entry.device_writes != (write_to_device == 0) {
+    if entry.adapter != adapter as usize || entry.scatter.device_writes() != (write_to_device == 0)
+    {
         verifier::violation(
             rules::DMA_MISUSE,
             format!(
@@ -666,7 +642,7 @@ unsafe extern "efiapi" fn put_scatter_gather_list(
             ),
         );
     }
-    unmap(&machine, &entry);
+    entry.scatter.retire(&machine.ram);
     if entry.allocated {
         machine.pool_free(list as usize, Some(LIST_TAG), "PutScatterGatherList");
     }

@@ -4,6 +4,7 @@ use ndis_sys::ndis::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
+use crate::memory::scatter::Scatter;
 use crate::ndis::{mdl, pool, receive, rules, send};
 use crate::verifier::{cross, expect_no_locks, violation};
 use crate::world::context;
@@ -210,12 +211,12 @@ unsafe extern "system" fn NdisGetDataBuffer(
 unsafe extern "system" fn NdisQueryNetBufferPhysicalCount(NetBuffer: *mut NET_BUFFER) -> u32 {
     let _crossing = cross(&functions::NdisQueryNetBufferPhysicalCount);
     // SAFETY: the driver's net buffer with its chain.
-    let pieces = unsafe {
+    let scatter = unsafe {
         let length =
             (*NetBuffer).CurrentMdlOffset as usize + (*NetBuffer).Anonymous.DataLength as usize;
-        mdl::pieces((*NetBuffer).CurrentMdl, length)
+        Scatter::of((*NetBuffer).CurrentMdl, 0, length, false)
     };
-    pieces.map_or(0, |p| p.len() as u32)
+    scatter.map_or(0, |s| s.len() as u32)
 }
 
 #[unsafe(no_mangle)]

@@ -6,6 +6,7 @@ pub(crate) mod mdl;
 pub(crate) mod pool;
 mod ram;
 mod runs;
+pub(crate) mod scatter;
 
 use crate::verifier::{self, Crossing, rules};
 use crate::world::context;

@@ -11,9 +11,9 @@ use ndis_sys::wdm::*;
 
 use super::adapter::Adapter;
 use super::handle::Handled;
-use super::mdl::{self, Piece};
 use super::{header, ndis, rules};
 use crate::memory::PAGE;
+use crate::memory::scatter::{Scatter, list_size};
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::machine::Machine;
@@ -33,8 +33,7 @@ pub(crate) struct SgDma {
 
 struct List {
     buffer: *mut NET_BUFFER,
-    pieces: Vec<Piece>,
-    device_writes: bool,
+    scatter: Scatter,
     /// The list is in memory NDIS allocated.
     allocated: bool,
 }
@@ -104,7 +103,7 @@ pub(crate) unsafe fn register(
         return NDIS_STATUS_FAILURE;
     }
     let elements = (d.MaximumPhysicalMapping as usize).div_ceil(PAGE) + 8;
-    let list_size = elements_size(elements);
+    let list_size = list_size(elements);
     let dma = Rc::new(SgDma {
         handle: Cell::new(std::ptr::null_mut()),
         adapter: Rc::downgrade(&adapter),
@@ -122,11 +121,6 @@ pub(crate) unsafe fn register(
         out.write(handle);
     }
     NDIS_STATUS_SUCCESS
-}
-
-fn elements_size(count: usize) -> usize {
-    std::mem::offset_of!(SCATTER_GATHER_LIST, Elements)
-        + count * size_of::<SCATTER_GATHER_ELEMENT>()
 }
 
 /// `NdisMDeregisterScatterGatherDma`.
@@ -179,18 +173,19 @@ pub(crate) unsafe fn allocate_list(
     }
     // The list covers the current MDL from its beginning: the data starts CurrentMdlOffset bytes into it.
     // SAFETY: a live net buffer with a valid chain, as the driver promises.
-    let pieces = unsafe {
+    let scatter = unsafe {
         let length = (*buffer).CurrentMdlOffset as usize + (*buffer).Anonymous.DataLength as usize;
-        mdl::pieces((*buffer).CurrentMdl, length)
+        let device_writes = flags & NDIS_SG_LIST_WRITE_TO_DEVICE == 0;
+        Scatter::of((*buffer).CurrentMdl, 0, length, device_writes)
     };
-    let Some(pieces) = pieces else {
+    let Some(scatter) = scatter else {
         violation(
             rules::DMA,
             format!("{F}: the MDL chain of {buffer:p} is too short or its pages are not locked"),
         );
         return NDIS_STATUS_FAILURE;
     };
-    let size = elements_size(pieces.len().max(1));
+    let size = list_size(scatter.len().max(1));
     let use_storage = !storage.is_null() && storage_size as usize >= size;
     let at = if use_storage {
         storage.expose_provenance()
@@ -200,32 +195,15 @@ pub(crate) unsafe fn allocate_list(
             None => return NDIS_STATUS_RESOURCES,
         }
     };
-    let list: *mut SCATTER_GATHER_LIST = std::ptr::with_exposed_provenance_mut(at);
     // SAFETY: room for all elements.
     unsafe {
-        (*list).NumberOfElements = u32::try_from(pieces.len()).unwrap_or(0);
-        (*list).Reserved = 0;
-        let elements = (&raw mut (*list).Elements).cast::<SCATTER_GATHER_ELEMENT>();
-        for (i, piece) in pieces.iter().enumerate() {
-            elements.add(i).write(SCATTER_GATHER_ELEMENT {
-                Address: piece.physical.cast_signed(),
-                Length: piece.len,
-                Reserved: 0,
-            });
-        }
-    }
-    let device_writes = flags & NDIS_SG_LIST_WRITE_TO_DEVICE == 0;
-    for piece in &pieces {
-        machine
-            .ram
-            .dma_map(piece.physical, piece.len as usize, device_writes);
+        scatter.publish(&machine.ram, std::ptr::with_exposed_provenance_mut(at));
     }
     dma.lists.borrow_mut().insert(
         at,
         List {
             buffer,
-            pieces,
-            device_writes,
+            scatter,
             allocated: !use_storage,
         },
     );
@@ -292,11 +270,7 @@ pub(crate) fn free_list(
     let Some(machine) = dma.machine.upgrade() else {
         return;
     };
-    for piece in &entry.pieces {
-        machine
-            .ram
-            .dma_unmap(piece.physical, piece.len as usize, entry.device_writes);
-    }
+    entry.scatter.retire(&machine.ram);
     if entry.allocated {
         machine.pool_free(list.expose_provenance(), None, F);
     }

@@ -3,8 +3,7 @@
 use ndis_sys::wdm::*;
 
 use crate::exports::mm;
-pub(crate) use crate::memory::mdl::Piece;
-use crate::memory::mdl::{ADDRESSED, walk};
+use crate::memory::mdl::ADDRESSED;
 use crate::world::machine::Machine;
 
 /// An MDL over kernel memory that stays where it is.
@@ -39,18 +38,6 @@ pub(crate) fn over_owned(
 /// It must be one, and not in use.
 pub(crate) unsafe fn free(machine: &Machine, mdl: *mut MDL) {
     machine.pool_free(mdl.expose_provenance(), None, "NDIS's MDLs");
-}
-
-/// The physical pieces of `length` bytes of a chain from its first byte, neighbours merged. `None` when the chain is
-/// shorter or an MDL has no pages.
-///
-/// # Safety
-/// `mdl` is a valid chain.
-pub(crate) unsafe fn pieces(mdl: *mut MDL, length: usize) -> Option<Vec<Piece>> {
-    let mut out = Vec::new();
-    // SAFETY: valid, as the caller promises.
-    unsafe { walk(mdl, 0, length, &mut |piece| out.push(piece)) }?;
-    Some(out)
 }
 
 /// Copies the data of a net buffer out of its chain; `None` when the chain is shorter than it says or not mapped.
