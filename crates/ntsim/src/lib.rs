@@ -14,7 +14,6 @@
     rustdoc::private_intra_doc_links,
     reason = "much of the documentation is for those who work on the simulator"
 )]
-#![allow(dead_code, reason = "the parts land one after the other")]
 #![allow(
     non_upper_case_globals,
     reason = "constants have the names of the documentation"

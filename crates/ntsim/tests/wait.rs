@@ -401,6 +401,8 @@ fn waiting_for_time_that_does_not_pass() {
     assert_eq!(broken(&mut world), [rules::STALL]);
 }
 
+// Waits in earnest, 3 ms in all: that is what real-time worlds do. It wants no more than that to have passed, so that it
+// does not depend on how fast the host is.
 #[test]
 fn real_time_follows_the_host() {
     let mut world = World::builder().seed(5).clock(Clock::RealTime).build();

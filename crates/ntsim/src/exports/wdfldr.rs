@@ -62,7 +62,6 @@ struct Object {
 enum Kind {
     Driver,
     Device,
-    General,
 }
 
 /// Framework handles look like this and are not addresses.

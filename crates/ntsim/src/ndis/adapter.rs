@@ -50,7 +50,6 @@ pub(crate) struct General {
     /// Largest payload of a frame in bytes, without the Ethernet header.
     pub(crate) mtu: u32,
     pub(crate) mac: [u8; 6],
-    pub(crate) permanent_mac: [u8; 6],
     pub(crate) oids: Vec<NDIS_OID>,
     pub(crate) mac_options: u32,
     pub(crate) packet_filters: u32,
@@ -502,7 +501,6 @@ unsafe fn general_attributes(
     *adapter.general.borrow_mut() = Some(General {
         mtu: a.MtuSize,
         mac: mac(&a.CurrentMacAddress),
-        permanent_mac: mac(&a.PermanentMacAddress),
         oids,
         mac_options: a.MacOptions,
         packet_filters: a.SupportedPacketFilters,

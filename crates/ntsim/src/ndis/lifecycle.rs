@@ -436,7 +436,6 @@ pub(crate) fn stop(adapter: &Rc<Adapter>) {
     pause(adapter, NDIS_PAUSE_UNBIND_PROTOCOL);
     crate::tcpip::unbind(adapter);
     // Consumers of the NDK provider must leave before the adapter can be halted.
-    crate::ndk::state_changed(adapter, false);
     wait_until(
         || !crate::ndk::any_open(adapter),
         None,

@@ -73,18 +73,3 @@ pub(crate) enum Setting {
     Text(String),
     Bytes(Vec<u8>),
 }
-
-/// The interface index of a machine's first adapter.
-pub(crate) fn first_interface_index(machine: &Machine) -> Option<u32> {
-    of(machine).adapters.borrow().first().map(|a| a.if_index)
-}
-
-/// The adapter with an interface index.
-pub(crate) fn adapter_by_index(machine: &Machine, if_index: u32) -> Option<Rc<adapter::Adapter>> {
-    of(machine)
-        .adapters
-        .borrow()
-        .iter()
-        .find(|a| a.if_index == if_index)
-        .map(Rc::clone)
-}

@@ -144,9 +144,8 @@ pub(crate) unsafe fn pnp_event(
             }
             let enable = event.NetEvent == NetEventNDKEnable;
             adapter.ndk_enabled.set(enable);
-            crate::ndk::state_changed(&adapter, enable);
             if !enable {
-                // Consumers are told above; the event lasts until they have closed.
+                // Consumers are to see it and leave; the event lasts until they have.
                 wait_until(
                     || !crate::ndk::any_open(&adapter),
                     None,

@@ -29,7 +29,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use ndis_sys::status::*;
@@ -56,10 +56,6 @@ pub(crate) struct Layer {
 pub(crate) struct Opened {
     pub(crate) adapter: Rc<Adapter>,
     pub(crate) object: *mut NDK_ADAPTER,
-    /// The version that was asked for.
-    pub(crate) requested: NDK_VERSION,
-    /// NDK is being disabled or the adapter removed: the consumer is to close.
-    pub(crate) leaving: Cell<bool>,
     hooked: Rc<object::Object>,
 }
 
@@ -123,8 +119,6 @@ pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPT
     layer(&machine).open.borrow_mut().push(Rc::new(Opened {
         adapter,
         object,
-        requested: version,
-        leaving: Cell::new(false),
         hooked,
     }));
     Ok(object)
@@ -188,21 +182,4 @@ pub(crate) fn any_open(adapter: &Rc<Adapter>) -> bool {
         .borrow()
         .iter()
         .any(|o| Rc::ptr_eq(&o.adapter, adapter))
-}
-
-/// NDK was enabled or is about to be disabled over a miniport adapter.
-pub(crate) fn state_changed(adapter: &Rc<Adapter>, enabled: bool) {
-    let opened: Vec<_> = layer(&adapter.machine()).open.borrow().clone();
-    for opened in opened.iter().filter(|o| Rc::ptr_eq(&o.adapter, adapter)) {
-        opened.leaving.set(!enabled);
-    }
-}
-
-/// Whether the consumer of an open adapter is asked to close it.
-pub(crate) fn leaving(machine: &Machine, object: *mut NDK_ADAPTER) -> bool {
-    layer(machine)
-        .open
-        .borrow()
-        .iter()
-        .any(|o| o.object == object && o.leaving.get())
 }

@@ -3,7 +3,7 @@
 pub(crate) mod stack;
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -534,16 +534,29 @@ impl World {
         self.change_addresses(machine, |list| list.retain(|a| a.ip != ip));
     }
 
+    /// Sets the router of a machine's first adapter for everything off its links.
+    ///
+    /// # Panics
+    /// If no adapter is bound.
+    pub fn set_gateway(&mut self, machine: MachineId, gateway: Option<Ipv4Addr>) {
+        let machine = self.machine(machine);
+        first_binding(&machine)
+            .stack
+            .borrow_mut()
+            .set_gateway(gateway);
+    }
+
     fn change_addresses(&mut self, id: MachineId, change: impl FnOnce(&mut Vec<Address>)) {
         let machine = self.machine(id);
-        let binding = of(&machine)
-            .bindings()
-            .first()
-            .cloned()
-            .expect("an adapter with TCP/IP bound to it");
+        let binding = first_binding(&machine);
         let mut list = binding.addresses();
         change(&mut list);
         let _entered = machine.enter(0);
         binding.set_addresses(&machine, &list);
     }
+}
+
+fn first_binding(machine: &Machine) -> Rc<Binding> {
+    let first = of(machine).bindings().first().cloned();
+    first.expect("an adapter with TCP/IP bound to it")
 }

@@ -193,7 +193,7 @@ fn route(to: IpAddr) -> (NTSTATUS, Option<IpAddr>, Option<IpAddr>, u8) {
 }
 
 #[test]
-fn routes_lead_to_the_link_or_nowhere() {
+fn routes_lead_to_the_link_the_gateway_or_nowhere() {
     let (mut world, a, _) = two_machines(false);
     world.install(a, INX, IMAGE).unwrap();
     let unspecified = Some(IpAddr::from([0, 0, 0, 0]));
@@ -202,6 +202,13 @@ fn routes_lead_to_the_link_or_nowhere() {
         (STATUS_SUCCESS, unspecified, Some(address(1)), 24)
     );
     let far = IpAddr::from([192, 168, 1, 1]);
+    assert_eq!(world.call(a, || route(far)).0, STATUS_NETWORK_UNREACHABLE);
+    world.set_gateway(a, Some(std::net::Ipv4Addr::new(10, 0, 0, 254)));
+    assert_eq!(
+        world.call(a, || route(far)),
+        (STATUS_SUCCESS, Some(address(254)), Some(address(1)), 0)
+    );
+    world.set_gateway(a, None);
     assert_eq!(world.call(a, || route(far)).0, STATUS_NETWORK_UNREACHABLE);
     world.call(a, || {
         let mut index = 0;
