@@ -8,14 +8,18 @@ use ndis_sys::imports::*;
 use ntsim::verifier::rules;
 use ntsim::{MachineConfig, MachineId, World};
 
-fn world() -> (World, MachineId) {
+fn world_with(limit: Duration) -> (World, MachineId) {
     let mut world = World::builder()
         .seed(77)
         .collect_violations()
-        .watchdog(Duration::from_millis(400))
+        .watchdog(limit)
         .build();
     let machine = world.add_machine(MachineConfig::named("A"));
     (world, machine)
+}
+
+fn world() -> (World, MachineId) {
+    world_with(Duration::from_millis(400))
 }
 
 /// Calls itself, with a kernel call now and then.
@@ -69,10 +73,27 @@ fn a_loop_without_end_ends_the_world_with_a_report() {
 }
 
 #[test]
-fn turns_that_end_may_be_many() {
-    let (mut world, a) = world();
+fn a_loop_without_end_that_calls_the_kernel_ends_too() {
+    let (mut world, a) = world_with(Duration::from_millis(80));
     let began = std::time::Instant::now();
-    while began.elapsed() < Duration::from_secs(1) {
+    let returned = world.try_call(a, || {
+        while black_box(true) {
+            // SAFETY: needs nothing.
+            unsafe { KeGetCurrentIrql() };
+        }
+    });
+    assert_eq!(returned, None);
+    one_violation(&mut world, rules::HANG);
+    let elapsed = began.elapsed();
+    assert!(elapsed > Duration::from_millis(400), "after {elapsed:?}");
+}
+
+#[test]
+fn turns_that_end_may_be_many() {
+    let limit = Duration::from_secs(1);
+    let (mut world, a) = world_with(limit);
+    let began = std::time::Instant::now();
+    while began.elapsed() < limit + limit / 2 {
         world.call(a, || black_box(()));
     }
     assert!(world.take_violations().is_empty());
@@ -80,9 +101,10 @@ fn turns_that_end_may_be_many() {
 
 #[test]
 fn a_world_that_does_nothing_is_not_lost() {
-    let (mut world, a) = world();
+    let limit = Duration::from_secs(1);
+    let (mut world, a) = world_with(limit);
     world.call(a, || ());
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(limit + limit / 2);
     world.call(a, || ());
     assert!(world.take_violations().is_empty());
 }

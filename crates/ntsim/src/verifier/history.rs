@@ -2,6 +2,9 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Function;
 
@@ -93,7 +96,8 @@ impl Entry {
 /// A ring of crossings. Written on every crossing, read when a rule is broken.
 pub(crate) struct History {
     entries: [Cell<Entry>; LENGTH],
-    next: Cell<usize>,
+    /// Crossings so far. Shared with the watchdog, which only looks.
+    next: Arc<AtomicUsize>,
 }
 
 impl Default for History {
@@ -109,7 +113,7 @@ impl Default for History {
         };
         History {
             entries: [const { Cell::new(EMPTY) }; LENGTH],
-            next: Cell::new(0),
+            next: Arc::default(),
         }
     }
 }
@@ -126,7 +130,7 @@ pub(crate) struct At {
 impl History {
     #[inline(always)]
     pub(crate) fn push(&self, at: At, function: &'static Function, into_driver: bool, way: Way) {
-        let next = self.next.get();
+        let next = self.next.load(Relaxed);
         self.entries[next % LENGTH].set(Entry {
             time: at.time,
             function: Some(function),
@@ -136,13 +140,18 @@ impl History {
             into_driver,
             way,
         });
-        self.next.set(next.wrapping_add(1));
+        self.next.store(next.wrapping_add(1), Relaxed);
+    }
+
+    /// How many crossings there were, as they go on.
+    pub(crate) fn count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.next)
     }
 
     /// The last `count` crossings, oldest first; before them, of those still remembered, the functions entered that have
     /// not returned: what was on the stack.
     pub(crate) fn last(&self, count: usize) -> Vec<Crossed> {
-        let next = self.next.get();
+        let next = self.next.load(Relaxed);
         let mut returned: Vec<Entry> = Vec::new();
         let mut shown = Vec::with_capacity(count);
         for back in 1..=LENGTH.min(next) {

@@ -214,9 +214,9 @@ impl WorldBuilder {
         self
     }
 
-    /// How long driver code may run without giving the processor back, in the host's time: what takes longer is a loop
-    /// without end, which breaks the rule `hang`. By default 60 s, or the seconds in `NTSIM_WATCHDOG`; zero for ever, as one
-    /// wants under a debugger.
+    /// How long driver code may run without calling the kernel, in the host's time: what takes longer is a loop without end,
+    /// which breaks the rule `hang`. Code that calls the kernel and never gives the processor back may run ten times as
+    /// long. By default 60 s, or the seconds in `NTSIM_WATCHDOG`; zero for ever, as one wants under a debugger.
     #[must_use]
     pub fn watchdog(mut self, limit: Duration) -> Self {
         self.watchdog = limit;
@@ -234,6 +234,7 @@ impl WorldBuilder {
             "a thread has at most one world"
         );
         let seed = self.seed.or_else(|| variable("NTSIM_SEED")).unwrap_or(1);
+        let verifier = Verifier::default();
         let core = Rc::new(Core {
             seed,
             rng: Rng::new(seed),
@@ -258,12 +259,12 @@ impl WorldBuilder {
             idle_threads: RefCell::default(),
             threads: RefCell::default(),
             thread_count: Cell::new(0),
-            watchdog: watchdog::Watchdog::new(self.watchdog),
+            watchdog: watchdog::Watchdog::new(self.watchdog, verifier.history.count()),
             host_sp: Cell::new(0),
             wait_horizon: u64::try_from(self.wait_horizon.as_nanos()).unwrap_or(u64::MAX),
             stopped: Cell::new(false),
             collect: self.collect,
-            verifier: Verifier::default(),
+            verifier,
             debug_log: RefCell::default(),
             echo_debug: std::env::var_os("NTSIM_DEBUG").is_some(),
             extensions: Extensions::default(),

@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::Core;
 use super::context;
@@ -115,13 +114,10 @@ pub(crate) fn check_overflow(address: usize) {
 }
 
 /// Called in a signal handler that interrupted this kernel thread because it has run for so long.
-pub(super) fn lost(limit: Duration) -> ! {
+pub(super) fn lost() -> ! {
     give_up(
         rules::HANG,
-        &format!(
-            "code has run for {limit:?} of the host's time without giving the processor back (NTSIM_WATCHDOG sets the \
-             seconds it may, 0 for ever)"
-        ),
+        "code runs and runs without giving the processor back (NTSIM_WATCHDOG sets for how many seconds it may, 0 for ever)",
     );
 }
 

@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,15 @@ use libc::{c_int, c_void, siginfo_t};
 
 use super::{context, thread};
 
-/// How often a turn is seen before it has lasted too long. Looks are counted, not time measured: a process that was stopped
-/// for a while is not to blame.
+/// How often code is seen to make no progress before it is lost. Looks are counted, not time measured: a process that was
+/// stopped for a while is not to blame.
 const LOOKS: u32 = 8;
+/// So many times longer may a turn last in which the kernel is called.
+const WITH_CALLS: u32 = 10;
+/// A lost thread may be inside the kernel when it is interrupted, where nobody can be stopped. It is interrupted again after
+/// a moment, so many times, before it is taken for lost there.
+const TRIES: u32 = 500;
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// What a world shows of itself.
 struct Pulse {
@@ -24,9 +30,13 @@ struct Pulse {
     turns: AtomicU64,
     /// The turn that lasted too long.
     lost: AtomicU64,
+    /// How often it was interrupted.
+    tries: AtomicU32,
     /// The world's thread.
     thread: libc::pthread_t,
-    /// How long a turn may last.
+    /// Calls between drivers and the kernel so far.
+    crossings: Arc<AtomicUsize>,
+    /// How long code may run without any.
     limit: Duration,
 }
 
@@ -37,7 +47,9 @@ pub(crate) struct Watchdog(Option<Arc<Pulse>>);
 struct Watched {
     pulse: Arc<Pulse>,
     turn: u64,
-    looks: u32,
+    crossings: usize,
+    /// How often since the turn began, and since the last crossing.
+    looks: (u32, u32),
     /// When to look again.
     due: Instant,
 }
@@ -51,8 +63,9 @@ fn worlds() -> MutexGuard<'static, Vec<Watched>> {
 }
 
 impl Watchdog {
-    /// Looks after the world of this thread: a turn may last that long, or for ever if that is zero.
-    pub(super) fn new(limit: Duration) -> Watchdog {
+    /// Looks after the world of this thread, which counts its crossings: without any, a turn may last that long, or for
+    /// ever if that is zero.
+    pub(super) fn new(limit: Duration, crossings: Arc<AtomicUsize>) -> Watchdog {
         if limit.is_zero() {
             return Watchdog(None);
         }
@@ -64,14 +77,17 @@ impl Watchdog {
         let pulse = Arc::new(Pulse {
             turns: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            tries: AtomicU32::new(0),
             // SAFETY: always succeeds.
             thread: unsafe { libc::pthread_self() },
+            crossings,
             limit,
         });
         worlds().push(Watched {
             pulse: Arc::clone(&pulse),
             turn: 0,
-            looks: 0,
+            crossings: 0,
+            looks: (0, 0),
             due: Instant::now() + limit / LOOKS,
         });
         CHANGED.notify_one();
@@ -94,12 +110,12 @@ impl Watchdog {
         }
     }
 
-    /// For how long the turn that runs has lasted, if that is too long.
-    fn lost(&self) -> Option<Duration> {
+    /// Whether the turn that runs has lasted too long; if so, how often it was interrupted.
+    fn lost(&self) -> Option<u32> {
         let pulse = self.0.as_ref()?;
         let turn = pulse.turns.load(Ordering::Relaxed);
         let lost = turn % 2 == 1 && turn == pulse.lost.load(Ordering::Relaxed);
-        lost.then_some(pulse.limit)
+        lost.then(|| pulse.tries.load(Ordering::Relaxed))
     }
 }
 
@@ -109,8 +125,7 @@ fn look() {
         let mut worlds = worlds();
         let now = Instant::now();
         for watched in worlds.iter_mut().filter(|w| w.due <= now) {
-            watched.look();
-            watched.due = now + watched.pulse.limit / LOOKS;
+            watched.due = now + watched.look();
         }
         match worlds.iter().map(|w| w.due).min() {
             Some(due) => drop(CHANGED.wait_timeout(worlds, due.saturating_duration_since(now))),
@@ -120,19 +135,32 @@ fn look() {
 }
 
 impl Watched {
-    fn look(&mut self) {
+    /// Looks once; how long until the next time.
+    fn look(&mut self) -> Duration {
+        let period = self.pulse.limit / LOOKS;
         let turn = self.pulse.turns.load(Ordering::Relaxed);
+        let crossings = self.pulse.crossings.load(Ordering::Relaxed);
         if turn != self.turn || turn.is_multiple_of(2) {
-            (self.turn, self.looks) = (turn, 0);
-            return;
+            (self.turn, self.looks) = (turn, (0, 0));
+            return period;
         }
-        self.looks += 1;
-        if self.looks == LOOKS {
-            self.looks = 0;
+        let lost = self.pulse.lost.load(Ordering::Relaxed) == turn;
+        self.looks.0 += 1;
+        self.looks.1 += 1;
+        if crossings != self.crossings {
+            (self.crossings, self.looks.1) = (crossings, 0);
+        }
+        if !lost && self.looks.0 < WITH_CALLS * LOOKS && self.looks.1 < LOOKS {
+            return period;
+        }
+        if !lost {
+            self.pulse.tries.store(0, Ordering::Relaxed);
             self.pulse.lost.store(turn, Ordering::Relaxed);
-            // SAFETY: the thread lives: it waits for our lock before its world is gone.
-            unsafe { libc::pthread_kill(self.pulse.thread, signal()) };
         }
+        self.pulse.tries.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the thread lives: it waits for our lock before its world is gone.
+        unsafe { libc::pthread_kill(self.pulse.thread, signal()) };
+        MOMENT
     }
 }
 
@@ -157,7 +185,7 @@ unsafe extern "C" fn handler(_signal: c_int, _info: *mut siginfo_t, _context: *m
     let core = context::with(|c| c.core.get());
     // SAFETY: the world keeps it while it is in the context.
     let lost = unsafe { core.as_ref() }.and_then(|core| core.watchdog.lost());
-    if let Some(limit) = lost {
-        thread::lost(limit);
+    if lost.is_some_and(|tries| context::in_driver() || tries > TRIES) {
+        thread::lost();
     }
 }
