@@ -27,10 +27,10 @@ pub(crate) struct Sends {
     pub(crate) failed: Cell<u64>,
 }
 
-/// A frame on its way, with the memory it is made of.
+/// A list on its way, with the memory it is made of.
 struct Sent {
     list: *mut NET_BUFFER_LIST,
-    buffer: *mut NET_BUFFER,
+    buffers: Vec<*mut NET_BUFFER>,
     mdls: Vec<*mut MDL>,
     data: Vec<usize>,
 }
@@ -54,63 +54,86 @@ pub(crate) fn outstanding(list: *mut NET_BUFFER_LIST) -> bool {
         .any(|a| a.sends.outstanding.borrow().contains_key(&list.addr()))
 }
 
-/// Builds the list for a frame: in one or two MDLs, at an offset, as protocols do.
-fn build(machine: &Machine, adapter: &Adapter, frame: &[u8]) -> Option<Sent> {
-    let rng = &context::core().rng;
-    // The header in a piece of its own every other time, and never at the beginning of its memory.
-    let cut = if rng.below(2) == 0 && frame.len() > 14 {
-        14
-    } else {
-        frame.len()
-    };
-    let mut mdls: Vec<*mut MDL> = Vec::new();
-    let mut data = Vec::new();
-    let head_room = rng.below(64) as usize;
-    for (piece, room) in [(&frame[..cut], head_room), (&frame[cut..], 0)] {
-        if piece.is_empty() {
-            continue;
-        }
-        let at = machine.kernel_alloc(room + piece.len(), BY)?;
-        let to: *mut u8 = std::ptr::with_exposed_provenance_mut(at);
-        // SAFETY: freshly allocated with that many bytes.
-        unsafe {
-            to.add(room)
-                .copy_from_nonoverlapping(piece.as_ptr(), piece.len())
-        };
-        data.push(at);
-        let mdl = super::mdl::over(machine, at, room + piece.len())?;
-        if let Some(last) = mdls.last() {
-            // SAFETY: made just before.
-            unsafe { (**last).Next = mdl };
-        }
-        mdls.push(mdl);
-    }
+/// Builds a list for frames, a net buffer for each.
+fn build(machine: &Machine, adapter: &Adapter, frames: &[Vec<u8>]) -> Option<Sent> {
     let list = machine.kernel_alloc(size_of::<NET_BUFFER_LIST>(), BY)?;
-    let buffer = machine.kernel_alloc(size_of::<NET_BUFFER>(), BY)?;
-    let list: *mut NET_BUFFER_LIST = std::ptr::with_exposed_provenance_mut(list);
-    let buffer: *mut NET_BUFFER = std::ptr::with_exposed_provenance_mut(buffer);
-    // SAFETY: freshly allocated, zeroed, of the right sizes.
-    unsafe {
-        (*buffer).MdlChain = mdls[0];
-        (*buffer).CurrentMdl = mdls[0];
-        (*buffer).CurrentMdlOffset = head_room as u32;
-        (*buffer).DataOffset = head_room as u32;
-        (*buffer).Anonymous.stDataLength = frame.len();
-        (*list).FirstNetBuffer = buffer;
-        (*list).SourceHandle = adapter.handle.get();
-        (*list).Status = NDIS_STATUS_PENDING;
+    let mut sent = Sent {
+        list: std::ptr::with_exposed_provenance_mut(list),
+        buffers: Vec::new(),
+        mdls: Vec::new(),
+        data: Vec::new(),
+    };
+    for frame in frames {
+        let buffer = sent.add(machine, frame)?;
+        // SAFETY: made just before.
+        unsafe {
+            match sent.buffers.last() {
+                Some(&last) => (*last).Next = buffer,
+                None => (*sent.list).FirstNetBuffer = buffer,
+            }
+        }
+        sent.buffers.push(buffer);
     }
-    Some(Sent {
-        list,
-        buffer,
-        mdls,
-        data,
-    })
+    // SAFETY: freshly allocated, zeroed, of the right size.
+    unsafe {
+        (*sent.list).SourceHandle = adapter.handle.get();
+        (*sent.list).Status = NDIS_STATUS_PENDING;
+    }
+    Some(sent)
 }
 
-/// Gives frames to the miniport. They are dropped when it is not running.
-pub(crate) fn send(adapter: &Rc<Adapter>, frames: Vec<Vec<u8>>) {
-    if frames.is_empty() || adapter.state.get() != State::Running {
+impl Sent {
+    /// Makes a net buffer for a frame: in one or two MDLs, at an offset, as protocols do.
+    fn add(&mut self, machine: &Machine, frame: &[u8]) -> Option<*mut NET_BUFFER> {
+        let rng = &context::core().rng;
+        // The header in a piece of its own every other time, and never at the beginning of its memory.
+        let cut = if rng.below(2) == 0 && frame.len() > 14 {
+            14
+        } else {
+            frame.len()
+        };
+        let mut first: *mut MDL = std::ptr::null_mut();
+        let mut last: *mut MDL = std::ptr::null_mut();
+        let head_room = rng.below(64) as usize;
+        for (piece, room) in [(&frame[..cut], head_room), (&frame[cut..], 0)] {
+            if piece.is_empty() {
+                continue;
+            }
+            let at = machine.kernel_alloc(room + piece.len(), BY)?;
+            let to: *mut u8 = std::ptr::with_exposed_provenance_mut(at);
+            // SAFETY: freshly allocated with that many bytes.
+            unsafe {
+                to.add(room)
+                    .copy_from_nonoverlapping(piece.as_ptr(), piece.len())
+            };
+            self.data.push(at);
+            let mdl = super::mdl::over(machine, at, room + piece.len())?;
+            if first.is_null() {
+                first = mdl;
+            } else {
+                // SAFETY: made just before.
+                unsafe { (*last).Next = mdl };
+            }
+            last = mdl;
+            self.mdls.push(mdl);
+        }
+        let buffer = machine.kernel_alloc(size_of::<NET_BUFFER>(), BY)?;
+        let buffer: *mut NET_BUFFER = std::ptr::with_exposed_provenance_mut(buffer);
+        // SAFETY: freshly allocated, zeroed, of the right sizes.
+        unsafe {
+            (*buffer).MdlChain = first;
+            (*buffer).CurrentMdl = first;
+            (*buffer).CurrentMdlOffset = head_room as u32;
+            (*buffer).DataOffset = head_room as u32;
+            (*buffer).Anonymous.stDataLength = frame.len();
+        }
+        Some(buffer)
+    }
+}
+
+/// Gives frames to the miniport, those of each group in one list. They are dropped when it is not running.
+pub(crate) fn send(adapter: &Rc<Adapter>, groups: &[Vec<Vec<u8>>]) {
+    if groups.is_empty() || adapter.state.get() != State::Running {
         return;
     }
     let Some(handler) = adapter.driver.handlers.SendNetBufferListsHandler else {
@@ -119,8 +142,8 @@ pub(crate) fn send(adapter: &Rc<Adapter>, frames: Vec<Vec<u8>>) {
     let machine = adapter.machine();
     let mut first: *mut NET_BUFFER_LIST = std::ptr::null_mut();
     let mut last: *mut NET_BUFFER_LIST = std::ptr::null_mut();
-    for frame in frames {
-        let Some(sent) = build(&machine, adapter, &frame) else {
+    for frames in groups {
+        let Some(sent) = build(&machine, adapter, frames) else {
             continue;
         };
         let list = sent.list;
@@ -210,9 +233,9 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
             return;
         };
         // SAFETY: outstanding until now, so it is alive.
-        let (next, status, buffer) =
-            unsafe { ((*list).Next, (*list).Status, (*list).FirstNetBuffer) };
-        if buffer != sent.buffer {
+        let (next, status, unchanged) =
+            unsafe { ((*list).Next, (*list).Status, sent.is_unchanged()) };
+        if !unchanged {
             violation(
                 rules::SEND,
                 format!("{F}: the miniport changed the net buffers of {list:p}"),
@@ -240,15 +263,17 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
                 );
             }
         }
-        if adapter
-            .sg_dma
-            .borrow()
-            .iter()
-            .any(|d| d.has_list_of(sent.buffer))
-        {
+        let mapped = |buffer: &*mut NET_BUFFER| {
+            adapter
+                .sg_dma
+                .borrow()
+                .iter()
+                .any(|d| d.has_list_of(*buffer))
+        };
+        if sent.buffers.iter().any(mapped) {
             violation(
                 rules::DMA,
-                format!("{F}: the net buffer of {list:p} still has a scatter/gather list"),
+                format!("{F}: a net buffer of {list:p} still has a scatter/gather list"),
             );
         }
         sent.free(&machine);
@@ -257,6 +282,24 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
 }
 
 impl Sent {
+    /// Whether the list has the net buffers that it was made of.
+    ///
+    /// # Safety
+    /// All are alive.
+    unsafe fn is_unchanged(&self) -> bool {
+        // SAFETY: promised by the caller; followed only as long as it is as it was.
+        unsafe {
+            let mut next = (*self.list).FirstNetBuffer;
+            for buffer in &self.buffers {
+                if next != *buffer {
+                    return false;
+                }
+                next = (**buffer).Next;
+            }
+            next.is_null()
+        }
+    }
+
     fn free(self, machine: &Machine) {
         for mdl in self.mdls {
             // SAFETY: made by `super::mdl::over`, back from the miniport.
@@ -265,7 +308,9 @@ impl Sent {
         for address in self.data {
             machine.pool_free(address, None, BY);
         }
-        machine.pool_free(self.buffer.expose_provenance(), None, BY);
+        for buffer in self.buffers {
+            machine.pool_free(buffer.expose_provenance(), None, BY);
+        }
         machine.pool_free(self.list.expose_provenance(), None, BY);
     }
 }

@@ -412,9 +412,15 @@ impl World {
 
     /// Sends frames as they are through a machine's first adapter, as a protocol driver does.
     pub fn send_frames(&mut self, machine: MachineId, frames: Vec<Vec<u8>>) {
+        let groups: Vec<_> = frames.into_iter().map(|frame| vec![frame]).collect();
+        self.send_lists(machine, &groups);
+    }
+
+    /// As [`World::send_frames`], the frames of each group as the net buffers of one list.
+    pub fn send_lists(&mut self, machine: MachineId, groups: &[Vec<Vec<u8>>]) {
         self.on_machine(machine, |machine| {
             if let Some(adapter) = adapters(machine).first() {
-                super::send::send(adapter, frames);
+                super::send::send(adapter, groups);
             }
         });
     }

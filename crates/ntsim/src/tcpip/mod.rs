@@ -330,7 +330,8 @@ impl Binding {
         self.poll_queued.set(false);
         let core = context::core();
         let now = core.now();
-        let frames: Vec<Vec<u8>> = {
+        // A list for each frame.
+        let frames: Vec<Vec<Vec<u8>>> = {
             let mut stack = self.stack.borrow_mut();
             stack.poll(now);
             while let Some(reply) = stack.echo_reply() {
@@ -338,13 +339,13 @@ impl Binding {
                     .borrow_mut()
                     .push((reply.from, reply.ident, reply.data));
             }
-            std::iter::from_fn(|| stack.transmit()).collect()
+            std::iter::from_fn(|| stack.transmit().map(|frame| vec![frame])).collect()
         };
         if let Some(adapter) = self.adapter.upgrade()
             && adapter.state.get() == State::Running
             && adapter.link.get().up
         {
-            send::send(&adapter, frames);
+            send::send(&adapter, &frames);
         }
         if let Some(timer) = self.timer.take() {
             core.cancel(timer);
