@@ -18,9 +18,11 @@ mod queue;
 mod receive;
 mod registers;
 pub mod rules;
+mod sabotage;
 mod transmit;
 
 #[cfg(test)]
 mod tests;
 
 pub use nic::{Nic, NicConfig, NicCounters};
+pub use sabotage::{Side, UsedFlaw};

@@ -9,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::layout::{NO_INTERRUPT, NO_VECTOR};
 use super::memory::DmaMemory;
+use super::sabotage::UsedFlaw;
 
 /// With event indices, the stale one that keeps the driver quiet is renewed after so many chains: long before 16 bits
 /// wrap and it looks like a wish to be notified.
@@ -34,6 +35,8 @@ pub(super) struct Queue {
     /// The `avail_event` written when it was.
     event: u16,
     indirect: bool,
+    /// The used ring holds nonsense, which the device does not write over.
+    corrupted: bool,
 }
 
 impl Queue {
@@ -48,6 +51,7 @@ impl Queue {
             quiet: false,
             event: 0,
             indirect: false,
+            corrupted: false,
         }
     }
 
@@ -66,6 +70,11 @@ impl Queue {
 
     pub(super) fn is_ready(&self) -> bool {
         self.ring.ready()
+    }
+
+    /// Whether the device works on it.
+    pub(super) fn is_served(&self) -> bool {
+        self.ring.ready() && !self.corrupted
     }
 
     /// Starts to use the queue at the addresses set.
@@ -222,6 +231,29 @@ impl Queue {
         self.ring
             .add_used(memory, head, length)
             .map_err(|error| format!("used ring: {error}"))
+    }
+
+    /// Writes entries that cannot be into the used ring; false if its memory is gone. The ring is good for nothing afterwards.
+    pub(super) fn corrupt_used(&mut self, memory: &DmaMemory<'_>, flaw: UsedFlaw) -> bool {
+        let size = self.ring.size();
+        let next = self.ring.next_used();
+        // What the driver has made available is seen first, so that a buffer of its own can be named.
+        let _ = self.observe(memory);
+        let owned = self.owned.iter().position(|owned| *owned).unwrap_or(0) as u32;
+        let (entries, ahead): (&[(u32, u32)], u16) = match flaw {
+            UsedFlaw::IndexJump => (&[], size + 1),
+            UsedFlaw::BadId => (&[(u32::from(size) + 7, 0)], 1),
+            UsedFlaw::BadLength => (&[(owned, 1 << 20)], 1),
+            UsedFlaw::Repeat => (&[(owned, 64), (owned, 64)], 2),
+        };
+        let used = self.ring.used_ring();
+        let written = entries.iter().zip(0_u16..).all(|(&(id, length), i)| {
+            let at = used + 4 + 8 * u64::from(next.wrapping_add(i) % size);
+            let entry = [id.to_le_bytes(), length.to_le_bytes()].concat();
+            memory.write(at, &entry)
+        });
+        self.corrupted = true;
+        written && memory.write(used + 2, &next.wrapping_add(ahead).to_le_bytes())
     }
 
     /// Whether the driver wants an interrupt for what was used since the last call.

@@ -36,7 +36,7 @@ impl Nic {
             return false;
         };
         if !state.is_running()
-            || !state.queues[RECEIVE].is_ready()
+            || !state.queues[RECEIVE].is_served()
             || !self.function.is_bus_master()
         {
             return false;

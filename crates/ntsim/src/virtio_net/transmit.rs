@@ -44,7 +44,7 @@ impl Nic {
             return false;
         }
         let queue = &mut state.queues[TRANSMIT];
-        if !queue.is_ready() || !(self.config.busy_poll || queue.kicked) {
+        if !queue.is_served() || !(self.config.busy_poll || queue.kicked) {
             return false;
         }
         let Some(machine) = self.machine.upgrade() else {

@@ -1,0 +1,66 @@
+//! What a device may do to a driver that has done nothing wrong.
+
+use super::layout;
+use super::memory::DmaMemory;
+use super::nic::{Nic, RECEIVE, TRANSMIT};
+
+/// A queue of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The queue that receives.
+    Receive,
+    /// The queue that sends.
+    Transmit,
+}
+
+impl Side {
+    fn index(self) -> usize {
+        match self {
+            Side::Receive => RECEIVE,
+            Side::Transmit => TRANSMIT,
+        }
+    }
+}
+
+/// What is wrong with a used ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsedFlaw {
+    /// The index is further ahead than there are descriptors.
+    IndexJump,
+    /// An entry names a descriptor that does not exist.
+    BadId,
+    /// An entry gives a buffer of the driver's back with more bytes written than it has room for.
+    BadLength,
+    /// Two entries give the same buffer back.
+    Repeat,
+}
+
+impl Nic {
+    /// Gives up, as devices do that met an error of their own: sets DEVICE_NEEDS_RESET and says so. Nothing happens unless
+    /// a driver runs the device.
+    pub fn give_up(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.is_running() {
+            state.status |= layout::NEEDS_RESET;
+            self.interrupt_config(&mut state);
+        }
+    }
+
+    /// Writes nonsense into a used ring, and interrupts. False if no driver runs the queue.
+    pub fn corrupt_used(&self, side: Side, flaw: UsedFlaw) -> bool {
+        let mut state = self.state.borrow_mut();
+        let Some(machine) = self.machine.upgrade() else {
+            return false;
+        };
+        let index = side.index();
+        if !state.is_running() || !state.queues[index].is_ready() {
+            return false;
+        }
+        let memory = DmaMemory::new(&machine.ram);
+        if !state.queues[index].corrupt_used(&memory, flaw) {
+            return false;
+        }
+        self.interrupt_queue(&mut state, index);
+        true
+    }
+}
