@@ -1,4 +1,4 @@
-//! Interrupts of miniports: message interrupts at device IRQL, their DPCs at DISPATCH_LEVEL.
+//! Interrupts of miniports: messages, or a line, at device IRQL, and their DPCs at DISPATCH_LEVEL.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -17,7 +17,7 @@ use crate::world::machine::Machine;
 use crate::world::processor::{self, DEVICE, DISPATCH, Dpc, HIGH, PASSIVE};
 use crate::world::thread::{call_driver, wait_until};
 
-/// A registered interrupt with its messages.
+/// A registered interrupt: messages, or a line, which counts as message 0.
 pub(crate) struct Interrupt {
     handle: Cell<NDIS_HANDLE>,
     adapter: Weak<Adapter>,
@@ -26,11 +26,15 @@ pub(crate) struct Interrupt {
     context: NDIS_HANDLE,
     handlers: NDIS_MINIPORT_INTERRUPT_CHARACTERISTICS,
     message_count: u32,
+    /// It is a line.
+    line: bool,
+    /// How often in a row the line was still asserted when the miniport had served it.
+    unanswered: Cell<u32>,
     /// One for each message and processor.
     #[allow(clippy::vec_box, reason = "queued DPCs are named by their address")]
     dpcs: RefCell<Vec<Box<DpcSlot>>>,
-    /// `IO_INTERRUPT_MESSAGE_INFO`, in kernel memory.
-    table: usize,
+    /// `IO_INTERRUPT_MESSAGE_INFO`, in kernel memory; None for a line.
+    table: Option<usize>,
     connected: Cell<bool>,
 }
 
@@ -48,10 +52,16 @@ impl Handled for Interrupt {
     const KIND: &'static str = "an interrupt";
 }
 
-static ISR: Function = Function::callback("MiniportMessageInterrupt", DEVICE..=DEVICE);
-static DPC: Function = Function::callback("MiniportMessageInterruptDPC", DISPATCH..=DISPATCH);
+static MESSAGE_ISR: Function = Function::callback("MiniportMessageInterrupt", DEVICE..=DEVICE);
+static MESSAGE_DPC: Function =
+    Function::callback("MiniportMessageInterruptDPC", DISPATCH..=DISPATCH);
+static LINE_ISR: Function = Function::callback("MiniportInterrupt", DEVICE..=DEVICE);
+static LINE_DPC: Function = Function::callback("MiniportInterruptDPC", DISPATCH..=DISPATCH);
 static SYNCHRONIZE: Function =
     Function::callback("MiniportSynchronizeMessageInterrupt", DEVICE..=HIGH);
+
+/// A line that is still asserted after so many interrupts is never going to be released.
+const STUCK: u32 = 1000;
 
 /// `NdisMRegisterInterruptEx`.
 ///
@@ -98,20 +108,24 @@ pub(crate) unsafe fn register(
         return NDIS_STATUS_BAD_CHARACTERISTICS;
     }
     let messages = adapter.device.messages();
-    if handlers.MsiSupported == 0 || messages.is_empty() {
+    let line = adapter.device.line();
+    if handlers.MsiSupported == 0 && line.is_none() {
         violation(
             rules::INTERRUPT,
-            format!(
-                "{F}: only message interrupts are simulated (MsiSupported, and MSISupported in the INF)"
-            ),
+            format!("{F}: the INF has the device use messages, and MsiSupported is not set"),
         );
         return NDIS_STATUS_NOT_SUPPORTED;
     }
     let machine = adapter.machine();
-    let Some(table) = message_table(&machine, &messages) else {
-        return NDIS_STATUS_RESOURCES;
+    let table = if line.is_none() {
+        match message_table(&machine, &messages) {
+            Some(table) => Some(table),
+            None => return NDIS_STATUS_RESOURCES,
+        }
+    } else {
+        None
     };
-    let message_count = u32::try_from(messages.len()).unwrap_or(0);
+    let message_count = u32::try_from(messages.len()).unwrap_or(0).max(1);
     let interrupt = Rc::new(Interrupt {
         handle: Cell::new(std::ptr::null_mut()),
         adapter: Rc::downgrade(&adapter),
@@ -119,6 +133,8 @@ pub(crate) unsafe fn register(
         context: interrupt_context,
         handlers,
         message_count,
+        line: line.is_some(),
+        unanswered: Cell::new(0),
         dpcs: RefCell::default(),
         table,
         connected: Cell::new(true),
@@ -140,9 +156,27 @@ pub(crate) unsafe fn register(
     adapter.interrupts.borrow_mut().push(Rc::clone(&interrupt));
     // SAFETY: the driver's structure and variable.
     unsafe {
-        (*characteristics).InterruptType = NDIS_CONNECT_MESSAGE_BASED;
-        (*characteristics).MessageInfoTable = std::ptr::with_exposed_provenance_mut(table);
+        (*characteristics).InterruptType = match table {
+            Some(_) => NDIS_CONNECT_MESSAGE_BASED,
+            None => NDIS_CONNECT_LINE_BASED,
+        };
+        (*characteristics).MessageInfoTable = table.map_or(std::ptr::null_mut(), |table| {
+            std::ptr::with_exposed_provenance_mut(table)
+        });
         out.write(handle);
+    }
+    if let Some(vector) = line {
+        let isr = Rc::downgrade(&interrupt);
+        machine.interrupts.set_isr(
+            vector,
+            Rc::new(move || {
+                if let Some(interrupt) = isr.upgrade() {
+                    interrupt.line_isr();
+                }
+            }),
+        );
+        adapter.device.function.deliver_line();
+        return NDIS_STATUS_SUCCESS;
     }
     for (index, message) in messages.iter().enumerate() {
         let isr = Rc::downgrade(&interrupt);
@@ -249,7 +283,7 @@ impl Interrupt {
         let mut queue_default: BOOLEAN = 0;
         let mut targets: u32 = 0;
         // SAFETY: a handler the driver registered, called as its type demands.
-        let ours = call_driver(&ISR, || unsafe {
+        let ours = call_driver(&MESSAGE_ISR, || unsafe {
             handler(
                 self.context,
                 message,
@@ -257,10 +291,52 @@ impl Interrupt {
                 &raw mut targets,
             )
         });
-        if ours == 0 {
+        if ours != 0 {
+            self.queue_wanted(message, queue_default != 0, targets);
+        }
+    }
+
+    /// The line is asserted; the processor is at device IRQL.
+    fn line_isr(&self) {
+        let Some(adapter) = self.adapter.upgrade().filter(|_| self.connected.get()) else {
+            return;
+        };
+        let Some(handler) = self.handlers.InterruptHandler else {
+            return;
+        };
+        let _charged = adapter.driver.driver.charge();
+        let mut queue_default: BOOLEAN = 0;
+        let mut targets: u32 = 0;
+        // SAFETY: a handler the driver registered, called as its type demands.
+        let ours = call_driver(&LINE_ISR, || unsafe {
+            handler(self.context, &raw mut queue_default, &raw mut targets)
+        });
+        if ours != 0 {
+            self.queue_wanted(0, queue_default != 0, targets);
+        }
+        if self.unanswered.get() == STUCK {
             return;
         }
-        if queue_default != 0 {
+        // It interrupts again and again until the device has been satisfied.
+        if !adapter.device.function.deliver_line() {
+            self.unanswered.set(0);
+            return;
+        }
+        self.unanswered.set(self.unanswered.get() + 1);
+        if self.unanswered.get() == STUCK {
+            violation(
+                rules::INTERRUPT,
+                format!(
+                    "MiniportInterrupt was called {STUCK} times and the device still asserts its interrupt line: it was not \
+                     acknowledged"
+                ),
+            );
+        }
+    }
+
+    /// Queues the DPCs that an interrupt handler asks for.
+    fn queue_wanted(&self, message: u32, default: bool, targets: u32) {
+        if default {
             let here = context::with_processor(|p| p.number);
             self.queue(message, here, std::ptr::null_mut());
         } else {
@@ -321,9 +397,6 @@ fn run_dpc(object: usize) {
         return;
     };
     slot.queued.set(false);
-    let Some(handler) = interrupt.handlers.MessageInterruptDpcHandler else {
-        return;
-    };
     slot.running.set(true);
     let _charged = interrupt
         .adapter
@@ -334,16 +407,21 @@ fn run_dpc(object: usize) {
         MoreNblsPending: 0,
     };
     let dpc_context = slot.context.replace(std::ptr::null_mut());
-    // SAFETY: a handler the driver registered, called as its type demands.
-    call_driver(&DPC, || unsafe {
-        handler(
-            interrupt.context,
-            slot.message,
-            dpc_context,
-            (&raw mut throttle).cast(),
-            std::ptr::null_mut(),
-        );
-    });
+    let (context, none) = (interrupt.context, std::ptr::null_mut());
+    let told = (&raw mut throttle).cast();
+    if interrupt.line {
+        if let Some(handler) = interrupt.handlers.InterruptDpcHandler {
+            // SAFETY: a handler the driver registered, called as its type demands.
+            call_driver(&LINE_DPC, || unsafe {
+                handler(context, dpc_context, told, none);
+            });
+        }
+    } else if let Some(handler) = interrupt.handlers.MessageInterruptDpcHandler {
+        // SAFETY: as above.
+        call_driver(&MESSAGE_DPC, || unsafe {
+            handler(context, slot.message, dpc_context, told, none);
+        });
+    }
     slot.running.set(false);
     if throttle.MoreNblsPending & 1 != 0 {
         interrupt.queue(slot.message, slot.processor, std::ptr::null_mut());
@@ -369,6 +447,9 @@ pub(crate) fn deregister(handle: NDIS_HANDLE) {
         adapter.device.function.mask_message(index as u16, true);
         machine.interrupts.set_isr(message.vector, Rc::new(|| {}));
     }
+    if let Some(vector) = adapter.device.line() {
+        machine.interrupts.set_isr(vector, Rc::new(|| {}));
+    }
     wait_until(
         || interrupt.dpcs_idle(),
         None,
@@ -378,7 +459,9 @@ pub(crate) fn deregister(handle: NDIS_HANDLE) {
         .interrupts
         .borrow_mut()
         .retain(|i| !Rc::ptr_eq(i, &interrupt));
-    machine.pool_free(interrupt.table, None, "NdisMDeregisterInterruptEx");
+    if let Some(table) = interrupt.table {
+        machine.pool_free(table, None, "NdisMDeregisterInterruptEx");
+    }
 }
 
 /// `NdisMQueueDpc`: returns the processors a DPC was queued on.

@@ -13,6 +13,7 @@ const BARS: usize = 0x10;
 const SUBSYSTEM: usize = 0x2c;
 const CAPABILITIES: usize = 0x34;
 const INTERRUPT_LINE: usize = 0x3c;
+const INTERRUPT_PIN: usize = 0x3d;
 /// Where the first capability goes.
 const FIRST_CAPABILITY: usize = 0x40;
 
@@ -21,7 +22,7 @@ pub(super) const MEMORY: u16 = 1 << 1;
 /// Command register: access memory on its own.
 pub(super) const BUS_MASTER: u16 = 1 << 2;
 /// Command register: no INTx.
-const INTX_DISABLE: u16 = 1 << 10;
+pub(super) const INTX_DISABLE: u16 = 1 << 10;
 /// Status register: there is a list of capabilities.
 const HAS_CAPABILITIES: u16 = 1 << 4;
 
@@ -79,6 +80,8 @@ impl ConfigSpace {
         space.put(SUBSYSTEM + 2, &identity.subsystem.to_le_bytes());
         space.allow(COMMAND, &(MEMORY | BUS_MASTER | INTX_DISABLE).to_le_bytes());
         space.allow(INTERRUPT_LINE, &[0xff]);
+        // INTA.
+        space.put(INTERRUPT_PIN, &[1]);
         space
     }
 

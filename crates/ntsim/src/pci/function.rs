@@ -4,7 +4,9 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
 
-use super::config::{BUS_MASTER, COMMAND, Capability, ConfigSpace, Identity, MEMORY, SIZE};
+use super::config::{
+    BUS_MASTER, COMMAND, Capability, ConfigSpace, INTX_DISABLE, Identity, MEMORY, SIZE,
+};
 use super::msix::Msix;
 use super::{Bus, rules};
 use crate::mmio::{Mapping, Registers};
@@ -105,6 +107,10 @@ pub struct Function {
     config: ConfigSpace,
     bars: Vec<BarState>,
     msix: Option<Msix>,
+    /// The vector that its interrupt line leads to.
+    line: Cell<Option<u32>>,
+    /// It asserts its interrupt line.
+    asserted: Cell<bool>,
     device: RefCell<Option<Rc<dyn Device>>>,
     machine: RefCell<Weak<Machine>>,
     location: Cell<Location>,
@@ -160,6 +166,8 @@ impl Function {
             config,
             bars,
             msix,
+            line: Cell::new(None),
+            asserted: Cell::new(false),
             device: RefCell::default(),
             machine: RefCell::default(),
             location: Cell::default(),
@@ -271,6 +279,7 @@ impl Function {
             msix.function_masked.set(control & MSIX_FUNCTION_MASK != 0);
             self.deliver();
         }
+        self.deliver_line();
         if let Some(device) = &*self.device.borrow() {
             device.config_written(&self.config, offset, data.len());
         }
@@ -313,6 +322,7 @@ impl Function {
         let command = self.config.word(COMMAND) & !(MEMORY | BUS_MASTER);
         self.write_config(COMMAND, &command.to_le_bytes());
         self.enable_messages(false);
+        self.asserted.set(false);
         if let Some(msix) = &self.msix {
             msix.forget();
             for message in 0..msix.count() {
@@ -379,6 +389,33 @@ impl Function {
             msix.request(message);
             self.deliver();
         }
+    }
+
+    /// Leads the interrupt line to a vector, or nowhere.
+    pub(crate) fn route_line(&self, vector: Option<u32>) {
+        self.line.set(vector);
+    }
+
+    /// The device asserts its interrupt line, or no longer. The line is level-triggered: it interrupts as long as it is
+    /// asserted, which whoever serves the interrupt sees with [`Self::deliver_line`].
+    pub fn set_line(&self, asserted: bool) {
+        self.asserted.set(asserted);
+        self.deliver_line();
+    }
+
+    /// Requests the line's interrupt if it is asserted. Whether it is.
+    pub(crate) fn deliver_line(&self) -> bool {
+        let asserted = self.asserted.get()
+            && !self.unplugged.get()
+            && !self.messages_enabled()
+            && self.config.word(COMMAND) & INTX_DISABLE == 0;
+        if asserted
+            && let (Some(vector), Some(machine)) =
+                (self.line.get(), self.machine.borrow().upgrade())
+        {
+            machine.raise_interrupt(vector);
+        }
+        asserted
     }
 
     fn deliver(&self) {

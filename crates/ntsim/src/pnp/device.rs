@@ -32,6 +32,8 @@ pub(crate) struct Device {
     /// Set once a driver package has been installed for it.
     pub(crate) installed: RefCell<Option<Installed>>,
     messages: RefCell<Vec<Message>>,
+    /// Vector of its interrupt line, if it is started without messages.
+    line: Cell<Option<u32>>,
     /// Resource lists given to the driver.
     lists: RefCell<Vec<usize>>,
     /// The physical device object, as the driver sees it; leaked with the machine's memory.
@@ -62,6 +64,7 @@ pub(crate) fn enumerate(machine: &Rc<Machine>) -> Vec<Rc<Device>> {
             identity,
             installed: RefCell::new(None),
             messages: RefCell::default(),
+            line: Cell::new(None),
             lists: RefCell::default(),
             pdo: Cell::new(std::ptr::null_mut()),
             fdo: Cell::new(std::ptr::null_mut()),
@@ -104,7 +107,13 @@ impl Device {
         self.messages.borrow().clone()
     }
 
-    /// Switches the device on and assigns interrupt messages: as many as the INF allows and the device has.
+    /// The vector of its interrupt line; None while it is not started, or has messages.
+    pub(crate) fn line(&self) -> Option<u32> {
+        self.line.get()
+    }
+
+    /// Switches the device on and assigns interrupt messages: as many as the INF allows and the device has. If that is none,
+    /// its interrupt line.
     pub(crate) fn assign(&self, machine: &Rc<Machine>) {
         let key = self.installed.borrow().as_ref().map(|i| {
             format!(
@@ -128,6 +137,11 @@ impl Device {
         }
         self.function.start();
         let processors = u32::try_from(machine.processors.len()).unwrap_or(1);
+        if count == 0 {
+            let vector = machine.interrupts.connect(DEVICE, 0, Rc::new(|| {}));
+            self.function.route_line(Some(vector));
+            self.line.set(Some(vector));
+        }
         let mut messages = self.messages.borrow_mut();
         for index in 0..count {
             let processor = index % processors;
@@ -151,6 +165,10 @@ impl Device {
         let messages = std::mem::take(&mut *self.messages.borrow_mut());
         for message in messages {
             machine.interrupts.disconnect(message.vector);
+        }
+        if let Some(vector) = self.line.take() {
+            self.function.route_line(None);
+            machine.interrupts.disconnect(vector);
         }
         for list in self.lists.take() {
             machine.pool_free(list, None, BY);
@@ -178,9 +196,9 @@ impl Device {
     /// The resources as `IRP_MN_START_DEVICE` carries them: bytes of a `CM_RESOURCE_LIST`, raw or translated.
     pub(crate) fn resource_list(&self, translated: bool) -> Vec<u8> {
         let mut descriptors = Vec::new();
-        let mut descriptor = |kind: u8, flags: u16, words: [u32; 4]| {
+        let mut descriptor = |kind: u8, share: u8, flags: u16, words: [u32; 4]| {
             descriptors.push(kind);
-            descriptors.push(CmResourceShareDeviceExclusive);
+            descriptors.push(share);
             descriptors.extend_from_slice(&flags.to_le_bytes());
             words
                 .iter()
@@ -198,7 +216,8 @@ impl Device {
                 };
             let (low, high) = halves(bar.physical);
             let length = u32::try_from(bar.length).unwrap_or(u32::MAX);
-            descriptor(CmResourceTypeMemory, flags, [low, high, length, 0]);
+            let share = CmResourceShareDeviceExclusive;
+            descriptor(CmResourceTypeMemory, share, flags, [low, high, length, 0]);
             count += 1;
         }
         for message in self.messages.borrow().iter() {
@@ -210,7 +229,19 @@ impl Device {
                 [1 << 16, CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN, low, high]
             };
             let flags = CM_RESOURCE_INTERRUPT_LATCHED | CM_RESOURCE_INTERRUPT_MESSAGE;
-            descriptor(CmResourceTypeInterrupt, flags, words);
+            let share = CmResourceShareDeviceExclusive;
+            descriptor(CmResourceTypeInterrupt, share, flags, words);
+            count += 1;
+        }
+        if let Some(vector) = self.line.get() {
+            // Level, vector, processors. Raw, both are the number that firmware writes into configuration space.
+            let words = if translated {
+                [u32::from(DEVICE), vector, 1, 0]
+            } else {
+                [vector, vector, u32::MAX, u32::MAX]
+            };
+            let flags = CM_RESOURCE_INTERRUPT_LEVEL_SENSITIVE;
+            descriptor(CmResourceTypeInterrupt, CmResourceShareShared, flags, words);
             count += 1;
         }
         let mut bytes = Vec::new();

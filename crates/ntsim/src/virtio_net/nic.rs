@@ -33,7 +33,7 @@ pub struct NicConfig {
     pub mtu: u16,
     /// Descriptors of each queue, a power of two.
     pub queue_size: u16,
-    /// MSI-X messages.
+    /// MSI-X messages; 0 for a device that only has an interrupt line.
     pub messages: u16,
     /// Looks at its rings by itself and tells drivers not to notify it.
     pub busy_poll: bool,
@@ -407,7 +407,11 @@ impl Nic {
 
     fn interrupt(&self, state: &mut State, vector: u16, cause: u8) {
         if !self.function.messages_enabled() {
+            if state.isr == 0 {
+                self.counters.borrow_mut().interrupts += 1;
+            }
             state.isr |= cause;
+            self.function.set_line(true);
         } else if vector != layout::NO_VECTOR {
             self.counters.borrow_mut().interrupts += 1;
             self.function.raise(vector);
@@ -423,6 +427,7 @@ impl Nic {
         state.config_vector = layout::NO_VECTOR;
         state.queue_select = 0;
         state.isr = 0;
+        self.function.set_line(false);
         for queue in &mut state.queues {
             queue.reset();
         }

@@ -392,6 +392,7 @@ impl Nic {
             );
             return 0;
         }
+        self.function.set_line(false);
         u64::from(std::mem::take(&mut self.state.borrow_mut().isr))
     }
 

@@ -20,6 +20,7 @@ pub(super) enum Fault {
     MapTooEarly,
     NdkWithoutProvider,
     NoInterruptHandlers,
+    NeverAcknowledges,
     LeakInterrupt,
     LeakMapping,
     LeakPool,
@@ -62,6 +63,8 @@ thread_local! {
     pub(super) static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     pub(super) static PEND_OIDS: Cell<bool> = const { Cell::new(false) };
     pub(super) static PEND_PAUSE: Cell<bool> = const { Cell::new(false) };
+    /// NICs have no messages.
+    pub(super) static LINES: Cell<bool> = const { Cell::new(false) };
     pub(super) static RESOURCES: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -15,7 +15,7 @@ use ndis_sys::status::*;
 
 use super::{DriverImage, InstallError, OidRequest, rules};
 use crate::world::{MachineConfig, MachineId, World};
-use fault::{FAULT, Fault, LOG, NICS, PEND_OIDS, PEND_PAUSE, RESOURCES};
+use fault::{FAULT, Fault, LINES, LOG, NICS, PEND_OIDS, PEND_PAUSE, RESOURCES};
 
 const INX: &str = r#"
 [Version]
@@ -61,6 +61,11 @@ const IMAGE: DriverImage = DriverImage::Linked(miniport::driver_entry);
 
 /// Two machines whose NICs are connected, no driver installed.
 fn two_machines(collect: bool) -> (World, MachineId, MachineId) {
+    LINES.set(false);
+    two_machines_as_set(collect)
+}
+
+fn two_machines_as_set(collect: bool) -> (World, MachineId, MachineId) {
     FAULT.set(Fault::None);
     PEND_OIDS.set(false);
     PEND_PAUSE.set(false);
@@ -159,6 +164,39 @@ fn two_machines_ping_each_other_through_their_miniports() {
         let report = world.finish();
         assert!(report.is_clean() && report.leaks.is_empty(), "{report}");
     }
+}
+
+#[test]
+fn a_device_without_messages_interrupts_by_its_line() {
+    LINES.set(true);
+    let (mut world, a, b) = two_machines_as_set(false);
+    world.install(a, INX, IMAGE).unwrap();
+    world.install(b, INX, IMAGE).unwrap();
+    for _ in 0..3 {
+        assert!(world.ping(a, address(2)).is_some());
+    }
+    world.set_receive_throttle(a, 1);
+    assert!(world.ping(b, address(1)).is_some());
+    world.restart_adapters(a).unwrap();
+    assert!(world.ping(b, address(1)).is_some());
+    world.uninstall(a);
+    world.uninstall(b);
+    let report = world.finish();
+    assert!(report.is_clean() && report.leaks.is_empty(), "{report}");
+}
+
+#[test]
+fn a_line_that_is_never_acknowledged_is_accused() {
+    LINES.set(true);
+    let (mut world, a, b) = two_machines_as_set(true);
+    world.install(b, INX, IMAGE).unwrap();
+    FAULT.set(Fault::NeverAcknowledges);
+    world.install(a, INX, IMAGE).unwrap();
+    world.ping(b, address(1));
+    world.uninstall(a);
+    let violations = world.take_violations();
+    let named: Vec<_> = violations.iter().map(|v| v.rule).collect();
+    assert!(named.contains(&rules::INTERRUPT), "{named:?}");
 }
 
 #[test]

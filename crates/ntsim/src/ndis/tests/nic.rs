@@ -1,11 +1,11 @@
 //! A made-up NIC: one BAR with its number at offset 0 and an acknowledge register at offset 8. It sends by having the
-//! driver name physical pieces, receives into a queue, and has two messages.
+//! driver name physical pieces, receives into a queue, and has two messages, or an interrupt line.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::fault::NICS;
+use super::fault::{LINES, NICS};
 use crate::pci::{Bar, Device, Function, Identity};
 use crate::world::machine::Machine;
 
@@ -22,7 +22,11 @@ impl Device for Nic {
         if offset == 0 { self.number as u64 } else { 0 }
     }
 
-    fn write(&self, _bar: u8, _offset: u64, _width: u8, _value: u64) {}
+    fn write(&self, _bar: u8, offset: u64, _width: u8, _value: u64) {
+        if let Some(function) = self.function.borrow().as_ref().filter(|_| offset == 8) {
+            function.set_line(false);
+        }
+    }
 }
 
 const IDENTITY: Identity = Identity {
@@ -50,7 +54,8 @@ pub(super) fn plug(machine: &Rc<Machine>) -> Rc<Nic> {
             prefetchable: false,
         },
     ];
-    let function = Function::new(&IDENTITY, &bars, 2, 4, &[]);
+    let messages = if LINES.get() { 0 } else { 2 };
+    let function = Function::new(&IDENTITY, &bars, messages, 4, &[]);
     let nic = NICS.with_borrow_mut(|nics| {
         let nic = Rc::new(Nic {
             number: nics.len(),
@@ -72,6 +77,7 @@ impl Nic {
         self.received.borrow_mut().push_back(frame);
         if let Some(function) = &*self.function.borrow() {
             function.raise(0);
+            function.set_line(true);
         }
     }
 

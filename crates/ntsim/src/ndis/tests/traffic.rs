@@ -111,19 +111,25 @@ pub(super) unsafe extern "efiapi" fn process_sg_list(
 }
 
 pub(super) unsafe extern "efiapi" fn line_interrupt(
-    _context: NDIS_HANDLE,
-    _queue: *mut BOOLEAN,
-    _targets: *mut u32,
+    context: NDIS_HANDLE,
+    queue: *mut BOOLEAN,
+    targets: *mut u32,
 ) -> BOOLEAN {
-    0
+    if is(Fault::NeverAcknowledges) {
+        return 0;
+    }
+    // SAFETY: NDIS's variables.
+    unsafe { message_interrupt(context, 0, queue, targets) }
 }
 
 pub(super) unsafe extern "efiapi" fn line_dpc(
-    _context: NDIS_HANDLE,
-    _dpc: *mut c_void,
-    _throttle: *mut c_void,
-    _r: *mut c_void,
+    context: NDIS_HANDLE,
+    dpc: *mut c_void,
+    throttle: *mut c_void,
+    reserved: *mut c_void,
 ) {
+    // SAFETY: NDIS's structure.
+    unsafe { message_dpc(context, 0, dpc, throttle, reserved) }
 }
 
 pub(super) unsafe extern "efiapi" fn line_switch(_context: NDIS_HANDLE) {}
