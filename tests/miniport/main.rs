@@ -1,6 +1,7 @@
 //! The miniport in the simulator: what it takes to be installed, to carry Ethernet, to pause, to be told things, and to go.
 
 mod failures;
+mod faults;
 mod install;
 mod oids;
 mod settings;

@@ -58,10 +58,11 @@ fn removing_an_adapter_under_load_is_clean() {
         let mut pair = Pair::with(seed, nic, &[]);
         let listener = Listener::on(&pair.net);
         let mac = pair.nic_a.mac();
-        pair.world.send_frames(
-            pair.a,
-            (0..200).map(|i| frame([0xff; 6], mac, 60 + i)).collect(),
-        );
+        let frames: Vec<_> = (0..200).map(|i| frame([0xff; 6], mac, 60 + i)).collect();
+        // A net buffer to a list, then several.
+        pair.world.send_frames(pair.a, frames[..100].to_vec());
+        let groups: Vec<_> = frames[100..].chunks(7).map(<[_]>::to_vec).collect();
+        pair.world.send_lists(pair.a, &groups);
         for i in 0..100 {
             listener.say(&frame(mac, [2, 0, 0, 0, 8, 8], 60 + i));
         }

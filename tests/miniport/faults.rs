@@ -1,0 +1,157 @@
+//! Devices that fail: the driver says so, lets go of everything, and comes back when it is started again.
+
+use std::time::Duration;
+
+use ndkpi::NDK_VERSION_2_1;
+use ntsim::consumer::{Adapter, QpLimits};
+use ntsim::ndis::OidRequest;
+use ntsim::virtio_net::{NicConfig, Side, UsedFlaw};
+
+use super::{Listener, Pair, frame, ip};
+
+const OID_GEN_STATISTICS: u32 = 0x0002_0106;
+/// NDIS_ERROR_CODE_HARDWARE_FAILURE.
+const HARDWARE_FAILURE: u32 = 0xc000_138a;
+
+/// How often the driver has said that the device failed.
+fn failures_logged(pair: &Pair) -> usize {
+    let log = pair.world.event_log(pair.a);
+    log.iter()
+        .filter(|entry| entry.code == HARDWARE_FAILURE)
+        .count()
+}
+
+/// Frames go both ways when the device fails. The adapter then is like one without cable, can do everything but carry
+/// frames, and works again after a restart.
+fn survived(name: &str, seed: u64, nic: NicConfig, fail: impl Fn(&Pair)) {
+    let mut pair = Pair::with(seed, nic, &[]);
+    assert!(pair.ping(56), "{name}");
+    let listener = Listener::on(&pair.net);
+    let mac = pair.nic_a.mac();
+    let frames: Vec<_> = (0..100).map(|i| frame([0xff; 6], mac, 60 + i)).collect();
+    pair.world.send_frames(pair.a, frames.clone());
+    let lists: Vec<_> = frames.chunks(5).map(<[_]>::to_vec).collect();
+    pair.world.send_lists(pair.a, &lists);
+    for i in 0..50 {
+        listener.say(&frame(mac, [2, 0, 0, 0, 8, 8], 60 + i));
+    }
+    pair.world.run_for(Duration::from_micros(20 * seed));
+    assert_eq!(failures_logged(&pair), 0, "{name}");
+    fail(&pair);
+    pair.world.run_for(Duration::from_millis(20));
+    assert_eq!(failures_logged(&pair), 1, "{name}");
+    assert!(!pair.nic_a.is_running(), "{name}: the device is reset");
+    assert!(!pair.world.adapter(pair.a).unwrap().link.up, "{name}");
+    assert!(!pair.ping(56), "{name}");
+    // What is sent now comes back; that of it nothing is forgotten is the verifier's to see.
+    pair.world.send_lists(pair.a, &lists);
+    assert!(pair.world.ping(pair.b, ip(1)).is_none(), "{name}");
+    let statistics = OidRequest::Query(OID_GEN_STATISTICS, 152);
+    assert_eq!(pair.world.oid(pair.a, &statistics).unwrap().status, 0);
+    pair.world.pause(pair.a);
+    pair.world.resume(pair.a).unwrap();
+    assert_eq!(failures_logged(&pair), 1, "{name}: once is enough");
+    pair.world.restart_adapters(pair.a).unwrap();
+    assert!(pair.world.adapter(pair.a).unwrap().link.up, "{name}");
+    assert!(pair.ping(1400), "{name}");
+    assert_eq!(failures_logged(&pair), 1, "{name}");
+    pair.clean_up();
+}
+
+/// Devices of several kinds, all slow to send.
+fn kinds() -> impl Iterator<Item = (u64, NicConfig)> {
+    let transmit_latency = Duration::from_micros(100);
+    let kinds = [
+        (true, true, 3),
+        (false, true, 1),
+        (false, false, 3),
+        (true, false, 0),
+    ];
+    kinds
+        .into_iter()
+        .zip(1..)
+        .map(move |((busy_poll, event_idx, messages), seed)| {
+            let nic = NicConfig {
+                busy_poll,
+                event_idx,
+                messages,
+                transmit_latency,
+                queue_size: 64,
+                ..NicConfig::default()
+            };
+            (seed, nic)
+        })
+}
+
+#[test]
+fn a_device_that_asks_for_a_reset() {
+    for (seed, nic) in kinds() {
+        survived("needs reset", seed, nic, |pair| pair.nic_a.give_up());
+    }
+}
+
+#[test]
+fn a_used_ring_that_cannot_be() {
+    use UsedFlaw::*;
+    for (seed, nic) in kinds() {
+        for (side, flaw) in [
+            (Side::Receive, IndexJump),
+            (Side::Receive, BadId),
+            (Side::Receive, BadLength),
+            (Side::Receive, Repeat),
+            (Side::Transmit, IndexJump),
+            (Side::Transmit, BadId),
+            (Side::Transmit, Repeat),
+        ] {
+            survived(&format!("{side:?} {flaw:?}"), seed, nic.clone(), |pair| {
+                assert!(pair.nic_a.corrupt_used(side, flaw))
+            });
+        }
+    }
+}
+
+#[test]
+fn a_device_that_fails_while_it_is_paused() {
+    let mut pair = Pair::new(1);
+    pair.world.pause(pair.a);
+    pair.nic_a.give_up();
+    pair.world.run_for(Duration::from_millis(5));
+    assert_eq!(failures_logged(&pair), 1);
+    pair.world.resume(pair.a).unwrap();
+    assert!(!pair.ping(56));
+    pair.clean_up();
+}
+
+#[test]
+fn a_device_that_fails_under_a_consumer() {
+    for flaw in [None, Some(UsedFlaw::Repeat)] {
+        let mut pair = Pair::new(2);
+        let objects = pair.world.call(pair.a, || {
+            let adapter = Adapter::open(NDK_VERSION_2_1).unwrap();
+            let pd = adapter.create_pd().unwrap();
+            let cq = adapter.create_cq(16).unwrap();
+            let qp = pd.create_qp(&cq, &cq, QpLimits::default()).unwrap();
+            let listener = adapter.create_listener().unwrap();
+            listener.listen((ip(1), 445).into()).unwrap();
+            (adapter, pd, cq, qp, listener)
+        });
+        match flaw {
+            None => pair.nic_a.give_up(),
+            Some(flaw) => assert!(pair.nic_a.corrupt_used(Side::Receive, flaw)),
+        }
+        pair.world.run_for(Duration::from_millis(5));
+        assert_eq!(failures_logged(&pair), 1);
+        // Everything can be closed, and the adapter halted.
+        pair.world.call(pair.a, || {
+            let (adapter, pd, cq, qp, listener) = objects;
+            listener.close();
+            qp.close();
+            cq.close();
+            pd.close();
+            adapter.close();
+        });
+        pair.world.restart_adapters(pair.a).unwrap();
+        assert!(pair.ping(56));
+        pair.clean_up();
+    }
+}
