@@ -112,6 +112,8 @@ pub struct Engine {
     in_flight: Table<InFlight>,
     /// Queue pairs that may have something to send.
     ready: IndexList,
+    /// Failed queue pairs with one packet left to send: before the connection manager's frames, one of which ends the connection.
+    last_words: IndexList,
     /// Queue pairs with something to tell.
     news: IndexList,
     timers: Timers,
@@ -147,6 +149,7 @@ impl Engine {
             qpn_serial: rng.next_u32(),
             in_flight: Table::try_new(config.max_transmissions)?,
             ready: IndexList::try_new(config.max_qps)?,
+            last_words: IndexList::try_new(config.max_qps)?,
             news: IndexList::try_new(config.max_qps)?,
             timers: Timers::try_new(config.max_qps)?,
             cm: Agent::try_new(&config, &mut rng)?,
@@ -259,7 +262,10 @@ impl Engine {
         {
             self.cm.communication_established(self.now, conn);
         }
-        if core::mem::take(&mut qp.broke)
+        if qp.has_last_word() {
+            self.last_words.push(id.0.index);
+        }
+        if qp.take_broke()
             && let Some(conn) = qp.conn
         {
             self.cm.abort(self.now, conn);
@@ -290,7 +296,7 @@ impl Engine {
                     || self.cqs.has_failed(recv_cq)
                     || srq.is_some_and(|srq| self.srqs.has_failed(srq))
                 {
-                    self.with_qp_only(QpId(slot), Qp::fail_silently);
+                    self.with_qp_only(QpId(slot), Qp::fail_for_queue);
                 }
             }
         }

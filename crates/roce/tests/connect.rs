@@ -4,8 +4,8 @@ mod util;
 
 use roce::wire::{Opcode, Packet, cm_msg::Message, mad};
 use roce::{
-    AcceptParams, CmError, ConnId, ConnState, ConnectFailure, ConnectParams, DisconnectReason,
-    DisconnectResult, Event, ListenerId, PathMtu, QpId, SendOp, Status,
+    AcceptParams, CmError, Config, ConnId, ConnState, ConnectFailure, ConnectParams,
+    DisconnectReason, DisconnectResult, Event, ListenerId, PathMtu, QpId, SendOp, Status,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -339,7 +339,8 @@ fn a_fatal_error_is_told_to_both_owners() {
             other => panic!("{other:?}"),
         }
     }
-    assert_ne!(p.a.completions[0].status, Status::Success);
+    // The refusal is not lost in the disconnect that follows it.
+    assert_eq!(outcomes(&p.a.completions), [(1, Status::RemoteAccess)]);
     for (side, conn) in [(Side::A, ends.a), (Side::B, ends.b)] {
         let now = p.now;
         p.host(side).engine.disconnect(now, conn).unwrap();
@@ -352,6 +353,80 @@ fn a_fatal_error_is_told_to_both_owners() {
             },
         );
     }
+}
+
+/// The answer to what the peer sent last goes out before the message that ends the connection, whoever ends it and however busy the
+/// NIC is.
+#[test]
+fn the_last_answer_leaves_before_the_disconnect() {
+    type End = fn(&mut Pair, &Ends);
+    let ends: [(&str, End); 4] = [
+        ("the failure itself", |_, _| {}),
+        ("disconnect", |p, e| {
+            p.b.engine.disconnect(p.now, e.b).unwrap();
+        }),
+        ("forget", |p, e| p.b.engine.forget(p.now, e.b)),
+        ("flush", |p, e| p.b.engine.flush(p.now, e.qb)),
+    ];
+    for (name, end) in ends {
+        for (rkey, last) in [(0x1234, Some(0x62)), (0, Some(0x1f))] {
+            if rkey == 0 && name == "the failure itself" {
+                continue;
+            }
+            let (mut p, _) = listening(Setup {
+                config: Config {
+                    max_transmissions: 1,
+                    ..Setup::default().config
+                },
+                ..Setup::default()
+            });
+            let e = connected(&mut p, 50_000);
+            // The NIC has taken all it can.
+            let busy = p.b.open(pattern(100, 1));
+            p.b.nic_holds = None;
+            p.b.send(p.now, e.qb, 1, SendOp::Send, &[busy.all()]);
+            p.pump();
+            let src = p.a.open(pattern(100, 2));
+            let len = if rkey == 0 { 0 } else { 100 };
+            let write = SendOp::Write { remote_va: 0, rkey };
+            p.a.send(p.now, e.qa, 2, write, &[src.sge(0, len)]);
+            let frame = p.a.transmit(p.now).unwrap();
+            p.b.engine.receive(p.now, &frame, &mut p.b.memory);
+            end(&mut p, &e);
+            p.log.clear();
+            p.pump();
+            let told: Vec<_> = p.log.iter().filter(|s| s.from == Side::B).collect();
+            assert_eq!(told[0].syndrome, last, "{name}: {told:?}");
+            let over = rkey != 0 || name != "flush";
+            let ends: Vec<_> = told[1..].iter().map(|s| s.op).collect();
+            assert_eq!(ends, vec![Opcode::UdSendOnly; usize::from(over)], "{name}");
+        }
+    }
+}
+
+/// READ data asked for before the request that fails is still delivered, then the refusal, then the end.
+#[test]
+fn data_owed_before_a_failure_is_delivered() {
+    let (mut p, _) = listening(Setup::default());
+    let ends = connected(&mut p, 50_000);
+    let remote = p.b.open(pattern(20_000, 1));
+    let local = p.a.open(vec![0; 20_000]);
+    p.b.nic_ring = 1;
+    p.b.nic_holds = Some(Duration::from_micros(50));
+    let (remote_va, rkey) = (remote.va, remote.key.0);
+    let read = SendOp::Read { remote_va, rkey };
+    p.a.send(p.now, ends.qa, 1, read, &[local.all()]);
+    let write = SendOp::Write {
+        remote_va,
+        rkey: !rkey,
+    };
+    p.a.send(p.now, ends.qa, 2, write, &[local.all()]);
+    p.run(SECOND);
+    assert_eq!(
+        outcomes(&p.a.completions),
+        [(1, Status::Success), (2, Status::RemoteAccess)]
+    );
+    assert!(p.a.bytes(&local) == p.b.bytes(&remote));
 }
 
 #[test]

@@ -659,3 +659,109 @@ fn r018_long_messages_ask_for_acknowledgements_several_times_a_window() {
     r.acknowledge(PSN + 2, ACK);
     assert_eq!(r.packets().len(), 3);
 }
+
+/// The peer has executed what it had asked this side to wait with: a receive was posted, and a copy of the packet came late.
+#[test]
+fn r025_an_acknowledgement_ends_the_wait_for_a_receive() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![0; 1000]);
+    for i in 0..3 {
+        r.host.send(r.now, r.qp, i, SendOp::Send, &[mr.sge(0, 8)]);
+    }
+    r.replies();
+    // Code 18: 5.12 ms.
+    r.acknowledge(PSN, 0x20 | 18);
+    r.silence();
+    r.acknowledge(PSN, ACK);
+    assert_eq!(done(&mut r), ok([0]));
+    assert_eq!(r.packets(), [(SendOnly, PSN + 1), (SendOnly, PSN + 2)]);
+    // The timer is one for acknowledgements again: code 10, 4.2 ms.
+    r.wait(MS * 4);
+    r.silence();
+    r.wait(MS);
+    assert_eq!(r.packets().len(), 2);
+    assert_eq!(r.host.engine.counters().timeouts, 1);
+    r.acknowledge(PSN + 2, ACK);
+    assert_eq!(done(&mut r), ok(0..3));
+    r.wait(SECOND);
+    r.silence();
+    assert_eq!(r.host.engine.next_deadline(), None);
+}
+
+/// Memory that cannot be reached fails the request it belongs to, and only when its turn has come.
+#[test]
+fn unreachable_memory_behind_unacknowledged_requests_waits_for_its_turn() {
+    for resend in [false, true] {
+        let mut r = Raw::small();
+        let good = r.host.open(vec![1; 1000]);
+        let bad = r.host.open(vec![2; 1000]);
+        write(&mut r, 0, &good, 300);
+        write(&mut r, 1, &bad, 300);
+        write(&mut r, 2, &good, 8);
+        r.host.memory.faulty.push(bad.region);
+        assert_eq!(r.packets(), [(WriteFirst, PSN), (WriteLast, PSN + 1)]);
+        assert_eq!(done(&mut r), []);
+        if resend {
+            // What is lost is sent again first, and still nothing fails.
+            r.wait(MS * 5);
+            assert_eq!(r.packets(), [(WriteFirst, PSN), (WriteLast, PSN + 1)]);
+        }
+        r.acknowledge(PSN, ACK);
+        r.silence();
+        r.acknowledge(PSN + 1, ACK);
+        r.silence();
+        let end = [
+            (0, Status::Success),
+            (1, Status::LocalProtection),
+            (2, Status::Flushed),
+        ];
+        assert_eq!(done(&mut r), end);
+        assert_eq!(r.host.engine.usage().transmissions, 0);
+    }
+}
+
+/// Memory that can be reached again when its turn comes is sent.
+#[test]
+fn a_fault_that_passes_does_no_harm() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![1; 1000]);
+    write(&mut r, 0, &mr, 8);
+    r.replies();
+    r.host.memory.faulty.push(mr.region);
+    write(&mut r, 1, &mr, 600);
+    r.silence();
+    r.host.memory.faulty.clear();
+    r.acknowledge(PSN, ACK);
+    let packets = [
+        (WriteFirst, PSN + 1),
+        (WriteMiddle, PSN + 2),
+        (WriteLast, PSN + 3),
+    ];
+    assert_eq!(r.packets(), packets);
+    r.acknowledge(PSN + 3, ACK);
+    assert_eq!(done(&mut r), ok(0..2));
+}
+
+/// The shortest and the longest timeout: 8.192 us and 2.4 hours, and none at all for code 0.
+#[test]
+fn r027_the_timeout_is_what_its_code_says() {
+    for (code, nanos) in [(1u8, 8_192u64), (31, 4096 << 31)] {
+        let mut r = Raw::new(Setup {
+            ack_timeout: code,
+            ..Setup::default()
+        });
+        r.host.send(r.now, r.qp, 1, SendOp::Send, &[]);
+        r.replies();
+        assert_eq!(
+            r.host.engine.next_deadline(),
+            Some(r.now.after_nanos(nanos)),
+            "code {code}"
+        );
+        r.wait(Duration::from_nanos(nanos - 1));
+        r.silence();
+        r.wait(Duration::from_nanos(1));
+        assert_eq!(r.packets(), [(SendOnly, PSN)]);
+        r.acknowledge(PSN, ACK);
+        assert_eq!(done(&mut r), ok([1]));
+    }
+}

@@ -116,6 +116,10 @@ proptest! {
         bytes.extend(&payload);
         bytes.extend(icrc.trailer(frame::pad_of(payload.len())));
 
+        if !payload.is_empty() && !bth.opcode.has_payload() {
+            prop_assert_eq!(Packet::parse(&bytes).err(), Some(roce::wire::Error::BadLength));
+            return Ok(());
+        }
         let packet = Packet::parse(&bytes).unwrap();
         prop_assert_eq!(packet.verify_icrc(), Ok(()));
         prop_assert_eq!(packet.bth, Bth { pad: frame::pad_of(payload.len()), ..bth });

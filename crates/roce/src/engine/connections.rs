@@ -192,7 +192,7 @@ impl Engine {
         self.with_qp(id, |q, shared| {
             q.conn = None;
             q.disconnected = None;
-            if matches!(q.state(), State::Accepted | State::Connected) {
+            if matches!(q.state(), State::Accepted | State::Connected | State::Error) {
                 q.flush(shared.cqs);
             }
         });

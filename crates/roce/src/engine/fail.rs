@@ -28,7 +28,7 @@ impl Engine {
         self.cm.fail();
         for index in 0..self.qps.capacity() {
             if let Some((slot, _)) = self.qps.at(index) {
-                self.with_qp_only(QpId(slot), Qp::fail_silently);
+                self.with_qp_only(QpId(slot), Qp::fail_for_queue);
             }
         }
         self.srqs.fail_all();

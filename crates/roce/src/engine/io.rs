@@ -117,6 +117,12 @@ impl Engine {
         if self.failed {
             return false;
         }
+        // These frames have no payload, so that there is always room for them.
+        while let Some(index) = self.last_words.pop() {
+            if self.transmit_from(index, now, memory, out) {
+                return true;
+            }
+        }
         if self.cm.poll_transmit(now, &mut out.header) {
             count!(self, tx_frames);
             return true;
@@ -126,19 +132,32 @@ impl Engine {
         }
         // One packet per queue pair and turn. A queue pair that turns out to have nothing leaves the list.
         while let Some(index) = self.ready.pop() {
-            let Some((slot, _)) = self.qps.at_mut(index) else {
-                continue;
-            };
-            let sent = self.with_qp_sending(QpId(slot), |qp, shared| {
-                qp.poll_transmit(now, memory, shared, out)
-            });
-            if sent {
-                count!(self, tx_frames);
+            if self.transmit_from(index, now, memory, out) {
                 return true;
             }
-            out.clear();
         }
         false
+    }
+
+    fn transmit_from<M: Memory>(
+        &mut self,
+        index: u32,
+        now: Instant,
+        memory: &M,
+        out: &mut Transmit,
+    ) -> bool {
+        let Some((slot, _)) = self.qps.at_mut(index) else {
+            return false;
+        };
+        let sent = self.with_qp_sending(QpId(slot), |qp, shared| {
+            qp.poll_transmit(now, memory, shared, out)
+        });
+        if sent {
+            count!(self, tx_frames);
+        } else {
+            out.clear();
+        }
+        sent
     }
 
     /// The NIC is done with a transmission. A token that is not outstanding is ignored.

@@ -70,9 +70,7 @@ impl Requester {
             self.reads_out = 0;
             self.read_packets_out = 0;
         }
-        if matches!(self.timer, Timer::Rnr(_)) {
-            return;
-        }
+        // Also if this side was waiting for a receive: what has arrived now has found one.
         if self.una == self.next {
             self.timer = Timer::Off;
         } else {

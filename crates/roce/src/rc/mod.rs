@@ -3,6 +3,7 @@
 mod ack;
 mod frame;
 mod link;
+mod owed;
 pub(crate) mod qp;
 pub(crate) mod recv_queue;
 mod replay;

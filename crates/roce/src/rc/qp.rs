@@ -93,7 +93,9 @@ pub(crate) struct Qp {
     /// The failure that the owner has not been told of.
     pub untold_failure: Option<Status>,
     /// The failure that the connection manager has not been told of.
-    pub broke: bool,
+    broke: bool,
+    /// A queue it uses has died: what the peer asks for cannot be executed any more, and the peer is told so.
+    refusing: bool,
     /// A request arrived that proves the peer to be connected.
     pub peer_spoke: bool,
     /// A disconnect that is done but for the transmissions in flight.
@@ -133,6 +135,7 @@ impl Qp {
             dying: false,
             untold_failure: None,
             broke: false,
+            refusing: false,
             peer_spoke: false,
             disconnected: None,
             state: State::Init,
@@ -167,6 +170,7 @@ impl Qp {
 
     /// Sends nothing more, not even what ends the connection.
     pub fn silence(&mut self) {
+        self.refusing = false;
         self.requester.stop();
         self.responder.silence();
     }
@@ -206,12 +210,10 @@ impl Qp {
             self.flush_receives(Status::Flushed, cqs);
             return;
         }
-        if self.state != State::Error {
-            self.state = State::Error;
-            self.requester.stop();
-            // What has been received may still be acknowledged.
-            self.responder.stop();
-        }
+        self.state = State::Error;
+        self.requester.stop();
+        // What has been received may still be acknowledged, or refused.
+        self.responder.stop();
         self.complete(cqs);
         self.flush_receives(Status::Flushed, cqs);
     }
@@ -235,10 +237,27 @@ impl Qp {
         self.flush_receives(first, shared.cqs);
     }
 
-    /// A queue that the queue pair uses is dead.
-    pub fn fail_silently(&mut self, shared: &mut Shared<'_>) {
-        self.fail(Status::LocalOperation, Status::Flushed, shared);
-        self.responder.silence();
+    /// A queue that the queue pair uses is dead. Requests that come from now on are refused; what has been executed
+    /// stays acknowledged.
+    pub fn fail_for_queue(&mut self, shared: &mut Shared<'_>) {
+        if self.state != State::Error {
+            self.fail(Status::LocalOperation, Status::Flushed, shared);
+            self.refusing = true;
+        }
+    }
+
+    /// Whether all that is left to send is the packet that acknowledges or refuses the last requests.
+    pub fn has_last_word(&self) -> bool {
+        self.state == State::Error && self.responder.has_work() && !self.responder.replay.is_due()
+    }
+
+    /// Whether the connection manager is to be told of the failure: not before the peer has been answered, because the peer stops
+    /// listening when it hears that the connection is over.
+    pub fn take_broke(&mut self) -> bool {
+        if self.responder.replay.is_due() {
+            return false;
+        }
+        core::mem::take(&mut self.broke)
     }
 
     fn fail_request(&mut self, failure: Failure, shared: &mut Shared<'_>) {
@@ -359,6 +378,7 @@ impl Qp {
                 );
                 self.after_response(result, shared);
             }
+            Incoming::Request(request) if self.refusing => self.responder.refuse(request.psn),
             _ => shared.counters.drop_qp_state = shared.counters.drop_qp_state.wrapping_add(1),
         }
     }
@@ -396,6 +416,10 @@ impl Qp {
             Executed::Received(mut completion) => {
                 completion.qp_context = self.params.context;
                 shared.cqs.push(self.params.recv_cq, &completion);
+                if shared.cqs.has_failed(self.params.recv_cq) {
+                    // Nobody will ever hear of this message.
+                    self.responder.take_back(request.psn);
+                }
             }
             // Answers that are due still go out, the refusal last.
             Executed::Failed(status) => self.fail(status, status, shared),
@@ -443,6 +467,12 @@ impl Qp {
                         return true;
                     }
                     out.clear();
+                    // What the peer has had once it may have read before the memory went, and not miss.
+                    if self.responder.replay.skip() {
+                        let dropped = &mut shared.counters.drop_unreplayable;
+                        *dropped = dropped.wrapping_add(1);
+                        continue;
+                    }
                     self.responder.refuse_response(psn);
                     self.fail(Status::LocalProtection, Status::Flushed, shared);
                 }
@@ -451,6 +481,7 @@ impl Qp {
         if self.state != State::Connected {
             return false;
         }
+        let before = self.requester.clone();
         match self
             .requester
             .poll(&mut self.sq, &self.link, shared.keys, out)
@@ -470,14 +501,12 @@ impl Qp {
                 let from_pieces: u32 = out.pieces.iter().map(|p| p.len).sum();
                 let len = from_pieces + inline.map_or(0, |d| d.len() as u32);
                 if frame::write(&self.link.template, &packet, inline, len, memory, out).is_err() {
+                    // The packet does not go out, and its request fails when its turn has come.
                     out.clear();
-                    self.fail_request(
-                        Failure {
-                            seq,
-                            status: Status::LocalProtection,
-                        },
-                        shared,
-                    );
+                    self.requester = before;
+                    if let Step::Fail { seq, status } = self.requester.local_error(seq) {
+                        self.fail_request(Failure { seq, status }, shared);
+                    }
                     return false;
                 }
                 shared.counters.tx_bytes = shared.counters.tx_bytes.wrapping_add(u64::from(len));

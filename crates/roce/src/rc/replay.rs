@@ -28,9 +28,16 @@ struct Entry {
     end: Psn,
     /// The response to send next; `end` if none is due.
     cursor: Psn,
-    /// Everything has been sent once.
-    answered: bool,
+    /// Responses that have been sent at least once.
+    sent: u32,
     used: bool,
+}
+
+impl Entry {
+    /// Which response of the request this is.
+    fn index(&self, psn: Psn) -> u32 {
+        psn.since(self.request.psn)
+    }
 }
 
 /// One response to be sent.
@@ -75,7 +82,7 @@ impl ReplayRing {
             from: Psn::ZERO,
             end: Psn::ZERO,
             cursor: Psn::ZERO,
-            answered: false,
+            sent: 0,
             used: false,
         };
         Ok(ReplayRing {
@@ -116,7 +123,7 @@ impl ReplayRing {
             return false;
         };
         if entry.used && entry.cursor != entry.end {
-            if !entry.answered {
+            if entry.sent < entry.request.packets {
                 return false;
             }
             // A repetition that the peer no longer waits for, or it would not go on.
@@ -131,7 +138,7 @@ impl ReplayRing {
             from: request.psn,
             end,
             cursor: request.psn,
-            answered: false,
+            sent: 0,
             used: true,
         };
         self.due += 1;
@@ -208,8 +215,32 @@ impl ReplayRing {
             return;
         };
         e.cursor = e.cursor.next();
-        if e.cursor == e.end {
-            e.answered = true;
+        e.sent = e.sent.max(e.index(e.cursor));
+        self.moved();
+    }
+
+    /// Leaves out responses that only repeat earlier ones, beginning with the one that [`peek`](Self::peek) gave. False if that
+    /// has never been sent.
+    pub fn skip(&mut self) -> bool {
+        let Some(e) = self.current.and_then(|at| self.entries.get_mut(at)) else {
+            return false;
+        };
+        if e.index(e.cursor) >= e.sent {
+            return false;
+        }
+        let next = e.sent.min(e.index(e.end));
+        e.cursor = e.request.psn.add(next);
+        self.moved();
+        true
+    }
+
+    /// The cursor of the current entry has moved.
+    fn moved(&mut self) {
+        let at_end = self
+            .current
+            .and_then(|at| self.entries.get(at))
+            .is_some_and(|e| e.cursor == e.end);
+        if at_end {
             self.due = self.due.saturating_sub(1);
             self.current = None;
         }

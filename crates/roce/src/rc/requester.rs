@@ -53,6 +53,7 @@ pub(super) enum Step {
 }
 
 /// The sending half of a queue pair.
+#[derive(Clone)]
 pub(super) struct Requester {
     pub(super) una: Psn,
     /// The request that `una` belongs to; not yet started if `una == next`.
@@ -315,7 +316,7 @@ impl Requester {
     }
 
     /// A request whose own memory is not accessible fails when its turn has come: after all earlier ones have completed.
-    fn local_error(&self, seq: u32) -> Step {
+    pub(super) fn local_error(&self, seq: u32) -> Step {
         if seq == self.una_wqe {
             Step::Fail {
                 seq,

@@ -2,6 +2,7 @@
 
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
+use super::owed::Owed;
 use super::recv_queue::Receives;
 use super::replay::{ReadRequest, ReplayRing};
 use super::sgl;
@@ -69,18 +70,6 @@ enum Message {
     },
 }
 
-/// The packet owed to the peer once READ responses are out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Owed {
-    Nothing,
-    /// Acknowledges everything executed.
-    Ack,
-    SequenceNak,
-    RnrNak,
-    /// Ends the connection; with the PSN it is about.
-    Fatal(NakCode, Psn),
-}
-
 /// An answer to be sent.
 pub(super) enum Answer {
     /// An acknowledgement or NAK.
@@ -95,9 +84,8 @@ pub(super) struct Responder {
     /// Messages completed, modulo 2^24.
     msn: u32,
     message: Message,
+    /// To be sent once the READ responses are out.
     owed: Owed,
-    /// A sequence or RNR NAK has gone out (or is owed) for `expected`: say nothing more until it comes.
-    nak_told: bool,
     pub replay: ReplayRing,
 }
 
@@ -107,8 +95,7 @@ impl Responder {
             expected: Psn::ZERO,
             msn: 0,
             message: Message::None,
-            owed: Owed::Nothing,
-            nak_told: false,
+            owed: Owed::default(),
             replay: ReplayRing::try_new(max_reads)?,
         })
     }
@@ -118,8 +105,7 @@ impl Responder {
         self.expected = first_psn;
         self.msn = 0;
         self.message = Message::None;
-        self.owed = Owed::Nothing;
-        self.nak_told = false;
+        self.owed = Owed::default();
         self.replay.reset(reads);
     }
 
@@ -131,12 +117,12 @@ impl Responder {
     /// Forgets everything that is to be sent.
     pub fn silence(&mut self) {
         self.replay.reset(0);
-        self.owed = Owed::Nothing;
+        self.owed = Owed::default();
     }
 
     /// Whether there is something to send.
     pub fn has_work(&self) -> bool {
-        self.owed != Owed::Nothing || self.replay.is_due()
+        self.owed.is_due() || self.replay.is_due()
     }
 
     /// Whether a message into the receive queue's front is coming in.
@@ -157,10 +143,7 @@ impl Responder {
         let distance = request.psn.distance(self.expected);
         if distance > 0 {
             counters.out_of_sequence_requests = counters.out_of_sequence_requests.wrapping_add(1);
-            if !self.nak_told {
-                self.nak_told = true;
-                self.owed = Owed::SequenceNak;
-            }
+            self.owed.dropped(request.psn);
             return Executed::Quietly;
         }
         if distance < 0 {
@@ -182,25 +165,22 @@ impl Responder {
             Ok(Some(done)) => done,
             // No receive posted.
             Ok(None) => {
-                self.nak_told = true;
-                self.owed = Owed::RnrNak;
+                self.owed.not_ready();
                 return Executed::Quietly;
             }
             Err(refusal) => {
-                self.owed = Owed::Fatal(refusal.code, self.expected);
+                self.owed.refuse(refusal.code, self.expected);
                 return Executed::Failed(refusal.status);
             }
         };
         self.expected = self.expected.add(packets);
-        self.nak_told = false;
         counters.rx_bytes = counters.rx_bytes.wrapping_add(request.payload.len() as u64);
-        self.owed = match self.owed {
-            // The response is the acknowledgement, of everything before it as well.
-            _ if request.op == Opcode::ReadRequest => Owed::Nothing,
-            _ if request.ack_request => Owed::Ack,
-            Owed::Ack => Owed::Ack,
-            _ => Owed::Nothing,
-        };
+        let is_read = request.op == Opcode::ReadRequest;
+        self.owed
+            .executed(request.ack_request && !is_read, self.expected);
+        if is_read {
+            self.owed.response_follows();
+        }
         executed
     }
 
@@ -211,9 +191,7 @@ impl Responder {
             (Opcode::ReadRequest | Opcode::CompareSwap | Opcode::FetchAdd, _) => {
                 counters.drop_unreplayable = counters.drop_unreplayable.wrapping_add(1);
             }
-            // The acknowledgement was lost. A NAK that is owed says the same.
-            _ if self.owed == Owed::Nothing => self.owed = Owed::Ack,
-            _ => {}
+            _ => self.owed.repeated(),
         }
     }
 
@@ -427,25 +405,14 @@ impl Responder {
                 },
             });
         }
-        let (syndrome, psn, counter) = match self.owed {
-            Owed::Nothing => return None,
-            Owed::Ack => (Syndrome::ACK, self.expected.prev(), &mut counters.tx_acks),
-            Owed::SequenceNak => (
-                Syndrome::Nak(NakCode::PsnSequence),
-                self.expected,
-                &mut counters.tx_sequence_naks,
-            ),
-            Owed::RnrNak => (
-                Syndrome::RnrNak {
-                    timer: link.min_rnr_timer,
-                },
-                self.expected,
-                &mut counters.tx_rnr_naks,
-            ),
-            Owed::Fatal(code, psn) => (Syndrome::Nak(code), psn, &mut counters.tx_fatal_naks),
+        let (syndrome, psn) = self.owed.take(self.expected, link.min_rnr_timer)?;
+        let counter = match syndrome {
+            Syndrome::RnrNak { .. } => &mut counters.tx_rnr_naks,
+            Syndrome::Nak(NakCode::PsnSequence) => &mut counters.tx_sequence_naks,
+            Syndrome::Nak(_) => &mut counters.tx_fatal_naks,
+            Syndrome::Ack { .. } | Syndrome::Reserved(_) => &mut counters.tx_acks,
         };
         *counter = counter.wrapping_add(1);
-        self.owed = Owed::Nothing;
         let extension = Extension::Aeth(syndrome.to_u8(), self.msn);
         let op = Opcode::Acknowledge;
         Some(Answer::Packet(Outgoing {
@@ -457,10 +424,23 @@ impl Responder {
         }))
     }
 
+    /// The request at `psn`, just executed, has come to nothing because of this side.
+    pub fn take_back(&mut self, psn: Psn) {
+        self.expected = psn;
+        self.owed.refuse(NakCode::RemoteOperational, psn);
+    }
+
+    /// A request came that this side cannot execute any more. What has been executed before has been answered.
+    pub fn refuse(&mut self, psn: Psn) {
+        if !psn.is_before(self.expected) {
+            self.owed.refuse(NakCode::RemoteOperational, self.expected);
+        }
+    }
+
     /// The memory of a READ response at `psn` has become inaccessible: all that is left is to say so.
     pub fn refuse_response(&mut self, psn: Psn) {
         self.replay.reset(0);
-        self.owed = Owed::Fatal(NakCode::RemoteAccess, psn);
+        self.owed.refuse(NakCode::RemoteAccess, psn);
     }
 }
 

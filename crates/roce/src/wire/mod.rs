@@ -53,7 +53,8 @@ pub enum Error {
     NotRoce,
     /// The frame ends before a header or a length field says it does.
     Truncated,
-    /// An IP or UDP length field is smaller than the headers it must cover.
+    /// A length field is smaller than the headers it must cover, what follows the headers is no whole number of words, or there
+    /// is payload where the opcode has none.
     BadLength,
     /// BTH transport version other than 0.
     TransportVersion,

@@ -211,6 +211,15 @@ impl Opcode {
             && !self.is_last()
     }
 
+    /// Whether payload may follow the headers.
+    #[must_use]
+    pub const fn has_payload(self) -> bool {
+        !matches!(
+            self,
+            Self::ReadRequest | Self::Acknowledge | Self::AtomicAcknowledge
+        ) && !self.is_atomic()
+    }
+
     /// Whether a DETH follows.
     #[must_use]
     pub const fn has_deth(self) -> bool {

@@ -55,10 +55,17 @@ impl<'a> Packet<'a> {
             return Err(Error::ZeroQpn);
         }
         let (ext, rest) = ExtHeaders::parse(bth.opcode, rest).map_err(|_| Error::BadLength)?;
+        // The pad fills the last word, neither less nor more.
+        if !rest.len().is_multiple_of(4) {
+            return Err(Error::BadLength);
+        }
         let payload_len = rest
             .len()
             .checked_sub(usize::from(bth.pad))
             .ok_or(Error::BadLength)?;
+        if payload_len > 0 && !bth.opcode.has_payload() {
+            return Err(Error::BadLength);
+        }
         let (payload, pad) = rest.split_at_checked(payload_len).ok_or(Error::BadLength)?;
         let covered_len = ip
             .header_len()

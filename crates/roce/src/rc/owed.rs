@@ -1,0 +1,103 @@
+//! What is owed to the peer besides READ data: an acknowledgement, or a NAK, which acknowledges what came before its PSN as
+//! well.
+
+use crate::psn::Psn;
+use crate::wire::{NakCode, Syndrome};
+
+/// A NAK that has not gone out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Nak {
+    /// Packets are missing.
+    Sequence,
+    /// No receive is posted.
+    Rnr,
+    /// Ends the connection; with the PSN it is about.
+    Fatal(NakCode, Psn),
+}
+
+/// The debts of a responder.
+#[derive(Default)]
+pub(super) struct Owed {
+    /// The peer wants to know what has been executed.
+    ack: bool,
+    nak: Option<Nak>,
+    /// A NAK has gone out for the expected packet: nothing more is said until that comes.
+    told: bool,
+    /// The last of the packets dropped because they came before the expected one.
+    ahead: Option<Psn>,
+}
+
+impl Owed {
+    /// Whether there is something to send.
+    pub fn is_due(&self) -> bool {
+        self.ack || self.nak.is_some()
+    }
+
+    /// A packet came too early and was dropped.
+    pub fn dropped(&mut self, psn: Psn) {
+        if self.ahead.is_none_or(|last| psn.is_after(last)) {
+            self.ahead = Some(psn);
+        }
+        if !self.told && self.nak.is_none() {
+            self.nak = Some(Nak::Sequence);
+        }
+    }
+
+    /// The expected packet came and found no receive.
+    pub fn not_ready(&mut self) {
+        self.nak = Some(Nak::Rnr);
+    }
+
+    /// The request at `psn` ends the connection, if none before it does.
+    pub fn refuse(&mut self, code: NakCode, psn: Psn) {
+        match self.nak {
+            Some(Nak::Fatal(_, first)) if first.is_before(psn) => {}
+            _ => self.nak = Some(Nak::Fatal(code, psn)),
+        }
+    }
+
+    /// The expected packet has been executed, and `expected` is the next.
+    pub fn executed(&mut self, ack_request: bool, expected: Psn) {
+        self.ack |= ack_request;
+        self.told = false;
+        self.nak = match self.nak {
+            Some(Nak::Fatal(code, psn)) => Some(Nak::Fatal(code, psn)),
+            // Not all of the gap has closed: the rest of what was dropped has to come again.
+            Some(_) if self.ahead.is_some_and(|last| !last.is_before(expected)) => {
+                Some(Nak::Sequence)
+            }
+            _ => None,
+        };
+        if self.nak.is_none() {
+            self.ahead = None;
+        }
+    }
+
+    /// A READ was accepted, whose response acknowledges everything before it.
+    pub fn response_follows(&mut self) {
+        self.ack = false;
+    }
+
+    /// Something came again that has been executed: the acknowledgement was lost.
+    pub fn repeated(&mut self) {
+        self.ack = true;
+    }
+
+    /// What to send now, and with which PSN.
+    pub fn take(&mut self, expected: Psn, min_rnr_timer: u8) -> Option<(Syndrome, Psn)> {
+        let Some(nak) = self.nak.take() else {
+            return core::mem::take(&mut self.ack).then(|| (Syndrome::ACK, expected.prev()));
+        };
+        self.ack = false;
+        self.told = true;
+        self.ahead = None;
+        Some(match nak {
+            Nak::Sequence => (Syndrome::Nak(NakCode::PsnSequence), expected),
+            Nak::Rnr => {
+                let timer = min_rnr_timer;
+                (Syndrome::RnrNak { timer }, expected)
+            }
+            Nak::Fatal(code, psn) => (Syndrome::Nak(code), psn),
+        })
+    }
+}
