@@ -2,9 +2,11 @@
 
 use super::connection::{Connection, Names, State};
 use super::listener::Listeners;
+use super::lookup::Lookup;
 use super::negotiate;
 use super::reply::{Kind, Replies, Reply};
 use super::request::{Request, split_private};
+use super::source::Source;
 use super::{LocalQp, QpAttributes};
 use crate::config::Config;
 use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
@@ -16,10 +18,9 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::wire::address::is_unicast;
 use crate::wire::cm_msg::{Answered, Dreq, Message, Rej, RejReason, Rep, Req, TransportService};
-use crate::wire::{Gid, Packet, cma, frame, mad, udp};
-use crate::wire::{Path, PathMtu};
+use crate::wire::{Gid, Packet, Path, PathMtu, cma, frame, mad, udp};
 use arrayvec::ArrayVec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// Connections that wait for the owner's decision may take up one in this many places of the table, so that requests from
 /// the wire cannot keep the owner from connecting.
@@ -33,6 +34,9 @@ pub struct Agent {
     salt: u32,
     listeners: Listeners,
     connections: Table<Connection>,
+    lookup: Lookup,
+    /// Connections that wait for the owner's decision about the peer's request.
+    undecided: u32,
     /// Wakes connections at their deadlines or earlier.
     timers: Timers,
     /// Connections that have something to send.
@@ -58,6 +62,8 @@ impl Agent {
             salt: rng.next_u32(),
             listeners: Listeners::try_new(config.max_listeners)?,
             connections: Table::try_new(capacity)?,
+            lookup: Lookup::try_new(capacity, &mut rng)?,
+            undecided: 0,
             timers: Timers::try_new(capacity)?,
             ready: IndexList::try_new(capacity)?,
             eventful: IndexList::try_new(capacity)?,
@@ -101,13 +107,13 @@ impl Agent {
         params: &ConnectParams<'_>,
         local: &LocalQp,
     ) -> Result<ConnId, CmError> {
-        let exists = self.connections.iter().any(|(_, c)| {
-            c.is_live()
-                && c.info.local.port() == params.local_port
-                && c.info.peer.port() == params.remote_port
-                && c.info.local.ip() == params.path.src_ip
-                && c.info.peer.ip() == params.path.dst_ip
-        });
+        let local_end = SocketAddr::new(params.path.src_ip, params.local_port);
+        let peer_end = SocketAddr::new(params.path.dst_ip, params.remote_port);
+        let exists = self
+            .lookup
+            .between(local_end, peer_end)
+            .filter_map(|index| self.connections.at(index))
+            .any(|(_, c)| c.info.local == local_end && c.info.peer == peer_end);
         if exists {
             return Err(CmError::ConnectionExists);
         }
@@ -301,25 +307,8 @@ impl Agent {
         if req.local_comm_id == 0 {
             return;
         }
-        let mut duplicate = None;
-        let mut stale = None;
-        let mut undecided = 0u32;
-        for (slot, c) in self.connections.iter() {
-            let same_peer = c.remote_guid == req.ca_guid;
-            if same_peer
-                && !c.is_active()
-                && c.remote_comm_id == req.local_comm_id
-                && c.state() != State::Closed
-            {
-                duplicate = Some(slot);
-            }
-            if same_peer && c.remote_qpn == req.qpn && c.is_live() {
-                stale = Some(slot);
-            }
-            if c.state() == State::ReqRcvd {
-                undecided = undecided.saturating_add(1);
-            }
-        }
+        let duplicate = self.find_named(req.ca_guid, req.local_comm_id);
+        let stale = self.find_with_qp(req.ca_guid, req.qpn);
         if let Some(slot) = duplicate {
             if let Some(c) = self.connections.get_mut(slot)
                 && c.path().dst_ip == source.ip()
@@ -362,7 +351,7 @@ impl Agent {
             return;
         }
         // With no room there is no answer either: the peer asks again.
-        if undecided.saturating_mul(REQUEST_SHARE) >= self.connections.capacity() {
+        if self.undecided.saturating_mul(REQUEST_SHARE) >= self.connections.capacity() {
             return;
         }
         let Some(names) = self.names() else {
@@ -439,16 +428,8 @@ impl Agent {
             .get(slot)
             .is_some_and(|c| c.state() == State::ReqSent);
         let stale = self
-            .connections
-            .iter()
-            .find(|(other, c)| {
-                *other != slot
-                    && c.is_live()
-                    && c.remote_guid == rep.ca_guid
-                    && c.remote_qpn == rep.qpn
-                    && rep.qpn != 0
-            })
-            .map(|(other, _)| other);
+            .find_with_qp(rep.ca_guid, rep.qpn)
+            .filter(|other| *other != slot);
         if is_new && let Some(other) = stale {
             if let Some(c) = self.connections.get_mut(other) {
                 c.stale(now);
@@ -472,15 +453,11 @@ impl Agent {
             // The peer never learned our name of the connection. It gives its own, and who it is.
             let [a, b, c, d, e, f, g, h, ..] = rej.info;
             let guid = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-            self.connections
-                .iter()
-                .find(|(_, c)| {
-                    c.remote_comm_id == rej.local_comm_id
-                        && c.remote_guid == guid
-                        && !c.is_active()
-                        && c.path().dst_ip == source.ip()
-                })
-                .map(|(slot, _)| slot)
+            self.find_named(guid, rej.local_comm_id).filter(|slot| {
+                self.connections
+                    .get(*slot)
+                    .is_some_and(|c| c.path().dst_ip == source.ip())
+            })
         } else {
             self.find(source, rej.remote_comm_id)
         };
@@ -547,6 +524,24 @@ impl Agent {
             .then_some(slot)
     }
 
+    /// The passive connection that the peer named so.
+    fn find_named(&self, guid: u64, comm_id: u32) -> Option<Slot> {
+        self.lookup
+            .named(guid, comm_id)
+            .filter_map(|index| self.connections.at(index))
+            .find(|(_, c)| c.remote_guid == guid && c.remote_comm_id == comm_id)
+            .map(|(slot, _)| slot)
+    }
+
+    /// The live connection that has this queue pair of the peer.
+    fn find_with_qp(&self, guid: u64, qpn: u32) -> Option<Slot> {
+        self.lookup
+            .with_qp(guid, qpn)
+            .filter_map(|index| self.connections.at(index))
+            .find(|(_, c)| c.remote_guid == guid && c.remote_qpn == qpn)
+            .map(|(slot, _)| slot)
+    }
+
     fn index_mask(&self) -> u32 {
         self.connections
             .capacity()
@@ -586,15 +581,26 @@ impl Agent {
         Ok(result)
     }
 
-    /// Brings timers and queues into line with a connection that may have changed.
+    /// Brings timers, queues and indices into line with a connection that may have changed.
     fn settle(&mut self, slot: Slot) {
-        let Some(connection) = self.connections.get(slot) else {
+        let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
+        let is_undecided = connection.state() == State::ReqRcvd;
+        match (
+            core::mem::replace(&mut connection.counted_undecided, is_undecided),
+            is_undecided,
+        ) {
+            (false, true) => self.undecided = self.undecided.saturating_add(1),
+            (true, false) => self.undecided = self.undecided.saturating_sub(1),
+            _ => {}
+        }
         if connection.is_finished() {
+            self.lookup.update(slot.index, None);
             self.connections.remove(slot);
             return;
         }
+        self.lookup.update(slot.index, Some(connection));
         if let Some(at) = connection.deadline {
             self.timers.wake(slot.index, at);
         }
@@ -628,42 +634,5 @@ impl Agent {
             out.clear();
         }
         fits
-    }
-}
-
-/// Where a message came from.
-struct Source<'a> {
-    packet: &'a Packet<'a>,
-}
-
-impl Source<'_> {
-    fn ip(&self) -> IpAddr {
-        self.packet.ip.src()
-    }
-
-    fn destination(&self) -> IpAddr {
-        self.packet.ip.dst()
-    }
-
-    /// The way the message came, backwards.
-    fn way_back(&self) -> Path {
-        Path {
-            src_mac: self.packet.eth.dst,
-            dst_mac: self.packet.eth.src,
-            src_ip: self.destination(),
-            dst_ip: self.ip(),
-            hop_limit: 64,
-            traffic_class: 0,
-            mtu: PathMtu::Mtu256,
-        }
-    }
-
-    /// The same with what the request says about the path.
-    fn path(&self, req: &Req) -> Path {
-        Path {
-            traffic_class: req.primary.traffic_class,
-            mtu: PathMtu::from_code(req.mtu_code).unwrap_or(PathMtu::Mtu256),
-            ..self.way_back()
-        }
     }
 }

@@ -104,6 +104,8 @@ pub(super) struct Connection {
     /// How the disconnection ended.
     result: DisconnectResult,
     forgotten: bool,
+    /// The agent counts it among those that wait for a decision.
+    pub counted_undecided: bool,
 }
 
 impl Connection {
@@ -168,6 +170,7 @@ impl Connection {
             disconnect_called: false,
             result: DisconnectResult::Graceful,
             forgotten: false,
+            counted_undecided: false,
         };
         let req = request::compose(
             config,
@@ -235,6 +238,7 @@ impl Connection {
             disconnect_called: false,
             result: DisconnectResult::Graceful,
             forgotten: false,
+            counted_undecided: false,
         }
         .with_event(Event::ConnectRequest {
             listener,

@@ -10,9 +10,11 @@
 mod agent;
 mod connection;
 mod listener;
+mod lookup;
 mod negotiate;
 mod reply;
 mod request;
+mod source;
 
 #[cfg(test)]
 mod tests;

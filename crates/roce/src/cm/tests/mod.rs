@@ -3,6 +3,7 @@
 mod active;
 mod hostile;
 mod link;
+mod names;
 mod passive;
 mod random;
 mod setup;

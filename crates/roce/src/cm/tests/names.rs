@@ -1,0 +1,228 @@
+//! Only who knows both names of a connection may say something about it; and connections are found among many.
+
+use super::*;
+use crate::wire::cm_msg::{Answered, Drep, Dreq, Message, Rej, RejReason, Rep, Rtu, private_data};
+
+fn rep_of(link: &Link, nth: usize) -> Rep {
+    match link.sent_by(B, 0x13)[nth].message() {
+        Message::Rep(rep) => rep,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A connection that B has accepted and A not yet confirmed; B's REP.
+fn accepted(link: &mut Link) -> (ConnId, ConnId, Rep) {
+    let a = link.connect(1, &qp(0x111), &[]).unwrap();
+    let b = link.requested();
+    link.accept(b, &qp(0x222), &[]).unwrap();
+    link.expect(A, Event::Replied { conn: a });
+    let rep = rep_of(link, 0);
+    (a, b, rep)
+}
+
+#[test]
+fn a_confirmation_by_another_name_confirms_nothing() {
+    let mut link = Link::new();
+    let (_, b, rep) = accepted(&mut link);
+    let rtu = |local_comm_id, remote_comm_id| {
+        Message::Rtu(Rtu {
+            local_comm_id,
+            remote_comm_id,
+            private: private_data(&[]),
+        })
+    };
+    let (peers, ours) = (rep.remote_comm_id, rep.local_comm_id);
+    for (local, remote) in [(peers ^ 1, ours), (0, ours), (peers, ours ^ 1), (peers, 0)] {
+        link.send(B, &rtu(local, remote), 1);
+        link.run_for(Duration::from_millis(1));
+        link.no_events();
+    }
+    link.send(B, &rtu(peers, ours), 1);
+    link.expect(B, Event::Established { conn: b });
+}
+
+#[test]
+fn r091_a_disconnect_by_another_name_ends_nothing() {
+    let mut link = Link::new();
+    let (_, b) = connected(&mut link);
+    let rep = rep_of(&link, 0);
+    let dreq = |local_comm_id| {
+        Message::Dreq(Dreq {
+            local_comm_id,
+            remote_comm_id: rep.local_comm_id,
+            remote_qpn: rep.qpn,
+            private: private_data(&[]),
+        })
+    };
+    for wrong in [rep.remote_comm_id ^ 1, 0] {
+        link.send(B, &dreq(wrong), 1);
+        link.run_for(Duration::from_millis(1));
+        link.no_events();
+    }
+    // Whoever asks so is told that what it means is gone.
+    assert_eq!(link.sent_by(B, 0x16).len(), 2);
+    link.send(B, &dreq(rep.remote_comm_id), 1);
+    link.expect(
+        B,
+        Event::Disconnected {
+            conn: b,
+            reason: DisconnectReason::Peer,
+        },
+    );
+}
+
+#[test]
+fn an_answer_by_another_name_does_not_end_a_disconnect() {
+    let mut link = Link::new();
+    let (a, _) = connected(&mut link);
+    let rep = rep_of(&link, 0);
+    link.agents[A].disconnect(link.now, a).unwrap();
+    link.clear_flight();
+    let drep = |local_comm_id| {
+        Message::Drep(Drep {
+            local_comm_id,
+            remote_comm_id: rep.remote_comm_id,
+            private: private_data(&[]),
+        })
+    };
+    for wrong in [rep.local_comm_id ^ 1, 0] {
+        link.send(A, &drep(wrong), 1);
+        link.run_for(Duration::from_millis(1));
+        link.no_events();
+    }
+    link.send(A, &drep(rep.local_comm_id), 1);
+    link.run_for(Duration::from_millis(1));
+    assert_eq!(
+        link.take_events(A),
+        [Event::DisconnectDone {
+            conn: a,
+            result: DisconnectResult::Graceful
+        }]
+    );
+}
+
+/// Only a first reply tells of a lost queue pair. One that comes late or again, or is made up, ends no other connection.
+#[test]
+fn a_repeated_reply_makes_no_other_connection_stale() {
+    let mut link = Link::new();
+    connected_with(&mut link, 1, 0x111, 0x222);
+    let a = link.connect(2, &qp(0x112), &[]).unwrap();
+    let b = link.requested();
+    link.accept(b, &qp(0x223), &[]).unwrap();
+    link.expect(A, Event::Replied { conn: a });
+    let rep = Rep {
+        // The first connection's.
+        qpn: 0x222,
+        ..rep_of(&link, 1)
+    };
+    link.send(A, &Message::Rep(rep), 1);
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    link.establish(a).unwrap();
+    link.expect(A, Event::Established { conn: a });
+    link.expect(B, Event::Established { conn: b });
+    link.send(A, &Message::Rep(rep), 1);
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+}
+
+/// The passive side may be told of a withdrawal by a peer that never learned its name.
+#[test]
+fn a_withdrawal_finds_its_connection_by_the_peers_name_and_guid() {
+    let mut link = Link::new();
+    let mut requested = std::vec::Vec::new();
+    for port in 1..6 {
+        link.connect(port, &qp(u32::from(port)), &[]).unwrap();
+        requested.push(link.requested());
+    }
+    let name = match link.sent_by(A, 0x10)[2].message() {
+        Message::Req(req) => req.local_comm_id,
+        other => panic!("{other:?}"),
+    };
+    let guid = link::config(A).guid;
+    let rej = |local_comm_id, guid: u64| {
+        Message::Rej(Rej {
+            local_comm_id,
+            remote_comm_id: 0,
+            message: Answered::Other,
+            info_len: 8,
+            reason: RejReason::TIMEOUT,
+            info: private_data(&guid.to_be_bytes()),
+            private: private_data(&[]),
+        })
+    };
+    for (name, guid) in [(name ^ 1, guid), (name, guid ^ 1), (name, guid)] {
+        link.send(B, &rej(name, guid), 1);
+        link.run_for(Duration::from_millis(1));
+    }
+    for (n, conn) in requested.into_iter().enumerate() {
+        let result = link.accept(conn, &qp(0x300 + n as u32), &[]);
+        assert_eq!(result.err(), (n == 2).then_some(CmError::PeerGone), "{n}");
+    }
+}
+
+/// What the indices say stays true while connections come and go.
+#[test]
+fn names_of_the_past_name_nothing() {
+    let mut link = Link::new();
+    for round in 0..40_u16 {
+        let qpn = 0x100 + u32::from(round % 3);
+        // The same ports and queue pairs again and again.
+        let (a, b) = connected_with(&mut link, 7 + round % 2, qpn, qpn + 0x100);
+        assert_eq!(
+            link.connect(7 + round % 2, &qp(9), &[]),
+            Err(CmError::ConnectionExists)
+        );
+        link.agents[A].disconnect(link.now, a).unwrap();
+        link.run_for(Duration::from_millis(1));
+        link.agents[A].forget(link.now, a);
+        link.agents[B].forget(link.now, b);
+        link.take_events(A);
+        link.take_events(B);
+        if round % 4 == 0 {
+            link.run_until_idle();
+            assert_eq!((link.agents[A].len(), link.agents[B].len()), (0, 0));
+        }
+    }
+}
+
+/// Undecided requests are counted as they come and go, however they go.
+#[test]
+fn room_for_requests_comes_back() {
+    let mut link = Link::new();
+    let half = 8;
+    for round in 0..4_u32 {
+        let mut conns = std::vec::Vec::new();
+        let mut asked = std::vec::Vec::new();
+        for n in 0..half {
+            let port = 1 + n as u16;
+            asked.push(link.connect(port, &qp(0x100 + n), &[]).unwrap());
+            conns.push(link.requested());
+        }
+        // No room for one more: the request stays unanswered.
+        let more = link.connect(100, &qp(0x200), &[]).unwrap();
+        link.run_for(Duration::from_millis(1));
+        link.no_events();
+        link.agents[A].forget(link.now, more);
+        for conn in &conns {
+            match round {
+                0 => link.agents[B].reject(link.now, *conn, &[]).unwrap(),
+                1 => link.agents[B].forget(link.now, *conn),
+                2 => drop(link.accept(*conn, &qp(0x300), &[])),
+                _ => {}
+            }
+        }
+        link.run_for(Duration::from_millis(1));
+        for conn in asked {
+            link.agents[A].forget(link.now, conn);
+        }
+        link.run_for(Duration::from_millis(1));
+        for conn in conns {
+            link.agents[B].forget(link.now, conn);
+        }
+        link.run_until_idle();
+        link.take_events(A);
+        link.take_events(B);
+    }
+    assert_eq!(link.agents[B].len(), 0);
+}
