@@ -147,6 +147,7 @@ pub fn resolve(
     Ok(Path {
         src_mac: mac,
         dst_mac: [a, b, c, d, e, f],
+        vlan: None,
         src_ip: local.ip,
         dst_ip: peer.ip,
         hop_limit: HOP_LIMIT,
@@ -160,6 +161,7 @@ pub fn to_self(mac: [u8; 6], mtu: PathMtu, local: LocalAddress, peer: LocalAddre
     Path {
         src_mac: mac,
         dst_mac: mac,
+        vlan: None,
         src_ip: local.ip,
         dst_ip: peer.ip,
         hop_limit: HOP_LIMIT,

@@ -94,6 +94,7 @@ fn pair(mtu: PathMtu) -> [End; 2] {
         let path = Path {
             src_mac: macs[i],
             dst_mac: macs[peer],
+            vlan: None,
             src_ip: ips[i],
             dst_ip: ips[peer],
             hop_limit: 64,

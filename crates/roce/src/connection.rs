@@ -126,7 +126,8 @@ pub struct ConnectParams<'a> {
 pub struct AcceptParams<'a> {
     /// An unconnected queue pair.
     pub qp: QpId,
-    /// How to reach the peer. Addresses and path MTU of the request win over what is said here.
+    /// How to reach the peer. IP addresses, traffic class and path MTU of the request win over what is said here, and so does its
+    /// VLAN tag if none is given here.
     pub path: Path,
     /// Data for the peer, at most [`MAX_REPLY_DATA`] bytes.
     pub private_data: &'a [u8],

@@ -58,13 +58,15 @@ impl PathMtu {
     }
 }
 
-/// Addresses and IP parameters of a path.
+/// Addresses and parameters of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Path {
     /// Local MAC address.
     pub src_mac: [u8; 6],
     /// MAC address of the peer or of the next hop.
     pub dst_mac: [u8; 6],
+    /// 802.1Q tag control information of every frame: priority, drop eligibility, VLAN ID. `None`: untagged.
+    pub vlan: Option<u16>,
     /// Local IP address; same family as `dst_ip`.
     pub src_ip: IpAddr,
     /// The peer's IP address.

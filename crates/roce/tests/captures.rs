@@ -54,6 +54,7 @@ fn rebuild_by_header(packet: &Packet<'_>, payload: &[u8]) -> Vec<u8> {
     let path = Path {
         src_mac: packet.eth.src,
         dst_mac: packet.eth.dst,
+        vlan: packet.eth.vlan,
         src_ip: packet.ip.src(),
         dst_ip: packet.ip.dst(),
         hop_limit: packet.ip.hop_limit(),
@@ -69,7 +70,6 @@ fn rebuild_by_header(packet: &Packet<'_>, payload: &[u8]) -> Vec<u8> {
             Ip::V4(h) => h.ident,
             Ip::V6(_) => 0,
         },
-        vlan: packet.eth.vlan,
         ..frame::Header::new(&path, packet.udp.src_port, bth, packet.ext)
     };
     let mut out = ArrayVec::<u8, { frame::MAX_HEADER }>::new();

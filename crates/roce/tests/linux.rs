@@ -53,6 +53,7 @@ fn reframed(template: &[u8], message: &Message, tid: u64) -> Vec<u8> {
     let path = Path {
         src_mac: packet.eth.src,
         dst_mac: packet.eth.dst,
+        vlan: None,
         src_ip: packet.ip.src(),
         dst_ip: packet.ip.dst(),
         hop_limit: 64,
@@ -115,6 +116,7 @@ fn way_back(template: &[u8]) -> Path {
     Path {
         src_mac: packet.eth.dst,
         dst_mac: packet.eth.src,
+        vlan: None,
         src_ip: packet.ip.dst(),
         dst_ip: packet.ip.src(),
         hop_limit: 64,
@@ -204,6 +206,7 @@ fn a_linux_client_is_served() {
     let path = Path {
         src_mac: send.eth.src,
         dst_mac: send.eth.dst,
+        vlan: None,
         src_ip: CLIENT,
         dst_ip: SERVER,
         ..way_back(&req_frame)

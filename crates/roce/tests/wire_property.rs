@@ -57,13 +57,15 @@ fn path() -> impl Strategy<Value = Path> {
         any::<[u8; 6]>(),
         any::<[u8; 6]>(),
         addresses(),
+        any::<Option<u16>>(),
         any::<u8>(),
         any::<u8>(),
     )
         .prop_map(
-            |(src_mac, dst_mac, (src_ip, dst_ip), hop_limit, traffic_class)| Path {
+            |(src_mac, dst_mac, (src_ip, dst_ip), vlan, hop_limit, traffic_class)| Path {
                 src_mac,
                 dst_mac,
+                vlan,
                 src_ip,
                 dst_ip,
                 hop_limit,
@@ -101,12 +103,11 @@ proptest! {
         bth in bth(),
         fields in any::<[u64; 4]>(),
         ports in any::<(u16, u16)>(),
-        vlan in any::<Option<u16>>(),
         payload in proptest::collection::vec(any::<u8>(), 0..300),
         cut in any::<prop::sample::Index>(),
     ) {
         let ext = ext(bth.opcode, fields);
-        let header = frame::Header { ident: ports.1, vlan, ..frame::Header::new(&path, ports.0, bth, ext) };
+        let header = frame::Header { ident: ports.1, ..frame::Header::new(&path, ports.0, bth, ext) };
         let mut head = ArrayVec::<u8, { frame::MAX_HEADER }>::new();
         let mut icrc = header.write(payload.len(), &mut head).unwrap();
         let (first, second) = payload.split_at(cut.index(payload.len() + 1));
@@ -127,7 +128,7 @@ proptest! {
         prop_assert_eq!(packet.payload, &payload[..]);
         prop_assert_eq!((packet.ip.src(), packet.ip.dst()), (path.src_ip, path.dst_ip));
         prop_assert_eq!((packet.ip.hop_limit(), packet.ip.traffic_class()), (path.hop_limit, path.traffic_class));
-        prop_assert_eq!((packet.eth.src, packet.eth.dst, packet.eth.vlan), (path.src_mac, path.dst_mac, vlan));
+        prop_assert_eq!((packet.eth.src, packet.eth.dst, packet.eth.vlan), (path.src_mac, path.dst_mac, path.vlan));
         prop_assert_eq!(packet.udp.src_port, ports.0);
         if let Ip::V4(ip) = packet.ip {
             prop_assert_eq!(ip.ident, ports.1);
@@ -194,6 +195,7 @@ fn a_builder_refuses_what_cannot_be() {
     let path = Path {
         src_mac: [2; 6],
         dst_mac: [4; 6],
+        vlan: None,
         src_ip: [10, 0, 0, 1].into(),
         dst_ip: [10, 0, 0, 2].into(),
         hop_limit: 64,
@@ -244,4 +246,45 @@ fn a_builder_refuses_what_cannot_be() {
             .is_err()
     );
     assert!(small.is_empty());
+}
+
+/// The IP header says where the datagram ends, whatever the UDP header claims and whatever follows in the frame.
+#[test]
+fn a_datagram_ends_with_its_ip_packet() {
+    for ip in [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]] {
+        let [src_ip, dst_ip] = ip.map(|ip| ip.parse().unwrap());
+        let path = Path {
+            src_mac: [2, 0, 0, 0, 0, 1],
+            dst_mac: [2, 0, 0, 0, 0, 2],
+            vlan: None,
+            src_ip,
+            dst_ip,
+            hop_limit: 64,
+            traffic_class: 0,
+            mtu: PathMtu::Mtu4096,
+        };
+        let bth = Bth::new(Opcode::SendOnly, 5, Psn::new(1));
+        let header = frame::Header::new(&path, 0xc000, bth, ExtHeaders::NONE);
+        let mut head = ArrayVec::<u8, { frame::MAX_HEADER }>::new();
+        let mut icrc = header.write(8, &mut head).unwrap();
+        icrc.update(&[7; 8]);
+        let mut bytes = head.to_vec();
+        bytes.extend([7; 8]);
+        bytes.extend(icrc.trailer(0));
+        // Padding of the Ethernet does not matter.
+        bytes.extend([0xee; 30]);
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!(
+            (packet.payload, packet.verify_icrc()),
+            (&[7; 8][..], Ok(()))
+        );
+        // An IP packet shorter than its datagram: what follows in the frame is not the datagram's.
+        let at = if src_ip.is_ipv4() { 14 + 2 } else { 14 + 4 };
+        let len = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        for shorter in 1..len.min(24) {
+            let mut cut = bytes.clone();
+            cut[at..at + 2].copy_from_slice(&(len - shorter).to_be_bytes());
+            assert!(Packet::parse(&cut).is_err(), "{src_ip} {shorter}");
+        }
+    }
 }

@@ -301,6 +301,7 @@ impl Connection {
         self.path.src_mac = params.path.src_mac;
         self.path.dst_mac = params.path.dst_mac;
         self.path.hop_limit = params.path.hop_limit;
+        self.path.vlan = params.path.vlan.or(self.path.vlan);
         self.mad = Message::Rep(Rep {
             local_comm_id: self.local_comm_id,
             remote_comm_id: self.remote_comm_id,

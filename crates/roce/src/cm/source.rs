@@ -21,11 +21,12 @@ impl Source<'_> {
         self.packet.ip.dst()
     }
 
-    /// The way the message came, backwards.
+    /// The way the message came, backwards, with its VLAN tag.
     pub fn way_back(&self) -> Path {
         Path {
             src_mac: self.packet.eth.dst,
             dst_mac: self.packet.eth.src,
+            vlan: self.packet.eth.vlan,
             src_ip: self.destination(),
             dst_ip: self.ip(),
             hop_limit: HOP_LIMIT,

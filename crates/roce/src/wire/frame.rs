@@ -13,10 +13,8 @@ pub const MAX_HEADER: usize =
 /// What goes in front of a payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
-    /// Addresses, hop limit, traffic class.
+    /// Addresses, VLAN tag, hop limit, traffic class.
     pub path: &'a Path,
-    /// 802.1Q tag control information, when the frame is to be tagged.
-    pub vlan: Option<u16>,
     /// UDP source port; see [`udp::source_port`].
     pub src_port: u16,
     /// IPv4 identification. Packets are never fragmented, so any value will do.
@@ -28,12 +26,11 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// A header with IPv4 identification 0 and no VLAN tag.
+    /// A header with IPv4 identification 0.
     #[must_use]
     pub const fn new(path: &'a Path, src_port: u16, bth: Bth, ext: ExtHeaders) -> Self {
         Self {
             path,
-            vlan: None,
             src_port,
             ident: 0,
             bth,
@@ -77,7 +74,7 @@ impl<'a> Header<'a> {
         let eth = Ethernet {
             dst: path.dst_mac,
             src: path.src_mac,
-            vlan: self.vlan,
+            vlan: path.vlan,
             ethertype: match path.dst_ip {
                 IpAddr::V4(_) => EtherType::Ipv4,
                 IpAddr::V6(_) => EtherType::Ipv6,

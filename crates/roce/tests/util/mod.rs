@@ -109,6 +109,7 @@ pub fn path(from: Side, mtu: PathMtu) -> Path {
     Path {
         src_mac,
         dst_mac,
+        vlan: None,
         src_ip,
         dst_ip,
         hop_limit: 64,

@@ -136,6 +136,7 @@ impl Link {
         Path {
             src_mac: MACS[from],
             dst_mac: MACS[1 - from],
+            vlan: None,
             src_ip: self.ips[from],
             dst_ip: self.ips[1 - from],
             hop_limit: 64,

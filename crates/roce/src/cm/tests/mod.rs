@@ -5,6 +5,7 @@ mod hostile;
 mod link;
 mod names;
 mod passive;
+mod paths;
 mod random;
 mod setup;
 mod teardown;

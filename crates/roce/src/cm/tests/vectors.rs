@@ -188,6 +188,7 @@ fn r001_r072_the_frames_around_them_have_the_vectors_icrc() {
         let path = Path {
             src_mac: [2; 6],
             dst_mac: [4; 6],
+            vlan: None,
             src_ip: src,
             dst_ip: dst,
             hop_limit: 64,
