@@ -326,7 +326,7 @@ unsafe fn post(
             .with(|state| state.engine.post_send(state.now, qp.id, &request))
     };
     match result {
-        Ok(()) => STATUS_SUCCESS,
+        Ok(_) => STATUS_SUCCESS,
         Err(error) => status::of_post(error),
     }
 }

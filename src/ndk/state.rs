@@ -234,7 +234,7 @@ impl State {
                     Qp::gone_quiet(entry.object.get());
                 }
             }
-            Event::RegionIdle { region } => self.on_region_idle(region),
+            Event::RegionIdle { region, .. } => self.on_region_idle(region),
             Event::ConnectRequest { listener, conn } => self.on_connect_request(listener, conn),
             Event::Replied { conn } => self.on_replied(conn),
             Event::ConnectFailed { conn, reason } => self.on_connect_failed(conn, reason),

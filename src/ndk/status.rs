@@ -58,6 +58,8 @@ pub fn operation(op: CompletionOp) -> NDK_OPERATION_TYPE {
         CompletionOp::Send => ndkpi::NdkOperationTypeSend,
         CompletionOp::Write => ndkpi::NdkOperationTypeWrite,
         CompletionOp::Read => ndkpi::NdkOperationTypeRead,
+        CompletionOp::FastRegister => ndkpi::NdkOperationTypeFastRegister,
+        CompletionOp::Invalidate => ndkpi::NdkOperationTypeInvalidate,
         CompletionOp::Receive | CompletionOp::ReceiveWrite => ndkpi::NdkOperationTypeReceive,
         CompletionOp::ReceiveInvalidate => ndkpi::NdkOperationTypeReceiveAndInvalidate,
     }
@@ -75,7 +77,8 @@ pub fn of_cq(status: CqStatus) -> NTSTATUS {
 /// Why a post was not accepted (NDKPI digest 5.2).
 ///
 /// Decisions: a full queue is STATUS_NO_MORE_ENTRIES, too many SGEs STATUS_DATA_OVERRUN, too many bytes STATUS_BUFFER_OVERFLOW, too
-/// many inline bytes STATUS_INVALID_PARAMETER, a read on a connection that allows none STATUS_INVALID_DEVICE_REQUEST.
+/// many inline bytes STATUS_INVALID_PARAMETER, a read on a connection that allows none STATUS_INVALID_DEVICE_REQUEST, a second
+/// registration of a key posted behind one that has not been executed the same.
 pub fn of_post(error: PostError) -> NTSTATUS {
     match error {
         PostError::UnknownQp | PostError::UnknownSrq | PostError::NotConnected => {
@@ -85,7 +88,11 @@ pub fn of_post(error: PostError) -> NTSTATUS {
         PostError::TooManySges => STATUS_DATA_OVERRUN,
         PostError::TooLong => STATUS_BUFFER_OVERFLOW,
         PostError::InlineTooLong => STATUS_INVALID_PARAMETER,
-        PostError::InvalidRequest => STATUS_INVALID_DEVICE_REQUEST,
+        PostError::InvalidRequest | PostError::KeyBusy => STATUS_INVALID_DEVICE_REQUEST,
+        PostError::UnknownKey | PostError::WrongPd | PostError::InvalidRange => {
+            STATUS_INVALID_PARAMETER
+        }
+        PostError::AccessDenied => STATUS_ACCESS_VIOLATION,
     }
 }
 

@@ -40,6 +40,10 @@ pub enum CompletionOp {
     Write,
     /// RDMA READ.
     Read,
+    /// Fast registration.
+    FastRegister,
+    /// Local invalidation.
+    Invalidate,
     /// A receive consumed by a SEND (or not consumed: flushed).
     Receive,
     /// A receive consumed by a SEND with invalidate; `Completion::invalidated` names the key.

@@ -322,7 +322,7 @@ impl Engine {
         }
         self.keys
             .pop_idle()
-            .map(|region| Event::RegionIdle { region })
+            .map(|(key, region)| Event::RegionIdle { key, region })
     }
 
     /// What one queue pair has to tell, one thing at a time.

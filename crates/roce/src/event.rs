@@ -3,6 +3,7 @@
 use crate::completion::Status;
 use crate::connection::{ConnId, ConnectFailure, DisconnectReason, DisconnectResult, ListenerId};
 use crate::cq::{CqId, CqStatus};
+use crate::key::MrKey;
 use crate::memory::RegionId;
 use crate::rc::QpId;
 use crate::srq::{SrqId, SrqStatus};
@@ -40,7 +41,9 @@ pub enum Event {
     },
     /// A region whose `deregister` answered `Busy` is no longer read by anybody.
     RegionIdle {
-        /// The region.
+        /// The key that was given to `deregister`.
+        key: MrKey,
+        /// The region: of a fast registered key, that of its last registration.
         region: RegionId,
     },
     /// A peer wants to connect. Answer with `accept` or `reject`.

@@ -1,5 +1,7 @@
 //! Work requests as they are posted.
 
+use crate::key::{Access, MrKey};
+use crate::memory::RegionId;
 use bitflags::bitflags;
 
 /// One piece of local memory.
@@ -25,6 +27,11 @@ bitflags! {
         const SOLICITED = 0x04;
         /// More requests follow at once: need not be sent before one without this flag is posted.
         const DEFER = 0x08;
+        /// READ only: once the data is there, and before the request completes, the key of the first element is invalidated as by
+        /// [`SendOp::Invalidate`]. A READ whose first element has a key that cannot be invalidated fails with
+        /// [`Status::LocalOperation`](crate::Status::LocalOperation) without being sent (NDKPI: RDMA_READ_LOCAL_INVALIDATE; IBTA
+        /// has no such operation).
+        const INVALIDATE_LOCAL = 0x10;
     }
 }
 
@@ -33,7 +40,9 @@ bitflags! {
 pub enum SendOp {
     /// Send a message into the peer's next receive.
     Send,
-    /// The same, and the peer invalidates this remote key.
+    /// The same, and the peer invalidates this remote key before its receive completes (IBTA 9.4.1.1.2, NDKPI:
+    /// NdkSendAndInvalidate). A key that the peer cannot invalidate ends the connection. Earlier READs through the key need
+    /// [`SendFlags::FENCE`]: without it the key may be dead before their data has been taken.
     SendInvalidate(u32),
     /// Write to the peer's memory.
     Write {
@@ -48,6 +57,34 @@ pub enum SendOp {
         remote_va: u64,
         /// The region's key.
         rkey: u32,
+    },
+    /// Local: gives a key made by [`Engine::register_fast`](crate::Engine::register_fast) access to memory (IBTA 10.6, NDKPI:
+    /// NdkFastRegister). The post answers with the key that the registration will have; until the request has been executed, that
+    /// key opens nothing.
+    ///
+    /// Fails with [`Status::LocalOperation`](crate::Status::LocalOperation), and the queue pair with it, if the entry still has a
+    /// valid registration, or is gone.
+    FastRegister {
+        /// The entry: its newest key.
+        key: MrKey,
+        /// Address of the first byte, as the peer and work requests will name it.
+        base: u64,
+        /// Bytes.
+        len: u64,
+        /// What is permitted.
+        access: Access,
+        /// The memory.
+        region: RegionId,
+    },
+    /// Local: ends the access that a fast registered key gives (IBTA 10.6, NDKPI: NdkInvalidate). Executed when all earlier
+    /// requests of the queue pair are done; the key opens nothing from then on. Completes when, besides, no transmission that the NIC
+    /// holds reads through the key.
+    ///
+    /// Fails with [`Status::LocalOperation`](crate::Status::LocalOperation), and the queue pair with it, if the key is not valid:
+    /// because the peer has invalidated it, for instance.
+    Invalidate {
+        /// The key to invalidate, as a whole: tag and all.
+        key: MrKey,
     },
 }
 
@@ -83,7 +120,18 @@ pub enum PostError {
     TooLong,
     /// More inline data than the queue pair was created for.
     InlineTooLong,
-    /// A READ, but the connection was set up with none allowed; or an inline READ; or a receive for a queue pair that receives
-    /// from a shared queue.
+    /// A READ, but the connection was set up with none allowed; an inline READ; a local operation with elements or inline data;
+    /// [`SendFlags::INVALIDATE_LOCAL`] on anything but a READ with elements; or a receive for a queue pair that receives from a
+    /// shared queue.
     InvalidRequest,
+    /// The key to register or to invalidate does not exist, is not the newest of its entry, or is not of the kind for that.
+    UnknownKey,
+    /// The key belongs to another protection domain than the queue pair.
+    WrongPd,
+    /// Rights for the peer on a key that was made without remote use.
+    AccessDenied,
+    /// The key has a registration that has been posted and not been executed.
+    KeyBusy,
+    /// The range wraps around the end of the address space.
+    InvalidRange,
 }

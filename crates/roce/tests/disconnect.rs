@@ -98,13 +98,13 @@ fn sends_are_refused_until_the_connection_is_established() {
     p.run_until(SECOND, |p| p.a.events.contains(&Event::Replied { conn: a }));
     assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), refused);
     p.a.engine.establish(p.now, a).unwrap();
-    assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), Ok(()));
+    assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), Ok(None));
     p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
     assert_eq!(p.b.engine.post_send(p.now, qb, &SEND), refused);
     p.run_until(SECOND, |p| {
         p.b.events.contains(&Event::Established { conn: b })
     });
-    assert_eq!(p.b.engine.post_send(p.now, qb, &SEND), Ok(()));
+    assert_eq!(p.b.engine.post_send(p.now, qb, &SEND), Ok(None));
     p.run(SECOND);
     assert_eq!((p.a.completions.len(), p.b.completions.len()), (2, 2));
 }

@@ -73,7 +73,7 @@ fn silent_requests_keep_their_slot_until_the_nic_is_done() {
     p.a.release_all(p.now);
     p.run(SECOND);
     assert_eq!(p.a.completions, []);
-    assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), Ok(()));
+    assert_eq!(p.a.engine.post_send(p.now, qa, &SEND), Ok(None));
 }
 
 #[test]
@@ -109,6 +109,7 @@ fn retransmissions_count_like_any_other_transmission() {
     assert_eq!(
         p.a.events,
         [Event::RegionIdle {
+            key: local.key,
             region: local.region
         }]
     );
@@ -159,11 +160,15 @@ fn deregistering_waits_for_transmissions_that_read_the_region_and_for_no_others(
     idle.sort_by_key(|e| format!("{e:?}"));
     assert_eq!(
         idle,
-        [used, also_used].map(|mr| Event::RegionIdle { region: mr.region })
+        [used, also_used].map(|mr| Event::RegionIdle {
+            key: mr.key,
+            region: mr.region
+        })
     );
     assert_eq!(
         p.b.events,
         [Event::RegionIdle {
+            key: remote.key,
             region: remote.region
         }]
     );
@@ -613,6 +618,7 @@ fn a_region_deregistered_under_a_send_fails_it() {
         [(1, Status::LocalProtection), (2, Status::Flushed)]
     );
     assert!(p.a.events.contains(&Event::RegionIdle {
+        key: local.key,
         region: local.region
     }));
 }

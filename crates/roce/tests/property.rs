@@ -293,7 +293,7 @@ impl World {
         };
         let now = self.p.now;
         match self.p.host(from).engine.post_send(now, qp, &request) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(PostError::QueueFull) => return,
             Err(e) => panic!("{e:?}"),
         }

@@ -783,11 +783,10 @@ fn read_memory_that_vanishes_under_the_answer_is_told_at_its_packet() {
     );
     r.host.release_all(r.now);
     assert_eq!(r.only_ack(), (PSN + 2, ACCESS));
-    assert!(
-        r.host
-            .events
-            .contains(&Event::RegionIdle { region: mr.region })
-    );
+    assert!(r.host.events.contains(&Event::RegionIdle {
+        key: mr.key,
+        region: mr.region
+    }));
     assert_dead(&mut r);
 }
 

@@ -193,7 +193,7 @@ impl Engine {
             q.conn = None;
             q.disconnected = None;
             if matches!(q.state(), State::Accepted | State::Connected | State::Error) {
-                q.flush(shared.cqs);
+                q.flush(shared);
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use super::{Engine, Verdict};
 use crate::memory::Memory;
-use crate::rc::qp::Incoming;
+use crate::rc::qp::{Incoming, Qp};
 use crate::rc::{QpId, Request};
 use crate::time::Instant;
 use crate::transmit::{Transmit, TxToken};
@@ -170,6 +170,11 @@ impl Engine {
             qp.transmitted(done.reads, shared.keys, shared.cqs);
             false
         });
+        while let Some(waiters) = self.keys.pop_drained() {
+            for qp in waiters.into_iter().flatten() {
+                self.with_qp(qp, Qp::key_drained);
+            }
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due at the latest. May be early, is never late.

@@ -139,7 +139,7 @@ impl Engine {
             self.cm.abort(self.now, conn);
         }
         let quiet = self.with_qp(qp, |q, shared| {
-            q.flush(shared.cqs);
+            q.flush(shared);
             q.silence();
             q.is_quiet()
         });
@@ -206,7 +206,32 @@ impl Engine {
         Ok(key)
     }
 
-    /// Ends a registration. The key is dead at once, also for requests already posted.
+    /// Makes a key that gives access to nothing until [`SendOp::FastRegister`](crate::SendOp::FastRegister) registers it, and after
+    /// [`SendOp::Invalidate`](crate::SendOp::Invalidate) or the peer's SEND with invalidate until the next registration (IBTA 10.6,
+    /// NDKPI: NdkInitializeFastRegisterMr). Its registrations can give the peer access only if `remote`.
+    ///
+    /// # Errors
+    /// [`RegisterError::UnknownPd`], [`RegisterError::TableFull`].
+    pub fn register_fast(&mut self, pd: PdId, remote: bool) -> Result<MrKey, RegisterError> {
+        let users = &mut self
+            .pds
+            .get_mut(pd.0)
+            .ok_or(RegisterError::UnknownPd)?
+            .users;
+        let key = self.keys.register_fast(pd, remote)?;
+        *users += 1;
+        Ok(key)
+    }
+
+    /// The region that is accessible through an entry now: `key` is its newest key, and need not be valid yet. `None` if it has no
+    /// valid registration.
+    #[must_use]
+    pub fn valid_region(&self, key: MrKey) -> Option<RegionId> {
+        self.keys.valid_region(key)
+    }
+
+    /// Ends a registration. The key is dead at once, also for requests already posted. Fast registered keys are ended by their newest
+    /// key and in any state; a registration of theirs that has been posted fails when its turn comes.
     ///
     /// # Errors
     /// [`DeregisterError::Busy`] if the NIC still reads the memory; [`Event::RegionIdle`](crate::Event::RegionIdle) follows.

@@ -3,12 +3,14 @@
 use super::Engine;
 use crate::completion::Completion;
 use crate::cq::{Arm, CqId, ModerateError};
+use crate::key::MrKey;
 use crate::rc::QpId;
 use crate::request::{PostError, SendFlags, SendRequest, Sge};
 use crate::time::Instant;
 
 impl Engine {
-    /// Posts a request to a send queue.
+    /// Posts a request to a send queue. The answer to a [`SendOp::FastRegister`](crate::SendOp::FastRegister) is the key that the
+    /// registration will have; there is none for other requests.
     ///
     /// # Errors
     /// [`PostError`]; requests deferred earlier go out all the same.
@@ -17,10 +19,10 @@ impl Engine {
         now: Instant,
         qp: QpId,
         request: &SendRequest<'_>,
-    ) -> Result<(), PostError> {
+    ) -> Result<Option<MrKey>, PostError> {
         self.see(now);
         let q = self.qps.get_mut(qp.0).ok_or(PostError::UnknownQp)?;
-        let result = q.post_send(request);
+        let result = q.post_send(request, &mut self.keys);
         if (result.is_err() || !request.flags.contains(SendFlags::DEFER)) && q.has_work() {
             self.ready.push(qp.0.index);
         }
@@ -48,7 +50,7 @@ impl Engine {
     /// [`disconnect`](Self::disconnect) or [`forget`](Self::forget).
     pub fn flush(&mut self, now: Instant, qp: QpId) {
         self.see(now);
-        self.with_qp(qp, |q, shared| q.flush(shared.cqs));
+        self.with_qp(qp, |q, shared| q.flush(shared));
     }
 
     /// Takes entries out of a completion queue, oldest first. Gives how many.

@@ -6,9 +6,10 @@ use super::send_queue::{Kind, SendQueue};
 use super::sgl;
 use crate::completion::Status;
 use crate::counters::Counters;
-use crate::key::KeyTable;
+use crate::key::{By, KeyTable};
 use crate::memory::Memory;
 use crate::psn::Psn;
+use crate::request::SendFlags;
 use crate::time::{Instant, rnr_nanos};
 use crate::wire::{NakCode, Opcode, Syndrome};
 
@@ -53,6 +54,7 @@ impl Requester {
             }
         }
         if self.una != from {
+            self.pass_una(sq);
             self.progressed(now, link);
         }
         self.una == to
@@ -65,10 +67,7 @@ impl Requester {
         self.timeouts = 0;
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.
-            self.cursor = self.una;
-            self.cursor_wqe = self.una_wqe;
-            self.reads_out = 0;
-            self.read_packets_out = 0;
+            self.go_to_una();
         }
         // Also if this side was waiting for a receive: what has arrived now has found one.
         if self.una == self.next {
@@ -192,7 +191,7 @@ impl Requester {
         response: &ReadResponse<'_>,
         sq: &mut SendQueue,
         link: &Link,
-        keys: &KeyTable,
+        keys: &mut KeyTable,
         memory: &mut M,
         counters: &mut Counters,
     ) -> Result<(), Failure> {
@@ -242,10 +241,20 @@ impl Requester {
         }
         self.una = psn.next();
         if index.wrapping_add(1) >= packets {
+            let first = sq.sgl(seq).first().map_or(0, |e| e.key);
             if let Some(wqe) = sq.get_mut(seq) {
+                if wqe.flags.contains(SendFlags::INVALIDATE_LOCAL) {
+                    keys.invalidate(first, link.pd, link.qp, By::Consumer)
+                        .map_err(|_| Failure {
+                            seq,
+                            status: Status::LocalOperation,
+                        })?;
+                    wqe.drains = first;
+                }
                 wqe.outcome = Some(Status::Success);
             }
             self.una_wqe = seq.wrapping_add(1);
+            self.pass_una(sq);
             self.reads_unfinished = self.reads_unfinished.saturating_sub(1);
         }
         self.progressed(now, link);

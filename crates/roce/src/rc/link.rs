@@ -5,10 +5,12 @@ use crate::PdId;
 use crate::cm::QpAttributes;
 use crate::config::Config;
 use crate::psn::Psn;
+use crate::rc::QpId;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// Parameters of a connection.
 pub(super) struct Link {
+    pub qp: QpId,
     pub pd: PdId,
     /// The headers of every frame, as far as they are always the same.
     pub template: Template,
@@ -39,9 +41,10 @@ pub(super) struct Link {
 
 impl Link {
     /// Before there is a connection.
-    pub fn none(pd: PdId) -> Link {
+    pub fn none(qp: QpId, pd: PdId) -> Link {
         let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Link {
+            qp,
             pd,
             template: Template::default(),
             local_ip: nowhere,
@@ -62,10 +65,11 @@ impl Link {
         }
     }
 
-    pub fn new(pd: PdId, qpn: u32, attributes: &QpAttributes, config: &Config) -> Link {
+    pub fn new(qp: QpId, pd: PdId, qpn: u32, attributes: &QpAttributes, config: &Config) -> Link {
         let path = &attributes.path;
         let mtu = path.mtu.bytes();
         Link {
+            qp,
             pd,
             template: Template::new(path, qpn, attributes.peer_qpn),
             local_ip: path.src_ip,

@@ -4,6 +4,7 @@ mod ack;
 mod frame;
 mod link;
 mod owed;
+mod parked;
 pub(crate) mod qp;
 pub(crate) mod recv_queue;
 mod replay;

@@ -3,10 +3,11 @@
 use super::ack::{Failure, ReadResponse};
 use super::frame;
 use super::link::Link;
+use super::parked::{self, Parked};
 use super::recv_queue::{Receives, RecvQueue};
 use super::requester::{Requester, Step};
 use super::responder::{Answer, Executed, Request, Responder};
-use super::send_queue::{Limits, SendQueue};
+use super::send_queue::{Kind, Limits, SendQueue};
 use super::{QpId, QpParams};
 use crate::cm::QpAttributes;
 use crate::completion::{Completion, Status};
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::connection::{ConnId, DisconnectResult};
 use crate::counters::Counters;
 use crate::cq::CqSet;
-use crate::key::{Access, KeyHold, KeyTable};
+use crate::key::{Access, KeyHold, KeyTable, MrKey};
 use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
@@ -24,6 +25,9 @@ use crate::time::Instant;
 use crate::transmit::{Piece, Transmit, TxToken};
 use crate::wire::Opcode;
 use core::net::IpAddr;
+
+/// Receives of one queue pair that can be done and wait for the NIC, at most.
+const MAX_PARKED: u32 = 256;
 
 /// Where a queue pair stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +107,10 @@ pub(crate) struct Qp {
     state: State,
     sq: SendQueue,
     rq: RecvQueue,
+    /// Receives that are done and wait for the NIC.
+    parked: Parked,
+    /// Receives are to be flushed behind those that are parked, the first with this status.
+    flush_behind: Option<Status>,
     requester: Requester,
     responder: Responder,
     link: Link,
@@ -126,6 +134,7 @@ impl Qp {
             inline: params.max_inline,
             message: config.max_message,
         };
+        let most_receives = params.srq.map_or(params.rq_depth, |_| MAX_PARKED);
         Ok(Qp {
             id,
             number,
@@ -141,9 +150,11 @@ impl Qp {
             state: State::Init,
             sq: SendQueue::try_new(limits)?,
             rq,
+            parked: Parked::try_new(most_receives.clamp(1, MAX_PARKED))?,
+            flush_behind: None,
             requester: Requester::new(),
             responder: Responder::try_new(config.max_inbound_reads)?,
-            link: Link::none(params.pd),
+            link: Link::none(id, params.pd),
             in_flight: 0,
         })
     }
@@ -157,15 +168,17 @@ impl Qp {
         self.state == State::Init && self.conn.is_none() && !self.dying
     }
 
-    /// Whether the NIC holds nothing of it.
+    /// Whether the NIC holds nothing of it, and none of its requests waits for what the NIC holds of others.
     pub fn is_quiet(&self) -> bool {
         self.in_flight == 0
+            && self.parked.is_empty()
+            && (self.state != State::Error || self.sq.is_empty())
     }
 
     /// Whether its owner has to be told something.
     pub fn has_news(&self) -> bool {
         self.untold_failure.is_some()
-            || (self.in_flight == 0 && (self.dying || self.disconnected.is_some()))
+            || ((self.dying || self.disconnected.is_some()) && self.is_quiet())
     }
 
     /// Sends nothing more, not even what ends the connection.
@@ -177,7 +190,7 @@ impl Qp {
 
     /// Begins a connection: as the accepting side, which waits for the peer before it sends, or as the connecting one.
     pub fn connect(&mut self, attributes: &QpAttributes, accepting: bool, config: &Config) {
-        self.link = Link::new(self.params.pd, self.number, attributes, config);
+        self.link = Link::new(self.id, self.params.pd, self.number, attributes, config);
         self.requester.connect(&self.sq, &self.link);
         self.responder
             .connect(self.first_psn, self.link.responder_resources);
@@ -205,17 +218,17 @@ impl Qp {
     }
 
     /// Completes everything as flushed. Once connected, there is no way back.
-    pub fn flush(&mut self, cqs: &mut CqSet) {
+    pub fn flush(&mut self, shared: &mut Shared<'_>) {
         if self.state == State::Init {
-            self.flush_receives(Status::Flushed, cqs);
+            self.flush_receives(Status::Flushed, shared.cqs);
             return;
         }
         self.state = State::Error;
         self.requester.stop();
         // What has been received may still be acknowledged, or refused.
         self.responder.stop();
-        self.complete(cqs);
-        self.flush_receives(Status::Flushed, cqs);
+        self.complete(shared.keys, shared.cqs);
+        self.flush_receives(Status::Flushed, shared.cqs);
     }
 
     /// Fails the queue pair. The receive in use, if a message is coming in, gets `receive_status`.
@@ -228,7 +241,7 @@ impl Qp {
         shared.counters.qp_errors = shared.counters.qp_errors.wrapping_add(1);
         self.untold_failure = Some(status);
         self.requester.stop();
-        self.complete(shared.cqs);
+        self.complete(shared.keys, shared.cqs);
         let first = if self.responder.is_receiving() {
             receive_status
         } else {
@@ -271,9 +284,12 @@ impl Qp {
     }
 
     /// Reports finished requests, oldest first, as far as the NIC has given their memory back.
-    fn complete(&mut self, cqs: &mut CqSet) {
+    fn complete(&mut self, keys: &mut KeyTable, cqs: &mut CqSet) {
         let failed = self.state == State::Error;
-        while let Some((wqe, status)) = self.sq.pop_finished(failed) {
+        while let Some((wqe, status)) = self.sq.pop_finished(failed, keys) {
+            if status != Status::Success && wqe.kind == Kind::FastRegister {
+                keys.cancel(MrKey(wqe.rkey));
+            }
             if status == Status::Success && wqe.flags.contains(SendFlags::SILENT) {
                 continue;
             }
@@ -288,7 +304,33 @@ impl Qp {
         }
     }
 
+    /// Reports a receive that is done, in the order of the receive queue.
+    fn deliver(&mut self, completion: &Completion, shared: &mut Shared<'_>) {
+        if self.parked.is_empty() && !parked::waits(completion, shared.keys) {
+            shared.cqs.push(self.params.recv_cq, completion);
+        } else {
+            self.parked.push(completion);
+        }
+    }
+
+    /// The NIC has given back what read through a key that this queue pair has invalidated, or wants to register.
+    pub fn key_drained(&mut self, shared: &mut Shared<'_>) {
+        while let Some(completion) = self.parked.pop(shared.keys) {
+            shared.cqs.push(self.params.recv_cq, &completion);
+        }
+        if self.parked.is_empty()
+            && let Some(first) = self.flush_behind.take()
+        {
+            self.flush_receives(first, shared.cqs);
+        }
+        self.complete(shared.keys, shared.cqs);
+    }
+
     fn flush_receives(&mut self, first: Status, cqs: &mut CqSet) {
+        if !self.parked.is_empty() {
+            self.flush_behind.get_or_insert(first);
+            return;
+        }
         let mut status = first;
         while let Some(context) = self.rq.pop() {
             let completion = Completion {
@@ -303,14 +345,19 @@ impl Qp {
         }
     }
 
-    pub fn post_send(&mut self, request: &SendRequest<'_>) -> Result<(), PostError> {
+    /// Posts a request. Gives the key that a registration will have.
+    pub fn post_send(
+        &mut self,
+        request: &SendRequest<'_>,
+        keys: &mut KeyTable,
+    ) -> Result<Option<MrKey>, PostError> {
         if self.state != State::Connected {
             return Err(PostError::NotConnected);
         }
         if matches!(request.op, SendOp::Read { .. }) && self.link.initiator_depth == 0 {
             return Err(PostError::InvalidRequest);
         }
-        self.sq.post(request)
+        self.sq.post(request, self.params.pd, self.id, keys)
     }
 
     pub fn post_recv(
@@ -345,8 +392,10 @@ impl Qp {
         shared: &mut Shared<'_>,
     ) {
         match packet {
+            // Without room for another receive that has to wait for the NIC, the peer has to repeat itself.
             Incoming::Request(request)
-                if matches!(self.state, State::Accepted | State::Connected) =>
+                if matches!(self.state, State::Accepted | State::Connected)
+                    && !self.parked.is_full() =>
             {
                 self.execute(request, memory, shared);
             }
@@ -385,7 +434,7 @@ impl Qp {
 
     fn after_response(&mut self, result: Result<(), Failure>, shared: &mut Shared<'_>) {
         match result {
-            Ok(()) => self.complete(shared.cqs),
+            Ok(()) => self.complete(shared.keys, shared.cqs),
             Err(failure) => self.fail_request(failure, shared),
         }
     }
@@ -415,7 +464,7 @@ impl Qp {
             Executed::Quietly | Executed::InOrder => {}
             Executed::Received(mut completion) => {
                 completion.qp_context = self.params.context;
-                shared.cqs.push(self.params.recv_cq, &completion);
+                self.deliver(&completion, shared);
                 if shared.cqs.has_failed(self.params.recv_cq) {
                     // Nobody will ever hear of this message.
                     self.responder.take_back(request.psn);
@@ -481,12 +530,18 @@ impl Qp {
         if self.state != State::Connected {
             return false;
         }
-        let before = self.requester.clone();
-        match self
-            .requester
-            .poll(&mut self.sq, &self.link, shared.keys, out)
-        {
-            Step::Idle => false,
+        let (before, step) = loop {
+            let before = self.requester.clone();
+            let step = self
+                .requester
+                .poll(&mut self.sq, &self.link, shared.keys, out);
+            if !matches!(step, Step::Executed) {
+                break (before, step);
+            }
+            self.complete(shared.keys, shared.cqs);
+        };
+        match step {
+            Step::Idle | Step::Executed => false,
             Step::Fail { seq, status } => {
                 self.fail_request(Failure { seq, status }, shared);
                 false
@@ -504,7 +559,9 @@ impl Qp {
                     // The packet does not go out, and its request fails when its turn has come.
                     out.clear();
                     self.requester = before;
-                    if let Step::Fail { seq, status } = self.requester.local_error(seq) {
+                    let protection = Status::LocalProtection;
+                    if let Step::Fail { seq, status } = self.requester.local_error(seq, protection)
+                    {
                         self.fail_request(Failure { seq, status }, shared);
                     }
                     return false;
@@ -572,7 +629,7 @@ impl Qp {
         match reads {
             Reads::Request { seq } => {
                 self.sq.transmission_ended(seq, keys);
-                self.complete(cqs);
+                self.complete(keys, cqs);
             }
             Reads::Response { key } => keys.release(key),
         }

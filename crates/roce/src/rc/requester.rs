@@ -7,13 +7,16 @@
 //!
 //! A long READ goes out as a sequence of request packets, each for one chunk. Chunks lie at fixed places of the message, so that
 //! a repeated request never reaches beyond the one that it repeats.
+//!
+//! Local operations take no PSN. They are executed when the cursor first comes to them, and passed over ever after: `una_wqe` is
+//! never one that has been executed.
 
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
 use super::send_queue::{Kind, SendQueue, SendWqe};
 use super::sgl;
 use crate::completion::Status;
-use crate::key::{Access, KeyTable};
+use crate::key::{Access, By, KeyTable, MrKey, Registered};
 use crate::psn::Psn;
 use crate::request::SendFlags;
 use crate::time::{Instant, ack_timeout_nanos};
@@ -48,6 +51,8 @@ pub(super) enum Step {
         seq: u32,
         inline: Option<InlinePart>,
     },
+    /// A local operation has been executed.
+    Executed,
     /// Request `seq` cannot be executed.
     Fail { seq: u32, status: Status },
 }
@@ -137,9 +142,10 @@ impl Requester {
         &mut self,
         sq: &mut SendQueue,
         link: &Link,
-        keys: &KeyTable,
+        keys: &mut KeyTable,
         out: &mut Transmit,
     ) -> Step {
+        self.pass_executed(sq);
         if !self.has_work(sq) {
             return Step::Idle;
         }
@@ -152,13 +158,24 @@ impl Requester {
             if wqe.flags.contains(SendFlags::FENCE) && self.reads_unfinished > 0 {
                 return Step::Idle;
             }
+            if wqe.kind.is_local() {
+                return self.execute_local(seq, sq, link, keys);
+            }
             let need = if wqe.kind == Kind::Read {
                 Access::LOCAL_WRITE
             } else {
                 Access::empty()
             };
-            if sgl::check(sq.sgl(seq), keys, link.pd, need).is_err() {
-                return self.local_error(seq);
+            let sgl = sq.sgl(seq);
+            if sgl::check(sgl, keys, link.pd, need).is_err() {
+                return self.local_error(seq, Status::LocalProtection);
+            }
+            if wqe.flags.contains(SendFlags::INVALIDATE_LOCAL)
+                && sgl
+                    .first()
+                    .is_none_or(|e| keys.can_invalidate(e.key, link.pd, By::Consumer).is_err())
+            {
+                return self.local_error(seq, Status::LocalOperation);
             }
         }
         let first = if fresh { self.next } else { wqe.first_psn };
@@ -209,6 +226,65 @@ impl Requester {
             self.cursor_wqe = seq.wrapping_add(1);
         }
         step
+    }
+
+    /// Executes the local operation that the cursor has come to, if its turn has come.
+    fn execute_local(
+        &mut self,
+        seq: u32,
+        sq: &mut SendQueue,
+        link: &Link,
+        keys: &mut KeyTable,
+    ) -> Step {
+        let Some(wqe) = sq.get_mut(seq) else {
+            return Step::Idle;
+        };
+        let refused = match wqe.kind {
+            Kind::FastRegister => match keys.execute_fast(MrKey(wqe.rkey)) {
+                Registered::Done => false,
+                Registered::NotYet => return Step::Idle,
+                Registered::Refused => true,
+            },
+            // Earlier requests may have to be sent again from the memory that the key stands for.
+            _ if seq != self.una_wqe => return Step::Idle,
+            _ => {
+                wqe.drains = wqe.rkey;
+                keys.invalidate(wqe.rkey, link.pd, link.qp, By::Consumer)
+                    .is_err()
+            }
+        };
+        if refused {
+            return self.local_error(seq, Status::LocalOperation);
+        }
+        wqe.outcome = Some(Status::Success);
+        wqe.first_psn = self.next;
+        wqe.packets = 0;
+        self.started = self.started.wrapping_add(1);
+        self.cursor_wqe = self.started;
+        self.pass_una(sq);
+        Step::Executed
+    }
+
+    /// Moves the cursor over local operations that have been executed.
+    fn pass_executed(&mut self, sq: &SendQueue) {
+        while self.cursor_wqe != self.started
+            && sq.get(self.cursor_wqe).is_some_and(|w| w.kind.is_local())
+        {
+            self.cursor_wqe = self.cursor_wqe.wrapping_add(1);
+        }
+    }
+
+    /// Moves `una_wqe` over local operations that have been executed, and keeps the cursor from falling behind: what it stood at
+    /// may be posted anew.
+    pub(super) fn pass_una(&mut self, sq: &SendQueue) {
+        while self.una_wqe != self.started
+            && sq.get(self.una_wqe).is_some_and(|w| w.kind.is_local())
+        {
+            self.una_wqe = self.una_wqe.wrapping_add(1);
+        }
+        if (self.cursor_wqe.wrapping_sub(self.una_wqe) as i32) < 0 {
+            self.go_to_una();
+        }
     }
 
     fn poll_read(&self, wqe: &SendWqe, link: &Link, index: u32, packets: u32) -> Step {
@@ -271,7 +347,7 @@ impl Requester {
             && sgl::gather(sq.sgl(seq), keys, link.pd, offset, len, &mut out.pieces).is_err()
         {
             out.pieces.clear();
-            return self.local_error(seq);
+            return self.local_error(seq, Status::LocalProtection);
         }
         let first = index == 0;
         let last = index.wrapping_add(1) >= packets;
@@ -316,12 +392,9 @@ impl Requester {
     }
 
     /// A request whose own memory is not accessible fails when its turn has come: after all earlier ones have completed.
-    pub(super) fn local_error(&self, seq: u32) -> Step {
+    pub(super) fn local_error(&self, seq: u32, status: Status) -> Step {
         if seq == self.una_wqe {
-            Step::Fail {
-                seq,
-                status: Status::LocalProtection,
-            }
+            Step::Fail { seq, status }
         } else {
             Step::Idle
         }
@@ -350,10 +423,15 @@ impl Requester {
 
     /// Back to the oldest packet that may not have arrived.
     pub(super) fn go_back(&mut self) {
+        self.go_to_una();
+        self.ask_now = true;
+    }
+
+    /// The oldest packet that may not have arrived is the next to send.
+    pub(super) fn go_to_una(&mut self) {
         self.cursor = self.una;
         self.cursor_wqe = self.una_wqe;
         self.reads_out = 0;
         self.read_packets_out = 0;
-        self.ask_now = true;
     }
 }

@@ -8,7 +8,7 @@ use super::replay::{ReadRequest, ReplayRing};
 use super::sgl;
 use crate::completion::{Completion, CompletionOp, Status};
 use crate::counters::Counters;
-use crate::key::{Access, KeyTable};
+use crate::key::{Access, By, KeyTable};
 use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::table::OutOfMemory;
@@ -136,7 +136,7 @@ impl Responder {
         request: &Request<'_>,
         rq: &mut Receives<'_>,
         link: &Link,
-        keys: &KeyTable,
+        keys: &mut KeyTable,
         memory: &mut M,
         counters: &mut Counters,
     ) -> Executed {
@@ -312,7 +312,7 @@ impl Responder {
         request: &Request<'_>,
         rq: &mut Receives<'_>,
         link: &Link,
-        keys: &KeyTable,
+        keys: &mut KeyTable,
         memory: &mut M,
     ) -> Result<Option<(u32, Executed)>, Refusal> {
         use Opcode::{SendFirst, SendMiddle, SendOnly, SendOnlyImm, SendOnlyInvalidate};
@@ -356,18 +356,21 @@ impl Responder {
         if !ends {
             return Ok(Some((1, Executed::InOrder)));
         }
-        if request.invalidate.is_some() {
-            // No kind of key that exists so far may be invalidated by the peer.
-            return Err(Refusal {
-                code: NakCode::RemoteAccess,
-                status: Status::RemoteInvalidate,
-            });
+        let mut op = CompletionOp::Receive;
+        if let Some(key) = request.invalidate {
+            keys.invalidate(key, link.pd, link.qp, By::Peer)
+                .map_err(|_| Refusal {
+                    code: NakCode::RemoteAccess,
+                    status: Status::RemoteInvalidate,
+                })?;
+            op = CompletionOp::ReceiveInvalidate;
         }
         self.message_done();
         let completion = Completion {
             context: rq.pop().unwrap_or_default(),
-            op: CompletionOp::Receive,
+            op,
             bytes: now,
+            invalidated: request.invalidate,
             immediate: request.immediate,
             solicited: request.solicited,
             ..Completion::default()

@@ -1,10 +1,12 @@
 //! The send queue: a ring of requests, their element lists and their inline data, all allocated when the queue is.
 
 use super::sgl;
+use crate::PdId;
 use crate::completion::{CompletionOp, Status};
 use crate::config::MAX_INLINE;
-use crate::key::{KeyHold, KeyTable};
+use crate::key::{KeyHold, KeyTable, MrKey, Registration};
 use crate::psn::Psn;
+use crate::rc::QpId;
 use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
 use crate::table::{OutOfMemory, try_vec};
 use alloc::vec::Vec;
@@ -16,6 +18,15 @@ pub(super) enum Kind {
     SendInvalidate,
     Write,
     Read,
+    FastRegister,
+    Invalidate,
+}
+
+impl Kind {
+    /// Whether nothing of it goes over the wire: it takes no PSN.
+    pub fn is_local(self) -> bool {
+        matches!(self, Kind::FastRegister | Kind::Invalidate)
+    }
 }
 
 /// One posted request.
@@ -24,8 +35,11 @@ pub(super) struct SendWqe {
     pub context: u64,
     /// WRITE and READ: the peer's address.
     pub remote_va: u64,
-    /// WRITE and READ: the peer's key. SEND with invalidate: the key to invalidate.
+    /// WRITE and READ: the peer's key. SEND with invalidate: the key to invalidate. Local operations: the key that
+    /// is registered or invalidated.
     pub rkey: u32,
+    /// A key that this request has invalidated and that transmissions may still read through; 0 for none.
+    pub drains: u32,
     /// Bytes of the message.
     pub len: u32,
     /// PSN of the first packet, once started.
@@ -49,6 +63,7 @@ impl SendWqe {
         context: 0,
         remote_va: 0,
         rkey: 0,
+        drains: 0,
         len: 0,
         first_psn: Psn::ZERO,
         packets: 0,
@@ -67,6 +82,8 @@ impl SendWqe {
             Kind::Send | Kind::SendInvalidate => CompletionOp::Send,
             Kind::Write => CompletionOp::Write,
             Kind::Read => CompletionOp::Read,
+            Kind::FastRegister => CompletionOp::FastRegister,
+            Kind::Invalidate => CompletionOp::Invalidate,
         }
     }
 }
@@ -152,8 +169,14 @@ impl SendQueue {
         self.inline.get(start..start.wrapping_add(len as usize))
     }
 
-    /// Adds a request.
-    pub fn post(&mut self, request: &SendRequest<'_>) -> Result<(), PostError> {
+    /// Adds a request of queue pair `qp` in `pd`. Gives the key that a registration will have.
+    pub fn post(
+        &mut self,
+        request: &SendRequest<'_>,
+        pd: PdId,
+        qp: QpId,
+        keys: &mut KeyTable,
+    ) -> Result<Option<MrKey>, PostError> {
         if self.tail.wrapping_sub(self.head) >= self.limits.depth {
             return Err(PostError::QueueFull);
         }
@@ -162,7 +185,16 @@ impl SendQueue {
             SendOp::SendInvalidate(key) => (Kind::SendInvalidate, 0, key),
             SendOp::Write { remote_va, rkey } => (Kind::Write, remote_va, rkey),
             SendOp::Read { remote_va, rkey } => (Kind::Read, remote_va, rkey),
+            SendOp::FastRegister { key, .. } => (Kind::FastRegister, 0, key.0),
+            SendOp::Invalidate { key } => (Kind::Invalidate, 0, key.0),
         };
+        let no_elements = request.sgl.is_empty() || request.inline.is_some();
+        if kind.is_local() && !(request.sgl.is_empty() && request.inline.is_none())
+            || request.flags.contains(SendFlags::INVALIDATE_LOCAL)
+                && (kind != Kind::Read || no_elements)
+        {
+            return Err(PostError::InvalidRequest);
+        }
         let slot = (self.tail & self.mask) as usize;
         let mut wqe = SendWqe {
             context: request.context,
@@ -193,11 +225,16 @@ impl SendQueue {
                 *to = *from;
             }
         }
+        // Last, because it leaves something behind: nothing refuses the request any more.
+        let new_key = reserve(&request.op, pd, qp, keys)?;
+        if let Some(key) = new_key {
+            wqe.rkey = key.0;
+        }
         if let Some(w) = self.wqes.get_mut(slot) {
             *w = wqe;
         }
         self.tail = self.tail.wrapping_add(1);
-        Ok(())
+        Ok(new_key)
     }
 
     fn copy_inline(&mut self, slot: usize, kind: Kind, parts: &[&[u8]]) -> Result<u32, PostError> {
@@ -268,14 +305,14 @@ impl SendQueue {
         }
     }
 
-    /// Removes the oldest request if it has ended and the NIC does not hold it. In a failed queue every request has ended:
+    /// Removes the oldest request if it has ended and the NIC holds neither it nor what it has invalidated. In a failed queue every request has ended:
     /// those without a status of their own as flushed.
-    pub fn pop_finished(&mut self, failed: bool) -> Option<(SendWqe, Status)> {
+    pub fn pop_finished(&mut self, failed: bool, keys: &KeyTable) -> Option<(SendWqe, Status)> {
         if self.is_empty() {
             return None;
         }
         let wqe = *self.get(self.head)?;
-        if wqe.in_flight > 0 {
+        if wqe.in_flight > 0 || wqe.drains != 0 && keys.is_draining(wqe.drains) {
             return None;
         }
         let status = match wqe.outcome {
@@ -285,5 +322,33 @@ impl SendQueue {
         };
         self.head = self.head.wrapping_add(1);
         Some((wqe, status))
+    }
+}
+
+/// Checks what a local operation needs of its key, and reserves it. Gives the key that a registration will have.
+fn reserve(
+    op: &SendOp,
+    pd: PdId,
+    qp: QpId,
+    keys: &mut KeyTable,
+) -> Result<Option<MrKey>, PostError> {
+    match *op {
+        SendOp::FastRegister {
+            key,
+            base,
+            len,
+            access,
+            region,
+        } => {
+            let registration = Registration {
+                base,
+                len,
+                access,
+                region,
+            };
+            keys.post_fast(key, pd, qp, &registration).map(Some)
+        }
+        SendOp::Invalidate { key } => keys.check_invalidatable(key, pd).map(|()| None),
+        _ => Ok(None),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::memory::TestMemory;
 use roce::{
-    Access, Completion, Config, CqId, Engine, Event, Instant, MrKey, PdId, QpId, QpParams,
-    RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit, TxToken,
+    Access, Completion, Config, CqId, Engine, Event, Instant, MrKey, PdId, PostError, QpId,
+    QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit, TxToken,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -47,6 +47,11 @@ pub struct Host {
     out: Transmit,
     next_va: u64,
 }
+
+/// Everything that a key can permit, atomics aside.
+pub const ALL: Access = Access::LOCAL_WRITE
+    .union(Access::REMOTE_READ)
+    .union(Access::REMOTE_WRITE);
 
 /// A queue pair that allows everything in moderation.
 pub const DEPTH: u32 = 64;
@@ -93,28 +98,70 @@ impl Host {
     }
 
     pub fn register(&mut self, bytes: Vec<u8>, access: Access) -> Mr {
+        let memory = self.unregistered(bytes);
+        let len = u64::from(memory.len);
+        let key = self
+            .engine
+            .register(self.pd, memory.va, len, access, memory.region)
+            .unwrap();
+        Mr { key, ..memory }
+    }
+
+    /// Readable and writable by everybody.
+    pub fn open(&mut self, bytes: Vec<u8>) -> Mr {
+        self.register(bytes, ALL)
+    }
+
+    /// Memory that no key opens yet, with a place in the address space.
+    pub fn unregistered(&mut self, bytes: Vec<u8>) -> Mr {
         let va = self.next_va;
         self.next_va += (bytes.len() as u64 + 0x1fff) & !0xfff;
         let len = bytes.len() as u32;
         let region = self.memory.add(bytes);
-        let key = self
-            .engine
-            .register(self.pd, va, u64::from(len), access, region)
-            .unwrap();
         Mr {
-            key,
+            key: MrKey(0),
             region,
             va,
             len,
         }
     }
 
-    /// Readable and writable by everybody.
-    pub fn open(&mut self, bytes: Vec<u8>) -> Mr {
-        self.register(
-            bytes,
-            Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE,
-        )
+    /// Posts the registration of `memory` under `entry`. The answer is the memory with its new key.
+    #[expect(clippy::too_many_arguments, reason = "what a registration takes")]
+    pub fn post_fast(
+        &mut self,
+        now: Instant,
+        qp: QpId,
+        context: u64,
+        entry: MrKey,
+        memory: &Mr,
+        access: Access,
+        flags: SendFlags,
+    ) -> Result<Mr, PostError> {
+        let op = SendOp::FastRegister {
+            key: entry,
+            base: memory.va,
+            len: u64::from(memory.len),
+            access,
+            region: memory.region,
+        };
+        let request = SendRequest {
+            context,
+            op,
+            sgl: &[],
+            inline: None,
+            flags,
+        };
+        let key = self.engine.post_send(now, qp, &request)?.unwrap();
+        Ok(Mr { key, ..*memory })
+    }
+
+    /// Registers `bytes` through the send queue, readable and writable by everybody.
+    pub fn fast(&mut self, now: Instant, qp: QpId, context: u64, bytes: Vec<u8>) -> Mr {
+        let entry = self.engine.register_fast(self.pd, true).unwrap();
+        let memory = self.unregistered(bytes);
+        self.post_fast(now, qp, context, entry, &memory, ALL, SendFlags::empty())
+            .unwrap()
     }
 
     pub fn bytes(&self, mr: &Mr) -> &[u8] {

@@ -8,7 +8,7 @@ pub mod network;
 pub mod raw;
 
 #[allow(unused_imports, reason = "each test file uses a part")]
-pub use host::{DEPTH, Host, Mr};
+pub use host::{ALL, DEPTH, Host, Mr};
 #[allow(unused_imports, reason = "each test file uses a part")]
 pub use network::{Fate, Network, Side, Weather};
 

@@ -21,6 +21,8 @@ pub struct Reply {
     pub syndrome: Option<u8>,
     pub msn: Option<u32>,
     pub reth: Option<Reth>,
+    /// The key to be invalidated.
+    pub invalidate: Option<u32>,
     pub payload: Vec<u8>,
 }
 
@@ -195,6 +197,7 @@ impl Raw {
                 syndrome: p.ext.aeth.map(|a| a.syndrome.to_u8()),
                 msn: p.ext.aeth.map(|a| a.msn),
                 reth: p.ext.reth,
+                invalidate: p.ext.ieth.map(|i| i.rkey),
                 payload: p.payload.to_vec(),
             });
         }
