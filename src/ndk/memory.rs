@@ -10,7 +10,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use arrayvec::ArrayVec;
 use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER};
-use ndis_sys::types::NTSTATUS;
+use ndis_sys::types::{NTSTATUS, PAGE_SIZE};
+use nt::NoMemory;
 use nt::dma::ScatterGather;
 use nt::mdl::{MdlRef, OwnedMdl};
 use roce::{Fault, Memory, Piece, RegionId};
@@ -231,16 +232,103 @@ fn contiguous_parts(first: MdlRef<'_>, length: u64) -> Result<usize, NTSTATUS> {
     Err(STATUS_INVALID_PARAMETER)
 }
 
+/// A stretch of a fast-registered region whose logical addresses follow each other.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Bytes from the start of the region.
+    offset: u64,
+    length: u64,
+    /// Logical address of the first byte.
+    address: u64,
+}
+
+/// The logical pages of a fast registration. Room for them is set aside before; naming them allocates nothing.
+pub struct Pages {
+    runs: Vec<Run>,
+    /// How many pages it was made for.
+    limit: usize,
+}
+
+impl Pages {
+    /// Room for `limit` pages. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn try_new(limit: usize) -> Result<Self, NoMemory> {
+        let mut runs = Vec::new();
+        runs.try_reserve_exact(limit).map_err(|_| NoMemory)?;
+        Ok(Self { runs, limit })
+    }
+
+    /// Names `length` bytes, of which the first lies `first_byte` bytes into the first page. Neighbouring pages become one run.
+    /// False if there are more pages than there is room for, too few, or one that is none.
+    fn name(&mut self, pages: impl Iterator<Item = u64>, first_byte: u64, length: u64) -> bool {
+        self.runs.clear();
+        let mut inside = first_byte;
+        let mut offset = 0;
+        for (index, page) in pages.enumerate() {
+            if offset == length {
+                break;
+            }
+            if index == self.limit || page % PAGE_SIZE as u64 != 0 {
+                return false;
+            }
+            let take = (PAGE_SIZE as u64).saturating_sub(inside).min(length - offset);
+            let address = page | inside;
+            match self.runs.last_mut() {
+                Some(last) if last.address.wrapping_add(last.length) == address => {
+                    last.length += take;
+                }
+                // Never more runs than pages, for which there is room.
+                _ => self.runs.push(Run {
+                    offset,
+                    length: take,
+                    address,
+                }),
+            }
+            offset += take;
+            inside = 0;
+        }
+        offset == length
+    }
+}
+
+/// What lies behind a region.
+enum Backing {
+    /// Memory that was mapped for it.
+    Mapping(Mapping),
+    /// Logical addresses: memory that NdkBuildLAM mapped.
+    Pages(Pages),
+}
+
 /// A registered region, and the registration it belongs to.
 pub struct Region {
-    mapping: Mapping,
+    backing: Backing,
     owner: Key,
+}
+
+impl Region {
+    /// A region that `mapping` is.
+    pub const fn mapped(mapping: Mapping, owner: Key) -> Self {
+        Self {
+            backing: Backing::Mapping(mapping),
+            owner,
+        }
+    }
+
+    /// A region of logical pages that are still to be named.
+    pub const fn paged(pages: Pages, owner: Key) -> Self {
+        Self {
+            backing: Backing::Pages(pages),
+            owner,
+        }
+    }
 }
 
 /// All registered regions of a port: what the engine reaches memory through.
 pub struct Regions {
     table: Slab<Region>,
-    /// Logical address mappings: what the privileged key reaches.
+    /// Logical address mappings: what the privileged key and fast-registered regions reach.
     pub lams: Lams,
 }
 
@@ -256,19 +344,43 @@ impl Regions {
         }
     }
 
-    /// Adds a region. Gives the mapping back, to be dropped without the lock, if the table is full.
-    pub fn insert(&mut self, mapping: Mapping, owner: Key) -> Result<RegionId, Mapping> {
-        match self.table.insert(Region { mapping, owner }) {
-            Ok(key) => Ok(RegionId(key.to_bits())),
-            Err(region) => Err(region.mapping),
+    /// Adds a region. Gives it back, to be dropped without the lock, if the table is full.
+    pub fn insert(&mut self, region: Region) -> Result<RegionId, Region> {
+        self.table
+            .insert(region)
+            .map(|key| RegionId(key.to_bits()))
+    }
+
+    /// Says which logical pages a region of pages consists of. False, and nothing can be reached through it, if they are too many
+    /// or not all mapped.
+    pub fn name_pages(
+        &mut self,
+        region: RegionId,
+        pages: impl Iterator<Item = u64>,
+        first_byte: u64,
+        length: u64,
+    ) -> bool {
+        let Some(Region {
+            backing: Backing::Pages(named),
+            ..
+        }) = self.table.get_mut(Key::from_bits(region.0))
+        else {
+            return false;
+        };
+        let good = named.name(pages, first_byte, length)
+            && named
+                .runs
+                .iter()
+                .all(|run| self.lams.find(run.address, run.length).is_some());
+        if !good {
+            named.runs.clear();
         }
+        good
     }
 
     /// Takes a region out, to be dropped without the lock.
-    pub fn remove(&mut self, region: RegionId) -> Option<Mapping> {
-        self.table
-            .remove(Key::from_bits(region.0))
-            .map(|region| region.mapping)
+    pub fn remove(&mut self, region: RegionId) -> Option<Region> {
+        self.table.remove(Key::from_bits(region.0))
     }
 
     /// The registration that a region belongs to.
@@ -278,23 +390,49 @@ impl Regions {
             .map(|region| region.owner)
     }
 
-    /// Where the bytes of a range of a region are: the mapping, and the offset in it.
-    fn find(&self, region: RegionId, offset: u64, length: u64) -> Option<(&Mapping, u64)> {
+    /// Hands the mapped stretches of a range to `each` in order: a mapping, an offset in it, and a length.
+    fn range(
+        &self,
+        region: RegionId,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(&Mapping, u64, u64) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         if region == PRIVILEGED {
-            return self.lams.find(offset, length);
+            let (mapping, at) = self.lams.find(offset, length).ok_or(Fault)?;
+            return each(mapping, at, length);
         }
-        self.table
-            .get(Key::from_bits(region.0))
-            .map(|region| (&region.mapping, offset))
+        let found = self.table.get(Key::from_bits(region.0)).ok_or(Fault)?;
+        let pages = match &found.backing {
+            Backing::Mapping(mapping) => return each(mapping, offset, length),
+            Backing::Pages(pages) => pages,
+        };
+        let end = offset.checked_add(length).ok_or(Fault)?;
+        let first = pages
+            .runs
+            .partition_point(|run| run.offset + run.length <= offset);
+        let mut at = offset;
+        for run in pages.runs.iter().skip(first) {
+            if at >= end {
+                break;
+            }
+            let inside = at - run.offset;
+            let take = (run.length - inside).min(end - at);
+            // The consumer may have released the mapping since.
+            let (mapping, start) = self.lams.find(run.address + inside, take).ok_or(Fault)?;
+            each(mapping, start, take)?;
+            at += take;
+        }
+        if at >= end { Ok(()) } else { Err(Fault) }
     }
 
     /// Appends where the NIC finds a piece of a frame. False if it does not.
     pub fn dma<const N: usize>(&self, piece: &Piece, out: &mut ArrayVec<DmaPiece, N>) -> bool {
         let length = u64::from(piece.len);
-        match self.find(piece.region, piece.offset, length) {
-            Some((mapping, offset)) => mapping.nic_range(offset, length, out),
-            None => false,
-        }
+        self.range(piece.region, piece.offset, length, |mapping, at, take| {
+            mapping.nic_range(at, take, out).then_some(()).ok_or(Fault)
+        })
+        .is_ok()
     }
 }
 
@@ -315,14 +453,15 @@ unsafe fn place_in_order(to: NonNull<u8>, from: &[u8]) {
 
 impl Memory for Regions {
     fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
-        let (mapping, offset) = self.find(region, offset, data.len() as u64).ok_or(Fault)?;
         let mut rest = data;
-        mapping.processor_range(offset, data.len() as u64, |to, length| {
-            if let Some((now, later)) = rest.split_at_checked(length) {
-                // SAFETY: the stretch is `length` bytes of mapped memory.
-                unsafe { place_in_order(to, now) };
-                rest = later;
-            }
+        self.range(region, offset, data.len() as u64, |mapping, at, length| {
+            mapping.processor_range(at, length, |to, length| {
+                if let Some((now, later)) = rest.split_at_checked(length) {
+                    // SAFETY: the stretch is `length` bytes of mapped memory.
+                    unsafe { place_in_order(to, now) };
+                    rest = later;
+                }
+            })
         })
     }
 
@@ -333,11 +472,12 @@ impl Memory for Regions {
         len: u32,
         f: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Fault> {
-        let (mapping, offset) = self.find(region, offset, u64::from(len)).ok_or(Fault)?;
-        mapping.processor_range(offset, u64::from(len), |from, length| {
-            // SAFETY: the stretch is `length` bytes of mapped memory. The consumer must leave it alone while a request sends it; if it
-            // does not, the CRC computed here may not fit what the NIC reads, and the peer drops the frame.
-            f(unsafe { core::slice::from_raw_parts(from.as_ptr(), length) });
+        self.range(region, offset, u64::from(len), |mapping, at, length| {
+            mapping.processor_range(at, length, |from, length| {
+                // SAFETY: the stretch is `length` bytes of mapped memory. The consumer must leave it alone while a request sends it;
+                // if it does not, the CRC computed here may not fit what the NIC reads, and the peer drops the frame.
+                f(unsafe { core::slice::from_raw_parts(from.as_ptr(), length) });
+            })
         })
     }
 }

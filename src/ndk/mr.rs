@@ -20,7 +20,7 @@ use ndkpi::{
 use nt::mdl::MdlRef;
 use roce::{Access, DeregisterError, MrKey, RegionId};
 
-use super::memory::Mapping;
+use super::memory::{Mapping, Region};
 use super::object::{self, Kind, Listed, Object, Quiet, Ref, Request, header, query_extension};
 use super::pd::Pd;
 use super::slab::Key;
@@ -54,8 +54,8 @@ enum Phase {
     Registered { key: MrKey, region: RegionId },
     /// The key is dead, but the NIC still reads the memory.
     Draining,
-    /// The NIC is done; the mapping waits to be dropped without the lock.
-    Drained { mapping: Option<Mapping> },
+    /// The NIC is done; the memory waits to be unmapped without the lock.
+    Drained { memory: Option<Region> },
 }
 
 /// What the port knows about a memory region.
@@ -69,8 +69,8 @@ pub struct Registration {
 
 /// What came of asking the engine to give a region up.
 enum Given {
-    /// It is free: the mapping can be dropped.
-    Back(Option<Mapping>),
+    /// It is free: the memory can be unmapped.
+    Back(Option<Region>),
     /// The NIC still reads it.
     Later,
     /// There was nothing to give up.
@@ -117,11 +117,11 @@ impl State {
         let Some(key) = self.memory.owner(region) else {
             return;
         };
-        let mapping = self.memory.remove(region);
+        let memory = self.memory.remove(region);
         let Some(registration) = self.mrs.get_mut(key) else {
             return;
         };
-        registration.phase = Phase::Drained { mapping };
+        registration.phase = Phase::Drained { memory };
         object::tell(registration.object.get());
         if core::mem::take(&mut registration.held) {
             // SAFETY: quiesce took it and noted that in `held`.
@@ -142,7 +142,7 @@ impl Kind for Mr {
 
     /// Decision (NDKPI digest X-28): closing a region that is still registered deregisters it.
     fn quiesce(mr: &Object<Self>) -> Quiet {
-        let (quiet, mapping) = mr.port().with(|state| match state.give_up(mr.key()) {
+        let (quiet, memory) = mr.port().with(|state| match state.give_up(mr.key()) {
             Given::Later => {
                 if let Some(registration) = state.mrs.get_mut(mr.key()) {
                     registration.held = true;
@@ -150,33 +150,33 @@ impl Kind for Mr {
                 object::hold_for_hardware(mr);
                 (Quiet::NotYet, None)
             }
-            Given::Back(mapping) => {
+            Given::Back(memory) => {
                 state.mrs.remove(mr.key());
-                (Quiet::Yes, mapping)
+                (Quiet::Yes, memory)
             }
             Given::Nothing => {
                 state.mrs.remove(mr.key());
                 (Quiet::Yes, None)
             }
         });
-        drop(mapping);
+        drop(memory);
         quiet
     }
 
     fn tell(mr: &Object<Self>) {
-        let (mapping, request) = mr.port().peek(|state| {
+        let (memory, request) = mr.port().peek(|state| {
             let Some(registration) = state.mrs.get_mut(mr.key()) else {
                 return (None, None);
             };
-            let Phase::Drained { mapping } = &mut registration.phase else {
+            let Phase::Drained { memory } = &mut registration.phase else {
                 return (None, None);
             };
-            let mapping = mapping.take();
+            let memory = memory.take();
             registration.phase = Phase::Idle;
-            (mapping, registration.request.take())
+            (memory, registration.request.take())
         });
         // The memory is the consumer's again only when nothing maps it.
-        drop(mapping);
+        drop(memory);
         if let Some(request) = request {
             request.complete(STATUS_SUCCESS);
         }
@@ -290,8 +290,8 @@ unsafe extern "efiapi" fn register_mr(
         port.peek(|state| {
             let region = state
                 .memory
-                .insert(mapping, mr.key())
-                .map_err(|mapping| (STATUS_INSUFFICIENT_RESOURCES, Some(mapping)))?;
+                .insert(Region::mapped(mapping, mr.key()))
+                .map_err(|region| (STATUS_INSUFFICIENT_RESOURCES, Some(region)))?;
             match state
                 .engine
                 .register(mr.pd.id(), base, length as u64, access(flags), region)
@@ -309,8 +309,8 @@ unsafe extern "efiapi" fn register_mr(
                 Err(_) => Err((STATUS_INSUFFICIENT_RESOURCES, state.memory.remove(region))),
             }
         })
-        // The mapping is dropped here, without the lock.
-        .map_err(|(status, _mapping)| status)
+        // The memory is unmapped here, without the lock.
+        .map_err(|(status, _memory)| status)
     });
     match result {
         Ok(()) => STATUS_SUCCESS,
@@ -350,8 +350,8 @@ unsafe extern "efiapi" fn deregister_mr(
         given
     });
     match given {
-        Given::Back(mapping) => {
-            drop(mapping);
+        Given::Back(memory) => {
+            drop(memory);
             STATUS_SUCCESS
         }
         Given::Later => STATUS_PENDING,
