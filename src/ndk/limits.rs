@@ -28,6 +28,8 @@ pub const REPLY_DATA: usize = 196;
 pub const MAX_QPS: u32 = 1024;
 /// Completion queues of one adapter.
 pub const MAX_CQS: u32 = 2048;
+/// Shared receive queues of one adapter.
+pub const MAX_SRQS: u32 = 1024;
 /// Protection domains of one adapter.
 pub const MAX_PDS: u32 = 1024;
 /// Memory regions of one adapter.
@@ -54,6 +56,8 @@ pub const MAX_INLINE: usize = 256;
 pub const MAX_READS: u32 = 16;
 /// Requests that one receive or initiator queue holds.
 pub const MAX_QUEUE_DEPTH: u32 = 8192;
+/// Requests that one shared receive queue holds.
+pub const MAX_SRQ_DEPTH: u32 = 16384;
 /// Entries that one completion queue holds.
 pub const MAX_CQ_DEPTH: u32 = 65536;
 /// Pages of one fast registration.
@@ -81,7 +85,7 @@ pub fn adapter_info(version: NDK_VERSION) -> NDK_ADAPTER_INFO {
         MaxOutboundReadLimit: MAX_READS,
         MaxReceiveQueueDepth: MAX_QUEUE_DEPTH,
         MaxInitiatorQueueDepth: MAX_QUEUE_DEPTH,
-        MaxSrqDepth: 0,
+        MaxSrqDepth: MAX_SRQ_DEPTH,
         MaxCqDepth: MAX_CQ_DEPTH,
         LargeRequestThreshold: 16384,
         MaxCallerData: MAX_CALLER_DATA as u32,

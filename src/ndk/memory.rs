@@ -273,7 +273,9 @@ impl Pages {
             if index == self.limit || page % PAGE_SIZE as u64 != 0 {
                 return false;
             }
-            let take = (PAGE_SIZE as u64).saturating_sub(inside).min(length - offset);
+            let take = (PAGE_SIZE as u64)
+                .saturating_sub(inside)
+                .min(length - offset);
             let address = page | inside;
             match self.runs.last_mut() {
                 Some(last) if last.address.wrapping_add(last.length) == address => {
@@ -346,9 +348,7 @@ impl Regions {
 
     /// Adds a region. Gives it back, to be dropped without the lock, if the table is full.
     pub fn insert(&mut self, region: Region) -> Result<RegionId, Region> {
-        self.table
-            .insert(region)
-            .map(|key| RegionId(key.to_bits()))
+        self.table.insert(region).map(|key| RegionId(key.to_bits()))
     }
 
     /// Says which logical pages a region of pages consists of. False, and nothing can be reached through it, if they are too many

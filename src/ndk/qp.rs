@@ -24,6 +24,7 @@ use super::cq::Cq;
 use super::limits::{MAX_INLINE, MAX_QUEUE_DEPTH, MAX_SGE};
 use super::object::{self, Kind, Listed, Object, Quiet, Ref, header, query_extension};
 use super::pd::Pd;
+use super::srq::Srq;
 use super::state::QpEntry;
 use super::status;
 
@@ -35,6 +36,7 @@ pub struct Qp {
     _pd: Ref<Pd>,
     _receive_cq: Ref<Cq>,
     _initiator_cq: Ref<Cq>,
+    _srq: Option<Ref<Srq>>,
 }
 
 static DISPATCH: NDK_QP_DISPATCH = NDK_QP_DISPATCH {
@@ -116,35 +118,120 @@ pub unsafe extern "efiapi" fn create_qp(
     _context: *mut c_void,
     out: *mut *mut NDK_QP,
 ) -> NTSTATUS {
-    if receive_depth > MAX_QUEUE_DEPTH
-        || initiator_depth > MAX_QUEUE_DEPTH
-        || max_receive_sge as usize > MAX_SGE
-        || max_initiator_sge as usize > MAX_SGE
-        || inline_size as usize > MAX_INLINE
+    // SAFETY: by the contract of this function.
+    unsafe {
+        create(
+            Queues {
+                pd,
+                receive_cq,
+                initiator_cq,
+                receives: Receives::Own {
+                    depth: receive_depth,
+                    max_sge: max_receive_sge,
+                },
+                qp_context,
+                initiator_depth,
+                max_initiator_sge,
+                inline_size,
+            },
+            out,
+        )
+    }
+}
+
+/// NdkCreateQpWithSrq. Never pends. IRQL <= DISPATCH_LEVEL.
+///
+/// NdkReceive on such a QP is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 5.10).
+///
+/// # Safety
+/// The consumer passes an open PD, open CQs, an open SRQ and a place for the result.
+pub unsafe extern "efiapi" fn create_qp_with_srq(
+    pd: *mut NDK_PD,
+    receive_cq: *mut NDK_CQ,
+    initiator_cq: *mut NDK_CQ,
+    srq: *mut NDK_SRQ,
+    qp_context: *mut c_void,
+    initiator_depth: u32,
+    max_initiator_sge: u32,
+    inline_size: u32,
+    _completion: NDK_FN_CREATE_COMPLETION,
+    _context: *mut c_void,
+    out: *mut *mut NDK_QP,
+) -> NTSTATUS {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        create(
+            Queues {
+                pd,
+                receive_cq,
+                initiator_cq,
+                receives: Receives::Shared(Object::<Srq>::from_raw(srq).reference()),
+                qp_context,
+                initiator_depth,
+                max_initiator_sge,
+                inline_size,
+            },
+            out,
+        )
+    }
+}
+
+/// Where a queue pair's receives come from.
+enum Receives {
+    Own { depth: u32, max_sge: u32 },
+    Shared(Ref<Srq>),
+}
+
+/// What a queue pair is made of, as the consumer says it.
+struct Queues {
+    pd: *mut NDK_PD,
+    receive_cq: *mut NDK_CQ,
+    initiator_cq: *mut NDK_CQ,
+    receives: Receives,
+    qp_context: *mut c_void,
+    initiator_depth: u32,
+    max_initiator_sge: u32,
+    inline_size: u32,
+}
+
+/// Makes a queue pair. IRQL <= DISPATCH_LEVEL.
+///
+/// # Safety
+/// PD and CQs are open, `out` is a place for the result.
+unsafe fn create(queues: Queues, out: *mut *mut NDK_QP) -> NTSTATUS {
+    let (rq_depth, max_recv_sge, srq) = match queues.receives {
+        Receives::Own { depth, max_sge } => (depth, max_sge, None),
+        Receives::Shared(srq) => (0, 0, Some(srq)),
+    };
+    if rq_depth > MAX_QUEUE_DEPTH
+        || queues.initiator_depth > MAX_QUEUE_DEPTH
+        || max_recv_sge as usize > MAX_SGE
+        || queues.max_initiator_sge as usize > MAX_SGE
+        || queues.inline_size as usize > MAX_INLINE
     {
         return STATUS_INVALID_PARAMETER;
     }
     // SAFETY: by the contract of this function.
     let (pd, receive_cq, initiator_cq) = unsafe {
         (
-            Object::<Pd>::from_raw(pd),
-            Object::<Cq>::from_raw(receive_cq),
-            Object::<Cq>::from_raw(initiator_cq),
+            Object::<Pd>::from_raw(queues.pd),
+            Object::<Cq>::from_raw(queues.receive_cq),
+            Object::<Cq>::from_raw(queues.initiator_cq),
         )
     };
     let params = QpParams {
         pd: pd.id(),
         send_cq: initiator_cq.id(),
         recv_cq: receive_cq.id(),
-        srq: None,
-        sq_depth: initiator_depth,
-        rq_depth: receive_depth,
-        max_send_sge: max_initiator_sge,
-        max_recv_sge: max_receive_sge,
+        srq: srq.as_ref().map(|srq| srq.id()),
+        sq_depth: queues.initiator_depth,
+        rq_depth,
+        max_send_sge: queues.max_initiator_sge,
+        max_recv_sge,
         // The adapter's limit for reads overrides the QP's (W-11).
         max_read_sge: MAX_SGE as u32,
-        max_inline: inline_size,
-        context: qp_context as u64,
+        max_inline: queues.inline_size,
+        context: queues.qp_context as u64,
     };
     let port = pd.port();
     if let Err(status) = port.ready() {
@@ -161,6 +248,7 @@ pub unsafe extern "efiapi" fn create_qp(
         _pd: pd.reference(),
         _receive_cq: receive_cq.reference(),
         _initiator_cq: initiator_cq.reference(),
+        _srq: srq,
     };
     match pd.try_new_child(body) {
         Ok(qp) => {
@@ -189,26 +277,6 @@ pub unsafe extern "efiapi" fn create_qp(
     }
 }
 
-/// NdkCreateQpWithSrq: there are no SRQs (MaxSrqDepth is 0), so no consumer can have one to pass. IRQL <= DISPATCH_LEVEL.
-///
-/// # Safety
-/// None: the parameters are not looked at.
-pub unsafe extern "efiapi" fn create_qp_with_srq(
-    _pd: *mut NDK_PD,
-    _receive_cq: *mut NDK_CQ,
-    _initiator_cq: *mut NDK_CQ,
-    _srq: *mut NDK_SRQ,
-    _qp_context: *mut c_void,
-    _initiator_depth: u32,
-    _max_initiator_sge: u32,
-    _inline_size: u32,
-    _completion: NDK_FN_CREATE_COMPLETION,
-    _context: *mut c_void,
-    _out: *mut *mut NDK_QP,
-) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
-}
-
 /// NdkFlush: everything pending on both queues completes STATUS_CANCELLED. IRQL <= DISPATCH_LEVEL.
 ///
 /// Decision (NDKPI digest X-17): afterwards receives are accepted and complete cancelled; initiator posts on a QP that is or was
@@ -227,7 +295,7 @@ unsafe extern "efiapi" fn flush(qp: *mut NDK_QP) {
 ///
 /// # Safety
 /// `sgl` has `count` elements.
-unsafe fn gather(sgl: *const NDK_SGE, count: u32) -> ArrayVec<Sge, { MAX_SGE + 1 }> {
+pub(super) unsafe fn gather(sgl: *const NDK_SGE, count: u32) -> ArrayVec<Sge, { MAX_SGE + 1 }> {
     (0..(count as usize).min(MAX_SGE + 1))
         .map(|index| {
             // SAFETY: within the array by the caller's promise; both readings of the union are a 64-bit number.

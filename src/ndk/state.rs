@@ -21,6 +21,7 @@ use super::object::{self, Listed};
 use super::ports::PortSpace;
 use super::qp::Qp;
 use super::slab::{Key, Slab};
+use super::srq::SrqEntry;
 
 /// A map from the dense index of an engine id. Its size is fixed at the start; ids outside of it are not found.
 pub struct ByIndex<T> {
@@ -112,6 +113,8 @@ pub struct State {
     pub memory: Regions,
     /// Completion queues by engine index.
     pub cqs: ByIndex<CqEntry>,
+    /// Shared receive queues by engine index.
+    pub srqs: ByIndex<SrqEntry>,
     /// Queue pairs by engine index.
     pub qps: ByIndex<QpEntry>,
     /// Memory region objects.
@@ -155,6 +158,7 @@ impl State {
             now: Instant::ZERO,
             memory: Regions::new(limits.max_keys),
             cqs: ByIndex::try_new(limits.max_cqs)?,
+            srqs: ByIndex::try_new(limits.max_srqs)?,
             qps: ByIndex::try_new(limits.max_qps)?,
             mrs: Slab::new(limits.max_keys),
             connections: Slab::new(limits::MAX_CONNECTORS),
@@ -225,8 +229,7 @@ impl State {
                     object::tell(entry.object.get());
                 }
             }
-            // No shared receive queue is created yet.
-            Event::SrqNotify { .. } => {}
+            Event::SrqNotify { srq, status } => self.on_srq(srq, status),
             // The connection's own event follows; the requests have completed.
             Event::QpFatal { .. } => {}
             Event::QpIdle { qp } => {

@@ -48,7 +48,7 @@ pub fn capabilities(info: *mut NDK_ADAPTER_INFO) -> NDIS_NDK_CAPABILITIES {
         MaxInboundReadLimit: 0,
         MaxOutboundReadLimit: 0,
         MaxMwCount: 0,
-        MaxSrqCount: 0,
+        MaxSrqCount: limits::MAX_SRQS,
         MissingCounterMask: 0,
         NdkInfo: info,
     }

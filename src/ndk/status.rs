@@ -11,7 +11,7 @@ use ndis_sys::status::{
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::NDK_OPERATION_TYPE;
-use roce::{CmError, CompletionOp, ConnectFailure, CqStatus, PostError, Status};
+use roce::{CmError, CompletionOp, ConnectFailure, CqStatus, PostError, SrqStatus, Status};
 
 use super::ports::ClaimError;
 
@@ -71,6 +71,14 @@ pub fn of_cq(status: CqStatus) -> NTSTATUS {
         CqStatus::Ready => STATUS_SUCCESS,
         CqStatus::Overflow => STATUS_BUFFER_OVERFLOW,
         CqStatus::Failed => STATUS_INTERNAL_ERROR,
+    }
+}
+
+/// What the notification callback of a shared receive queue is told.
+pub fn of_srq(status: SrqStatus) -> NTSTATUS {
+    match status {
+        SrqStatus::Low => STATUS_SUCCESS,
+        SrqStatus::Failed => STATUS_INTERNAL_ERROR,
     }
 }
 

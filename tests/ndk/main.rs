@@ -25,5 +25,6 @@ mod raw;
 mod remote;
 mod sends;
 mod shared;
+mod srq;
 mod statistics;
 mod story;

@@ -2,7 +2,7 @@
 
 use super::pending::{Pending, create, on_close, on_create};
 use super::wsk::Client;
-use super::{Connector, Cq, Listener, Mr, Qp, QpLimits, Result, check};
+use super::{Connector, Cq, Listener, Mr, Mw, Qp, QpLimits, Result, Srq, check};
 use ndis_sys::imports::{FreeMibTable, GetUnicastIpAddressTable};
 use ndis_sys::socket::AF_UNSPEC;
 use ndkpi::status::STATUS_DEVICE_NOT_READY;
@@ -119,9 +119,46 @@ impl Pd {
         Qp::create(self, receive_cq, initiator_cq, limits)
     }
 
+    /// NdkCreateQpWithSrq: as [`Pd::create_qp`], but with receives from a shared queue.
+    pub fn create_qp_with_srq(
+        &self,
+        receive_cq: &Cq,
+        initiator_cq: &Cq,
+        srq: &Srq,
+        limits: QpLimits,
+    ) -> Result<Qp> {
+        Qp::create_with_srq(self, receive_cq, initiator_cq, srq, limits)
+    }
+
+    /// NdkCreateSrq for `depth` receives of `sges` elements each, notified when fewer than `threshold` are queued.
+    pub fn create_srq(&self, depth: u32, sges: u32, threshold: u32) -> Result<Srq> {
+        Srq::create(self, depth, sges, threshold)
+    }
+
     /// NdkCreateMr for NdkRegisterMr.
     pub fn create_mr(&self) -> Result<Mr> {
-        Mr::create(self)
+        Mr::create(self, false)
+    }
+
+    /// NdkCreateMr for NdkFastRegister.
+    pub fn create_fast_mr(&self) -> Result<Mr> {
+        Mr::create(self, true)
+    }
+
+    /// NdkCreateMw.
+    pub fn create_mw(&self) -> Result<Mw> {
+        Mw::create(self)
+    }
+
+    /// NdkGetPrivilegedMemoryRegionToken.
+    #[must_use]
+    pub fn privileged_token(&self) -> u32 {
+        let mut token = 0;
+        // SAFETY: the out parameter is valid.
+        unsafe {
+            (self.table().NdkGetPrivilegedMemoryRegionToken)(self.raw(), &raw mut token);
+        }
+        token
     }
 
     /// NdkClosePd, waiting. PASSIVE_LEVEL.

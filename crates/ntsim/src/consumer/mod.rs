@@ -22,20 +22,26 @@ mod address;
 mod buffer;
 mod connector;
 mod cq;
+mod lam;
 mod listener;
 mod mr;
+mod mw;
 mod pending;
 mod qp;
+mod srq;
 mod wsk;
 
 pub use adapter::{Adapter, Pd};
 pub use buffer::Buffer;
 pub use connector::{ConnectionData, Connector, DisconnectEvents, ReadLimits};
 pub use cq::{Cq, Notifications};
+pub use lam::Lam;
 pub use listener::Listener;
 pub use mr::Mr;
+pub use mw::Mw;
 pub use pending::{Call, Pending};
 pub use qp::{Qp, QpLimits, sge};
+pub use srq::Srq;
 
 use ndkpi::NTSTATUS;
 use ndkpi::status::STATUS_SUCCESS;

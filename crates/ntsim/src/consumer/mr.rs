@@ -11,10 +11,12 @@ pub struct Mr {
 }
 
 impl Mr {
-    pub(super) fn create(pd: &Pd) -> Result<Mr> {
+    pub(super) fn create(pd: &Pd, fast_register: bool) -> Result<Mr> {
         let raw = create(|context, out| {
             // SAFETY: context and out parameter live until the create is complete.
-            unsafe { (pd.table().NdkCreateMr)(pd.raw(), 0, on_create, context, out) }
+            unsafe {
+                (pd.table().NdkCreateMr)(pd.raw(), u8::from(fast_register), on_create, context, out)
+            }
         })?;
         Ok(Mr { raw })
     }
@@ -42,6 +44,23 @@ impl Mr {
                     buffer.mdl().cast(),
                     buffer.len(),
                     flags,
+                    on_request,
+                    context,
+                )
+            }
+        })
+        .wait_here()
+    }
+
+    /// NdkInitializeFastRegisterMr for up to `pages` pages, waiting. PASSIVE_LEVEL.
+    pub fn initialize(&self, pages: u32, remote_access: bool) -> Result<()> {
+        Pending::start(|context| {
+            // SAFETY: context as always.
+            unsafe {
+                (self.table().NdkInitializeFastRegisterMr)(
+                    self.raw(),
+                    pages,
+                    u8::from(remote_access),
                     on_request,
                     context,
                 )

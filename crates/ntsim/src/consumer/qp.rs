@@ -1,8 +1,11 @@
 //! Queue pairs.
 
 use super::pending::{Pending, create, on_close, on_create};
-use super::{Buffer, Cq, Mr, Pd, Result, check};
-use ndkpi::{NDK_QP, NDK_QP_DISPATCH, NDK_SGE, NDK_SGE_ADDRESS, c_void};
+use super::{Buffer, Cq, Mr, Mw, Pd, Result, Srq, check};
+use ndkpi::{
+    NDK_LOGICAL_ADDRESS, NDK_OBJECT_HEADER, NDK_QP, NDK_QP_DISPATCH, NDK_SGE, NDK_SGE_ADDRESS,
+    c_void,
+};
 use std::ptr::NonNull;
 
 /// Sizes of a queue pair.
@@ -81,6 +84,34 @@ impl Qp {
         Ok(Qp { raw })
     }
 
+    pub(super) fn create_with_srq(
+        pd: &Pd,
+        receive_cq: &Cq,
+        initiator_cq: &Cq,
+        srq: &Srq,
+        limits: QpLimits,
+    ) -> Result<Qp> {
+        let raw = create(|context, out| {
+            // SAFETY: context and out parameter live until the create is complete.
+            unsafe {
+                (pd.table().NdkCreateQpWithSrq)(
+                    pd.raw(),
+                    receive_cq.raw(),
+                    initiator_cq.raw(),
+                    srq.raw(),
+                    limits.context as usize as *mut c_void,
+                    limits.initiator_depth,
+                    limits.initiator_sges,
+                    limits.inline_data,
+                    on_create,
+                    context,
+                    out,
+                )
+            }
+        })?;
+        Ok(Qp { raw })
+    }
+
     /// The object itself.
     #[must_use]
     pub fn raw(&self) -> *mut NDK_QP {
@@ -99,6 +130,90 @@ impl Qp {
         // SAFETY: the list is valid during the call.
         check(unsafe {
             (self.table().NdkSend)(self.raw(), ptr(context), sgl.as_ptr(), count(sgl), flags)
+        })
+    }
+
+    /// NdkSendAndInvalidate: the peer invalidates `token` before it sees the data.
+    pub fn send_and_invalidate(
+        &self,
+        context: u64,
+        sgl: &[NDK_SGE],
+        flags: u32,
+        token: u32,
+    ) -> Result<()> {
+        // SAFETY: the list is valid during the call.
+        check(unsafe {
+            (self.table().NdkSendAndInvalidate)(
+                self.raw(),
+                ptr(context),
+                sgl.as_ptr(),
+                count(sgl),
+                flags,
+                token,
+            )
+        })
+    }
+
+    /// NdkFastRegister of `length` bytes from `first_byte` of the first of these pages, to be reached at `base`.
+    #[expect(clippy::too_many_arguments, reason = "NDKPI's own parameters")]
+    pub fn fast_register(
+        &self,
+        context: u64,
+        mr: &Mr,
+        pages: &[NDK_LOGICAL_ADDRESS],
+        first_byte: u32,
+        length: usize,
+        base: u64,
+        flags: u32,
+    ) -> Result<()> {
+        // SAFETY: an initialised region; the pages are valid during the call.
+        check(unsafe {
+            (self.table().NdkFastRegister)(
+                self.raw(),
+                ptr(context),
+                mr.raw(),
+                u32::try_from(pages.len()).unwrap_or(u32::MAX),
+                pages.as_ptr(),
+                first_byte,
+                length,
+                ptr(base),
+                flags,
+            )
+        })
+    }
+
+    /// NdkInvalidate of a fast-registered region or of a window: [`Mr::raw`] or [`Mw::raw`], as a header.
+    pub fn invalidate(
+        &self,
+        context: u64,
+        object: *mut NDK_OBJECT_HEADER,
+        flags: u32,
+    ) -> Result<()> {
+        // SAFETY: an open object.
+        check(unsafe { (self.table().NdkInvalidate)(self.raw(), ptr(context), object, flags) })
+    }
+
+    /// NdkBind of a window to `length` bytes at `address` of a registered region.
+    pub fn bind(
+        &self,
+        context: u64,
+        mr: &Mr,
+        mw: &Mw,
+        address: u64,
+        length: usize,
+        flags: u32,
+    ) -> Result<()> {
+        // SAFETY: open objects.
+        check(unsafe {
+            (self.table().NdkBind)(
+                self.raw(),
+                ptr(context),
+                mr.raw(),
+                mw.raw(),
+                ptr(address),
+                length,
+                flags,
+            )
         })
     }
 
@@ -177,10 +292,10 @@ impl Qp {
     }
 }
 
-fn ptr(context: u64) -> *mut c_void {
+pub(super) fn ptr(context: u64) -> *mut c_void {
     context as usize as *mut c_void
 }
 
-fn count(sgl: &[NDK_SGE]) -> u32 {
+pub(super) fn count(sgl: &[NDK_SGE]) -> u32 {
     u32::try_from(sgl.len()).unwrap_or(u32::MAX)
 }
