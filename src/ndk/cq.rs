@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use ndis_sys::status::{
     STATUS_BUFFER_OVERFLOW, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
-    STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
+    STATUS_INVALID_PARAMETER_MIX, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{
@@ -16,7 +16,7 @@ use ndkpi::{
     NDK_FN_CQ_NOTIFICATION_CALLBACK, NDK_FN_CREATE_COMPLETION, NDK_FN_REQUEST_COMPLETION,
     NDK_RESULT, NDK_RESULT_EX, NDK_VERSION,
 };
-use roce::{Arm, Completion, CqId, CqStatus, ResizeError};
+use roce::{Arm, Completion, CqId, CqStatus, ModerateError, ResizeError};
 
 use super::adapter::Adapter;
 use super::limits;
@@ -163,7 +163,8 @@ unsafe extern "efiapi" fn resize_cq(
     }
     // SAFETY: the consumer passes an open CQ.
     let cq = unsafe { Object::<Cq>::from_raw(cq) };
-    match cq.port().peek(|state| state.engine.resize_cq(cq.id, depth)) {
+    // A greater depth can satisfy an arm.
+    match cq.port().with(|state| state.engine.resize_cq(cq.id, depth)) {
         Ok(()) => STATUS_SUCCESS,
         Err(ResizeError::TooSmall) => STATUS_BUFFER_OVERFLOW,
         Err(ResizeError::InvalidDepth) => STATUS_INVALID_PARAMETER,
@@ -257,11 +258,23 @@ unsafe extern "efiapi" fn get_cq_results_ex(
     })
 }
 
-/// NdkControlCqInterruptModeration: CQ_INTERRUPT_MODERATION_SUPPORTED is not advertised, hence always STATUS_NOT_SUPPORTED.
+/// NdkControlCqInterruptModeration. Takes effect at once, also for completions that are there. IRQL <= DISPATCH_LEVEL.
+///
+/// Interval 0, or a count of 0 or 1, is no moderation; MAXULONG as interval leaves the count alone in effect, MAXULONG or more than the
+/// depth as count the interval; both is STATUS_INVALID_PARAMETER_MIX. Errors are not held back.
 unsafe extern "efiapi" fn control_cq_interrupt_moderation(
-    _cq: *mut NDK_CQ,
-    _interval: u32,
-    _count: u32,
+    cq: *mut NDK_CQ,
+    interval: u32,
+    count: u32,
 ) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
+    // SAFETY: the consumer passes an open CQ.
+    let cq = unsafe { Object::<Cq>::from_raw(cq) };
+    match cq
+        .port()
+        .with(|state| state.engine.moderate_cq(state.now, cq.id, interval, count))
+    {
+        Ok(()) => STATUS_SUCCESS,
+        Err(ModerateError::Unlimited) => STATUS_INVALID_PARAMETER_MIX,
+        Err(ModerateError::Unknown) => STATUS_INSUFFICIENT_RESOURCES,
+    }
 }

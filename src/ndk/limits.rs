@@ -1,9 +1,10 @@
 //! What this provider can do: NDK_ADAPTER_INFO and NDIS_NDK_CAPABILITIES, from one set of numbers.
 
 use ndkpi::{
-    NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED, NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED,
-    NDK_ADAPTER_FLAG_LOOPBACK_CONNECTIONS_SUPPORTED, NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED,
-    NDK_ADAPTER_INFO, NDK_VERSION,
+    NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED, NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED,
+    NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED, NDK_ADAPTER_FLAG_LOOPBACK_CONNECTIONS_SUPPORTED,
+    NDK_ADAPTER_FLAG_RDMA_READ_LOCAL_INVALIDATE_SUPPORTED,
+    NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED, NDK_ADAPTER_INFO, NDK_VERSION,
 };
 
 /// Versions offered: for each major the highest minor. An open with a lower minor of the same major gets the highest.
@@ -60,8 +61,8 @@ pub const MAX_QUEUE_DEPTH: u32 = 8192;
 pub const MAX_SRQ_DEPTH: u32 = 16384;
 /// Entries that one completion queue holds.
 pub const MAX_CQ_DEPTH: u32 = 65536;
-/// Pages of one fast registration.
-pub const FRMR_PAGES: u32 = 16;
+/// Pages of one fast registration: what FRMRPageCount says, and the most that a region can be initialised for.
+pub const FRMR_PAGES: u32 = 1024;
 
 /// NDK_ADAPTER_INFO for an adapter opened with `version`.
 ///
@@ -92,6 +93,8 @@ pub fn adapter_info(version: NDK_VERSION) -> NDK_ADAPTER_INFO {
         MaxCalleeData: MAX_CALLEE_DATA as u32,
         AdapterFlags: NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED
             | NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED
+            | NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED
+            | NDK_ADAPTER_FLAG_RDMA_READ_LOCAL_INVALIDATE_SUPPORTED
             | NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED
             | NDK_ADAPTER_FLAG_LOOPBACK_CONNECTIONS_SUPPORTED,
         RdmaTechnology: ndkpi::NdkRoCEv2,

@@ -260,22 +260,12 @@ impl Pages {
         Ok(Self { runs, limit })
     }
 
-    /// Names `length` bytes, of which the first lies `first_byte` bytes into the first page. Neighbouring pages become one run.
-    /// False if there are more pages than there is room for, too few, or one that is none.
-    fn name(&mut self, pages: impl Iterator<Item = u64>, first_byte: u64, length: u64) -> bool {
+    /// Names `length` bytes, of which the first lies `first_byte` bytes into the first page. Neighbouring pages become one run. What
+    /// there is no room for cannot be reached.
+    fn name(&mut self, pages: impl Iterator<Item = u64>, first_byte: u64, length: u64) {
         self.runs.clear();
-        let mut inside = first_byte;
         let mut offset = 0;
-        for (index, page) in pages.enumerate() {
-            if offset == length {
-                break;
-            }
-            if index == self.limit || page % PAGE_SIZE as u64 != 0 {
-                return false;
-            }
-            let take = (PAGE_SIZE as u64)
-                .saturating_sub(inside)
-                .min(length - offset);
+        for (page, inside, take) in in_pages(pages, first_byte, length).take(self.limit) {
             let address = page | inside;
             match self.runs.last_mut() {
                 Some(last) if last.address.wrapping_add(last.length) == address => {
@@ -289,10 +279,24 @@ impl Pages {
                 }),
             }
             offset += take;
-            inside = 0;
         }
-        offset == length
     }
+}
+
+/// The pages that `length` bytes touch, of which the first lies `first_byte` bytes into the first page: each with where the bytes
+/// begin in it and how many there are.
+fn in_pages(
+    pages: impl Iterator<Item = u64>,
+    first_byte: u64,
+    length: u64,
+) -> impl Iterator<Item = (u64, u64, u64)> {
+    let mut inside = first_byte;
+    let mut rest = length;
+    pages.map_while(move |page| {
+        let take = (PAGE_SIZE as u64).checked_sub(inside)?.min(rest);
+        rest -= take;
+        (take > 0).then(|| (page, core::mem::take(&mut inside), take))
+    })
 }
 
 /// What lies behind a region.
@@ -351,31 +355,33 @@ impl Regions {
         self.table.insert(region).map(|key| RegionId(key.to_bits()))
     }
 
-    /// Says which logical pages a region of pages consists of. False, and nothing can be reached through it, if they are too many
-    /// or not all mapped.
+    /// Whether `length` bytes, of which the first lies `first_byte` bytes into the first page, are all mapped.
+    pub fn are_mapped(
+        &self,
+        pages: impl Iterator<Item = u64>,
+        first_byte: u64,
+        length: u64,
+    ) -> bool {
+        in_pages(pages, first_byte, length).all(|(page, inside, take)| {
+            page % PAGE_SIZE as u64 == 0 && self.lams.find(page | inside, take).is_some()
+        })
+    }
+
+    /// Says which logical pages a region of pages consists of.
     pub fn name_pages(
         &mut self,
         region: RegionId,
         pages: impl Iterator<Item = u64>,
         first_byte: u64,
         length: u64,
-    ) -> bool {
-        let Some(Region {
+    ) {
+        if let Some(Region {
             backing: Backing::Pages(named),
             ..
         }) = self.table.get_mut(Key::from_bits(region.0))
-        else {
-            return false;
-        };
-        let good = named.name(pages, first_byte, length)
-            && named
-                .runs
-                .iter()
-                .all(|run| self.lams.find(run.address, run.length).is_some());
-        if !good {
-            named.runs.clear();
+        {
+            named.name(pages, first_byte, length);
         }
-        good
     }
 
     /// Takes a region out, to be dropped without the lock.

@@ -25,6 +25,7 @@ mod connection;
 mod connector;
 mod cq;
 mod endpoint;
+mod fast;
 mod lam;
 pub mod limits;
 mod listener;

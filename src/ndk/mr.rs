@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ndis_sys::status::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
-    STATUS_NOT_SUPPORTED, STATUS_PENDING, STATUS_SUCCESS,
+    STATUS_PENDING, STATUS_SUCCESS,
 };
 use ndis_sys::types::{BOOLEAN, NTSTATUS};
 use ndkpi::{
@@ -20,6 +20,7 @@ use ndkpi::{
 use nt::mdl::MdlRef;
 use roce::{Access, DeregisterError, MrKey, RegionId};
 
+use super::fast;
 use super::memory::{Mapping, Region};
 use super::object::{self, Kind, Listed, Object, Quiet, Ref, Request, header, query_extension};
 use super::pd::Pd;
@@ -29,8 +30,10 @@ use super::state::State;
 /// The private part of an NDK_MR.
 pub struct Mr {
     key: AtomicU64,
+    /// Created for NdkFastRegister, not for NdkRegisterMr.
+    pub(super) fast: bool,
     /// Local and remote token: the wire's R_Key as a number. 0 while there is none.
-    token: AtomicU32,
+    pub(super) token: AtomicU32,
     pd: Ref<Pd>,
 }
 
@@ -39,29 +42,44 @@ static DISPATCH: NDK_MR_DISPATCH = NDK_MR_DISPATCH {
     NdkQueryExtension: query_extension,
     NdkRegisterMr: register_mr,
     NdkDeregisterMr: deregister_mr,
-    NdkInitializeFastRegisterMr: initialize_fast_register_mr,
+    NdkInitializeFastRegisterMr: fast::initialize_fast_register_mr,
     NdkGetRemoteTokenFromMr: get_token_from_mr,
     NdkGetLocalTokenFromMr: get_token_from_mr,
 };
 
+/// The one region, or for a fast-registered region the two, behind a key.
+type Regions = [Option<RegionId>; 2];
+
+/// What was behind a key: to be unmapped without the lock.
+pub(super) type Memory = [Option<Region>; 2];
+
 /// Where a memory region stands.
-enum Phase {
+pub(super) enum Phase {
     /// No memory.
     Idle,
     /// A register call is mapping its memory.
     Mapping,
     /// Memory can be reached by its key.
     Registered { key: MrKey, region: RegionId },
+    /// Initialised for fast registration.
+    Fast {
+        /// The newest key.
+        key: MrKey,
+        /// The pages of the valid registration and of the next, or the other way round.
+        lists: [RegionId; 2],
+        /// How many pages a registration may have.
+        pages: u32,
+    },
     /// The key is dead, but the NIC still reads the memory.
-    Draining,
-    /// The NIC is done; the memory waits to be unmapped without the lock.
-    Drained { memory: Option<Region> },
+    Draining { regions: Regions },
+    /// The NIC is done; the memory waits to be taken, and unmapped without the lock.
+    Drained { regions: Regions },
 }
 
 /// What the port knows about a memory region.
 pub struct Registration {
     object: Listed<Mr>,
-    phase: Phase,
+    pub(super) phase: Phase,
     request: Option<Request<Mr>>,
     /// Quiesce took a reference for the NIC.
     held: bool,
@@ -69,8 +87,8 @@ pub struct Registration {
 
 /// What came of asking the engine to give a region up.
 enum Given {
-    /// It is free: the memory can be unmapped.
-    Back(Option<Region>),
+    /// It is free, and what was behind it can be unmapped.
+    Back,
     /// The NIC still reads it.
     Later,
     /// There was nothing to give up.
@@ -89,27 +107,31 @@ impl Registration {
 }
 
 impl State {
-    fn give_up(&mut self, key: Key) -> Given {
+    /// Asks the engine to give a region up. What was behind it is put into `memory`, to be unmapped without the lock.
+    fn give_up(&mut self, key: Key, memory: &mut Memory) -> Given {
         let Some(registration) = self.mrs.get_mut(key) else {
             return Given::Nothing;
         };
-        let Phase::Registered {
-            key: mr_key,
-            region,
-        } = registration.phase
-        else {
-            return Given::Nothing;
+        let (mr_key, regions) = match registration.phase {
+            Phase::Registered { key, region } => (key, [Some(region), None]),
+            Phase::Fast { key, lists, .. } => (key, lists.map(Some)),
+            _ => return Given::Nothing,
         };
         match self.engine.deregister(mr_key) {
             Err(DeregisterError::Busy) => {
-                registration.phase = Phase::Draining;
+                registration.phase = Phase::Draining { regions };
                 Given::Later
             }
             Ok(()) | Err(DeregisterError::Unknown) => {
                 registration.phase = Phase::Idle;
-                Given::Back(self.memory.remove(region))
+                *memory = self.take_memory(regions);
+                Given::Back
             }
         }
+    }
+
+    fn take_memory(&mut self, regions: Regions) -> Memory {
+        regions.map(|region| region.and_then(|region| self.memory.remove(region)))
     }
 
     /// The NIC no longer reads a region that was given up.
@@ -117,11 +139,13 @@ impl State {
         let Some(key) = self.memory.owner(region) else {
             return;
         };
-        let memory = self.memory.remove(region);
         let Some(registration) = self.mrs.get_mut(key) else {
             return;
         };
-        registration.phase = Phase::Drained { memory };
+        let Phase::Draining { regions } = registration.phase else {
+            return;
+        };
+        registration.phase = Phase::Drained { regions };
         object::tell(registration.object.get());
         if core::mem::take(&mut registration.held) {
             // SAFETY: quiesce took it and noted that in `held`.
@@ -142,23 +166,22 @@ impl Kind for Mr {
 
     /// Decision (NDKPI digest X-28): closing a region that is still registered deregisters it.
     fn quiesce(mr: &Object<Self>) -> Quiet {
-        let (quiet, memory) = mr.port().with(|state| match state.give_up(mr.key()) {
-            Given::Later => {
-                if let Some(registration) = state.mrs.get_mut(mr.key()) {
-                    registration.held = true;
+        let mut memory = [None, None];
+        let quiet = mr
+            .port()
+            .with(|state| match state.give_up(mr.key(), &mut memory) {
+                Given::Later => {
+                    if let Some(registration) = state.mrs.get_mut(mr.key()) {
+                        registration.held = true;
+                    }
+                    object::hold_for_hardware(mr);
+                    Quiet::NotYet
                 }
-                object::hold_for_hardware(mr);
-                (Quiet::NotYet, None)
-            }
-            Given::Back(memory) => {
-                state.mrs.remove(mr.key());
-                (Quiet::Yes, memory)
-            }
-            Given::Nothing => {
-                state.mrs.remove(mr.key());
-                (Quiet::Yes, None)
-            }
-        });
+                Given::Back | Given::Nothing => {
+                    state.mrs.remove(mr.key());
+                    Quiet::Yes
+                }
+            });
         drop(memory);
         quiet
     }
@@ -166,14 +189,14 @@ impl Kind for Mr {
     fn tell(mr: &Object<Self>) {
         let (memory, request) = mr.port().peek(|state| {
             let Some(registration) = state.mrs.get_mut(mr.key()) else {
-                return (None, None);
+                return ([None, None], None);
             };
-            let Phase::Drained { memory } = &mut registration.phase else {
-                return (None, None);
+            let Phase::Drained { regions } = registration.phase else {
+                return ([None, None], None);
             };
-            let memory = memory.take();
             registration.phase = Phase::Idle;
-            (memory, registration.request.take())
+            let request = registration.request.take();
+            (state.take_memory(regions), request)
         });
         // The memory is the consumer's again only when nothing maps it.
         drop(memory);
@@ -184,12 +207,23 @@ impl Kind for Mr {
 }
 
 impl Mr {
-    fn key(&self) -> Key {
+    /// Its entry in the port's table.
+    pub(super) fn key(&self) -> Key {
         Key::from_bits(self.key.load(Ordering::Acquire))
+    }
+
+    /// The newest key, as a token; 0 if there is none.
+    pub(super) fn token(&self) -> u32 {
+        self.token.load(Ordering::Acquire)
+    }
+
+    /// The protection domain it belongs to.
+    pub(super) fn pd(&self) -> &Object<Pd> {
+        &self.pd
     }
 }
 
-/// NdkCreateMr. Never pends. IRQL <= DISPATCH_LEVEL. Fast registration is not supported yet: STATUS_NOT_SUPPORTED.
+/// NdkCreateMr. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
 /// # Safety
 /// The consumer passes an open PD and a place for the result.
@@ -200,9 +234,6 @@ pub unsafe extern "efiapi" fn create_mr(
     _context: *mut c_void,
     out: *mut *mut NDK_MR,
 ) -> NTSTATUS {
-    if fast_register != 0 {
-        return STATUS_NOT_SUPPORTED;
-    }
     // SAFETY: by the contract of this function.
     let pd = unsafe { Object::<Pd>::from_raw(pd) };
     if let Err(status) = pd.port().ready() {
@@ -210,6 +241,7 @@ pub unsafe extern "efiapi" fn create_mr(
     }
     let body = Mr {
         key: AtomicU64::new(0),
+        fast: fast_register != 0,
         token: AtomicU32::new(0),
         pd: pd.reference(),
     };
@@ -256,7 +288,7 @@ fn access(flags: u32) -> Access {
 /// NdkRegisterMr. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
 /// The region's base is the virtual address of the first MDL, as an index. A region that is registered, or being registered or
-/// deregistered, is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 5.10).
+/// deregistered, or that was created for fast registration, is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 5.10).
 unsafe extern "efiapi" fn register_mr(
     mr: *mut NDK_MR,
     mdl: *mut MDL,
@@ -267,6 +299,9 @@ unsafe extern "efiapi" fn register_mr(
 ) -> NTSTATUS {
     // SAFETY: the consumer passes an open MR.
     let mr = unsafe { Object::<Mr>::from_raw(mr) };
+    if mr.fast {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
     // SAFETY: the consumer passes a chain of MDLs with locked pages, and keeps it so while the region is registered.
     let Some(first) = (unsafe { MdlRef::from_raw(mdl.cast()) }) else {
         return STATUS_INVALID_PARAMETER;
@@ -337,8 +372,9 @@ unsafe extern "efiapi" fn deregister_mr(
     // SAFETY: the consumer passes an open MR.
     let mr = unsafe { Object::<Mr>::from_raw(mr) };
     let request = Request::new(mr, completion, context);
+    let mut memory = [None, None];
     let given = mr.port().with(|state| {
-        let given = state.give_up(mr.key());
+        let given = state.give_up(mr.key(), &mut memory);
         if !matches!(given, Given::Nothing) {
             mr.token.store(0, Ordering::Release);
         }
@@ -349,25 +385,12 @@ unsafe extern "efiapi" fn deregister_mr(
         }
         given
     });
+    drop(memory);
     match given {
-        Given::Back(memory) => {
-            drop(memory);
-            STATUS_SUCCESS
-        }
+        Given::Back => STATUS_SUCCESS,
         Given::Later => STATUS_PENDING,
         Given::Nothing => STATUS_INVALID_DEVICE_REQUEST,
     }
-}
-
-/// NdkInitializeFastRegisterMr: no region is made for fast registration yet. IRQL <= DISPATCH_LEVEL.
-unsafe extern "efiapi" fn initialize_fast_register_mr(
-    _mr: *mut NDK_MR,
-    _page_count: u32,
-    _remote_access: BOOLEAN,
-    _completion: NDK_FN_REQUEST_COMPLETION,
-    _context: *mut c_void,
-) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
 }
 
 /// NdkGetLocalTokenFromMr and NdkGetRemoteTokenFromMr. IRQL <= DISPATCH_LEVEL.

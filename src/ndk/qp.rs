@@ -9,23 +9,26 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
 use ndis_sys::status::{
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
+    STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{
-    NDK_CQ, NDK_FN_CREATE_COMPLETION, NDK_LOGICAL_ADDRESS, NDK_MR, NDK_MW, NDK_OBJECT_HEADER,
-    NDK_OP_FLAG_DEFER, NDK_OP_FLAG_INLINE, NDK_OP_FLAG_READ_FENCE,
+    NDK_CQ, NDK_FN_CREATE_COMPLETION, NDK_MR, NDK_MW, NDK_OBJECT_HEADER, NDK_OP_FLAG_DEFER,
+    NDK_OP_FLAG_INLINE, NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE, NDK_OP_FLAG_READ_FENCE,
     NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT, NDK_OP_FLAG_SILENT_SUCCESS, NDK_PD, NDK_QP,
     NDK_QP_DISPATCH, NDK_SGE, NDK_SRQ, NDK_VERSION,
 };
 use roce::{CreateError, DestroyError, QpId, QpParams, SendFlags, SendOp, SendRequest, Sge};
 
 use super::cq::Cq;
+use super::fast;
 use super::limits::{MAX_INLINE, MAX_QUEUE_DEPTH, MAX_SGE};
+use super::mr::Mr;
 use super::object::{self, Kind, Listed, Object, Quiet, Ref, header, query_extension};
 use super::pd::Pd;
 use super::srq::Srq;
-use super::state::QpEntry;
+use super::state::{QpEntry, State};
 use super::status;
 
 /// The private part of an NDK_QP.
@@ -46,7 +49,7 @@ static DISPATCH: NDK_QP_DISPATCH = NDK_QP_DISPATCH {
     NdkSend: send,
     NdkReceive: receive,
     NdkBind: bind,
-    NdkFastRegister: fast_register,
+    NdkFastRegister: fast::fast_register,
     NdkInvalidate: invalidate,
     NdkRead: read,
     NdkWrite: write,
@@ -366,12 +369,17 @@ unsafe fn post(
     let qp = unsafe { Object::<Qp>::from_raw(qp) };
     // Decision (NDKPI digest X-20): INLINE is accepted on writes as on sends. A read has nothing to copy in: ignored there.
     let inline = flags & NDK_OP_FLAG_INLINE != 0 && !matches!(op, SendOp::Read { .. });
+    let mut send_flags = send_flags(flags);
+    send_flags.set(
+        SendFlags::INVALIDATE_LOCAL,
+        matches!(op, SendOp::Read { .. }) && flags & NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE != 0,
+    );
     let request = SendRequest {
         context: context as u64,
         op,
         sgl: &[],
         inline: None,
-        flags: send_flags(flags),
+        flags: send_flags,
     };
     let result = if inline {
         // SAFETY: by the caller's promise and NDK's for inline requests.
@@ -435,7 +443,8 @@ unsafe extern "efiapi" fn send_and_invalidate(
 
 /// NdkRead. IRQL <= DISPATCH_LEVEL.
 ///
-/// RDMA_READ_LOCAL_INVALIDATE is not advertised, so that flag is ignored (W-23). On a connection whose outbound read limit is 0 a
+/// With RDMA_READ_LOCAL_INVALIDATE (0x100: X-01) the token of the first element is invalidated before the read completes; a token that
+/// cannot be fails the read. On a connection whose outbound read limit is 0 a
 /// read is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 3.2): it could never start.
 unsafe extern "efiapi" fn read(
     qp: *mut NDK_QP,
@@ -516,27 +525,52 @@ unsafe extern "efiapi" fn bind(
     STATUS_NOT_SUPPORTED
 }
 
-/// NdkFastRegister: there is no fast registration yet. IRQL <= DISPATCH_LEVEL.
-unsafe extern "efiapi" fn fast_register(
-    _qp: *mut NDK_QP,
-    _context: *mut c_void,
-    _mr: *mut NDK_MR,
-    _page_count: u32,
-    _pages: *const NDK_LOGICAL_ADDRESS,
-    _fbo: u32,
-    _length: usize,
-    _base_va: *mut c_void,
-    _flags: u32,
+/// NdkInvalidate. IRQL <= DISPATCH_LEVEL.
+///
+/// Only what a work request gave access can be invalidated: anything else is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest
+/// 5.10). Invalidating what is not valid, because the peer has done it already for instance, fails when it is executed (W-22).
+unsafe extern "efiapi" fn invalidate(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    object: *mut NDK_OBJECT_HEADER,
+    flags: u32,
 ) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
+    // SAFETY: the consumer passes an open QP, and an open MR or MW, whose type the header says.
+    let (qp, kind) = unsafe { (Object::<Qp>::from_raw(qp), (*object).ObjectType) };
+    let token = match kind {
+        // SAFETY: as above.
+        ndkpi::NdkObjectTypeMr => unsafe { Object::<Mr>::from_raw(object.cast()) }.token(),
+        _ => return STATUS_INVALID_DEVICE_REQUEST,
+    };
+    let op = SendOp::Invalidate {
+        key: roce::MrKey(token),
+    };
+    match qp
+        .port()
+        .with(|state| post_local(state, qp.id, context, flags, op))
+    {
+        Ok(_) => STATUS_SUCCESS,
+        Err(status) => status,
+    }
 }
 
-/// NdkInvalidate: nothing that could be invalidated exists yet. IRQL <= DISPATCH_LEVEL.
-unsafe extern "efiapi" fn invalidate(
-    _qp: *mut NDK_QP,
-    _context: *mut c_void,
-    _object: *mut NDK_OBJECT_HEADER,
-    _flags: u32,
-) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
+/// Posts an operation that only concerns this side's keys. Gives the key that it made, if it makes one.
+pub(super) fn post_local(
+    state: &mut State,
+    qp: QpId,
+    context: *mut c_void,
+    flags: u32,
+    op: SendOp,
+) -> Result<Option<roce::MrKey>, NTSTATUS> {
+    let request = SendRequest {
+        context: context as u64,
+        op,
+        sgl: &[],
+        inline: None,
+        flags: send_flags(flags),
+    };
+    state
+        .engine
+        .post_send(state.now, qp, &request)
+        .map_err(status::of_post)
 }

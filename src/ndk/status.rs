@@ -92,14 +92,12 @@ pub fn of_post(error: PostError) -> NTSTATUS {
         PostError::UnknownQp | PostError::UnknownSrq | PostError::NotConnected => {
             STATUS_CONNECTION_INVALID
         }
-        PostError::QueueFull => STATUS_NO_MORE_ENTRIES,
+        PostError::QueueFull | PostError::KeyBusy => STATUS_NO_MORE_ENTRIES,
         PostError::TooManySges => STATUS_DATA_OVERRUN,
         PostError::TooLong => STATUS_BUFFER_OVERFLOW,
         PostError::InlineTooLong => STATUS_INVALID_PARAMETER,
-        PostError::InvalidRequest | PostError::KeyBusy => STATUS_INVALID_DEVICE_REQUEST,
-        PostError::UnknownKey | PostError::WrongPd | PostError::InvalidRange => {
-            STATUS_INVALID_PARAMETER
-        }
+        PostError::InvalidRequest | PostError::UnknownKey => STATUS_INVALID_DEVICE_REQUEST,
+        PostError::WrongPd | PostError::InvalidRange => STATUS_INVALID_PARAMETER,
         PostError::AccessDenied => STATUS_ACCESS_VIOLATION,
     }
 }

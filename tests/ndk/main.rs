@@ -15,6 +15,7 @@ mod connect;
 mod connections;
 mod disconnects;
 mod endpoints;
+mod fast;
 mod lab;
 mod lam;
 mod memory;
