@@ -19,6 +19,7 @@ mod fast;
 mod lab;
 mod lam;
 mod memory;
+mod moderation;
 mod negotiate;
 mod objects;
 mod queues;
