@@ -169,7 +169,7 @@ unsafe fn make_parts(
             platform: unsafe { Platform::new(handle, dma, parameters.NetLuid.Value) },
             enabled: settings.network_direct,
             mtu: path_mtu,
-            seed: nt::entropy(passive),
+            seed: u128::from(nt::entropy(passive)) << 64 | u128::from(nt::entropy(passive)),
         },
         passive,
     )?;

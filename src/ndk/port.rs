@@ -50,7 +50,7 @@ pub struct PortConfig {
     /// Path MTU wanted: the keyword *NetworkDirectRoCEFrameSize, as far as the link allows.
     pub mtu: PathMtu,
     /// Random bits, different at every start.
-    pub seed: u64,
+    pub seed: u128,
 }
 
 /// The RDMA port of one adapter.
@@ -104,7 +104,7 @@ impl Port {
             max_inbound_reads: limits::MAX_READS as u8,
             max_outbound_reads: limits::MAX_READS as u8,
             seed: config.seed,
-            guid: eui64(mac),
+            guid: roce::wire::address::guid_from_mac(mac),
             ..roce::Config::default()
         };
         let adapter = config.platform.adapter();
@@ -491,9 +491,4 @@ impl Drop for Port {
         // SAFETY: whoever drops a port is at PASSIVE_LEVEL.
         self.address_watch.stop(unsafe { Passive::assume() });
     }
-}
-
-/// The EUI-64 that belongs to a MAC address.
-fn eui64([a, b, c, d, e, f]: [u8; 6]) -> u64 {
-    u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

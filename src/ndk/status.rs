@@ -5,9 +5,9 @@ use ndis_sys::status::{
     STATUS_CANCELLED, STATUS_CONNECTION_ABORTED, STATUS_CONNECTION_ACTIVE,
     STATUS_CONNECTION_INVALID, STATUS_CONNECTION_REFUSED, STATUS_DATA_OVERRUN,
     STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
-    STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
-    STATUS_IO_TIMEOUT, STATUS_NO_MORE_ENTRIES, STATUS_REMOTE_RESOURCES, STATUS_SHARING_VIOLATION,
-    STATUS_SUCCESS, STATUS_TOO_MANY_ADDRESSES,
+    STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_INVALID_PARAMETER, STATUS_IO_TIMEOUT, STATUS_NO_MORE_ENTRIES, STATUS_REMOTE_RESOURCES,
+    STATUS_SHARING_VIOLATION, STATUS_SUCCESS, STATUS_TOO_MANY_ADDRESSES,
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::NDK_OPERATION_TYPE;
@@ -112,6 +112,7 @@ pub fn of_cm(error: CmError) -> NTSTATUS {
         CmError::AddressInUse => STATUS_SHARING_VIOLATION,
         CmError::ConnectionExists => STATUS_ADDRESS_ALREADY_EXISTS,
         CmError::PrivateDataTooLong => STATUS_INVALID_BUFFER_SIZE,
+        CmError::InvalidPath => STATUS_INVALID_ADDRESS,
         CmError::EngineFailed => STATUS_DEVICE_NOT_READY,
     }
 }
@@ -122,7 +123,6 @@ pub fn of_connect(failure: ConnectFailure) -> NTSTATUS {
         ConnectFailure::Rejected { .. } => STATUS_CONNECTION_REFUSED,
         ConnectFailure::Timeout => STATUS_IO_TIMEOUT,
         ConnectFailure::Aborted => STATUS_CONNECTION_ABORTED,
-        ConnectFailure::NoResources => STATUS_INSUFFICIENT_RESOURCES,
         ConnectFailure::EngineFailed => STATUS_DEVICE_NOT_READY,
     }
 }
@@ -132,7 +132,6 @@ pub fn of_establish(failure: ConnectFailure) -> NTSTATUS {
     match failure {
         ConnectFailure::Timeout => STATUS_IO_TIMEOUT,
         ConnectFailure::Rejected { .. } | ConnectFailure::Aborted => STATUS_CONNECTION_ABORTED,
-        ConnectFailure::NoResources => STATUS_INSUFFICIENT_RESOURCES,
         ConnectFailure::EngineFailed => STATUS_DEVICE_NOT_READY,
     }
 }

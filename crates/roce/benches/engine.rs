@@ -45,7 +45,7 @@ struct End {
 
 const REGION: usize = 4 << 20;
 
-fn end(seed: u64) -> End {
+fn end(seed: u128) -> End {
     let mut engine = Engine::try_new(&Config {
         seed,
         ..Config::default()

@@ -12,7 +12,8 @@ pub enum Status {
     LocalLength,
     /// A local key does not give access to a local buffer, or the memory could not be reached.
     LocalProtection,
-    /// The request cannot be executed by this queue pair.
+    /// The queue pair could not execute an operation, its own or the peer's; or a queue that it completes into or receives from has
+    /// failed.
     LocalOperation,
     /// The peer answered a READ with something else than was asked for.
     BadResponse,

@@ -5,7 +5,7 @@
 pub struct Config {
     /// Link MTU in bytes: the largest IP packet. The path MTU derives from it.
     pub local_mtu: u16,
-    /// Queue pairs.
+    /// Queue pairs, at most 2^14: the other bits of a QPN are a serial number, and a QPN must not come again soon.
     pub max_qps: u32,
     /// Completion queues.
     pub max_cqs: u32,
@@ -13,9 +13,9 @@ pub struct Config {
     pub max_srqs: u32,
     /// Protection domains.
     pub max_pds: u32,
-    /// Memory keys.
+    /// Memory keys, fewer than 2^24.
     pub max_keys: u32,
-    /// Connections in any state, those being set up included.
+    /// Connections in any state, those being set up included, at most 2^16: half of the bits of a communication ID stay random.
     pub max_connections: u32,
     /// Listeners.
     pub max_listeners: u32,
@@ -51,14 +51,20 @@ pub struct Config {
     pub min_rnr_timer: u8,
     /// Local ACK timeout `4.096 us * 2^n`, 0 for none. Doubled, and doubled again, while nothing comes back.
     pub ack_timeout: u8,
-    /// Seed of QPNs, PSNs, key tags and communication IDs: different at every start of the machine.
-    pub seed: u64,
+    /// Seed of QPNs, PSNs, key tags and communication IDs: different at every start of the machine, and nobody's to guess.
+    pub seed: u128,
     /// CA GUID shown to peers.
     pub guid: u64,
 }
 
 /// Scatter/gather elements that one request can have at most.
 pub const MAX_SGE: u32 = 16;
+
+/// Longest message of the protocol, in bytes.
+pub(crate) const MAX_MESSAGE: u32 = 1 << 31;
+
+/// Objects of one kind, and entries of one queue, at most: indices and running numbers stay far from where they wrap.
+const MAX_ENTRIES: u32 = 1 << 24;
 
 /// Bytes of inline data that one request can have at most.
 pub const MAX_INLINE: u32 = 256;
@@ -80,7 +86,7 @@ impl Default for Config {
             max_srq_depth: 16 * 1024,
             max_sge: MAX_SGE,
             max_inline: MAX_INLINE,
-            max_message: 1 << 31,
+            max_message: MAX_MESSAGE,
             max_inbound_reads: 16,
             max_outbound_reads: 16,
             send_window: 128,
@@ -97,14 +103,24 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same with every field inside the limits that the protocol and the engine set.
+    /// The same with every field inside the limits that the protocol and the engine set. Nobody else lowers them.
     #[must_use]
     pub(crate) fn clamped(&self) -> Config {
         Config {
+            max_qps: self.max_qps.min(1 << 14),
+            max_cqs: self.max_cqs.min(MAX_ENTRIES),
+            max_srqs: self.max_srqs.min(MAX_ENTRIES),
+            max_pds: self.max_pds.min(MAX_ENTRIES),
+            max_keys: self.max_keys.min(MAX_ENTRIES - 2),
+            max_connections: self.max_connections.min(1 << 16),
+            max_listeners: self.max_listeners.min(MAX_ENTRIES),
+            max_transmissions: self.max_transmissions.min(MAX_ENTRIES),
+            max_cq_depth: self.max_cq_depth.min(MAX_ENTRIES),
+            max_queue_depth: self.max_queue_depth.min(MAX_ENTRIES),
+            max_srq_depth: self.max_srq_depth.min(MAX_ENTRIES),
             max_sge: self.max_sge.clamp(1, MAX_SGE),
             max_inline: self.max_inline.min(MAX_INLINE),
-            max_message: self.max_message.min(1 << 31),
-            max_qps: self.max_qps.min(1 << 16),
+            max_message: self.max_message.min(MAX_MESSAGE),
             max_inbound_reads: self.max_inbound_reads.min(128),
             max_outbound_reads: self.max_outbound_reads.min(128),
             send_window: self.send_window.clamp(1, 1 << 16),
@@ -112,9 +128,11 @@ impl Config {
             read_chunk: self.read_chunk.clamp(1, 1 << 16),
             retry_count: self.retry_count.min(7),
             rnr_retry_count: self.rnr_retry_count.min(7),
-            min_rnr_timer: self.min_rnr_timer & 31,
-            ack_timeout: self.ack_timeout & 31,
-            ..*self
+            min_rnr_timer: self.min_rnr_timer.min(31),
+            ack_timeout: self.ack_timeout.min(31),
+            local_mtu: self.local_mtu,
+            seed: self.seed,
+            guid: self.guid,
         }
     }
 }

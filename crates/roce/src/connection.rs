@@ -58,6 +58,8 @@ pub enum CmError {
     ConnectionExists,
     /// More private data than the message can carry.
     PrivateDataTooLong,
+    /// The path's addresses are of different families, or its MTU is larger than the link takes.
+    InvalidPath,
     /// [`Engine::fail`](crate::Engine::fail) was called.
     EngineFailed,
 }
@@ -74,8 +76,6 @@ pub enum ConnectFailure {
     Timeout,
     /// The peer withdrew after an `accept`, or the peer's answer made no sense.
     Aborted,
-    /// The engine lacked resources.
-    NoResources,
     /// [`Engine::fail`](crate::Engine::fail) was called.
     EngineFailed,
 }

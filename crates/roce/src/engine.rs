@@ -135,7 +135,7 @@ impl Engine {
     /// No memory.
     pub fn try_new(config: &Config) -> Result<Engine, OutOfMemory> {
         let config = config.clamped();
-        let mut rng = Rng::new(config.seed);
+        let mut rng = Rng::from_seed(config.seed);
         let qpn_index_bits = config.max_qps.max(1).next_power_of_two().trailing_zeros();
         Ok(Engine {
             now: Instant::ZERO,

@@ -56,7 +56,7 @@ impl Agent {
     pub fn try_new(config: &Config, rng: &mut Rng) -> Result<Self, OutOfMemory> {
         // Half of the bits of a communication ID at least stay random.
         let capacity = config.max_connections.min(1 << 16);
-        let mut rng = Rng::new(rng.next_u64());
+        let mut rng = rng.fork();
         Ok(Self {
             config: *config,
             salt: rng.next_u32(),

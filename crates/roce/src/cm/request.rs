@@ -3,6 +3,7 @@
 use super::{LocalQp, negotiate};
 use crate::config::Config;
 use crate::connection::ConnectParams;
+use crate::wire::bth::DEFAULT_PKEY;
 use crate::wire::cm_msg::{Req, ReqPath, TransportService, private_data};
 use crate::wire::{Gid, Path, cma};
 
@@ -11,9 +12,6 @@ pub(super) const RESPONSE_TIMEOUT: u8 = 18;
 
 /// Retransmissions of an unanswered message, the most that its field holds.
 pub(super) const MAX_RETRIES: u8 = 15;
-
-/// Partition of every RoCE port.
-const PKEY: u16 = 0xffff;
 
 /// A request, taken apart.
 pub(super) struct Request<'a> {
@@ -75,7 +73,7 @@ pub(super) fn compose(
         starting_psn: local.psn,
         local_cm_timeout: RESPONSE_TIMEOUT,
         retry_count: config.retry_count,
-        pkey: PKEY,
+        pkey: DEFAULT_PKEY,
         mtu_code: path.mtu.code(),
         rdc_exists: false,
         rnr_retry_count: config.rnr_retry_count,

@@ -4,9 +4,10 @@ use super::Engine;
 use crate::cm::{LocalQp, QpAttributes};
 use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
 use crate::event::Event;
+use crate::path::{Path, PathMtu};
 use crate::psn::Psn;
 use crate::rc::QpId;
-use crate::rc::qp::State;
+use crate::rc::qp::{Qp, State};
 use crate::time::Instant;
 use core::net::IpAddr;
 
@@ -37,74 +38,91 @@ impl Engine {
     }
 
     /// A queue pair ready for a connection, with a fresh number and a fresh first PSN: what an earlier attempt told a peer must
-    /// not fit any more.
+    /// not fit any more. They are its own only when [`take_names`](Self::take_names) follows.
     fn local_qp(&mut self, id: QpId) -> Result<LocalQp, CmError> {
         self.may_connect()?;
-        let number = self.new_qpn(id.0.index);
-        let psn = Psn::new(self.rng.next_u32());
         let qp = self
             .qps
-            .get_mut(id.0)
+            .get(id.0)
             .filter(|q| q.is_connectable())
             .ok_or(CmError::QpUnusable)?;
-        qp.number = number;
-        qp.first_psn = psn;
+        let srq = qp.params.srq.is_some();
         Ok(LocalQp {
             qp: id,
-            qpn: number,
-            psn,
-            srq: qp.params.srq.is_some(),
+            qpn: self.new_qpn(id.0.index),
+            psn: Psn::new(self.rng.next_u32()),
+            srq,
         })
+    }
+
+    /// The queue pair is from now on what the peer has been told.
+    fn take_names(&mut self, local: &LocalQp) -> Option<&mut Qp> {
+        let qp = self.qps.get_mut(local.qp.0)?;
+        qp.number = local.qpn;
+        qp.first_psn = local.psn;
+        Some(qp)
+    }
+
+    /// Whether frames can be made for a path, and fit the link.
+    fn check_path(&self, path: &Path) -> Result<(), CmError> {
+        if path.src_ip.is_ipv4() == path.dst_ip.is_ipv4()
+            && path.mtu <= PathMtu::for_link(self.config.local_mtu)
+        {
+            Ok(())
+        } else {
+            Err(CmError::InvalidPath)
+        }
     }
 
     /// Prepares a queue pair for [`attach`](Self::attach): what the peer has to know. The first PSN it is to expect is random
     /// unless given.
     ///
     /// # Errors
-    /// [`CmError::QpUnusable`].
+    /// [`CmError::QpUnusable`], [`CmError::EngineFailed`].
     pub fn prepare(&mut self, qp: QpId, first_psn: Option<Psn>) -> Result<LocalQp, CmError> {
-        let local = self.local_qp(qp)?;
-        let Some(psn) = first_psn else {
-            return Ok(local);
-        };
-        if let Some(qp) = self.qps.get_mut(qp.0) {
-            qp.first_psn = psn;
-        }
-        Ok(LocalQp { psn, ..local })
+        let mut local = self.local_qp(qp)?;
+        local.psn = first_psn.unwrap_or(local.psn);
+        self.take_names(&local);
+        Ok(local)
     }
 
     /// Connects a queue pair whose peer has been agreed with by other means than the connection manager. There is no connection
-    /// then, and no event of it; [`flush`](Self::flush) ends it.
+    /// then, and no event of it; [`flush`](Self::flush) ends it. Numbers of READs beyond the configured limits are lowered.
     ///
     /// # Errors
-    /// [`CmError::QpUnusable`].
+    /// [`CmError::QpUnusable`], [`CmError::InvalidPath`], [`CmError::EngineFailed`].
     pub fn attach(&mut self, qp: QpId, attributes: &QpAttributes) -> Result<(), CmError> {
         self.may_connect()?;
+        self.check_path(&attributes.path)?;
+        let (inbound, outbound) = (
+            self.config.max_inbound_reads,
+            self.config.max_outbound_reads,
+        );
+        let attributes = QpAttributes {
+            responder_resources: attributes.responder_resources.min(inbound),
+            initiator_depth: attributes.initiator_depth.min(outbound),
+            ..*attributes
+        };
         let qp = self
             .qps
             .get_mut(qp.0)
             .filter(|q| q.is_connectable())
             .ok_or(CmError::QpUnusable)?;
-        qp.connect(attributes, false, &self.config);
+        qp.connect(&attributes, false, &self.config);
         Ok(())
     }
 
     /// Asks a peer for a connection. [`Event::Replied`] or [`Event::ConnectFailed`] follows.
     ///
     /// # Errors
-    /// [`CmError`].
+    /// [`CmError::QpUnusable`], [`CmError::InvalidPath`], [`CmError::PrivateDataTooLong`], [`CmError::ConnectionExists`],
+    /// [`CmError::TableFull`], [`CmError::EngineFailed`]. The queue pair is what it was then.
     pub fn connect(&mut self, now: Instant, params: &ConnectParams<'_>) -> Result<ConnId, CmError> {
         self.see(now);
         let local = self.local_qp(params.qp)?;
-        let capped = ConnectParams {
-            responder_resources: params
-                .responder_resources
-                .min(self.config.max_inbound_reads),
-            initiator_depth: params.initiator_depth.min(self.config.max_outbound_reads),
-            ..*params
-        };
-        let conn = self.cm.connect(now, &capped, &local)?;
-        if let Some(qp) = self.qps.get_mut(params.qp.0) {
+        self.check_path(&params.path)?;
+        let conn = self.cm.connect(now, params, &local)?;
+        if let Some(qp) = self.take_names(&local) {
             qp.conn = Some(conn);
         }
         Ok(conn)
@@ -113,7 +131,8 @@ impl Engine {
     /// Accepts a connection request. [`Event::Established`] or [`Event::EstablishFailed`] follows.
     ///
     /// # Errors
-    /// [`CmError`].
+    /// [`CmError::Unknown`], [`CmError::QpUnusable`], [`CmError::InvalidState`], [`CmError::PeerGone`],
+    /// [`CmError::PrivateDataTooLong`], [`CmError::EngineFailed`]. The queue pair is what it was then.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -121,18 +140,13 @@ impl Engine {
         params: &AcceptParams<'_>,
     ) -> Result<(), CmError> {
         self.see(now);
+        self.known(conn)?;
         let local = self.local_qp(params.qp)?;
-        let capped = AcceptParams {
-            responder_resources: params
-                .responder_resources
-                .min(self.config.max_inbound_reads),
-            initiator_depth: params.initiator_depth.min(self.config.max_outbound_reads),
-            ..*params
-        };
-        let attributes = self.cm.accept(now, conn, &capped, &local)?;
-        if let Some(qp) = self.qps.get_mut(params.qp.0) {
+        let attributes = self.cm.accept(now, conn, params, &local)?;
+        let config = self.config;
+        if let Some(qp) = self.take_names(&local) {
             qp.conn = Some(conn);
-            qp.connect(&attributes, true, &self.config);
+            qp.connect(&attributes, true, &config);
         }
         Ok(())
     }
@@ -140,7 +154,8 @@ impl Engine {
     /// Rejects a connection request, or on the connecting side the reply. No event follows; the queue pair is unconnected again.
     ///
     /// # Errors
-    /// [`CmError`].
+    /// [`CmError::Unknown`], [`CmError::InvalidState`], [`CmError::PeerGone`], [`CmError::PrivateDataTooLong`],
+    /// [`CmError::EngineFailed`].
     pub fn reject(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<(), CmError> {
         self.see(now);
         self.may_connect()?;
@@ -152,11 +167,13 @@ impl Engine {
     /// Completes a connection after [`Event::Replied`]: confirms it to the peer. [`Event::Established`] follows.
     ///
     /// # Errors
-    /// [`CmError`].
+    /// [`CmError::Unknown`]; [`CmError::QpUnusable`] when the queue pair has been destroyed or flushed; [`CmError::InvalidState`],
+    /// [`CmError::PeerGone`], [`CmError::EngineFailed`].
     pub fn establish(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
         self.see(now);
         self.may_connect()?;
-        let id = self.qp_of(conn).ok_or(CmError::Unknown)?;
+        self.known(conn)?;
+        let id = self.qp_of(conn).ok_or(CmError::QpUnusable)?;
         let qp = self
             .qps
             .get_mut(id.0)
@@ -171,7 +188,7 @@ impl Engine {
     /// peer has answered (or the time is up), everything is flushed and no transmission of the queue pair is left in the NIC.
     ///
     /// # Errors
-    /// [`CmError`].
+    /// [`CmError::Unknown`]; [`CmError::InvalidState`] if it never was established, or this was called before.
     pub fn disconnect(&mut self, now: Instant, conn: ConnId) -> Result<(), CmError> {
         self.see(now);
         self.cm.disconnect(now, conn)?;
@@ -202,6 +219,10 @@ impl Engine {
     #[must_use]
     pub fn connection(&self, conn: ConnId) -> Option<&ConnInfo> {
         self.cm.connection(conn)
+    }
+
+    fn known(&self, conn: ConnId) -> Result<(), CmError> {
+        self.connection(conn).map(|_| ()).ok_or(CmError::Unknown)
     }
 
     /// The queue pair that belongs to a connection.

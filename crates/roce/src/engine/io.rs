@@ -6,10 +6,8 @@ use crate::rc::qp::{Incoming, Qp};
 use crate::rc::{QpId, Request};
 use crate::time::Instant;
 use crate::transmit::{Transmit, TxToken};
+use crate::wire::mad::GSI_QPN;
 use crate::wire::{Error, Opcode, Packet};
-
-/// The general service interface: connection management.
-const GSI_QPN: u32 = 1;
 
 macro_rules! count {
     ($engine:expr, $counter:ident) => {
@@ -45,7 +43,7 @@ impl Engine {
     fn receive_mad(&mut self, now: Instant, packet: &Packet<'_>) {
         if !packet.bth.opcode.is_ud() {
             count!(self, drop_opcode);
-        } else if !pkey_matches(packet.bth.pkey) {
+        } else if !packet.bth.pkey_matches() {
             count!(self, drop_pkey);
         } else if packet.verify_icrc().is_err() {
             count!(self, drop_icrc);
@@ -94,7 +92,7 @@ impl Engine {
                 return;
             }
         };
-        if !pkey_matches(bth.pkey) {
+        if !bth.pkey_matches() {
             count!(self, drop_pkey);
             return;
         }
@@ -205,9 +203,4 @@ impl Engine {
         }
         self.cqs.handle_timeout();
     }
-}
-
-/// Every port is a full member of the default partition and of no other: both forms of its key match.
-fn pkey_matches(pkey: u16) -> bool {
-    pkey & 0x7fff == 0x7fff
 }

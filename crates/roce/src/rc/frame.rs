@@ -5,7 +5,7 @@ use crate::psn::Psn;
 use crate::transmit::Transmit;
 use crate::wire::frame::{Header, pad_of};
 use crate::wire::{
-    Bth, Ethernet, ExtHeaders, Icrc, Ieth, Ipv4, Ipv6, Opcode, Path, Reth, Udp, icrc, udp,
+    Bth, Ethernet, ExtHeaders, Icrc, Ieth, Ipv4, Ipv6, Opcode, Path, Reth, Udp, icrc, ipv4, udp,
 };
 use arrayvec::ArrayVec;
 
@@ -70,11 +70,7 @@ impl Template {
             put(&mut template.bytes, ip + 2, &[0, 0]);
             put(&mut template.bytes, ip + 10, &[0, 0]);
             let header = template.bytes.get(ip..ip + Ipv4::LEN).unwrap_or(&[]);
-            let sum = header
-                .chunks_exact(2)
-                .map(|w| w.iter().fold(0, |v, b| v << 8 | u32::from(*b)))
-                .sum();
-            template.ipv4_sum = Some(sum);
+            template.ipv4_sum = Some(ipv4::sum(header));
         }
         template
     }
@@ -121,12 +117,9 @@ pub(super) fn write<M: Memory>(
     let udp_at = template.bth.saturating_sub(Udp::LEN);
     let udp_len = ip_len.saturating_sub(udp_at.saturating_sub(template.ip) as u16);
     if let Some(sum) = template.ipv4_sum {
-        // Twice: the first fold may carry.
-        let sum = sum + u32::from(ip_len);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
+        let checksum = ipv4::checksum(sum + u32::from(ip_len));
         put(header, template.ip + 2, &ip_len.to_be_bytes());
-        put(header, template.ip + 10, &(!(sum as u16)).to_be_bytes());
+        put(header, template.ip + 10, &checksum.to_be_bytes());
     } else {
         put(header, template.ip + 4, &udp_len.to_be_bytes());
     }

@@ -7,6 +7,7 @@ use super::recv_queue::Receives;
 use super::replay::{ReadRequest, ReplayRing};
 use super::sgl;
 use crate::completion::{Completion, CompletionOp, Status};
+use crate::config::MAX_MESSAGE;
 use crate::counters::Counters;
 use crate::key::{Access, By, KeyTable};
 use crate::memory::Memory;
@@ -446,9 +447,6 @@ impl Responder {
         self.owed.refuse(NakCode::RemoteAccess, psn);
     }
 }
-
-/// Longest message, in bytes.
-const MAX_MESSAGE: u32 = 1 << 31;
 
 fn ack(msn: u32) -> Extension {
     Extension::Aeth(Syndrome::ACK.to_u8(), msn)

@@ -46,7 +46,7 @@ impl NakCode {
 /// Meaning of an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syndrome {
-    /// Positive; the credit code is advisory (see [`credits`]).
+    /// Positive; the credit code is advisory.
     Ack {
         /// Code 0..31; 31 means no end-to-end flow control.
         credits: u8,
@@ -122,18 +122,6 @@ impl Aeth {
     }
 }
 
-/// Receive credits of an ACK's credit code; `None` for 31, no flow control (IBTA table 46).
-#[must_use]
-pub const fn credits(code: u8) -> Option<u32> {
-    match code & 0x1f {
-        31 => None,
-        low @ 0..=3 => Some(low as u32),
-        // From 4 on the codes alternate between 2^k and 3 * 2^(k-1).
-        code if code % 2 == 0 => Some(1 << (code / 2)),
-        code => Some(3 << (code / 2 - 1)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,17 +131,5 @@ mod tests {
         for v in 0..=255 {
             assert_eq!(Syndrome::from_u8(v).to_u8(), v);
         }
-    }
-
-    #[test]
-    fn credits_are_those_of_the_table() {
-        let table = [
-            0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,
-            1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768,
-        ];
-        for (code, want) in (0u8..).zip(table) {
-            assert_eq!(credits(code), Some(want), "code {code}");
-        }
-        assert_eq!(credits(31), None);
     }
 }

@@ -107,7 +107,7 @@ impl Bth {
         })
     }
 
-    /// Whether a full member of the default partition accepts this P_Key: the low 15 bits decide.
+    /// Whether the port, a full member of the default partition and of no other, takes this P_Key: the low 15 bits decide.
     #[must_use]
     pub const fn pkey_matches(&self) -> bool {
         self.pkey & 0x7fff == DEFAULT_PKEY & 0x7fff

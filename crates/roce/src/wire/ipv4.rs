@@ -112,13 +112,13 @@ impl Ipv4 {
             src: self.src.octets(),
             dst: self.dst.octets(),
         };
-        raw.checksum = U16::new(checksum(raw.as_bytes()));
+        raw.checksum = U16::new(checksum(sum(raw.as_bytes())));
         zerocopy::transmute!(raw)
     }
 }
 
-/// Internet checksum (RFC 1071) of an even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
+/// The sum of the words of an even number of bytes, to be finished by [`checksum`]. More can be added before.
+pub(crate) fn sum(bytes: &[u8]) -> u32 {
     // A header is 10 words: the sum needs 20 bits.
     let mut sum: u32 = 0;
     for word in bytes.chunks_exact(2) {
@@ -126,6 +126,11 @@ fn checksum(bytes: &[u8]) -> u16 {
             sum = sum.wrapping_add(u32::from(u16::from_be_bytes([hi, lo])));
         }
     }
+    sum
+}
+
+/// Internet checksum (RFC 1071) of what has been summed up.
+pub(crate) const fn checksum(sum: u32) -> u16 {
     let folded = (sum & 0xffff).wrapping_add(sum >> 16);
     let folded = (folded & 0xffff).wrapping_add(folded >> 16);
     // Two folds leave 16 bits.

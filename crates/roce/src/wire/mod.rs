@@ -68,14 +68,6 @@ pub enum Error {
     TooLong,
 }
 
-impl Error {
-    /// Whether the frame was addressed to the RoCEv2 port, and so must not be handed to the LAN path.
-    #[must_use]
-    pub const fn is_roce(self) -> bool {
-        !matches!(self, Self::NotRoce)
-    }
-}
-
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {

@@ -45,6 +45,7 @@ impl Default for Setup {
             ack_timeout: 10,
             psn: [None, None],
             config: Config {
+                local_mtu: 4200,
                 max_qps: 16,
                 max_cqs: 16,
                 max_pds: 8,
@@ -121,7 +122,7 @@ pub fn path(from: Side, mtu: PathMtu) -> Path {
 impl Pair {
     pub fn new(setup: Setup) -> Pair {
         let config = |n| Config {
-            seed: setup.seed * 2 + n,
+            seed: u128::from(setup.seed * 2 + n),
             ..setup.config
         };
         Pair {

@@ -45,7 +45,7 @@ impl Raw {
     /// With a queue pair that the test makes.
     pub fn with(setup: Setup, create_qp: impl FnOnce(&mut Host) -> QpId) -> Raw {
         let mut host = Host::new(&Config {
-            seed: setup.seed,
+            seed: setup.seed.into(),
             ..setup.config
         });
         let qp = create_qp(&mut host);

@@ -24,14 +24,8 @@ pub struct RejReason(pub u16);
 impl RejReason {
     /// No queue pair to be had.
     pub const NO_QP: Self = Self(1);
-    /// No resources to be had.
-    pub const NO_RESOURCES: Self = Self(3);
     /// The sender has waited long enough; the information is its CA GUID.
     pub const TIMEOUT: Self = Self(4);
-    /// The request is not supported.
-    pub const UNSUPPORTED: Self = Self(5);
-    /// The communication ID names no connection.
-    pub const INVALID_COMM_ID: Self = Self(6);
     /// Nobody listens for the service ID.
     pub const INVALID_SERVICE_ID: Self = Self(8);
     /// Not a reliable connection.
@@ -44,8 +38,6 @@ impl RejReason {
     pub const INVALID_MTU: Self = Self(26);
     /// The consumer does not want to; the private data is its own.
     pub const CONSUMER: Self = Self(28);
-    /// The communication ID is in use.
-    pub const DUPLICATE_COMM_ID: Self = Self(30);
 }
 
 /// Rejection of a REQ or REP, or of a whole exchange.
