@@ -3,14 +3,18 @@
 //! # The service routine
 //! Interrupts, of whatever message, end in [`Adapter::serve`]: it gives back what the NIC has sent, takes what it has received to the
 //! RDMA port or to protocols, lets the port work, and lets the NIC interrupt again. It runs on one processor at a time: whoever finds
-//! it running leaves a mark, and the one who runs goes round again.
+//! it running leaves a mark, and the one who runs goes round again. After [`PASSES`] rounds, or as many frames as NDIS allows, it leaves
+//! the device's interrupts off and has NDIS run the interrupt DPC again: so NDIS's receive throttling decides when. A DPC of our own
+//! that queued itself would run again before the processor ever left DISPATCH_LEVEL.
+//!
+//! No consumer is called from here: what the port has to tell goes to its own DPC.
 //!
 //! # Locks
 //! None here is held across a call: the port's lock and the send queue's come before the NIC's, see [`crate::nic`] and [`crate::ndk`].
 #![allow(unsafe_code, reason = "NDIS is called with the adapter's handle")]
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use nt::eventlog::Entry;
 use nt::irql::at_dispatch;
@@ -33,10 +37,17 @@ use crate::miniport::statistics::{Cast, Statistics, bump};
 use crate::miniport::{link, ndk};
 use crate::ndk::Port;
 use crate::nic::{self, Fault, Link, Nic, TxCookie};
+use crate::turn::{Mask, Turn};
 use crate::wdf;
 
-/// Received frames in one pass of the service routine, before it makes way for other DPCs.
+/// Received frames in one run of the service routine, before it makes way for others.
 const BUDGET: usize = 256;
+
+/// Rounds in one run of the service routine.
+const PASSES: usize = 4;
+
+/// Interrupt messages that the driver uses: configuration and queues.
+pub const MESSAGES: usize = 2;
 
 /// What an adapter is made of. Dropped in this order.
 pub struct Parts {
@@ -66,21 +77,21 @@ pub struct Adapter {
     again: Dpc<Adapter>,
     /// Brings NDK to the state that was ordered last.
     ndk_work: WorkItem<Adapter>,
+    /// Sees a device that has failed to its end.
+    stop_work: WorkItem<Adapter>,
     ndk_wanted: AtomicBool,
     gate: Gate,
     filter: Filter,
     statistics: Statistics,
     /// The link as NDIS knows it.
     link: SpinLock<Link>,
-    /// Passes of the service routine wanted; whoever raises it from zero makes them.
-    wanted: AtomicU32,
+    /// Who runs the service routine.
+    turn: Turn,
     look_at_link: AtomicBool,
     fault_logged: AtomicBool,
     removed: AtomicBool,
-    /// Interrupts are to be ignored.
-    masked: AtomicBool,
-    /// One was.
-    missed: AtomicBool,
+    /// Messages to be ignored; a line interrupt is the first.
+    masks: [Mask; MESSAGES],
     parts: Parts,
 }
 
@@ -96,22 +107,27 @@ impl Adapter {
     /// [`NoMemory`].
     pub fn try_new(parts: Parts) -> Result<Self, NoMemory> {
         // SAFETY: the handle is the adapter's, which outlives what is made for it.
-        let ndk_work = unsafe { WorkItem::try_new(parts.handle, Adapter::on_ndk_work)? };
+        let (ndk_work, stop_work) = unsafe {
+            (
+                WorkItem::try_new(parts.handle, Adapter::on_ndk_work)?,
+                WorkItem::try_new(parts.handle, Adapter::on_stop_work)?,
+            )
+        };
         Ok(Self {
             interrupt: SpinLock::new(None),
             again: Dpc::try_new(Adapter::on_dpc)?,
             ndk_work,
+            stop_work,
             ndk_wanted: AtomicBool::new(parts.settings.network_direct),
             gate: Gate::new(),
             filter: Filter::new(),
             statistics: Statistics::default(),
             link: SpinLock::new(parts.nic.link()),
-            wanted: AtomicU32::new(0),
+            turn: Turn::new(),
             look_at_link: AtomicBool::new(true),
             fault_logged: AtomicBool::new(false),
             removed: AtomicBool::new(false),
-            masked: AtomicBool::new(false),
-            missed: AtomicBool::new(false),
+            masks: [Mask::new(), Mask::new()],
             parts,
         })
     }
@@ -121,10 +137,11 @@ impl Adapter {
     /// # Safety
     /// `self` stays at this address until it is dropped.
     pub unsafe fn bind(&self) {
-        // SAFETY: both callbacks are fields, and wait for a run in progress when they are dropped.
+        // SAFETY: all three callbacks are fields, and wait for a run in progress when they are dropped.
         unsafe {
             self.again.bind(self);
             self.ndk_work.bind(self);
+            self.stop_work.bind(self);
         }
     }
 
@@ -140,7 +157,9 @@ impl Adapter {
         let interrupt = unsafe { Interrupt::connect(self, self.handle(), passive)? };
         let vectors = interrupt.vectors();
         *self.interrupt.lock() = Some(interrupt);
-        self.nic().start(vectors).map_err(|fault| {
+        // SAFETY: `shut_down` stops the device before `again` goes.
+        let waker = unsafe { self.again.waker() };
+        self.nic().start(vectors, waker, passive).map_err(|fault| {
             debug_print!(Error, "{fault}");
             Status(STATUS_DEVICE_NOT_READY)
         })
@@ -151,7 +170,8 @@ impl Adapter {
         self.ndk_work.close(passive);
         // The device still works: NDK objects that are being closed wait for their frames.
         self.port().shutdown(passive);
-        self.nic().stop();
+        self.stop_work.close(passive);
+        self.nic().stop(passive);
         let interrupt = self.interrupt.lock().take();
         drop(interrupt);
         self.again.stop(passive);
@@ -215,64 +235,74 @@ impl Adapter {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// The device has been pulled out: nothing will be sent or received any more. IRQL: <= DISPATCH_LEVEL.
-    pub fn remove(&self) {
+    /// The device has been pulled out: nothing will be sent or received any more.
+    pub fn remove(&self, passive: Passive) {
         self.removed.store(true, Ordering::Release);
-        self.parts.nic.stop();
+        self.nic().stop(passive);
         self.port().nic_lost(STATUS_DEVICE_REMOVED);
         // What the device had comes back now.
         self.again.queue();
     }
 
     /// An interrupt came: true if the service routine is to run. IRQL: any.
-    pub fn on_interrupt(&self, config: bool) -> bool {
+    pub fn on_interrupt(&self, message: usize, config: bool) -> bool {
         if config {
             self.look_at_link.store(true, Ordering::Release);
         }
-        if self.masked.load(Ordering::Acquire) {
-            self.missed.store(true, Ordering::Release);
-            return false;
-        }
-        true
+        !self.masks.get(message).is_some_and(Mask::ignores)
     }
 
-    /// Ignores interrupts, or heeds them again. IRQL: any.
-    pub fn mask_interrupts(&self, mask: bool) {
-        self.masked.store(mask, Ordering::Release);
-        if !mask && self.missed.swap(false, Ordering::AcqRel) {
+    /// Ignores the interrupts of a message, or heeds them again. IRQL: any.
+    pub fn mask_interrupts(&self, message: usize, mask: bool) {
+        let Some(state) = self.masks.get(message) else {
+            return;
+        };
+        if mask {
+            state.set();
+        } else if state.lift() {
             self.again.queue();
         }
     }
 
     fn on_dpc(&self) {
-        self.serve(BUDGET);
-    }
-
-    /// The service routine; `most` received frames at a time. IRQL: DISPATCH_LEVEL, in a DPC, no lock held.
-    pub fn serve(&self, most: usize) {
-        if self.wanted.fetch_add(1, Ordering::AcqRel) != 0 {
-            return;
-        }
-        loop {
-            let seen = self.wanted.load(Ordering::Acquire);
-            let more = self.pass(most.min(BUDGET));
-            if more {
-                // Make way. The mark of whoever came meanwhile is covered by the run that is queued now.
-                self.again.queue();
-                self.wanted.store(0, Ordering::Release);
-                return;
-            }
-            let done = self
-                .wanted
-                .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire);
-            if done.is_ok() {
-                return;
-            }
+        if self.serve(BUDGET) {
+            self.serve_soon();
         }
     }
 
-    /// One pass of the service routine: true if there is more to do.
-    fn pass(&self, budget: usize) -> bool {
+    /// Has NDIS run its interrupt DPC, unless the adapter is being shut down. IRQL: DISPATCH_LEVEL, no lock held.
+    pub fn serve_soon(&self) {
+        if let Some(interrupt) = &*self.interrupt.lock() {
+            interrupt.queue_dpc();
+        }
+    }
+
+    /// The service routine; `most` received frames. True if there is more to do: the device's interrupts are off then, and the caller
+    /// must have NDIS run its interrupt DPC. IRQL: DISPATCH_LEVEL, in a DPC, no lock held.
+    #[must_use]
+    pub fn serve(&self, most: usize) -> bool {
+        if !self.turn.take() {
+            return false;
+        }
+        let mut left = most.clamp(1, BUDGET);
+        for _ in 0..PASSES {
+            let seen = self.turn.seen();
+            let (received, idle) = self.pass(left);
+            left = left.saturating_sub(received);
+            if left == 0 {
+                break;
+            }
+            if idle && self.turn.give_back(seen) {
+                return false;
+            }
+        }
+        self.nic().disable_interrupts();
+        self.turn.give_up();
+        true
+    }
+
+    /// One round of the service routine: how many frames came, and whether the device will interrupt when more do.
+    fn pass(&self, budget: usize) -> (usize, bool) {
         let nic = self.nic();
         nic.disable_interrupts();
         if self.look_at_link.swap(false, Ordering::AcqRel) {
@@ -286,10 +316,10 @@ impl Adapter {
             && !self.fault_logged.swap(true, Ordering::AcqRel)
         {
             self.log_fault(fault);
-            // What the device had comes back in another pass.
-            return true;
+            // What the device had comes back when it has stopped.
+            self.stop_work.queue();
         }
-        received >= budget || nic.enable_interrupts()
+        (received, received < budget && !nic.enable_interrupts())
     }
 
     /// Takes back what the NIC has sent, and sends what waited for room.
@@ -385,6 +415,12 @@ impl Adapter {
         });
         self.port().nic_lost(STATUS_DEVICE_REMOVED);
         self.update_link();
+    }
+
+    /// Waits until the device that failed is at rest, then takes back what it had.
+    fn on_stop_work(&self, passive: Passive) {
+        self.nic().stop(passive);
+        self.again.queue();
     }
 
     /// OID_NDK_SET_STATE: false if the administrator does not allow it. IRQL: <= DISPATCH_LEVEL.

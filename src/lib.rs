@@ -12,8 +12,14 @@ mod adapter;
 mod driver;
 mod image;
 mod miniport;
-pub mod ndk;
-pub mod nic;
+mod ndk;
+mod nic;
+mod turn;
 mod wdf;
+
+/// Atomics, by a name that the model checker's can take (tests/turns.rs).
+mod sync {
+    pub use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+}
 
 pub use image::DriverEntry;

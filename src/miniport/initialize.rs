@@ -155,7 +155,7 @@ unsafe fn make_parts(
     };
     let nic = VirtioNet::try_new(function, &dma, &options, passive)
         .map_err(|error| refuse(log, error))?;
-    let boxed: Box<dyn Nic> = try_box(nic)?;
+    let boxed: Box<dyn Nic> = nic;
     let nic: nic::Handle = Shared::try_new(boxed)?;
 
     let path_mtu = active_path_mtu(settings.frame_size, nic.mtu());

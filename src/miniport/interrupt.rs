@@ -18,6 +18,9 @@ use crate::nic::Vectors;
 /// Number of the message for changes of the device's configuration.
 pub const CONFIG_MESSAGE: u16 = 0;
 
+/// Where a line interrupt is among the messages.
+const LINE: usize = 0;
+
 /// A registered interrupt.
 #[derive(Debug)]
 pub struct Interrupt {
@@ -98,6 +101,21 @@ impl Interrupt {
     pub fn vectors(&self) -> Vectors {
         self.vectors
     }
+
+    /// Has NDIS run the interrupt DPC on this processor; if it is queued there already, that run serves. IRQL: DISPATCH_LEVEL.
+    pub fn queue_dpc(&self) {
+        let message = match self.vectors {
+            Vectors::Line => 0,
+            Vectors::Messages { queues, .. } => u32::from(queues),
+        };
+        // SAFETY: registered by `connect`, deregistered by `drop`.
+        unsafe { sys::NdisMQueueDpc(self.handle, message, processor_bit(), null_mut()) };
+    }
+}
+
+/// The bit of this processor where NDIS takes 32 of them; those beyond leave it to the first. IRQL: DISPATCH_LEVEL.
+fn processor_bit() -> u32 {
+    1_u32.checked_shl(nt::irql::processor()).unwrap_or(1)
 }
 
 impl Drop for Interrupt {
@@ -136,7 +154,8 @@ unsafe extern "efiapi" fn message_interrupt(
 ) -> BOOLEAN {
     // SAFETY: registered so; NDIS's pointers.
     unsafe {
-        let wanted = adapter(context).on_interrupt(message == u32::from(CONFIG_MESSAGE));
+        let wanted =
+            adapter(context).on_interrupt(message as usize, message == u32::from(CONFIG_MESSAGE));
         queue_dpc(queue, processors, wanted);
     }
     TRUE
@@ -151,9 +170,9 @@ unsafe extern "efiapi" fn line_interrupt(
     // SAFETY: registered so; NDIS's pointers.
     unsafe {
         let adapter = adapter(context);
-        let ours = adapter.nic().acknowledge_interrupt();
-        // The line does not tell queues from configuration cheaply enough to matter.
-        let wanted = ours && adapter.on_interrupt(true);
+        let cause = adapter.nic().acknowledge_interrupt();
+        let ours = cause.is_some();
+        let wanted = cause.is_some_and(|cause| adapter.on_interrupt(LINE, cause.config));
         queue_dpc(queue, processors, wanted);
         BOOLEAN::from(ours)
     }
@@ -186,32 +205,40 @@ unsafe extern "efiapi" fn line_dpc(
 /// As of the two above.
 unsafe fn serve(context: NDIS_HANDLE, throttle: *mut c_void) {
     // SAFETY: the caller's promise; null if NDIS does not throttle.
-    let most = unsafe { throttle.cast::<NDIS_RECEIVE_THROTTLE_PARAMETERS>().as_ref() };
-    let most = most.map_or(u32::MAX, |throttle| throttle.MaxNblsToIndicate);
+    let throttle = unsafe { throttle.cast::<NDIS_RECEIVE_THROTTLE_PARAMETERS>().as_mut() };
+    let most = throttle
+        .as_ref()
+        .map_or(u32::MAX, |throttle| throttle.MaxNblsToIndicate);
     // SAFETY: the caller's promise.
-    unsafe { adapter(context) }.serve(usize::try_from(most).unwrap_or(usize::MAX));
+    let adapter = unsafe { adapter(context) };
+    if adapter.serve(usize::try_from(most).unwrap_or(usize::MAX)) {
+        match throttle {
+            Some(throttle) => throttle.MoreNblsPending |= 1,
+            None => adapter.serve_soon(),
+        }
+    }
 }
 
 /// IRQL: DIRQL.
 unsafe extern "efiapi" fn disable_line(context: NDIS_HANDLE) {
     // SAFETY: registered so.
-    unsafe { adapter(context) }.mask_interrupts(true);
+    unsafe { adapter(context) }.mask_interrupts(LINE, true);
 }
 
 /// IRQL: DIRQL.
 unsafe extern "efiapi" fn enable_line(context: NDIS_HANDLE) {
     // SAFETY: registered so.
-    unsafe { adapter(context) }.mask_interrupts(false);
+    unsafe { adapter(context) }.mask_interrupts(LINE, false);
 }
 
 /// IRQL: DIRQL.
-unsafe extern "efiapi" fn disable_message(context: NDIS_HANDLE, _message: u32) {
+unsafe extern "efiapi" fn disable_message(context: NDIS_HANDLE, message: u32) {
     // SAFETY: registered so.
-    unsafe { adapter(context) }.mask_interrupts(true);
+    unsafe { adapter(context) }.mask_interrupts(message as usize, true);
 }
 
 /// IRQL: DIRQL.
-unsafe extern "efiapi" fn enable_message(context: NDIS_HANDLE, _message: u32) {
+unsafe extern "efiapi" fn enable_message(context: NDIS_HANDLE, message: u32) {
     // SAFETY: registered so.
-    unsafe { adapter(context) }.mask_interrupts(false);
+    unsafe { adapter(context) }.mask_interrupts(message as usize, false);
 }

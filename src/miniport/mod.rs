@@ -192,10 +192,10 @@ unsafe extern "efiapi" fn device_pnp_event_notify(
     context: NDIS_HANDLE,
     event: *mut NET_DEVICE_PNP_EVENT,
 ) {
-    // SAFETY: NDIS's context and event.
+    // SAFETY: NDIS's context and event; documented to be called at PASSIVE_LEVEL.
     unsafe {
         if (*event).DevicePnPEvent == NdisDevicePnPEventSurpriseRemoved {
-            adapter(context).remove();
+            adapter(context).remove(Passive::assume());
         }
     }
 }
@@ -203,8 +203,8 @@ unsafe extern "efiapi" fn device_pnp_event_notify(
 /// The system goes down, or has crashed: the device must leave memory alone. IRQL: any.
 unsafe extern "efiapi" fn shutdown(context: NDIS_HANDLE, action: NDIS_SHUTDOWN_ACTION) {
     if action == NdisShutdownPowerOff {
-        // SAFETY: NDIS's context. This is PASSIVE_LEVEL.
-        unsafe { adapter(context) }.nic().stop();
+        // SAFETY: NDIS's context; with this action the level is PASSIVE_LEVEL.
+        unsafe { adapter(context).nic().stop(Passive::assume()) };
     }
     // After a bug check no lock may be taken; the adapter did not ask to be called then (its registration flags), so nothing is lost.
 }

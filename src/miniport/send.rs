@@ -25,8 +25,8 @@ use nt::sys::ndis::{
     NDIS_SIZEOF_SG_DMA_DESCRIPTION_REVISION_1, NET_BUFFER, NET_BUFFER_LIST, NetBufferListCancelId,
 };
 use nt::sys::status::{
-    NDIS_STATUS_FAILURE, NDIS_STATUS_INVALID_LENGTH, NDIS_STATUS_PAUSED, NDIS_STATUS_RESOURCES,
-    NDIS_STATUS_SEND_ABORTED, NDIS_STATUS_SUCCESS,
+    NDIS_STATUS_FAILURE, NDIS_STATUS_INVALID_LENGTH, NDIS_STATUS_NOT_ACCEPTED, NDIS_STATUS_PAUSED,
+    NDIS_STATUS_RESOURCES, NDIS_STATUS_SEND_ABORTED, NDIS_STATUS_SUCCESS,
 };
 use nt::sys::types::{NDIS_HANDLE, NDIS_STATUS};
 use nt::sys::wdm::{DEVICE_OBJECT, SCATTER_GATHER_LIST};
@@ -414,12 +414,16 @@ impl Adapter {
             // SAFETY: the caller's promise.
             unsafe {
                 unlink_each(head, |list| {
-                    if self.gate().enter() {
+                    let refusal = if self.is_removed() {
+                        NDIS_STATUS_NOT_ACCEPTED
+                    } else if self.gate().enter() {
                         self.send_list(list, &mut done);
+                        return;
                     } else {
-                        (*list.as_ptr()).Status = NDIS_STATUS_PAUSED;
-                        refused.push(list);
-                    }
+                        NDIS_STATUS_PAUSED
+                    };
+                    (*list.as_ptr()).Status = refusal;
+                    refused.push(list);
                 });
             }
             self.complete_sends(done);

@@ -155,11 +155,6 @@ impl LocalAddresses {
     pub fn is_local(&self, ip: IpAddr, wildcard: bool) -> bool {
         (wildcard && ip.is_unspecified()) || self.list.iter().any(|local| local.ip == ip)
     }
-
-    /// The addresses.
-    pub fn iter(&self) -> impl Iterator<Item = &LocalAddress> {
-        self.list.iter()
-    }
 }
 
 #[cfg(test)]

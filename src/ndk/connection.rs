@@ -110,6 +110,8 @@ pub struct Connection {
     endpoint: Option<SocketAddr>,
     /// Waits for a resolver lane.
     unresolved: bool,
+    /// Counts the connector's attempts, so that the answer to an old one is not taken for the current one's.
+    attempt: u32,
     limits: ReadLimits,
     /// Private data to be sent once the way to the peer is known.
     data: ArrayVec<u8, MAX_CALLEE_DATA>,
@@ -163,6 +165,8 @@ pub struct Route {
     pub peer: SocketAddr,
     /// The local address is not among those known: read the list again first.
     pub unknown_local: bool,
+    /// Which attempt of the connector this is for.
+    pub attempt: u32,
 }
 
 impl Connection {
@@ -179,6 +183,7 @@ impl Connection {
             shared: None,
             endpoint: None,
             unresolved: false,
+            attempt: 0,
             limits: ReadLimits::default(),
             data: ArrayVec::new(),
             sink: None,
@@ -328,6 +333,7 @@ impl State {
             c.data = data;
             c.peer_gave_up = false;
             c.unresolved = true;
+            c.attempt = c.attempt.wrapping_add(1);
             c.pending(Phase::Resolving, request);
             c.conn.take()
         });
@@ -359,6 +365,7 @@ impl State {
             c.data = data;
             c.sink = want.sink;
             c.unresolved = true;
+            c.attempt = c.attempt.wrapping_add(1);
             c.pending(Phase::Answering, request);
         }
         Ok(())
@@ -372,20 +379,22 @@ impl State {
             .find(|key| self.connections.get(*key).is_some_and(|c| c.unresolved))?;
         let c = self.connections.get_mut(key)?;
         c.unresolved = false;
-        let (local, peer) = (c.local?, c.peer?);
+        let (local, peer, attempt) = (c.local?, c.peer?, c.attempt);
         Some((
             key,
             Route {
                 local,
                 peer,
                 unknown_local: !self.addresses.is_local(local.ip(), false),
+                attempt,
             },
         ))
     }
 
-    /// The way to the peer is known, or it is known that there is none: sends the request or the acceptance.
-    pub fn resolved(&mut self, key: Key, way: Result<Path, NTSTATUS>) {
-        let Some(c) = self.connections.get(key) else {
+    /// The way to the peer is known, or it is known that there is none: sends the request or the acceptance, if the connector is still at
+    /// that attempt.
+    pub fn resolved(&mut self, key: Key, attempt: u32, way: Result<Path, NTSTATUS>) {
+        let Some(c) = self.connections.get(key).filter(|c| c.attempt == attempt) else {
             return;
         };
         match c.phase {

@@ -61,21 +61,24 @@ impl Kind for Cq {
         Quiet::Yes
     }
 
-    /// Calls the notification callback once for each satisfied arm. Callbacks of one CQ never overlap: the port's queue has one owner
-    /// at a time. None is started once close has begun (decision, NDKPI digest 1.5).
+    /// Calls the notification callback for one satisfied arm; if there are more, the completion queue goes to the end of the port's queue, so that
+    /// a consumer which arms in its callback does not keep the DPC to itself. Callbacks of one CQ never overlap: the port's queue has one
+    /// owner at a time. None is started once close has begun (decision, NDKPI digest 1.5).
     fn tell(cq: &Object<Self>) {
-        loop {
-            let status = cq.port().peek(|state| {
-                let entry = state.cqs.get_mut(cq.id.index())?;
-                entry.due = entry.due.checked_sub(1)?;
-                Some(entry.status)
-            });
-            let Some(status) = status else { return };
-            if cq.is_closing() {
-                return;
-            }
-            // SAFETY: the consumer's callback with the consumer's context; the queue's reference holds the object until it returns.
-            unsafe { (cq.notification)(cq.context.0, status::of_cq(status)) };
+        let due = cq.port().peek(|state| {
+            let entry = state.cqs.get_mut(cq.id.index())?;
+            entry.due = entry.due.checked_sub(1)?;
+            Some((entry.status, entry.due > 0))
+        });
+        let Some((status, more)) = due else { return };
+        if cq.is_closing() {
+            return;
+        }
+        // SAFETY: the consumer's callback with the consumer's context; the queue's reference holds the object until it returns.
+        unsafe { (cq.notification)(cq.context.0, status::of_cq(status)) };
+        if more {
+            // The DPC that runs this looks at its queue again.
+            object::tell(cq);
         }
     }
 }
@@ -191,31 +194,31 @@ unsafe extern "efiapi" fn arm_cq(cq: *mut NDK_CQ, kind: u32) {
 /// Completions taken out of the engine at a time: bounds what lies on the stack.
 const BATCH: usize = 16;
 
-/// Takes up to `count` completions and hands each to `put` with its number. IRQL <= DISPATCH_LEVEL.
+/// Takes up to `count` completions and hands each to `put` with its number, no lock held. IRQL <= DISPATCH_LEVEL.
+///
+/// The lock is let go of between batches, so that a consumer with room for many does not hold up the port.
 fn take_results(cq: &Object<Cq>, count: u32, mut put: impl FnMut(usize, &Completion)) -> u32 {
     let count = count as usize;
     let mut batch = [Completion::default(); BATCH];
     let mut taken = 0;
-    cq.port().peek(|state| {
-        while taken < count {
-            let want = BATCH.min(count - taken);
-            let Some(room) = batch.get_mut(..want) else {
-                break;
-            };
-            let got = state.engine.poll_cq(cq.id, room);
-            for completion in batch.iter().take(got) {
-                put(taken, completion);
-                taken += 1;
-            }
-            if got < want {
-                break;
-            }
+    while taken < count {
+        let want = BATCH.min(count - taken);
+        let Some(room) = batch.get_mut(..want) else {
+            break;
+        };
+        let got = cq.port().peek(|state| state.engine.poll_cq(cq.id, room));
+        for completion in batch.iter().take(got) {
+            put(taken, completion);
+            taken += 1;
         }
-    });
+        if got < want {
+            break;
+        }
+    }
     taken as u32
 }
 
-/// NdkGetCqResults. IRQL <= DISPATCH_LEVEL. The consumer's buffer is written under the port's lock: it is non-paged by contract.
+/// NdkGetCqResults. IRQL <= DISPATCH_LEVEL.
 unsafe extern "efiapi" fn get_cq_results(
     cq: *mut NDK_CQ,
     results: *mut NDK_RESULT,

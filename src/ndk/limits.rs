@@ -22,8 +22,6 @@ pub const MAX_CALLER_DATA: usize = 56;
 /// Bytes of private data that an accept or a reject carries. A CM REP has room for 196, a REJ for 148: the smaller of the two,
 /// because NDK has one limit for both.
 pub const MAX_CALLEE_DATA: usize = 148;
-/// Bytes of private data that a CM REP delivers.
-pub const REPLY_DATA: usize = 196;
 
 /// Queue pairs of one adapter.
 pub const MAX_QPS: u32 = 1024;

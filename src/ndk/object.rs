@@ -193,11 +193,6 @@ impl<K: Kind> Object<K> {
     pub fn is_closing(&self) -> bool {
         self.life.closing.load(Ordering::Acquire)
     }
-
-    /// What is particular to this kind.
-    pub fn body(&self) -> &K {
-        &self.body
-    }
 }
 
 impl<K: Kind> Deref for Object<K> {
@@ -483,8 +478,6 @@ unsafe fn destroy<K: Kind>(object: NonNull<Object<K>>) {
 pub struct Queue {
     /// Newest first.
     head: AtomicPtr<Life>,
-    /// Somebody is calling out. One at a time per port: so callbacks of one object never overlap and never overtake each other.
-    calling: AtomicBool,
 }
 
 impl Queue {
@@ -492,7 +485,6 @@ impl Queue {
     pub const fn new() -> Self {
         Self {
             head: AtomicPtr::new(ptr::null_mut()),
-            calling: AtomicBool::new(false),
         }
     }
 
@@ -532,36 +524,24 @@ impl Queue {
         oldest
     }
 
-    /// Calls out for everything queued, up to about `budget` objects. Returns true if some are left, for another DPC.
+    /// Calls out for everything queued, up to about `budget` objects: true if that was not all, or may not have been.
     ///
-    /// If somebody is calling out already this returns at once: that one, or the DPC it asks for, takes the rest.
-    /// IRQL = DISPATCH_LEVEL, no lock held.
+    /// Never twice at the same time. IRQL = DISPATCH_LEVEL, no lock held.
     pub fn call_out(&self, budget: usize) -> bool {
         let mut done = 0_usize;
-        loop {
-            if self.calling.swap(true, Ordering::SeqCst) {
+        while done < budget {
+            let mut next = self.take();
+            if next.is_null() {
                 return false;
             }
-            while done < budget {
-                let mut next = self.take();
-                if next.is_null() {
-                    break;
-                }
-                while let Some(life) = NonNull::new(next) {
-                    // SAFETY: taken from the queue, so ours; the link is read before the object can be queued again or freed.
-                    next = unsafe { life.as_ref() }.next.load(Ordering::Relaxed);
-                    // SAFETY: as above; `run` was set for the object's own kind.
-                    unsafe { (life.as_ref().run)(life) };
-                    done += 1;
-                }
-            }
-            self.calling.store(false, Ordering::SeqCst);
-            if self.is_empty() {
-                return false;
-            }
-            if done >= budget {
-                return true;
+            while let Some(life) = NonNull::new(next) {
+                // SAFETY: taken from the queue, so ours; the link is read before the object can be queued again or freed.
+                next = unsafe { life.as_ref() }.next.load(Ordering::Relaxed);
+                // SAFETY: as above; `run` was set for the object's own kind.
+                unsafe { (life.as_ref().run)(life) };
+                done += 1;
             }
         }
+        true
     }
 }

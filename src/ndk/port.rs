@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "binds kernel callbacks to the port")]
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use ndis_sys::status::STATUS_SUCCESS;
@@ -16,8 +16,9 @@ use super::neighbour::{self, AddressWatch};
 use super::object::Queue;
 use super::state::State;
 use crate::nic::{self, DmaPiece, TxCookie, TxError, TxFrame};
+use crate::turn::Schedule;
 
-/// How many objects one DPC serves before it makes way and queues itself again.
+/// How many objects one DPC serves before it makes way.
 const CALL_OUT_BUDGET: usize = 64;
 
 /// How many frames to the port itself are taken in at a time, before it makes way.
@@ -57,7 +58,12 @@ pub struct PortConfig {
 pub struct Port {
     state: SpinLock<State>,
     queue: Queue,
+    /// Whether the DPC below is ordered, runs, or rests.
+    call_outs: Schedule,
     call_out: Dpc<Port>,
+    /// Orders the DPC anew when it has used up its budget: from PASSIVE_LEVEL, so that the processor leaves DISPATCH_LEVEL in between,
+    /// which it would not for a DPC that queues itself.
+    rest: WorkItem<Port>,
     timer: Timer<Port>,
     nic: nic::Handle,
     platform: super::platform::Platform,
@@ -68,7 +74,7 @@ pub struct Port {
     fault: AtomicI32,
     /// The DPC has to send before it calls out.
     more_to_send: AtomicBool,
-    mtu: AtomicU8,
+    mtu: PathMtu,
     traffic: Traffic,
     /// Look up the way to peers, one each, because a peer that does not answer takes seconds.
     lanes: [WorkItem<Port>; LANES],
@@ -117,9 +123,14 @@ impl Port {
             lane(Port::resolve::<3>)?,
         ];
         let address_reader = lane(Port::read_addresses)?;
+        let rest = lane(|port, _| {
+            port.call_out.queue();
+        })?;
         let port = nt::boxed::try_box(Port {
             state: SpinLock::new(State::try_new(&engine)?),
             queue: Queue::new(),
+            call_outs: Schedule::new(),
+            rest,
             call_out: Dpc::try_new(Port::on_dpc)?,
             timer: Timer::try_new(Port::on_timer)?,
             nic: config.nic,
@@ -128,16 +139,17 @@ impl Port {
             enabled: AtomicBool::new(config.enabled),
             fault: AtomicI32::new(STATUS_SUCCESS),
             more_to_send: AtomicBool::new(false),
-            mtu: AtomicU8::new(config.mtu.code()),
+            mtu: config.mtu,
             traffic: Traffic::default(),
             lanes,
             address_reader,
             address_watch: AddressWatch::new(),
         })?;
-        // SAFETY: the box does not move, and dropping the port drops DPC, timer and work items, which wait for a run in progress;
-        // the notification is ended by `drop`.
+        // SAFETY: the box does not move, and `drop` ends DPC, timer, work items and notification, and waits for runs in progress, before
+        // any field goes.
         unsafe {
             port.call_out.bind(&raw const *port);
+            port.rest.bind(&raw const *port);
             port.timer.bind(&raw const *port);
             port.lanes
                 .iter()
@@ -169,8 +181,12 @@ impl Port {
     }
 
     /// A received Ethernet frame, without FCS. True if it was RoCE and has been dealt with; [`Port::pump`] is due after the batch.
+    /// As long as no adapter is open there is nobody whom RoCE could be for, and UDP port 4791 is the protocols'.
     /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
     pub fn receive(&self, frame: &[u8]) -> bool {
+        if !self.opens.has_users() {
+            return false;
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
         state.now = Instant(nt::time::now());
@@ -195,14 +211,10 @@ impl Port {
             .transmitted(state.now, TxToken::from_bits(bits));
     }
 
-    /// After a batch of received or sent frames: sends, notes, sets the timer, and calls consumers out.
-    /// IRQL: DISPATCH_LEVEL, in a DPC, no lock held.
+    /// After a batch of received or sent frames: sends, notes what consumers must hear, and sets the timer. Consumers are called from the
+    /// DPC: a slow one must not hold up the NIC. IRQL: DISPATCH_LEVEL, no lock held.
     pub fn pump(&self) {
-        let mut state = self.state.lock();
-        state.now = Instant(nt::time::now());
-        self.settle(&mut state);
-        drop(state);
-        self.on_dpc();
+        self.with(|_| ());
     }
 
     /// Objects that have something to tell.
@@ -212,7 +224,9 @@ impl Port {
 
     /// Asks for the DPC that calls out. IRQL: any up to DISPATCH_LEVEL, under any lock.
     pub fn call_soon(&self) {
-        self.call_out.queue();
+        if self.call_outs.ask() {
+            self.call_out.queue();
+        }
     }
 
     /// How memory is mapped and work queued.
@@ -227,12 +241,7 @@ impl Port {
 
     /// Path MTU offered to peers.
     pub fn mtu(&self) -> PathMtu {
-        PathMtu::from_code(self.mtu.load(Ordering::Relaxed)).unwrap_or(PathMtu::Mtu1024)
-    }
-
-    /// Changes the path MTU offered to peers from now on; connections keep theirs. IRQL: any.
-    pub fn set_mtu(&self, mtu: PathMtu) {
-        self.mtu.store(mtu.code(), Ordering::Relaxed);
+        self.mtu
     }
 
     /// The open adapters of this port.
@@ -261,22 +270,17 @@ impl Port {
         }
     }
 
-    /// The NIC cannot be used any more, or not for now: connections end with their disconnect events, everything posted is flushed, and
-    /// what is asked for anew fails with `why`. Closing works as ever. IRQL <= DISPATCH_LEVEL, no lock held.
+    /// The NIC cannot be used any more: connections end with their disconnect events, everything posted is flushed, and what is asked for
+    /// anew fails with `why`. Closing works as ever. IRQL <= DISPATCH_LEVEL, no lock held.
     ///
-    /// Decision (NDKPI digest 6.10, X-48): STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed,
-    /// STATUS_DEVICE_NOT_READY below D0.
+    /// Decision (NDKPI digest 6.10, X-48): STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed. There is no state below
+    /// D0 to think of: without NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND, NDIS halts the adapter before the power goes.
     pub fn nic_lost(&self, why: NTSTATUS) {
         self.fault.store(why, Ordering::Release);
         self.with(State::end_everything);
     }
 
-    /// The NIC can be used again. IRQL: any.
-    pub fn nic_back(&self) {
-        self.fault.store(STATUS_SUCCESS, Ordering::Release);
-    }
-
-    /// Stops the port for good: every adapter must be closed. Nothing runs in the port's name when this returns.
+    /// Stops the port for good: every adapter must be closed. Nothing runs in the port's name when this returns. A second call does nothing.
     ///
     /// IRQL: PASSIVE_LEVEL.
     pub fn shutdown(&self, passive: Passive) {
@@ -291,6 +295,7 @@ impl Port {
             state.timer_set = None;
         }
         self.timer.stop(passive);
+        self.rest.close(passive);
         self.call_out.stop(passive);
     }
 
@@ -346,7 +351,7 @@ impl Port {
                     passive,
                 )
             };
-            self.with(|state| state.resolved(key, way));
+            self.with(|state| state.resolved(key, route.attempt, way));
         }
     }
 
@@ -402,7 +407,7 @@ impl Port {
             if state.frame.header.starts_with(&mac) {
                 if looped == LOOP_BUDGET {
                     state.frame_waits = true;
-                    self.more_to_send.store(true, Ordering::Release);
+                    self.more_to_send.store(true, Ordering::SeqCst);
                     self.call_soon();
                     break;
                 }
@@ -460,13 +465,22 @@ impl Port {
         Ok(frame.header.len() + payload + frame.trailer.len())
     }
 
-    /// The DPC that calls consumers. IRQL: DISPATCH_LEVEL, no lock held.
+    /// The DPC that calls consumers. It is never queued while it runs or rests, so there is one at a time: callbacks of one object neither
+    /// overlap nor overtake each other. IRQL: DISPATCH_LEVEL, no lock held.
     fn on_dpc(&self) {
         if self.more_to_send.swap(false, Ordering::AcqRel) {
             self.with(|_| ());
         }
-        if self.queue.call_out(CALL_OUT_BUDGET) {
-            self.call_soon();
+        let spent = self.queue.call_out(CALL_OUT_BUDGET);
+        let more_to_send = || self.more_to_send.load(Ordering::SeqCst);
+        if spent || more_to_send() {
+            // Once the port shuts down the work item is closed, and nothing is left to be told.
+            self.rest.queue();
+        } else if self
+            .call_outs
+            .finish(|| !self.queue.is_empty() || more_to_send())
+        {
+            self.call_out.queue();
         }
     }
 
@@ -481,14 +495,17 @@ impl Port {
         state.engine.handle_timeout(now);
         self.settle(&mut state);
         drop(state);
-        self.on_dpc();
+        if !self.queue.is_empty() {
+            self.call_soon();
+        }
     }
 }
 
 impl Drop for Port {
+    /// A port that never came to be used has work of its own under way all the same, on its state: it ends before the state goes.
     /// IRQL: PASSIVE_LEVEL.
     fn drop(&mut self) {
         // SAFETY: whoever drops a port is at PASSIVE_LEVEL.
-        self.address_watch.stop(unsafe { Passive::assume() });
+        self.shutdown(unsafe { Passive::assume() });
     }
 }

@@ -10,6 +10,8 @@ pub mod virtio;
 
 use core::fmt;
 
+use nt::{Passive, Waker};
+
 /// Bytes of an Ethernet header without VLAN tag.
 pub const ETHERNET_HEADER: usize = 14;
 
@@ -82,6 +84,8 @@ pub enum Fault {
     Gone,
     /// The device did not take a setting: features, a queue, an interrupt vector.
     Refused,
+    /// The device has frames to send, and has not sent one for many seconds.
+    Stalled,
 }
 
 impl fmt::Display for Fault {
@@ -92,6 +96,7 @@ impl fmt::Display for Fault {
             Fault::RxUsed => "device returned a receive buffer it did not have, or overran one",
             Fault::Gone => "device does not answer",
             Fault::Refused => "device refuses a setting",
+            Fault::Stalled => "device does not send any more",
         })
     }
 }
@@ -110,15 +115,23 @@ pub enum Vectors {
     },
 }
 
+/// Why a line interrupt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The device's configuration has changed: the link, perhaps.
+    pub config: bool,
+}
+
 /// A network device.
 ///
 /// It is made at rest; [`Nic::start`] lets it work, once, [`Nic::stop`] ends it for good.
 pub trait Nic: Send + Sync {
-    /// Tells the device about its queues and interrupts and lets it work. Interrupts of the queues are enabled. IRQL: PASSIVE_LEVEL.
+    /// Tells the device about its queues and interrupts and lets it work. Interrupts of the queues are enabled. `waker` is used until
+    /// [`Nic::stop`] has returned, when the device needs service though it does not interrupt: at first, and when it has stalled.
     ///
     /// # Errors
     /// The device refuses; nothing but dropping it can be done then.
-    fn start(&self, vectors: Vectors) -> Result<(), Fault>;
+    fn start(&self, vectors: Vectors, waker: Waker, passive: Passive) -> Result<(), Fault>;
 
     /// The MAC address in use.
     fn mac(&self) -> [u8; 6];
@@ -141,9 +154,6 @@ pub trait Nic: Send + Sync {
     /// Tells the device about queued frames, unless it polls anyway.
     fn kick(&self);
 
-    /// Frames that can be queued now, whatever their number of pieces.
-    fn tx_space(&self) -> usize;
-
     /// Most pieces of a frame.
     fn max_pieces(&self) -> usize;
 
@@ -162,16 +172,17 @@ pub trait Nic: Send + Sync {
     /// Asks the device not to interrupt. Interrupts may still come.
     fn disable_interrupts(&self);
 
-    /// Reads and acknowledges the interrupt cause of a line interrupt: true if it was ours. Not for message-signalled interrupts.
-    /// IRQL: any.
-    fn acknowledge_interrupt(&self) -> bool;
+    /// Reads and acknowledges the cause of a line interrupt: None if it was not ours. Not for message-signalled interrupts. IRQL: any.
+    fn acknowledge_interrupt(&self) -> Option<Cause>;
 
     /// Why it stopped working, if it did.
     fn fault(&self) -> Option<Fault>;
 
-    /// Resets the device: when this returns it does not touch memory any more. Frames in flight come out of the next
-    /// [`Nic::reap`]; further frames are refused with [`TxError::Stopped`]. IRQL: <= DISPATCH_LEVEL.
-    fn stop(&self);
+    /// Resets the device: when this returns it does not touch memory any more, whoever asked first. Frames in flight come out of the next
+    /// [`Nic::reap`]; further frames are refused with [`TxError::Stopped`].
+    ///
+    /// A device that fails stops by itself, but may take until this is called to let go of what it had.
+    fn stop(&self, passive: Passive);
 }
 
 /// How the parts of the driver share the NIC.

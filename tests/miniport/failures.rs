@@ -1,4 +1,6 @@
-//! What goes wrong: memory that is not there.
+//! What goes wrong: memory that is not there, a device that does not send any more.
+
+use std::time::Duration;
 
 use ntsim::World;
 use ntsim::virtio_net::NicConfig;
@@ -32,4 +34,24 @@ fn every_allocation_of_the_installation_may_fail() {
     assert!(world.install(a, INX, image()).is_ok());
     assert!(world.ping(a, ip(2)).is_some());
     clean_up(world, &[a, b]);
+}
+
+#[test]
+fn a_device_that_stops_sending_is_given_up_and_what_it_had_comes_back() {
+    let mut world = World::builder().seed(3).build();
+    let net = world.switch(Default::default());
+    let stuck = NicConfig {
+        transmit_latency: Duration::from_secs(3600),
+        ..NicConfig::default()
+    };
+    let (a, nic) = station(&mut world, &net, 1, stuck);
+    world.install(a, INX, image()).unwrap();
+    assert!(world.ping(a, ip(2)).is_none(), "nothing goes out");
+    let begin = world.now();
+    world.uninstall(a);
+    let took = world.now() - begin;
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(!nic.is_running());
+    let report = world.finish();
+    assert!(report.is_clean() && report.leaks.is_empty(), "{report}");
 }

@@ -73,6 +73,14 @@ impl<T: Sync> Dpc<T> {
         unsafe { sys::KeInsertQueueDpc(self.inner.raw.get(), null_mut(), null_mut()) != 0 }
     }
 
+    /// A handle that queues this DPC and knows nothing else about it.
+    ///
+    /// # Safety
+    /// Nobody uses the handle after this DPC has been dropped.
+    pub unsafe fn waker(&self) -> Waker {
+        Waker(self.inner.raw.get())
+    }
+
     /// Removes it from the queue, and waits for a run in progress on another processor.
     pub fn stop(&self, _: Passive) {
         // SAFETY: initialised by `try_new`; the token says that waiting is allowed.
@@ -80,6 +88,23 @@ impl<T: Sync> Dpc<T> {
             sys::KeRemoveQueueDpc(self.inner.raw.get());
             sys::KeFlushQueuedDpcs();
         }
+    }
+}
+
+/// Queues somebody's DPC, see [`Dpc::waker`].
+#[derive(Clone, Copy, Debug)]
+pub struct Waker(*mut KDPC);
+
+// SAFETY: the kernel locks a KDPC.
+unsafe impl Send for Waker {}
+// SAFETY: as above.
+unsafe impl Sync for Waker {}
+
+impl Waker {
+    /// Queues the DPC. IRQL: any.
+    pub fn wake(&self) {
+        // SAFETY: initialised, and not dropped by the promise given to `waker`.
+        unsafe { sys::KeInsertQueueDpc(self.0, null_mut(), null_mut()) };
     }
 }
 

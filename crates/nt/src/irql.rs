@@ -44,6 +44,12 @@ impl Passive {
     }
 }
 
+/// Number of this processor, over all groups. IRQL: any; below DISPATCH_LEVEL it may be another one by the time it is used.
+pub fn processor() -> u32 {
+    // SAFETY: the group is not asked for.
+    unsafe { sys::KeGetCurrentProcessorNumberEx(core::ptr::null_mut()) }
+}
+
 /// Runs `f` at DISPATCH_LEVEL: what must be called at exactly that level (building a scatter/gather list, for one), or what must not
 /// be interrupted by this processor's DPCs. IRQL: <= DISPATCH_LEVEL.
 pub fn at_dispatch<R>(f: impl FnOnce() -> R) -> R {

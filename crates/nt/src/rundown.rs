@@ -46,6 +46,11 @@ impl Rundown {
         }
     }
 
+    /// Whether somebody uses it now. IRQL: any.
+    pub fn has_users(&self) -> bool {
+        self.state.load(Ordering::Acquire) >= USER
+    }
+
     /// Whether it is closed and the last user has gone. IRQL: any.
     pub fn is_idle(&self) -> bool {
         self.state.load(Ordering::Acquire) == CLOSED

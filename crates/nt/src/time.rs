@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
+use crate::irql::Passive;
 use crate::sys;
+use crate::sys::types::{FALSE, KernelMode};
 
 /// Nanoseconds since the machine started, with the resolution of the performance counter; never goes back. IRQL: any.
 pub fn now() -> u64 {
@@ -16,6 +18,13 @@ pub fn now() -> u64 {
 pub fn stall(microseconds: u32) {
     // SAFETY: no conditions.
     unsafe { sys::KeStallExecutionProcessor(microseconds) }
+}
+
+/// Lets other threads run for so long at least.
+pub fn sleep(duration: Duration, _: Passive) {
+    let mut due = relative_due(duration);
+    // SAFETY: PASSIVE_LEVEL by the token; the interval lives across the call.
+    unsafe { sys::KeDelayExecutionThread(KernelMode, FALSE, &raw mut due) };
 }
 
 /// A due time relative to now as the kernel wants it: negative, in units of 100 ns, rounded up.

@@ -6,6 +6,11 @@
 //! The lock of the receive queue and that of the transmit queue are never held together, and nothing is called with one held but the
 //! queues themselves. Registers are accessed without locks: doorbells are single writes, the rest is used by the thread that starts the
 //! device.
+//!
+//! # Failure
+//! A device that breaks the rules, goes away or does not send any more ([`watch`]) is told to reset where that is noticed, at
+//! DISPATCH_LEVEL; what it had is taken back once it has confirmed that. Most do at once; for those that do not, [`Nic::stop`] waits at
+//! PASSIVE_LEVEL.
 #![allow(
     unsafe_code,
     reason = "received frames are read in memory shared with the device"
@@ -17,12 +22,15 @@ mod rx;
 mod slots;
 mod transport;
 mod tx;
+mod watch;
 
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use arrayvec::ArrayVec;
+use nt::boxed::try_box;
 use nt::dma::Adapter;
-use nt::{Passive, SpinLock, debug_print};
+use nt::{Once, Passive, SpinLock, Timer, Waker, debug_print};
 
 use self::queue::Layout;
 use self::rx::{Filled, Rx};
@@ -30,8 +38,9 @@ use self::slots::Slots;
 pub use self::transport::Error;
 use self::transport::{QueueAddress, Transport, status};
 use self::tx::{Features, Tx};
+use self::watch::Finding;
 use super::bus::Function;
-use super::{ETHERNET_HEADER, Fault, Link, Nic, TxCookie, TxError, TxFrame, Vectors};
+use super::{Cause, ETHERNET_HEADER, Fault, Link, Nic, TxCookie, TxError, TxFrame, Vectors};
 
 /// Bytes virtio puts before each frame (5.1.6): all zero without offloads.
 const HEADER: usize = 12;
@@ -48,6 +57,9 @@ const BATCH: usize = 32;
 const MAX_MTU: u16 = 9202;
 /// Speed, bits per second, of a device that does not say.
 const DEFAULT_SPEED: u64 = 10_000_000_000;
+
+/// Bit of the interrupt cause: the configuration has changed (4.1.4.5).
+const CONFIG_CHANGED: u8 = 2;
 
 /// Feature bits (5.1.3, 6).
 mod feature {
@@ -116,15 +128,19 @@ pub struct VirtioNet {
     state: AtomicU8,
     /// Number of the fault plus one; zero: none.
     fault: AtomicU8,
+    /// Looks after the transmit queue as long as frames are in flight.
+    timer: Timer<VirtioNet>,
+    waker: Once<Waker>,
 }
 
 /// Faults by number.
-const FAULTS: [Fault; 5] = [
+const FAULTS: [Fault; 6] = [
     Fault::NeedsReset,
     Fault::TxUsed,
     Fault::RxUsed,
     Fault::Gone,
     Fault::Refused,
+    Fault::Stalled,
 ];
 
 /// Largest power of two not above `limit`, the device's maximum and our own.
@@ -151,17 +167,18 @@ impl VirtioNet {
         dma: &Adapter,
         options: &Options,
         passive: Passive,
-    ) -> Result<Self, Error> {
+    ) -> Result<Box<Self>, Error> {
         let transport = Transport::open(function)?;
-        if !transport.reset() {
+        if !transport.reset(passive) {
             return Err(Error::Device);
         }
+        let timer = Timer::try_new(Self::look)?;
         transport.add_status(status::ACKNOWLEDGE);
         transport.add_status(status::DRIVER);
         let prepared = Prepared::try_new(&transport, dma, options, passive).inspect_err(|_| {
-            transport.reset();
+            transport.reset(passive);
         })?;
-        Ok(Self {
+        let device = try_box(Self {
             transport,
             features: prepared.features,
             rx: prepared.rx,
@@ -176,14 +193,19 @@ impl VirtioNet {
             mtu: prepared.mtu,
             state: AtomicU8::new(state::RESTING),
             fault: AtomicU8::new(0),
-        })
+            timer,
+            waker: Once::new(),
+        })?;
+        // SAFETY: the device stays in its box; dropping it stops the timer first.
+        unsafe { device.timer.bind(&raw const *device) };
+        Ok(device)
     }
 
     fn is(&self, state: u8) -> bool {
         self.state.load(Ordering::Acquire) == state
     }
 
-    /// Remembers why, and stops the device. The first reason counts.
+    /// Remembers why, and has the device stop. The first reason counts. IRQL: <= DISPATCH_LEVEL, no lock of the queues held.
     fn fail(&self, fault: Fault) {
         let number = FAULTS.iter().position(|&known| known == fault).unwrap_or(0) as u8 + 1;
         let first = self
@@ -192,7 +214,53 @@ impl VirtioNet {
         if first.is_ok() {
             debug_print!(Error, "{fault}");
         }
-        self.stop();
+        self.halt();
+    }
+
+    /// Takes no more frames and orders a reset. If the device obeys at once, it is stopped. IRQL: <= DISPATCH_LEVEL, no lock of the queues
+    /// held.
+    fn halt(&self) {
+        let halts = |from| {
+            let change = self.state.compare_exchange(
+                from,
+                state::STOPPING,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            change.is_ok()
+        };
+        if halts(state::RUNNING) || halts(state::RESTING) {
+            self.transport.order_reset();
+            if self.transport.is_reset() {
+                self.state.store(state::STOPPED, Ordering::Release);
+            }
+        }
+    }
+
+    /// The timer: looks whether frames still go out. IRQL: DISPATCH_LEVEL.
+    fn look(&self) {
+        if !self.is(state::RUNNING) {
+            return;
+        }
+        let finding = self.tx.lock().look();
+        match finding {
+            Finding::Idle => return,
+            Finding::Busy => {}
+            Finding::Unserved => self.wake(),
+            Finding::Stalled => {
+                self.fail(Fault::Stalled);
+                self.wake();
+                return;
+            }
+        }
+        self.timer.set(watch::PERIOD);
+    }
+
+    /// Has the service routine run. IRQL: any.
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
     }
 
     /// The steps of [`Nic::start`] that the device may refuse.
@@ -328,19 +396,28 @@ impl Prepared {
 }
 
 impl Nic for VirtioNet {
-    fn start(&self, vectors: Vectors) -> Result<(), Fault> {
+    fn start(&self, vectors: Vectors, waker: Waker, passive: Passive) -> Result<(), Fault> {
+        self.waker.set(waker);
         if let Err(error) = self.set_up(vectors) {
             debug_print!(Error, "device does not start: {error:?}");
-            self.transport.reset();
+            self.transport.reset(passive);
             return Err(Fault::Refused);
         }
         self.state.store(state::RUNNING, Ordering::Release);
         self.transport.add_status(status::DRIVER_OK);
+        // A service routine that ran before had the interrupts disabled, and did not enable them.
+        self.tx.lock().enable_interrupts();
         // The device must not be told of buffers before it runs (3.1.1).
-        let wanted = self.rx.queue.lock().publish_and_ask();
+        let wanted = {
+            let mut queue = self.rx.queue.lock();
+            queue.enable_interrupts();
+            queue.publish_and_ask()
+        };
         if wanted {
             self.transport.ring(self.rx_doorbell, RX);
         }
+        // What came in before the interrupts were enabled brought none.
+        self.wake();
         Ok(())
     }
 
@@ -399,14 +476,19 @@ impl Nic for VirtioNet {
     }
 
     fn kick(&self) {
-        let wanted = self.tx.lock().publish_and_ask();
-        if wanted && self.is(state::RUNNING) {
+        let (wanted, watch) = {
+            let mut tx = self.tx.lock();
+            (tx.publish_and_ask(), tx.begin_watch())
+        };
+        if !self.is(state::RUNNING) {
+            return;
+        }
+        if wanted {
             self.transport.ring(self.tx_doorbell, TX);
         }
-    }
-
-    fn tx_space(&self) -> usize {
-        self.tx.lock().space()
+        if watch {
+            self.timer.set(watch::PERIOD);
+        }
     }
 
     fn max_pieces(&self) -> usize {
@@ -418,9 +500,10 @@ impl Nic for VirtioNet {
         loop {
             let mut cookies = ArrayVec::<TxCookie, BATCH>::new();
             let mut bad = false;
+            let stopped;
             {
                 let mut tx = self.tx.lock();
-                let stopped = self.is(state::STOPPED);
+                stopped = self.is(state::STOPPED);
                 while !cookies.is_full() {
                     let next = if stopped { Ok(tx.reclaim()) } else { tx.pop() };
                     match next {
@@ -434,7 +517,6 @@ impl Nic for VirtioNet {
                 }
             }
             if bad {
-                // Once stopped, everything is reclaimed: round again.
                 self.fail(Fault::TxUsed);
             }
             let full = cookies.is_full();
@@ -444,7 +526,8 @@ impl Nic for VirtioNet {
                     done(cookie);
                 }
             }
-            if !full && !bad {
+            // If the device has stopped meanwhile, everything is reclaimed: round again.
+            if !full && (stopped || !self.is(state::STOPPED)) {
                 return total;
             }
         }
@@ -503,8 +586,13 @@ impl Nic for VirtioNet {
         self.tx.lock().disable_interrupts();
     }
 
-    fn acknowledge_interrupt(&self) -> bool {
-        self.transport.take_cause() != 0
+    fn acknowledge_interrupt(&self) -> Option<Cause> {
+        match self.transport.take_cause() {
+            0 => None,
+            cause => Some(Cause {
+                config: cause & CONFIG_CHANGED != 0,
+            }),
+        }
     }
 
     fn fault(&self) -> Option<Fault> {
@@ -512,32 +600,24 @@ impl Nic for VirtioNet {
         FAULTS.get(number.checked_sub(1)?).copied()
     }
 
-    fn stop(&self) {
-        let stops = |from| {
-            let change = self.state.compare_exchange(
-                from,
-                state::STOPPING,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            change.is_ok()
-        };
-        if !stops(state::RUNNING) && !stops(state::RESTING) {
-            return;
+    fn stop(&self, passive: Passive) {
+        self.halt();
+        // Whoever comes second waits as well; both may find the end.
+        if !self.is(state::STOPPED) {
+            if !self.transport.finish_reset(passive) {
+                debug_print!(Error, "device does not confirm its reset");
+            }
+            self.state.store(state::STOPPED, Ordering::Release);
         }
-        // Whoever passed the check before has queued his frame when the lock comes free; it is reclaimed with the others.
-        drop(self.tx.lock());
-        if !self.transport.reset() && self.fault().is_none() {
-            debug_print!(Error, "device does not confirm its reset");
-        }
-        self.state.store(state::STOPPED, Ordering::Release);
+        self.timer.stop(passive);
     }
 }
 
 impl Drop for VirtioNet {
-    /// The device is at rest before its memory goes.
+    /// The device is at rest before its memory goes. IRQL: PASSIVE_LEVEL.
     fn drop(&mut self) {
-        self.stop();
+        // SAFETY: whoever drops a device is at PASSIVE_LEVEL.
+        self.stop(unsafe { Passive::assume() });
     }
 }
 

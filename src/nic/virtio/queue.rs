@@ -179,6 +179,7 @@ impl<M: Memory, T> Queue<M, T> {
     }
 
     /// Free descriptors.
+    #[cfg(test)]
     pub fn free(&self) -> u16 {
         self.free
     }

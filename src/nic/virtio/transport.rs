@@ -1,6 +1,8 @@
 //! The registers of a virtio PCI device (virtio 1.2, 4.1.4).
 
-use nt::{Mmio, Status, debug_print};
+use core::time::Duration;
+
+use nt::{Mmio, Passive, Status, debug_print};
 
 use super::pci::{Block, Blocks, Config, bar_address};
 use crate::nic::bus::Function;
@@ -42,8 +44,10 @@ pub mod status {
 
 /// What a vector register reads if the vector was not taken.
 const NO_VECTOR: u16 = 0xffff;
-/// Reads of the status register to wait for the end of a reset, 50 us each.
-const RESET_TRIES: u32 = 400;
+/// Reads of the status register to wait for the end of a reset.
+const RESET_TRIES: u32 = 100;
+/// Time between them.
+const RESET_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where a queue's parts are, for the device.
 #[derive(Clone, Copy, Debug)]
@@ -137,20 +141,33 @@ impl Transport {
             .write_u8(common::DEVICE_STATUS, self.status() | bits);
     }
 
-    /// Resets the device: afterwards it reaches no memory. If it does not confirm that, it is cut off from the bus; then the answer is
-    /// false. IRQL: any; takes up to 20 ms if the device is slow.
-    pub fn reset(&self) -> bool {
+    /// Orders a reset. IRQL: any.
+    pub fn order_reset(&self) {
         self.common.write_u8(common::DEVICE_STATUS, 0);
+    }
+
+    /// Whether the device has been reset, or is gone: it reaches no memory. IRQL: any.
+    pub fn is_reset(&self) -> bool {
+        matches!(self.status(), 0 | 0xff)
+    }
+
+    /// Waits for the end of a reset that was ordered: afterwards the device reaches no memory. If it does not confirm that, it is cut off
+    /// from the bus, and the answer is false.
+    pub fn finish_reset(&self, passive: Passive) -> bool {
         for _ in 0..RESET_TRIES {
-            match self.status() {
-                0 => return true,
-                // Gone: nothing there to reach memory.
-                0xff => return false,
-                _ => nt::time::stall(50),
+            if self.is_reset() {
+                return true;
             }
+            nt::time::sleep(RESET_PAUSE, passive);
         }
         self.function.set_bus_master(false);
         false
+    }
+
+    /// Resets the device: false if it does not confirm that.
+    pub fn reset(&self, passive: Passive) -> bool {
+        self.order_reset();
+        self.finish_reset(passive) && self.status() == 0
     }
 
     /// Features the device offers.

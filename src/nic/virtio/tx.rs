@@ -14,6 +14,7 @@ use nt::{NoMemory, Passive, Status};
 use super::HEADER;
 use super::queue::{BadUsed, DESCRIPTOR, Descriptor, Queue, write_descriptor};
 use super::slots::Slots;
+use super::watch::{Finding, Watch};
 use crate::nic::{MAX_PIECES, TxCookie, TxError, TxFrame};
 
 /// Descriptors of a frame with that many pieces: one before them, one behind.
@@ -38,6 +39,10 @@ pub struct Tx {
     max_frame: usize,
     /// Offset of virtio's header in a slot.
     header_at: usize,
+    /// How many slots there are.
+    count: u16,
+    returned: u32,
+    watch: Watch,
 }
 
 /// How many slots a queue of `size` can make use of, and how many pieces a frame may have.
@@ -76,6 +81,9 @@ impl Tx {
             max_pieces,
             max_frame,
             header_at,
+            count,
+            returned: 0,
+            watch: Watch::default(),
         })
     }
 
@@ -89,15 +97,20 @@ impl Tx {
         self.max_pieces
     }
 
-    /// See [`Nic::tx_space`](crate::nic::Nic::tx_space).
-    pub fn space(&self) -> usize {
-        if self.indirect {
-            self.free.len()
-        } else {
-            self.free
-                .len()
-                .min(usize::from(self.queue.free()) / (self.max_pieces + 2))
-        }
+    /// Frames the device has, or is about to be shown.
+    fn in_flight(&self) -> usize {
+        usize::from(self.count).saturating_sub(self.free.len())
+    }
+
+    /// After frames have been published: true if a look with [`Tx::look`] is due in a [`PERIOD`](super::watch::PERIOD), none being so yet.
+    pub fn begin_watch(&mut self) -> bool {
+        self.in_flight() > 0 && self.watch.begin(self.returned)
+    }
+
+    /// Looks whether the device still sends.
+    pub fn look(&mut self) -> Finding {
+        let (in_flight, used) = (self.in_flight(), self.queue.has_used());
+        self.watch.look(in_flight, self.returned, used)
     }
 
     /// Queues a frame.
@@ -186,8 +199,9 @@ impl Tx {
     }
 
     fn release(&mut self, flight: Flight) -> TxCookie {
+        self.returned = self.returned.wrapping_add(1);
         // There is room: the list was made for all slots, and each is in flight or here.
-        if self.free.len() < self.free.capacity() {
+        if self.free.len() < usize::from(self.count) {
             self.free.push(flight.slot);
         }
         flight.cookie

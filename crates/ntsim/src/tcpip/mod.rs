@@ -245,8 +245,10 @@ impl Tcpip {
             cancelled: Cell::new(false),
         });
         self.subscribers.borrow_mut().push(Rc::clone(&subscriber));
+        // The first notification may come before the subscriber has the handle: here it always does.
         if initial {
-            subscriber.notify(machine, None, MibInitialNotification);
+            subscriber.busy.set(1);
+            subscriber.call(machine, None, MibInitialNotification);
         }
         id
     }
@@ -295,20 +297,27 @@ impl Subscriber {
     ) {
         self.busy.set(self.busy.get() + 1);
         let (subscriber, on) = (Rc::clone(self), Rc::clone(machine));
-        machine.queue_work(move || {
-            if !subscriber.cancelled.get() {
-                let _charged = on.drivers.get(subscriber.driver).map(|d| d.charge());
-                let mut row = row;
-                let pointer = row
-                    .as_mut()
-                    .map_or(std::ptr::null_mut(), std::ptr::from_mut);
-                // SAFETY: the driver's callback, called as its type demands; the row lives during the call.
-                call_driver(&CHANGED, || unsafe {
-                    (subscriber.callback)(subscriber.context, pointer, kind)
-                });
-            }
-            subscriber.busy.set(subscriber.busy.get() - 1);
-        });
+        machine.queue_work(move || subscriber.call(&on, row, kind));
+    }
+
+    /// Calls the driver, unless it has unsubscribed.
+    fn call(
+        &self,
+        machine: &Machine,
+        mut row: Option<MIB_UNICASTIPADDRESS_ROW>,
+        kind: MIB_NOTIFICATION_TYPE,
+    ) {
+        if !self.cancelled.get() {
+            let _charged = machine.drivers.get(self.driver).map(|d| d.charge());
+            let pointer = row
+                .as_mut()
+                .map_or(std::ptr::null_mut(), std::ptr::from_mut);
+            // SAFETY: the driver's callback, called as its type demands; the row lives during the call.
+            call_driver(&CHANGED, || unsafe {
+                (self.callback)(self.context, pointer, kind)
+            });
+        }
+        self.busy.set(self.busy.get() - 1);
     }
 }
 
