@@ -1,4 +1,6 @@
 //! Socket addresses as consumers pass them: parsing, checking and writing back, and the adapter's own addresses.
+//!
+//! IRQL: <= DISPATCH_LEVEL; nothing here waits or calls out.
 #![allow(
     unsafe_code,
     reason = "a sockaddr is a consumer's pointer with a length"

@@ -1,4 +1,6 @@
 //! What this provider can do: NDK_ADAPTER_INFO and NDIS_NDK_CAPABILITIES, from one set of numbers.
+//!
+//! IRQL: any: numbers only.
 
 use ndkpi::{
     NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED, NDK_ADAPTER_FLAG_CQ_RESIZE_SUPPORTED,

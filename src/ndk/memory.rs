@@ -2,6 +2,8 @@
 //!
 //! A consumer names memory by MDLs. Their virtual addresses are indexes only and are never read at: each MDL of a registration is
 //! mapped into system space through a partial MDL of the provider's own, so that the consumer's MDLs stay exactly as they were.
+//!
+//! IRQL: <= DISPATCH_LEVEL. Mapping and unmapping hold no lock; what works on the table of regions is under the port's.
 #![allow(unsafe_code, reason = "this is where a checked range becomes memory")]
 
 use alloc::vec::Vec;

@@ -2,6 +2,8 @@
 //!
 //! An endpoint is a local IP address with an ND port. It is made by a listener, by a connector or by a shared endpoint and lives
 //! until the last object that refers to it is closed; while it lives nobody else can have the same address and port.
+//!
+//! IRQL: <= DISPATCH_LEVEL, under the port's lock.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};

@@ -1,4 +1,6 @@
 //! A table of entries with stable slots: what the port keeps about each object, found by number in constant time.
+//!
+//! IRQL: <= DISPATCH_LEVEL, under the lock that protects the table.
 
 use alloc::vec::Vec;
 

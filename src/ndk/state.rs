@@ -1,4 +1,6 @@
 //! What the port's lock protects: the engine, the registered memory, and what the port knows about each object.
+//!
+//! IRQL: DISPATCH_LEVEL, which holding that lock means, for everything here but the making of the state.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -1,4 +1,6 @@
 //! What the engine says, in NTSTATUS.
+//!
+//! IRQL: any: numbers only.
 
 use ndis_sys::status::{
     STATUS_ACCESS_VIOLATION, STATUS_ADDRESS_ALREADY_EXISTS, STATUS_BUFFER_OVERFLOW,

@@ -1,4 +1,6 @@
 //! Where a virtio PCI device keeps its registers (virtio 1.2, 4.1.4).
+//!
+//! IRQL: PASSIVE_LEVEL, when the device is started.
 
 /// PCI vendor of all virtio devices.
 pub const VENDOR: u16 = 0x1af4;

@@ -2,6 +2,8 @@
 //!
 //! What the device can write, or has no business to change, is never believed: free lists, chain lengths and indices are kept in
 //! memory of our own, and what the used ring says is checked against them.
+//!
+//! IRQL: any up to DISPATCH_LEVEL, under the lock of whoever owns the queue; [`Queue::try_new`] allocates, so without one.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};

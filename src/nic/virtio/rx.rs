@@ -1,4 +1,6 @@
 //! The receive queue: one buffer to a descriptor, large enough for a whole frame.
+//!
+//! IRQL: <= DISPATCH_LEVEL, for what is given the queue under that queue's lock.
 
 use nt::dma::CommonBuffer;
 use nt::{NoMemory, SpinLock};
