@@ -23,6 +23,7 @@ mod heap;
 
 pub mod consumer;
 pub mod exports;
+pub mod interrupt;
 pub mod memory;
 pub mod mmio;
 pub mod ndis;

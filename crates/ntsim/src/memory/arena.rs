@@ -2,8 +2,13 @@
 //!
 //! That the windows are in one known place lets the global allocator, which may be asked from any thread and long
 //! after a world is gone, tell simulated memory by its address alone.
+//!
+//! The reservation is at the same address in every process where that is free, and a world gets the first windows that are:
+//! kernel addresses travel (in the headers of RDMA writes, for one), and a run should repeat to the last byte elsewhere. Worlds
+//! that live at the same time, as those of parallel tests do, cannot have the same windows.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -14,26 +19,36 @@ use crate::world::machine::Machine;
 /// Address space of one machine.
 pub(crate) const WINDOW: usize = 4 << 30;
 const WINDOWS: usize = 1024;
+/// Where the reservation begins if nothing else is there: far from where Linux puts programs, heaps and libraries.
+const PREFERRED: usize = 0x2000_0000_0000;
 
 /// First address of the reservation; 0 before there is one.
 static BASE: AtomicUsize = AtomicUsize::new(0);
 static MACHINES: [AtomicPtr<Machine>; WINDOWS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; WINDOWS];
-static FREE: OnceLock<Mutex<Vec<usize>>> = OnceLock::new();
+static FREE: OnceLock<Mutex<BTreeSet<usize>>> = OnceLock::new();
 
-fn free() -> &'static Mutex<Vec<usize>> {
+/// Reserves address space: at that address or, if it is null, anywhere.
+fn reserve(at: usize, flags: libc::c_int) -> *mut libc::c_void {
+    // SAFETY: a new mapping that replaces none; nothing can be accessed there.
+    unsafe {
+        libc::mmap(
+            at as *mut libc::c_void,
+            WINDOW * WINDOWS,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags,
+            -1,
+            0,
+        )
+    }
+}
+
+fn free() -> &'static Mutex<BTreeSet<usize>> {
     FREE.get_or_init(|| {
-        // SAFETY: reserves address space at an address of the system's choice; nothing can be accessed there.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                WINDOW * WINDOWS,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
+        let mut base = reserve(PREFERRED, libc::MAP_FIXED_NOREPLACE);
+        if base == libc::MAP_FAILED {
+            base = reserve(0, 0);
+        }
         assert!(
             base != libc::MAP_FAILED,
             "ntsim needs 4 TiB of address space (no memory): {}",
@@ -41,7 +56,7 @@ fn free() -> &'static Mutex<Vec<usize>> {
         );
         BASE.store(base as usize, Ordering::Release);
         // The first window stays unused: a guard below.
-        Mutex::new((1..WINDOWS).rev().collect())
+        Mutex::new((1..WINDOWS).collect())
     })
 }
 
@@ -76,7 +91,7 @@ impl Window {
         let index = free()
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .pop()
+            .pop_first()
             .expect("at most 1023 machines at a time in one process");
         Window {
             index,
@@ -152,6 +167,6 @@ impl Drop for Window {
         free()
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(self.index);
+            .insert(self.index);
     }
 }

@@ -24,7 +24,8 @@ const RETRY: u64 = 20_000;
 /// this side has the local path A and the remote path B.
 #[derive(Clone, Debug)]
 pub struct SocketConfig {
-    /// Path of our socket: created; a socket left there by an earlier run is replaced.
+    /// Path of our socket: created, and removed with the wire. A socket left there by an earlier run is replaced; one that a
+    /// process has open is not.
     pub local: PathBuf,
     /// Path of the peer's socket. It need not exist yet: frames sent before are lost.
     pub remote: PathBuf,
@@ -63,9 +64,13 @@ impl SocketWire {
     /// Binds the socket and connects it to a port of the switch.
     ///
     /// # Errors
-    /// If the socket cannot be bound to its path.
+    /// If the socket cannot be bound to its path: `AddrInUse` if some process has it open.
     pub(crate) fn new(switch: &Switch, name: &str, config: SocketConfig) -> io::Result<Rc<Self>> {
         if fs::symlink_metadata(&config.local).is_ok_and(|m| m.file_type().is_socket()) {
+            // Nobody can be reached at a socket that was left behind.
+            if UnixDatagram::unbound()?.connect(&config.local).is_ok() {
+                return Err(ErrorKind::AddrInUse.into());
+            }
             fs::remove_file(&config.local)?;
         }
         let socket = UnixDatagram::bind(&config.local)?;

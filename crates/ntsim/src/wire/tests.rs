@@ -527,6 +527,30 @@ fn frames_cross_to_another_process_and_back() {
 }
 
 #[test]
+fn a_path_that_somebody_uses_is_left_alone() {
+    let ours = scratch("in-use");
+    let config = SocketConfig {
+        local: ours.clone(),
+        remote: scratch("absent"),
+        backlog: 1,
+    };
+    {
+        let mut world = World::builder().clock(Clock::RealTime).build();
+        let switch = world.switch(SwitchConfig::default());
+        let other = UnixDatagram::bind(&ours).unwrap();
+        let Err(error) = world.socket_wire(&switch, "peer", config.clone()) else {
+            panic!("the other process lost its socket");
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        // It ends, and leaves its socket behind.
+        drop(other);
+        assert!(ours.exists());
+        drop(world.socket_wire(&switch, "peer", config).unwrap());
+    }
+    assert!(!ours.exists(), "the socket of a world that has ended");
+}
+
+#[test]
 fn a_virtual_clock_is_no_wire_to_another_process() {
     let mut world = World::builder().build();
     let switch = world.switch(SwitchConfig::default());
@@ -581,4 +605,24 @@ fn qemu_talks_over_the_wire() {
     qemu.wait().unwrap();
     let _ = std::fs::remove_file(theirs);
     assert!(discover);
+}
+
+#[test]
+fn the_capture_of_a_run_that_panics_holds_its_last_frame() {
+    let path = std::env::temp_dir().join(format!("ntsim-panic-{}.pcapng", std::process::id()));
+    let outcome = std::panic::catch_unwind(|| {
+        let mut world = World::builder().build();
+        let (switch, a, b) = pair(&mut world, LinkConfig::default());
+        // A test's clone must not be what has it written.
+        let kept = world.capture(&switch, &path, CaptureConfig::default());
+        std::mem::forget(kept);
+        a.send_to(b.mac, 0xdead_beef);
+        panic!("the test fails");
+    });
+    assert!(outcome.is_err());
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let (_, packets) = parse(&bytes);
+    let last = &packets.last().expect("a frame").3;
+    assert!(last.ends_with(&0xdead_beef_u32.to_be_bytes()));
 }

@@ -553,6 +553,8 @@ impl Drop for World {
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
         core.stop();
         core.watchdog.stop();
+        // Also when a test unwinds: its last frames are those that matter.
+        crate::wire::flush(core);
         core.events.clear();
         core.runnable.borrow_mut().clear();
         core.watched.borrow_mut().clear();
