@@ -5,7 +5,16 @@
 
 use crate::types::{NDIS_STATUS, NTSTATUS};
 
-constants! {
+/// The constants, and their names for [`name`].
+macro_rules! statuses {
+    ($( $(#[$meta:meta])* $ty:ty { $( $name:ident = $value:expr; )* } )*) => {
+        constants! { $( $(#[$meta])* $ty { $( $name = $value; )* } )* }
+
+        static NAMES: &[(&str, i64)] = &[$( $( (stringify!($name), $name as i64), )* )*];
+    };
+}
+
+statuses! {
     /// Status of an NT function.
     NTSTATUS {
         STATUS_ABANDONED = 0x00000080;
@@ -304,4 +313,12 @@ constants! {
 /// Whether a status is a success or informational, that is, not negative. True for `STATUS_PENDING`.
 pub const fn NT_SUCCESS(status: NTSTATUS) -> bool {
     status >= 0
+}
+
+/// The name of a status, NT's rather than NDIS's where both have one. None if it is not among the above. Slow: for reports.
+pub fn name(status: NTSTATUS) -> Option<&'static str> {
+    NAMES
+        .iter()
+        .find(|(_, value)| *value == i64::from(status))
+        .map(|(name, _)| *name)
 }

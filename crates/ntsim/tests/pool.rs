@@ -352,3 +352,26 @@ fn the_report_names_rule_history_and_seed() {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
+
+#[test]
+fn the_report_names_the_culprit_and_what_the_rule_says() {
+    let mut world = World::builder().collect_violations().build();
+    let a = world.add_machine(MachineConfig::named("server A"));
+    world.call(a, || {
+        // SAFETY: the second time is the point.
+        unsafe {
+            let block = allocate(40);
+            free(block);
+            free(block);
+        }
+    });
+    let violations = world.take_violations();
+    let text = violations[0].to_string();
+    for part in [
+        "rule pool-double-free broken by code of the test: ",
+        "that is: Memory was freed twice.",
+        "ns  server A cpu 0 irql  0",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}

@@ -337,7 +337,8 @@ fn a_bugcheck_ends_the_test_with_the_report() {
     }));
     let payload = failed.expect_err("it cannot return");
     let text = payload.downcast_ref::<String>().expect("a report");
-    let told = "rule bugcheck broken: KeBugCheckEx(0x000000e2, 0x1, 0x2, 0x3, 0x4)";
+    let told =
+        "rule bugcheck broken by code of the test: KeBugCheckEx(0x000000e2, 0x1, 0x2, 0x3, 0x4)";
     assert!(text.contains(told), "{text}");
 }
 

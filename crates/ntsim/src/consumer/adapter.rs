@@ -2,7 +2,9 @@
 
 use super::pending::{Pending, create, on_close, on_create};
 use super::wsk::Client;
-use super::{Connector, Cq, Listener, Mr, Mw, Qp, QpLimits, Result, Srq, check};
+use super::{
+    Connector, Cq, Listener, Mr, Mw, Qp, QpLimits, Result, Srq, calling, check, in_kernel,
+};
 use ndis_sys::imports::{FreeMibTable, GetUnicastIpAddressTable};
 use ndis_sys::socket::AF_UNSPEC;
 use ndkpi::status::STATUS_DEVICE_NOT_READY;
@@ -54,7 +56,7 @@ impl Adapter {
         let mut size = size_of::<NDK_ADAPTER_INFO>() as u32;
         // SAFETY: the buffer has the size that is passed.
         check(unsafe {
-            (self.table().NdkQueryAdapterInfo)(self.raw(), &raw mut info, &raw mut size)
+            (calling(self.table()).NdkQueryAdapterInfo)(self.raw(), &raw mut info, &raw mut size)
         })?;
         Ok(info)
     }
@@ -68,7 +70,7 @@ impl Adapter {
     pub fn create_pd(&self) -> Result<Pd> {
         let raw = create(|context, out| {
             // SAFETY: context and out parameter live until the create is complete.
-            unsafe { (self.table().NdkCreatePd)(self.raw(), on_create, context, out) }
+            unsafe { (calling(self.table()).NdkCreatePd)(self.raw(), on_create, context, out) }
         })?;
         Ok(Pd { raw })
     }
@@ -77,7 +79,9 @@ impl Adapter {
     pub fn create_connector(&self) -> Result<Connector> {
         let raw = create(|context, out| {
             // SAFETY: as above.
-            unsafe { (self.table().NdkCreateConnector)(self.raw(), on_create, context, out) }
+            unsafe {
+                (calling(self.table()).NdkCreateConnector)(self.raw(), on_create, context, out)
+            }
         })?;
         Ok(Connector::from_raw(raw))
     }
@@ -156,7 +160,7 @@ impl Pd {
         let mut token = 0;
         // SAFETY: the out parameter is valid.
         unsafe {
-            (self.table().NdkGetPrivilegedMemoryRegionToken)(self.raw(), &raw mut token);
+            (calling(self.table()).NdkGetPrivilegedMemoryRegionToken)(self.raw(), &raw mut token);
         }
         token
     }
@@ -171,13 +175,14 @@ impl Pd {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkClosePd)(self.raw().cast(), on_close, context) }
+            unsafe { (calling(self.table()).NdkClosePd)(self.raw().cast(), on_close, context) }
         })
     }
 }
 
 /// The index of the interface that has the machine's first IP address. PASSIVE_LEVEL.
 fn first_interface() -> Result<u32> {
+    in_kernel();
     let mut table = null_mut();
     // SAFETY: the out parameter is valid.
     check(unsafe { GetUnicastIpAddressTable(AF_UNSPEC, &raw mut table) })?;

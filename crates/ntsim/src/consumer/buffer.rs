@@ -1,6 +1,6 @@
 //! Memory of a consumer: non-paged pool with an MDL over it.
 
-use super::Result;
+use super::{Result, in_kernel};
 use ndis_sys::imports::{
     ExAllocatePool2, ExFreePoolWithTag, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool,
 };
@@ -21,6 +21,7 @@ pub struct Buffer {
 impl Buffer {
     /// Zeroed memory. <= DISPATCH_LEVEL.
     pub fn new(length: usize) -> Result<Buffer> {
+        in_kernel();
         // SAFETY: no contract beyond IRQL.
         let address = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, length, TAG) };
         let address = NonNull::<u8>::new(address.cast()).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
@@ -82,6 +83,7 @@ impl Buffer {
 
     /// Gives the memory back. <= DISPATCH_LEVEL.
     pub fn free(self) {
+        in_kernel();
         // SAFETY: both were allocated in `new`; the provider is done with them or is about to be accused.
         unsafe {
             IoFreeMdl(self.mdl.as_ptr());

@@ -2,7 +2,7 @@
 
 use super::address::Address;
 use super::pending::{Call, Pending, irql, keep, on_close, on_request};
-use super::{Qp, Result, check};
+use super::{Qp, Result, calling, check};
 use crate::world::context;
 use ndkpi::status::{STATUS_BUFFER_TOO_SMALL, STATUS_SUCCESS};
 use ndkpi::{NDK_CONNECTOR, NDK_CONNECTOR_DISPATCH, NTSTATUS, SOCKADDR, c_void};
@@ -127,7 +127,7 @@ impl Connector {
         Pending::start(|context| {
             // SAFETY: addresses and data are valid during the call, which is as long as the provider may use them.
             unsafe {
-                (self.table().NdkConnect)(
+                (calling(self.table()).NdkConnect)(
                     self.raw(),
                     qp.raw(),
                     from.as_ptr(),
@@ -151,7 +151,7 @@ impl Connector {
         Pending::start(|context| {
             // SAFETY: the event context lives as long as the world.
             unsafe {
-                (self.table().NdkCompleteConnect)(
+                (calling(self.table()).NdkCompleteConnect)(
                     self.raw(),
                     Some(on_disconnect),
                     self.events_context(),
@@ -168,7 +168,7 @@ impl Connector {
         Pending::start(|context| {
             // SAFETY: as above.
             unsafe {
-                (self.table().NdkCompleteConnectEx)(
+                (calling(self.table()).NdkCompleteConnectEx)(
                     self.raw(),
                     Some(on_disconnect_ex),
                     self.events_context(),
@@ -186,7 +186,7 @@ impl Connector {
         Pending::start(|context| {
             // SAFETY: the data is valid during the call; the event context lives as long as the world.
             unsafe {
-                (self.table().NdkAccept)(
+                (calling(self.table()).NdkAccept)(
                     self.raw(),
                     qp.raw(),
                     limits.inbound,
@@ -209,7 +209,7 @@ impl Connector {
         Pending::start(|context| {
             // SAFETY: as above.
             unsafe {
-                (self.table().NdkAcceptEx)(
+                (calling(self.table()).NdkAcceptEx)(
                     self.raw(),
                     qp.raw(),
                     limits.inbound,
@@ -229,7 +229,7 @@ impl Connector {
     pub fn reject(&self, private_data: &[u8]) -> Result<()> {
         let (data, length) = data(private_data);
         // SAFETY: the data is valid during the call.
-        check(unsafe { (self.table().NdkReject)(self.raw(), data, length) })
+        check(unsafe { (calling(self.table()).NdkReject)(self.raw(), data, length) })
     }
 
     /// NdkGetConnectionData: asks for the size first, then for the data.
@@ -237,7 +237,7 @@ impl Connector {
         let mut length = 0;
         // SAFETY: null data with length 0 asks for the size.
         check(unsafe {
-            (self.table().NdkGetConnectionData)(
+            (calling(self.table()).NdkGetConnectionData)(
                 self.raw(),
                 null_mut(),
                 null_mut(),
@@ -249,7 +249,7 @@ impl Connector {
         let (mut inbound, mut outbound) = (0, 0);
         // SAFETY: the buffer has the size that is passed.
         check(unsafe {
-            (self.table().NdkGetConnectionData)(
+            (calling(self.table()).NdkGetConnectionData)(
                 self.raw(),
                 &raw mut inbound,
                 &raw mut outbound,
@@ -267,7 +267,7 @@ impl Connector {
     pub fn local_address(&self) -> Result<SocketAddr> {
         // SAFETY: `address` passes a buffer of the size it tells.
         address(|buffer, length| unsafe {
-            (self.table().NdkGetLocalAddress)(self.raw(), buffer, length)
+            (calling(self.table()).NdkGetLocalAddress)(self.raw(), buffer, length)
         })
     }
 
@@ -275,7 +275,7 @@ impl Connector {
     pub fn peer_address(&self) -> Result<SocketAddr> {
         // SAFETY: `address` passes a buffer of the size it tells.
         address(|buffer, length| unsafe {
-            (self.table().NdkGetPeerAddress)(self.raw(), buffer, length)
+            (calling(self.table()).NdkGetPeerAddress)(self.raw(), buffer, length)
         })
     }
 
@@ -284,7 +284,7 @@ impl Connector {
     pub fn start_disconnect(&self) -> Pending {
         Pending::start(|context| {
             // SAFETY: context as always.
-            unsafe { (self.table().NdkDisconnect)(self.raw(), on_request, context) }
+            unsafe { (calling(self.table()).NdkDisconnect)(self.raw(), on_request, context) }
         })
     }
 
@@ -298,7 +298,9 @@ impl Connector {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkCloseConnector)(self.raw().cast(), on_close, context) }
+            unsafe {
+                (calling(self.table()).NdkCloseConnector)(self.raw().cast(), on_close, context)
+            }
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Completion queues and their notifications.
 
 use super::pending::{Call, Pending, create, irql, keep, on_close, on_create};
-use super::{Adapter, Result};
+use super::{Adapter, Result, calling};
 use crate::world::context;
 use ndkpi::{NDK_CQ, NDK_CQ_DISPATCH, NDK_RESULT, NDK_RESULT_EX, NTSTATUS, c_void};
 use std::cell::{Cell, RefCell};
@@ -63,7 +63,7 @@ impl Cq {
         let raw = create(|context, out| {
             // SAFETY: contexts and out parameter live until the create is complete, the notifications as long as the world.
             unsafe {
-                (adapter.table().NdkCreateCq)(
+                (calling(adapter.table()).NdkCreateCq)(
                     adapter.raw(),
                     depth,
                     on_notification,
@@ -94,7 +94,7 @@ impl Cq {
     /// NdkArmCq with `NDK_CQ_NOTIFY_*`.
     pub fn arm(&self, kind: u32) {
         // SAFETY: no contract beyond the object.
-        unsafe { (self.table().NdkArmCq)(self.raw(), kind) };
+        unsafe { (calling(self.table()).NdkArmCq)(self.raw(), kind) };
     }
 
     /// The notifications so far.
@@ -113,8 +113,9 @@ impl Cq {
     pub fn poll_into(&self, results: &mut [NDK_RESULT]) -> usize {
         let room = u32::try_from(results.len()).unwrap_or(u32::MAX);
         // SAFETY: the array has that many elements.
-        let count =
-            unsafe { (self.table().NdkGetCqResults)(self.raw(), results.as_mut_ptr(), room) };
+        let count = unsafe {
+            (calling(self.table()).NdkGetCqResults)(self.raw(), results.as_mut_ptr(), room)
+        };
         count as usize
     }
 
@@ -130,7 +131,8 @@ impl Cq {
     pub fn poll_ex(&self) -> Option<NDK_RESULT_EX> {
         let mut result = NDK_RESULT_EX::ZEROED;
         // SAFETY: an array of one.
-        let count = unsafe { (self.table().NdkGetCqResultsEx)(self.raw(), &raw mut result, 1) };
+        let count =
+            unsafe { (calling(self.table()).NdkGetCqResultsEx)(self.raw(), &raw mut result, 1) };
         (count == 1).then_some(result)
     }
 
@@ -144,7 +146,7 @@ impl Cq {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkCloseCq)(self.raw().cast(), on_close, context) }
+            unsafe { (calling(self.table()).NdkCloseCq)(self.raw().cast(), on_close, context) }
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Logical address mappings: a buffer's pages as the adapter knows them.
 
 use super::pending::{Pending, on_request};
-use super::{Adapter, Buffer, Result};
+use super::{Adapter, Buffer, Result, calling};
 use ndkpi::status::STATUS_BUFFER_TOO_SMALL;
 use ndkpi::{NDK_LOGICAL_ADDRESS, NDK_LOGICAL_ADDRESS_MAPPING};
 use std::mem::offset_of;
@@ -49,7 +49,7 @@ impl Lam {
         Pending::start(|context| {
             // SAFETY: an open adapter, the buffer's MDL, and a mapping buffer of the size that is passed.
             unsafe {
-                (adapter.table().NdkBuildLAM)(
+                (calling(adapter.table()).NdkBuildLAM)(
                     adapter.raw(),
                     buffer.mdl().cast(),
                     length,
@@ -86,7 +86,10 @@ impl Lam {
     pub fn release(mut self, adapter: &Adapter) {
         // SAFETY: an open adapter, and a mapping of its own that no request uses any more, as the caller sees to.
         unsafe {
-            (adapter.table().NdkReleaseLAM)(adapter.raw(), self.memory.as_mut_ptr().cast());
+            (calling(adapter.table()).NdkReleaseLAM)(
+                adapter.raw(),
+                self.memory.as_mut_ptr().cast(),
+            );
         }
     }
 }

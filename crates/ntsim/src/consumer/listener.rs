@@ -3,7 +3,7 @@
 use super::address::Address;
 use super::connector::address;
 use super::pending::{Pending, create, irql, keep, on_close, on_create, on_request};
-use super::{Adapter, Connector, Result};
+use super::{Adapter, Connector, Result, calling};
 use crate::world::context;
 use ndkpi::{NDK_CONNECTOR, NDK_LISTENER, NDK_LISTENER_DISPATCH, c_void};
 use std::cell::RefCell;
@@ -37,7 +37,7 @@ impl Listener {
         let raw = create(|context, out| {
             // SAFETY: context and out parameter live until the create is complete, the requests as long as the world.
             unsafe {
-                (adapter.table().NdkCreateListener)(
+                (calling(adapter.table()).NdkCreateListener)(
                     adapter.raw(),
                     on_connect,
                     Rc::as_ptr(&requests).cast_mut().cast(),
@@ -69,7 +69,13 @@ impl Listener {
         Pending::start(|context| {
             // SAFETY: the address is valid during the call.
             unsafe {
-                (self.table().NdkListen)(self.raw(), at.as_ptr(), at.len(), on_request, context)
+                (calling(self.table()).NdkListen)(
+                    self.raw(),
+                    at.as_ptr(),
+                    at.len(),
+                    on_request,
+                    context,
+                )
             }
         })
         .wait_here()
@@ -79,14 +85,14 @@ impl Listener {
     pub fn local_address(&self) -> Result<SocketAddr> {
         // SAFETY: `address` passes a buffer of the size it tells.
         address(|buffer, length| unsafe {
-            (self.table().NdkGetLocalAddress)(self.raw(), buffer, length)
+            (calling(self.table()).NdkGetLocalAddress)(self.raw(), buffer, length)
         })
     }
 
     /// NdkControlConnectEvents.
     pub fn pause(&self, pause: bool) {
         // SAFETY: no contract beyond the object.
-        unsafe { (self.table().NdkControlConnectEvents)(self.raw(), u8::from(pause)) };
+        unsafe { (calling(self.table()).NdkControlConnectEvents)(self.raw(), u8::from(pause)) };
     }
 
     /// Requests that wait to be taken.
@@ -112,7 +118,9 @@ impl Listener {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkCloseListener)(self.raw().cast(), on_close, context) }
+            unsafe {
+                (calling(self.table()).NdkCloseListener)(self.raw().cast(), on_close, context)
+            }
         })
     }
 }

@@ -3,15 +3,24 @@
 //! Everything here is what a consumer's own wrappers do: it calls dispatch tables, hands in callbacks and waits. It must run as
 //! kernel code of a machine, that is inside [`World::call`](crate::World::call):
 //!
-//! ```ignore
-//! let (qp, connector) = world.call(machine, || {
-//!     let adapter = Adapter::open(NDK_VERSION_2_1)?;
-//!     let cq = adapter.create_cq(64)?;
-//!     let pd = adapter.create_pd()?;
-//!     let qp = pd.create_qp(&cq, &cq, QpLimits::default())?;
-//!     Ok((qp, adapter.create_connector()?))
-//! })?;
+//! ```no_run
+//! use ndkpi::NDK_VERSION_2_1;
+//! use ntsim::consumer::{Adapter, Connector, Qp, QpLimits, Status};
+//! use ntsim::{MachineId, World};
+//!
+//! fn prepare(world: &mut World, machine: MachineId) -> Result<(Qp, Connector), Status> {
+//!     world.call(machine, || {
+//!         let adapter = Adapter::open(NDK_VERSION_2_1)?;
+//!         let cq = adapter.create_cq(64)?;
+//!         let pd = adapter.create_pd()?;
+//!         let qp = pd.create_qp(&cq, &cq, QpLimits::default())?;
+//!         Ok((qp, adapter.create_connector()?))
+//!     })
+//! }
 //! ```
+//!
+//! `crates/lab/examples/first_test.rs` is a whole test: two machines, a connection, data, and everything closed again.
+//! `docs/testing-a-consumer.md` explains it.
 //!
 //! Functions that may pend come in two forms. The plain one waits at PASSIVE_LEVEL, while the world goes on. The one that
 //! `start`s returns a [`Pending`], which the host may wait for with [`Pending::wait`] between two calls, so that one test can play
@@ -29,6 +38,7 @@ mod mw;
 mod pending;
 mod qp;
 mod srq;
+mod status;
 mod wsk;
 
 pub use adapter::{Adapter, Pd};
@@ -42,11 +52,13 @@ pub use mw::Mw;
 pub use pending::{Call, Pending};
 pub use qp::{Qp, QpLimits, sge};
 pub use srq::Srq;
+pub use status::Status;
 
+use crate::world::context;
 use ndkpi::NTSTATUS;
 use ndkpi::status::STATUS_SUCCESS;
 
-/// What an NDKPI function answers: the status of a failure.
+/// What an NDKPI function answers: the status of a failure. `?` turns it into a [`Status`], which prints its name.
 pub type Result<T> = core::result::Result<T, NTSTATUS>;
 
 fn check(status: NTSTATUS) -> Result<()> {
@@ -54,5 +66,38 @@ fn check(status: NTSTATUS) -> Result<()> {
         Ok(())
     } else {
         Err(status)
+    }
+}
+
+/// Kernel functions can tell nobody that they are called from nowhere, so it is said here.
+///
+/// # Panics
+/// If no machine is current.
+#[inline]
+#[track_caller]
+fn in_kernel() {
+    assert!(
+        context::with(|c| !c.machine.get().is_null()),
+        "NDK consumer code ran on no machine: it is kernel code and must be called inside World::call"
+    );
+}
+
+/// The table of an object of which a function is about to be called.
+#[inline]
+#[track_caller]
+fn calling<T>(table: &T) -> &T {
+    in_kernel();
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Buffer;
+
+    #[test]
+    fn consumer_code_on_no_machine_is_told_so() {
+        let payload = std::panic::catch_unwind(|| Buffer::new(64).is_ok()).unwrap_err();
+        let text = payload.downcast_ref::<&str>().expect("a text");
+        assert!(text.contains("inside World::call"), "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! Memory regions.
 
 use super::pending::{Pending, create, on_close, on_create, on_request};
-use super::{Buffer, Pd, Result};
+use super::{Buffer, Pd, Result, calling};
 use ndkpi::{NDK_MR, NDK_MR_DISPATCH};
 use std::ptr::NonNull;
 
@@ -15,7 +15,13 @@ impl Mr {
         let raw = create(|context, out| {
             // SAFETY: context and out parameter live until the create is complete.
             unsafe {
-                (pd.table().NdkCreateMr)(pd.raw(), u8::from(fast_register), on_create, context, out)
+                (calling(pd.table()).NdkCreateMr)(
+                    pd.raw(),
+                    u8::from(fast_register),
+                    on_create,
+                    context,
+                    out,
+                )
             }
         })?;
         Ok(Mr { raw })
@@ -39,7 +45,7 @@ impl Mr {
         Pending::start(|context| {
             // SAFETY: the buffer's MDL is built and stays; context as always.
             unsafe {
-                (self.table().NdkRegisterMr)(
+                (calling(self.table()).NdkRegisterMr)(
                     self.raw(),
                     buffer.mdl().cast(),
                     buffer.len(),
@@ -57,7 +63,7 @@ impl Mr {
         Pending::start(|context| {
             // SAFETY: context as always.
             unsafe {
-                (self.table().NdkInitializeFastRegisterMr)(
+                (calling(self.table()).NdkInitializeFastRegisterMr)(
                     self.raw(),
                     pages,
                     u8::from(remote_access),
@@ -79,7 +85,7 @@ impl Mr {
     pub fn start_deregister(&self) -> Pending {
         Pending::start(|context| {
             // SAFETY: context as always.
-            unsafe { (self.table().NdkDeregisterMr)(self.raw(), on_request, context) }
+            unsafe { (calling(self.table()).NdkDeregisterMr)(self.raw(), on_request, context) }
         })
     }
 
@@ -87,14 +93,14 @@ impl Mr {
     #[must_use]
     pub fn local_token(&self) -> u32 {
         // SAFETY: no contract beyond the object.
-        unsafe { (self.table().NdkGetLocalTokenFromMr)(self.raw()) }
+        unsafe { (calling(self.table()).NdkGetLocalTokenFromMr)(self.raw()) }
     }
 
     /// NdkGetRemoteTokenFromMr: what the peer is told.
     #[must_use]
     pub fn remote_token(&self) -> u32 {
         // SAFETY: no contract beyond the object.
-        unsafe { (self.table().NdkGetRemoteTokenFromMr)(self.raw()) }
+        unsafe { (calling(self.table()).NdkGetRemoteTokenFromMr)(self.raw()) }
     }
 
     /// NdkCloseMr, waiting. PASSIVE_LEVEL.
@@ -107,7 +113,7 @@ impl Mr {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkCloseMr)(self.raw().cast(), on_close, context) }
+            unsafe { (calling(self.table()).NdkCloseMr)(self.raw().cast(), on_close, context) }
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Memory windows.
 
 use super::pending::{Pending, create, on_close, on_create};
-use super::{Pd, Result};
+use super::{Pd, Result, calling};
 use ndkpi::{NDK_MW, NDK_MW_DISPATCH};
 use std::ptr::NonNull;
 
@@ -14,7 +14,7 @@ impl Mw {
     pub(super) fn create(pd: &Pd) -> Result<Mw> {
         let raw = create(|context, out| {
             // SAFETY: context and out parameter live until the create is complete.
-            unsafe { (pd.table().NdkCreateMw)(pd.raw(), on_create, context, out) }
+            unsafe { (calling(pd.table()).NdkCreateMw)(pd.raw(), on_create, context, out) }
         })?;
         Ok(Mw { raw })
     }
@@ -36,7 +36,7 @@ impl Mw {
     #[must_use]
     pub fn remote_token(&self) -> u32 {
         // SAFETY: no contract beyond the object.
-        unsafe { (self.table().NdkGetRemoteTokenFromMw)(self.raw()) }
+        unsafe { (calling(self.table()).NdkGetRemoteTokenFromMw)(self.raw()) }
     }
 
     /// NdkCloseMw, waiting. PASSIVE_LEVEL.
@@ -49,7 +49,7 @@ impl Mw {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkCloseMw)(self.raw().cast(), on_close, context) }
+            unsafe { (calling(self.table()).NdkCloseMw)(self.raw().cast(), on_close, context) }
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that may pend, and the callbacks that end them.
 
-use super::{Result, check};
+use super::{Result, Status, check, in_kernel};
 use crate::World;
 use crate::world::context;
 use ndis_sys::imports::{KeGetCurrentIrql, KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
@@ -9,6 +9,7 @@ use ndkpi::status::{STATUS_PENDING, STATUS_SUCCESS};
 use ndkpi::{NDK_OBJECT_HEADER, NTSTATUS, c_void};
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
+use std::fmt;
 use std::ptr::{NonNull, null_mut};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,12 +18,21 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One call of a callback, as the consumer saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     /// The status passed in; `STATUS_SUCCESS` for callbacks without one.
     pub status: NTSTATUS,
     /// IRQL at which the provider called.
     pub irql: u8,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("status", &Status(self.status))
+            .field("irql", &self.irql)
+            .finish()
+    }
 }
 
 /// What a callback's context points to. Lives as long as the world, so that a callback that comes too often or too late is recorded
@@ -57,6 +67,7 @@ pub(super) fn irql() -> u8 {
 
 impl State {
     pub(super) fn new() -> Rc<State> {
+        in_kernel();
         let state = keep(State {
             event: UnsafeCell::new(KEVENT::ZEROED),
             calls: RefCell::default(),

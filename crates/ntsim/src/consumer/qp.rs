@@ -1,7 +1,7 @@
 //! Queue pairs.
 
 use super::pending::{Pending, create, on_close, on_create};
-use super::{Buffer, Cq, Mr, Mw, Pd, Result, Srq, check};
+use super::{Buffer, Cq, Mr, Mw, Pd, Result, Srq, calling, check};
 use ndkpi::{
     NDK_LOGICAL_ADDRESS, NDK_OBJECT_HEADER, NDK_QP, NDK_QP_DISPATCH, NDK_SGE, NDK_SGE_ADDRESS,
     c_void,
@@ -65,7 +65,7 @@ impl Qp {
         let raw = create(|context, out| {
             // SAFETY: context and out parameter live until the create is complete.
             unsafe {
-                (pd.table().NdkCreateQp)(
+                (calling(pd.table()).NdkCreateQp)(
                     pd.raw(),
                     receive_cq.raw(),
                     initiator_cq.raw(),
@@ -94,7 +94,7 @@ impl Qp {
         let raw = create(|context, out| {
             // SAFETY: context and out parameter live until the create is complete.
             unsafe {
-                (pd.table().NdkCreateQpWithSrq)(
+                (calling(pd.table()).NdkCreateQpWithSrq)(
                     pd.raw(),
                     receive_cq.raw(),
                     initiator_cq.raw(),
@@ -129,7 +129,13 @@ impl Qp {
     pub fn send(&self, context: u64, sgl: &[NDK_SGE], flags: u32) -> Result<()> {
         // SAFETY: the list is valid during the call.
         check(unsafe {
-            (self.table().NdkSend)(self.raw(), ptr(context), sgl.as_ptr(), count(sgl), flags)
+            (calling(self.table()).NdkSend)(
+                self.raw(),
+                ptr(context),
+                sgl.as_ptr(),
+                count(sgl),
+                flags,
+            )
         })
     }
 
@@ -143,7 +149,7 @@ impl Qp {
     ) -> Result<()> {
         // SAFETY: the list is valid during the call.
         check(unsafe {
-            (self.table().NdkSendAndInvalidate)(
+            (calling(self.table()).NdkSendAndInvalidate)(
                 self.raw(),
                 ptr(context),
                 sgl.as_ptr(),
@@ -168,7 +174,7 @@ impl Qp {
     ) -> Result<()> {
         // SAFETY: an initialised region; the pages are valid during the call.
         check(unsafe {
-            (self.table().NdkFastRegister)(
+            (calling(self.table()).NdkFastRegister)(
                 self.raw(),
                 ptr(context),
                 mr.raw(),
@@ -190,7 +196,9 @@ impl Qp {
         flags: u32,
     ) -> Result<()> {
         // SAFETY: an open object.
-        check(unsafe { (self.table().NdkInvalidate)(self.raw(), ptr(context), object, flags) })
+        check(unsafe {
+            (calling(self.table()).NdkInvalidate)(self.raw(), ptr(context), object, flags)
+        })
     }
 
     /// NdkBind of a window to `length` bytes at `address` of a registered region.
@@ -205,7 +213,7 @@ impl Qp {
     ) -> Result<()> {
         // SAFETY: open objects.
         check(unsafe {
-            (self.table().NdkBind)(
+            (calling(self.table()).NdkBind)(
                 self.raw(),
                 ptr(context),
                 mr.raw(),
@@ -221,7 +229,7 @@ impl Qp {
     pub fn receive(&self, context: u64, sgl: &[NDK_SGE]) -> Result<()> {
         // SAFETY: the list is valid during the call.
         check(unsafe {
-            (self.table().NdkReceive)(self.raw(), ptr(context), sgl.as_ptr(), count(sgl))
+            (calling(self.table()).NdkReceive)(self.raw(), ptr(context), sgl.as_ptr(), count(sgl))
         })
     }
 
@@ -236,7 +244,7 @@ impl Qp {
     ) -> Result<()> {
         // SAFETY: the list is valid during the call.
         check(unsafe {
-            (self.table().NdkRead)(
+            (calling(self.table()).NdkRead)(
                 self.raw(),
                 ptr(context),
                 sgl.as_ptr(),
@@ -259,7 +267,7 @@ impl Qp {
     ) -> Result<()> {
         // SAFETY: the list is valid during the call.
         check(unsafe {
-            (self.table().NdkWrite)(
+            (calling(self.table()).NdkWrite)(
                 self.raw(),
                 ptr(context),
                 sgl.as_ptr(),
@@ -274,7 +282,7 @@ impl Qp {
     /// NdkFlush.
     pub fn flush(&self) {
         // SAFETY: no contract beyond the object.
-        unsafe { (self.table().NdkFlush)(self.raw()) };
+        unsafe { (calling(self.table()).NdkFlush)(self.raw()) };
     }
 
     /// NdkCloseQp, waiting. PASSIVE_LEVEL.
@@ -287,7 +295,7 @@ impl Qp {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkCloseQp)(self.raw().cast(), on_close, context) }
+            unsafe { (calling(self.table()).NdkCloseQp)(self.raw().cast(), on_close, context) }
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pending::{Call, Pending, create, irql, keep, on_close, on_create, on_request};
 use super::qp::{count, ptr};
-use super::{Pd, Result, check};
+use super::{Pd, Result, calling, check};
 use crate::world::context;
 use ndkpi::{NDK_SGE, NDK_SRQ, NDK_SRQ_DISPATCH, NTSTATUS, c_void};
 use std::cell::RefCell;
@@ -36,7 +36,7 @@ impl Srq {
         let raw = create(|context, out| {
             // SAFETY: contexts and out parameter live until the create is complete, the notifications as long as the world.
             unsafe {
-                (pd.table().NdkCreateSrq)(
+                (calling(pd.table()).NdkCreateSrq)(
                     pd.raw(),
                     depth,
                     sges,
@@ -70,7 +70,12 @@ impl Srq {
     pub fn receive(&self, context: u64, sgl: &[NDK_SGE]) -> Result<()> {
         // SAFETY: the list is valid during the call.
         check(unsafe {
-            (self.table().NdkSrqReceive)(self.raw(), ptr(context), sgl.as_ptr(), count(sgl))
+            (calling(self.table()).NdkSrqReceive)(
+                self.raw(),
+                ptr(context),
+                sgl.as_ptr(),
+                count(sgl),
+            )
         })
     }
 
@@ -79,7 +84,13 @@ impl Srq {
         Pending::start(|context| {
             // SAFETY: context as always.
             unsafe {
-                (self.table().NdkModifySrq)(self.raw(), depth, threshold, on_request, context)
+                (calling(self.table()).NdkModifySrq)(
+                    self.raw(),
+                    depth,
+                    threshold,
+                    on_request,
+                    context,
+                )
             }
         })
         .wait_here()
@@ -101,7 +112,7 @@ impl Srq {
     pub fn start_close(self) -> Pending {
         Pending::start(|context| {
             // SAFETY: closed once.
-            unsafe { (self.table().NdkCloseSrq)(self.raw().cast(), on_close, context) }
+            unsafe { (calling(self.table()).NdkCloseSrq)(self.raw().cast(), on_close, context) }
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The way to a provider: register with WSK, capture its interface, ask it for the NDK functions.
 
 use super::pending::keep;
-use super::{Result, check};
+use super::{Result, check, in_kernel};
 use ndis_sys::imports::{WskCaptureProviderNPI, WskDeregister, WskRegister, WskReleaseProviderNPI};
 use ndis_sys::wsk::{
     WSK_CLIENT_DISPATCH, WSK_CLIENT_NPI, WSK_NO_WAIT, WSK_PROVIDER_NPI, WSK_REGISTRATION,
@@ -33,6 +33,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn register() -> Result<Client> {
+        in_kernel();
         let mut npi = WSK_CLIENT_NPI {
             ClientContext: null_mut(),
             Dispatch: &raw const DISPATCH.0,

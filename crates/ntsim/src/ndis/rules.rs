@@ -1,5 +1,7 @@
 //! Rules of NDIS that drivers are held to. Names as they appear in reports.
 
+crate::verifier::law::stated! {
+
 /// A handle passed to NDIS is none, is of another kind, or was freed.
 pub const HANDLE: &str = "ndis.handle";
 /// An `NDIS_OBJECT_HEADER` has the wrong type, revision or size.
@@ -38,3 +40,5 @@ pub const PNP_EVENT: &str = "ndis.pnp-event";
 pub const WDF: &str = "wdf";
 /// An IP helper or WSK function was misused.
 pub const NETIO: &str = "netio";
+
+}

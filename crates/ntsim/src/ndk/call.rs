@@ -13,6 +13,7 @@ use ndkpi::*;
 use super::object::{Kind, Object, Part, Provider, State, find, with_layer};
 use super::rules;
 use super::slab::Handle;
+use crate::consumer::Status;
 use crate::verifier::{Crossing, Function, Told, violation};
 use crate::world::context::{self, KernelMode};
 use crate::world::driver::{Charged, DriverNumber, UNNAMED};
@@ -266,8 +267,10 @@ impl Hook {
             violation(
                 rules::LENGTH,
                 format!(
-                    "{} on {} returned {status:#x} with length {after}; there was room for {before}",
-                    self.function.name, self.object
+                    "{} on {} returned {} with length {after}; there was room for {before}",
+                    self.function.name,
+                    self.object,
+                    Status(status)
                 ),
             );
         }
@@ -365,8 +368,9 @@ impl Call {
             violation(
                 rules::COMPLETION_NOT_PENDING,
                 format!(
-                    "{} returned {status:#x} although its completion callback was called",
-                    self.story()
+                    "{} returned {} although its completion callback was called",
+                    self.story(),
+                    Status(status)
                 ),
             );
             return false;
@@ -585,8 +589,9 @@ impl Callback {
                 violation(
                     rules::COMPLETION_NOT_PENDING,
                     format!(
-                        "{name} is called for {}, which returned {status:#x}",
-                        call.story()
+                        "{name} is called for {}, which returned {}",
+                        call.story(),
+                        Status(status)
                     ),
                 );
                 return None;
@@ -744,7 +749,7 @@ pub(super) fn close(
         STATUS_SUCCESS => {}
         _ => violation(
             rules::CLOSE_STATUS,
-            format!("{} on {object} returned {status:#x}", function.name),
+            format!("{} on {object} returned {}", function.name, Status(status)),
         ),
     }
     if over {

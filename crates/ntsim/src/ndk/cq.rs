@@ -12,6 +12,7 @@ use super::place::Place;
 use super::rules;
 use super::slab::Handle;
 use super::tables::{common, slots};
+use crate::consumer::Status;
 use crate::verifier::{Function, violation};
 use crate::world::driver::DriverNumber;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -230,7 +231,10 @@ fn check_notification(object: &Object, part: &CqPart, status: NTSTATUS) {
     if part.dead.get() {
         violation(
             rules::NOTIFY_AFTER_ERROR,
-            format!("{object} notifies {status:#x} after it notified that it is dead"),
+            format!(
+                "{object} notifies {} after it notified that it is dead",
+                Status(status)
+            ),
         );
     } else if !armed {
         violation(
@@ -255,7 +259,7 @@ fn check_notification(object: &Object, part: &CqPart, status: NTSTATUS) {
         STATUS_BUFFER_OVERFLOW | STATUS_INTERNAL_ERROR => part.dead.set(true),
         _ => violation(
             rules::NOTIFY_STATUS,
-            format!("{object} notifies with status {status:#x}"),
+            format!("{object} notifies with status {}", Status(status)),
         ),
     }
 }
@@ -463,8 +467,9 @@ fn accuse(rule: &'static str, cq: &Object, taken: &Taken, text: &str) {
     violation(
         rule,
         format!(
-            "result on {cq} (status {:#x}, request {:p}): {text}",
-            taken.status, taken.context
+            "result on {cq} (status {}, request {:p}): {text}",
+            Status(taken.status),
+            taken.context
         ),
     );
 }

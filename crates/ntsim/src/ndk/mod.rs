@@ -19,6 +19,7 @@ mod listener;
 mod mr;
 mod mw;
 mod object;
+pub(crate) use object::pending_closes;
 mod pd;
 mod place;
 mod qp;

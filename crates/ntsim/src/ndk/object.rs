@@ -197,6 +197,22 @@ pub(super) fn with_layer<R>(f: impl FnOnce(&Layer) -> R) -> R {
     f(unsafe { &*layer })
 }
 
+/// The closes that pend and what holds each, for reports of waits that never end.
+pub(crate) fn pending_closes() -> Vec<String> {
+    let mut closing: Vec<Rc<Object>> = with_layer(|layer| {
+        let handles: Vec<Handle> = layer.by_address.borrow().values().copied().collect();
+        let objects = handles.iter().filter_map(|h| layer.objects.get(*h));
+        objects
+            .filter(|o| o.state.get() == State::Closing)
+            .collect()
+    });
+    closing.sort_by_key(|o| (o.kind as u32, o.number));
+    closing
+        .iter()
+        .map(|o| format!("the close of {o} pends, held by {}", o.holders()))
+        .collect()
+}
+
 /// First words of a block that nobody but this layer writes.
 const PATTERN: usize = 0x4e44_4b5f_6c61_7965;
 
@@ -462,6 +478,33 @@ impl Object {
                     violation(rules::CLOSE_BEFORE_SUCCESSORS, text);
                 }
             }
+        }
+    }
+
+    /// What keeps its close pending.
+    fn holders(self: &Rc<Self>) -> String {
+        let mut holders = Vec::new();
+        match self.requests.get() {
+            0 => {}
+            n => holders.push(format!("{n} request(s) not completed")),
+        }
+        match self.events.get() {
+            0 => {}
+            n => holders.push(format!("{n} callback(s) running")),
+        }
+        let successors = if self.kind == Kind::Adapter {
+            self.provider.objects.borrow().clone()
+        } else {
+            self.live_successors()
+        };
+        holders.extend(successors.iter().map(|s| match s.state.get() {
+            State::Closing => format!("{s}, whose close pends"),
+            _ => format!("{s}, not closed"),
+        }));
+        if holders.is_empty() {
+            "nothing that the consumer sees: the provider holds it".to_owned()
+        } else {
+            holders.join("; ")
         }
     }
 

@@ -10,6 +10,7 @@ use super::call::{Callback, enter, request};
 use super::object::{Kind, Part};
 use super::rules;
 use super::tables::{common, slots};
+use crate::consumer::Status;
 use crate::verifier::{Function, violation};
 use crate::world::driver::DriverNumber;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -103,7 +104,10 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
     match status {
         _ if part.dead.get() => violation(
             rules::NOTIFY_AFTER_ERROR,
-            format!("{object} notifies {status:#x} after it notified that it is dead"),
+            format!(
+                "{object} notifies {} after it notified that it is dead",
+                Status(status)
+            ),
         ),
         STATUS_SUCCESS if !armed => violation(
             rules::SRQ_NOTIFY_UNARMED,
@@ -113,7 +117,7 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
         STATUS_INTERNAL_ERROR => part.dead.set(true),
         _ => violation(
             rules::NOTIFY_STATUS,
-            format!("{object} notifies with status {status:#x}"),
+            format!("{object} notifies with status {}", Status(status)),
         ),
     }
     if let Some(notification) = part.notification {

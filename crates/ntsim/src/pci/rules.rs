@@ -1,5 +1,7 @@
 //! What drivers of PCI functions are accused of.
 
+crate::verifier::law::stated! {
+
 /// Registers were accessed while the function does not decode memory addresses: before it was started or after it
 /// was stopped.
 pub const NOT_DECODING: &str = "pci-registers-off";
@@ -9,3 +11,5 @@ pub const NOT_MAPPED: &str = "pci-registers-not-mapped";
 pub const MSIX_TABLE: &str = "pci-msix-table";
 /// Configuration space was accessed outside of what exists.
 pub const CONFIG_RANGE: &str = "pci-config-range";
+
+}

@@ -22,7 +22,7 @@ pub enum Way {
 }
 
 /// One crossing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Crossed {
     /// When, in nanoseconds of the world's clock.
     pub time: u64,
@@ -32,8 +32,8 @@ pub struct Crossed {
     pub into_driver: bool,
     /// Whether the function was called or has returned.
     pub way: Way,
-    /// Number of the machine.
-    pub machine: u32,
+    /// Name of the machine.
+    pub machine: String,
     /// Number of the processor.
     pub processor: u32,
     /// IRQL at the call.
@@ -44,7 +44,7 @@ impl fmt::Display for Crossed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:>12} ns  machine {} cpu {} irql {:>2} {} {}{}",
+            "{:>12} ns  {} cpu {} irql {:>2} {} {}{}",
             self.time,
             self.machine,
             self.processor,
@@ -80,13 +80,13 @@ impl Entry {
             && self.function.map(std::ptr::from_ref) == enter.function.map(std::ptr::from_ref)
     }
 
-    fn crossed(&self) -> Option<Crossed> {
+    fn crossed(&self, name: &dyn Fn(u32) -> String) -> Option<Crossed> {
         Some(Crossed {
             time: self.time,
             function: self.function?.name,
             into_driver: self.into_driver,
             way: self.way,
-            machine: u32::from(self.machine),
+            machine: name(u32::from(self.machine)),
             processor: u32::from(self.processor),
             irql: self.irql,
         })
@@ -149,8 +149,8 @@ impl History {
     }
 
     /// The last `count` crossings, oldest first; before them, of those still remembered, the functions entered that have
-    /// not returned: what was on the stack.
-    pub(crate) fn last(&self, count: usize) -> Vec<Crossed> {
+    /// not returned: what was on the stack. `name` tells the name of a machine.
+    pub(crate) fn last(&self, count: usize, name: &dyn Fn(u32) -> String) -> Vec<Crossed> {
         let next = self.next.load(Relaxed);
         let mut returned: Vec<Entry> = Vec::new();
         let mut shown = Vec::with_capacity(count);
@@ -166,7 +166,7 @@ impl History {
                 },
             }
             if back <= count || open {
-                shown.extend(entry.crossed());
+                shown.extend(entry.crossed(name));
             }
         }
         shown.reverse();

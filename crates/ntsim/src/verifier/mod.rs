@@ -2,12 +2,14 @@
 
 mod crossing;
 mod history;
+pub(crate) mod law;
 pub(crate) mod locks;
 pub mod rules;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use crate::world::driver::UNNAMED;
 use crate::world::{Core, context, thread};
 
 pub use crossing::Function;
@@ -19,6 +21,8 @@ pub use history::{Crossed, Way};
 pub struct Violation {
     /// Name of the rule, from [`rules`] or from the part of the simulator that found it.
     pub rule: &'static str,
+    /// Who broke it, as far as is known: the side of NDK that must obey the rule, or the driver on whose behalf code ran.
+    pub culprit: String,
     /// What happened.
     pub text: String,
     /// Name of the machine where it happened; empty if on none.
@@ -35,7 +39,14 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "rule {} broken: {}", self.rule, self.text)?;
+        write!(f, "rule {} broken", self.rule)?;
+        if !self.culprit.is_empty() {
+            write!(f, " by {}", self.culprit)?;
+        }
+        writeln!(f, ": {}", self.text)?;
+        if let Some(law) = law::Law::of(self.rule) {
+            writeln!(f, "  {law}")?;
+        }
         writeln!(
             f,
             "  at {} ns on {} cpu {} irql {}; crossings before:",
@@ -183,12 +194,13 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
     };
     let violation = Violation {
         rule,
+        culprit: culprit(rule),
         text,
         machine: context::try_machine().map_or_else(String::new, |m| m.name.clone()),
         processor,
         irql,
         time: core.now(),
-        history: core.verifier.history.last(SHOWN),
+        history: crossings(&core, SHOWN),
     };
     if core.echo_debug {
         eprintln!("{violation}");
@@ -196,6 +208,29 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
     let mut violations = core.verifier.violations.borrow_mut();
     if violations.len() < KEPT {
         violations.push(violation);
+    }
+}
+
+/// The last crossings.
+fn crossings(core: &Core, count: usize) -> Vec<Crossed> {
+    core.verifier.history.last(count, &|number| {
+        let machines = core.machines.try_borrow().ok();
+        let machine = machines.as_ref().and_then(|m| m.get(number as usize));
+        machine.map_or_else(|| format!("machine {number}"), |m| m.name.clone())
+    })
+}
+
+/// Who is to blame for what happens now.
+fn culprit(rule: &str) -> String {
+    if let Some(whose) = law::Law::of(rule).and_then(|law| law.whose) {
+        return whose.to_owned();
+    }
+    match context::with(|c| c.driver.get()) {
+        0 => String::new(),
+        UNNAMED => "code of the test".to_owned(),
+        number => context::try_machine()
+            .and_then(|m| m.drivers.get(number))
+            .map_or_else(String::new, |d| format!("driver {}", d.name)),
     }
 }
 
@@ -254,7 +289,7 @@ pub(crate) fn abort(rule: &'static str, text: &str) -> ! {
     let mut report = format!("ntsim: rule {rule} broken inside the simulated kernel: {text}\n");
     if let Some(core) = context::try_core() {
         report.push_str("  crossings before:\n");
-        for crossed in core.verifier.history.last(SHOWN_LAST) {
+        for crossed in crossings(&core, SHOWN_LAST) {
             report.push_str(&format!("  {crossed}\n"));
         }
         report.push_str(&format!("repeat with NTSIM_SEED={}\n", core.seed));

@@ -1,5 +1,7 @@
 //! The rules whose breach the verifier reports. Parts of the simulator that watch more have their rules with them.
 
+crate::verifier::law::stated! {
+
 /// A function was called at an IRQL at which it must not be called.
 pub const IRQL: &str = "irql";
 /// A handler or callback returned at another IRQL than it was called at.
@@ -84,3 +86,5 @@ pub const STACK_OVERFLOW: &str = "stack-overflow";
 pub const HANG: &str = "hang";
 /// `KeBugCheckEx`.
 pub const BUGCHECK: &str = "bugcheck";
+
+}

@@ -1,5 +1,7 @@
 //! What drivers of virtio devices are accused of (sections of virtio 1.2).
 
+crate::verifier::law::stated! {
+
 /// The device status was not written as initialisation demands (2.1, 3.1).
 pub const STATUS: &str = "virtio-status";
 /// Features were accepted that were not offered, or without those they need, or too late (2.2, 5.1.3.1).
@@ -21,3 +23,5 @@ pub const FRAME: &str = "virtio-net-frame";
 pub const BUFFER: &str = "virtio-net-buffer";
 /// The device was switched off while it was running: the driver did not reset it (3.3).
 pub const RUNNING: &str = "virtio-left-running";
+
+}

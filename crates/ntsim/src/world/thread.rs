@@ -461,6 +461,10 @@ impl Core {
                 wait.since
             ));
         }
+        for close in crate::ndk::pending_closes() {
+            story.push_str("\n  ");
+            story.push_str(&close);
+        }
         story
     }
 

@@ -131,3 +131,22 @@ fn a_callback_that_runs_since_long_is_still_shown() {
     // Crossings: 20 times NdkArmCq, NdkResizeCq and four for its completion.
     assert_eq!(history.len(), 2 + 24, "{}", violations[0]);
 }
+
+#[test]
+fn pending_closes_are_listed_with_what_holds_them() {
+    let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
+    let pd = b.pd();
+    let mr = b.mr(pd);
+    let (status, _) = b.start_close(pd);
+    assert_eq!(status, ndkpi::status::STATUS_PENDING);
+    let closes = b.run(crate::ndk::pending_closes);
+    let [close] = &closes[..] else {
+        panic!("{closes:?}");
+    };
+    assert!(close.starts_with("the close of PD 1 of "), "{close}");
+    assert!(close.contains("held by MR 1 of "), "{close}");
+    assert!(b.close(mr));
+    assert_eq!(b.run(crate::ndk::pending_closes), Vec::<String>::new());
+    b.close_adapter();
+    assert_eq!(b.rules(), Vec::<&str>::new());
+}
