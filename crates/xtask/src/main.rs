@@ -21,8 +21,31 @@ enum Task {
     Interop(interop::Options),
 }
 
+/// Arguments that mean nothing: exit status 2.
+#[derive(Debug)]
+struct BadArgument(String);
+
+impl std::fmt::Display for BadArgument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadArgument {}
+
 fn main() -> std::process::ExitCode {
-    let result = match Cli::parse().task {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}", one_line(&error.to_string()));
+            return std::process::ExitCode::from(2);
+        }
+        Err(help) => {
+            print!("{help}");
+            return std::process::ExitCode::SUCCESS;
+        }
+    };
+    let result = match cli.task {
         Task::Conformance(options) => conformance::run(&options),
         Task::Interop(options) => interop::run(&options),
     };
@@ -31,7 +54,35 @@ fn main() -> std::process::ExitCode {
         Ok(false) => std::process::ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            std::process::ExitCode::FAILURE
+            if error.is::<BadArgument>() {
+                std::process::ExitCode::from(2)
+            } else {
+                std::process::ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// What is wrong, of clap's several paragraphs.
+fn one_line(text: &str) -> String {
+    let paragraph = text.split("\n\n").next().unwrap_or(text);
+    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_arguments_is_one_line() {
+        for (arguments, part) in [
+            (vec!["cargo xtask", "interop", "--bogus"], "--bogus"),
+            (vec!["cargo xtask", "interop", "--only"], "--only"),
+            (vec!["cargo xtask", "nothing"], "nothing"),
+        ] {
+            let error = Cli::try_parse_from(arguments).err().expect("bad arguments");
+            let line = one_line(&error.to_string());
+            assert!(line.contains(part) && !line.contains('\n'), "{line}");
         }
     }
 }

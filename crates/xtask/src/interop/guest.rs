@@ -1,16 +1,17 @@
 //! A running Linux guest: a QEMU process, a command channel, a NIC on a pair of unix datagram sockets.
 
+use super::host::dying_with_us;
 use super::image::Image;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a guest may take to boot under software emulation on a busy machine.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// The link MTU of the guest's NIC: 4096 bytes of payload and the headers around it.
 const MTU: u16 = 4200;
@@ -51,7 +52,7 @@ impl Guest {
         }
         let console = dir.join("console.log");
         let log = File::create(dir.join("qemu.log"))?;
-        let mut qemu = Command::new("qemu-system-x86_64")
+        let mut qemu = dying_with_us("qemu-system-x86_64")
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .args(["-machine", "q35", "-cpu", "max", "-m", "512", "-smp", "1"])
             .args(["-accel", "tcg,thread=multi"])
@@ -146,6 +147,16 @@ impl Guest {
             status: status.trim().parse().context("exit status")?,
             text: text.to_owned(),
         })
+    }
+
+    /// Ends what a case that failed may have left running, and takes back what it set up.
+    pub fn clean_up(&mut self) -> Result<()> {
+        let nvmet = "/sys/kernel/config/nvmet";
+        self.run_checked(&format!(
+            "killall -q -9 rping ib_write_bw ib_send_bw; \
+             rm -f {nvmet}/ports/1/subsystems/vroce; rmdir {nvmet}/ports/1 {nvmet}/subsystems/vroce 2>/dev/null; true"
+        ))
+        .map(drop)
     }
 
     fn next_number(&mut self) -> u32 {

@@ -2,11 +2,20 @@
 
 use super::guest::WirePaths;
 use anyhow::{Context, Result, bail};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+/// A command whose process ends when this one does, however that ends.
+pub fn dying_with_us(program: impl AsRef<OsStr>) -> Command {
+    // Of Debian's util-linux, which is always there.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
 
 /// A running peer. Dropping it ends the process.
 pub struct Peer {
@@ -19,7 +28,7 @@ impl Peer {
     /// Starts `vroce-lab peer CASE` on the wire, capturing it to `capture`.
     pub fn start(lab: &Path, wire: &WirePaths, capture: &Path, case: &[&str]) -> Result<Peer> {
         let _ = std::fs::remove_file(&wire.host);
-        let mut process = Command::new(lab)
+        let mut process = dying_with_us(lab)
             .arg("peer")
             .arg("--wire")
             .arg(format!("unix:{}", wire.guest.display()))
@@ -98,7 +107,18 @@ impl Peer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let status = self.process.wait()?;
+        let status = loop {
+            if let Some(status) = self.process.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "vroce closed its output and did not end in {limit:?}; it printed:\n{}",
+                    self.printed
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
         if !status.success() {
             bail!("vroce failed ({status}):\n{}", self.printed);
         }

@@ -49,12 +49,15 @@ pub struct Image {
 }
 
 /// Builds the image in `dir`, or returns the one that is there when nothing it is made of has changed.
-pub fn build(dir: &Path) -> Result<Image> {
+///
+/// `update` allows to fetch lists of packages.
+pub fn build(dir: &Path, update: bool) -> Result<Image> {
     fs::create_dir_all(dir)?;
     // modprobe prints absolute paths.
     let dir = &dir.canonicalize()?;
-    let kernel_package = packages::kernel_package()?;
-    let stamp = format!("{kernel_package}\n{INIT}\n{MODULES:?}{PROGRAMS:?}{LIBRARIES:?}");
+    let kernel_package = packages::kernel_package(update)?;
+    let versions = packages::versions(&kernel_package)?;
+    let stamp = format!("{versions}\n{INIT}\n{MODULES:?}{PROGRAMS:?}{LIBRARIES:?}");
     let stamp_file = dir.join("stamp");
     let image = Image {
         kernel: dir.join("vmlinuz"),
@@ -145,6 +148,12 @@ fn copy_modules(unpacked: &Path, version: &str, root: &Path) -> Result<()> {
             .arg(module)
             .output()
             .context("modprobe")?;
+        if !output.status.success() {
+            bail!(
+                "modprobe does not know {module}: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             // "builtin NAME" lines need no file.
             if let Some(path) = line.strip_prefix("insmod ") {

@@ -6,10 +6,12 @@ mod host;
 mod image;
 mod packages;
 
+use crate::BadArgument;
 use anyhow::{Context, Result, bail};
 use cases::{Bench, CASES, Case};
 use guest::{Guest, WirePaths};
 use host::Peer;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -26,9 +28,9 @@ pub struct Options {
     /// List the cases and stop.
     #[arg(long)]
     list: bool,
-    /// Where captures, logs and the guest's image go.
-    #[arg(long, default_value = "target/interop")]
-    out: PathBuf,
+    /// Where captures, logs and the guest's image go [default: interop in cargo's target folder].
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 /// Runs the suite; `false` when a case failed.
@@ -43,10 +45,10 @@ pub fn run(options: &Options) -> Result<bool> {
         })
         .collect();
     if cases.is_empty() {
-        bail!(
+        bail!(BadArgument(format!(
             "no case is named like {:?}; --list shows them",
             options.only.as_deref().unwrap_or("")
-        );
+        )));
     }
     if options.list {
         for case in cases {
@@ -54,11 +56,20 @@ pub fn run(options: &Options) -> Result<bool> {
         }
         return Ok(true);
     }
+    let target = target()?;
+    let out = &options
+        .out
+        .clone()
+        .unwrap_or_else(|| target.join("interop"));
     packages::ensure(options.install)?;
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("output folder {}", options.out.display()))?;
-    let image = image::build(&options.out.join("image"))?;
-    let lab = build_lab()?;
+    std::fs::create_dir_all(out).with_context(|| format!("output folder {}", out.display()))?;
+    // Held until the process ends.
+    let lock = File::create(out.join("lock"))?;
+    if lock.try_lock().is_err() {
+        bail!("another `cargo xtask interop` runs in {}", out.display());
+    }
+    let image = image::build(&out.join("image"), options.install)?;
+    let lab = build_lab(&target)?;
     // A socket's path has at most 107 bytes, and the output folder may lie deep.
     let sockets = SocketFolder::create()?;
     let wire = WirePaths {
@@ -67,7 +78,7 @@ pub fn run(options: &Options) -> Result<bool> {
     };
 
     let started = Instant::now();
-    let mut guest = Guest::boot(&image, &options.out, &sockets.0, &wire)?;
+    let mut guest = Guest::boot(&image, out, &sockets.0, &wire)?;
     guest.bring_up_rdma(&format!("{}/24", cases::GUEST))?;
     println!(
         "Linux is up with rdma_rxe after {:.1} s",
@@ -77,7 +88,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut guest = Some(guest);
     let mut rows = Vec::new();
     for case in cases {
-        let capture = options.out.join(format!("{}.pcapng", case.name));
+        let capture = out.join(format!("{}.pcapng", case.name));
         let _ = std::fs::remove_file(&capture);
         let started = Instant::now();
         let outcome = (case.run)(&mut Bench {
@@ -90,27 +101,39 @@ pub fn run(options: &Options) -> Result<bool> {
             Ok(remark) => println!("ok     {:<16} {seconds:5.1} s  {remark}", case.name),
             Err(error) => println!("FAILED {:<16} {seconds:5.1} s  {error:#}", case.name),
         }
+        if outcome.is_err()
+            && let Some(guest) = &mut guest
+            && let Err(error) = guest.clean_up()
+        {
+            println!("       cleaning up in the guest: {error:#}");
+        }
         rows.push((case, seconds, outcome, capture));
     }
     print_table(&rows);
     Ok(rows.iter().all(|(_, _, outcome, _)| outcome.is_ok()))
 }
 
-fn build_lab() -> Result<PathBuf> {
+/// Cargo's target folder: xtask itself runs from its `debug`.
+fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(2);
+    Ok(target
+        .context("xtask runs outside a target folder")?
+        .to_owned())
+}
+
+fn build_lab(target: &Path) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(&cargo)
-        .args(["build", "--release", "--quiet", "--package", "vroce-lab"])
+        .args(["build", "--release", "--locked", "--package", "vroce-lab"])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .status()
         .context("cargo")?;
     if !status.success() {
         bail!("vroce-lab did not build");
     }
-    // xtask itself runs from TARGET/debug/xtask.
-    let target = std::env::current_exe()?;
-    let target = target
-        .ancestors()
-        .nth(2)
-        .context("xtask runs outside a target folder")?;
     Ok(target.join("release/vroce-lab"))
 }
 

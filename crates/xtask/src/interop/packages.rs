@@ -25,7 +25,7 @@ pub fn ensure(install: bool) -> Result<()> {
     let list = missing.join(" ");
     if !install {
         bail!(
-            "these Debian packages are missing: {list}\n  run `cargo xtask interop --install`, or `apt-get install {list}`"
+            "these Debian packages are missing: {list}: run `cargo xtask interop --install`, or `apt-get install {list}`"
         );
     }
     println!("installing {list}");
@@ -63,16 +63,49 @@ fn apt(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The name of the newest Debian kernel package, e.g. `linux-image-6.1.0-50-amd64`.
-pub fn kernel_package() -> Result<String> {
+/// The versions of the packages that the guest is made of, the kernel's included.
+pub fn versions(kernel: &str) -> Result<String> {
+    let installed = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${Version}\n"])
+        .args(PACKAGES)
+        .output()
+        .context("dpkg-query")?;
+    let available = Command::new("apt-cache")
+        .args(["show", "--no-all-versions", kernel])
+        .output()
+        .context("apt-cache")?;
+    let available = String::from_utf8_lossy(&available.stdout);
+    let version = available.lines().find(|line| line.starts_with("Version:"));
+    Ok(format!(
+        "{}{kernel} {}",
+        String::from_utf8_lossy(&installed.stdout),
+        version.unwrap_or("of no known version")
+    ))
+}
+
+/// The name of the newest Debian kernel package, e.g. `linux-image-6.1.0-50-amd64`. Where no lists of packages are they are
+/// fetched if `update` is set.
+pub fn kernel_package(update: bool) -> Result<String> {
+    if let Some(package) = known_kernel()? {
+        return Ok(package);
+    }
+    if update {
+        apt(&["update", "-qq"])?;
+    }
+    known_kernel()?.context(
+        "apt-cache knows no kernel for linux-image-amd64: run `cargo xtask interop --install`, or `apt-get update`",
+    )
+}
+
+fn known_kernel() -> Result<Option<String>> {
     let output = Command::new("apt-cache")
         .args(["depends", "linux-image-amd64"])
         .output()
         .context("apt-cache")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
+    Ok(text
+        .lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-"))
-        .map(str::to_owned)
-        .context("apt-cache knows no kernel for linux-image-amd64: run `apt-get update`")
+        .map(str::to_owned))
 }
