@@ -5,12 +5,10 @@ mod cli;
 mod demo;
 mod flow;
 mod peer;
-mod server;
-mod side;
-mod status;
 mod table;
 
 use std::process::ExitCode;
+use vroce_lab::{server, side, status};
 
 fn main() -> ExitCode {
     let cli = match cli::parse() {

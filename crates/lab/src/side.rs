@@ -153,14 +153,17 @@ impl Side {
             .doing("NdkListen")
     }
 
-    /// Waits for a connection request. The connect event must come at DISPATCH_LEVEL.
+    /// Waits for a connection request, or until interrupted. The connect event must come at DISPATCH_LEVEL.
     pub fn next_request(
         &self,
         world: &mut World,
         listener: &Listener,
         within: Duration,
     ) -> Result<Connector> {
-        world.run_until(|_| listener.waiting() > 0, within);
+        world.run_until(
+            |_| listener.waiting() > 0 || ntsim::interrupt::caught(),
+            within,
+        );
         let (connector, irql) = world
             .call(self.server.machine, || listener.take_request())
             .with_context(|| format!("no connection request in {within:?}"))?;
@@ -189,11 +192,12 @@ impl Side {
         let result = self.next_result(world, Duration::from_secs(60))?;
         ensure!(
             result.RequestContext.addr() as u64 == context,
-            "another request completed"
+            "request {} completed instead of {context}",
+            result.RequestContext.addr()
         );
         ensure!(
             result.Status == STATUS_SUCCESS,
-            "a request failed with {}",
+            "request {context} failed with {}",
             status::name(result.Status)
         );
         Ok(result.BytesTransferred)

@@ -1,0 +1,10 @@
+//! Two simulated servers with vroce installed, and what a consumer has open on each: for tests of consumers, and for `vroce-lab`.
+//!
+//! `examples/first_test.rs` is the shortest use of it.
+
+pub mod server;
+pub mod side;
+pub mod status;
+
+pub use server::{Server, finish};
+pub use side::{Link, Side, link};
