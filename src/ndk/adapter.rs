@@ -63,7 +63,7 @@ impl Kind for Adapter {
         }
     }
 
-    /// Decision (NDKPI digest X-55): mappings that the consumer forgot to release are freed with the adapter.
+    /// Decision X-55: mappings that the consumer forgot to release are freed with the adapter.
     fn quiesce(adapter: &Object<Self>) -> Quiet {
         let next = || {
             adapter
@@ -79,7 +79,7 @@ impl Kind for Adapter {
 
 /// NdkQueryAdapterInfo. Synchronous. IRQL: PASSIVE_LEVEL.
 ///
-/// Decision (NDKPI digest X-42): an adapter opened with major version 1 may pass a buffer that ends where the structure ended in the
+/// Decision X-42: an adapter opened with major version 1 may pass a buffer that ends where the structure ended in the
 /// headers of that time, and gets that much; otherwise the whole structure is required. A null buffer of size 0 asks for the size.
 unsafe extern "efiapi" fn query_adapter_info(
     adapter: *mut NDK_ADAPTER,

@@ -24,7 +24,7 @@ const INET6_LENGTH: usize = 28;
 
 /// Reads the sockaddr that a consumer passed: AF_INET in 16 bytes or more, AF_INET6 in 28 bytes or more. None for anything else.
 ///
-/// Decision (NDKPI digest 3.4): a short length or an unknown family is STATUS_INVALID_ADDRESS where a local address was meant and
+/// Decision X-61: a short length or an unknown family is STATUS_INVALID_ADDRESS where a local address was meant and
 /// STATUS_INVALID_PARAMETER where a destination was; the caller says which.
 ///
 /// # Safety
@@ -153,7 +153,7 @@ impl LocalAddresses {
 
     /// Whether a consumer may bind to this address: one of the adapter's, or, where `wildcard` allows it, the unspecified one.
     ///
-    /// Decision (NDKPI digest 3.4): a listener may name the unspecified address and then hears on every address of the adapter.
+    /// Decision X-62: a listener may name the unspecified address and then hears on every address of the adapter.
     pub fn is_local(&self, ip: IpAddr, wildcard: bool) -> bool {
         (wildcard && ip.is_unspecified()) || self.list.iter().any(|local| local.ip == ip)
     }

@@ -1,4 +1,5 @@
-//! What a connector is doing: the state machine behind the connector's dispatch functions (NDKPI digest, part 3).
+//! What a connector is doing: the state machine behind the connector's dispatch functions (pages of NdkConnect
+//! to NdkDisconnect).
 //!
 //! Everything here runs under the port's lock and calls nobody. What the consumer must hear is noted in the entry and the
 //! connector is queued; [`Connection::take_news`] hands it out in the right order: the connect event, the completion of the
@@ -28,7 +29,7 @@ use super::slab::Key;
 use super::state::State;
 use super::status;
 
-/// Where a connector stands. The names follow the digest's table (3.1).
+/// Where a connector stands. Which calls each state allows is on the pages of those calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Unconnected: new, or after a connect that can be retried.
@@ -268,7 +269,7 @@ impl Connection {
 
 fn copied<const N: usize>(data: &[u8]) -> Result<ArrayVec<u8, N>, NTSTATUS> {
     let mut copy = ArrayVec::new();
-    // Decision (NDKPI digest X-36): more private data than the message carries is STATUS_INVALID_BUFFER_SIZE.
+    // Decision X-36: more private data than the message carries is STATUS_INVALID_BUFFER_SIZE.
     copy.try_extend_from_slice(data)
         .map_err(|_| STATUS_INVALID_BUFFER_SIZE)?;
     Ok(copy)
@@ -278,7 +279,7 @@ impl State {
     /// NdkConnect up to the point where the way to the peer must be looked up, which the caller then starts.
     ///
     /// Decisions: a connector that is connecting or connected, or a QP that another connector uses, is STATUS_CONNECTION_ACTIVE
-    /// (digest X-35); one that has been disconnected can never be used again and is STATUS_INVALID_DEVICE_REQUEST (5.10).
+    /// one that has been disconnected can never be used again and is STATUS_INVALID_DEVICE_REQUEST.
     /// An identical 4-tuple is reported before an endpoint in use, because it is the more precise of the two.
     pub fn connect(
         &mut self,
@@ -524,7 +525,7 @@ impl State {
 
     /// NdkDisconnect.
     ///
-    /// Decision (digest X-33): on a connector that is not connected this is STATUS_CONNECTION_INVALID. When the peer has already
+    /// Decision: on a connector that is not connected this is STATUS_CONNECTION_INVALID. When the peer has already
     /// disconnected the request still flushes the QP and completes with success once nothing of it is in the NIC any more.
     pub fn disconnect(&mut self, key: Key, request: Request<Connector>) -> Result<(), NTSTATUS> {
         let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
@@ -554,8 +555,8 @@ impl State {
 
     /// Close of a connector has begun: ends whatever it is doing.
     ///
-    /// Decisions: a pending request completes STATUS_CANCELLED; an unanswered incoming request is rejected (digest 1.7); a
-    /// connection is torn down without waiting for the peer, and its QP is flushed (3.5).
+    /// Decisions: a pending request completes STATUS_CANCELLED; an unanswered incoming request is rejected; a
+    /// connection is torn down without waiting for the peer, and its QP is flushed.
     pub fn close_connection(&mut self, key: Key) {
         let Some(c) = self.connections.get_mut(key) else {
             return;
@@ -648,7 +649,7 @@ impl State {
         }
     }
 
-    /// The QP of a connector that did not get connected is free again, for a retry or to be closed (digest X-29).
+    /// The QP of a connector that did not get connected is free again, for a retry or to be closed.
     pub(super) fn detach_qp(&mut self, key: Key) {
         let Some(qp) = self.connections.get_mut(key).and_then(|c| c.qp.take()) else {
             return;

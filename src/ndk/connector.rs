@@ -153,8 +153,8 @@ impl Unborn {
 impl Object<Connector> {
     /// Raises the connect event for a connector that came in: from here on it is the consumer's.
     ///
-    /// Decision (NDKPI digest 1.7): ownership passes at callback entry; the consumer closes it whatever it does with it. If the
-    /// listener is being closed no event is started any more (1.5): the peer is refused and the connector goes away.
+    /// Decision X-37: ownership passes at callback entry; the consumer closes it whatever it does with it. If the
+    /// listener is being closed no event is started any more: the peer is refused and the connector goes away.
     fn offer(&self) {
         let Some(listener) = &self.listener else {
             return;
@@ -225,9 +225,9 @@ unsafe fn bytes<'a>(data: *const c_void, length: u32) -> &'a [u8] {
 
 /// NdkConnect. Pends until the peer has answered. IRQL <= DISPATCH_LEVEL.
 ///
-/// Decisions (NDKPI digest 3.4): a local address that cannot be read, or is the unspecified one, is STATUS_INVALID_ADDRESS like one
+/// Decision X-61: a local address that cannot be read, or is the unspecified one, is STATUS_INVALID_ADDRESS like one
 /// that is not the adapter's; a destination that cannot be read, is no single host's, has port 0 or another family is
-/// STATUS_INVALID_PARAMETER. Private data is copied before this returns (3.3).
+/// STATUS_INVALID_PARAMETER. Private data is copied before this returns.
 unsafe extern "efiapi" fn connect(
     connector: *mut NDK_CONNECTOR,
     qp: *mut NDK_QP,
@@ -491,7 +491,7 @@ unsafe extern "efiapi" fn reject(
 /// NdkGetConnectionData. Synchronous. IRQL <= DISPATCH_LEVEL.
 ///
 /// The required size is what the CM message can carry: 56 bytes for a request, 196 for an acceptance, 148 for a rejection, zeros
-/// behind what the peer sent. Decisions (NDKPI digest 3.3): the read limits are written in every case in which there are any; it can
+/// behind what the peer sent. Decisions: the read limits are written in every case in which there are any; it can
 /// be called after a connect that was refused too, because a rejection carries data; a null buffer with a length is
 /// STATUS_INVALID_PARAMETER and writes nothing.
 unsafe extern "efiapi" fn get_connection_data(

@@ -63,7 +63,7 @@ impl Kind for Cq {
 
     /// Calls the notification callback for one satisfied arm; if there are more, the completion queue goes to the end of the port's queue, so that
     /// a consumer which arms in its callback does not keep the DPC to itself. Callbacks of one CQ never overlap: the port's queue has one
-    /// owner at a time. None is started once close has begun (decision, NDKPI digest 1.5).
+    /// owner at a time. None is started once close has begun (decision X-63).
     fn tell(cq: &Object<Self>) {
         let due = cq.port().peek(|state| {
             let entry = state.cqs.get_mut(cq.id.index())?;
@@ -154,7 +154,7 @@ pub unsafe extern "efiapi" fn create_cq(
 
 /// NdkResizeCq. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
-/// Decision (NDKPI digest X-41): a depth below what the queue holds is STATUS_BUFFER_OVERFLOW and changes nothing.
+/// Decision X-41: a depth below what the queue holds is STATUS_BUFFER_OVERFLOW and changes nothing.
 unsafe extern "efiapi" fn resize_cq(
     cq: *mut NDK_CQ,
     depth: u32,
@@ -177,7 +177,7 @@ unsafe extern "efiapi" fn resize_cq(
 
 /// NdkArmCq. IRQL <= DISPATCH_LEVEL.
 ///
-/// Decision (NDKPI digest 4.3): the callback never runs inline, because the consumer may get results in it while this call has not
+/// Decision X-64: the callback never runs inline, because the consumer may get results in it while this call has not
 /// returned; it comes from the port's DPC. A type that is none of the three arms for any completion, so that nobody waits forever.
 unsafe extern "efiapi" fn arm_cq(cq: *mut NDK_CQ, kind: u32) {
     // SAFETY: the consumer passes an open CQ.

@@ -107,7 +107,7 @@ impl Kind for SharedEndpoint {
         Quiet::Yes
     }
 
-    /// Decision (NDKPI digest X-53): a create that fails after it pended passes a null object.
+    /// Decision X-53: a create that fails after it pended passes a null object.
     fn tell(shared: &Object<Self>) {
         let news = shared.port().peek(|state| {
             let entry = state.shared.get_mut(shared.key())?;
@@ -141,7 +141,7 @@ impl SharedEndpoint {
 /// NdkCreateSharedEndpoint. Pends only if the address is not among those known, until they have been read again.
 /// IRQL <= DISPATCH_LEVEL.
 ///
-/// Decision (NDKPI digest 3.4): an address that cannot be read, and the unspecified one, are STATUS_INVALID_ADDRESS.
+/// Decision X-61: an address that cannot be read, and the unspecified one, are STATUS_INVALID_ADDRESS.
 ///
 /// # Safety
 /// The consumer passes an open adapter, an address with its length, and a place for the result.

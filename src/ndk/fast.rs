@@ -1,4 +1,4 @@
-//! Fast registration: regions whose memory is named by a work request, page by logical page (NDKPI digest 5.7).
+//! Fast registration: regions whose memory is named by a work request, page by logical page (page nc-ndkpi-ndk\_fn\_fast\_register).
 //!
 //! A region that was initialised for it owns two lists of pages. One is what the valid registration reaches; the other takes the pages
 //! of the next registration, which may be posted while the first is still being invalidated.
@@ -31,7 +31,7 @@ use super::state::State;
 /// NdkInitializeFastRegisterMr. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
 /// More pages than FRMRPageCount, or none, are STATUS_IMPLEMENTATION_LIMIT. A region that was created for NdkRegisterMr, or that
-/// is initialised already, is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 5.10).
+/// is initialised already, is STATUS_INVALID_DEVICE_REQUEST (decision X-65).
 pub(super) unsafe extern "efiapi" fn initialize_fast_register_mr(
     mr: *mut NDK_MR,
     page_count: u32,

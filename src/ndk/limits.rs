@@ -11,7 +11,7 @@ use ndkpi::{
 
 /// Versions offered: for each major the highest minor. An open with a lower minor of the same major gets the highest.
 ///
-/// Decision (NDKPI digest ): 1.2 and 2.1; 2.0 opens as 2.1, 1.0 and 1.1 open as 1.2, everything else is a bad version.
+/// Decisions: 1.2 and 2.1; 2.0 opens as 2.1, 1.0 and 1.1 open as 1.2, everything else is a bad version.
 pub const VERSIONS: [NDK_VERSION; 2] = [
     NDK_VERSION { Major: 1, Minor: 2 },
     NDK_VERSION { Major: 2, Minor: 1 },

@@ -273,7 +273,7 @@ pub unsafe extern "efiapi" fn create_listener(
 
 /// NdkListen. Pends only if the address is not among those known, until they have been read again. IRQL <= DISPATCH_LEVEL.
 ///
-/// Decisions (NDKPI digest 3.4): an address that cannot be read is STATUS_INVALID_ADDRESS; the unspecified address listens on every
+/// Decisions: an address that cannot be read is STATUS_INVALID_ADDRESS; the unspecified address listens on every
 /// address of the adapter. A listener that listens already is STATUS_INVALID_DEVICE_REQUEST. It is not paused afterwards unless it
 /// was paused before.
 unsafe extern "efiapi" fn listen(
@@ -326,7 +326,7 @@ unsafe extern "efiapi" fn get_listener_local_address(
     }
 }
 
-/// NdkControlConnectEvents. Affects later requests only (decision, NDKPI digest X-38). IRQL <= DISPATCH_LEVEL.
+/// NdkControlConnectEvents. Affects later requests only (decision X-38). IRQL <= DISPATCH_LEVEL.
 unsafe extern "efiapi" fn control_connect_events(listener: *mut NDK_LISTENER, pause: BOOLEAN) {
     // SAFETY: the consumer passes an open listener.
     let listener = unsafe { Object::<Listener>::from_raw(listener) };

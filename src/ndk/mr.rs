@@ -164,7 +164,7 @@ impl Kind for Mr {
         }
     }
 
-    /// Decision (NDKPI digest X-28): closing a region that is still registered deregisters it.
+    /// Decision X-28: closing a region that is still registered deregisters it.
     fn quiesce(mr: &Object<Self>) -> Quiet {
         let mut memory = [None, None];
         let quiet = mr
@@ -288,7 +288,7 @@ fn access(flags: u32) -> Access {
 /// NdkRegisterMr. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
 /// The region's base is the virtual address of the first MDL, as an index. A region that is registered, or being registered or
-/// deregistered, or that was created for fast registration, is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 5.10).
+/// deregistered, or that was created for fast registration, is STATUS_INVALID_DEVICE_REQUEST (decision X-65).
 unsafe extern "efiapi" fn register_mr(
     mr: *mut NDK_MR,
     mdl: *mut MDL,
@@ -363,7 +363,7 @@ unsafe extern "efiapi" fn register_mr(
 /// NdkDeregisterMr. Pends while the NIC still reads the memory. IRQL <= DISPATCH_LEVEL.
 ///
 /// The tokens are dead when this returns, and the region can be registered again when it has completed. Requests that still name it
-/// fail with an access error (decision, NDKPI digest X-27). A region that is not registered is STATUS_INVALID_DEVICE_REQUEST.
+/// fail with an access error (decision X-27). A region that is not registered is STATUS_INVALID_DEVICE_REQUEST.
 unsafe extern "efiapi" fn deregister_mr(
     mr: *mut NDK_MR,
     completion: NDK_FN_REQUEST_COMPLETION,
@@ -395,7 +395,7 @@ unsafe extern "efiapi" fn deregister_mr(
 
 /// NdkGetLocalTokenFromMr and NdkGetRemoteTokenFromMr. IRQL <= DISPATCH_LEVEL.
 ///
-/// Decision (NDKPI digest X-52): the token is the R_Key as a number in host order. A consumer that puts it in a little-endian field,
+/// Decision X-52: the token is the R_Key as a number in host order. A consumer that puts it in a little-endian field,
 /// as SMB Direct does, gives its peer the number that goes into the RETH.
 unsafe extern "efiapi" fn get_token_from_mr(mr: *mut NDK_MR) -> u32 {
     // SAFETY: the consumer passes an open MR.

@@ -1,4 +1,4 @@
-//! The lifetime of NDK objects: one mechanism for all ten kinds (NDKPI digest, 1.2 to 1.5 and 1.8).
+//! The lifetime of NDK objects: one mechanism for all ten kinds (page "NDKPI Object Lifetime Requirements").
 //!
 //! Every object carries one count. Four kinds of holder contribute to it:
 //!

@@ -273,7 +273,7 @@ impl Port {
     /// The NIC cannot be used any more: connections end with their disconnect events, everything posted is flushed, and what is asked for
     /// anew fails with `why`. Closing works as ever. IRQL <= DISPATCH_LEVEL, no lock held.
     ///
-    /// Decision (NDKPI digest 6.10, X-48): STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed. There is no state below
+    /// Decision X-48: STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed. There is no state below
     /// D0 to think of: without NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND, NDIS halts the adapter before the power goes.
     pub fn nic_lost(&self, why: NTSTATUS) {
         self.fault.store(why, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The ND port space: which local address and port is in use, and by how many objects (NDKPI digest, 1.6).
+//! The ND port space: which local address and port is in use, and by how many objects (page "NDKPI Listeners, Connectors, and Endpoints").
 //!
 //! An endpoint is a local IP address with an ND port. It is made by a listener, by a connector or by a shared endpoint and lives
 //! until the last object that refers to it is closed; while it lives nobody else can have the same address and port.

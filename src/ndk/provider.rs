@@ -1,4 +1,5 @@
-//! Opening and closing NDK adapters: what NDIS calls (NDKPI digest 6.2, 6.3).
+//! Opening and closing NDK adapters: what NDIS calls (pages OPEN_NDK_ADAPTER_HANDLER,
+//! CLOSE_NDK_ADAPTER_HANDLER).
 #![allow(unsafe_code, reason = "called by NDIS with its pointers")]
 
 use ndis_sys::status::{
@@ -22,7 +23,7 @@ use super::port::Port;
 
 /// What the miniport registers with NdisSetOptionalHandlers; the handlers are the miniport's, because only it knows its contexts.
 ///
-/// Decision (NDKPI digest X-46): the driver fills the header in.
+/// Decision X-46: the driver fills the header in.
 pub fn characteristics(
     open: OPEN_NDK_ADAPTER_HANDLER,
     close: CLOSE_NDK_ADAPTER_HANDLER,
@@ -49,7 +50,7 @@ fn negotiate(wanted: NDK_VERSION) -> Option<NDK_VERSION> {
 /// OpenNDKAdapterHandler. IRQL: PASSIVE_LEVEL.
 ///
 /// Decisions: the port being disabled is looked at first, then the version; a NIC switch or virtual port other than the default is
-/// NDIS_STATUS_NOT_SUPPORTED (NDKPI digest 6.2): this NIC has no switch.
+/// NDIS_STATUS_NOT_SUPPORTED (decision X-43): this NIC has no switch.
 ///
 /// # Safety
 /// `parameters` and `out` are NDIS's, `port` stays valid until the adapter is closed.

@@ -1,4 +1,4 @@
-//! NDK_QP: a queue pair, and the posting of work requests (NDKPI digest, part 5).
+//! NDK_QP: a queue pair, and the posting of work requests (page "NDKPI Work Request Posting Requirements").
 #![allow(
     unsafe_code,
     reason = "dispatch functions take the consumer's pointers"
@@ -68,7 +68,7 @@ impl Kind for Qp {
 
     /// The connectors that used it are closed; what is left is the NIC, which may still read memory for it.
     ///
-    /// Decision (NDKPI digest X-30): entries of a closed QP stay in its CQs until they are polled; they carry contexts, not pointers.
+    /// Decision X-30: entries of a closed QP stay in its CQs until they are polled; they carry contexts, not pointers.
     fn quiesce(qp: &Object<Self>) -> Quiet {
         qp.port().with(|state| {
             if qp.gone.load(Ordering::Relaxed) {
@@ -144,7 +144,7 @@ pub unsafe extern "efiapi" fn create_qp(
 
 /// NdkCreateQpWithSrq. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
-/// NdkReceive on such a QP is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 5.10).
+/// NdkReceive on such a QP is STATUS_INVALID_DEVICE_REQUEST (decision X-65).
 ///
 /// # Safety
 /// The consumer passes an open PD, open CQs, an open SRQ and a place for the result.
@@ -282,7 +282,7 @@ unsafe fn create(queues: Queues, out: *mut *mut NDK_QP) -> NTSTATUS {
 
 /// NdkFlush: everything pending on both queues completes STATUS_CANCELLED. IRQL <= DISPATCH_LEVEL.
 ///
-/// Decision (NDKPI digest X-17): afterwards receives are accepted and complete cancelled; initiator posts on a QP that is or was
+/// Decision X-17: afterwards receives are accepted and complete cancelled; initiator posts on a QP that is or was
 /// connected are STATUS_CONNECTION_INVALID.
 unsafe extern "efiapi" fn flush(qp: *mut NDK_QP) {
     // SAFETY: the consumer passes an open QP.
@@ -292,7 +292,7 @@ unsafe extern "efiapi" fn flush(qp: *mut NDK_QP) {
 
 /// The elements of a list, as the engine takes them. One more than any queue pair allows is enough for the engine to refuse the rest.
 ///
-/// Decisions (NDKPI digest 5.2, X-18, X-21): too many elements are STATUS_DATA_OVERRUN, more bytes than MaxTransferLength
+/// Decisions: too many elements are STATUS_DATA_OVERRUN, more bytes than MaxTransferLength
 /// STATUS_BUFFER_OVERFLOW; an empty list is a transfer of no bytes. It is the engine that finds out, because it must let go of
 /// deferred requests whenever a post fails.
 ///
@@ -317,7 +317,7 @@ pub(super) unsafe fn gather(sgl: *const NDK_SGE, count: u32) -> ArrayVec<Sge, { 
 /// Copies the data of an inline request, up to one byte more than any queue pair allows. The tokens are not looked at, and the number
 /// of elements is not limited (W-08, W-10).
 ///
-/// Decision (NDKPI digest 5.2): more bytes than the QP was created for are STATUS_INVALID_PARAMETER.
+/// Decision X-58: more bytes than the QP was created for are STATUS_INVALID_PARAMETER.
 ///
 /// # Safety
 /// `sgl` has `count` elements, each with readable, resident memory at its virtual address.
@@ -339,7 +339,7 @@ unsafe fn copy_inline(sgl: *const NDK_SGE, count: u32) -> ArrayVec<u8, { MAX_INL
     data
 }
 
-/// Translates the flags of an initiator request. Those that mean nothing here are ignored (decision, NDKPI digest 5.3).
+/// Translates the flags of an initiator request. Those that mean nothing here are ignored (decision X-59).
 fn send_flags(flags: u32) -> SendFlags {
     let mut translated = SendFlags::empty();
     translated.set(SendFlags::SILENT, flags & NDK_OP_FLAG_SILENT_SUCCESS != 0);
@@ -367,7 +367,7 @@ unsafe fn post(
 ) -> NTSTATUS {
     // SAFETY: by the caller's promise.
     let qp = unsafe { Object::<Qp>::from_raw(qp) };
-    // Decision (NDKPI digest X-20): INLINE is accepted on writes as on sends. A read has nothing to copy in: ignored there.
+    // Decision X-20: INLINE is accepted on writes as on sends. A read has nothing to copy in: ignored there.
     let inline = flags & NDK_OP_FLAG_INLINE != 0 && !matches!(op, SendOp::Read { .. });
     let mut send_flags = send_flags(flags);
     send_flags.set(
@@ -445,7 +445,7 @@ unsafe extern "efiapi" fn send_and_invalidate(
 ///
 /// With RDMA_READ_LOCAL_INVALIDATE (0x100: X-01) the token of the first element is invalidated before the read completes; a token that
 /// cannot be fails the read. On a connection whose outbound read limit is 0 a
-/// read is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest 3.2): it could never start.
+/// read is STATUS_INVALID_DEVICE_REQUEST (decision X-60): it could never start.
 unsafe extern "efiapi" fn read(
     qp: *mut NDK_QP,
     context: *mut c_void,
@@ -527,8 +527,8 @@ unsafe extern "efiapi" fn bind(
 
 /// NdkInvalidate. IRQL <= DISPATCH_LEVEL.
 ///
-/// Only what a work request gave access can be invalidated: anything else is STATUS_INVALID_DEVICE_REQUEST (decision, NDKPI digest
-/// 5.10). Invalidating what is not valid, because the peer has done it already for instance, fails when it is executed (W-22).
+/// Only what a work request gave access can be invalidated: anything else is STATUS_INVALID_DEVICE_REQUEST (decision
+/// Invalidating what is not valid, because the peer has done it already for instance, fails when it is executed (W-22).
 unsafe extern "efiapi" fn invalidate(
     qp: *mut NDK_QP,
     context: *mut c_void,

@@ -1,4 +1,4 @@
-//! NDK_SRQ: a shared receive queue (NDKPI digest 5.11).
+//! NDK_SRQ: a shared receive queue (page ns-ndkpi-\_ndk\_srq).
 #![allow(
     unsafe_code,
     reason = "dispatch functions take the consumer's pointers"
@@ -89,7 +89,7 @@ impl Kind for Srq {
         Quiet::Yes
     }
 
-    /// Calls the notification callback, if there is one. None is started once close has begun (decision, NDKPI digest 1.5).
+    /// Calls the notification callback, if there is one. None is started once close has begun (decision X-63).
     fn tell(srq: &Object<Self>) {
         while let Some(status) = srq
             .port()
@@ -113,7 +113,7 @@ impl Srq {
 
 /// NdkCreateSrq. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
-/// The affinity is a preference that this provider does not use. Decision (NDKPI digest X-40): the threshold is watched once so many
+/// The affinity is a preference that this provider does not use. Decision X-40: the threshold is watched once so many
 /// receives have been queued, and one above the depth is STATUS_INVALID_PARAMETER, as is a depth of 0.
 ///
 /// # Safety
@@ -176,7 +176,7 @@ pub unsafe extern "efiapi" fn create_srq(
 
 /// NdkModifySrq. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
-/// A depth of 0 keeps the depth; a threshold of 0 keeps the threshold and whether it is armed. Decisions (NDKPI digest X-40, 2.6): a
+/// A depth of 0 keeps the depth; a threshold of 0 keeps the threshold and whether it is armed. Decisions X-40, 2.6): a
 /// threshold above the depth is STATUS_INVALID_PARAMETER, a depth below what is queued STATUS_BUFFER_OVERFLOW; nothing changes then.
 unsafe extern "efiapi" fn modify_srq(
     srq: *mut NDK_SRQ,

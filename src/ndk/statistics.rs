@@ -1,4 +1,4 @@
-//! What the NDK OIDs report (NDKPI digest 6.5 to 6.7).
+//! What the NDK OIDs report (pages oid-ndk-statistics, oid-ndk-connections, oid-ndk-local-endpoints).
 #![allow(
     unsafe_code,
     reason = "an OID's variable-length answer is written through NDIS's buffer"
@@ -24,7 +24,7 @@ use super::listener::Listening;
 use super::port::Port;
 
 fn header(revision: u8, size: usize) -> NDIS_OBJECT_HEADER {
-    // Lists can be longer than the field can say; then it says 0xFFFF (digest 6.6).
+    // Lists can be longer than the field can say; then it says 0xFFFF (page oid-ndk-connections).
     NDIS_OBJECT_HEADER {
         Type: NDIS_OBJECT_TYPE_DEFAULT,
         Revision: revision,

@@ -17,9 +17,9 @@ use roce::{CmError, CompletionOp, ConnectFailure, CqStatus, PostError, SrqStatus
 
 use super::ports::ClaimError;
 
-/// Status of a completion queue entry (NDKPI digest 4.5).
+/// Status of a completion queue entry (page ns-ndkpi-\_ndk\_result).
 ///
-/// Decision: NDKPI names only success, cancelled and remote resources; the rest follows the user-mode sister interface.
+/// Decision X-67: NDKPI names only success, cancelled and remote resources; the rest follows the user-mode sister interface.
 pub fn of_completion(status: Status) -> NTSTATUS {
     match status {
         Status::Success => STATUS_SUCCESS,
@@ -84,9 +84,9 @@ pub fn of_srq(status: SrqStatus) -> NTSTATUS {
     }
 }
 
-/// Why a post was not accepted (NDKPI digest 5.2).
+/// Why a post was not accepted.
 ///
-/// Decisions: a full queue is STATUS_NO_MORE_ENTRIES, too many SGEs STATUS_DATA_OVERRUN, too many bytes STATUS_BUFFER_OVERFLOW, too
+/// Decisions: a full queue is STATUS_NO_MORE_ENTRIES, too many SGEs STATUS_DATA_OVERRUN, too many bytes STATUS_BUFFER_OVERFLOW, too
 /// many inline bytes STATUS_INVALID_PARAMETER, a read on a connection that allows none STATUS_INVALID_DEVICE_REQUEST, a second
 /// registration of a key posted behind one that has not been executed the same.
 pub fn of_post(error: PostError) -> NTSTATUS {
