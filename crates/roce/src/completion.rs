@@ -23,6 +23,8 @@ pub enum Status {
     RemoteAccess,
     /// The peer could not execute the request.
     RemoteOperation,
+    /// A window could not be bound: the region's key is not valid when the turn comes, or the range is not inside the region.
+    WindowBind,
     /// The peer asked this side to invalidate a key that cannot be invalidated.
     RemoteInvalidate,
     /// The peer does not answer; all retries are used up.
@@ -43,6 +45,8 @@ pub enum CompletionOp {
     Read,
     /// Fast registration.
     FastRegister,
+    /// Binding of a window.
+    Bind,
     /// Local invalidation.
     Invalidate,
     /// A receive consumed by a SEND (or not consumed: flushed).

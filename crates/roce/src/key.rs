@@ -4,9 +4,11 @@ mod fast;
 mod table;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub(crate) use fast::{By, Registered, Registration};
 pub(crate) use table::{KeyHold, KeyTable};
+pub(crate) use window::Binding;
 
 use bitflags::bitflags;
 
@@ -82,6 +84,7 @@ pub enum RegisterError {
 pub enum DeregisterError {
     /// No such key.
     Unknown,
-    /// The key is dead, but transmissions still read the memory. `Event::RegionIdle` follows when the last one is done.
+    /// The key is dead, but transmissions still read the memory, or windows are bound to it or posted to be. `Event::RegionIdle`
+    /// follows when the last one is done; windows go on giving access until then.
     Busy,
 }

@@ -76,7 +76,27 @@ pub enum SendOp {
         /// The memory.
         region: RegionId,
     },
-    /// Local: ends the access that a fast registered key gives (IBTA 10.6, NDKPI: NdkInvalidate). Executed when all earlier
+    /// Local: lets the peer of this queue pair, and of no other, at part of a region through the window's key (IBTA 10.6.7, type 2;
+    /// NDKPI: NdkBind). What the window was bound to before is no longer accessible through it. The post answers with the key that
+    /// the window will have; until the request has been executed, that key opens nothing. With length 0 the window opens nothing
+    /// afterwards, and the request completes when no transmission that the NIC holds reads through it.
+    ///
+    /// Fails with [`Status::WindowBind`](crate::Status::WindowBind), and the queue pair with it, if the region's key is not valid or
+    /// the range is not inside the region.
+    Bind {
+        /// The window: its newest key.
+        window: MrKey,
+        /// The region: a key that is valid, or that a registration posted before will make valid. Means nothing if `len` is 0.
+        mr: MrKey,
+        /// First byte: an address inside the region, and the one that the peer will use.
+        va: u64,
+        /// Bytes.
+        len: u64,
+        /// What the peer is permitted, [`Access::LOCAL_WRITE`] being ignored. Writing and atomics need
+        /// [`Access::LOCAL_WRITE`] on the region.
+        access: Access,
+    },
+    /// Local: ends the access that a fast registered key or a window gives (IBTA 10.6, NDKPI: NdkInvalidate). Executed when all earlier
     /// requests of the queue pair are done; the key opens nothing from then on. Completes when, besides, no transmission that the NIC
     /// holds reads through the key.
     ///
@@ -124,13 +144,14 @@ pub enum PostError {
     /// [`SendFlags::INVALIDATE_LOCAL`] on anything but a READ with elements; or a receive for a queue pair that receives from a
     /// shared queue.
     InvalidRequest,
-    /// The key to register or to invalidate does not exist, is not the newest of its entry, or is not of the kind for that.
+    /// The key to register, to bind or to invalidate does not exist, is not the newest of its entry, or is not of the kind for that.
     UnknownKey,
     /// The key belongs to another protection domain than the queue pair.
     WrongPd,
-    /// Rights for the peer on a key that was made without remote use.
+    /// Rights for the peer on a key that was made without remote use, or to write through a window over a region that cannot be
+    /// written.
     AccessDenied,
-    /// The key has a registration that has been posted and not been executed.
+    /// The key has a registration or binding that has been posted and not been executed.
     KeyBusy,
     /// The range wraps around the end of the address space.
     InvalidRange,

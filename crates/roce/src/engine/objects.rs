@@ -223,6 +223,38 @@ impl Engine {
         Ok(key)
     }
 
+    /// Makes a memory window: a key through which the peer gets at part of a region once [`SendOp::Bind`](crate::SendOp::Bind) has
+    /// bound it, and which opens nothing until then. Windows count as keys.
+    ///
+    /// # Errors
+    /// [`RegisterError::UnknownPd`], [`RegisterError::TableFull`].
+    pub fn create_window(&mut self, pd: PdId) -> Result<MrKey, RegisterError> {
+        let users = &mut self
+            .pds
+            .get_mut(pd.0)
+            .ok_or(RegisterError::UnknownPd)?
+            .users;
+        let key = self.keys.create_window(pd)?;
+        *users += 1;
+        Ok(key)
+    }
+
+    /// Ends a window, whatever it is bound to; `window` is its newest key. Nothing has to be waited for: transmissions through it
+    /// are the region's as well, whose deregistration waits. A binding that has been posted fails when its turn comes.
+    ///
+    /// # Errors
+    /// [`DeregisterError::Unknown`].
+    pub fn destroy_window(&mut self, window: MrKey) -> Result<(), DeregisterError> {
+        let pd = self
+            .keys
+            .destroy_window(window)
+            .ok_or(DeregisterError::Unknown)?;
+        if let Some(p) = self.pds.get_mut(pd.0) {
+            p.users = p.users.saturating_sub(1);
+        }
+        Ok(())
+    }
+
     /// The region that is accessible through an entry now: `key` is its newest key, and need not be valid yet. `None` if it has no
     /// valid registration.
     #[must_use]
@@ -234,7 +266,8 @@ impl Engine {
     /// key and in any state; a registration of theirs that has been posted fails when its turn comes.
     ///
     /// # Errors
-    /// [`DeregisterError::Busy`] if the NIC still reads the memory; [`Event::RegionIdle`](crate::Event::RegionIdle) follows.
+    /// [`DeregisterError::Busy`] if the NIC still reads the memory, or windows are bound to it or posted to be, which go on giving
+    /// access; [`Event::RegionIdle`](crate::Event::RegionIdle) follows.
     pub fn deregister(&mut self, key: MrKey) -> Result<(), DeregisterError> {
         let (pd, result) = match self.keys.deregister(key) {
             Ok(pd) => (Some(pd), Ok(())),

@@ -2,7 +2,7 @@
 //!
 //! The operands of a registration stay in the entry from the post to the execution: one may be posted at a time.
 
-use super::table::{Kind, Pending, State};
+use super::table::{Kind, Over, Pending, State};
 use super::{Access, KeyError, KeyTable, MrKey, RegisterError};
 use crate::PdId;
 use crate::memory::RegionId;
@@ -81,15 +81,10 @@ impl KeyTable {
             qp,
             base,
             len,
-            region,
             access,
+            over: Over::Region(region),
         });
-        entry.newest = entry.newest.wrapping_add(1);
-        if entry.newest == entry.tag {
-            // Posted and flushed so often that the valid registration's tag would come up again.
-            entry.newest = entry.newest.wrapping_add(1);
-        }
-        Ok(MrKey::new(key.index() as u32, entry.newest))
+        Ok(MrKey::new(key.index() as u32, entry.next_tag()))
     }
 
     /// Executes the registration for which [`post_fast`](Self::post_fast) gave `key`.
@@ -98,6 +93,9 @@ impl KeyTable {
             return Registered::Refused;
         };
         let Some(pending) = entry.pending else {
+            return Registered::Refused;
+        };
+        let Over::Region(region) = pending.over else {
             return Registered::Refused;
         };
         if entry.state == State::Valid {
@@ -109,17 +107,21 @@ impl KeyTable {
         entry.pending = None;
         entry.base = pending.base;
         entry.len = pending.len;
-        entry.region = pending.region;
+        entry.region = region;
         entry.access = pending.access;
         entry.tag = entry.newest;
         entry.state = State::Valid;
         Registered::Done
     }
 
-    /// Takes back the registration for which [`post_fast`](Self::post_fast) gave `key`, unless it has been executed.
+    /// Takes back the registration or binding for which `key` was given when it was posted, unless it has been executed.
     pub fn cancel(&mut self, key: MrKey) {
-        if let Some(entry) = self.owned(key) {
-            entry.pending = None;
+        if let Some(Over::Key(mr)) = self
+            .owned(key)
+            .and_then(|e| e.pending.take())
+            .map(|p| p.over)
+        {
+            self.bind_over(mr);
         }
     }
 
@@ -127,7 +129,7 @@ impl KeyTable {
     pub fn valid_region(&self, key: MrKey) -> Option<RegionId> {
         self.entries
             .get(key.index())
-            .filter(|e| e.state == State::Valid && e.newest == key.tag())
+            .filter(|e| e.state == State::Valid && e.newest == key.tag() && e.kind != Kind::Window)
             .map(|e| e.region)
     }
 
@@ -146,10 +148,11 @@ impl KeyTable {
     }
 
     /// Whether [`invalidate`](Self::invalidate) would succeed.
-    pub fn can_invalidate(&self, key: u32, pd: PdId, by: By) -> Result<(), KeyError> {
+    pub fn can_invalidate(&self, key: u32, pd: PdId, qp: QpId, by: By) -> Result<(), KeyError> {
         let entry = self.valid(key, pd)?;
-        if entry.kind == Kind::Region || by == By::Peer && !entry.access.intersects(Access::REMOTE)
-        {
+        let is_peers = entry.access.intersects(Access::REMOTE)
+            && (entry.kind != Kind::Window || entry.owner == Some(qp));
+        if entry.kind == Kind::Region || by == By::Peer && !is_peers {
             return Err(KeyError::Denied);
         }
         Ok(())
@@ -158,11 +161,18 @@ impl KeyTable {
     /// Ends the registration that `key` stands for: nothing gets at the memory through it from here on. While
     /// [`is_draining`](Self::is_draining), transmissions still read it; then [`pop_drained`](Self::pop_drained) names `qp`.
     pub fn invalidate(&mut self, key: u32, pd: PdId, qp: QpId, by: By) -> Result<(), KeyError> {
-        self.can_invalidate(key, pd, by)?;
+        self.can_invalidate(key, pd, qp, by)?;
         let entry = self.valid_mut(key, pd)?;
-        entry.state = State::Invalid;
         if entry.in_flight > 0 {
             entry.waiter = Some(qp);
+        }
+        if entry.kind == Kind::Window {
+            self.unbind(MrKey(key));
+        } else {
+            // Windows over it are dead from here on.
+            entry.state = State::Invalid;
+            entry.serial = entry.serial.wrapping_add(1);
+            entry.windows = 0;
         }
         Ok(())
     }

@@ -15,14 +15,21 @@ pub(crate) struct Place {
     pub offset: u64,
 }
 
-/// Names an entry that is held by a transmission; valid until released.
+/// Names what a transmission holds; valid until released.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct KeyHold(u32);
+pub(crate) struct KeyHold {
+    /// The entry of the key, and that of the region: another one if the key is a window's.
+    key: u32,
+    region: u32,
+}
 
 impl KeyHold {
-    /// The hold that [`KeyTable::hold`] gave for `key`.
+    /// The hold that [`KeyTable::hold`] gave for `key`, which is not a window's.
     pub const fn of(key: u32) -> KeyHold {
-        KeyHold(key >> 8)
+        KeyHold {
+            key: key >> 8,
+            region: key >> 8,
+        }
     }
 }
 
@@ -36,6 +43,8 @@ pub(super) enum Kind {
         /// Registrations may give the peer access.
         remote: bool,
     },
+    /// Through the send queue too, and always over part of another entry's region.
+    Window,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,14 +59,24 @@ pub(super) enum State {
     Idle,
 }
 
-/// A registration that has been posted and not been executed.
+/// A registration or binding that has been posted and not been executed.
 #[derive(Clone, Copy)]
 pub(super) struct Pending {
     pub qp: QpId,
     pub base: u64,
     pub len: u64,
-    pub region: RegionId,
     pub access: Access,
+    pub over: Over,
+}
+
+/// What a registration or binding that has been posted is to give access to.
+#[derive(Clone, Copy)]
+pub(super) enum Over {
+    Region(RegionId),
+    /// What this key, which is not a window's, gives access to when its turn comes.
+    Key(MrKey),
+    /// Nothing: a binding of no length, or of a window that has gone.
+    Nothing,
 }
 
 pub(super) struct Entry {
@@ -69,6 +88,18 @@ pub(super) struct Entry {
     pub in_flight: u32,
     /// Next in the list that the entry is in.
     next: u32,
+    /// It is in the list of drained entries.
+    queued: bool,
+    /// Counts the registrations that the entry has had, so that a window knows whether its own has ended.
+    pub serial: u32,
+    /// Windows bound to the valid registration.
+    pub windows: u32,
+    /// Bindings posted and not executed that name this entry.
+    pub binds: u32,
+    /// Windows: the entry and the registration that it is bound to, and the queue pair that has bound it.
+    pub target: u32,
+    pub target_serial: u32,
+    pub owner: Option<QpId>,
     pub access: Access,
     /// Of the registration that is valid or was last.
     pub tag: u8,
@@ -93,6 +124,13 @@ impl Entry {
             }),
             in_flight: 0,
             next: 0,
+            queued: false,
+            serial: 0,
+            windows: 0,
+            binds: 0,
+            target: 0,
+            target_serial: 0,
+            owner: None,
             access: Access::empty(),
             tag,
             state: State::Free,
@@ -101,6 +139,32 @@ impl Entry {
             pending: None,
             waiter: None,
         }
+    }
+
+    /// Whether something still needs what it stands for.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight > 0 || self.windows > 0 || self.binds > 0
+    }
+
+    /// Where in it a range begins that is inside.
+    pub fn offset(&self, va: u64, len: u64) -> Result<u64, KeyError> {
+        // `va + len` is never formed: it could wrap.
+        let offset = va.checked_sub(self.base).ok_or(KeyError::OutOfRange)?;
+        let room = self.len.checked_sub(offset).ok_or(KeyError::OutOfRange)?;
+        if len > room {
+            return Err(KeyError::OutOfRange);
+        }
+        Ok(offset)
+    }
+
+    /// A tag that neither the valid registration has nor the last one posted had.
+    pub fn next_tag(&mut self) -> u8 {
+        self.newest = self.newest.wrapping_add(1);
+        if self.newest == self.tag {
+            // Posted and flushed so often that the valid registration's tag would come up again.
+            self.newest = self.newest.wrapping_add(1);
+        }
+        self.newest
     }
 
     /// Whether it belongs to somebody who has not given it back.
@@ -192,6 +256,7 @@ impl KeyTable {
         let tag = entry.newest.wrapping_add(1);
         *entry = Entry {
             pd,
+            serial: entry.serial.wrapping_add(1),
             ..Entry::free(tag)
         };
         fill(entry);
@@ -227,13 +292,13 @@ impl KeyTable {
             .filter(|e| e.is_owned() && e.newest == key.tag())
     }
 
-    /// Ends a key, of whatever kind and in whatever state. Gives the protection domain that has one key less now.
+    /// Ends the key of a region, in whatever state. Gives the protection domain that has one key less now.
     pub fn deregister(&mut self, key: MrKey) -> Result<PdId, (DeregisterError, Option<PdId>)> {
-        let Some(entry) = self.owned(key) else {
+        let Some(entry) = self.owned(key).filter(|e| e.kind != Kind::Window) else {
             return Err((DeregisterError::Unknown, None));
         };
         let pd = entry.pd;
-        let busy = entry.in_flight > 0;
+        let busy = entry.is_busy();
         entry.state = if busy { State::Dying } else { State::Free };
         self.live = self.live.saturating_sub(1);
         if busy {
@@ -241,6 +306,16 @@ impl KeyTable {
         }
         self.free.push(&mut self.entries, key.index() as u32);
         Ok(pd)
+    }
+
+    /// Ends the key of a window that has been unbound. Gives the protection domain that has one key less now.
+    pub(super) fn free_window(&mut self, key: MrKey) -> Option<PdId> {
+        let entry = self.owned(key)?;
+        let pd = entry.pd;
+        entry.state = State::Dying;
+        self.live = self.live.saturating_sub(1);
+        self.end(key.index() as u32);
+        Some(pd)
     }
 
     /// The entry that `key` gives a queue pair in `pd` access to.
@@ -256,7 +331,7 @@ impl KeyTable {
         Ok(entry)
     }
 
-    /// Checks that `key` gives a queue pair in `pd` the access `need` to the whole range.
+    /// Checks that `key` gives this side's requests in `pd` the access `need` to the whole range. Windows are for the peer only.
     pub fn check(
         &self,
         key: u32,
@@ -266,18 +341,44 @@ impl KeyTable {
         need: Access,
     ) -> Result<Place, KeyError> {
         let entry = self.valid(key, pd)?;
-        if !entry.access.contains(need) {
+        if entry.kind == Kind::Window || !entry.access.contains(need) {
             return Err(KeyError::Denied);
         }
-        // `va + len` is never formed: it could wrap.
-        let offset = va.checked_sub(entry.base).ok_or(KeyError::OutOfRange)?;
-        let room = entry.len.checked_sub(offset).ok_or(KeyError::OutOfRange)?;
-        if len > room {
-            return Err(KeyError::OutOfRange);
-        }
+        let offset = entry.offset(va, len)?;
         Ok(Place {
             region: entry.region,
             offset,
+        })
+    }
+
+    /// Checks that `key` gives the peer of queue pair `qp` in `pd` the access `need` to the whole range.
+    pub fn check_remote(
+        &self,
+        key: u32,
+        pd: PdId,
+        qp: QpId,
+        va: u64,
+        len: u64,
+        need: Access,
+    ) -> Result<Place, KeyError> {
+        let entry = self.valid(key, pd)?;
+        if !entry.access.contains(need) {
+            return Err(KeyError::Denied);
+        }
+        let offset = entry.offset(va, len)?;
+        if entry.kind != Kind::Window {
+            return Ok(Place {
+                region: entry.region,
+                offset,
+            });
+        }
+        if entry.owner != Some(qp) {
+            return Err(KeyError::Denied);
+        }
+        let target = self.target(entry).ok_or(KeyError::Invalid)?;
+        Ok(Place {
+            region: target.region,
+            offset: target.offset(va, len)?,
         })
     }
 
@@ -289,13 +390,27 @@ impl KeyTable {
             return None;
         }
         entry.in_flight += 1;
-        Some(KeyHold(key.index() as u32))
+        let mut hold = KeyHold::of(key.0);
+        if entry.kind == Kind::Window {
+            hold.region = entry.target;
+            if let Some(target) = self.entries.get_mut(hold.region as usize) {
+                target.in_flight += 1;
+            }
+        }
+        Some(hold)
     }
 
     /// Ends one hold. If it was the last, those who waited for that are found with [`pop_drained`](Self::pop_drained), which has
     /// to be called then; a dead region that nobody waits for becomes idle.
     pub fn release(&mut self, hold: KeyHold) {
-        let Some(entry) = self.entries.get_mut(hold.0 as usize) else {
+        self.release_entry(hold.key);
+        if hold.region != hold.key {
+            self.release_entry(hold.region);
+        }
+    }
+
+    fn release_entry(&mut self, index: u32) {
+        let Some(entry) = self.entries.get_mut(index as usize) else {
             return;
         };
         entry.in_flight = entry.in_flight.saturating_sub(1);
@@ -303,17 +418,25 @@ impl KeyTable {
             return;
         }
         if entry.waiter.is_some() || entry.pending.is_some() {
-            self.drained.push(&mut self.entries, hold.0);
+            entry.queued = true;
+            self.drained.push(&mut self.entries, index);
         } else {
-            self.end(hold.0);
+            self.end(index);
         }
     }
 
-    /// A dead region that nothing holds any more becomes idle.
-    fn end(&mut self, index: u32) {
-        if let Some(entry) = self.entries.get_mut(index as usize)
-            && entry.state == State::Dying
-        {
+    /// A dead entry that nothing needs any more becomes idle, or free if nobody waits to hear of it.
+    pub(super) fn end(&mut self, index: u32) {
+        let Some(entry) = self.entries.get_mut(index as usize) else {
+            return;
+        };
+        if entry.state != State::Dying || entry.is_busy() || entry.queued {
+            return;
+        }
+        if entry.kind == Kind::Window {
+            entry.state = State::Free;
+            self.free.push(&mut self.entries, index);
+        } else {
             entry.state = State::Idle;
             self.idle.push(&mut self.entries, index);
         }
@@ -324,6 +447,7 @@ impl KeyTable {
     pub fn pop_drained(&mut self) -> Option<[Option<QpId>; 2]> {
         let index = self.drained.pop(&self.entries)?;
         let entry = self.entries.get_mut(index as usize)?;
+        entry.queued = false;
         let waiters = [entry.waiter.take(), entry.pending.map(|p| p.qp)];
         self.end(index);
         Some(waiters)

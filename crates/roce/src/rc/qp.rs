@@ -7,7 +7,7 @@ use super::parked::{self, Parked};
 use super::recv_queue::{Receives, RecvQueue};
 use super::requester::{Requester, Step};
 use super::responder::{Answer, Executed, Request, Responder};
-use super::send_queue::{Kind, Limits, SendQueue};
+use super::send_queue::{Limits, SendQueue};
 use super::{QpId, QpParams};
 use crate::cm::QpAttributes;
 use crate::completion::{Completion, Status};
@@ -287,7 +287,7 @@ impl Qp {
     fn complete(&mut self, keys: &mut KeyTable, cqs: &mut CqSet) {
         let failed = self.state == State::Error;
         while let Some((wqe, status)) = self.sq.pop_finished(failed, keys) {
-            if status != Status::Success && wqe.kind == Kind::FastRegister {
+            if status != Status::Success && wqe.kind.reserves() {
                 keys.cancel(MrKey(wqe.rkey));
             }
             if status == Status::Success && wqe.flags.contains(SendFlags::SILENT) {
@@ -592,9 +592,10 @@ impl Qp {
         if len > 0 {
             let place = shared
                 .keys
-                .check(
+                .check_remote(
                     rkey,
                     self.params.pd,
+                    self.id,
                     va,
                     u64::from(len),
                     Access::REMOTE_READ,

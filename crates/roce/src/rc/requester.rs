@@ -171,9 +171,10 @@ impl Requester {
                 return self.local_error(seq, Status::LocalProtection);
             }
             if wqe.flags.contains(SendFlags::INVALIDATE_LOCAL)
-                && sgl
-                    .first()
-                    .is_none_or(|e| keys.can_invalidate(e.key, link.pd, By::Consumer).is_err())
+                && sgl.first().is_none_or(|e| {
+                    keys.can_invalidate(e.key, link.pd, link.qp, By::Consumer)
+                        .is_err()
+                })
             {
                 return self.local_error(seq, Status::LocalOperation);
             }
@@ -239,22 +240,28 @@ impl Requester {
         let Some(wqe) = sq.get_mut(seq) else {
             return Step::Idle;
         };
-        let refused = match wqe.kind {
-            Kind::FastRegister => match keys.execute_fast(MrKey(wqe.rkey)) {
-                Registered::Done => false,
-                Registered::NotYet => return Step::Idle,
-                Registered::Refused => true,
-            },
+        let (done, status) = match wqe.kind {
+            Kind::FastRegister => (keys.execute_fast(MrKey(wqe.rkey)), Status::LocalOperation),
+            Kind::Bind => {
+                wqe.drains = wqe.rkey;
+                (keys.execute_bind(MrKey(wqe.rkey)), Status::WindowBind)
+            }
             // Earlier requests may have to be sent again from the memory that the key stands for.
             _ if seq != self.una_wqe => return Step::Idle,
             _ => {
                 wqe.drains = wqe.rkey;
-                keys.invalidate(wqe.rkey, link.pd, link.qp, By::Consumer)
-                    .is_err()
+                let result = keys.invalidate(wqe.rkey, link.pd, link.qp, By::Consumer);
+                let done = match result {
+                    Ok(()) => Registered::Done,
+                    Err(_) => Registered::Refused,
+                };
+                (done, Status::LocalOperation)
             }
         };
-        if refused {
-            return self.local_error(seq, Status::LocalOperation);
+        match done {
+            Registered::Done => {}
+            Registered::NotYet => return Step::Idle,
+            Registered::Refused => return self.local_error(seq, status),
         }
         wqe.outcome = Some(Status::Success);
         wqe.first_psn = self.next;

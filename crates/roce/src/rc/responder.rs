@@ -269,9 +269,10 @@ impl Responder {
         if len > 0 {
             // Once more for this packet: the region may have been deregistered since the first.
             let here = keys
-                .check(
+                .check_remote(
                     range.rkey,
                     link.pd,
+                    link.qp,
                     range.va,
                     u64::from(len),
                     Access::REMOTE_WRITE,
@@ -457,7 +458,14 @@ fn check_remote(range: &Reth, need: Access, link: &Link, keys: &KeyTable) -> Res
     if range.len == 0 {
         return Ok(());
     }
-    keys.check(range.rkey, link.pd, range.va, u64::from(range.len), need)
-        .map(|_| ())
-        .map_err(|_| ACCESS)
+    keys.check_remote(
+        range.rkey,
+        link.pd,
+        link.qp,
+        range.va,
+        u64::from(range.len),
+        need,
+    )
+    .map(|_| ())
+    .map_err(|_| ACCESS)
 }

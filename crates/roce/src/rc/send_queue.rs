@@ -4,7 +4,7 @@ use super::sgl;
 use crate::PdId;
 use crate::completion::{CompletionOp, Status};
 use crate::config::MAX_INLINE;
-use crate::key::{KeyHold, KeyTable, MrKey, Registration};
+use crate::key::{Binding, KeyHold, KeyTable, MrKey, Registration};
 use crate::psn::Psn;
 use crate::rc::QpId;
 use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
@@ -19,13 +19,19 @@ pub(super) enum Kind {
     Write,
     Read,
     FastRegister,
+    Bind,
     Invalidate,
 }
 
 impl Kind {
+    /// Whether its post has reserved an entry of the key table.
+    pub fn reserves(self) -> bool {
+        matches!(self, Kind::FastRegister | Kind::Bind)
+    }
+
     /// Whether nothing of it goes over the wire: it takes no PSN.
     pub fn is_local(self) -> bool {
-        matches!(self, Kind::FastRegister | Kind::Invalidate)
+        matches!(self, Kind::FastRegister | Kind::Bind | Kind::Invalidate)
     }
 }
 
@@ -36,7 +42,7 @@ pub(super) struct SendWqe {
     /// WRITE and READ: the peer's address.
     pub remote_va: u64,
     /// WRITE and READ: the peer's key. SEND with invalidate: the key to invalidate. Local operations: the key that
-    /// is registered or invalidated.
+    /// is registered, bound or invalidated.
     pub rkey: u32,
     /// A key that this request has invalidated and that transmissions may still read through; 0 for none.
     pub drains: u32,
@@ -83,6 +89,7 @@ impl SendWqe {
             Kind::Write => CompletionOp::Write,
             Kind::Read => CompletionOp::Read,
             Kind::FastRegister => CompletionOp::FastRegister,
+            Kind::Bind => CompletionOp::Bind,
             Kind::Invalidate => CompletionOp::Invalidate,
         }
     }
@@ -186,6 +193,7 @@ impl SendQueue {
             SendOp::Write { remote_va, rkey } => (Kind::Write, remote_va, rkey),
             SendOp::Read { remote_va, rkey } => (Kind::Read, remote_va, rkey),
             SendOp::FastRegister { key, .. } => (Kind::FastRegister, 0, key.0),
+            SendOp::Bind { window, .. } => (Kind::Bind, 0, window.0),
             SendOp::Invalidate { key } => (Kind::Invalidate, 0, key.0),
         };
         let no_elements = request.sgl.is_empty() || request.inline.is_some();
@@ -347,6 +355,21 @@ fn reserve(
                 region,
             };
             keys.post_fast(key, pd, qp, &registration).map(Some)
+        }
+        SendOp::Bind {
+            window,
+            mr,
+            va,
+            len,
+            access,
+        } => {
+            let binding = Binding {
+                mr,
+                va,
+                len,
+                access,
+            };
+            keys.post_bind(window, pd, qp, &binding).map(Some)
         }
         SendOp::Invalidate { key } => keys.check_invalidatable(key, pd).map(|()| None),
         _ => Ok(None),

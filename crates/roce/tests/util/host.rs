@@ -156,6 +156,41 @@ impl Host {
         Ok(Mr { key, ..*memory })
     }
 
+    /// Posts the binding of `window` to `len` bytes of `mr` from `offset` on. The answer is what the peer gets to know.
+    pub fn post_bind(
+        &mut self,
+        now: Instant,
+        qp: QpId,
+        context: u64,
+        window: MrKey,
+        part: (&Mr, u32, u32),
+        access: Access,
+    ) -> Result<Mr, PostError> {
+        let (mr, offset, len) = part;
+        let va = mr.va + u64::from(offset);
+        let op = SendOp::Bind {
+            window,
+            mr: mr.key,
+            va,
+            len: u64::from(len),
+            access,
+        };
+        let request = SendRequest {
+            context,
+            op,
+            sgl: &[],
+            inline: None,
+            flags: SendFlags::empty(),
+        };
+        let key = self.engine.post_send(now, qp, &request)?.unwrap();
+        Ok(Mr {
+            key,
+            va,
+            len,
+            region: mr.region,
+        })
+    }
+
     /// Registers `bytes` through the send queue, readable and writable by everybody.
     pub fn fast(&mut self, now: Instant, qp: QpId, context: u64, bytes: Vec<u8>) -> Mr {
         let entry = self.engine.register_fast(self.pd, true).unwrap();
