@@ -35,6 +35,8 @@ pub const MAX_SRQS: u32 = 1024;
 pub const MAX_PDS: u32 = 1024;
 /// Memory regions of one adapter.
 pub const MAX_MRS: u32 = 65536;
+/// Memory windows of one adapter.
+pub const MAX_MWS: u32 = 16384;
 /// Connections of one adapter, those being set up included.
 pub const MAX_CONNECTIONS: u32 = 2048;
 /// Listeners of one adapter that listen: enough to take every port that the provider chooses from.
@@ -45,7 +47,7 @@ pub const MAX_CONNECTORS: u32 = 32 * 1024;
 /// Logical address mappings of one adapter.
 pub const MAX_LAMS: u32 = 1 << 18;
 
-/// Bytes in one registration.
+/// Bytes in one registration, and in one window.
 pub const MAX_REGISTRATION: usize = 1 << 30;
 /// Bytes in one transfer, over all its SGEs. RoCEv2 itself ends at 2^31.
 pub const MAX_TRANSFER: u32 = 1 << 30;
@@ -75,7 +77,7 @@ pub fn adapter_info(version: NDK_VERSION) -> NDK_ADAPTER_INFO {
         VendorId: 0,
         DeviceId: 0,
         MaxRegistrationSize: MAX_REGISTRATION,
-        MaxWindowSize: 0,
+        MaxWindowSize: MAX_REGISTRATION,
         FRMRPageCount: FRMR_PAGES,
         MaxInitiatorRequestSge: MAX_SGE as u32,
         MaxReceiveRequestSge: MAX_SGE as u32,

@@ -1,24 +1,158 @@
-//! NDK_MW: a memory window. Not supported yet: MaxWindowSize and MaxMwCount are 0.
+//! NDK_MW: a memory window, through which a peer gets at part of a region (NdkBind).
 #![allow(
     unsafe_code,
     reason = "dispatch functions take the consumer's pointers"
 )]
 
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use ndis_sys::status::STATUS_NOT_SUPPORTED;
+use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
-use ndkpi::{NDK_FN_CREATE_COMPLETION, NDK_MW, NDK_PD};
+use ndkpi::{
+    NDK_FN_CREATE_COMPLETION, NDK_MR, NDK_MW, NDK_MW_DISPATCH, NDK_OP_FLAG_ALLOW_REMOTE_READ,
+    NDK_OP_FLAG_ALLOW_REMOTE_WRITE, NDK_PD, NDK_QP, NDK_VERSION,
+};
+use roce::{Access, MrKey, SendOp};
 
-/// NdkCreateMw: STATUS_NOT_SUPPORTED. IRQL <= DISPATCH_LEVEL.
+use super::limits::MAX_REGISTRATION;
+use super::mr::Mr;
+use super::object::{self, Kind, Object, Quiet, Ref, header, query_extension};
+use super::pd::Pd;
+use super::qp::{Qp, post_local};
+
+/// The private part of an NDK_MW.
+pub struct Mw {
+    /// The newest key: the remote token.
+    token: AtomicU32,
+    _pd: Ref<Pd>,
+}
+
+static DISPATCH: NDK_MW_DISPATCH = NDK_MW_DISPATCH {
+    NdkCloseMw: object::close::<Mw>,
+    NdkQueryExtension: query_extension,
+    NdkGetRemoteTokenFromMw: get_remote_token_from_mw,
+};
+
+impl Kind for Mw {
+    type Raw = NDK_MW;
+
+    fn raw(version: NDK_VERSION) -> NDK_MW {
+        NDK_MW {
+            Header: header(version, ndkpi::NdkObjectTypeMw),
+            Dispatch: &DISPATCH,
+        }
+    }
+
+    /// Ends what it is bound to: a region that is being closed or deregistered may have waited for that.
+    fn quiesce(mw: &Object<Self>) -> Quiet {
+        mw.port().with(|state| {
+            let _ = state.engine.destroy_window(mw.key());
+        });
+        Quiet::Yes
+    }
+}
+
+impl Mw {
+    /// The newest key.
+    pub(super) fn key(&self) -> MrKey {
+        MrKey(self.token.load(Ordering::Acquire))
+    }
+}
+
+/// NdkCreateMw. Never pends. IRQL <= DISPATCH_LEVEL. The window opens nothing until it is bound.
 ///
 /// # Safety
-/// None: the parameters are not looked at.
+/// The consumer passes an open PD and a place for the result.
 pub unsafe extern "efiapi" fn create_mw(
-    _pd: *mut NDK_PD,
+    pd: *mut NDK_PD,
     _completion: NDK_FN_CREATE_COMPLETION,
     _context: *mut c_void,
-    _out: *mut *mut NDK_MW,
+    out: *mut *mut NDK_MW,
 ) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
+    // SAFETY: by the contract of this function.
+    let pd = unsafe { Object::<Pd>::from_raw(pd) };
+    let port = pd.port();
+    if let Err(status) = port.ready() {
+        return status;
+    }
+    let Ok(key) = port.peek(|state| state.engine.create_window(pd.id())) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    let body = Mw {
+        token: AtomicU32::new(key.0),
+        _pd: pd.reference(),
+    };
+    match pd.try_new_child(body) {
+        Ok(mw) => {
+            // SAFETY: by the contract of this function.
+            unsafe { out.write(mw.as_raw()) };
+            STATUS_SUCCESS
+        }
+        Err(_) => {
+            port.peek(|state| {
+                let _ = state.engine.destroy_window(key);
+            });
+            STATUS_INSUFFICIENT_RESOURCES
+        }
+    }
+}
+
+/// NdkGetRemoteTokenFromMw: right as soon as NdkBind has returned. IRQL <= DISPATCH_LEVEL.
+unsafe extern "efiapi" fn get_remote_token_from_mw(mw: *mut NDK_MW) -> u32 {
+    // SAFETY: the consumer passes an open MW.
+    unsafe { Object::<Mw>::from_raw(mw) }.key().0
+}
+
+/// NdkBind. IRQL <= DISPATCH_LEVEL. Binding anew replaces: the old token is dead when the request has been executed.
+///
+/// ALLOW_REMOTE_READ and ALLOW_REMOTE_WRITE are what the peer of this QP may do; writing needs a region with local write, or it
+/// is STATUS_ACCESS_VIOLATION. More than MaxWindowSize is STATUS_INVALID_PARAMETER. A range outside the region, or a region that
+/// is not registered when the request's turn comes, completes STATUS_ACCESS_VIOLATION. STATUS_NO_MORE_ENTRIES while an earlier binding
+/// of the window is posted and has not been executed.
+pub(super) unsafe extern "efiapi" fn bind(
+    qp: *mut NDK_QP,
+    context: *mut c_void,
+    mr: *mut NDK_MR,
+    mw: *mut NDK_MW,
+    va: *mut c_void,
+    length: usize,
+    flags: u32,
+) -> NTSTATUS {
+    if length > MAX_REGISTRATION {
+        return STATUS_INVALID_PARAMETER;
+    }
+    // SAFETY: the consumer passes an open QP, MR and MW.
+    let (qp, mr, mw) = unsafe {
+        (
+            Object::<Qp>::from_raw(qp),
+            Object::<Mr>::from_raw(mr),
+            Object::<Mw>::from_raw(mw),
+        )
+    };
+    let mut access = Access::empty();
+    access.set(
+        Access::REMOTE_READ,
+        flags & NDK_OP_FLAG_ALLOW_REMOTE_READ != 0,
+    );
+    let remote_write = flags & NDK_OP_FLAG_ALLOW_REMOTE_WRITE == NDK_OP_FLAG_ALLOW_REMOTE_WRITE;
+    access.set(Access::REMOTE_WRITE, remote_write);
+    qp.port().with(|state| {
+        let op = SendOp::Bind {
+            window: mw.key(),
+            mr: MrKey(mr.token()),
+            va: va as u64,
+            len: length as u64,
+            access,
+        };
+        match post_local(state, qp.id(), context, flags, op) {
+            Ok(newest) => {
+                if let Some(newest) = newest {
+                    mw.token.store(newest.0, Ordering::Release);
+                }
+                STATUS_SUCCESS
+            }
+            Err(status) => status,
+        }
+    })
 }

@@ -98,7 +98,8 @@ impl Port {
             max_cqs: limits::MAX_CQS,
             max_srqs: limits::MAX_SRQS,
             max_pds: limits::MAX_PDS,
-            max_keys: limits::MAX_MRS,
+            // Every protection domain has a key of its own.
+            max_keys: limits::MAX_MRS + limits::MAX_MWS + limits::MAX_PDS,
             max_connections: limits::MAX_CONNECTIONS,
             max_listeners: limits::MAX_LISTENERS,
             max_cq_depth: limits::MAX_CQ_DEPTH,

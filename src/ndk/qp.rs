@@ -10,12 +10,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use arrayvec::ArrayVec;
 use ndis_sys::status::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
-    STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
+    STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{
-    NDK_CQ, NDK_FN_CREATE_COMPLETION, NDK_MR, NDK_MW, NDK_OBJECT_HEADER, NDK_OP_FLAG_DEFER,
-    NDK_OP_FLAG_INLINE, NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE, NDK_OP_FLAG_READ_FENCE,
+    NDK_CQ, NDK_FN_CREATE_COMPLETION, NDK_OBJECT_HEADER, NDK_OP_FLAG_DEFER, NDK_OP_FLAG_INLINE,
+    NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE, NDK_OP_FLAG_READ_FENCE,
     NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT, NDK_OP_FLAG_SILENT_SUCCESS, NDK_PD, NDK_QP,
     NDK_QP_DISPATCH, NDK_SGE, NDK_SRQ, NDK_VERSION,
 };
@@ -25,6 +25,7 @@ use super::cq::Cq;
 use super::fast;
 use super::limits::{MAX_INLINE, MAX_QUEUE_DEPTH, MAX_SGE};
 use super::mr::Mr;
+use super::mw::{self, Mw};
 use super::object::{self, Kind, Listed, Object, Quiet, Ref, header, query_extension};
 use super::pd::Pd;
 use super::srq::Srq;
@@ -48,7 +49,7 @@ static DISPATCH: NDK_QP_DISPATCH = NDK_QP_DISPATCH {
     NdkFlush: flush,
     NdkSend: send,
     NdkReceive: receive,
-    NdkBind: bind,
+    NdkBind: mw::bind,
     NdkFastRegister: fast::fast_register,
     NdkInvalidate: invalidate,
     NdkRead: read,
@@ -512,19 +513,6 @@ unsafe extern "efiapi" fn receive(
     }
 }
 
-/// NdkBind: there are no memory windows yet. IRQL <= DISPATCH_LEVEL.
-unsafe extern "efiapi" fn bind(
-    _qp: *mut NDK_QP,
-    _context: *mut c_void,
-    _mr: *mut NDK_MR,
-    _mw: *mut NDK_MW,
-    _va: *mut c_void,
-    _length: usize,
-    _flags: u32,
-) -> NTSTATUS {
-    STATUS_NOT_SUPPORTED
-}
-
 /// NdkInvalidate. IRQL <= DISPATCH_LEVEL.
 ///
 /// Only what a work request gave access can be invalidated: anything else is STATUS_INVALID_DEVICE_REQUEST (decision
@@ -540,6 +528,8 @@ unsafe extern "efiapi" fn invalidate(
     let token = match kind {
         // SAFETY: as above.
         ndkpi::NdkObjectTypeMr => unsafe { Object::<Mr>::from_raw(object.cast()) }.token(),
+        // SAFETY: as above.
+        ndkpi::NdkObjectTypeMw => unsafe { Object::<Mw>::from_raw(object.cast()) }.key().0,
         _ => return STATUS_INVALID_DEVICE_REQUEST,
     };
     let op = SendOp::Invalidate {

@@ -158,11 +158,12 @@ impl State {
         let limits = *engine.config();
         Ok(Self {
             now: Instant::ZERO,
-            memory: Regions::new(limits.max_keys),
+            // A fast-registered region has two.
+            memory: Regions::new(2 * limits::MAX_MRS),
             cqs: ByIndex::try_new(limits.max_cqs)?,
             srqs: ByIndex::try_new(limits.max_srqs)?,
             qps: ByIndex::try_new(limits.max_qps)?,
-            mrs: Slab::new(limits.max_keys),
+            mrs: Slab::new(limits::MAX_MRS),
             connections: Slab::new(limits::MAX_CONNECTORS),
             by_conn: ByIndex::try_new(limits.max_connections)?,
             listeners: Slab::new(limits::MAX_CONNECTORS),

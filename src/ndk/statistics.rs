@@ -47,7 +47,7 @@ pub fn capabilities(info: *mut NDK_ADAPTER_INFO) -> NDIS_NDK_CAPABILITIES {
         // No limit for the adapter as a whole.
         MaxInboundReadLimit: 0,
         MaxOutboundReadLimit: 0,
-        MaxMwCount: 0,
+        MaxMwCount: limits::MAX_MWS,
         MaxSrqCount: limits::MAX_SRQS,
         MissingCounterMask: 0,
         NdkInfo: info,

@@ -30,3 +30,4 @@ mod shared;
 mod srq;
 mod statistics;
 mod story;
+mod windows;
