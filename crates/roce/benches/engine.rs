@@ -4,8 +4,9 @@
 
 use roce::cm::QpAttributes;
 use roce::{
-    Access, Completion, Config, CqId, Engine, Fault, Instant, Memory, MrKey, Path, PathMtu, QpId,
-    QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit,
+    AcceptParams, Access, Completion, Config, ConnectParams, CqId, Engine, Event, Fault, Instant,
+    Memory, MrKey, Path, PathMtu, QpId, QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge,
+    Transmit,
 };
 
 /// One region.
@@ -194,9 +195,136 @@ fn run(mtu: PathMtu, op: &str, len: u32, depth: u64, count: u64) -> (f64, usize)
     (start.elapsed().as_secs_f64(), frames)
 }
 
+/// Bytes of memory that this process has in use, where the system tells.
+fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    statm
+        .split(' ')
+        .nth(1)?
+        .parse::<u64>()
+        .ok()
+        .map(|n| n * 4096)
+}
+
+/// What a connected queue pair takes up, its share of all tables included, and what connecting `count` of them one after another through the connection manager costs.
+fn many_connections(count: u32, depth: u32) {
+    let config = |seed| Config {
+        seed,
+        max_qps: count,
+        max_connections: count,
+        max_cqs: 4,
+        max_pds: 4,
+        max_keys: 4,
+        max_srqs: 4,
+        max_transmissions: 64,
+        ..Config::default()
+    };
+    let before = resident();
+    let mut engines = [1, 2].map(|seed| Engine::try_new(&config(seed)).unwrap());
+    let memory = Flat(Vec::new());
+    let params = engines.each_mut().map(|engine| {
+        let pd = engine.create_pd().unwrap();
+        let cq = engine.create_cq(64).unwrap();
+        QpParams {
+            pd,
+            send_cq: cq,
+            recv_cq: cq,
+            srq: None,
+            sq_depth: depth,
+            rq_depth: depth,
+            max_send_sge: 1,
+            max_recv_sge: 1,
+            max_read_sge: 1,
+            max_inline: 0,
+            context: 0,
+        }
+    });
+    let ips = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+    let path = |from: usize| Path {
+        src_mac: [2, 0, 0, 0, 0, from as u8],
+        dst_mac: [2, 0, 0, 0, 0, 1 - from as u8],
+        vlan: None,
+        src_ip: ips[from],
+        dst_ip: ips[1 - from],
+        hop_limit: 64,
+        traffic_class: 0,
+        mtu: PathMtu::Mtu1024,
+    };
+    engines[1].listen(ips[1], 445).unwrap();
+    let mut qps = [0, 1].map(|side: usize| {
+        let engine = &mut engines[side];
+        (0..count)
+            .map(|_| engine.create_qp(&params[side]).unwrap())
+            .collect::<Vec<_>>()
+            .into_iter()
+    });
+    let mut out = Transmit::new();
+    let mut frames = 0;
+    let start = std::time::Instant::now();
+    for n in 0..count {
+        let now = Instant(u64::from(n) * 1000);
+        let qp = qps[0].next().unwrap();
+        let conn = engines[0]
+            .connect(
+                now,
+                &ConnectParams {
+                    qp,
+                    path: path(0),
+                    local_port: 1000 + n as u16,
+                    remote_port: 445,
+                    private_data: &[],
+                    responder_resources: 1,
+                    initiator_depth: 1,
+                },
+            )
+            .unwrap();
+        let mut established = 0;
+        while established < 2 {
+            for side in [0, 1] {
+                while engines[side].poll_transmit(now, &memory, &mut out) {
+                    frames += 1;
+                    let frame = [&out.header[..], &out.trailer[..]].concat();
+                    engines[1 - side].receive(now, &frame, &mut Flat(Vec::new()));
+                }
+                while let Some(event) = engines[side].poll_event() {
+                    match event {
+                        Event::ConnectRequest { conn, .. } => {
+                            let accept = AcceptParams {
+                                qp: qps[1].next().unwrap(),
+                                path: path(1),
+                                private_data: &[],
+                                responder_resources: 1,
+                                initiator_depth: 1,
+                            };
+                            engines[1].accept(now, conn, &accept).unwrap();
+                        }
+                        Event::Replied { .. } => engines[0].establish(now, conn).unwrap(),
+                        Event::Established { .. } => established += 1,
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let bytes = match (before, resident()) {
+        (Some(before), Some(after)) => {
+            format!("{}", after.saturating_sub(before) / u64::from(2 * count))
+        }
+        _ => "?".to_owned(),
+    };
+    println!(
+        "{count} connections: {bytes} bytes per connected queue pair of 2 x {depth} requests, {:.1} us and {} frames per connection",
+        seconds * 1e6 / f64::from(count),
+        frames / count
+    );
+}
+
 fn main() {
     // `cargo test --benches` runs this too; then once around is enough.
     let quick = !std::env::args().any(|a| a == "--bench");
+    // First, before memory that was used and given back blurs the figure.
+    many_connections(if quick { 20 } else { 10_000 }, 16);
     println!(
         "{:<6} {:>8} {:>6} {:>10} {:>10} {:>10}",
         "op", "bytes", "mtu", "GB/s", "ns/op", "ns/frame"

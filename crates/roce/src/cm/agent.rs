@@ -67,7 +67,7 @@ impl Agent {
             timers: Timers::try_new(capacity)?,
             ready: IndexList::try_new(capacity)?,
             eventful: IndexList::try_new(capacity)?,
-            replies: Replies::try_new()?,
+            replies: Replies::try_new(capacity)?,
             psn: Psn::ZERO,
             rng,
         })

@@ -82,19 +82,23 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    const CAPACITY: usize = 32;
-
-    pub fn try_new() -> Result<Self, OutOfMemory> {
+    /// For so many connections, whose peers may all speak up before anything is sent. An answer that is lost costs the peer its
+    /// retransmission timer, a second perhaps.
+    pub fn try_new(connections: u32) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            ring: try_vec(Self::CAPACITY, |_| None)?,
+            ring: try_vec(connections.clamp(32, 1024) as usize, |_| None)?,
             head: 0,
             len: 0,
         })
     }
 
     pub fn push(&mut self, reply: Reply) {
-        if self.len < Self::CAPACITY {
-            let at = self.head.wrapping_add(self.len) % Self::CAPACITY;
+        if self.len < self.ring.len() {
+            // Neither term exceeds the length, so one subtraction brings the sum back into the ring.
+            let mut at = self.head.wrapping_add(self.len);
+            if at >= self.ring.len() {
+                at = at.wrapping_sub(self.ring.len());
+            }
             if let Some(place) = self.ring.get_mut(at) {
                 *place = Some(reply);
                 self.len = self.len.saturating_add(1);
@@ -108,7 +112,10 @@ impl Replies {
 
     pub fn pop(&mut self) -> Option<Reply> {
         let reply = self.ring.get_mut(self.head)?.take()?;
-        self.head = self.head.wrapping_add(1) % Self::CAPACITY;
+        self.head = self.head.wrapping_add(1);
+        if self.head >= self.ring.len() {
+            self.head = 0;
+        }
         self.len = self.len.saturating_sub(1);
         Some(reply)
     }
