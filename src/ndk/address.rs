@@ -151,6 +151,11 @@ impl LocalAddresses {
         let _ = self.list.try_push(address);
     }
 
+    /// The addresses.
+    pub fn iter(&self) -> impl Iterator<Item = &LocalAddress> {
+        self.list.iter()
+    }
+
     /// Whether a consumer may bind to this address: one of the adapter's, or, where `wildcard` allows it, the unspecified one.
     ///
     /// Decision X-62: a listener may name the unspecified address and then hears on every address of the adapter.

@@ -365,6 +365,9 @@ impl Port {
         let addresses = neighbour::read_addresses(self.platform.luid, passive);
         self.with(|state| {
             if let Some(addresses) = addresses {
+                state
+                    .engine
+                    .set_addresses(addresses.iter().map(|local| local.ip));
                 state.addresses = addresses;
             }
             state.listen_again();

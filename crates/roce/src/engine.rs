@@ -260,7 +260,7 @@ impl Engine {
         if core::mem::take(&mut qp.peer_spoke)
             && let Some(conn) = qp.conn
         {
-            self.cm.communication_established(self.now, conn);
+            self.cm.communication_established(conn);
         }
         if qp.has_last_word() {
             self.last_words.push(id.0.index);

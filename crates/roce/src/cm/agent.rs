@@ -22,12 +22,15 @@ use crate::wire::{Gid, Packet, Path, PathMtu, cma, frame, mad, udp};
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, SocketAddr};
 
-/// Connections that wait for the owner's decision may take up one in this many places of the table, so that requests from
-/// the wire cannot keep the owner from connecting.
+/// Connections that peers asked for and that have not come about, or never did, may take up one in this many places of the table, so
+/// that requests from the wire cannot keep the owner from connecting.
 const REQUEST_SHARE: u32 = 2;
 
+/// Addresses of one adapter at most.
+pub(crate) const MAX_ADDRESSES: usize = 64;
+
 /// All connections and listeners of an adapter.
-pub struct Agent {
+pub(crate) struct Agent {
     config: Config,
     rng: Rng,
     /// Moves table indices about in communication IDs.
@@ -35,8 +38,10 @@ pub struct Agent {
     listeners: Listeners,
     connections: Table<Connection>,
     lookup: Lookup,
-    /// Connections that wait for the owner's decision about the peer's request.
-    undecided: u32,
+    /// Connections that peers asked for and that have not been established, those included that rest before their names are free.
+    unproven: u32,
+    /// Where this side can be reached; `None` until it is told: anywhere.
+    addresses: Option<ArrayVec<IpAddr, MAX_ADDRESSES>>,
     /// Wakes connections at their deadlines or earlier.
     timers: Timers,
     /// Connections that have something to send.
@@ -54,8 +59,7 @@ impl Agent {
     /// # Errors
     /// No memory.
     pub fn try_new(config: &Config, rng: &mut Rng) -> Result<Self, OutOfMemory> {
-        // Half of the bits of a communication ID at least stay random.
-        let capacity = config.max_connections.min(1 << 16);
+        let capacity = config.max_connections;
         let mut rng = rng.fork();
         Ok(Self {
             config: *config,
@@ -63,7 +67,8 @@ impl Agent {
             listeners: Listeners::try_new(config.max_listeners)?,
             connections: Table::try_new(capacity)?,
             lookup: Lookup::try_new(capacity, &mut rng)?,
-            undecided: 0,
+            unproven: 0,
+            addresses: None,
             timers: Timers::try_new(capacity)?,
             ready: IndexList::try_new(capacity)?,
             eventful: IndexList::try_new(capacity)?,
@@ -154,7 +159,7 @@ impl Agent {
     ///
     /// # Errors
     /// `Unknown`, `InvalidState`, `PeerGone`.
-    pub fn establish(&mut self, _now: Instant, conn: ConnId) -> Result<QpAttributes, CmError> {
+    pub fn establish(&mut self, conn: ConnId) -> Result<QpAttributes, CmError> {
         self.with(conn, Connection::establish)?
     }
 
@@ -191,12 +196,12 @@ impl Agent {
     }
 
     /// The first request arrived on the queue pair of an accepted connection: as good as the peer's confirmation.
-    pub fn communication_established(&mut self, _now: Instant, conn: ConnId) {
+    pub fn communication_established(&mut self, conn: ConnId) {
         let _ = self.with(conn, Connection::communication_established);
     }
 
     /// Writes a whole frame, if there is one to send.
-    pub fn poll_transmit(&mut self, _now: Instant, out: &mut ArrayVec<u8, 512>) -> bool {
+    pub fn poll_transmit(&mut self, out: &mut ArrayVec<u8, 512>) -> bool {
         while let Some(reply) = self.replies.pop() {
             if self.write(&reply.path, &reply.emit(), out) {
                 return true;
@@ -265,6 +270,18 @@ impl Agent {
         self.connections.len()
     }
 
+    /// See [`Engine::set_addresses`](crate::Engine::set_addresses).
+    pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
+        self.addresses = Some(addresses.take(MAX_ADDRESSES).collect());
+    }
+
+    fn is_here(&self, ip: IpAddr) -> bool {
+        self.addresses
+            .as_ref()
+            .is_none_or(|list| list.contains(&ip.to_canonical()))
+    }
+
     /// Takes a packet to queue pair 1 whose ICRC is right. What is no CM message is ignored.
     pub fn receive(&mut self, now: Instant, packet: &Packet<'_>) {
         let Some(bytes) = mad::of_packet(packet) else {
@@ -273,8 +290,11 @@ impl Agent {
         let Ok((header, message)) = Message::parse(bytes) else {
             return;
         };
-        // Replies go to the source: it must be one.
-        if !is_unicast(packet.ip.src()) || !is_unicast(packet.ip.dst()) {
+        // Replies go to the source, in the name of the destination: they must be such as can be and, the latter, ours.
+        if !is_unicast(packet.ip.src())
+            || !is_unicast(packet.ip.dst())
+            || !self.is_here(packet.ip.dst())
+        {
             return;
         }
         let tid = header.transaction_id;
@@ -308,7 +328,7 @@ impl Agent {
             return;
         }
         let duplicate = self.find_named(req.ca_guid, req.local_comm_id);
-        let stale = self.find_with_qp(req.ca_guid, req.qpn);
+        let stale = self.find_with_qp(source, req.ca_guid, req.qpn);
         if let Some(slot) = duplicate {
             if let Some(c) = self.connections.get_mut(slot)
                 && c.path().dst_ip == source.ip()
@@ -351,7 +371,7 @@ impl Agent {
             return;
         }
         // With no room there is no answer either: the peer asks again.
-        if self.undecided.saturating_mul(REQUEST_SHARE) >= self.connections.capacity() {
+        if self.unproven.saturating_mul(REQUEST_SHARE) >= self.connections.capacity() {
             return;
         }
         let Some(names) = self.names() else {
@@ -428,7 +448,7 @@ impl Agent {
             .get(slot)
             .is_some_and(|c| c.state() == State::ReqSent);
         let stale = self
-            .find_with_qp(rep.ca_guid, rep.qpn)
+            .find_with_qp(source, rep.ca_guid, rep.qpn)
             .filter(|other| *other != slot);
         if is_new && let Some(other) = stale {
             if let Some(c) = self.connections.get_mut(other) {
@@ -533,12 +553,15 @@ impl Agent {
             .map(|(slot, _)| slot)
     }
 
-    /// The live connection that has this queue pair of the peer.
-    fn find_with_qp(&self, guid: u64, qpn: u32) -> Option<Slot> {
+    /// The live connection with the sender that has this queue pair of its. GUIDs and numbers can be seen and copied by others: only
+    /// who can speak from the peer's address may end what the peer has.
+    fn find_with_qp(&self, source: &Source<'_>, guid: u64, qpn: u32) -> Option<Slot> {
         self.lookup
             .with_qp(guid, qpn)
             .filter_map(|index| self.connections.at(index))
-            .find(|(_, c)| c.remote_guid == guid && c.remote_qpn == qpn)
+            .find(|(_, c)| {
+                c.remote_guid == guid && c.remote_qpn == qpn && c.path().dst_ip == source.ip()
+            })
             .map(|(slot, _)| slot)
     }
 
@@ -586,13 +609,13 @@ impl Agent {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let is_undecided = connection.state() == State::ReqRcvd;
+        let is_unproven = connection.is_unproven() && !connection.is_finished();
         match (
-            core::mem::replace(&mut connection.counted_undecided, is_undecided),
-            is_undecided,
+            core::mem::replace(&mut connection.counted_unproven, is_unproven),
+            is_unproven,
         ) {
-            (false, true) => self.undecided = self.undecided.saturating_add(1),
-            (true, false) => self.undecided = self.undecided.saturating_sub(1),
+            (false, true) => self.unproven = self.unproven.saturating_add(1),
+            (true, false) => self.unproven = self.unproven.saturating_sub(1),
             _ => {}
         }
         if connection.is_finished() {

@@ -3,6 +3,8 @@
 //! Messages arrive already matched to the connection. What is to be sent again on loss is kept as bytes, so that a
 //! retransmission is the same message.
 
+mod heard;
+
 use super::negotiate::{self, code_duration};
 use super::reply::{Kind, Reply};
 use super::request::{self, MAX_RETRIES, RESPONSE_TIMEOUT, Request, split_private};
@@ -17,7 +19,7 @@ use crate::event::Event;
 use crate::psn::Psn;
 use crate::time::Instant;
 use crate::wire::Path;
-use crate::wire::cm_msg::{Answered, Dreq, Message, Mra, Rej, RejReason, Rep, Rtu, private_data};
+use crate::wire::cm_msg::{Answered, Dreq, Message, Rej, RejReason, Rep, Rtu, private_data};
 use crate::wire::mad;
 use arrayvec::ArrayVec;
 use core::net::SocketAddr;
@@ -25,6 +27,16 @@ use core::time::Duration;
 
 /// Time asked for when the consumer takes longer than [`RESPONSE_TIMEOUT`]: code of 17 s.
 const SERVICE_TIMEOUT: u8 = 22;
+
+/// The most that is granted when the peer asks for time: code of 17 s, which it may do again.
+const MAX_SERVICE_TIMEOUT: u8 = 22;
+
+/// How long a peer may keep this side waiting for the answer to a REQ by asking for more time.
+const MAX_CONNECT_TIME: Duration = Duration::from_secs(300);
+
+/// Time the peer has to answer a DREQ before it is repeated. What it said of its own times when it connected does not count: this
+/// side wants an end.
+const DREQ_INTERVAL: Duration = code_duration(RESPONSE_TIMEOUT);
 
 /// How long acknowledging takes here, as told in a REP: what Linux tells.
 const TARGET_ACK_DELAY: u8 = 15;
@@ -89,6 +101,8 @@ pub(super) struct Connection {
     /// `mad` is to be sent.
     pub send: bool,
     pub deadline: Option<Instant>,
+    /// When the REQ was first sent. Passive: nothing.
+    begun: Instant,
     interval: Duration,
     max_retries: u8,
     retries_left: u8,
@@ -104,8 +118,8 @@ pub(super) struct Connection {
     /// How the disconnection ended.
     result: DisconnectResult,
     forgotten: bool,
-    /// The agent counts it among those that wait for a decision.
-    pub counted_undecided: bool,
+    /// The agent counts it among those that the wire alone has made.
+    pub counted_unproven: bool,
 }
 
 impl Connection {
@@ -159,6 +173,7 @@ impl Connection {
             mad: [0; mad::LEN],
             send: false,
             deadline: None,
+            begun: now,
             interval,
             max_retries: MAX_RETRIES,
             retries_left: 0,
@@ -170,7 +185,7 @@ impl Connection {
             disconnect_called: false,
             result: DisconnectResult::Graceful,
             forgotten: false,
-            counted_undecided: false,
+            counted_unproven: false,
         };
         let req = request::compose(
             config,
@@ -195,6 +210,8 @@ impl Connection {
     ) -> Self {
         let req = request.req;
         let [_, user] = split_private(&req.private);
+        // A code of no sense must make neither a storm nor an eternity.
+        let interval = code_duration(req.local_cm_timeout.clamp(14, 22));
         let mut private = ArrayVec::new();
         // The user's area of a request is smaller than the buffer.
         let _ = private.try_extend_from_slice(user);
@@ -222,13 +239,13 @@ impl Connection {
             send_psn: req.starting_psn,
             retry_count: req.retry_count,
             rnr_retry_count: req.rnr_retry_count,
-            ack_timeout: req.primary.ack_timeout,
+            ack_timeout: negotiate::ack_timeout(req.primary.ack_timeout, config),
             mad: [0; mad::LEN],
             send: false,
             deadline: None,
-            // A code of no sense must make neither a storm nor an eternity.
-            interval: code_duration(req.local_cm_timeout.clamp(14, 22)),
-            max_retries: req.max_cm_retries,
+            begun: Instant::ZERO,
+            interval,
+            max_retries: negotiate::retries(req.max_cm_retries, interval),
             retries_left: 0,
             events: ArrayVec::new(),
             rejected: false,
@@ -238,7 +255,7 @@ impl Connection {
             disconnect_called: false,
             result: DisconnectResult::Graceful,
             forgotten: false,
-            counted_undecided: false,
+            counted_unproven: false,
         }
         .with_event(Event::ConnectRequest {
             listener,
@@ -268,6 +285,11 @@ impl Connection {
             self.state,
             State::DreqSent | State::TimeWait | State::Closed
         )
+    }
+
+    /// A peer asked for it, and has not shown yet that it hears the answers.
+    pub fn is_unproven(&self) -> bool {
+        !self.is_active() && !self.was_established
     }
 
     pub fn is_forgotten(&self) -> bool {
@@ -479,171 +501,6 @@ impl Connection {
         }
     }
 
-    // What the peer says.
-
-    /// The same request again.
-    pub fn on_duplicate_req(&mut self) -> Option<Reply> {
-        match self.state {
-            State::ReqRcvd => Some(self.mra(Answered::Req)),
-            State::TimeWait if self.rejected => {
-                self.send = true;
-                None
-            }
-            State::TimeWait => Some(self.reply(Kind::Rej {
-                message: Answered::Req,
-                reason: RejReason::STALE_CONNECTION,
-                info: [0; 16],
-                info_len: 0,
-            })),
-            // The timer of the REP takes care, or the peer has it.
-            _ => None,
-        }
-    }
-
-    pub fn on_rep(&mut self, now: Instant, rep: &Rep) -> Option<Reply> {
-        if !self.is_active()
-            || (self.remote_comm_id != 0 && self.remote_comm_id != rep.local_comm_id)
-        {
-            return None;
-        }
-        match self.state {
-            State::ReqSent if rep.qpn == 0 || rep.local_comm_id == 0 => {
-                self.remote_comm_id = rep.local_comm_id;
-                self.fail_connect(now, ConnectFailure::Aborted);
-                self.send_rej(Answered::Rep, RejReason::NO_QP, None, &[]);
-                None
-            }
-            State::ReqSent => {
-                self.remote_comm_id = rep.local_comm_id;
-                self.remote_guid = rep.ca_guid;
-                self.remote_qpn = rep.qpn;
-                self.send_psn = rep.starting_psn;
-                self.rnr_retry_count = rep.rnr_retry_count;
-                self.info.responder_resources =
-                    self.info.responder_resources.min(rep.initiator_depth);
-                self.info.initiator_depth = self.info.initiator_depth.min(rep.responder_resources);
-                self.keep_private(&rep.private);
-                self.deadline = None;
-                self.send = false;
-                self.enter(State::RepRcvd);
-                self.report(Event::Replied { conn: self.id });
-                None
-            }
-            State::RepRcvd => Some(self.mra(Answered::Rep)),
-            // The RTU was lost; or what was sent instead of it.
-            State::Established => {
-                self.send = true;
-                None
-            }
-            State::TimeWait if self.rejected => {
-                self.send = true;
-                None
-            }
-            _ => None,
-        }
-    }
-
-    /// A REP whose queue pair belongs to a connection that the peer has lost.
-    pub fn on_stale_rep(&mut self, now: Instant, rep: &Rep) {
-        self.remote_comm_id = rep.local_comm_id;
-        self.fail_connect(now, ConnectFailure::Aborted);
-        self.send_rej(Answered::Rep, RejReason::STALE_CONNECTION, None, &[]);
-    }
-
-    pub fn on_rtu(&mut self) {
-        self.communication_established();
-    }
-
-    pub fn on_rej(&mut self, now: Instant, rej: &Rej) {
-        match self.state {
-            State::ReqSent => {
-                self.keep_private(&rej.private);
-                self.fail_connect(
-                    now,
-                    ConnectFailure::Rejected {
-                        reason: rej.reason.0,
-                    },
-                );
-            }
-            State::RepRcvd | State::ReqRcvd => {
-                self.keep_private(&rej.private);
-                self.peer_gone = true;
-                self.enter_timewait(now);
-            }
-            State::RepSent => {
-                self.keep_private(&rej.private);
-                self.report(Event::EstablishFailed {
-                    conn: self.id,
-                    reason: ConnectFailure::Aborted,
-                });
-                self.enter_timewait(now);
-            }
-            State::Established => {
-                self.report(Event::Disconnected {
-                    conn: self.id,
-                    reason: DisconnectReason::Stale,
-                });
-                self.enter_timewait(now);
-            }
-            State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
-            State::TimeWait | State::Closed => {}
-        }
-    }
-
-    pub fn on_mra(&mut self, now: Instant, mra: &Mra) {
-        let wait = code_duration(mra.service_timeout.min(26)).saturating_add(self.interval);
-        match (mra.message, self.state) {
-            // The peer's consumer may take its time: whenever it asks for more, it gets it.
-            (Answered::Req, State::ReqSent) => self.deadline = Some(now.after(wait)),
-            // Here it is our consumer who waits, and wants an end some time.
-            (Answered::Rep, State::RepSent) if !self.prolonged => {
-                self.prolonged = true;
-                self.deadline = Some(now.after(wait));
-            }
-            _ => {}
-        }
-    }
-
-    /// A DREQ for the connection's queue pair.
-    pub fn on_dreq(&mut self, now: Instant, dreq: &Dreq, transaction_id: u64) -> Option<Reply> {
-        if dreq.remote_qpn != self.local_qpn {
-            return None;
-        }
-        match self.state {
-            State::ReqSent | State::ReqRcvd => return None,
-            State::RepRcvd => {
-                self.peer_gone = true;
-                self.enter_timewait(now);
-            }
-            State::RepSent => {
-                self.report(Event::EstablishFailed {
-                    conn: self.id,
-                    reason: ConnectFailure::Aborted,
-                });
-                self.enter_timewait(now);
-            }
-            State::Established => {
-                self.report(Event::Disconnected {
-                    conn: self.id,
-                    reason: DisconnectReason::Peer,
-                });
-                self.enter_timewait(now);
-            }
-            State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
-            State::TimeWait | State::Closed => {}
-        }
-        Some(Reply {
-            transaction_id,
-            ..self.reply(Kind::Drep)
-        })
-    }
-
-    pub fn on_drep(&mut self, now: Instant) {
-        if self.state == State::DreqSent {
-            self.finish_disconnect(now, DisconnectResult::Graceful);
-        }
-    }
-
     // What time brings.
 
     pub fn on_timeout(&mut self, now: Instant, guid: u64) {
@@ -791,6 +648,8 @@ impl Connection {
             private: private_data(&[]),
         })
         .emit(self.own_transaction_id);
+        self.interval = DREQ_INTERVAL;
+        self.max_retries = MAX_RETRIES;
         self.send_until_answered(now);
         self.enter(State::DreqSent);
     }

@@ -19,7 +19,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use agent::Agent;
+pub(crate) use agent::Agent;
 
 use crate::psn::Psn;
 use crate::rc::QpId;

@@ -10,6 +10,24 @@ pub(super) const fn code_duration(code: u8) -> Duration {
     Duration::from_millis(1 << (code & 31).saturating_sub(8))
 }
 
+/// The local ACK timeout for a connection whose REQ proposes `proposed`. 0 would mean to wait for ever, and the peer does not get to
+/// decide that; nor a storm of repetitions, nor that silence goes unnoticed for hours: 1 ms to 17 s.
+pub(super) const fn ack_timeout(proposed: u8, config: &Config) -> u8 {
+    match proposed {
+        0 => config.ack_timeout,
+        1..8 => 8,
+        8..=22 => proposed,
+        _ => 22,
+    }
+}
+
+/// How often a REP is repeated in this interval if the peer wishes so many: not beyond half a minute altogether.
+pub(super) fn retries(wish: u8, interval: Duration) -> u8 {
+    const LONGEST: u128 = 30_000_000_000;
+    let most = (LONGEST / interval.as_nanos().max(1)).saturating_sub(1);
+    u8::try_from(most).unwrap_or(u8::MAX).min(wish)
+}
+
 /// Number of READs of the peer to have room for, if `granted` were agreed upon: the next power of two, because some peers round
 /// what they are granted up to one and then use that many.
 pub(super) const fn room(granted: u8) -> u8 {

@@ -21,6 +21,12 @@ impl Engine {
         self.cm.listen(addr, port)
     }
 
+    /// Tells at which addresses this side can be reached, 64 at most: messages of the connection manager to any other are dropped
+    /// without an answer, whoever listens. Before the first call all are taken. Connections that exist stay.
+    pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.cm.set_addresses(addresses);
+    }
+
     /// Stops listening. Connections that came in stay.
     ///
     /// # Errors
@@ -179,7 +185,7 @@ impl Engine {
             .get_mut(id.0)
             .filter(|q| q.state() == State::Init && !q.dying)
             .ok_or(CmError::QpUnusable)?;
-        let attributes = self.cm.establish(now, conn)?;
+        let attributes = self.cm.establish(conn)?;
         qp.connect(&attributes, false, &self.config);
         Ok(())
     }

@@ -121,7 +121,7 @@ impl Engine {
                 return true;
             }
         }
-        if self.cm.poll_transmit(now, &mut out.header) {
+        if self.cm.poll_transmit(&mut out.header) {
             count!(self, tx_frames);
             return true;
         }

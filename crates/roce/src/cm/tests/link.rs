@@ -188,7 +188,7 @@ impl Link {
     }
 
     pub fn establish(&mut self, conn: ConnId) -> Result<QpAttributes, CmError> {
-        self.agents[A].establish(self.now, conn)
+        self.agents[A].establish(conn)
     }
 
     /// Waits until a request has come to B.
@@ -280,7 +280,7 @@ impl Link {
                 self.events[side].push_back(event);
             }
             let mut frame = ArrayVec::new();
-            while self.agents[side].poll_transmit(self.now, &mut frame) {
+            while self.agents[side].poll_transmit(&mut frame) {
                 let sent = Sent {
                     at: self.now,
                     from: side,

@@ -1,6 +1,7 @@
 //! Stories of two agents over a link that loses, repeats and delays what it is told to, in virtual time.
 
 mod active;
+mod bounds;
 mod hostile;
 mod link;
 mod names;

@@ -247,9 +247,9 @@ fn r085_data_is_as_good_as_a_confirmation() {
     link.expect(A, Event::Replied { conn: a });
     link.establish(a).unwrap();
     link.expect(A, Event::Established { conn: a });
-    link.agents[B].communication_established(link.now, b);
+    link.agents[B].communication_established(b);
     link.expect(B, Event::Established { conn: b });
-    link.agents[B].communication_established(link.now, b);
+    link.agents[B].communication_established(b);
     link.run_until_idle();
     link.no_events();
     assert_eq!(link.sent_by(B, 0x13).len(), 1);

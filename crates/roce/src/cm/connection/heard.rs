@@ -1,0 +1,178 @@
+//! What a connection makes of the peer's messages.
+
+use super::{Connection, MAX_CONNECT_TIME, MAX_SERVICE_TIMEOUT, State};
+use crate::cm::negotiate::code_duration;
+use crate::cm::reply::{Kind, Reply};
+use crate::connection::{ConnectFailure, DisconnectReason, DisconnectResult};
+use crate::event::Event;
+use crate::time::Instant;
+use crate::wire::cm_msg::{Answered, Dreq, Mra, Rej, RejReason, Rep};
+
+impl Connection {
+    /// The same request again.
+    pub fn on_duplicate_req(&mut self) -> Option<Reply> {
+        match self.state {
+            State::ReqRcvd => Some(self.mra(Answered::Req)),
+            State::TimeWait if self.rejected => {
+                self.send = true;
+                None
+            }
+            State::TimeWait => Some(self.reply(Kind::Rej {
+                message: Answered::Req,
+                reason: RejReason::STALE_CONNECTION,
+                info: [0; 16],
+                info_len: 0,
+            })),
+            // The timer of the REP takes care, or the peer has it.
+            _ => None,
+        }
+    }
+
+    pub fn on_rep(&mut self, now: Instant, rep: &Rep) -> Option<Reply> {
+        if !self.is_active()
+            || (self.remote_comm_id != 0 && self.remote_comm_id != rep.local_comm_id)
+        {
+            return None;
+        }
+        match self.state {
+            State::ReqSent if rep.qpn == 0 || rep.local_comm_id == 0 => {
+                self.remote_comm_id = rep.local_comm_id;
+                self.fail_connect(now, ConnectFailure::Aborted);
+                self.send_rej(Answered::Rep, RejReason::NO_QP, None, &[]);
+                None
+            }
+            State::ReqSent => {
+                self.remote_comm_id = rep.local_comm_id;
+                self.remote_guid = rep.ca_guid;
+                self.remote_qpn = rep.qpn;
+                self.send_psn = rep.starting_psn;
+                self.rnr_retry_count = rep.rnr_retry_count;
+                self.info.responder_resources =
+                    self.info.responder_resources.min(rep.initiator_depth);
+                self.info.initiator_depth = self.info.initiator_depth.min(rep.responder_resources);
+                self.keep_private(&rep.private);
+                self.deadline = None;
+                self.send = false;
+                self.enter(State::RepRcvd);
+                self.report(Event::Replied { conn: self.id });
+                None
+            }
+            State::RepRcvd => Some(self.mra(Answered::Rep)),
+            // The RTU was lost; or what was sent instead of it.
+            State::Established => {
+                self.send = true;
+                None
+            }
+            State::TimeWait if self.rejected => {
+                self.send = true;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// A REP whose queue pair belongs to a connection that the peer has lost.
+    pub fn on_stale_rep(&mut self, now: Instant, rep: &Rep) {
+        self.remote_comm_id = rep.local_comm_id;
+        self.fail_connect(now, ConnectFailure::Aborted);
+        self.send_rej(Answered::Rep, RejReason::STALE_CONNECTION, None, &[]);
+    }
+
+    pub fn on_rtu(&mut self) {
+        self.communication_established();
+    }
+
+    pub fn on_rej(&mut self, now: Instant, rej: &Rej) {
+        match self.state {
+            State::ReqSent => {
+                self.keep_private(&rej.private);
+                self.fail_connect(
+                    now,
+                    ConnectFailure::Rejected {
+                        reason: rej.reason.0,
+                    },
+                );
+            }
+            State::RepRcvd | State::ReqRcvd => {
+                self.keep_private(&rej.private);
+                self.peer_gone = true;
+                self.enter_timewait(now);
+            }
+            State::RepSent => {
+                self.keep_private(&rej.private);
+                self.report(Event::EstablishFailed {
+                    conn: self.id,
+                    reason: ConnectFailure::Aborted,
+                });
+                self.enter_timewait(now);
+            }
+            State::Established => {
+                self.report(Event::Disconnected {
+                    conn: self.id,
+                    reason: DisconnectReason::Stale,
+                });
+                self.enter_timewait(now);
+            }
+            State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
+            State::TimeWait | State::Closed => {}
+        }
+    }
+
+    pub fn on_mra(&mut self, now: Instant, mra: &Mra) {
+        let service = code_duration(mra.service_timeout.min(MAX_SERVICE_TIMEOUT));
+        let wait = service.saturating_add(self.interval);
+        match (mra.message, self.state) {
+            // The peer's consumer may take its time: whenever it asks for more, it gets it. But this side's does not wait for ever.
+            (Answered::Req, State::ReqSent) => {
+                let end = self.begun.after(MAX_CONNECT_TIME);
+                self.deadline = Some(now.after(wait).min(end));
+            }
+            // Here it is our consumer who waits, and wants an end some time.
+            (Answered::Rep, State::RepSent) if !self.prolonged => {
+                self.prolonged = true;
+                self.deadline = Some(now.after(wait));
+            }
+            _ => {}
+        }
+    }
+
+    /// A DREQ for the connection's queue pair.
+    pub fn on_dreq(&mut self, now: Instant, dreq: &Dreq, transaction_id: u64) -> Option<Reply> {
+        if dreq.remote_qpn != self.local_qpn {
+            return None;
+        }
+        match self.state {
+            State::ReqSent | State::ReqRcvd => return None,
+            State::RepRcvd => {
+                self.peer_gone = true;
+                self.enter_timewait(now);
+            }
+            State::RepSent => {
+                self.report(Event::EstablishFailed {
+                    conn: self.id,
+                    reason: ConnectFailure::Aborted,
+                });
+                self.enter_timewait(now);
+            }
+            State::Established => {
+                self.report(Event::Disconnected {
+                    conn: self.id,
+                    reason: DisconnectReason::Peer,
+                });
+                self.enter_timewait(now);
+            }
+            State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
+            State::TimeWait | State::Closed => {}
+        }
+        Some(Reply {
+            transaction_id,
+            ..self.reply(Kind::Drep)
+        })
+    }
+
+    pub fn on_drep(&mut self, now: Instant) {
+        if self.state == State::DreqSent {
+            self.finish_disconnect(now, DisconnectResult::Graceful);
+        }
+    }
+}
