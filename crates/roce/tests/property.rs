@@ -3,8 +3,8 @@
 mod util;
 
 use roce::{
-    Access, Completion, CompletionOp, Config, Event, PathMtu, PostError, QpId, QpParams, Rng,
-    SendFlags, SendOp, SendRequest, Sge, SrqId, Status,
+    CompletionOp, Config, Event, PathMtu, PostError, QpId, QpParams, Rng, SendFlags, SendOp,
+    SendRequest, Sge, SrqId, Status,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -131,6 +131,7 @@ impl World {
         let setup = random_setup(&mut rng, seed);
         let mut p = Pair::new(setup);
         p.net.weather = random_weather(&mut rng);
+        p.chunks = (seed % 2 == 1).then(|| Rng::new(seed));
         for side in [Side::A, Side::B] {
             let hold = pick(&mut rng, &[0, 1_000, 40_000]);
             let ring = pick(&mut rng, &[1, 3, 16, 256]);
@@ -472,6 +473,7 @@ fn nothing_is_lost_when_everything_is_torn_down() {
         let setup = random_setup(&mut rng, seed);
         let mut p = Pair::new(setup);
         p.net.weather = random_weather(&mut rng);
+        p.chunks = (seed % 2 == 1).then(|| Rng::new(seed));
         p.a.nic_holds = Some(Duration::from_micros(20));
         let mut pairs: Vec<_> = (0..2).map(|_| p.attach()).collect();
         // Two more, of which those of B share their receives.
@@ -644,88 +646,5 @@ fn nothing_is_lost_when_everything_is_torn_down() {
             host.engine.destroy_cq(host.cq).unwrap();
             assert_eq!(host.engine.usage(), roce::Usage::default());
         }
-    }
-}
-
-/// Frames with arbitrary bits changed and the ICRC made right again: whatever they do, memory outside the regions and other
-/// queue pairs are out of their reach.
-#[test]
-fn forged_packets_stay_inside_the_rules() {
-    for seed in seeds(200) {
-        let _witness = Witness(seed);
-        let mut rng = Rng::new(seed ^ 0xf00d);
-        let mut p = Pair::new(Setup {
-            mtu: PathMtu::Mtu256,
-            seed,
-            ..Setup::default()
-        });
-        let (qa, qb) = p.attach();
-        let (good_a, good_b) = p.attach();
-        let local = p.a.open(pattern(3000, 1));
-        let sink = p.a.open(vec![0; 3000]);
-        let open = p.b.open(pattern(3000, 2));
-        let closed = p.b.register(vec![7; 3000], Access::LOCAL_WRITE);
-        let received = p.b.open(vec![0; 3000]);
-        for i in 0..8 {
-            p.b.engine.post_recv(p.now, qb, i, &[open.all()]).unwrap();
-            let op = match i % 3 {
-                0 => SendOp::Send,
-                1 => SendOp::Write {
-                    remote_va: open.va,
-                    rkey: open.key.0,
-                },
-                _ => SendOp::Read {
-                    remote_va: open.va,
-                    rkey: open.key.0,
-                },
-            };
-            p.a.send(p.now, qa, i, op, &[sink.sge(0, below(&mut rng, 3000))]);
-        }
-        let victim = p.b.engine.qp_number(qb).unwrap();
-        let other_victim = p.a.engine.qp_number(qa).unwrap();
-        for _ in 0..400 {
-            for side in [Side::A, Side::B] {
-                let now = p.now;
-                let Some(mut frame) = p.host(side).transmit(now) else {
-                    continue;
-                };
-                p.host(side).reap(now);
-                for _ in 0..below(&mut rng, 4) {
-                    // BTH and what follows it, but not the destination.
-                    let at = 42 + below(&mut rng, (frame.len() - 46).min(40) as u32) as usize;
-                    if !(47..50).contains(&at) {
-                        frame[at] = if below(&mut rng, 2) == 0 {
-                            frame[at] ^ 1 << below(&mut rng, 8)
-                        } else {
-                            rng.next_u32() as u8
-                        };
-                    }
-                }
-                let end = frame.len() - 4;
-                let icrc = roce::wire::Icrc::start(&frame[14..end]).unwrap().finish();
-                frame[end..].copy_from_slice(&icrc);
-                let to = p.host(side.other());
-                to.engine.receive(now, &frame, &mut to.memory);
-            }
-            p.now = p.now.after(Duration::from_micros(200));
-            let now = p.now;
-            for side in [Side::A, Side::B] {
-                p.host(side).engine.handle_timeout(now);
-            }
-        }
-        assert!(p.b.bytes(&closed).iter().all(|b| *b == 7));
-        assert_ne!(victim, other_victim);
-        // The neighbours still work.
-        p.b.engine
-            .post_recv(p.now, good_b, 100, &[received.all()])
-            .unwrap();
-        p.a.send(p.now, good_a, 101, SendOp::Send, &[local.all()]);
-        p.run(SECOND);
-        let ok = |c: &[Completion], context| {
-            c.iter()
-                .any(|c| c.context == context && c.status == Status::Success)
-        };
-        assert!(ok(&p.a.completions, 101) && ok(&p.b.completions, 100));
-        assert_eq!(p.b.bytes(&received), p.a.bytes(&local));
     }
 }

@@ -14,7 +14,7 @@ pub use network::{Fate, Network, Side, Weather};
 
 use roce::cm::QpAttributes;
 use roce::wire::{Opcode, Packet};
-use roce::{Completion, Config, Instant, Path, PathMtu, Psn, QpId, Status};
+use roce::{Completion, Config, Instant, Path, PathMtu, Psn, QpId, Rng, Status};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub struct Pair {
     pub now: Instant,
     pub log: Vec<Sent>,
     pub setup: Setup,
+    /// Work in random batches, as drivers do: some frames are sent or received at a time, and events are not always taken between.
+    pub chunks: Option<Rng>,
 }
 
 pub const IP_A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -132,6 +134,7 @@ impl Pair {
             now: Instant(1_000_000),
             log: Vec::new(),
             setup,
+            chunks: None,
         }
     }
 
@@ -183,11 +186,19 @@ impl Pair {
 
     /// Sends everything that can be sent now. True if there was something.
     pub fn pump(&mut self) -> bool {
+        self.pump_some(usize::MAX)
+    }
+
+    /// The same, but not more than so many frames of each side.
+    fn pump_some(&mut self, limit: usize) -> bool {
         let mut any = false;
         for side in [Side::A, Side::B] {
             let now = self.now;
             self.host(side).reap(now);
-            while let Some(frame) = self.host(side).transmit(now) {
+            for _ in 0..limit {
+                let Some(frame) = self.host(side).transmit(now) else {
+                    break;
+                };
                 any = true;
                 let p = Packet::parse(&frame).expect("the engine sent a malformed frame");
                 self.log.push(Sent {
@@ -207,11 +218,35 @@ impl Pair {
         any
     }
 
-    /// Does the next thing that is due, and lets time pass until then. False if nothing will ever happen.
-    pub fn step(&mut self, limit: Instant) -> bool {
-        self.pump();
+    /// Takes out what both engines have to say. True if there were events.
+    fn collect(&mut self) -> bool {
+        let before = self.a.events.len() + self.b.events.len();
         self.a.collect();
         self.b.collect();
+        self.a.events.len() + self.b.events.len() > before
+    }
+
+    /// How many of something are dealt with at once.
+    fn batch(&mut self) -> usize {
+        match self.chunks.as_mut().map(|rng| rng.next_u32() % 8) {
+            None | Some(7) => usize::MAX,
+            Some(n) => n as usize,
+        }
+    }
+
+    fn takes_events(&mut self) -> bool {
+        self.chunks
+            .as_mut()
+            .is_none_or(|rng| rng.next_u32() % 3 == 0)
+    }
+
+    /// Does the next thing that is due, and lets time pass until then. False if nothing will ever happen.
+    pub fn step(&mut self, limit: Instant) -> bool {
+        let batch = self.batch();
+        self.pump_some(batch);
+        if self.takes_events() {
+            self.collect();
+        }
         let next = [
             self.net.next_due(),
             self.a.engine.next_deadline(),
@@ -219,23 +254,31 @@ impl Pair {
             self.a.next_reap(),
             self.b.next_reap(),
         ];
-        let Some(next) = next.into_iter().flatten().min() else {
+        let next = next.into_iter().flatten().min();
+        let Some(next) = next.filter(|next| *next <= limit) else {
+            // What chance has left over comes before the end.
+            if self.chunks.is_some() && (self.pump() | self.collect()) {
+                return true;
+            }
+            if next.is_some() {
+                self.now = limit;
+            }
             return false;
         };
-        if next > limit {
-            self.now = limit;
-            return false;
-        }
         self.now = self.now.max(next);
         let now = self.now;
-        while let Some((to, frame)) = self.net.receive(now) {
+        for _ in 0..self.batch().max(1) {
+            let Some((to, frame)) = self.net.receive(now) else {
+                break;
+            };
             let host = self.host(to);
             host.engine.receive(now, &frame, &mut host.memory);
         }
         for side in [Side::A, Side::B] {
-            let host = self.host(side);
-            host.engine.handle_timeout(now);
-            host.collect();
+            self.host(side).engine.handle_timeout(now);
+        }
+        if self.takes_events() {
+            self.collect();
         }
         true
     }
