@@ -281,6 +281,55 @@ mod tests {
     }
 
     #[test]
+    fn the_inf_offers_what_is_valid_and_nothing_else() {
+        use ntsim::pnp::ids::PciIdentity;
+        use ntsim::pnp::package::Package;
+        use ntsim::pnp::registry::{Registry, Value};
+
+        let package = Package::parse(include_str!("../../inf/vroce.inx")).unwrap();
+        let device = PciIdentity {
+            vendor: 0x1af4,
+            device: 0x1041,
+            subsystem_vendor: 0x1af4,
+            subsystem: 0x1100,
+            revision: 1,
+            class: [2, 0, 0],
+        };
+        let matched = package.select(&device).unwrap();
+        let mut registry = Registry::default();
+        let installed = package
+            .install(&matched, &device, 0, &mut registry)
+            .unwrap();
+        let class = registry.open(&installed.class_key).unwrap();
+        for keyword in &KEYWORDS {
+            let name = keyword.text;
+            let key = class.open(&std::format!("Ndi\\Params\\{name}")).unwrap();
+            let number = |value: &str| match key.value(value) {
+                Some(Value::Sz(text)) => text.parse::<u32>().unwrap(),
+                other => panic!("{name} {value}: {other:?}"),
+            };
+            assert_eq!(number("Default"), keyword.default, "{name}");
+            if let Some(choice) = key.open("enum") {
+                let offered: std::vec::Vec<u32> = choice
+                    .values()
+                    .map(|(value, _)| value.parse().unwrap())
+                    .collect();
+                let valid: std::vec::Vec<u32> = (0..=0xffff)
+                    .filter(|&value| (keyword.valid)(value))
+                    .collect();
+                assert_eq!(offered, valid, "{name}");
+            } else {
+                let (min, max) = (number("Min"), number("Max"));
+                assert!((keyword.valid)(min) && (keyword.valid)(max), "{name}");
+                assert!(
+                    !(keyword.valid)(min - 1) && !(keyword.valid)(max + 1),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn frame_sizes_of_the_keyword_are_known() {
         for bytes in [256, 512, 1024, 2048, 4096] {
             assert!((FRAME_SIZE.valid)(bytes));

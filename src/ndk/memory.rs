@@ -45,8 +45,8 @@ struct Logical {
 pub struct Mapping {
     processor: Vec<Mapped>,
     nic: Vec<Logical>,
+    /// Each keeps its partial MDL.
     _lists: Vec<ScatterGather>,
-    _mdls: Vec<OwnedMdl>,
 }
 
 // SAFETY: the addresses are those of system mappings that the partial MDLs in the same structure keep; they are good on every
@@ -75,7 +75,6 @@ impl Mapping {
             processor: Vec::new(),
             nic: Vec::new(),
             _lists: Vec::new(),
-            _mdls: Vec::new(),
         };
         let no_memory = |_| STATUS_INSUFFICIENT_RESOURCES;
         mapping
@@ -83,7 +82,6 @@ impl Mapping {
             .try_reserve_exact(parts)
             .map_err(no_memory)?;
         mapping._lists.try_reserve_exact(parts).map_err(no_memory)?;
-        mapping._mdls.try_reserve_exact(parts).map_err(no_memory)?;
         let mut offset = 0_u64;
         for mdl in first.chain() {
             let take = (length - offset).min(u64::from(mdl.byte_count())) as u32;
@@ -100,11 +98,9 @@ impl Mapping {
                 .as_ref()
                 .system_address()
                 .ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
-            // SAFETY: as above; `take` bytes from the MDL's own address are inside it.
-            let list = unsafe {
-                dma.scatter_gather(own.as_ptr(), own.as_ref().virtual_address(), take, true)
-            }
-            .map_err(|_| STATUS_INSUFFICIENT_RESOURCES)?;
+            // SAFETY: as above.
+            let list = unsafe { dma.scatter_gather(own, true) }
+                .map_err(|_| STATUS_INSUFFICIENT_RESOURCES)?;
             mapping.processor.push(Mapped {
                 offset,
                 length: u64::from(take),
@@ -112,7 +108,6 @@ impl Mapping {
             });
             mapping.add_list(&list, offset, u64::from(take))?;
             mapping._lists.push(list);
-            mapping._mdls.push(own);
             offset += u64::from(take);
         }
         Ok(mapping)

@@ -89,12 +89,22 @@ fn r05_r06_r07_tokens_come_with_registration_and_go_with_it() {
 #[test]
 fn x28_closing_a_registered_region_deregisters_it() {
     let mut lab = Lab::new();
-    let a = lab.side_a();
-    let region = lab.region(&a, 4096, ALL_RIGHTS, 1);
-    lab.on(&a, || {
-        region.mr.close();
-        region.buffer.free();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let connected = lab.connect(&a, &b);
+    let ours = lab.region(&a, 4096, ALL_RIGHTS, 1);
+    let theirs = lab.region(&b, 4096, ALL_RIGHTS, 0);
+    let (address, old) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    lab.on(&b, || theirs.mr.close());
+    lab.on(&a, || a.qp.write(1, &[ours.sge(0, 10)], address, old, 0))
+        .unwrap();
+    assert_eq!(lab.result(&a).Status, STATUS_REMOTE_RESOURCES);
+    lab.on(&b, || {
+        assert_eq!(theirs.buffer.bytes()[..10], [0; 10]);
+        theirs.buffer.free();
     });
+    lab.hang_up(&a, &b, connected);
+    lab.on(&a, || ours.close());
     lab.close(a);
+    lab.close(b);
     lab.finish();
 }

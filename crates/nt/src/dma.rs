@@ -5,6 +5,8 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::irql::{Passive, at_dispatch};
+use crate::mdl::OwnedMdl;
+use crate::rundown::Rundown;
 use crate::shared::Shared;
 use crate::status::Status;
 use crate::sys;
@@ -12,12 +14,12 @@ use crate::sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER
 use crate::sys::types::{BOOLEAN, TRUE};
 use crate::sys::wdm::{
     DEVICE_DESCRIPTION, DEVICE_DESCRIPTION_VERSION2, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS,
-    IRP, MDL, PCIBus, SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST,
+    IRP, PCIBus, SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST,
 };
 
 /// A bus-mastering PCI device's way to memory: 64-bit addresses, scatter/gather.
 ///
-/// Clones share it; the last one gives it back (IRQL: PASSIVE_LEVEL).
+/// Clones share it; the last one gives it back (IRQL: PASSIVE_LEVEL), after the last list that the system still makes.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     inner: Shared<Inner>,
@@ -27,6 +29,8 @@ pub struct Adapter {
 struct Inner {
     raw: NonNull<DMA_ADAPTER>,
     device: *mut DEVICE_OBJECT,
+    /// Lists that the system has been asked for and has not made yet.
+    requests: Rundown,
 }
 
 // SAFETY: a DMA adapter is used from any processor; the device object outlives the adapter that was got for it.
@@ -39,10 +43,24 @@ impl Inner {
         // SAFETY: the adapter is valid until `drop`, and its table with it. Only functions every version has are used.
         unsafe { &*(*self.raw.as_ptr()).DmaOperations }
     }
+
+    /// # Safety
+    /// `list` was made by this adapter for this direction and is given back once. IRQL: <= DISPATCH_LEVEL.
+    unsafe fn put(&self, list: NonNull<SCATTER_GATHER_LIST>, to_device: bool) {
+        if let Some(put) = self.operations().PutScatterGatherList {
+            // SAFETY: the caller's promise; the level is exactly DISPATCH_LEVEL.
+            at_dispatch(|| unsafe {
+                put(self.raw.as_ptr(), list.as_ptr(), BOOLEAN::from(to_device))
+            });
+        }
+    }
 }
 
 impl Drop for Inner {
+    /// Waits for lists that the system still makes. IRQL: PASSIVE_LEVEL.
     fn drop(&mut self) {
+        // SAFETY: the last holder of an adapter is at PASSIVE_LEVEL, see the type.
+        self.requests.close_and_wait(unsafe { Passive::assume() });
         if let Some(put) = self.operations().PutDmaAdapter {
             // SAFETY: got by `Adapter::get`; every buffer and list holds a clone, so none is left.
             unsafe { put(self.raw.as_ptr()) }
@@ -75,13 +93,18 @@ impl Adapter {
             MaximumLength: u32::MAX,
             ..DEVICE_DESCRIPTION::ZEROED
         };
+        let requests = Rundown::try_new()?;
         let mut map_registers = 0;
         // SAFETY: the device is the caller's promise; the description lives across the call.
         let raw =
             unsafe { sys::IoGetDmaAdapter(pdo, &raw mut description, &raw mut map_registers) };
         let raw = NonNull::new(raw).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
         Ok(Self {
-            inner: Shared::try_new(Inner { raw, device })?,
+            inner: Shared::try_new(Inner {
+                raw,
+                device,
+                requests,
+            })?,
         })
     }
 
@@ -108,25 +131,21 @@ impl Adapter {
         })
     }
 
-    /// Maps a buffer for the device.
+    /// Maps the buffer of an MDL for the device.
     ///
     /// The list is made within this call. If the system would have to wait for map registers (it does not for a device with 64-bit
-    /// addresses, unless an IOMMU is short of them), this gives up.
+    /// addresses, unless an IOMMU is short of them), this gives up; the system keeps the MDL until it has made the list after all.
     ///
     /// IRQL: <= DISPATCH_LEVEL.
     ///
     /// # Safety
-    /// `mdl` is the first of a chain of MDLs of locked pages that stay locked until the list is dropped; `va` is a virtual address
-    /// inside the first one's buffer (see [`MdlRef::virtual_address`](crate::mdl::MdlRef::virtual_address)), and `len` bytes from
-    /// there are in the chain.
+    /// The MDL's pages stay locked until the list is dropped.
     ///
     /// # Errors
     /// STATUS_INSUFFICIENT_RESOURCES and what the system answers.
     pub unsafe fn scatter_gather(
         &self,
-        mdl: *mut MDL,
-        va: *mut c_void,
-        len: u32,
+        mdl: OwnedMdl,
         to_device: bool,
     ) -> Result<ScatterGather, Status> {
         let operations = self.inner.operations();
@@ -136,21 +155,29 @@ impl Adapter {
         ) else {
             return Err(Status(STATUS_INSUFFICIENT_RESOURCES));
         };
+        let (raw, va, len) = {
+            let mdl = mdl.as_ref();
+            (mdl.as_ptr(), mdl.virtual_address(), mdl.byte_count())
+        };
         let request = Shared::try_new(Request {
             list: AtomicPtr::new(null_mut()),
-            adapter: self.clone(),
+            adapter: NonNull::from(&*self.inner),
+            _mdl: mdl,
             to_device,
         })?;
+        if !self.inner.requests.try_enter() {
+            return Err(Status(STATUS_INSUFFICIENT_RESOURCES));
+        }
         let context = Shared::into_raw(request.clone())
             .cast_mut()
             .cast::<c_void>();
         // SAFETY: adapter and device are valid, the buffer is the caller's promise, the level is exactly DISPATCH_LEVEL; `context` is
-        // a counted reference which the routine takes back.
+        // a counted reference which the routine takes back, and with it the request's place among the adapter's.
         let status = Status(at_dispatch(|| unsafe {
             get(
                 self.inner.raw.as_ptr(),
                 self.inner.device,
-                mdl,
+                raw,
                 va,
                 len,
                 list_made,
@@ -161,6 +188,7 @@ impl Adapter {
         if let Err(status) = status.ok() {
             // SAFETY: on failure the routine is not called: the reference comes back here.
             drop(unsafe { Shared::<Request>::from_raw(context.cast()) });
+            self.inner.requests.leave();
             return Err(status);
         }
         let list = request.list.swap(ABANDONED, Ordering::AcqRel);
@@ -169,35 +197,31 @@ impl Adapter {
         Ok(ScatterGather {
             adapter: self.clone(),
             list,
+            _request: request,
             to_device,
         })
-    }
-
-    /// # Safety
-    /// `list` was made by this adapter for this direction and is given back once. IRQL: <= DISPATCH_LEVEL.
-    unsafe fn put(&self, list: NonNull<SCATTER_GATHER_LIST>, to_device: bool) {
-        if let Some(put) = self.inner.operations().PutScatterGatherList {
-            // SAFETY: the caller's promise; the level is exactly DISPATCH_LEVEL.
-            at_dispatch(|| unsafe {
-                put(
-                    self.inner.raw.as_ptr(),
-                    list.as_ptr(),
-                    BOOLEAN::from(to_device),
-                )
-            });
-        }
     }
 }
 
 /// Mark of a request nobody waits for any more.
 const ABANDONED: *mut SCATTER_GATHER_LIST = core::ptr::without_provenance_mut(1);
 
-/// A list on its way: null, the list, or [`ABANDONED`].
+/// A list on its way.
+#[derive(Debug)]
 struct Request {
+    /// Null, the list, or [`ABANDONED`].
     list: AtomicPtr<SCATTER_GATHER_LIST>,
-    adapter: Adapter,
+    /// It waits for its requests before it goes. Not a counted reference: the system may give this one back at DISPATCH_LEVEL.
+    adapter: NonNull<Inner>,
+    /// The system reads it until the list is made.
+    _mdl: OwnedMdl,
     to_device: bool,
 }
+
+// SAFETY: the adapter may be used from any processor, and so may the rest.
+unsafe impl Send for Request {}
+// SAFETY: as above.
+unsafe impl Sync for Request {}
 
 /// Takes the list. IRQL: DISPATCH_LEVEL.
 unsafe extern "efiapi" fn list_made(
@@ -208,6 +232,8 @@ unsafe extern "efiapi" fn list_made(
 ) {
     // SAFETY: the reference that `scatter_gather` counted for this call.
     let request = unsafe { Shared::<Request>::from_raw(context.cast_const().cast()) };
+    // SAFETY: the adapter waits for this request to leave.
+    let adapter = unsafe { request.adapter.as_ref() };
     let before =
         request
             .list
@@ -216,8 +242,10 @@ unsafe extern "efiapi" fn list_made(
         && let Some(list) = NonNull::new(list)
     {
         // SAFETY: the list was made for this request, and its maker has given up.
-        unsafe { request.adapter.put(list, request.to_device) };
+        unsafe { adapter.put(list, request.to_device) };
     }
+    drop(request);
+    adapter.requests.leave();
 }
 
 /// Memory that the processor and the device share. Freed when dropped (IRQL: PASSIVE_LEVEL).
@@ -355,6 +383,8 @@ impl Drop for CommonBuffer {
 pub struct ScatterGather {
     adapter: Adapter,
     list: NonNull<SCATTER_GATHER_LIST>,
+    /// Keeps the MDL as long as the list.
+    _request: Shared<Request>,
     to_device: bool,
 }
 
@@ -386,6 +416,6 @@ pub unsafe fn elements(list: &SCATTER_GATHER_LIST) -> &[SCATTER_GATHER_ELEMENT] 
 impl Drop for ScatterGather {
     fn drop(&mut self) {
         // SAFETY: made by this adapter, given back once.
-        unsafe { self.adapter.put(self.list, self.to_device) }
+        unsafe { self.adapter.inner.put(self.list, self.to_device) }
     }
 }

@@ -306,15 +306,20 @@ impl VirtioNet {
     }
 }
 
-/// Settles the features; also gives the device's MTU, if it has one that can be honoured.
-fn negotiate(transport: &Transport) -> Result<(u64, Option<u16>), Error> {
+/// Settles the features; also gives the device's MTU, if it has one that can be honoured, and its address, if it has one.
+///
+/// Whoever accepts VIRTIO_NET_F_MAC must use the device's address (5.1.4.2): with one of the administrator's it is not accepted. A device
+/// whose receive filter was never set (VIRTIO_NET_F_CTRL_RX is not accepted) passes frames to any address.
+fn negotiate(
+    transport: &Transport,
+    options: &Options,
+) -> Result<(u64, Option<u16>, Option<[u8; 6]>), Error> {
     let offered = transport.device_features();
     if offered & feature::VERSION_1 == 0 {
         debug_print!(Error, "device without VIRTIO_F_VERSION_1");
         return Err(Error::NotVirtio);
     }
-    let mut wanted = feature::MAC
-        | feature::STATUS
+    let mut wanted = feature::STATUS
         | feature::SPEED_DUPLEX
         | feature::INDIRECT_DESC
         | feature::EVENT_IDX
@@ -328,9 +333,15 @@ fn negotiate(transport: &Transport) -> Result<(u64, Option<u16>), Error> {
     if mtu.is_some() {
         wanted |= feature::MTU;
     }
+    let mac = (offered & feature::MAC != 0).then(|| {
+        transport.read_config(|config| core::array::from_fn(|i| config.read_u8(config::MAC + i)))
+    });
+    if options.mac.is_none() {
+        wanted |= feature::MAC;
+    }
     let features = offered & wanted;
     transport.set_features(features)?;
-    Ok((features, mtu))
+    Ok((features, mtu, mac))
 }
 
 /// The parts of the device before they are put together.
@@ -353,13 +364,8 @@ impl Prepared {
         options: &Options,
         passive: Passive,
     ) -> Result<Self, Error> {
-        let (features, device_mtu) = negotiate(transport)?;
-        let mac = if features & feature::MAC != 0 {
-            transport
-                .read_config(|config| core::array::from_fn(|i| config.read_u8(config::MAC + i)))
-        } else {
-            random_mac(passive)
-        };
+        let (features, device_mtu, mac) = negotiate(transport, options)?;
+        let mac = mac.unwrap_or_else(|| random_mac(passive));
         if transport.queues() < 2 {
             return Err(Error::Device);
         }
