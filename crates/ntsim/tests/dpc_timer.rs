@@ -488,30 +488,138 @@ fn interleaving_loses_updates_that_nothing_protects() {
     assert_eq!(lost, (1..=8).map(|seed| race(seed, 3)).collect::<Vec<_>>());
 }
 
+/// What a DPC under a lock works on.
+struct Guarded {
+    lock: usize,
+    count: u32,
+}
+
+unsafe extern "efiapi" fn increment_locked(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    let guarded = context.cast::<Guarded>();
+    // SAFETY: the context outlives the DPC.
+    unsafe {
+        KeAcquireSpinLockAtDpcLevel(&raw mut (*guarded).lock);
+        let read = (*guarded).count;
+        KeGetCurrentIrql();
+        (*guarded).count = read + 1;
+        KeReleaseSpinLockFromDpcLevel(&raw mut (*guarded).lock);
+    }
+}
+
+unsafe extern "efiapi" fn increment_unlocked(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    // SAFETY: the context outlives the DPC.
+    unsafe { (*context.cast::<Guarded>()).count += 1 };
+}
+
+/// A thread increments a number under a lock while DPCs of two other processors increment it their way; what comes out.
+fn under_a_lock(seed: u64, other: KDEFERRED_ROUTINE) -> u32 {
+    let mut world = World::builder().seed(seed).interleave(2).build();
+    let a = world.add_machine(MachineConfig::named("A").processors(3));
+    let mut guarded = Guarded { lock: 0, count: 0 };
+    let mut dpcs = [KDPC::ZEROED; 2];
+    let (guarded, dpcs) = (&raw mut guarded, &raw mut dpcs);
+    world.call(a, || {
+        // SAFETY: all outlive the DPCs.
+        unsafe {
+            let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*guarded).lock);
+            for (dpc, number) in [(&raw mut (*dpcs)[0], 1), (&raw mut (*dpcs)[1], 2)] {
+                let mut there = PROCESSOR_NUMBER {
+                    Number: number,
+                    ..PROCESSOR_NUMBER::ZEROED
+                };
+                KeInitializeDpc(dpc, other, guarded.cast());
+                KeSetTargetProcessorDpcEx(dpc, &mut there);
+                KeInsertQueueDpc(dpc, ptr::null_mut(), ptr::null_mut());
+            }
+            let read = (*guarded).count;
+            KeGetCurrentIrql();
+            KeGetCurrentIrql();
+            (*guarded).count = read + 1;
+            KeReleaseSpinLock(&raw mut (*guarded).lock, old);
+        }
+    });
+    world.run_until_idle();
+    // SAFETY: nobody uses it any more.
+    unsafe { (*guarded).count }
+}
+
 #[test]
-fn interleaving_spares_what_a_lock_protects() {
-    for seed in 0..8 {
-        let mut world = World::builder().seed(seed).interleave(1).build();
+fn who_wants_a_lock_spins_until_it_is_released() {
+    for seed in 0..16 {
+        assert_eq!(under_a_lock(seed, increment_locked), 3, "seed {seed}");
+    }
+}
+
+#[test]
+fn who_forgets_the_lock_is_found_out() {
+    let sums: Vec<_> = (0..16)
+        .map(|seed| under_a_lock(seed, increment_unlocked))
+        .collect();
+    assert!(sums.iter().any(|sum| *sum < 3), "{sums:?}");
+}
+
+/// Two locks taken in both orders, on two processors at once.
+unsafe extern "efiapi" fn take_both(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    let locks = context.cast::<[usize; 2]>();
+    // SAFETY: the context outlives the DPC.
+    unsafe {
+        KeAcquireSpinLockAtDpcLevel(&raw mut (*locks)[1]);
+        KeGetCurrentIrql();
+        KeAcquireSpinLockAtDpcLevel(&raw mut (*locks)[0]);
+        KeReleaseSpinLockFromDpcLevel(&raw mut (*locks)[0]);
+        KeReleaseSpinLockFromDpcLevel(&raw mut (*locks)[1]);
+    }
+}
+
+#[test]
+fn a_deadlock_of_spin_locks_is_told() {
+    let mut deadlocks = 0;
+    for seed in 0..16 {
+        let mut world = World::builder()
+            .seed(seed)
+            .interleave(2)
+            .collect_violations()
+            .build();
         let a = world.add_machine(MachineConfig::named("A").processors(2));
-        let (mut lock, mut count, mut dpc) = (0usize, 0u32, KDPC::ZEROED);
-        let (lock, count, dpc) = (&raw mut lock, &raw mut count, &raw mut dpc);
-        world.call(a, || {
+        let (mut locks, mut dpc) = ([0_usize; 2], KDPC::ZEROED);
+        let (locks, dpc) = (&raw mut locks, &raw mut dpc);
+        let returned = world.try_call(a, || {
             let mut there = PROCESSOR_NUMBER {
                 Number: 1,
                 ..PROCESSOR_NUMBER::ZEROED
             };
             // SAFETY: all outlive the DPC.
             unsafe {
-                KeInitializeDpc(dpc, increment, count.cast());
+                KeInitializeDpc(dpc, take_both, locks.cast());
                 KeSetTargetProcessorDpcEx(dpc, &mut there);
-                let old = KeAcquireSpinLockRaiseToDpc(lock);
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*locks)[0]);
                 KeInsertQueueDpc(dpc, ptr::null_mut(), ptr::null_mut());
-                let read = *count;
                 KeGetCurrentIrql();
-                *count = read + 1;
-                KeReleaseSpinLock(lock, old);
-                assert_eq!(*count, 2, "it has run, and not in between");
+                KeAcquireSpinLockAtDpcLevel(&raw mut (*locks)[1]);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*locks)[1]);
+                KeReleaseSpinLock(&raw mut (*locks)[0], old);
             }
         });
+        let names = broken(&mut world);
+        if returned.is_none() {
+            assert!(names.contains(&rules::DEADLOCK), "{names:?}");
+            deadlocks += 1;
+        }
     }
+    assert!(deadlocks > 0);
 }

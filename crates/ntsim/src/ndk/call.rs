@@ -113,14 +113,15 @@ fn read_back(object: &Object, function: &Function) {
 
 /// The provider runs until this is dropped.
 struct Inside<'a> {
-    provider: &'a Provider,
-    locks: usize,
+    /// Of the provider on this processor, and what was there before.
+    locks: (&'a Cell<usize>, usize),
     _charged: Charged,
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.provider.locks.set(self.locks);
+        let (locks, before) = self.locks;
+        locks.set(before);
     }
 }
 
@@ -131,10 +132,12 @@ pub(super) fn into_provider<R>(
     function: &'static Function,
     f: impl FnOnce() -> R,
 ) -> R {
-    let held = context::with_processor(|p| p.locks.len());
+    let locks = context::with_processor(|p| {
+        let locks = provider.locks(p);
+        (locks, locks.replace(p.locks.len()))
+    });
     let _inside = Inside {
-        provider,
-        locks: provider.locks.replace(held),
+        locks,
         _charged: Charged::to(provider.driver),
     };
     call_driver(function, f)
@@ -522,7 +525,7 @@ impl Callback {
             return false;
         }
         context::with_processor(|p| {
-            for held in p.locks.iter().skip(provider.locks.get()) {
+            for held in p.locks.iter().skip(provider.locks(p).get()) {
                 violation(
                     rules::CALLBACK_WITH_LOCK,
                     format!(

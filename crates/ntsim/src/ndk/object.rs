@@ -21,6 +21,7 @@ use crate::verifier::violation;
 use crate::world::MachineId;
 use crate::world::context;
 use crate::world::driver::DriverNumber;
+use crate::world::processor::Processor;
 
 /// Kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,22 +65,31 @@ pub(super) struct Provider {
     pub(super) machine: MachineId,
     /// The version negotiated.
     pub(super) version: Cell<NDK_VERSION>,
-    /// Spin locks that were held on the processor when the provider was last entered: not its own.
-    pub(super) locks: Cell<usize>,
+    /// Spin locks that were held on each processor when the provider was last entered there: not its own.
+    locks: Box<[Cell<usize>]>,
     /// Every object not closed yet but the adapter, oldest first.
     pub(super) objects: RefCell<Vec<Rc<Object>>>,
     /// Objects made so far, by kind.
     made: [Cell<u32>; NdkObjectTypeMax as usize],
 }
 
+/// More processors than any machine has: those of a group.
+const MAX_PROCESSORS: usize = 64;
+
 impl Provider {
+    /// How many spin locks were held on a processor when the provider was last entered there.
+    #[inline]
+    pub(super) fn locks(&self, processor: &Processor) -> &Cell<usize> {
+        &self.locks[processor.number as usize % MAX_PROCESSORS]
+    }
+
     pub(super) fn new(name: String, driver: DriverNumber, machine: MachineId) -> Rc<Provider> {
         Rc::new(Provider {
             name,
             driver,
             machine,
             version: Cell::new(NDK_VERSION::ZEROED),
-            locks: Cell::new(0),
+            locks: (0..MAX_PROCESSORS).map(|_| Cell::new(0)).collect(),
             objects: RefCell::default(),
             made: Default::default(),
         })

@@ -27,7 +27,7 @@ pub struct MachineConfig {
     pub ipv6: Option<(Ipv6Addr, u8)>,
     /// Address of its NIC; None makes one from the machine's number.
     pub mac: Option<[u8; 6]>,
-    /// How many processors, at least 1.
+    /// How many processors, at least 1. By default `NTSIM_PROCESSORS`, or 1.
     pub processors: u32,
     /// Bytes of physical memory, a multiple of 1 MiB.
     pub ram: usize,
@@ -43,7 +43,7 @@ impl Default for MachineConfig {
             ipv4: None,
             ipv6: None,
             mac: None,
-            processors: 1,
+            processors: super::variable("NTSIM_PROCESSORS").unwrap_or(1).max(1),
             ram: 64 << 20,
             timer_tick: 0,
         }

@@ -108,6 +108,10 @@ pub(crate) struct Core {
     pub(crate) devices: device::Devices,
     waits: RefCell<Vec<Rc<thread::Wait>>>,
     ready: RefCell<VecDeque<Rc<thread::Thread>>>,
+    /// Threads that spin for a lock.
+    spinning: RefCell<Vec<thread::Spin>>,
+    /// Threads whose lock was released.
+    released: RefCell<VecDeque<Rc<thread::Thread>>>,
     idle_threads: RefCell<Vec<Rc<thread::Thread>>>,
     threads: RefCell<Vec<Rc<thread::Thread>>>,
     thread_count: Cell<usize>,
@@ -199,7 +203,8 @@ impl WorldBuilder {
     }
 
     /// Interrupts driver code on its returns from the kernel, one in so many, chosen by the seed: devices, other
-    /// processors and interrupts get their turn there, as they do at any moment on real machines. By default
+    /// processors and interrupts get their turn there, as they do at any moment on real machines. That the code holds a spin
+    /// lock stops nobody but who wants it, who then spins until it is released. By default
     /// (`NTSIM_INTERLEAVE`, or 0) they only get it when driver code gives the processor back.
     #[must_use]
     pub fn interleave(mut self, one_in: u32) -> Self {
@@ -256,6 +261,8 @@ impl WorldBuilder {
             devices: device::Devices::default(),
             waits: RefCell::default(),
             ready: RefCell::default(),
+            spinning: RefCell::default(),
+            released: RefCell::default(),
             idle_threads: RefCell::default(),
             threads: RefCell::default(),
             thread_count: Cell::new(0),

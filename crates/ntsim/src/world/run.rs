@@ -298,18 +298,34 @@ impl Core {
         {
             return;
         }
-        // Whoever runs now would find a lock held that is held here, and there is nobody else to spin meanwhile.
-        if context::with_processor(|p| p.locks.len()) > 0 {
-            return;
-        }
         self.interleaving.set(true);
         self.run_devices();
+        self.continue_released();
         let listed = self.runnable.borrow().len();
         for _ in 0..listed {
-            self.run_processor();
+            self.run_elsewhere();
         }
         context::with_processor(|p| p.lower_irql(p.irql()));
         self.interleaving.set(false);
+    }
+
+    /// Lets the next processor that has something to run do so beside the code that runs here. It may want a lock that is
+    /// held here: then it spins while this goes on.
+    fn run_elsewhere(&self) {
+        let Some((machine, number)) = self.runnable.borrow_mut().pop_front() else {
+            return;
+        };
+        let processor = &machine.processors[number as usize];
+        processor.listed.set(false);
+        // This one is interrupted by the caller.
+        let here = context::with(|c| std::ptr::eq(c.processor.get(), processor));
+        if !here && processor.runnable() {
+            let _entered = machine.enter(number);
+            let target = Rc::clone(&machine);
+            self.run_beside(Box::new(move || {
+                target.processors[number as usize].run_pending();
+            }));
+        }
     }
 
     fn run_event(&self, now: u64) -> bool {

@@ -195,6 +195,10 @@ impl Core {
         } else {
             self.keep(thread);
         }
+        // Whoever spun for a lock of this thread is not left in the middle of something.
+        if !self.stopped.get() {
+            self.continue_released();
+        }
     }
 
     /// Keeps a thread that is not idle for as long as the world lives: its stack has frames on it.
@@ -214,6 +218,66 @@ impl Core {
         });
         thread.job.set(Some(job));
         thread
+    }
+
+    /// Runs a thread of another processor while the one that runs here stays where it is, until it has nothing to do or
+    /// blocks. Kernel threads only.
+    fn resume_beside(&self, thread: &Rc<Thread>) {
+        let (here, in_driver, driver) =
+            context::with(|c| (c.thread.get(), c.in_driver.get(), c.driver.get()));
+        let (machine, processor) = context::with(|c| {
+            c.thread.set(Rc::as_ptr(thread));
+            c.in_driver.set(false);
+            c.driver.set(thread.driver.get());
+            (
+                c.machine.replace(thread.machine.get()),
+                c.processor.replace(thread.processor.get()),
+            )
+        });
+        thread.state.set(State::Running);
+        // It comes back here, as if this were the host.
+        let host = self.host_sp.get();
+        // SAFETY: as in `resume`; this thread's stack pointer takes the host's place until it runs again.
+        unsafe { fiber::switch(self.host_sp.as_ptr(), thread.sp.get()) };
+        self.host_sp.set(host);
+        context::with(|c| {
+            thread.driver.set(c.driver.replace(driver));
+            c.thread.set(here);
+            c.machine.set(machine);
+            c.processor.set(processor);
+            c.in_driver.set(in_driver);
+        });
+        if thread.state.get() == State::Idle {
+            self.idle_threads.borrow_mut().push(Rc::clone(thread));
+            if let Some(panic) = thread.panic.take() {
+                resume_unwind(panic);
+            }
+        } else {
+            self.keep(thread);
+        }
+        if self.stopped.get() {
+            abandon();
+        }
+    }
+
+    /// Runs a job of the current processor beside the code that runs here, which is another's.
+    pub(crate) fn run_beside(&self, job: Box<dyn FnOnce()>) {
+        let thread = self.assign(Job::Owned(job));
+        self.resume_beside(&thread);
+    }
+
+    /// Lets those go on whose locks were released.
+    pub(crate) fn continue_released(&self) {
+        loop {
+            let Some(thread) = self.released.borrow_mut().pop_front() else {
+                return;
+            };
+            if on_thread() {
+                self.resume_beside(&thread);
+            } else {
+                self.resume(&thread);
+            }
+        }
     }
 
     /// Starts a thread on the current machine and processor. It runs at once, until it blocks or ends.
@@ -269,6 +333,57 @@ pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
         Some(result) => result,
         None => core.unwind_stopped(),
     }
+}
+
+/// A thread that spins.
+pub(crate) struct Spin {
+    lock: usize,
+    thread: Rc<Thread>,
+    /// The function that acquires.
+    by: &'static str,
+    since: u64,
+}
+
+/// A spin that lasts so many nanoseconds will not end.
+const LONGEST_SPIN: u64 = 1_000_000_000;
+
+/// Spins for a lock that another processor's code holds: lets that go on until the lock may be free.
+pub(crate) fn spin(lock: usize, by: &'static str) {
+    let Some(thread) = current() else {
+        panic!("{by}: the lock at {lock:#x} is held by code that does not run");
+    };
+    let core = context::core();
+    // SAFETY: made by `Rc::as_ptr` from an `Rc` that the resumer holds.
+    let thread = unsafe {
+        Rc::increment_strong_count(thread);
+        Rc::from_raw(thread)
+    };
+    thread.state.set(State::Blocked);
+    let spin = Spin {
+        lock,
+        thread: Rc::clone(&thread),
+        by,
+        since: core.now(),
+    };
+    core.spinning.borrow_mut().push(spin);
+    to_host(&thread);
+}
+
+/// A spin lock was released: who spins for it can go on.
+#[inline]
+pub(crate) fn released(lock: usize) {
+    context::with(|c| {
+        // SAFETY: null or kept by the world while it is in the context.
+        let core = unsafe { c.core.get().as_ref() };
+        // Without interleaving, nobody runs beside who holds a lock.
+        if let Some(core) = core.filter(|core| core.interleave != 0) {
+            let mut spinning = core.spinning.borrow_mut();
+            if let Some(index) = spinning.iter().position(|s| s.lock == lock) {
+                let spin = spinning.remove(index);
+                core.released.borrow_mut().push_back(spin.thread);
+            }
+        }
+    });
 }
 
 /// A wait in progress.
@@ -465,6 +580,12 @@ impl Core {
             story.push_str("\n  ");
             story.push_str(&close);
         }
+        for spin in self.spinning.borrow().iter() {
+            story.push_str(&format!(
+                "\n  kernel thread {} spins in {} for the lock at {:#x}",
+                spin.thread.number, spin.by, spin.lock
+            ));
+        }
         story
     }
 
@@ -484,12 +605,17 @@ impl Core {
             .waits
             .borrow()
             .iter()
-            .any(|w| w.forever && now.saturating_sub(w.since) > self.wait_horizon);
+            .any(|w| w.forever && now.saturating_sub(w.since) > self.wait_horizon)
+            || self
+                .spinning
+                .borrow()
+                .iter()
+                .any(|s| now.saturating_sub(s.since) > LONGEST_SPIN);
         if stuck && !self.stopped.get() {
             let story = self.waits_story();
             verifier::violation(
                 rules::DEADLOCK,
-                format!("a wait without timeout has lasted too long:{story}"),
+                format!("waits or spins have lasted too long:{story}"),
             );
             self.stop();
         }
@@ -499,6 +625,8 @@ impl Core {
     pub(crate) fn abandon_threads(&self) {
         self.waits.borrow_mut().clear();
         self.ready.borrow_mut().clear();
+        self.spinning.borrow_mut().clear();
+        self.released.borrow_mut().clear();
     }
 }
 

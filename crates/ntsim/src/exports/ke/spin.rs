@@ -6,6 +6,7 @@ use crate::verifier::locks::{Held, Kind};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::processor::{DISPATCH, Processor};
+use crate::world::thread;
 
 exports! {
     "ntoskrnl.exe";
@@ -36,8 +37,11 @@ pub(crate) unsafe fn acquire(
     by: &'static str,
 ) {
     let address = lock as usize;
-    // SAFETY: promised by the caller.
-    if unsafe { *lock } != FREE {
+    loop {
+        // SAFETY: promised by the caller.
+        if unsafe { *lock } == FREE {
+            break;
+        }
         not_free(processor, lock, by);
     }
     if processor.locks.len() > 0 {
@@ -61,9 +65,22 @@ pub(crate) unsafe fn acquire(
 
 #[cold]
 #[inline(never)]
-fn not_free(processor: &Processor, lock: *mut KSPIN_LOCK, by: &str) -> ! {
+/// Spins, if code on another processor holds the lock; otherwise it can never be acquired.
+fn not_free(processor: &Processor, lock: *mut KSPIN_LOCK, by: &'static str) {
     let holder = processor.locks.iter().find(|h| h.lock == lock as usize);
+    let machine = context::machine();
+    let others = machine
+        .processors
+        .iter()
+        .filter(|p| !std::ptr::eq(*p, processor));
+    let held_elsewhere = others
+        .into_iter()
+        .any(|p| p.locks.iter().any(|h| h.lock == lock as usize));
     match holder {
+        None if held_elsewhere => {
+            drop(machine);
+            thread::spin(lock as usize, by);
+        }
         Some(held) => verifier::bugcheck(
             rules::LOCK_RECURSIVE,
             format!(
@@ -145,6 +162,7 @@ pub(crate) unsafe fn release(
     }
     // SAFETY: promised by the caller.
     unsafe { *lock = FREE };
+    thread::released(lock as usize);
 }
 
 /// Makes a spin lock free.
