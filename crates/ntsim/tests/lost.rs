@@ -58,6 +58,25 @@ fn a_stack_that_is_used_up_ends_the_world_with_a_report() {
     one_violation(&mut world, rules::STACK_OVERFLOW);
 }
 
+#[inline(never)]
+fn large_frame<const BYTES: usize>() -> u8 {
+    let frame = [black_box(0_u8); BYTES];
+    black_box(&frame)[BYTES / 2]
+}
+
+#[test]
+fn a_stack_that_is_used_too_much_is_accused() {
+    let (mut world, a) = world();
+    world.call(a, large_frame::<{ 32 << 10 }>);
+    assert!(world.take_violations().is_empty());
+    world.call(a, large_frame::<{ 200 << 10 }>);
+    let rules: Vec<_> = world.take_violations().iter().map(|v| v.rule).collect();
+    assert_eq!(rules, [rules::STACK_DEPTH]);
+    // It was once.
+    world.call(a, large_frame::<{ 32 << 10 }>);
+    assert!(world.take_violations().is_empty());
+}
+
 #[test]
 fn a_loop_without_end_ends_the_world_with_a_report() {
     let (mut world, a) = world();

@@ -80,6 +80,8 @@ pub const REFERENCE: &str = "reference";
 pub const ACCESS_VIOLATION: &str = "access-violation";
 /// A register was accessed by an instruction that is no plain load or store of up to 8 bytes.
 pub const REGISTER_INSTRUCTION: &str = "register-instruction";
+/// More of a kernel thread's stack was used than any driver may.
+pub const STACK_DEPTH: &str = "stack-depth";
 /// A kernel thread's stack was used up.
 pub const STACK_OVERFLOW: &str = "stack-overflow";
 /// Driver code ran without end.

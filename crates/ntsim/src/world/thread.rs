@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::Core;
 use super::context;
 use super::event::Event;
-use super::fiber::{self, Stack};
+use super::fiber::{self, STACK_LIMIT, Stack};
 use super::machine::Machine;
 use super::processor::{DISPATCH, Processor};
 use crate::verifier::{self, Function, Told, rules};
@@ -137,9 +137,26 @@ extern "sysv64" fn main() -> ! {
         if let Err(panic) = result {
             thread.panic.set(Some(panic));
         }
+        if !thread.stack.is_painted() {
+            too_deep(thread);
+        }
         thread.state.set(State::Idle);
         to_host(thread);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn too_deep(thread: &Thread) {
+    thread.stack.paint();
+    verifier::violation(
+        rules::STACK_DEPTH,
+        format!(
+            "more than {} KiB of stack were used on {}",
+            STACK_LIMIT >> 10,
+            describe()
+        ),
+    );
 }
 
 /// Gives the processor back to the host's loop.
