@@ -133,8 +133,45 @@ fn cancelling_sends_that_do_not_wait_changes_nothing() {
         pair.a,
         (0..50).map(|i| frame([0xff; 6], mac, 60 + i)).collect(),
     );
-    pair.world.cancel_sends(pair.a);
+    pair.world.cancel_sends(pair.a, 0x1234);
     pair.world.run_for(Duration::from_millis(5));
+    assert!(pair.ping(56));
+    assert_eq!(pair.world.sends(pair.a).cancelled, 0);
+    pair.clean_up();
+}
+
+#[test]
+fn cancelling_sends_takes_back_those_that_wait_and_no_others() {
+    let nic = NicConfig {
+        transmit_latency: Duration::from_micros(200),
+        queue_size: 32,
+        ..Default::default()
+    };
+    let mut pair = Pair::with(7, nic, &[]);
+    let listener = Listener::on(&pair.net);
+    let mac = pair.nic_a.mac();
+    let before = pair.world.sends(pair.a);
+    // Far more than the queue has room for, in turns: to be cancelled, to be sent.
+    for i in 0..20 {
+        let lists = |kind: u8| -> Vec<Vec<Vec<u8>>> {
+            let mut frame = frame([0xff; 6], mac, 60 + i);
+            frame[14] = kind;
+            vec![vec![frame.clone(), frame.clone()], vec![frame]]
+        };
+        pair.world.send_cancellable(pair.a, &lists(1), 7);
+        pair.world.send_cancellable(pair.a, &lists(2), 8);
+    }
+    pair.world.cancel_sends(pair.a, 7);
+    pair.world.run_for(Duration::from_millis(50));
+    let after = pair.world.sends(pair.a);
+    let cancelled = after.cancelled - before.cancelled;
+    assert!((20..40).contains(&cancelled), "{cancelled} of 40 waited");
+    assert_eq!(after.sent - before.sent + cancelled, 80);
+    assert_eq!((after.failed, after.outstanding), (before.failed, 0));
+    let heard = listener.heard(super::EXPERIMENT);
+    let of = |kind: u8| heard.iter().filter(|frame| frame[14] == kind).count();
+    assert_eq!(of(2), 60, "all that were not cancelled");
+    assert!(of(1) < 60);
     assert!(pair.ping(56));
     pair.clean_up();
 }

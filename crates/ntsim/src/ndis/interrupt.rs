@@ -14,7 +14,7 @@ use super::{header, ndis, rules};
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::machine::Machine;
-use crate::world::processor::{self, DEVICE, DISPATCH, Dpc, HIGH, PASSIVE};
+use crate::world::processor::{self, DEVICE, DISPATCH, Dpc, HIGH};
 use crate::world::thread::{call_driver, wait_until};
 
 /// A registered interrupt: messages, or a line, which counts as message 0.
@@ -509,5 +509,3 @@ pub(crate) fn synchronize(
     // SAFETY: the driver's function, called as its type demands.
     call_driver(&SYNCHRONIZE, || unsafe { function(context) })
 }
-
-const _: u8 = PASSIVE;

@@ -31,7 +31,7 @@ use crate::world::machine::Machine;
 
 pub use adapter::{Link, StatusIndication};
 pub use oid::{OidRequest, OidResult};
-pub use world::{AdapterInfo, DriverImage, InstallError};
+pub use world::{AdapterInfo, DriverImage, InstallError, SendCounts};
 
 /// A machine's NDIS.
 pub(crate) struct Ndis {

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::rc::Rc;
 
 use ndis_sys::ndis::*;
 use ndis_sys::types::*;
@@ -20,8 +19,6 @@ use crate::world::thread::call_driver;
 pub(crate) struct Receives {
     /// Lists the protocol owns, by address.
     outstanding: RefCell<HashSet<usize>>,
-    /// Lists in an indication whose call has not returned.
-    indicating: RefCell<HashSet<usize>>,
     pub(crate) frames: Cell<u64>,
 }
 
@@ -31,14 +28,18 @@ impl Receives {
     }
 }
 
+/// One in so many indications is returned before its call is over.
+const INLINE_ONE_IN: u64 = 4;
+
 static RETURN: Function = Function::callback("MiniportReturnNetBufferLists", PASSIVE..=DISPATCH);
 
 /// Whether a list is in the protocol's hands.
 pub(crate) fn outstanding(list: *mut NET_BUFFER_LIST) -> bool {
-    ndis().adapters.borrow().iter().any(|a| {
-        a.receives.outstanding.borrow().contains(&list.addr())
-            || a.receives.indicating.borrow().contains(&list.addr())
-    })
+    ndis()
+        .adapters
+        .borrow()
+        .iter()
+        .any(|a| a.receives.outstanding.borrow().contains(&list.addr()))
 }
 
 /// Forgets a list that the driver freed while it was in the protocol's hands.
@@ -156,46 +157,49 @@ pub(crate) unsafe fn indicate(
         return;
     }
     adapter.receives.outstanding.borrow_mut().extend(&taken);
-    return_later(&adapter, taken);
-}
-
-/// Returns lists to the miniport a little later, from a thread or a DPC.
-fn return_later(adapter: &Rc<Adapter>, lists: Vec<usize>) {
-    if lists.is_empty() {
+    if taken.is_empty() {
         return;
     }
-    let machine = adapter.machine();
+    // Some protocols are done with a frame when they have seen it, others a little later, in a thread or a DPC.
     let core = context::core();
+    if core.rng.below(INLINE_ONE_IN) == 0 {
+        return give_back(&adapter, &taken, context::irql() == DISPATCH);
+    }
     let dispatch = core.rng.below(2) == 0;
-    let adapter = Rc::clone(adapter);
+    let machine = adapter.machine();
     core.schedule_on(&machine, core.now(), move || {
-        let mut next: *mut NET_BUFFER_LIST = std::ptr::null_mut();
-        for address in lists.iter().rev() {
-            // One that the driver freed meanwhile, and was accused for, is not returned.
-            if !adapter.receives.outstanding.borrow_mut().remove(address) {
-                continue;
-            }
-            let list: *mut NET_BUFFER_LIST = std::ptr::with_exposed_provenance_mut(*address);
-            // SAFETY: outstanding, so the driver has not freed it.
-            unsafe { (*list).Next = next };
-            next = list;
-        }
-        if next.is_null() {
-            return;
-        }
-        let Some(handler) = adapter.driver.handlers.ReturnNetBufferListsHandler else {
-            return;
-        };
-        let _charged = adapter.driver.driver.charge();
         let _raised = dispatch.then(|| processor::raise_irql(DISPATCH));
-        let flags = if dispatch {
-            NDIS_RETURN_FLAGS_DISPATCH_LEVEL
-        } else {
-            0
-        };
-        // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&RETURN, || unsafe {
-            handler(adapter.context.get(), next, flags)
-        });
+        give_back(&adapter, &taken, dispatch);
+    });
+}
+
+/// Returns lists to the miniport.
+fn give_back(adapter: &Adapter, lists: &[usize], dispatch: bool) {
+    let mut next: *mut NET_BUFFER_LIST = std::ptr::null_mut();
+    for address in lists.iter().rev() {
+        // One that the driver freed meanwhile, and was accused for, is not returned.
+        if !adapter.receives.outstanding.borrow_mut().remove(address) {
+            continue;
+        }
+        let list: *mut NET_BUFFER_LIST = std::ptr::with_exposed_provenance_mut(*address);
+        // SAFETY: outstanding, so the driver has not freed it.
+        unsafe { (*list).Next = next };
+        next = list;
+    }
+    if next.is_null() {
+        return;
+    }
+    let Some(handler) = adapter.driver.handlers.ReturnNetBufferListsHandler else {
+        return;
+    };
+    let _charged = adapter.driver.driver.charge();
+    let flags = if dispatch {
+        NDIS_RETURN_FLAGS_DISPATCH_LEVEL
+    } else {
+        0
+    };
+    // SAFETY: a handler the driver registered, called as its type demands.
+    call_driver(&RETURN, || unsafe {
+        handler(adapter.context.get(), next, flags)
     });
 }

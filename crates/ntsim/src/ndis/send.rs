@@ -25,14 +25,57 @@ pub(crate) struct Sends {
     /// Counts sends by result.
     pub(crate) completed: Cell<u64>,
     pub(crate) failed: Cell<u64>,
+    pub(crate) cancelled: Cell<u64>,
 }
 
-/// A list on its way, with the memory it is made of.
+/// A list on its way, with the memory it is made of. It comes back as it went: what of it is the miniport's to use is not
+/// compared.
 struct Sent {
     list: *mut NET_BUFFER_LIST,
-    buffers: Vec<*mut NET_BUFFER>,
-    mdls: Vec<*mut MDL>,
+    buffers: Vec<(*mut NET_BUFFER, Data)>,
+    mdls: Vec<(*mut MDL, Described)>,
     data: Vec<usize>,
+}
+
+/// What data a net buffer has: its chain, current MDL and offset in it, offset and length.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Data(*mut MDL, *mut MDL, u32, u32, usize);
+
+impl Data {
+    /// # Safety
+    /// `buffer` is alive.
+    unsafe fn of(buffer: *const NET_BUFFER) -> Data {
+        // SAFETY: promised by the caller.
+        unsafe {
+            Data(
+                (*buffer).MdlChain,
+                (*buffer).CurrentMdl,
+                (*buffer).CurrentMdlOffset,
+                (*buffer).DataOffset,
+                (*buffer).Anonymous.stDataLength,
+            )
+        }
+    }
+}
+
+/// What an MDL describes: the next one, its first page, offset and length.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Described(*mut MDL, *mut c_void, u32, u32);
+
+impl Described {
+    /// # Safety
+    /// `mdl` is alive.
+    unsafe fn of(mdl: *const MDL) -> Described {
+        // SAFETY: promised by the caller.
+        unsafe {
+            Described(
+                (*mdl).Next,
+                (*mdl).StartVa,
+                (*mdl).ByteOffset,
+                (*mdl).ByteCount,
+            )
+        }
+    }
 }
 
 static SEND: Function = Function::callback("MiniportSendNetBufferLists", PASSIVE..=DISPATCH);
@@ -55,7 +98,12 @@ pub(crate) fn outstanding(list: *mut NET_BUFFER_LIST) -> bool {
 }
 
 /// Builds a list for frames, a net buffer for each.
-fn build(machine: &Machine, adapter: &Adapter, frames: &[Vec<u8>]) -> Option<Sent> {
+fn build(
+    machine: &Machine,
+    adapter: &Adapter,
+    frames: &[Vec<u8>],
+    cancel_id: usize,
+) -> Option<Sent> {
     let list = machine.kernel_alloc(size_of::<NET_BUFFER_LIST>(), BY)?;
     let mut sent = Sent {
         list: std::ptr::with_exposed_provenance_mut(list),
@@ -68,14 +116,22 @@ fn build(machine: &Machine, adapter: &Adapter, frames: &[Vec<u8>]) -> Option<Sen
         // SAFETY: made just before.
         unsafe {
             match sent.buffers.last() {
-                Some(&last) => (*last).Next = buffer,
+                Some(&(last, _)) => (*last).Next = buffer,
                 None => (*sent.list).FirstNetBuffer = buffer,
             }
         }
-        sent.buffers.push(buffer);
+        // SAFETY: likewise.
+        let data = unsafe { Data::of(buffer) };
+        sent.buffers.push((buffer, data));
+    }
+    for (mdl, described) in &mut sent.mdls {
+        // SAFETY: likewise.
+        *described = unsafe { Described::of(*mdl) };
     }
     // SAFETY: freshly allocated, zeroed, of the right size.
     unsafe {
+        (*sent.list).NetBufferListInfo[NetBufferListCancelId as usize] =
+            std::ptr::without_provenance_mut(cancel_id);
         (*sent.list).SourceHandle = adapter.handle.get();
         (*sent.list).Status = NDIS_STATUS_PENDING;
     }
@@ -115,7 +171,8 @@ impl Sent {
                 unsafe { (*last).Next = mdl };
             }
             last = mdl;
-            self.mdls.push(mdl);
+            // SAFETY: made just before.
+            self.mdls.push((mdl, unsafe { Described::of(mdl) }));
         }
         let buffer = machine.kernel_alloc(size_of::<NET_BUFFER>(), BY)?;
         let buffer: *mut NET_BUFFER = std::ptr::with_exposed_provenance_mut(buffer);
@@ -131,8 +188,9 @@ impl Sent {
     }
 }
 
-/// Gives frames to the miniport, those of each group in one list. They are dropped when it is not running.
-pub(crate) fn send(adapter: &Rc<Adapter>, groups: &[Vec<Vec<u8>>]) {
+/// Gives frames to the miniport, those of each group in one list, all of which can be cancelled by that identifier. They
+/// are dropped when it is not running.
+pub(crate) fn send(adapter: &Rc<Adapter>, groups: &[Vec<Vec<u8>>], cancel_id: usize) {
     if groups.is_empty() || adapter.state.get() != State::Running {
         return;
     }
@@ -143,7 +201,7 @@ pub(crate) fn send(adapter: &Rc<Adapter>, groups: &[Vec<Vec<u8>>]) {
     let mut first: *mut NET_BUFFER_LIST = std::ptr::null_mut();
     let mut last: *mut NET_BUFFER_LIST = std::ptr::null_mut();
     for frames in groups {
-        let Some(sent) = build(&machine, adapter, frames) else {
+        let Some(sent) = build(&machine, adapter, frames, cancel_id) else {
             continue;
         };
         let list = sent.list;
@@ -183,8 +241,8 @@ pub(crate) fn send(adapter: &Rc<Adapter>, groups: &[Vec<Vec<u8>>]) {
     });
 }
 
-/// Asks the miniport to give up queued sends with an identifier that none has.
-pub(crate) fn cancel(adapter: &Adapter) {
+/// Asks the miniport to give up queued sends with an identifier.
+pub(crate) fn cancel(adapter: &Adapter, cancel_id: usize) {
     let Some(handler) = adapter.driver.handlers.CancelSendHandler else {
         return;
     };
@@ -193,7 +251,7 @@ pub(crate) fn cancel(adapter: &Adapter) {
     call_driver(&CANCEL, || unsafe {
         handler(
             adapter.context.get(),
-            std::ptr::without_provenance_mut(0x1234),
+            std::ptr::without_provenance_mut(cancel_id),
         );
     });
 }
@@ -238,7 +296,7 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
         if !unchanged {
             violation(
                 rules::SEND,
-                format!("{F}: the miniport changed the net buffers of {list:p}"),
+                format!("{F}: the net buffers or MDLs of {list:p} are not as they were sent"),
             );
         }
         match status {
@@ -246,10 +304,13 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
                 .sends
                 .completed
                 .set(adapter.sends.completed.get() + 1),
+            NDIS_STATUS_SEND_ABORTED => adapter
+                .sends
+                .cancelled
+                .set(adapter.sends.cancelled.get() + 1),
             NDIS_STATUS_INVALID_LENGTH
             | NDIS_STATUS_RESOURCES
             | NDIS_STATUS_PAUSED
-            | NDIS_STATUS_SEND_ABORTED
             | NDIS_STATUS_RESET_IN_PROGRESS
             | NDIS_STATUS_NOT_ACCEPTED
             | NDIS_STATUS_FAILURE => adapter.sends.failed.set(adapter.sends.failed.get() + 1),
@@ -263,7 +324,7 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
                 );
             }
         }
-        let mapped = |buffer: &*mut NET_BUFFER| {
+        let mapped = |(buffer, _): &(*mut NET_BUFFER, Data)| {
             adapter
                 .sg_dma
                 .borrow()
@@ -282,7 +343,7 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
 }
 
 impl Sent {
-    /// Whether the list has the net buffers that it was made of.
+    /// Whether the list has the net buffers that it was made of, and they their data.
     ///
     /// # Safety
     /// All are alive.
@@ -290,25 +351,26 @@ impl Sent {
         // SAFETY: promised by the caller; followed only as long as it is as it was.
         unsafe {
             let mut next = (*self.list).FirstNetBuffer;
-            for buffer in &self.buffers {
-                if next != *buffer {
+            for &(buffer, data) in &self.buffers {
+                if next != buffer || Data::of(buffer) != data {
                     return false;
                 }
-                next = (**buffer).Next;
+                next = (*buffer).Next;
             }
-            next.is_null()
+            let same = |(mdl, was): &(*mut MDL, Described)| Described::of(*mdl) == *was;
+            next.is_null() && self.mdls.iter().all(same)
         }
     }
 
     fn free(self, machine: &Machine) {
-        for mdl in self.mdls {
+        for (mdl, _) in self.mdls {
             // SAFETY: made by `super::mdl::over`, back from the miniport.
             unsafe { super::mdl::free(machine, mdl) };
         }
         for address in self.data {
             machine.pool_free(address, None, BY);
         }
-        for buffer in self.buffers {
+        for (buffer, _) in self.buffers {
             machine.pool_free(buffer.expose_provenance(), None, BY);
         }
         machine.pool_free(self.list.expose_provenance(), None, BY);

@@ -37,6 +37,19 @@ pub enum DriverImage {
     Linked(DriverEntry),
 }
 
+/// How lists that were given to a miniport to send came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendCounts {
+    /// With NDIS_STATUS_SUCCESS.
+    pub sent: u64,
+    /// With an error.
+    pub failed: u64,
+    /// With NDIS_STATUS_SEND_ABORTED.
+    pub cancelled: u64,
+    /// Not yet.
+    pub outstanding: u64,
+}
+
 /// Why an installation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstallError {
@@ -418,20 +431,45 @@ impl World {
 
     /// As [`World::send_frames`], the frames of each group as the net buffers of one list.
     pub fn send_lists(&mut self, machine: MachineId, groups: &[Vec<Vec<u8>>]) {
+        self.send_cancellable(machine, groups, 0);
+    }
+
+    /// As [`World::send_lists`]; [`World::cancel_sends`] with the same number takes back what was not sent yet.
+    pub fn send_cancellable(
+        &mut self,
+        machine: MachineId,
+        groups: &[Vec<Vec<u8>>],
+        cancel_id: usize,
+    ) {
         self.on_machine(machine, |machine| {
             if let Some(adapter) = adapters(machine).first() {
-                super::send::send(adapter, groups);
+                super::send::send(adapter, groups, cancel_id);
             }
         });
     }
 
-    /// Has a miniport told to cancel sends that match nothing.
-    pub fn cancel_sends(&mut self, machine: MachineId) {
+    /// Has the miniport told to give up sends that wait, of all those with that identifier.
+    pub fn cancel_sends(&mut self, machine: MachineId, cancel_id: usize) {
         self.on_machine(machine, |machine| {
             adapters(machine)
                 .iter()
-                .for_each(|a| super::send::cancel(a))
+                .for_each(|a| super::send::cancel(a, cancel_id))
         });
+    }
+
+    /// How the lists that a machine's first adapter was given to send came back.
+    #[must_use]
+    pub fn sends(&self, machine: MachineId) -> SendCounts {
+        let machine = self.machine(machine);
+        let adapters = adapters(&machine);
+        adapters
+            .first()
+            .map_or_else(SendCounts::default, |adapter| SendCounts {
+                sent: adapter.sends.completed.get(),
+                failed: adapter.sends.failed.get(),
+                cancelled: adapter.sends.cancelled.get(),
+                outstanding: adapter.sends.outstanding() as u64,
+            })
     }
 
     /// What NDIS knows of a machine's first adapter.

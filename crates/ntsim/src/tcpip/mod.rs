@@ -354,7 +354,7 @@ impl Binding {
             && adapter.state.get() == State::Running
             && adapter.link.get().up
         {
-            send::send(&adapter, &frames);
+            send::send(&adapter, &frames, 0);
         }
         if let Some(timer) = self.timer.take() {
             core.cancel(timer);

@@ -111,7 +111,7 @@ fn a_well_behaved_miniport_lives_and_dies() {
     assert_eq!((info.mtu, info.mac), (1500, [2, 0, 0, 0, 1, 0]));
     world.pause(a);
     world.resume(a).unwrap();
-    world.cancel_sends(a);
+    world.cancel_sends(a, 0x1234);
     world.shutdown(a);
     assert_eq!(log(), ["pause", "restart", "cancel send", "shutdown"]);
     world.restart_adapters(a).unwrap();

@@ -223,7 +223,8 @@ pub(super) unsafe fn indicate(adapter: &Adapter, frame: &[u8]) {
         if is(Fault::IndicateTwice) {
             NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
         }
-        if is(Fault::FreeWhileIndicated) {
+        // It may have come back within the call.
+        if is(Fault::FreeWhileIndicated) && adapter.indicated.get() > 0 {
             NdisFreeNetBufferList(list);
             adapter.indicated.set(adapter.indicated.get() - 1);
             return;
