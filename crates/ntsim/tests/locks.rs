@@ -235,3 +235,55 @@ fn three_locks_in_a_ring() {
     }
     assert_eq!(broken(&mut world), [rules::LOCK_ORDER]);
 }
+
+#[test]
+fn a_lock_initialised_anew_is_another_lock() {
+    let rules = accused(|| {
+        let mut locks = [0usize; 2];
+        let [x, y] = &mut locks;
+        let (x, y) = (&raw mut *x, &raw mut *y);
+        // SAFETY: locks on this stack.
+        unsafe {
+            let old = KfRaiseIrql(2);
+            for (first, second) in [(x, y), (y, x)] {
+                KeInitializeSpinLock(first);
+                KeInitializeSpinLock(second);
+                KeAcquireSpinLockAtDpcLevel(first);
+                KeAcquireSpinLockAtDpcLevel(second);
+                KeReleaseSpinLockFromDpcLevel(second);
+                KeReleaseSpinLockFromDpcLevel(first);
+            }
+            KeLowerIrql(old);
+        }
+    });
+    assert_eq!(rules, [""; 0]);
+}
+
+#[test]
+fn a_lock_taken_without_waiting_closes_no_ring() {
+    let taken = |trying: bool| {
+        accused(|| {
+            let (mut first, mut second) = (0usize, 0usize);
+            // SAFETY: locks on this stack.
+            unsafe {
+                let old = KfRaiseIrql(2);
+                KeAcquireSpinLockAtDpcLevel(&mut first);
+                KeAcquireSpinLockAtDpcLevel(&mut second);
+                KeReleaseSpinLockFromDpcLevel(&mut second);
+                KeReleaseSpinLockFromDpcLevel(&mut first);
+                KeAcquireSpinLockAtDpcLevel(&mut second);
+                // Against the order: who finds it held here goes without.
+                if trying {
+                    assert_eq!(KeTryToAcquireSpinLockAtDpcLevel(&mut first), 1);
+                } else {
+                    KeAcquireSpinLockAtDpcLevel(&mut first);
+                }
+                KeReleaseSpinLockFromDpcLevel(&mut first);
+                KeReleaseSpinLockFromDpcLevel(&mut second);
+                KeLowerIrql(old);
+            }
+        })
+    };
+    assert_eq!(taken(true), [""; 0]);
+    assert_eq!(taken(false), [rules::LOCK_ORDER]);
+}

@@ -140,7 +140,7 @@ impl LockOrder {
         conflict
     }
 
-    /// Forgets locks in memory that is freed: what comes there next is another lock.
+    /// Forgets locks in memory that is freed or initialised: what comes there next is another lock.
     pub(crate) fn forget(&self, start: usize, len: usize) {
         let mut after = self.after.borrow_mut();
         if after.is_empty() {

@@ -25,7 +25,7 @@ exports! {
 const FREE: KSPIN_LOCK = 0;
 const TAKEN: KSPIN_LOCK = 1;
 
-/// Takes a lock for the current processor. The IRQL has been raised.
+/// Waits for a lock and takes it for the current processor. The IRQL has been raised.
 ///
 /// # Safety
 /// `lock` must point at a lock.
@@ -36,7 +36,6 @@ pub(crate) unsafe fn acquire(
     old_irql: KIRQL,
     by: &'static str,
 ) {
-    let address = lock as usize;
     loop {
         // SAFETY: promised by the caller.
         if unsafe { *lock } == FREE {
@@ -45,12 +44,28 @@ pub(crate) unsafe fn acquire(
         not_free(processor, lock, by);
     }
     if processor.locks.len() > 0 {
-        check_order(processor, address, by);
+        check_order(processor, lock as usize, by);
     }
     // SAFETY: as above.
+    unsafe { take(processor, lock, kind, old_irql, by) };
+}
+
+/// Takes a free lock for the current processor. Who takes a lock without waiting for it adds nothing to the order of
+/// locks: a ring closes only where each waits.
+///
+/// # Safety
+/// `lock` must point at a lock.
+unsafe fn take(
+    processor: &Processor,
+    lock: *mut KSPIN_LOCK,
+    kind: Kind,
+    old_irql: KIRQL,
+    by: &'static str,
+) {
+    // SAFETY: promised by the caller.
     unsafe { *lock = TAKEN };
     let held = Held {
-        lock: address,
+        lock: lock as usize,
         kind,
         old_irql,
         by,
@@ -182,6 +197,10 @@ pub unsafe extern "system" fn KeInitializeSpinLock(SpinLock: *mut KSPIN_LOCK) {
             );
         }
     });
+    context::core()
+        .verifier
+        .lock_order
+        .forget(SpinLock as usize, size_of::<KSPIN_LOCK>());
     // SAFETY: promised by the caller.
     unsafe { SpinLock.write(FREE) };
 }
@@ -276,24 +295,18 @@ pub unsafe extern "system" fn KeTryToAcquireSpinLockAtDpcLevel(
     SpinLock: *mut KSPIN_LOCK,
 ) -> BOOLEAN {
     let _crossing = cross(&functions::KeTryToAcquireSpinLockAtDpcLevel);
-    // SAFETY: promised by the caller.
-    if unsafe { *SpinLock } == TAKEN {
-        return FALSE;
-    }
+    const BY: &str = "KeTryToAcquireSpinLockAtDpcLevel";
     context::with_processor(|p| {
-        let irql = p.irql();
         // SAFETY: promised by the caller.
-        unsafe {
-            acquire(
-                p,
-                SpinLock,
-                Kind::AtDpc,
-                irql,
-                "KeTryToAcquireSpinLockAtDpcLevel",
-            );
+        match unsafe { *SpinLock } {
+            TAKEN => return FALSE,
+            FREE => {}
+            _ => not_free(p, SpinLock, BY),
         }
-    });
-    TRUE
+        // SAFETY: promised by the caller.
+        unsafe { take(p, SpinLock, Kind::AtDpc, p.irql(), BY) };
+        TRUE
+    })
 }
 
 /// Whether a spin lock is free.
