@@ -273,6 +273,36 @@ fn timers_with_callbacks() {
 }
 
 #[test]
+fn a_periodic_timer_deleted_but_not_cancelled_expires_once_more() {
+    let mut world = World::builder().seed(1).build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    fresh_log();
+    let timer = world.call(a, || {
+        // SAFETY: used as documented.
+        unsafe {
+            let timer = ExAllocateTimer(ex_note, number(5), EX_TIMER_HIGH_RESOLUTION);
+            ExSetTimer(timer, -10_000, 10_000, ptr::null_mut());
+            timer
+        }
+    });
+    world.run_for(Duration::from_micros(1500));
+    assert_eq!(logged(), ["ex timer 5 irql 2"]);
+    world.call(a, || {
+        // SAFETY: as above; it stays until it has expired.
+        unsafe {
+            assert_eq!(ExDeleteTimer(timer, 0, 0, ptr::null_mut()), 0);
+            // Disabled: nothing does anything with it any more.
+            assert_eq!(ExSetTimer(timer, -1, 0, ptr::null_mut()), 0);
+            assert_eq!(ExCancelTimer(timer, ptr::null_mut()), 0);
+            assert_eq!(ExDeleteTimer(timer, 1, 0, ptr::null_mut()), 0);
+        }
+    });
+    world.run_for(Duration::from_millis(5));
+    assert_eq!(logged(), ["ex timer 5 irql 2"]);
+    assert_eq!(world.pool_stats(a).driver_blocks, 0);
+}
+
+#[test]
 fn a_dpc_or_timer_that_was_never_initialised() {
     for case in 0..3 {
         let (mut world, a) = suspects();

@@ -267,6 +267,8 @@ fn expire_ex(object: usize) {
         }
         (*timer).running = false;
         if (*timer).deleted {
+            // A periodic timer is set again already: once deleted it expires no more than once.
+            context::machine().cancel_timer(object);
             free_ex(timer);
         }
     }
@@ -299,7 +301,12 @@ pub unsafe extern "system" fn ExSetTimer(
     let _ = Parameters;
     let timer = check_ex(Timer, "ExSetTimer");
     // SAFETY: checked to be a timer.
-    unsafe { (*timer).timer.Header.SignalState = 0 };
+    unsafe {
+        if (*timer).deleted {
+            return 0;
+        }
+        (*timer).timer.Header.SignalState = 0;
+    }
     let was = context::machine().set_timer(
         timer as usize,
         0,
@@ -321,7 +328,11 @@ pub unsafe extern "system" fn ExCancelTimer(
 ) -> BOOLEAN {
     let _crossing = cross(&functions::ExCancelTimer);
     let _ = Parameters;
-    check_ex(Timer, "ExCancelTimer");
+    let timer = check_ex(Timer, "ExCancelTimer");
+    // SAFETY: checked to be a timer.
+    if unsafe { (*timer).deleted } {
+        return 0;
+    }
     BOOLEAN::from(context::machine().cancel_timer(Timer as usize))
 }
 
@@ -338,6 +349,10 @@ pub unsafe extern "system" fn ExDeleteTimer(
 ) -> BOOLEAN {
     let _crossing = cross(&functions::ExDeleteTimer);
     let timer = check_ex(Timer, "ExDeleteTimer");
+    // SAFETY: checked to be a timer.
+    if unsafe { (*timer).deleted } {
+        return 0;
+    }
     if Wait != 0 && (Cancel == 0 || context::irql() > APC) {
         verifier::violation(
             rules::IRQL,
