@@ -441,32 +441,50 @@ fn devices_may_access_what_is_mapped_and_in_that_direction() {
 
 #[test]
 fn freeing_memory_that_a_device_may_access() {
-    let rules = accused(|| {
-        // SAFETY: freed too early on purpose.
-        unsafe {
-            let (adapter, operations) = adapter();
-            let block = allocate(4096);
-            let mdl = mdl_over(block, 4096);
-            MmBuildMdlForNonPagedPool(mdl);
-            let mut list = ptr::null_mut::<SCATTER_GATHER_LIST>();
-            let out = (&raw mut list).cast();
-            let old = KfRaiseIrql(2);
-            let get = operations.GetScatterGatherList.expect("an entry");
-            get(
-                adapter,
-                ptr::null_mut(),
-                mdl,
-                block.cast(),
-                4096,
-                take_list,
-                out,
-                1,
-            );
-            KeLowerIrql(old);
-            ExFreePool(block.cast());
-        }
-    });
-    assert_eq!(rules, [rules::DMA_FREED_MAPPED]);
+    for size in [4096, 100] {
+        let (mut world, a) = suspects();
+        let free = |block: *mut u8| {
+            // SAFETY: freed once, the second block too early on purpose.
+            unsafe { ExFreePool(block.cast()) };
+        };
+        let [before, block, behind] = world.call(a, || {
+            // SAFETY: within the blocks.
+            unsafe {
+                let (adapter, operations) = adapter();
+                let blocks = [(); 3].map(|()| allocate(size));
+                let block = blocks[1];
+                let mdl = mdl_over(block, size as u32);
+                MmBuildMdlForNonPagedPool(mdl);
+                let mut list = ptr::null_mut::<SCATTER_GATHER_LIST>();
+                let out = (&raw mut list).cast();
+                let old = KfRaiseIrql(2);
+                operations.GetScatterGatherList.expect("an entry")(
+                    adapter,
+                    ptr::null_mut(),
+                    mdl,
+                    block.cast(),
+                    size as u32,
+                    take_list,
+                    out,
+                    1,
+                );
+                KeLowerIrql(old);
+                blocks
+            }
+        });
+        // Small blocks share a page, and what lies beside the mapping may go.
+        world.call(a, || {
+            free(before);
+            free(behind);
+        });
+        assert_eq!(broken(&mut world), [""; 0], "{size} bytes");
+        world.call(a, || free(block));
+        assert_eq!(
+            broken(&mut world),
+            [rules::DMA_FREED_MAPPED],
+            "{size} bytes"
+        );
+    }
 }
 
 #[test]

@@ -30,9 +30,13 @@ impl Adapter {
         let client = Client::register()?;
         let mut raw = null_mut();
         // SAFETY: the client is registered; the out parameter is valid.
-        check(unsafe {
+        let opened = unsafe {
             (client.ndk().WskOpenNdkAdapter)(client.handle(), version, index, &raw mut raw)
-        })?;
+        };
+        if let Err(status) = check(opened) {
+            client.deregister();
+            return Err(status);
+        }
         let raw = NonNull::new(raw).expect("a successful open gives an adapter");
         Ok(Adapter { raw, client })
     }

@@ -198,6 +198,9 @@ pub unsafe extern "system" fn IoGetDmaAdapter(
         );
         return ptr::null_mut();
     }
+    if crossing.is_from_driver() && machine.pool.inject_fault("IoGetDmaAdapter") {
+        return ptr::null_mut();
+    }
     let owner = machine.owner(&crossing);
     let maximum = match description.MaximumLength {
         0 => DEFAULT_MAXIMUM,
@@ -370,7 +373,7 @@ pub(crate) fn allocate_buffer(
         );
         return None;
     }
-    if owner != 0 && machine.pool.inject_fault() {
+    if owner != 0 && machine.pool.inject_fault("AllocateCommonBuffer") {
         return None;
     }
     let pages = len.div_ceil(PAGE as u32);

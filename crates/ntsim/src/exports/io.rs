@@ -255,7 +255,7 @@ pub unsafe extern "system" fn IoAllocateDriverObjectExtension(
         return STATUS_OBJECT_NAME_COLLISION;
     }
     let size = DriverObjectExtensionSize as usize;
-    if machine.pool.inject_fault() {
+    if machine.pool.inject_fault("IoAllocateDriverObjectExtension") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let Some(address) = machine.kernel_alloc(size.max(1), "IoAllocateDriverObjectExtension") else {

@@ -324,7 +324,10 @@ pub unsafe extern "system" fn MmMapLockedPagesSpecifyCache(
     let count = mdl::pages(header.ByteOffset as usize, header.ByteCount as usize);
     // SAFETY: the MDL's page array is filled in, as its flags say.
     let frames = unsafe { std::slice::from_raw_parts(mdl::pfns(MemoryDescriptorList), count) };
-    let Some(base) = machine.ram.map_frames(frames) else {
+    let failed =
+        crossing.is_from_driver() && machine.pool.inject_fault("MmMapLockedPagesSpecifyCache");
+    let base = (!failed).then(|| machine.ram.map_frames(frames)).flatten();
+    let Some(base) = base else {
         if BugCheckOnFailure != 0 {
             verifier::bugcheck(
                 rules::BUGCHECK,
@@ -533,6 +536,9 @@ pub unsafe extern "system" fn MmMapIoSpaceEx(
     let _ = Protect;
     let physical = PhysicalAddress.cast_unsigned();
     let machine = context::machine();
+    if crossing.is_from_driver() && machine.pool.inject_fault("MmMapIoSpaceEx") {
+        return ptr::null_mut();
+    }
     match machine.io_space.map(physical, NumberOfBytes) {
         Some(address) => {
             let owner = machine.owner(&crossing);

@@ -5,6 +5,7 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
+use super::ke::time;
 use crate::memory::Request;
 use crate::ndis::adapter::Adapter;
 use crate::ndis::{config, ndis, rules, work};
@@ -168,7 +169,8 @@ unsafe extern "system" fn NdisFreeTimerObject(TimerObject: NDIS_HANDLE) {
 #[unsafe(no_mangle)]
 unsafe extern "system" fn NdisGetSystemUpTimeEx(pSystemUpTime: *mut LARGE_INTEGER) {
     let _crossing = cross(&functions::NdisGetSystemUpTimeEx);
-    let milliseconds = context::core().now() / 1_000_000;
+    context::core().looked_at_clock();
+    let milliseconds = time::interrupt_time() / 10_000;
     // SAFETY: the driver's variable.
     unsafe { pSystemUpTime.write(milliseconds.cast_signed()) };
 }

@@ -1,6 +1,6 @@
 //! `netio.sys`: the IP helper functions that a driver may call.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ndis_sys::netioapi::*;
@@ -35,10 +35,27 @@ struct Tables(RefCell<Vec<(usize, u32)>>);
 
 /// Subscription handles are these plus the subscription's number: no addresses.
 const HANDLE_BASE: usize = 0xffff_e0e0_0000_0000;
-/// Handles of route change subscriptions: routes of the simulated machines do not change.
+/// Handles of route change subscriptions are these plus the subscription's number.
 const ROUTE_HANDLE: usize = 0xffff_e0e1_0000_0000;
 
-/// A driver that is gone must have freed its tables.
+/// Subscriptions to route changes: number and driver. Nobody is called: routes of the simulated machines do not change.
+#[derive(Default)]
+struct RouteChanges {
+    last: Cell<usize>,
+    subscribed: RefCell<Vec<(usize, u32)>>,
+}
+
+impl RouteChanges {
+    /// Ends the subscriptions of a driver that is gone; how many there were.
+    fn cancel(&self, driver: u32) -> usize {
+        let mut subscribed = self.subscribed.borrow_mut();
+        let before = subscribed.len();
+        subscribed.retain(|(_, owner)| *owner != driver);
+        before - subscribed.len()
+    }
+}
+
+/// A driver that is gone must have freed its tables and cancelled its notifications.
 pub(crate) fn check_unloaded(machine: &Machine, driver: u32, when: &str) {
     let tables = machine.ext::<Tables>();
     let before = tables.0.borrow().len();
@@ -48,6 +65,14 @@ pub(crate) fn check_unloaded(machine: &Machine, driver: u32, when: &str) {
         violation(
             NETIO,
             format!("{when}: {left} table(s) not freed with FreeMibTable"),
+        );
+    }
+    let left = tcpip::of(machine).cancel_subscriptions(driver)
+        + machine.ext::<RouteChanges>().cancel(driver);
+    if left > 0 {
+        violation(
+            NETIO,
+            format!("{when}: {left} change notification(s) not cancelled"),
         );
     }
 }
@@ -96,6 +121,9 @@ unsafe extern "system" fn GetUnicastIpAddressTable(
         .collect();
     if rows.is_empty() {
         return STATUS_NOT_FOUND;
+    }
+    if crossing.is_from_driver() && machine.pool.inject_fault("GetUnicastIpAddressTable") {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
     let head = std::mem::offset_of!(MIB_UNICASTIPADDRESS_TABLE, Table);
     let Some(at) = machine.kernel_alloc(head + size_of_val(&rows[..]), "GetUnicastIpAddressTable")
@@ -172,7 +200,7 @@ unsafe extern "system" fn NotifyUnicastIpAddressChange(
     InitialNotification: BOOLEAN,
     NotificationHandle: *mut HANDLE,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::NotifyUnicastIpAddressChange);
+    let crossing = cross(&functions::NotifyUnicastIpAddressChange);
     if NotificationHandle.is_null() || !family_ok(Family) {
         violation(
             NETIO,
@@ -181,6 +209,9 @@ unsafe extern "system" fn NotifyUnicastIpAddressChange(
         return STATUS_INVALID_PARAMETER;
     }
     let machine = context::machine();
+    if crossing.is_from_driver() && machine.pool.inject_fault("NotifyUnicastIpAddressChange") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     let id = tcpip::of(&machine).subscribe(
         &machine,
         Family,
@@ -201,7 +232,7 @@ unsafe extern "system" fn NotifyRouteChange2(
     InitialNotification: BOOLEAN,
     NotificationHandle: *mut HANDLE,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::NotifyRouteChange2);
+    let crossing = cross(&functions::NotifyRouteChange2);
     if NotificationHandle.is_null() || !family_ok(Family) {
         return STATUS_INVALID_PARAMETER;
     }
@@ -212,8 +243,17 @@ unsafe extern "system" fn NotifyRouteChange2(
         );
         return STATUS_NOT_SUPPORTED;
     }
+    let machine = context::machine();
+    if crossing.is_from_driver() && machine.pool.inject_fault("NotifyRouteChange2") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let routes = machine.ext::<RouteChanges>();
+    let id = routes.last.get() + 1;
+    routes.last.set(id);
+    let owner = machine.owner(&crossing);
+    routes.subscribed.borrow_mut().push((id, owner));
     // SAFETY: the driver's variable.
-    unsafe { NotificationHandle.write(std::ptr::without_provenance_mut(ROUTE_HANDLE)) };
+    unsafe { NotificationHandle.write(std::ptr::without_provenance_mut(ROUTE_HANDLE + id * 8)) };
     STATUS_SUCCESS
 }
 
@@ -221,12 +261,16 @@ unsafe extern "system" fn NotifyRouteChange2(
 unsafe extern "system" fn CancelMibChangeNotify2(NotificationHandle: HANDLE) -> NTSTATUS {
     let _crossing = cross(&functions::CancelMibChangeNotify2);
     let value = NotificationHandle.addr();
-    if value == ROUTE_HANDLE {
-        return STATUS_SUCCESS;
-    }
-    let known = value > HANDLE_BASE
-        && value < ROUTE_HANDLE
-        && tcpip::of(&context::machine()).unsubscribe((value - HANDLE_BASE) / 8);
+    let machine = context::machine();
+    let known = if value > ROUTE_HANDLE {
+        let routes = machine.ext::<RouteChanges>();
+        let mut subscribed = routes.subscribed.borrow_mut();
+        let before = subscribed.len();
+        subscribed.retain(|(id, _)| ROUTE_HANDLE + id * 8 != value);
+        subscribed.len() < before
+    } else {
+        value > HANDLE_BASE && tcpip::of(&machine).unsubscribe((value - HANDLE_BASE) / 8)
+    };
     if known {
         STATUS_SUCCESS
     } else {

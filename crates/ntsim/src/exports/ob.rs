@@ -12,6 +12,7 @@ use ndis_sys::wdm::{CLIENT_ID, DISPATCHER_HEADER, KSTART_ROUTINE, OBJECT_ATTRIBU
 use super::ke::wait::{self, kind};
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
+use crate::world::driver::DriverNumber;
 use crate::world::machine::Machine;
 use crate::world::thread::{self, call_driver};
 
@@ -33,6 +34,10 @@ const THREAD_OBJECT: usize = 64;
 
 struct Object {
     references: isize,
+    /// Who made it.
+    owner: DriverNumber,
+    /// It is a thread that has not ended.
+    running: bool,
     /// Memory to free when the last reference goes; objects of others (devices, drivers) are theirs.
     owned: bool,
 }
@@ -54,6 +59,8 @@ impl Objects {
             address,
             Object {
                 references: 1,
+                owner: 0,
+                running: false,
                 owned: false,
             },
         );
@@ -65,6 +72,39 @@ impl Objects {
             .borrow_mut()
             .remove(&address)
             .map_or(0, |object| object.references - 1)
+    }
+
+    /// Accuses a driver that has gone of threads that run on in its code, of handles it has not closed and of
+    /// references it has not given back.
+    pub(crate) fn check_unload(&self, driver: DriverNumber, name: &str, when: &str) {
+        let handles = self.handles.borrow();
+        for (address, object) in self.objects.borrow().iter() {
+            if object.owner != driver {
+                continue;
+            }
+            let open = handles.values().filter(|o| *o == address).count();
+            let others = object.references - isize::from(object.running) - open as isize;
+            if object.running {
+                verifier::violation(
+                    rules::THREAD_AT_UNLOAD,
+                    format!("{when}: the system thread of {name} at {address:#x} has not ended"),
+                );
+            }
+            if open > 0 {
+                verifier::violation(
+                    rules::HANDLE_AT_UNLOAD,
+                    format!(
+                        "{when}: {name} has not closed {open} handle(s) of its thread at {address:#x}"
+                    ),
+                );
+            }
+            if others > 0 {
+                verifier::violation(
+                    rules::REFERENCE,
+                    format!("{when}: {name} still references its thread at {address:#x}"),
+                );
+            }
+        }
     }
 
     fn handle(&self, object: usize) -> usize {
@@ -119,11 +159,13 @@ impl Objects {
 }
 
 fn end_of_thread(machine: &Machine, object: usize) {
-    // SAFETY: the thread itself holds a reference until the next line.
+    // SAFETY: the thread itself holds a reference until the last line.
     unsafe { wait::signal(object as *mut DISPATCHER_HEADER, 1) };
-    machine
-        .ext::<Objects>()
-        .dereference(machine, object, "the end of a system thread");
+    let objects = machine.ext::<Objects>();
+    if let Some(object) = objects.objects.borrow_mut().get_mut(&object) {
+        object.running = false;
+    }
+    objects.dereference(machine, object, "the end of a system thread");
 }
 
 fn thread_key() -> usize {
@@ -144,9 +186,12 @@ pub unsafe extern "system" fn PsCreateSystemThread(
     StartRoutine: KSTART_ROUTINE,
     StartContext: *mut c_void,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::PsCreateSystemThread);
+    let crossing = cross(&functions::PsCreateSystemThread);
     let _ = (DesiredAccess, ObjectAttributes, ProcessHandle);
     let machine = context::machine();
+    if crossing.is_from_driver() && machine.pool.inject_fault("PsCreateSystemThread") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     let Some(object) = machine.kernel_alloc(THREAD_OBJECT, "PsCreateSystemThread") else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
@@ -165,6 +210,8 @@ pub unsafe extern "system" fn PsCreateSystemThread(
         object,
         Object {
             references: 2,
+            owner: machine.owner(&crossing),
+            running: true,
             owned: true,
         },
     );

@@ -12,6 +12,8 @@ use ndkpi::{NDK_ADAPTER, NDK_VERSION, WSK_PROVIDER_NDK_DISPATCH};
 use crate::ndis::rules::NETIO;
 use crate::verifier::{Function, cross, violation};
 use crate::world::context;
+use crate::world::driver::DriverNumber;
+use crate::world::machine::Machine;
 use crate::world::processor::{DISPATCH, PASSIVE};
 
 super::exports! {
@@ -33,6 +35,21 @@ struct Client {
     captured: Cell<u32>,
     /// NDK adapters that it opened.
     adapters: RefCell<Vec<*mut NDK_ADAPTER>>,
+    owner: DriverNumber,
+}
+
+/// A driver that is gone must have ended its registrations.
+pub(crate) fn check_unloaded(machine: &Machine, driver: DriverNumber, when: &str) {
+    let clients = machine.ext::<Clients>();
+    let before = clients.0.borrow().len();
+    clients.0.borrow_mut().retain(|c| c.owner != driver);
+    let left = before - clients.0.borrow().len();
+    if left > 0 {
+        violation(
+            NETIO,
+            format!("{when}: {left} WSK registration(s) not ended with WskDeregister"),
+        );
+    }
 }
 
 /// WSK 1.0.
@@ -92,7 +109,7 @@ unsafe extern "system" fn WskRegister(
     WskRegistration: *mut WSK_REGISTRATION,
 ) -> NTSTATUS {
     const F: &str = "WskRegister";
-    let _crossing = cross(&functions::WskRegister);
+    let crossing = cross(&functions::WskRegister);
     // SAFETY: null or the client's structures.
     let dispatch = unsafe { WskClientNpi.as_ref().and_then(|n| n.Dispatch.as_ref()) };
     let Some(dispatch) = dispatch else {
@@ -123,6 +140,7 @@ unsafe extern "system" fn WskRegister(
         registration: WskRegistration.addr(),
         captured: Cell::new(0),
         adapters: RefCell::default(),
+        owner: context::machine().owner(&crossing),
     }));
     STATUS_SUCCESS
 }

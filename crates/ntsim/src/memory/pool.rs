@@ -99,6 +99,7 @@ pub(crate) struct Pool {
     quarantined: Cell<usize>,
     stats: Cell<PoolStats>,
     faults: Cell<Faults>,
+    failed: RefCell<Vec<&'static str>>,
 }
 
 impl Default for Pool {
@@ -110,6 +111,7 @@ impl Default for Pool {
             quarantined: Cell::default(),
             stats: Cell::default(),
             faults: Cell::default(),
+            failed: RefCell::default(),
         }
     }
 }
@@ -174,7 +176,7 @@ impl Pool {
     /// Gives out a block; None if there is no memory (or a fault is injected).
     pub(crate) fn alloc(&self, ram: &Ram, request: &Request) -> Option<usize> {
         let _kernel = context::KernelMode::enter();
-        if request.owner != 0 && self.inject_fault() {
+        if request.owner != 0 && self.inject_fault(request.function) {
             return None;
         }
         let total = small_total(request.size);
@@ -265,11 +267,7 @@ impl Pool {
         }
         check_guards(address, &block, by);
         super::check_not_in_use(machine, address, block.size, by);
-        if block.pages > 0
-            && machine
-                .ram
-                .dma_mapped_behind(address, block.size.div_ceil(PAGE))
-        {
+        if machine.ram.dma_mapped_behind(address, block.size) {
             verifier::violation(
                 rules::DMA_FREED_MAPPED,
                 format!(
@@ -421,8 +419,23 @@ impl Pool {
         self.faults.get().countdown.is_some()
     }
 
-    /// Whether an allocation of a driver is to fail, as asked for with `fail_after`.
-    pub(crate) fn inject_fault(&self) -> bool {
+    /// The functions that failed because they were told to, since this was last asked.
+    pub(crate) fn take_failed(&self) -> Vec<&'static str> {
+        self.failed.take()
+    }
+
+    /// Whether a function that a driver called is to fail, as asked for with `fail_after`: every function that may
+    /// answer that memory or the like is short asks this.
+    pub(crate) fn inject_fault(&self, function: &'static str) -> bool {
+        let fails = self.count_down();
+        if fails {
+            let _kernel = context::KernelMode::enter();
+            self.failed.borrow_mut().push(function);
+        }
+        fails
+    }
+
+    fn count_down(&self) -> bool {
         let mut faults = self.faults.get();
         match faults.countdown {
             None => false,

@@ -6,6 +6,8 @@
 //! for the processor is not for the device; and mappings of MDLs.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
@@ -50,6 +52,8 @@ pub struct Ram {
     maps: RefCell<Runs>,
     /// For each frame, how many live DMA mappings let devices read (low half) and write (high half) it.
     dma: Box<[Cell<u32>]>,
+    /// The live DMA mappings: physical address and length, and how many there are of that.
+    dma_ranges: RefCell<HashMap<(u64, usize), u32>>,
 }
 
 const DMA_READ: u32 = 1;
@@ -120,6 +124,7 @@ impl Ram {
             order,
             maps: RefCell::new(Runs::new((MAP_LEN / PAGE) as u32)),
             dma: cells(size / PAGE),
+            dma_ranges: RefCell::default(),
             file,
         }
     }
@@ -311,6 +316,11 @@ impl Ram {
         for cell in self.dma_cells(physical, len).into_iter().flatten() {
             cell.set(cell.get() + unit);
         }
+        *self
+            .dma_ranges
+            .borrow_mut()
+            .entry((physical, len))
+            .or_default() += 1;
     }
 
     /// Undoes `dma_map`.
@@ -322,6 +332,13 @@ impl Ram {
         };
         for cell in self.dma_cells(physical, len).into_iter().flatten() {
             cell.set(cell.get() - unit);
+        }
+        let mut ranges = self.dma_ranges.borrow_mut();
+        if let Entry::Occupied(mut range) = ranges.entry((physical, len)) {
+            *range.get_mut() -= 1;
+            if *range.get() == 0 {
+                range.remove();
+            }
         }
     }
 
@@ -335,11 +352,28 @@ impl Ram {
         }
     }
 
-    /// Whether any frame behind a piece of kernel memory is mapped for devices.
-    pub(crate) fn dma_mapped_behind(&self, address: usize, pages: usize) -> bool {
-        (0..pages).any(|page| {
-            self.frame(address + page * PAGE)
-                .is_some_and(|frame| self.dma[frame as usize].get() != 0)
+    /// Whether any byte of a piece of kernel memory is mapped for devices.
+    pub(crate) fn dma_mapped_behind(&self, address: usize, len: usize) -> bool {
+        let end = address + len;
+        let mut at = address;
+        while at < end {
+            let part = (PAGE - at % PAGE).min(end - at);
+            // The counts of whole frames are quick, and mostly zero.
+            let mapped = self
+                .frame(at)
+                .is_some_and(|f| self.dma[f as usize].get() != 0);
+            if mapped && self.physical(at).is_some_and(|p| self.dma_over(p, part)) {
+                return true;
+            }
+            at += part;
+        }
+        false
+    }
+
+    /// Whether a live DMA mapping lies over a piece of physical memory.
+    fn dma_over(&self, physical: u64, len: usize) -> bool {
+        self.dma_ranges.borrow().keys().any(|(start, count)| {
+            *start < physical + len as u64 && physical < start + *count as u64
         })
     }
 }

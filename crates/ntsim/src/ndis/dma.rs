@@ -102,6 +102,9 @@ pub(crate) unsafe fn register(
         violation(rules::DMA, format!("{F}: MaximumPhysicalMapping is zero"));
         return NDIS_STATUS_FAILURE;
     }
+    if adapter.machine().pool.inject_fault(F) {
+        return NDIS_STATUS_RESOURCES;
+    }
     let elements = (d.MaximumPhysicalMapping as usize).div_ceil(PAGE) + 8;
     let list_size = list_size(elements);
     let dma = Rc::new(SgDma {
@@ -185,6 +188,9 @@ pub(crate) unsafe fn allocate_list(
         );
         return NDIS_STATUS_FAILURE;
     };
+    if machine.pool.inject_fault(F) {
+        return NDIS_STATUS_RESOURCES;
+    }
     let size = list_size(scatter.len().max(1));
     let use_storage = !storage.is_null() && storage_size as usize >= size;
     let at = if use_storage {
@@ -292,6 +298,9 @@ pub(crate) fn allocate_shared(adapter: NDIS_HANDLE, length: u32) -> Option<(usiz
         return None;
     }
     let machine = adapter.machine();
+    if machine.pool.inject_fault(F) {
+        return None;
+    }
     let pages = u32::try_from((length as usize).div_ceil(PAGE)).ok()?;
     let (address, physical) = machine.ram.alloc_contiguous(pages)?;
     let memory: *mut u8 = std::ptr::with_exposed_provenance_mut(address);
@@ -373,6 +382,9 @@ pub(crate) fn map_io(
         return Err(NDIS_STATUS_RESOURCE_CONFLICT);
     }
     let machine = adapter.machine();
+    if machine.pool.inject_fault(F) {
+        return Err(NDIS_STATUS_RESOURCES);
+    }
     let Some(address) = machine.io_space.map(physical, length as usize) else {
         return Err(NDIS_STATUS_RESOURCES);
     };

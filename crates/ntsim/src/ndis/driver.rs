@@ -221,13 +221,7 @@ pub(crate) fn check_gone(machine: &Machine, number: u32, when: &str) {
     }
     crate::exports::wdfldr::check_unloaded(machine, number, when);
     crate::exports::netio::check_unloaded(machine, number, when);
-    let left = crate::tcpip::of(machine).cancel_subscriptions(number);
-    if left > 0 {
-        violation(
-            rules::NETIO,
-            format!("{when}: {left} change notification(s) not cancelled"),
-        );
-    }
+    crate::exports::wsk::check_unloaded(machine, number, when);
 }
 
 /// Checks for the handlers that every miniport must have.

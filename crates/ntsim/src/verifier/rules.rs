@@ -70,6 +70,10 @@ pub const TIMER_AT_UNLOAD: &str = "timer-at-unload";
 pub const DPC_AT_UNLOAD: &str = "dpc-at-unload";
 /// A driver went away with a work item queued or not freed.
 pub const WORK_ITEM_AT_UNLOAD: &str = "work-item-at-unload";
+/// A driver went away while a system thread that it created runs in its code.
+pub const THREAD_AT_UNLOAD: &str = "thread-at-unload";
+/// A driver went away with a handle open.
+pub const HANDLE_AT_UNLOAD: &str = "handle-at-unload";
 /// A work item was used wrongly: queued twice, freed while queued.
 pub const WORK_ITEM: &str = "work-item";
 /// Rundown protection was released more often than acquired, or used after completion.

@@ -191,6 +191,7 @@ impl Machine {
             );
         }
         self.ext::<Dma>().check_unload(self, number, name, when);
+        self.ext::<Objects>().check_unload(number, name, when);
         let object = driver.object.get();
         self.ext::<DriverExtensions>().free_all(self, object);
         if self.ext::<Objects>().remove_foreign(object) > 0 {

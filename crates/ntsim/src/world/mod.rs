@@ -516,10 +516,15 @@ impl World {
         self.machine(machine).pool.stats()
     }
 
-    /// Lets that many more pool allocations of drivers succeed, then fails one; all later ones too if `sticky`.
-    /// None ends this.
+    /// Lets that many more allocations of drivers succeed, then fails one; all later ones too if `sticky`. None ends
+    /// this. Allocations are not of memory alone: every kernel function that may answer a lack of resources counts.
     pub fn fail_allocations(&mut self, machine: MachineId, after: Option<u64>, sticky: bool) {
         self.machine(machine).pool.fail_after(after, sticky);
+    }
+
+    /// The functions that failed as asked for with [`World::fail_allocations`], since this was last asked.
+    pub fn take_failed_functions(&mut self, machine: MachineId) -> Vec<&'static str> {
+        self.machine(machine).pool.take_failed()
     }
 
     /// Whether a failure asked for with [`World::fail_allocations`] is still to come.
