@@ -529,3 +529,64 @@ fn references_and_handles() {
     });
     assert_eq!(broken(&mut world), [rules::REFERENCE; 2]);
 }
+
+/// Threads that contend for a fast mutex.
+struct Contended {
+    mutex: FAST_MUTEX,
+    inside: Cell<u32>,
+    most: Cell<u32>,
+    done: Cell<u32>,
+}
+
+unsafe extern "efiapi" fn contender(context: *mut c_void) {
+    let contended = context.cast::<Contended>();
+    // SAFETY: what they contend for outlives the threads, which are waited for.
+    unsafe {
+        ExAcquireFastMutex(&raw mut (*contended).mutex);
+        let inside = (*contended).inside.get() + 1;
+        (*contended).inside.set(inside);
+        (*contended).most.set((*contended).most.get().max(inside));
+        let mut interval = -10_000;
+        KeDelayExecutionThread(KernelMode, 0, &mut interval);
+        (*contended).inside.set((*contended).inside.get() - 1);
+        ExReleaseFastMutex(&raw mut (*contended).mutex);
+        (*contended).done.set((*contended).done.get() + 1);
+    }
+}
+
+#[test]
+fn a_fast_mutex_admits_one_thread_at_a_time() {
+    let (mut world, a) = clean();
+    let most = world.call(a, || {
+        let mut contended = Contended {
+            mutex: FAST_MUTEX::ZEROED,
+            inside: Cell::new(0),
+            most: Cell::new(0),
+            done: Cell::new(0),
+        };
+        contended.mutex.Count = 1;
+        let contended = &raw mut contended;
+        // SAFETY: it stays on this stack until the threads have ended.
+        unsafe {
+            for _ in 0..3 {
+                let mut handle = ptr::null_mut();
+                PsCreateSystemThread(
+                    &mut handle,
+                    0,
+                    ptr::null_mut(),
+                    ptr::null_mut(),
+                    ptr::null_mut(),
+                    contender,
+                    contended.cast(),
+                );
+                ZwClose(handle);
+            }
+            while (*contended).done.get() < 3 {
+                let mut interval = -10_000;
+                KeDelayExecutionThread(KernelMode, 0, &mut interval);
+            }
+            (*contended).most.get()
+        }
+    });
+    assert_eq!(most, 1);
+}

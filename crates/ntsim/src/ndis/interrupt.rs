@@ -11,6 +11,8 @@ use ndis_sys::wdm::*;
 use super::adapter::Adapter;
 use super::handle::Handled;
 use super::{header, ndis, rules};
+use crate::exports::ke::spin;
+use crate::verifier::locks::Kind;
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::machine::Machine;
@@ -35,6 +37,9 @@ pub(crate) struct Interrupt {
     dpcs: RefCell<Vec<Box<DpcSlot>>>,
     /// `IO_INTERRUPT_MESSAGE_INFO`, in kernel memory; None for a line.
     table: Option<usize>,
+    /// What the kernel holds while the handler of a message runs or one synchronises with it: one for each message,
+    /// or one for all if the miniport asked for that.
+    locks: Box<[Cell<KSPIN_LOCK>]>,
     connected: Cell<bool>,
 }
 
@@ -117,6 +122,9 @@ pub(crate) unsafe fn register(
         return NDIS_STATUS_NOT_SUPPORTED;
     }
     let machine = adapter.machine();
+    if machine.pool.inject_fault(F) {
+        return NDIS_STATUS_RESOURCES;
+    }
     let table = if line.is_none() {
         match message_table(&machine, &messages) {
             Some(table) => Some(table),
@@ -126,6 +134,16 @@ pub(crate) unsafe fn register(
         None
     };
     let message_count = u32::try_from(messages.len()).unwrap_or(0).max(1);
+    let locks = if handlers.MsiSyncWithAllMessages == 0 {
+        message_count
+    } else {
+        1
+    };
+    let locks: Box<[_]> = (0..locks).map(|_| Cell::new(0)).collect();
+    context::core()
+        .verifier
+        .lock_order
+        .forget(locks.as_ptr().addr(), size_of_val(&*locks));
     let interrupt = Rc::new(Interrupt {
         handle: Cell::new(std::ptr::null_mut()),
         adapter: Rc::downgrade(&adapter),
@@ -137,6 +155,7 @@ pub(crate) unsafe fn register(
         unanswered: Cell::new(0),
         dpcs: RefCell::default(),
         table,
+        locks,
         connected: Cell::new(true),
     });
     for message in 0..message_count {
@@ -282,14 +301,16 @@ impl Interrupt {
         let _charged = self.adapter.upgrade().map(|a| a.driver.driver.charge());
         let mut queue_default: BOOLEAN = 0;
         let mut targets: u32 = 0;
-        // SAFETY: a handler the driver registered, called as its type demands.
-        let ours = call_driver(&MESSAGE_ISR, || unsafe {
-            handler(
-                self.context,
-                message,
-                &raw mut queue_default,
-                &raw mut targets,
-            )
+        let ours = self.exclusively(message, || {
+            // SAFETY: a handler the driver registered, called as its type demands.
+            call_driver(&MESSAGE_ISR, || unsafe {
+                handler(
+                    self.context,
+                    message,
+                    &raw mut queue_default,
+                    &raw mut targets,
+                )
+            })
         });
         if ours != 0 {
             self.queue_wanted(message, queue_default != 0, targets);
@@ -307,9 +328,11 @@ impl Interrupt {
         let _charged = adapter.driver.driver.charge();
         let mut queue_default: BOOLEAN = 0;
         let mut targets: u32 = 0;
-        // SAFETY: a handler the driver registered, called as its type demands.
-        let ours = call_driver(&LINE_ISR, || unsafe {
-            handler(self.context, &raw mut queue_default, &raw mut targets)
+        let ours = self.exclusively(0, || {
+            // SAFETY: a handler the driver registered, called as its type demands.
+            call_driver(&LINE_ISR, || unsafe {
+                handler(self.context, &raw mut queue_default, &raw mut targets)
+            })
         });
         if ours != 0 {
             self.queue_wanted(0, queue_default != 0, targets);
@@ -348,6 +371,22 @@ impl Interrupt {
         }
     }
 
+    /// Runs `f` while no other processor runs the handler of a message or synchronises with it. At device IRQL.
+    fn exclusively<R>(&self, message: u32, f: impl FnOnce() -> R) -> R {
+        const BY: &str = "the kernel, for an interrupt";
+        let lock = self.locks[message as usize % self.locks.len()].as_ptr();
+        // SAFETY: the lock lives as long as the interrupt.
+        context::with_processor(|p| unsafe {
+            spin::acquire(p, lock, Kind::AtDpc, p.irql(), BY);
+        });
+        let result = f();
+        // SAFETY: as above.
+        context::with_processor(|p| unsafe {
+            spin::release(p, lock, Kind::AtDpc, p.irql(), BY);
+        });
+        result
+    }
+
     /// Queues the DPC of a message on a processor; false if it is queued there already or there is no such processor.
     pub(crate) fn queue(&self, message: u32, processor: u32, dpc_context: *mut c_void) -> bool {
         let Some(machine) = self.machine.upgrade() else {
@@ -374,6 +413,11 @@ impl Interrupt {
         );
         machine.list_processor(processor);
         true
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handle(&self) -> NDIS_HANDLE {
+        self.handle.get()
     }
 
     pub(crate) fn messages(&self) -> u32 {
@@ -506,6 +550,8 @@ pub(crate) fn synchronize(
         return 0;
     }
     let _raised = processor::raise_irql(DEVICE.max(context::irql()));
-    // SAFETY: the driver's function, called as its type demands.
-    call_driver(&SYNCHRONIZE, || unsafe { function(context) })
+    interrupt.exclusively(message, || {
+        // SAFETY: the driver's function, called as its type demands.
+        call_driver(&SYNCHRONIZE, || unsafe { function(context) })
+    })
 }

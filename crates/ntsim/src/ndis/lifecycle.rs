@@ -430,7 +430,7 @@ pub(crate) fn pause_complete(handle: NDIS_HANDLE) {
 
 /// Stops the data path and unbinds TCP/IP.
 pub(crate) fn stop(adapter: &Rc<Adapter>) {
-    if adapter.state.get() == State::Running && !adapter.device.missing.get() {
+    if adapter.state.get() == State::Running {
         set_filter(adapter, 0);
     }
     pause(adapter, NDIS_PAUSE_UNBIND_PROTOCOL);

@@ -9,10 +9,9 @@ use ndis_sys::oid::*;
 use ndis_sys::status::*;
 use ndis_sys::types::*;
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, State};
 use super::{header, ndis, rules};
 use crate::verifier::{Function, violation};
-use crate::world::context;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
 use crate::world::thread::{call_driver, wait_until};
 
@@ -71,173 +70,235 @@ pub struct OidResult {
     pub pended: bool,
 }
 
-/// Sends a request to the miniport and waits for its completion. PASSIVE_LEVEL, but direct requests may come at
-/// DISPATCH_LEVEL and must then not pend.
+impl OidResult {
+    /// The miniport was not asked.
+    fn refused(status: NDIS_STATUS) -> Self {
+        Self {
+            status,
+            data: Vec::new(),
+            read: 0,
+            needed: 0,
+            pended: false,
+        }
+    }
+}
+
+/// A request that the miniport has been asked; its memory is freed when the answer is taken.
+struct Asked<'a> {
+    adapter: &'a Rc<Adapter>,
+    request: *mut NDIS_OID_REQUEST,
+    buffer: *mut u8,
+    length: u32,
+    kind: NDIS_REQUEST_TYPE,
+    oid: u32,
+    direct: bool,
+    /// The device was gone, and the miniport knew, before it was asked.
+    removed: bool,
+    /// What the handler returned.
+    returned: NDIS_STATUS,
+}
+
+/// Asks the miniport and waits for its answer. PASSIVE_LEVEL.
 pub(crate) fn request(adapter: &Rc<Adapter>, request: &OidRequest<'_>, direct: bool) -> OidResult {
-    let refused = |status| OidResult {
-        status,
-        data: Vec::new(),
-        read: 0,
-        needed: 0,
-        pended: false,
+    Asked::new(adapter, request, direct).map_or_else(OidResult::refused, Asked::answer)
+}
+
+/// Asks the miniport on the direct path at DISPATCH_LEVEL, and waits at PASSIVE_LEVEL for an answer it leaves pending.
+pub(crate) fn direct_at_dispatch(adapter: &Rc<Adapter>, request: &OidRequest<'_>) -> OidResult {
+    let asked = {
+        let _raised = processor::raise_irql(DISPATCH);
+        Asked::new(adapter, request, true)
     };
-    let handlers = &adapter.driver.handlers;
-    let handler = if direct {
-        handlers.DirectOidRequestHandler
-    } else {
-        handlers.OidRequestHandler
-    };
-    let Some(handler) = handler else {
-        return refused(NDIS_STATUS_NOT_SUPPORTED);
-    };
-    if adapter.removed.get() && adapter.device.missing.get() {
-        return refused(NDIS_STATUS_NOT_ACCEPTED);
-    }
-    if !direct {
-        wait_until(
-            || !adapter.requests.busy.get(),
-            None,
-            "an OID request waits for the one before it",
-        );
-        adapter.requests.busy.set(true);
-    }
-    let machine = adapter.machine();
-    let (kind, oid, input, length) = match request {
-        OidRequest::Query(oid, length) => (NdisRequestQueryInformation, *oid, &[][..], *length),
-        OidRequest::QueryStatistics(oid, length) => {
-            (NdisRequestQueryStatistics, *oid, &[][..], *length)
-        }
-        OidRequest::Set(oid, data) => (NdisRequestSetInformation, *oid, *data, data.len()),
-    };
-    let memory = machine
-        .kernel_alloc(size_of::<NDIS_OID_REQUEST>(), BY)
-        .and_then(|at| Some((at, machine.kernel_alloc(length.max(1), BY)?)));
-    let Some((at, buffer)) = memory else {
-        adapter.requests.busy.set(false);
-        return refused(NDIS_STATUS_RESOURCES);
-    };
-    let data: *mut u8 = std::ptr::with_exposed_provenance_mut(buffer);
-    let oid_request: *mut NDIS_OID_REQUEST = std::ptr::with_exposed_provenance_mut(at);
-    let length32 = u32::try_from(length).unwrap_or(u32::MAX);
-    // SAFETY: freshly allocated and zeroed, with room for both.
-    unsafe {
-        data.copy_from_nonoverlapping(input.as_ptr(), input.len());
-        (*oid_request).Header = header::make(
-            NDIS_OBJECT_TYPE_OID_REQUEST,
-            NDIS_OID_REQUEST_REVISION_2,
-            NDIS_SIZEOF_OID_REQUEST_REVISION_2,
-        );
-        (*oid_request).RequestType = kind;
-        (*oid_request).RequestId = std::ptr::without_provenance_mut(at);
-        let pointer = if length == 0 {
-            std::ptr::null_mut()
+    asked.map_or_else(OidResult::refused, Asked::answer)
+}
+
+impl<'a> Asked<'a> {
+    /// Sends a request to the miniport, or says why NDIS refuses it. A regular request waits for the one before it.
+    fn new(
+        adapter: &'a Rc<Adapter>,
+        request: &OidRequest<'_>,
+        direct: bool,
+    ) -> Result<Self, NDIS_STATUS> {
+        let handlers = &adapter.driver.handlers;
+        let handler = if direct {
+            handlers.DirectOidRequestHandler
         } else {
-            data.cast()
+            handlers.OidRequestHandler
         };
-        if kind == NdisRequestSetInformation {
-            (*oid_request).DATA.SET_INFORMATION = NDIS_OID_REQUEST_SET {
-                Oid: oid,
-                InformationBuffer: pointer,
-                InformationBufferLength: length32,
-                BytesRead: 0,
-                BytesNeeded: 0,
-            };
-        } else {
-            (*oid_request).DATA.QUERY_INFORMATION = NDIS_OID_REQUEST_QUERY {
-                Oid: oid,
-                InformationBuffer: pointer,
-                InformationBufferLength: length32,
-                BytesWritten: 0,
-                BytesNeeded: 0,
-            };
+        let handler = handler.ok_or(NDIS_STATUS_NOT_SUPPORTED)?;
+        if !direct {
+            wait_until(
+                || !adapter.requests.busy.get(),
+                None,
+                "an OID request waits for the one before it",
+            );
         }
-    }
-    adapter.requests.outstanding.borrow_mut().insert(
-        at,
-        Outstanding {
+        if matches!(
+            adapter.state.get(),
+            State::Halted | State::Initializing | State::Halting
+        ) {
+            return Err(NDIS_STATUS_NOT_ACCEPTED);
+        }
+        let machine = adapter.machine();
+        let (kind, oid, input, length) = match request {
+            OidRequest::Query(oid, length) => (NdisRequestQueryInformation, *oid, &[][..], *length),
+            OidRequest::QueryStatistics(oid, length) => {
+                (NdisRequestQueryStatistics, *oid, &[][..], *length)
+            }
+            OidRequest::Set(oid, data) => (NdisRequestSetInformation, *oid, *data, data.len()),
+        };
+        let (at, buffer) = machine
+            .kernel_alloc(size_of::<NDIS_OID_REQUEST>(), BY)
+            .and_then(|at| Some((at, machine.kernel_alloc(length.max(1), BY)?)))
+            .ok_or(NDIS_STATUS_RESOURCES)?;
+        let data: *mut u8 = std::ptr::with_exposed_provenance_mut(buffer);
+        let oid_request: *mut NDIS_OID_REQUEST = std::ptr::with_exposed_provenance_mut(at);
+        let length32 = u32::try_from(length).unwrap_or(u32::MAX);
+        // SAFETY: freshly allocated and zeroed, with room for both.
+        unsafe {
+            data.copy_from_nonoverlapping(input.as_ptr(), input.len());
+            (*oid_request).Header = header::make(
+                NDIS_OBJECT_TYPE_OID_REQUEST,
+                NDIS_OID_REQUEST_REVISION_2,
+                NDIS_SIZEOF_OID_REQUEST_REVISION_2,
+            );
+            (*oid_request).RequestType = kind;
+            (*oid_request).RequestId = std::ptr::without_provenance_mut(at);
+            let pointer = if length == 0 {
+                std::ptr::null_mut()
+            } else {
+                data.cast()
+            };
+            if kind == NdisRequestSetInformation {
+                (*oid_request).DATA.SET_INFORMATION = NDIS_OID_REQUEST_SET {
+                    Oid: oid,
+                    InformationBuffer: pointer,
+                    InformationBufferLength: length32,
+                    BytesRead: 0,
+                    BytesNeeded: 0,
+                };
+            } else {
+                (*oid_request).DATA.QUERY_INFORMATION = NDIS_OID_REQUEST_QUERY {
+                    Oid: oid,
+                    InformationBuffer: pointer,
+                    InformationBufferLength: length32,
+                    BytesWritten: 0,
+                    BytesNeeded: 0,
+                };
+            }
+        }
+        if !direct {
+            adapter.requests.busy.set(true);
+        }
+        adapter.requests.outstanding.borrow_mut().insert(
+            at,
+            Outstanding {
+                direct,
+                completed: None,
+            },
+        );
+        let mut asked = Asked {
+            adapter,
+            request: oid_request,
+            buffer: data,
+            length: length32,
+            kind,
+            oid,
             direct,
-            completed: None,
-        },
-    );
-    let function = if direct { &DIRECT } else { &REQUEST };
-    let returned = {
+            removed: adapter.removed.get(),
+            returned: NDIS_STATUS_PENDING,
+        };
+        let function = if direct { &DIRECT } else { &REQUEST };
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(function, || unsafe {
+        asked.returned = call_driver(function, || unsafe {
             handler(adapter.context.get(), oid_request)
-        })
-    };
-    let completed = |adapter: &Adapter| {
-        adapter
-            .requests
-            .outstanding
-            .borrow()
-            .get(&at)
+        });
+        Ok(asked)
+    }
+
+    /// The status with which the miniport completed a pending request.
+    fn completed(&self) -> Option<NDIS_STATUS> {
+        let outstanding = self.adapter.requests.outstanding.borrow();
+        outstanding
+            .get(&self.request.addr())
             .and_then(|o| o.completed)
-    };
-    let pended = returned == NDIS_STATUS_PENDING;
-    let status = if pended {
-        if oid == OID_NDK_SET_STATE {
-            violation(
-                rules::OID,
-                "OID_NDK_SET_STATE must not be pended".to_owned(),
-            );
-        }
-        if direct && context::irql() >= DISPATCH {
-            // Whoever asks at DISPATCH_LEVEL gets the answer later; the tests do not need that.
-            violation(
-                rules::OID,
-                format!("direct request {oid:#x} was pended at DISPATCH_LEVEL"),
-            );
-            NDIS_STATUS_FAILURE
-        } else {
+    }
+
+    /// Waits for the answer. PASSIVE_LEVEL.
+    fn answer(self) -> OidResult {
+        let Asked {
+            adapter,
+            oid,
+            length,
+            returned,
+            ..
+        } = self;
+        let pended = returned == NDIS_STATUS_PENDING;
+        let status = if pended {
+            if oid == OID_NDK_SET_STATE {
+                violation(
+                    rules::OID,
+                    "OID_NDK_SET_STATE must not be pended".to_owned(),
+                );
+            }
             wait_until(
-                || completed(adapter).is_some(),
+                || self.completed().is_some(),
                 None,
                 format!("OID request {oid:#x} is pending"),
             );
-            completed(adapter).unwrap_or(NDIS_STATUS_FAILURE)
-        }
-    } else {
-        if completed(adapter).is_some() {
+            self.completed().unwrap_or(NDIS_STATUS_FAILURE)
+        } else {
+            if self.completed().is_some() {
+                violation(
+                    rules::OID,
+                    format!(
+                        "request {oid:#x} was completed with NdisM(Direct)OidRequestComplete but returned {returned:#x}"
+                    ),
+                );
+            }
+            returned
+        };
+        let at = self.request.expose_provenance();
+        adapter.requests.outstanding.borrow_mut().remove(&at);
+        // SAFETY: the request is ours again.
+        let (written, read, needed) = unsafe {
+            if self.kind == NdisRequestSetInformation {
+                let set = (*self.request).DATA.SET_INFORMATION;
+                (0, set.BytesRead, set.BytesNeeded)
+            } else {
+                let query = (*self.request).DATA.QUERY_INFORMATION;
+                (query.BytesWritten, 0, query.BytesNeeded)
+            }
+        };
+        let result = OidResult {
+            status,
+            data: {
+                let count = written.min(length) as usize;
+                // SAFETY: that many bytes of our buffer.
+                unsafe { std::slice::from_raw_parts(self.buffer, count) }.to_vec()
+            },
+            read,
+            needed,
+            pended,
+        };
+        if self.removed && status != NDIS_STATUS_NOT_ACCEPTED {
             violation(
                 rules::OID,
                 format!(
-                    "request {oid:#x} was completed with NdisM(Direct)OidRequestComplete but returned {returned:#x}"
+                    "request {oid:#x} after the surprise removal was answered {status:#x}, not NDIS_STATUS_NOT_ACCEPTED"
                 ),
             );
         }
-        returned
-    };
-    adapter.requests.outstanding.borrow_mut().remove(&at);
-    // SAFETY: the request is ours again.
-    let (written, read, needed) = unsafe {
-        if kind == NdisRequestSetInformation {
-            let set = (*oid_request).DATA.SET_INFORMATION;
-            (0, set.BytesRead, set.BytesNeeded)
-        } else {
-            let query = (*oid_request).DATA.QUERY_INFORMATION;
-            (query.BytesWritten, 0, query.BytesNeeded)
+        check_result(oid, &result, written, length);
+        let machine = adapter.machine();
+        machine.pool_free(self.buffer.expose_provenance(), None, BY);
+        machine.pool_free(at, None, BY);
+        if !self.direct {
+            adapter.requests.busy.set(false);
         }
-    };
-    let result = OidResult {
-        status,
-        data: {
-            let count = (written as usize).min(length);
-            // SAFETY: that many bytes of our buffer.
-            unsafe { std::slice::from_raw_parts(data, count) }.to_vec()
-        },
-        read,
-        needed,
-        pended,
-    };
-    check_result(oid, &result, written, length32);
-    machine.pool_free(buffer, None, BY);
-    machine.pool_free(at, None, BY);
-    if !direct {
-        adapter.requests.busy.set(false);
+        result
     }
-    result
 }
 
 fn check_result(oid: u32, result: &OidResult, written: u32, length: u32) {
@@ -295,10 +356,4 @@ pub(crate) fn complete(
         Some(o) if o.completed.is_some() => accuse(format!("{oid_request:p} is completed twice")),
         Some(o) => o.completed = Some(status),
     }
-}
-
-/// Asks the miniport directly at DISPATCH_LEVEL.
-pub(crate) fn direct_at_dispatch(adapter: &Rc<Adapter>, asked: &OidRequest<'_>) -> OidResult {
-    let _raised = processor::raise_irql(DISPATCH);
-    request(adapter, asked, true)
 }

@@ -11,6 +11,7 @@ use super::adapter::Adapter;
 use super::driver::MiniportDriver;
 use super::handle::Handled;
 use super::{header, ndis, rules};
+use crate::exports::ke::time;
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::driver::Driver;
@@ -49,9 +50,13 @@ impl Handled for WorkItem {
 
 /// `NdisAllocateIoWorkItem`.
 pub(crate) fn allocate_item(handle: NDIS_HANDLE) -> NDIS_HANDLE {
-    let Some(driver) = owner(handle, "NdisAllocateIoWorkItem") else {
+    const F: &str = "NdisAllocateIoWorkItem";
+    let Some(driver) = owner(handle, F) else {
         return std::ptr::null_mut();
     };
+    if context::machine().pool.inject_fault(F) {
+        return std::ptr::null_mut();
+    }
     ndis().handles.insert(Rc::new(WorkItem {
         owner: handle,
         driver,
@@ -153,6 +158,9 @@ pub(crate) unsafe fn allocate_timer(
         violation(rules::PARAMETER, format!("{F}: TimerFunction is null"));
         return NDIS_STATUS_FAILURE;
     };
+    if context::machine().pool.inject_fault(F) {
+        return NDIS_STATUS_RESOURCES;
+    }
     let timer = Rc::new(Timer {
         owner: handle,
         driver,
@@ -194,20 +202,13 @@ pub(crate) fn set_timer(
         violation(rules::PARAMETER, format!("{F}: period {period_ms}"));
         return 0;
     }
-    let now = context::core().now();
-    // Negative: relative, in units of 100 ns. Positive: a system time, which starts with the world's clock.
-    let due = if due <= 0 {
-        now.saturating_add(due.unsigned_abs().saturating_mul(100))
-    } else {
-        due.unsigned_abs() * 100
-    };
     timer.context.set(if function_context.is_null() {
         timer.default_context
     } else {
         function_context
     });
     let period = u64::from(period_ms.unsigned_abs()) * 1_000_000;
-    BOOLEAN::from(context::machine().set_timer(timer.name(), 0, due, period, expired))
+    BOOLEAN::from(context::machine().set_timer(timer.name(), 0, time::due(due), period, expired))
 }
 
 fn find(object: usize) -> Option<Rc<Timer>> {

@@ -370,6 +370,8 @@ impl Core {
     /// Runs until nothing but background events is left.
     pub(crate) fn run_idle(&self) {
         loop {
+            // What was waited for may have come about with the last thing that happened.
+            self.check_conditions();
             let busy = !self.events.is_idle()
                 || !self.ready.borrow().is_empty()
                 || !self.runnable.borrow().is_empty();

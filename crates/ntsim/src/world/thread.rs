@@ -659,6 +659,8 @@ pub(crate) fn abandon() -> ! {
 
 /// Waits until a condition holds, letting the world go on; false if the deadline passes first. For the simulator's
 /// own PASSIVE_LEVEL code, on kernel threads and on the host.
+///
+/// The condition holds when this returns true, however many wait for it: what it says is free, the caller may take.
 pub(crate) fn wait_until(
     condition: impl Fn() -> bool,
     deadline: Option<u64>,
@@ -667,15 +669,23 @@ pub(crate) fn wait_until(
     if condition() {
         return true;
     }
+    let story = story.into();
     let condition: &dyn Fn() -> bool = &condition;
     // SAFETY: only extends the lifetime: the pointer is used by the wait alone, which ends before this returns (or
     // is forgotten together with this frame).
-    let condition: *const (dyn Fn() -> bool + 'static) = unsafe {
+    let lent: *const (dyn Fn() -> bool + 'static) = unsafe {
         std::mem::transmute::<*const (dyn Fn() -> bool + '_), *const (dyn Fn() -> bool + 'static)>(
             condition,
         )
     };
-    block(WaitFor::Condition(condition), deadline, story.into()) != Outcome::TimedOut
+    loop {
+        match block(WaitFor::Condition(lent), deadline, story.clone()) {
+            Outcome::TimedOut => return condition(),
+            // All who wait for it are woken, one after the other: those before may have made it false again.
+            Outcome::Satisfied if condition() => return true,
+            Outcome::Satisfied => {}
+        }
+    }
 }
 
 /// Waits until a time of the world's clock.

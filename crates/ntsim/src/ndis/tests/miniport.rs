@@ -11,7 +11,7 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
-use super::fault::{Fault, LINES, NICS, PEND_OIDS, PEND_PAUSE, aside, is, log};
+use super::fault::{Fault, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, aside, is, log};
 use super::nic::Nic;
 use super::traffic::*;
 
@@ -31,6 +31,7 @@ pub(super) struct Adapter {
     pub(super) work: NDIS_HANDLE,
     pub(super) running: Cell<bool>,
     pub(super) pending_oid: Cell<*mut NDIS_OID_REQUEST>,
+    pub(super) removed: Cell<bool>,
     pub(super) held_list: Cell<*mut NET_BUFFER_LIST>,
     /// Lists indicated and not returned.
     pub(super) indicated: Cell<u32>,
@@ -209,6 +210,7 @@ unsafe extern "efiapi" fn initialize(
         work: null_mut(),
         running: Cell::new(false),
         pending_oid: Cell::new(null_mut()),
+        removed: Cell::new(false),
         held_list: Cell::new(null_mut()),
         indicated: Cell::new(0),
         pausing: Cell::new(false),
@@ -533,9 +535,13 @@ unsafe extern "efiapi" fn restart(
     NDIS_STATUS_SUCCESS
 }
 
-unsafe extern "efiapi" fn pnp_event(_context: NDIS_HANDLE, event: *mut NET_DEVICE_PNP_EVENT) {
+unsafe extern "efiapi" fn pnp_event(context: NDIS_HANDLE, event: *mut NET_DEVICE_PNP_EVENT) {
     // SAFETY: NDIS's structure.
-    log(format_args!("pnp {}", unsafe { (*event).DevicePnPEvent }));
+    let event = unsafe { (*event).DevicePnPEvent };
+    log(format_args!("pnp {event}"));
+    if event == NdisDevicePnPEventSurpriseRemoved {
+        of(context).removed.set(!is(Fault::OidAfterRemoval));
+    }
 }
 
 unsafe extern "efiapi" fn shutdown(_context: NDIS_HANDLE, _action: NDIS_SHUTDOWN_ACTION) {
@@ -567,7 +573,12 @@ unsafe extern "efiapi" fn oid_request(
             notification.NetPnPEvent.NetEvent = NetEventPortActivation;
             NdisMNetPnPEvent(adapter.handle, &raw mut notification);
         }
+        if adapter.removed.get() {
+            return NDIS_STATUS_NOT_ACCEPTED;
+        }
         if PEND_OIDS.get() {
+            let (inside, most) = OIDS_INSIDE.get();
+            OIDS_INSIDE.set((inside + 1, most.max(inside + 1)));
             adapter.pending_oid.set(request);
             NdisQueueIoWorkItem(adapter.work, complete_oid, context);
             return NDIS_STATUS_PENDING;
@@ -582,6 +593,8 @@ unsafe extern "efiapi" fn complete_oid(context: *mut c_void, _item: NDIS_HANDLE)
     // SAFETY: NDIS's pending request.
     unsafe {
         let status = answer(request);
+        let (inside, most) = OIDS_INSIDE.get();
+        OIDS_INSIDE.set((inside - 1, most));
         NdisMOidRequestComplete(adapter.handle, request, status);
         if is(Fault::OidCompletesTwice) {
             NdisMOidRequestComplete(adapter.handle, request, status);
@@ -628,12 +641,30 @@ unsafe fn answer(request: *mut NDIS_OID_REQUEST) -> NDIS_STATUS {
 }
 
 unsafe extern "efiapi" fn direct_oid_request(
-    _context: NDIS_HANDLE,
+    context: NDIS_HANDLE,
     request: *mut NDIS_OID_REQUEST,
 ) -> NDIS_STATUS {
-    if is(Fault::DirectOidPends) {
-        return NDIS_STATUS_PENDING;
+    let adapter = of(context);
+    // SAFETY: NDIS's request; calls as documented.
+    unsafe {
+        if adapter.removed.get() {
+            return NDIS_STATUS_NOT_ACCEPTED;
+        }
+        if PEND_OIDS.get() {
+            adapter.pending_oid.set(request);
+            NdisQueueIoWorkItem(adapter.work, complete_direct_oid, context);
+            return NDIS_STATUS_PENDING;
+        }
+        answer(request)
     }
-    // SAFETY: NDIS's request.
-    unsafe { answer(request) }
+}
+
+unsafe extern "efiapi" fn complete_direct_oid(context: *mut c_void, _item: NDIS_HANDLE) {
+    let adapter = of(context);
+    let request = adapter.pending_oid.get();
+    // SAFETY: NDIS's pending request.
+    unsafe {
+        let status = answer(request);
+        NdisMDirectOidRequestComplete(adapter.handle, request, status);
+    }
 }

@@ -6,16 +6,20 @@ mod netio;
 mod nic;
 mod traffic;
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use ndis_sys::imports::*;
+use ndis_sys::ndis::*;
 use ndis_sys::oid::{OID_802_3_PERMANENT_ADDRESS, OID_GEN_STATISTICS};
 use ndis_sys::status::*;
+use ndis_sys::types::*;
 
 use super::{DriverImage, InstallError, OidRequest, rules};
-use crate::world::{MachineConfig, MachineId, World};
-use fault::{FAULT, Fault, LINES, LOG, NICS, PEND_OIDS, PEND_PAUSE, RESOURCES};
+use crate::world::{MachineConfig, MachineId, World, WorldBuilder};
+use fault::{FAULT, Fault, LINES, LOG, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, RESOURCES};
 
 const INX: &str = r#"
 [Version]
@@ -66,18 +70,22 @@ fn two_machines(collect: bool) -> (World, MachineId, MachineId) {
 }
 
 fn two_machines_as_set(collect: bool) -> (World, MachineId, MachineId) {
+    let builder = World::builder().seed(5);
+    two_machines_of(if collect {
+        builder.collect_violations()
+    } else {
+        builder
+    })
+}
+
+fn two_machines_of(builder: WorldBuilder) -> (World, MachineId, MachineId) {
     FAULT.set(Fault::None);
     PEND_OIDS.set(false);
     PEND_PAUSE.set(false);
     RESOURCES.set(false);
     NICS.with_borrow_mut(Vec::clear);
     LOG.with_borrow_mut(Vec::clear);
-    let builder = World::builder().seed(5);
-    let mut world = if collect {
-        builder.collect_violations().build()
-    } else {
-        builder.build()
-    };
+    let mut world = builder.build();
     let machine = |world: &mut World, name: &str, host: u8| {
         let id = world.add_machine(
             MachineConfig::named(name)
@@ -224,10 +232,150 @@ fn oid_requests_complete_inline_pending_and_directly() {
             .unwrap();
         assert_eq!(result.status, NDIS_STATUS_NOT_SUPPORTED);
     }
-    let result = world
-        .direct_oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 152))
-        .unwrap();
-    assert_eq!(result.data.len(), 152);
+    for pend in [false, true] {
+        PEND_OIDS.set(pend);
+        let result = world
+            .direct_oid(a, &OidRequest::Query(OID_GEN_STATISTICS, 152))
+            .unwrap();
+        assert_eq!((result.data.len(), result.pended), (152, pend));
+    }
+    PEND_OIDS.set(false);
+    world.uninstall(a);
+}
+
+#[test]
+fn regular_oid_requests_come_one_at_a_time() {
+    let (mut world, a, _) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    PEND_OIDS.set(true);
+    OIDS_INSIDE.set((0, 0));
+    let answered = Rc::new(Cell::new(0));
+    let machine = world.machine(a);
+    let adapter = Rc::clone(&super::of(&machine).adapters.borrow()[0]);
+    world.on_machine(a, |machine| {
+        for _ in 0..3 {
+            let (adapter, answered) = (Rc::clone(&adapter), Rc::clone(&answered));
+            machine.queue_work(move || {
+                let asked = OidRequest::Query(OID_GEN_STATISTICS, 152);
+                let result = super::oid::request(&adapter, &asked, false);
+                assert_eq!((result.data.len(), result.pended), (152, true));
+                answered.set(answered.get() + 1);
+            });
+        }
+    });
+    world.run_until_idle();
+    assert_eq!((answered.get(), OIDS_INSIDE.get()), (3, (0, 1)));
+    PEND_OIDS.set(false);
+    world.uninstall(a);
+}
+
+#[test]
+fn oid_requests_after_a_surprise_removal_reach_the_miniport_until_it_is_halted() {
+    for fault in [Fault::None, Fault::OidAfterRemoval] {
+        let (mut world, a, _) = two_machines(true);
+        FAULT.set(fault);
+        world.install(a, INX, IMAGE).unwrap();
+        world.begin_surprise_removal(a);
+        let asked = OidRequest::Query(OID_GEN_STATISTICS, 152);
+        let regular = world.oid(a, &asked).unwrap();
+        let direct = world.direct_oid(a, &asked).unwrap();
+        let named: Vec<_> = world.take_violations().iter().map(|v| v.rule).collect();
+        if fault == Fault::None {
+            assert_eq!(regular.status, NDIS_STATUS_NOT_ACCEPTED);
+            assert_eq!(direct.status, NDIS_STATUS_NOT_ACCEPTED);
+            assert_eq!(named, [""; 0]);
+        } else {
+            assert_eq!(regular.status, NDIS_STATUS_SUCCESS);
+            assert_eq!(named, [rules::OID, rules::OID]);
+        }
+        world.end_surprise_removal(a);
+        assert!(world.oid(a, &asked).is_none());
+    }
+}
+
+unsafe extern "efiapi" fn synchronized(nic: *mut c_void) -> BOOLEAN {
+    fault::log("begins");
+    // SAFETY: the NIC of the test, which it keeps.
+    let nic = unsafe { &*nic.cast::<nic::Nic>() };
+    fault::aside(|| nic.function.borrow().as_ref().map(|f| f.raise(1)));
+    for _ in 0..20 {
+        // SAFETY: needs nothing. Each return to the driver is an opportunity for other processors.
+        unsafe { KeGetCurrentIrql() };
+    }
+    fault::log("ends");
+    1
+}
+
+#[test]
+fn who_synchronises_with_an_interrupt_excludes_its_handler() {
+    let (world, a, _) = two_machines_of(World::builder().seed(5).interleave(1));
+    let mut world = world;
+    world.install(a, INX, IMAGE).unwrap();
+    log();
+    let machine = world.machine(a);
+    let adapter = Rc::clone(&super::of(&machine).adapters.borrow()[0]);
+    let interrupt = Rc::clone(&adapter.interrupts.borrow()[0]);
+    let nic = NICS.with_borrow(|n| Rc::clone(&n[0]));
+    // Message 1 goes to processor 1, this runs on processor 0.
+    world.call(a, || {
+        let nic = Rc::as_ptr(&nic).cast_mut().cast();
+        // SAFETY: calls as documented.
+        unsafe { NdisMSynchronizeWithInterruptEx(interrupt.handle(), 1, synchronized, nic) };
+    });
+    world.run_until_idle();
+    assert_eq!(log(), ["begins", "ends", "message 1"]);
+    world.uninstall(a);
+}
+
+unsafe extern "efiapi" fn note_time(
+    _reserved: *mut c_void,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    // SAFETY: the variable of the test, which outlives the timer.
+    unsafe { KeQuerySystemTimePrecise(context.cast()) };
+}
+
+#[test]
+fn ndis_and_the_kernel_have_the_same_times() {
+    let (mut world, a, _) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    let machine = world.machine(a);
+    let handle = super::of(&machine).adapters.borrow()[0].handle.get();
+    let (mut due, mut expired) = (0i64, 0i64);
+    let expired = &raw mut expired;
+    let timer = world.call(a, || {
+        let mut characteristics = NDIS_TIMER_CHARACTERISTICS {
+            Header: miniport::header(
+                NDIS_OBJECT_TYPE_TIMER_CHARACTERISTICS,
+                NDIS_TIMER_CHARACTERISTICS_REVISION_1,
+                NDIS_SIZEOF_TIMER_CHARACTERISTICS_REVISION_1,
+            ),
+            AllocationTag: 1,
+            TimerFunction: Some(note_time),
+            FunctionContext: expired.cast(),
+            ..Default::default()
+        };
+        let mut timer = std::ptr::null_mut();
+        // SAFETY: calls as documented.
+        unsafe {
+            let mut up = 0;
+            NdisGetSystemUpTimeEx(&raw mut up);
+            let interrupt_time = KeQueryUnbiasedInterruptTime() / 10_000;
+            assert_eq!(u64::try_from(up), Ok(interrupt_time));
+            NdisAllocateTimerObject(handle, &raw mut characteristics, &raw mut timer);
+            KeQuerySystemTimePrecise(&raw mut due);
+            due += 50_000;
+            NdisSetTimerObject(timer, due, 0, std::ptr::null_mut());
+        }
+        timer
+    });
+    world.run_for(Duration::from_millis(10));
+    // SAFETY: the timer has expired.
+    assert_eq!(unsafe { *expired }, due);
+    // SAFETY: calls as documented.
+    world.call(a, || unsafe { NdisFreeTimerObject(timer) });
     world.uninstall(a);
 }
 
@@ -343,7 +491,6 @@ const CULPRITS: &[(Fault, &str)] = &[
     (Fault::QueueWorkTwice, rules::WORK),
     (Fault::FreeListTwice, rules::NET_BUFFER),
     (Fault::BadHandle, rules::HANDLE),
-    (Fault::DirectOidPends, rules::OID),
     (Fault::NetioLeak, rules::NETIO),
 ];
 
