@@ -7,7 +7,7 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::call::{Callback, Hook, Then, enter, request};
-use super::object::{Kind, Object, Part, State};
+use super::object::{Kind, Object, Part};
 use super::rules;
 use super::tables::{common, slots};
 use crate::verifier::{Function, violation};
@@ -537,8 +537,6 @@ fn event(callback: Callback, context: *mut c_void, tell: impl FnOnce(&ConnectorP
     part.events.set(part.events.get() + 1);
     let (rule, text) = if part.events.get() > 1 {
         (rules::DISCONNECT_TWICE, "there was one before")
-    } else if object.state.get() == State::Closing {
-        (rules::DISCONNECT_AFTER_CLOSE, "whose close was called")
     } else if matches!(part.connection.get(), Connection::None | Connection::Failed) {
         (rules::DISCONNECT_UNCONNECTED, "which was not connected")
     } else {

@@ -152,9 +152,6 @@ rules! {
     DISCONNECT_UNCONNECTED Provider "ndk.disconnect-unconnected"
         "There is no disconnect event for a connection that was not established."
         "nc-ndkpi-ndk_fn_disconnect_event_callback";
-    DISCONNECT_AFTER_CLOSE Provider "ndk.disconnect-after-close"
-        "No disconnect event begins once the consumer closes the connector."
-        "ndkpi-object-lifetime-requirements";
     POST_UNCONNECTED Provider "ndk.post-unconnected"
         "An initiator request on a queue pair that was never connected fails."
         "nc-ndkpi-ndk_fn_send";

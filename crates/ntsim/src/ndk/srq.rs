@@ -1,13 +1,14 @@
 //! Hooked shared receive queues.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use ndkpi::status::*;
 use ndkpi::*;
 
 use super::account::Account;
-use super::call::{Callback, enter, request};
-use super::object::{Kind, Part};
+use super::call::{Callback, Then, enter, request};
+use super::object::{Kind, Object, Part};
 use super::rules;
 use super::tables::{common, slots};
 use crate::consumer::Status;
@@ -39,6 +40,14 @@ pub(super) static HOOKS: NDK_SRQ_DISPATCH = NDK_SRQ_DISPATCH {
 
 common!(Srq, "NdkCloseSrq");
 
+/// Whether a threshold is set that was not notified: sets it, and gives what it was.
+fn arm(srq: &Object, armed: bool) -> bool {
+    match &srq.part {
+        Part::Srq(part) => part.armed.replace(armed),
+        _ => false,
+    }
+}
+
 unsafe extern "efiapi" fn modify(
     srq: *mut NDK_SRQ,
     depth: u32,
@@ -50,13 +59,17 @@ unsafe extern "efiapi" fn modify(
     let Some(hook) = enter(srq.cast(), Kind::Srq, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
-    if let Part::Srq(part) = &hook.object.part
-        && threshold > 0
-    {
-        part.armed.set(true);
-    }
+    // The new threshold may be notified before the call returns; if it fails, there is none.
+    let then = (threshold > 0).then(|| {
+        let srq = Rc::clone(&hook.object);
+        let before = arm(&srq, true);
+        Box::new(move |status| {
+            let notified = !arm(&srq, true);
+            arm(&srq, !notified && (status == STATUS_SUCCESS || before));
+        }) as Then
+    });
     let table = hook.object.table::<NDK_SRQ_DISPATCH>();
-    request(&hook, completion, context, None, |done, cookie| {
+    request(&hook, completion, context, then, |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkModifySrq)(srq, depth, threshold, done, cookie) }
     })

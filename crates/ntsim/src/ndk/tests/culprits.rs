@@ -112,14 +112,19 @@ fn stops_listening(b: &mut Bench) {
 }
 
 fn is_disconnected(b: &mut Bench) {
+    is_disconnected_telling(b);
+}
+
+fn is_disconnected_telling(b: &mut Bench) -> &'static Told {
     let cq = b.cq(Told::new()).unwrap();
     let pd = b.pd();
     let qp = b.qp(pd, cq, cq, 1);
     let connector = b.connector();
     b.connect(connector, qp);
-    b.complete_connect(connector, Told::new());
+    let told = Told::new();
+    b.complete_connect(connector, told);
     let by_itself = [
-        Misdeed::DisconnectsAfterClose,
+        Misdeed::DisconnectsWhileClosing,
         Misdeed::DisconnectsUnconnected,
     ];
     if !by_itself.contains(&b.fake.misdeed.get()) {
@@ -127,6 +132,7 @@ fn is_disconnected(b: &mut Bench) {
     }
     b.work();
     b.close(connector);
+    told
 }
 
 fn maps(b: &mut Bench) {
@@ -594,6 +600,8 @@ fn shared_receive_queues() {
     let odd = &[rules::NOTIFY_STATUS];
     accused(mode, Misdeed::SrqNotifiesOddStatus, sets_a_threshold, odd);
     accused(mode, Misdeed::Nothing, sets_a_threshold, &[]);
+    let failed = Misdeed::SrqNotifiesAfterFailure;
+    accused(mode, failed, sets_a_threshold, unarmed);
 }
 
 #[test]
@@ -612,8 +620,15 @@ fn connections() {
     );
     let unconnected = &[rules::DISCONNECT_UNCONNECTED];
     accused(mode, DisconnectsUnconnected, is_disconnected, unconnected);
-    let closed = &[rules::DISCONNECT_AFTER_CLOSE];
-    accused(mode, DisconnectsAfterClose, is_disconnected, closed);
+}
+
+#[test]
+fn a_disconnect_may_be_told_until_the_close_is_complete() {
+    let mut b = Bench::new(Mode::Inline, Misdeed::DisconnectsWhileClosing);
+    let told = is_disconnected_telling(&mut b);
+    b.work();
+    assert_eq!(told.calls.borrow().len(), 1);
+    assert_eq!(b.rules(), [""; 0]);
 }
 
 #[test]

@@ -66,13 +66,14 @@ pub(super) enum Misdeed {
     NotifiesOverlapping,
     NotifiesOddStatus,
     SrqNotifiesUnarmed,
+    SrqNotifiesAfterFailure,
     SrqNotifiesOddStatus,
     EventWithoutConnector,
     EventBeforeListen,
     EventAfterListenerClose,
     DisconnectsTwice,
     DisconnectsUnconnected,
-    DisconnectsAfterClose,
+    DisconnectsWhileClosing,
     PostsUnconnected,
     TooManyResults,
     WrongQpContext,
@@ -614,7 +615,7 @@ pub(super) fn close(
     if fake.does(Misdeed::EventAfterListenerClose) && thing.kind == Kind::Listener {
         fake.incoming(thing);
     }
-    if fake.does(Misdeed::DisconnectsAfterClose) && thing.kind == Kind::Connector {
+    if fake.does(Misdeed::DisconnectsWhileClosing) && thing.kind == Kind::Connector {
         fake.peer_disconnects(thing);
     }
     if fake.does(Misdeed::ClosesBeforeSuccessors) && thing.kind == Kind::Pd {

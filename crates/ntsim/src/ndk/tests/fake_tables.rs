@@ -555,7 +555,12 @@ unsafe extern "efiapi" fn modify_srq(
             unsafe { notification(thing.context.get(), status) }
         });
     }
-    fake.finish(thing, completion, context, STATUS_SUCCESS)
+    let status = if fake.does(Misdeed::SrqNotifiesAfterFailure) {
+        STATUS_BUFFER_OVERFLOW
+    } else {
+        STATUS_SUCCESS
+    };
+    fake.finish(thing, completion, context, status)
 }
 
 unsafe extern "efiapi" fn srq_receive(
