@@ -287,3 +287,39 @@ fn a_lock_taken_without_waiting_closes_no_ring() {
     assert_eq!(taken(true), [""; 0]);
     assert_eq!(taken(false), [rules::LOCK_ORDER]);
 }
+
+#[test]
+fn a_lock_that_a_handler_left_taken_is_named_so() {
+    let (mut world, a) = suspects();
+    let mut lock = 0usize;
+    let lock = &raw mut lock;
+    // SAFETY: a lock of the test.
+    world.call(a, || unsafe { KeAcquireSpinLockRaiseToDpc(lock) });
+    let rules = [rules::IRQL_AT_RETURN, rules::LOCK_AT_RETURN];
+    assert_eq!(broken(&mut world), rules);
+    // SAFETY: as above.
+    let returned = world.try_call(a, || unsafe { KeAcquireSpinLockRaiseToDpc(lock) });
+    assert!(returned.is_none(), "it would spin for ever");
+    let violations = world.take_violations();
+    assert_eq!(violations[0].rule, rules[1]);
+    assert!(violations[0].text.contains("test driver code held"));
+}
+
+#[test]
+fn violations_beyond_those_kept_are_counted() {
+    let (mut world, a) = suspects();
+    world.call(a, || {
+        let mut lock = 0usize;
+        // SAFETY: a lock on this stack.
+        unsafe {
+            let old = KfRaiseIrql(2);
+            for _ in 0..100 {
+                KeReleaseSpinLockFromDpcLevel(&mut lock);
+            }
+            KeLowerIrql(old);
+        }
+    });
+    let report = world.finish();
+    assert_eq!((report.violations.len(), report.more), (64, 36));
+    assert!(report.to_string().contains("and 36 more violation(s)"));
+}

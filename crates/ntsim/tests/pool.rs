@@ -346,7 +346,7 @@ fn the_report_names_rule_history_and_seed() {
     for part in [
         "pool-double-free",
         "ExFreePoolWithTag",
-        "NTSIM_SEED=77",
+        "NTSIM_SEED=77 NTSIM_INTERLEAVE=0",
         "on A cpu 0 irql 0",
     ] {
         assert!(text.contains(part), "{part} in {text}");

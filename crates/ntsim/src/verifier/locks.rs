@@ -104,6 +104,8 @@ impl LockStack {
 pub(crate) struct LockOrder {
     /// For each lock, those acquired while it was held, with the function that did.
     after: RefCell<HashMap<usize, HashMap<usize, &'static str>>>,
+    /// Locks that nobody will release: those that a handler or callback held when it returned, and its name.
+    left: RefCell<HashMap<usize, &'static str>>,
 }
 
 impl LockOrder {
@@ -140,13 +142,24 @@ impl LockOrder {
         conflict
     }
 
+    /// Notes that a handler or callback returned with a lock held.
+    pub(crate) fn leave(&self, lock: usize, function: &'static str) {
+        self.left.borrow_mut().insert(lock, function);
+    }
+
+    /// The handler or callback that returned with a lock held.
+    pub(crate) fn left_by(&self, lock: usize) -> Option<&'static str> {
+        self.left.borrow().get(&lock).copied()
+    }
+
     /// Forgets locks in memory that is freed or initialised: what comes there next is another lock.
     pub(crate) fn forget(&self, start: usize, len: usize) {
+        let gone = |lock: &usize| lock.wrapping_sub(start) < len;
+        self.left.borrow_mut().retain(|lock, _| !gone(lock));
         let mut after = self.after.borrow_mut();
         if after.is_empty() {
             return;
         }
-        let gone = |lock: &usize| lock.wrapping_sub(start) < len;
         after.retain(|lock, seconds| {
             seconds.retain(|second, _| !gone(second));
             !gone(lock) && !seconds.is_empty()

@@ -99,8 +99,12 @@ impl fmt::Display for Leak {
 pub struct Report {
     /// The seed that repeats the run.
     pub seed: u64,
-    /// Rules broken.
+    /// One in so many returns to driver code was interrupted; 0 for none.
+    pub interleave: u32,
+    /// Rules broken, the first of them.
     pub violations: Vec<Violation>,
+    /// How many violations there were beyond those.
+    pub more: usize,
     /// Memory that drivers still held at the end. Only a violation once the driver has been unloaded.
     pub leaks: Vec<Leak>,
 }
@@ -115,9 +119,16 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "ntsim: seed {}", self.seed)?;
+        writeln!(
+            f,
+            "ntsim: seed {}, interleaved {}",
+            self.seed, self.interleave
+        )?;
         for violation in &self.violations {
             write!(f, "{violation}")?;
+        }
+        if self.more > 0 {
+            writeln!(f, "and {} more violation(s)", self.more)?;
         }
         for leak in &self.leaks {
             writeln!(f, "held at the end: {leak}")?;
@@ -135,6 +146,8 @@ const SHOWN: usize = 24;
 #[derive(Default)]
 pub(crate) struct Verifier {
     violations: RefCell<Vec<Violation>>,
+    /// Violations beyond those kept.
+    more: Cell<usize>,
     /// The test has been told.
     pub(crate) reported: Cell<bool>,
     /// Rules that may be broken, and how often they were.
@@ -145,6 +158,7 @@ pub(crate) struct Verifier {
 
 impl Verifier {
     pub(crate) fn take(&self) -> Vec<Violation> {
+        self.more.set(0);
         std::mem::take(&mut *self.violations.borrow_mut())
     }
 
@@ -208,6 +222,8 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
     let mut violations = core.verifier.violations.borrow_mut();
     if violations.len() < KEPT {
         violations.push(violation);
+    } else {
+        core.verifier.more.set(core.verifier.more.get() + 1);
     }
 }
 
@@ -304,7 +320,9 @@ pub(crate) fn abort(rule: &'static str, text: &str) -> ! {
 pub(crate) fn report_text(core: &Core) -> String {
     let report = Report {
         seed: core.seed,
+        interleave: core.interleave,
         violations: core.verifier.violations.borrow().clone(),
+        more: core.verifier.more.get(),
         leaks: Vec::new(),
     };
     let tail: Vec<_> = {
@@ -320,7 +338,10 @@ pub(crate) fn report_text(core: &Core) -> String {
             text.push('\n');
         }
     }
-    text.push_str(&format!("repeat with NTSIM_SEED={}\n", core.seed));
+    text.push_str(&format!(
+        "repeat with NTSIM_SEED={} NTSIM_INTERLEAVE={}\n",
+        core.seed, core.interleave
+    ));
     text
 }
 
@@ -333,6 +354,8 @@ pub(crate) fn finish(core: &Core) -> Report {
     core.verifier.reported.set(true);
     Report {
         seed: core.seed,
+        interleave: core.interleave,
+        more: core.verifier.more.get(),
         violations: core.verifier.take(),
         leaks,
     }

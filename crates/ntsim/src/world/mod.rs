@@ -180,7 +180,7 @@ pub struct WorldBuilder {
 }
 
 impl WorldBuilder {
-    /// Everything that happens by chance follows from this number.
+    /// Everything that happens by chance follows from this number (or `NTSIM_SEED`).
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -205,7 +205,7 @@ impl WorldBuilder {
     /// Interrupts driver code on its returns from the kernel, one in so many, chosen by the seed: devices, other
     /// processors and interrupts get their turn there, as they do at any moment on real machines. That the code holds a spin
     /// lock stops nobody but who wants it, who then spins until it is released. By default
-    /// (`NTSIM_INTERLEAVE`, or 0) they only get it when driver code gives the processor back.
+    /// (0, and no `NTSIM_INTERLEAVE`) they only get it when driver code gives the processor back.
     #[must_use]
     pub fn interleave(mut self, one_in: u32) -> Self {
         self.interleave = one_in;
@@ -231,14 +231,15 @@ impl WorldBuilder {
     /// Makes the world.
     ///
     /// # Panics
-    /// If this thread has one already.
+    /// If this thread has one already, or the environment asks for what is no number.
     #[must_use]
     pub fn build(self) -> World {
         assert!(
             context::try_core().is_none(),
             "a thread has at most one world"
         );
-        let seed = self.seed.or_else(|| variable("NTSIM_SEED")).unwrap_or(1);
+        let seed = variable("NTSIM_SEED").or(self.seed).unwrap_or(1);
+        let interleave = variable("NTSIM_INTERLEAVE").unwrap_or(self.interleave);
         let verifier = Verifier::default();
         let core = Rc::new(Core {
             seed,
@@ -249,7 +250,7 @@ impl WorldBuilder {
             steps: Cell::new(0),
             activity: Cell::new(0),
             turns: Cell::new(0),
-            interleave: self.interleave,
+            interleave,
             interleave_rng: Rng::new(seed ^ 0x1e4f),
             interleaving: Cell::new(false),
             spun: Cell::new(0),
@@ -287,8 +288,18 @@ impl WorldBuilder {
 }
 
 /// A number in the environment.
+///
+/// # Panics
+/// If it is none: a run that silently was not the one asked for would mislead.
 fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
-    std::env::var(name).ok()?.parse().ok()
+    let value = std::env::var_os(name)?;
+    let number = value.to_str().and_then(|v| v.parse().ok());
+    assert!(
+        number.is_some(),
+        "{name} must be a number, not {}",
+        value.display()
+    );
+    number
 }
 
 /// Ends the world because a simulated thread made a bad memory access: what it did, and from where.
@@ -322,7 +333,8 @@ fn install_panic_hook() {
 }
 
 impl World {
-    /// Settings of a new world: seed from `NTSIM_SEED` or 1, virtual clock.
+    /// Settings of a new world: seed 1, nothing interleaved, virtual clock. What the environment says of `NTSIM_SEED`
+    /// and `NTSIM_INTERLEAVE` counts more than what tests say, so that a failed run can be repeated.
     #[must_use]
     pub fn builder() -> WorldBuilder {
         WorldBuilder {
@@ -331,7 +343,7 @@ impl World {
             collect: false,
             wait_horizon: Duration::from_secs(600),
             watchdog: Duration::from_secs(variable("NTSIM_WATCHDOG").unwrap_or(60)),
-            interleave: variable("NTSIM_INTERLEAVE").unwrap_or(0),
+            interleave: 0,
         }
     }
 

@@ -730,6 +730,10 @@ impl Drop for Entry {
                         self.locks
                     ),
                 );
+                let order = &context::core().verifier.lock_order;
+                for held in p.locks.iter().skip(self.locks) {
+                    order.leave(held.lock, self.function.name);
+                }
                 p.locks.truncate(self.locks);
             }
         });

@@ -78,32 +78,36 @@ unsafe fn take(
     }
 }
 
+/// Spins, if code on another processor holds the lock; otherwise it can never be acquired.
 #[cold]
 #[inline(never)]
-/// Spins, if code on another processor holds the lock; otherwise it can never be acquired.
 fn not_free(processor: &Processor, lock: *mut KSPIN_LOCK, by: &'static str) {
     let holder = processor.locks.iter().find(|h| h.lock == lock as usize);
-    let machine = context::machine();
-    let others = machine
+    let held_elsewhere = context::machine()
         .processors
         .iter()
-        .filter(|p| !std::ptr::eq(*p, processor));
-    let held_elsewhere = others
-        .into_iter()
+        .filter(|p| !std::ptr::eq(*p, processor))
         .any(|p| p.locks.iter().any(|h| h.lock == lock as usize));
-    match holder {
-        None if held_elsewhere => {
-            drop(machine);
-            thread::spin(lock as usize, by);
-        }
-        Some(held) => verifier::bugcheck(
+    if holder.is_none() && held_elsewhere {
+        thread::spin(lock as usize, by);
+        return;
+    }
+    let left_by = context::core().verifier.lock_order.left_by(lock as usize);
+    match (holder, left_by) {
+        (Some(held), _) => verifier::bugcheck(
             rules::LOCK_RECURSIVE,
             format!(
                 "{by} acquires the spin lock at {lock:p}, which the same processor acquired with {} and still holds",
                 held.by
             ),
         ),
-        None => verifier::bugcheck(
+        (None, Some(function)) => verifier::bugcheck(
+            rules::LOCK_AT_RETURN,
+            format!(
+                "{by} waits for ever for the spin lock at {lock:p}, which {function} held when it returned"
+            ),
+        ),
+        (None, None) => verifier::bugcheck(
             rules::UNINITIALIZED,
             format!(
                 "{by} acquires the spin lock at {lock:p}, which was never initialised (or is overwritten)"
