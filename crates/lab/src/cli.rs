@@ -34,7 +34,7 @@ pub struct DemoOptions {
     #[arg(long, value_name = "unix:PATH", value_parser = unix_path, conflicts_with_all = ["bench", "loss"])]
     pub peer: Option<PathBuf>,
     /// Measure instead of demonstrating: no capture, no loss, wall time.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "loss")]
     pub bench: bool,
     /// Where the capture goes.
     #[arg(long, default_value = "vroce-demo.pcapng", value_name = "FILE")]
@@ -139,14 +139,23 @@ pub struct Hex(pub Vec<u8>);
 pub fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         if error.use_stderr() {
-            let text = error.to_string();
-            eprintln!("{}", text.lines().next().unwrap_or("error: bad arguments"));
+            eprintln!("{}", in_one_line(&error.to_string()));
             ExitCode::from(2)
         } else {
             print!("{error}");
             ExitCode::SUCCESS
         }
     })
+}
+
+/// The first paragraph of clap's message: what is wrong, and with which arguments.
+fn in_one_line(message: &str) -> String {
+    let lines: Vec<_> = message
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    lines.join(" ")
 }
 
 fn probability(text: &str) -> Result<f64, String> {
@@ -184,6 +193,30 @@ mod tests {
     fn arguments_are_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    fn mistake(arguments: &[&str]) -> String {
+        let arguments = ["vroce-lab"].iter().chain(arguments);
+        let error = Cli::try_parse_from(arguments).expect_err("a mistake");
+        in_one_line(&error.to_string())
+    }
+
+    #[test]
+    fn a_mistake_is_named_in_one_line() {
+        let missing = mistake(&["peer", "--wire", "unix:w", "expect-refused"]);
+        assert!(missing.contains("--to <ADDRESS>"), "{missing}");
+        let missing = mistake(&["peer"]);
+        assert!(missing.contains("--wire <unix:PATH>"), "{missing}");
+        for text in [missing, mistake(&["--seed", "x"]), mistake(&["--bogus"])] {
+            assert!(text.starts_with("error: "), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_benchmark_has_no_loss() {
+        assert!(mistake(&["--bench", "--loss", "0.1"]).contains("cannot be used with"));
+        assert!(Cli::try_parse_from(["vroce-lab", "--bench"]).is_ok());
     }
 
     #[test]

@@ -46,9 +46,10 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         loss: options.loss,
         ..SwitchConfig::default()
     });
-    world
+    let writing = || format!("writing {}", options.capture.display());
+    let capture = world
         .capture(&switch, &options.capture, CaptureConfig::default())
-        .with_context(|| format!("writing {}", options.capture.display()))?;
+        .with_context(writing)?;
 
     say(
         "install",
@@ -114,6 +115,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
             report.leaks.len()
         ),
     );
+    capture.flush().with_context(writing)?;
     say(
         "capture",
         &format!("{} (open it with Wireshark)", options.capture.display()),

@@ -9,7 +9,7 @@ mod rping_wire;
 use crate::cli::{DemoOptions, PeerCase, PeerOptions};
 use crate::server::{Server, finish};
 use anyhow::{Context, Result};
-use ntsim::wire::{CaptureConfig, SocketConfig, Switch, SwitchConfig};
+use ntsim::wire::{Capture, CaptureConfig, SocketConfig, Switch, SwitchConfig};
 use ntsim::{Clock, World};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Bench {
     world: World,
     switch: Switch,
+    capture: Option<Capture>,
     server: Server,
 }
 
@@ -43,11 +44,13 @@ impl Bench {
         );
         let mut world = World::builder().seed(seed).clock(Clock::RealTime).build();
         let switch = world.switch(SwitchConfig::default());
-        if let Some(capture) = capture {
-            world
-                .capture(&switch, capture, CaptureConfig::default())
-                .with_context(|| format!("writing {}", capture.display()))?;
-        }
+        let capture = capture
+            .map(|path| {
+                world
+                    .capture(&switch, path, CaptureConfig::default())
+                    .with_context(|| format!("writing {}", path.display()))
+            })
+            .transpose()?;
         world
             .socket_wire(
                 &switch,
@@ -63,6 +66,7 @@ impl Bench {
         Ok(Bench {
             world,
             switch,
+            capture,
             server,
         })
     }
@@ -81,6 +85,7 @@ pub fn run(options: &PeerOptions) -> Result<()> {
         world,
         switch,
         server,
+        ..
     } = &mut bench;
     match &options.case {
         PeerCase::RpingClient {
@@ -104,6 +109,9 @@ pub fn run(options: &PeerOptions) -> Result<()> {
     }?;
     bench.world.uninstall(bench.server.machine);
     let report = finish(bench.world)?;
+    if let Some(capture) = bench.capture {
+        capture.flush().context("writing the capture")?;
+    }
     println!(
         "verifier: {} violations, {} leaks",
         report.violations.len(),
@@ -122,7 +130,7 @@ pub fn serve(peer: &Path, options: &DemoOptions) -> Result<()> {
         peer.display()
     );
     loop {
-        match rping::serve_one(&mut bench.world, bench.server, Duration::MAX) {
+        match rping::serve_one(&mut bench.world, bench.server, Duration::MAX)? {
             Ok(rounds) => println!("a client ran {rounds} rounds"),
             Err(error) => println!("a client failed: {error:#}"),
         }

@@ -9,7 +9,7 @@ use crate::status::{self, Doing};
 use anyhow::{Context, Result, bail, ensure};
 use ndkpi::status::STATUS_SUCCESS;
 use ntsim::World;
-use ntsim::consumer::Connector;
+use ntsim::consumer::{Connector, Listener};
 use std::time::Duration;
 
 /// Layout of the registered buffer: two areas of data, then the messages.
@@ -30,6 +30,8 @@ struct Talk<'a> {
     side: &'a mut Side,
     /// A message came in before it was waited for.
     received: bool,
+    /// Requests posted that have no result yet.
+    outstanding: u32,
 }
 
 impl Talk<'_> {
@@ -41,7 +43,9 @@ impl Talk<'_> {
                     .qp
                     .receive(RECEIVE, &[side.sge(INCOMING, BufferInfo::LEN)])
             })
-            .doing("NdkReceive")
+            .doing("NdkReceive")?;
+        self.outstanding += 1;
+        Ok(())
     }
 
     /// Waits for a completion; messages may come in before our own send is acknowledged.
@@ -52,6 +56,7 @@ impl Talk<'_> {
                 return Ok(());
             }
             let result = self.side.next_result(self.world, PATIENCE)?;
+            self.outstanding -= 1;
             if result.Status != STATUS_SUCCESS {
                 bail!("a request failed with {}", status::name(result.Status));
             }
@@ -81,6 +86,7 @@ impl Talk<'_> {
                     .send(SEND, &[side.sge(OUTGOING, BufferInfo::LEN)], 0)
             })
             .doing("NdkSend")?;
+        self.outstanding += 1;
         self.wait(SEND)
     }
 
@@ -130,6 +136,7 @@ impl Talk<'_> {
                     .read(RDMA, &[side.sge(0, size)], source.address, source.key, 0)
             })
             .doing("NdkRead")?;
+        self.outstanding += 1;
         self.wait(RDMA)?;
         ensure!(
             self.side.buffer.bytes()[..size] == ping_text(round, size)[..],
@@ -145,6 +152,7 @@ impl Talk<'_> {
                     .write(RDMA, &[side.sge(0, size)], sink.address, sink.key, 0)
             })
             .doing("NdkWrite")?;
+        self.outstanding += 1;
         self.wait(RDMA)?;
         self.send(self.info(0, 0))
     }
@@ -164,6 +172,7 @@ pub fn client(
         world,
         side: &mut side,
         received: false,
+        outstanding: 0,
     };
     talk.post_receive()?;
     let connector = match talk
@@ -192,7 +201,8 @@ pub fn client(
     if expect_abort {
         let failure = failure.context("the peer did not die")?;
         println!("ended by: {failure:#}");
-        aborted(world, &side, connector)?;
+        let outstanding = talk.outstanding;
+        aborted(world, &side, connector, outstanding)?;
     } else {
         if let Some(failure) = failure {
             return Err(failure);
@@ -204,8 +214,8 @@ pub fn client(
     side.close(world)
 }
 
-/// The peer has died: one disconnect event, and everything flushed by our own disconnect.
-fn aborted(world: &mut World, side: &Side, connector: Connector) -> Result<()> {
+/// The peer has died: one disconnect event, and every outstanding request flushed by our own disconnect.
+fn aborted(world: &mut World, side: &Side, connector: Connector, outstanding: u32) -> Result<()> {
     world.run_until(|_| connector.disconnect_events().count() > 0, PATIENCE);
     // A second event would follow the first closely.
     world.run_for(Duration::from_millis(500));
@@ -235,7 +245,11 @@ fn aborted(world: &mut World, side: &Side, connector: Connector) -> Result<()> {
     {
         flushed += 1;
     }
-    println!("flushed {flushed} requests");
+    println!("flushed {flushed} of {outstanding} requests");
+    ensure!(
+        flushed == outstanding,
+        "{flushed} of {outstanding} outstanding requests were flushed"
+    );
     world.call(side.server.machine, || connector.close());
     Ok(())
 }
@@ -243,23 +257,61 @@ fn aborted(world: &mut World, side: &Side, connector: Connector) -> Result<()> {
 /// Runs as `rping -s` for one client.
 pub fn server(world: &mut World, server: Server) -> Result<()> {
     println!("ready");
-    let rounds = serve_one(world, server, PATIENCE)?;
+    let rounds = serve_one(world, server, PATIENCE)??;
     println!("served {rounds} rounds");
     Ok(())
 }
 
-/// Listens for one client and serves it to its end; returns the number of rounds.
-pub fn serve_one(world: &mut World, server: Server, patience: Duration) -> Result<u32> {
+/// Listens for one client and serves it to its end; returns the number of rounds. The outer error is ours: there is no
+/// use in trying again. The inner one is the client's. All that was opened is closed in either case.
+pub fn serve_one(world: &mut World, server: Server, patience: Duration) -> Result<Result<u32>> {
     let mut side = Side::open(world, server, BYTES)?;
-    let listener = side.listen(world, PORT)?;
-    let connector = side.next_request(world, &listener, patience)?;
+    let served = match side.listen(world, PORT) {
+        Ok(listener) => Ok(serve_client(world, &mut side, listener, patience)),
+        Err(error) => Err(error),
+    };
+    side.close(world)?;
+    served
+}
+
+fn serve_client(
+    world: &mut World,
+    side: &mut Side,
+    listener: Listener,
+    patience: Duration,
+) -> Result<u32> {
+    let machine = side.server.machine;
+    let request = side.next_request(world, &listener, patience);
+    // It goes when the connector that came through it does.
+    let closing = world.call(machine, || listener.start_close());
+    let outcome = request.and_then(|connector| {
+        let outcome = converse(world, side, &connector, patience);
+        let disconnect = world.call(machine, || connector.start_disconnect());
+        // The client may be gone already; its disconnect was seen or will be by the timeout.
+        let _ = disconnect.wait(world);
+        world.call(machine, || connector.close());
+        outcome
+    });
+    let _ = closing.wait(world);
+    outcome
+}
+
+/// Accepts a client and serves it until it leaves.
+fn converse(
+    world: &mut World,
+    side: &mut Side,
+    connector: &Connector,
+    patience: Duration,
+) -> Result<u32> {
+    let machine = side.server.machine;
     let mut talk = Talk {
         world,
-        side: &mut side,
+        side,
         received: false,
+        outstanding: 0,
     };
     talk.post_receive()?;
-    let accept = talk.world.call(server.machine, || {
+    let accept = talk.world.call(machine, || {
         connector.start_accept_ex(
             &talk.side.queues.qp,
             ntsim::consumer::ReadLimits::default(),
@@ -267,17 +319,16 @@ pub fn serve_one(world: &mut World, server: Server, patience: Duration) -> Resul
         )
     });
     accept.wait(talk.world).doing("NdkAcceptEx")?;
-    let closing = talk.world.call(server.machine, || listener.start_close());
-
     let mut rounds = 0;
-    let failure = loop {
+    loop {
         // The client either asks for a round or leaves.
         talk.world.run_until(
             |world| {
                 if talk.received {
                     return true;
                 }
-                if let Some(result) = world.call(server.machine, || talk.side.queues.cq.poll()) {
+                if let Some(result) = world.call(machine, || talk.side.queues.cq.poll()) {
+                    talk.outstanding -= 1;
                     talk.received = result.Status == STATUS_SUCCESS
                         && result.RequestContext.addr() as u64 == RECEIVE;
                     return true;
@@ -287,24 +338,11 @@ pub fn serve_one(world: &mut World, server: Server, patience: Duration) -> Resul
             patience,
         );
         if !talk.received {
-            break None;
+            return Ok(rounds);
         }
-        let outcome = talk
-            .receive()
-            .and_then(|source| talk.server_round(rounds, source));
-        match outcome {
-            Ok(()) => rounds += 1,
-            Err(error) => break Some(error),
-        }
-    };
-    let disconnect = world.call(server.machine, || connector.start_disconnect());
-    // The client may be gone already; its disconnect was seen or will be by the timeout.
-    let _ = disconnect.wait(world);
-    world.call(server.machine, || connector.close());
-    let _ = closing.wait(world);
-    side.close(world)?;
-    match failure {
-        Some(error) => Err(error.context(format!("after {rounds} rounds"))),
-        None => Ok(rounds),
+        talk.receive()
+            .and_then(|source| talk.server_round(rounds, source))
+            .with_context(|| format!("after {rounds} rounds"))?;
+        rounds += 1;
     }
 }

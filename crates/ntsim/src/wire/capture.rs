@@ -19,14 +19,15 @@ pub struct CaptureConfig {
 
 /// A pcapng file being written: one interface per port, timestamps of the world's clock in nanoseconds.
 ///
-/// Cheap to clone; several switches may write to the same one. Write errors (a full disk) end the recording silently,
-/// the simulation goes on.
+/// Cheap to clone; several switches may write to the same one. A write error (a full disk) ends the recording, not the
+/// simulation; [`Capture::flush`] tells it then and whenever it is called later.
 #[derive(Clone)]
 pub struct Capture(Rc<Inner>);
 
 struct Inner {
     config: CaptureConfig,
-    writer: RefCell<Option<Writer<Box<dyn Write>>>>,
+    /// Or why there is none any more.
+    writer: RefCell<Result<Writer<Box<dyn Write>>, (io::ErrorKind, String)>>,
     interfaces: RefCell<u32>,
     memory: Option<Rc<RefCell<Vec<u8>>>>,
 }
@@ -73,7 +74,7 @@ impl Capture {
     ) -> io::Result<Capture> {
         Ok(Capture(Rc::new(Inner {
             config,
-            writer: RefCell::new(Some(Writer::new(out, comment)?)),
+            writer: RefCell::new(Ok(Writer::new(out, comment)?)),
             interfaces: RefCell::new(0),
             memory,
         })))
@@ -91,11 +92,12 @@ impl Capture {
     /// Has everything recorded so far written out.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be written, or something recorded before could not.
     pub fn flush(&self) -> io::Result<()> {
-        match &mut *self.0.writer.borrow_mut() {
-            Some(writer) => writer.flush(),
-            None => Err(io::Error::other("an earlier write failed")),
+        self.write(Writer::flush);
+        match &*self.0.writer.borrow() {
+            Ok(_) => Ok(()),
+            Err((kind, text)) => Err(io::Error::new(*kind, text.clone())),
         }
     }
 
@@ -124,10 +126,10 @@ impl Capture {
 
     fn write(&self, f: impl FnOnce(&mut Writer<Box<dyn Write>>) -> io::Result<()>) {
         let mut writer = self.0.writer.borrow_mut();
-        if let Some(open) = &mut *writer
-            && f(open).is_err()
+        if let Ok(open) = &mut *writer
+            && let Err(error) = f(open)
         {
-            *writer = None;
+            *writer = Err((error.kind(), error.to_string()));
         }
     }
 }

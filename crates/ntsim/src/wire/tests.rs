@@ -626,3 +626,16 @@ fn the_capture_of_a_run_that_panics_holds_its_last_frame() {
     let last = &packets.last().expect("a frame").3;
     assert!(last.ends_with(&0xdead_beef_u32.to_be_bytes()));
 }
+
+#[test]
+fn a_recording_tells_that_the_disk_was_full() {
+    let mut world = World::builder().build();
+    let switch = world.switch(SwitchConfig::default());
+    let capture = world
+        .capture(&switch, "/dev/full", CaptureConfig::default())
+        .expect("the header is written later");
+    for _ in 0..2 {
+        let error = capture.flush().expect_err("there is no room");
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    }
+}

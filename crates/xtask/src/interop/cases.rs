@@ -294,5 +294,13 @@ fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
         ours.contains("disconnect event 1 at DISPATCH_LEVEL"),
         "vroce's consumer did not get exactly one disconnect event:\n{ours}"
     );
-    Ok("one disconnect event, everything flushed, no leak".to_owned())
+    let flushed = ours
+        .lines()
+        .find(|line| line.starts_with("flushed "))
+        .with_context(|| format!("vroce's consumer does not say what was flushed:\n{ours}"))?;
+    ensure!(
+        ours.contains("verifier: 0 violations, 0 leaks"),
+        "vroce did not end without fault:\n{ours}"
+    );
+    Ok(format!("one disconnect event, {flushed}, no leak"))
 }
