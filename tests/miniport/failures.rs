@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::collections::BTreeSet;
+
 use ntsim::World;
 use ntsim::virtio_net::NicConfig;
 
@@ -15,11 +17,13 @@ fn every_allocation_of_the_installation_may_fail() {
     let (b, _) = station(&mut world, &net, 2, NicConfig::default());
     world.install(b, INX, image()).unwrap();
     let mut failures = 0;
+    let mut failed = BTreeSet::new();
     for after in 0.. {
         world.fail_allocations(a, Some(after), false);
         let result = world.install(a, INX, image());
         let untouched = world.allocation_failure_pending(a);
         world.fail_allocations(a, None, false);
+        failed.extend(world.take_failed_functions(a));
         if result.is_ok() {
             assert!(world.ping(a, ip(2)).is_some());
             world.uninstall(a);
@@ -31,6 +35,22 @@ fn every_allocation_of_the_installation_may_fail() {
         }
     }
     assert!(failures > 20, "{failures} allocations");
+    for function in [
+        "AllocateCommonBuffer",
+        "IoAllocateDriverObjectExtension",
+        "IoGetDmaAdapter",
+        "MmMapIoSpaceEx",
+        "NdisAllocateIoWorkItem",
+        "NdisAllocateMdl",
+        "NdisAllocateNetBufferAndNetBufferList",
+        "NdisAllocateNetBufferListPool",
+        "NdisMRegisterInterruptEx",
+        "NdisMRegisterScatterGatherDma",
+        "NotifyUnicastIpAddressChange",
+        "the Rust heap",
+    ] {
+        assert!(failed.contains(function), "{function} is not in {failed:?}");
+    }
     assert!(world.install(a, INX, image()).is_ok());
     assert!(world.ping(a, ip(2)).is_some());
     clean_up(world, &[a, b]);

@@ -71,6 +71,7 @@ fn m02_m15_a_rejected_connect_is_refused_and_carries_the_reasons() {
     });
     lab.close(a);
     lab.close(b);
+    drop((asked, answer));
     lab.finish();
 }
 
@@ -140,6 +141,7 @@ fn m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion() {
     });
     lab.close(a);
     lab.close(b);
+    drop(answer);
     lab.finish();
 }
 

@@ -243,10 +243,13 @@ impl Lab {
         });
     }
 
-    /// Ends the story: nothing may be left over and no rule broken.
-    pub fn finish(self) {
+    /// Ends the story: the driver is unloaded, and nothing may be left over and no rule broken.
+    pub fn finish(mut self) {
+        for machine in [self.a, self.b] {
+            self.world.uninstall(machine);
+        }
         let report = self.world.finish();
-        assert!(report.is_clean(), "{report:?}");
+        assert!(report.is_clean() && report.leaks.is_empty(), "{report}");
     }
 }
 

@@ -187,6 +187,7 @@ fn r18_r19_r20_the_privileged_token_reaches_mapped_memory_and_is_no_use_to_peers
     lab.on(&b, || theirs.close());
     lab.close(a);
     lab.close(b);
+    drop(elements);
     lab.finish();
 }
 

@@ -165,6 +165,7 @@ fn x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refused() 
     connecting.wait(&mut lab.world).unwrap();
     let ConnectionData { private_data, .. } = lab.on(&a, || active.connection_data()).unwrap();
     assert_eq!(&private_data[..callee], &bytes[..callee]);
+    drop(private_data);
     let completing = lab.on(&a, || active.start_complete_connect());
     completing.wait(&mut lab.world).unwrap();
     accepting.wait(&mut lab.world).unwrap();
