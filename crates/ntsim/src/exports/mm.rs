@@ -18,6 +18,7 @@ use crate::memory::{PAGE, Ram, Request};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
+use crate::world::processor::APC;
 
 exports! {
     "ntoskrnl.exe";
@@ -100,6 +101,20 @@ pub(crate) unsafe fn fill(target: *mut MDL) -> bool {
         }
     }
     true
+}
+
+/// Whether some of the buffer of an MDL is paged pool.
+///
+/// # Safety
+/// `target` must point at an MDL.
+unsafe fn over_paged_pool(target: *const MDL) -> bool {
+    let ram = &context::machine().ram;
+    // SAFETY: promised by the caller.
+    unsafe {
+        let start = (*target).StartVa as usize;
+        let count = mdl::pages((*target).ByteOffset as usize, (*target).ByteCount as usize);
+        (0..count).any(|page| ram.is_paged(start + page * PAGE))
+    }
 }
 
 /// Allocates an MDL. Associating it with an IRP is the I/O manager's business and not offered.
@@ -259,6 +274,13 @@ pub unsafe extern "system" fn MmBuildMdlForNonPagedPool(MemoryDescriptorList: *m
                 "MmBuildMdlForNonPagedPool: the MDL at {MemoryDescriptorList:p} is built, locked or mapped already \
                  (flags {flags:#x})"
             ),
+        );
+    }
+    // SAFETY: promised by the caller.
+    if unsafe { over_paged_pool(MemoryDescriptorList) } {
+        verifier::violation(
+            rules::PAGED_ACCESS,
+            format!("MmBuildMdlForNonPagedPool: the buffer at {address:#x} is paged pool"),
         );
     }
     // SAFETY: promised by the caller.
@@ -430,6 +452,16 @@ pub unsafe extern "system" fn MmProbeAndLockPages(
             ),
         );
         return;
+    }
+    // SAFETY: promised by the caller.
+    if context::irql() > APC && unsafe { over_paged_pool(MemoryDescriptorList) } {
+        verifier::violation(
+            rules::IRQL,
+            format!(
+                "MmProbeAndLockPages locks paged pool at IRQL {}",
+                context::irql()
+            ),
+        );
     }
     // SAFETY: promised by the caller.
     if AccessMode != KernelMode || !unsafe { fill(MemoryDescriptorList) } {

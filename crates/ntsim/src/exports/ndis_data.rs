@@ -149,6 +149,7 @@ unsafe extern "system" fn NdisAllocateMdl(
     if !machine
         .ram
         .is_mapped(VirtualAddress.addr(), Length as usize)
+        || machine.ram.is_paged(VirtualAddress.addr())
     {
         violation(
             rules::PARAMETER,

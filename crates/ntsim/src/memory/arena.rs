@@ -135,6 +135,24 @@ impl Window {
         );
     }
 
+    /// Makes mapped pages accessible, or not.
+    pub(crate) fn protect(&self, at: usize, len: usize, accessible: bool) {
+        assert!(at + len <= WINDOW);
+        let protection = if accessible {
+            libc::PROT_READ | libc::PROT_WRITE
+        } else {
+            libc::PROT_NONE
+        };
+        // SAFETY: pages of our own window.
+        let done =
+            unsafe { libc::mprotect((self.base + at) as *mut libc::c_void, len, protection) };
+        assert!(
+            done == 0,
+            "protecting simulated memory: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+
     /// Makes part of the window inaccessible again.
     pub(crate) fn unmap(&self, at: usize, len: usize) {
         assert!(at + len <= WINDOW);

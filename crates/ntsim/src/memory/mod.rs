@@ -3,6 +3,7 @@
 pub(crate) mod arena;
 mod io_space;
 pub(crate) mod mdl;
+pub(crate) mod paged;
 pub(crate) mod pool;
 mod ram;
 mod runs;

@@ -180,7 +180,11 @@ impl Pool {
             return None;
         }
         let total = small_total(request.size);
-        let small = total <= LARGEST_SMALL && request.align <= GUARD && request.size < PAGE;
+        // Paged pool has pages of its own, which can be made inaccessible.
+        let small = !request.paged
+            && total <= LARGEST_SMALL
+            && request.align <= GUARD
+            && request.size < PAGE;
         let (address, pages) = if small {
             (self.take_small(ram, total)? + GUARD, 0)
         } else {
@@ -207,6 +211,9 @@ impl Pool {
                 GUARD_BYTE,
                 block.extent() - request.size,
             );
+        }
+        if request.paged {
+            ram.set_paged(address, pages, true);
         }
         self.blocks.borrow_mut().insert(address, block);
         if request.owner != 0 {
@@ -264,6 +271,9 @@ impl Pool {
                     tag_text(block.tag)
                 ),
             );
+        }
+        if block.paged {
+            machine.ram.set_paged(address, block.pages, false);
         }
         check_guards(address, &block, by);
         super::check_not_in_use(machine, address, block.size, by);

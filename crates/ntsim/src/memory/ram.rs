@@ -42,8 +42,10 @@ pub struct Ram {
     physical: u64,
     linear: *mut u8,
     window: Window,
-    /// For each page of the window, the frame mapped there plus 1, or 0.
+    /// For each page of the window, the frame mapped there plus 1, or 0; and perhaps PAGED.
     frames: Box<[Cell<u32>]>,
+    /// Blocks of paged pool: address and pages.
+    paged: RefCell<Vec<(usize, u32)>>,
     contiguous: RefCell<Runs>,
     pool: RefCell<Runs>,
     /// For each group of the pool's view, its group of physical memory.
@@ -55,6 +57,9 @@ pub struct Ram {
     /// The live DMA mappings: physical address and length, and how many there are of that.
     dma_ranges: RefCell<HashMap<(u64, usize), u32>>,
 }
+
+/// In `Ram::frames`: the page is of the paged pool.
+const PAGED: u32 = 1 << 31;
 
 const DMA_READ: u32 = 1;
 const DMA_WRITE: u32 = 1 << 16;
@@ -122,6 +127,7 @@ impl Ram {
             pool: RefCell::new(Runs::new(groups as u32 * GROUP_PAGES)),
             group_mapped: vec![Cell::new(false); groups],
             order,
+            paged: RefCell::default(),
             maps: RefCell::new(Runs::new((MAP_LEN / PAGE) as u32)),
             dma: cells(size / PAGE),
             dma_ranges: RefCell::default(),
@@ -176,7 +182,8 @@ impl Ram {
     /// The frame (page of physical memory) behind a kernel address.
     #[inline]
     fn frame(&self, address: usize) -> Option<u32> {
-        self.frames[self.page_of(address)?].get().checked_sub(1)
+        let entry = self.frames[self.page_of(address)?].get();
+        (entry & !PAGED).checked_sub(1)
     }
 
     /// The physical address behind a kernel address; None if no memory is mapped there.
@@ -225,6 +232,43 @@ impl Ram {
     pub(crate) fn free_pages(&self, address: usize, pages: u32) {
         let first = (address - self.window.base() - POOL_AT) / PAGE;
         self.pool.borrow_mut().give(first as u32, pages);
+    }
+
+    /// Makes pages part of the paged pool, or no longer.
+    pub(crate) fn set_paged(&self, address: usize, pages: u32, paged: bool) {
+        let mut blocks = self.paged.borrow_mut();
+        if paged {
+            blocks.push((address, pages));
+        } else {
+            blocks.retain(|(at, _)| *at != address);
+        }
+        let at = address - self.window.base();
+        for frame in &self.frames[at / PAGE..][..pages as usize] {
+            let entry = frame.get() & !PAGED;
+            frame.set(if paged { entry | PAGED } else { entry });
+        }
+        self.window.protect(at, pages as usize * PAGE, !paged);
+    }
+
+    /// Whether an address lies in paged pool.
+    #[inline]
+    pub(crate) fn is_paged(&self, address: usize) -> bool {
+        self.page_of(address)
+            .is_some_and(|page| self.frames[page].get() & PAGED != 0)
+    }
+
+    /// Makes a page of the paged pool accessible.
+    pub(super) fn page_in(&self, address: usize) {
+        let at = (address - self.window.base()) & !(PAGE - 1);
+        self.window.protect(at, PAGE, true);
+    }
+
+    /// Makes all paged pool inaccessible.
+    pub(super) fn page_out(&self) {
+        for (address, pages) in self.paged.borrow().iter() {
+            let at = address - self.window.base();
+            self.window.protect(at, *pages as usize * PAGE, false);
+        }
     }
 
     fn map_group(&self, group: usize) {

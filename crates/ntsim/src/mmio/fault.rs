@@ -15,6 +15,7 @@ use std::sync::Once;
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::{decode, execute, mapping};
+use crate::memory::paged;
 use crate::verifier::{self, rules};
 use crate::world::context::KernelMode;
 use crate::world::thread;
@@ -59,7 +60,7 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
     if fault {
         // The access is a driver's, what serves it is not: its allocations are not the driver's either.
         let kernel = KernelMode::enter();
-        let served = serve(address, interrupted);
+        let served = paged::page_in(address) || serve(address, interrupted);
         drop(kernel);
         if served {
             return;
@@ -113,7 +114,13 @@ fn violation(address: usize, context: &ucontext_t) {
         REPORTING.set(None);
         backtrace
     };
-    crate::world::access_violation(&text, &backtrace);
+    let (rule, text) = if paged::contains(address) {
+        let text = format!("{text}, which is paged pool");
+        (rules::PAGED_ACCESS, text)
+    } else {
+        (rules::ACCESS_VIOLATION, text)
+    };
+    crate::world::access_violation(rule, &text, &backtrace);
 }
 
 /// Serves the access if the address is a device's. False: not ours.

@@ -82,6 +82,8 @@ pub const RUNDOWN: &str = "rundown";
 pub const REFERENCE: &str = "reference";
 /// Memory was accessed that is not there.
 pub const ACCESS_VIOLATION: &str = "access-violation";
+/// Paged pool was accessed, or used for what the kernel accesses, at DISPATCH_LEVEL or above.
+pub const PAGED_ACCESS: &str = "paged-access";
 /// A register was accessed by an instruction that is no plain load or store of up to 8 bytes.
 pub const REGISTER_INSTRUCTION: &str = "register-instruction";
 /// More of a kernel thread's stack was used than any driver may.

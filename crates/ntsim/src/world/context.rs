@@ -23,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) in_driver: Cell<bool>,
     /// The driver on whose behalf the code runs (see `world::driver`), 0 for none.
     pub(crate) driver: Cell<u32>,
+    /// Some paged pool is accessible.
+    pub(crate) paged_in: Cell<bool>,
 }
 
 thread_local! {
@@ -34,6 +36,7 @@ thread_local! {
             thread: Cell::new(ptr::null()),
             in_driver: Cell::new(false),
             driver: Cell::new(0),
+            paged_in: Cell::new(false),
         }
     };
 }

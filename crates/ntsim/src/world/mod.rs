@@ -303,7 +303,11 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 }
 
 /// Ends the world because a simulated thread made a bad memory access: what it did, and from where.
-pub(crate) fn access_violation(what: &str, backtrace: &std::backtrace::Backtrace) -> ! {
+pub(crate) fn access_violation(
+    rule: &'static str,
+    what: &str,
+    backtrace: &std::backtrace::Backtrace,
+) -> ! {
     let place = if context::in_driver() {
         "driver code"
     } else {
@@ -314,10 +318,7 @@ pub(crate) fn access_violation(what: &str, backtrace: &std::backtrace::Backtrace
         std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
         _ => String::new(),
     };
-    verifier::bugcheck(
-        verifier::rules::ACCESS_VIOLATION,
-        format!("{place}: {what}{backtrace}"),
-    );
+    verifier::bugcheck(rule, format!("{place}: {what}{backtrace}"));
 }
 
 /// What a panic in driver code prints is the host's business: it must not come from the simulated pool.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::context;
 use super::driver::{Charged, DriverNumber};
 use super::machine::Machine;
+use crate::memory::paged;
 use crate::verifier::{self, locks::LockStack, rules};
 
 /// PASSIVE_LEVEL: threads, everything may wait.
@@ -84,6 +85,9 @@ impl Processor {
     /// Sets the IRQL without running what it would let through. Returns the old one.
     #[inline(always)]
     pub(crate) fn set_irql(&self, irql: u8) -> u8 {
+        if irql >= DISPATCH && context::with(|c| c.paged_in.get()) {
+            paged::page_out();
+        }
         self.irql.replace(irql)
     }
 
@@ -105,7 +109,7 @@ impl Processor {
         let mut dpcs = 0;
         loop {
             if let Some(pending) = self.take_interrupt(irql) {
-                self.irql.set(pending.irql);
+                self.set_irql(pending.irql);
                 let isr = context::machine().interrupts.isr(pending.vector);
                 if let Some(isr) = isr {
                     let _kernel = context::KernelMode::enter();
@@ -119,7 +123,7 @@ impl Processor {
             if irql < DISPATCH {
                 let next = self.dpcs.borrow_mut().pop_front();
                 if let Some((dpc, driver)) = next {
-                    self.irql.set(DISPATCH);
+                    self.set_irql(DISPATCH);
                     {
                         let _kernel = context::KernelMode::enter();
                         let _charged = Charged::to(driver);

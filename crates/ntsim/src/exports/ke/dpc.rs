@@ -10,6 +10,7 @@ use ndis_sys::wdm::{
     MediumImportance, PROCESSOR_NUMBER,
 };
 
+use crate::memory::paged;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::processor::{DISPATCH, Dpc, PASSIVE};
@@ -44,6 +45,7 @@ pub unsafe extern "system" fn KeInitializeDpc(
 ) {
     let _crossing = cross(&functions::KeInitializeDpc);
     let address = Dpc as usize;
+    paged::expect_resident(address, "the DPC", "KeInitializeDpc");
     let machine = context::machine();
     if machine
         .processors

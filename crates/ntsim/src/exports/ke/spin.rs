@@ -2,6 +2,7 @@
 
 use ndis_sys::types::{BOOLEAN, FALSE, KIRQL, KSPIN_LOCK, TRUE};
 
+use crate::memory::paged;
 use crate::verifier::locks::{Held, Kind};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
@@ -191,6 +192,7 @@ pub(crate) unsafe fn release(
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn KeInitializeSpinLock(SpinLock: *mut KSPIN_LOCK) {
     let _crossing = cross(&functions::KeInitializeSpinLock);
+    paged::expect_resident(SpinLock as usize, "the spin lock", "KeInitializeSpinLock");
     context::with_processor(|p| {
         if p.locks.iter().any(|h| h.lock == SpinLock as usize) {
             verifier::violation(

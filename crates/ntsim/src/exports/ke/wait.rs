@@ -10,6 +10,7 @@ use ndis_sys::wdm::{
 };
 
 use super::time;
+use crate::memory::paged;
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::processor::APC;
@@ -51,6 +52,11 @@ pub(crate) unsafe fn initialize_header(
     size: usize,
     state: i32,
 ) {
+    paged::expect_resident(
+        header as usize,
+        "the dispatcher object",
+        "the initialisation of an object",
+    );
     // SAFETY: promised by the caller.
     unsafe {
         let head = &raw mut (*header).WaitListHead;
