@@ -228,15 +228,15 @@ pub unsafe extern "system" fn PsCreateSystemThread(
     }
     let context_value = StartContext as usize;
     machine.queue_work(move || {
-        let machine = context::machine();
-        let objects = machine.ext::<Objects>();
-        objects.running.borrow_mut().insert(thread_key(), object);
+        let objects = || context::machine().ext::<Objects>();
+        objects().running.borrow_mut().insert(thread_key(), object);
+        // The routine may end the thread: nothing is held meanwhile that would have to be dropped.
         // SAFETY: promised by the creator.
         call_driver(&START_ROUTINE, || unsafe {
             StartRoutine(context_value as *mut c_void);
         });
-        objects.running.borrow_mut().remove(&thread_key());
-        end_of_thread(&machine, object);
+        objects().running.borrow_mut().remove(&thread_key());
+        end_of_thread(&context::machine(), object);
     });
     STATUS_SUCCESS
 }
@@ -263,7 +263,7 @@ pub unsafe extern "system" fn PsTerminateSystemThread(ExitStatus: NTSTATUS) -> N
     drop(objects);
     drop(machine);
     drop(crossing);
-    thread::abandon();
+    thread::exit();
 }
 
 /// Closes a handle.

@@ -84,6 +84,7 @@ pub(crate) struct Window {
     base: usize,
     /// What is mapped stays when the window is dropped.
     keep: Cell<bool>,
+    released: Cell<bool>,
 }
 
 impl Window {
@@ -97,6 +98,7 @@ impl Window {
             index,
             base: BASE.load(Ordering::Acquire) + index * WINDOW,
             keep: Cell::new(false),
+            released: Cell::new(false),
         }
     }
 
@@ -175,8 +177,12 @@ impl Window {
     }
 }
 
-impl Drop for Window {
-    fn drop(&mut self) {
+impl Window {
+    /// Gives the window back. It must not be used any more.
+    pub(crate) fn release(&self) {
+        if self.released.replace(true) {
+            return;
+        }
         MACHINES[self.index].store(ptr::null_mut(), Ordering::Release);
         if self.keep.get() {
             return;
@@ -186,5 +192,11 @@ impl Drop for Window {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .insert(self.index);
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
 use std::rc::Rc;
@@ -37,7 +38,9 @@ const PHYSICAL_STEP: u64 = 0x10_0000_0000;
 
 /// Physical memory.
 pub struct Ram {
-    file: File,
+    /// Closed by `release`.
+    file: ManuallyDrop<File>,
+    released: Cell<bool>,
     size: usize,
     physical: u64,
     linear: *mut u8,
@@ -131,7 +134,8 @@ impl Ram {
             maps: RefCell::new(Runs::new((MAP_LEN / PAGE) as u32)),
             dma: cells(size / PAGE),
             dma_ranges: RefCell::default(),
-            file,
+            file: ManuallyDrop::new(file),
+            released: Cell::new(false),
         }
     }
 
@@ -422,9 +426,23 @@ impl Ram {
     }
 }
 
+impl Ram {
+    /// Gives the memory back to the system. It must not be used any more.
+    pub(crate) fn release(&self) {
+        if self.released.replace(true) {
+            return;
+        }
+        self.window.release();
+        // SAFETY: our own mapping and file; devices that used it are gone with the machine.
+        unsafe {
+            libc::munmap(self.linear.cast(), self.size);
+            libc::close(self.file.as_raw_fd());
+        }
+    }
+}
+
 impl Drop for Ram {
     fn drop(&mut self) {
-        // SAFETY: our own mapping; devices that used it are gone with the machine.
-        unsafe { libc::munmap(self.linear.cast(), self.size) };
+        self.release();
     }
 }

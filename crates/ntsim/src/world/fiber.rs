@@ -4,6 +4,7 @@
 //! world goes on, and one that deadlocks or bugchecks can be left for good, without unwinding through its frames.
 
 use std::arch::naked_asm;
+use std::cell::Cell;
 use std::io;
 use std::ptr;
 
@@ -21,6 +22,7 @@ const PAINTED: usize = 4096 / size_of::<u64>();
 /// A mapped stack with inaccessible pages below it.
 pub(crate) struct Stack {
     base: *mut u8,
+    released: Cell<bool>,
 }
 
 impl Stack {
@@ -40,7 +42,10 @@ impl Stack {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let stack = Stack { base: base.cast() };
+        let stack = Stack {
+            base: base.cast(),
+            released: Cell::new(false),
+        };
         // SAFETY: the first pages of the mapping just made.
         if unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) } != 0 {
             return Err(io::Error::last_os_error());
@@ -88,10 +93,24 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// Gives the memory back, whatever lies on the stack.
+    ///
+    /// # Safety
+    /// Nobody runs on the stack ever again, or looks at what lies there.
+    pub(crate) unsafe fn release(&self) {
+        if self.released.replace(true) {
+            return;
+        }
+        // SAFETY: our own mapping; nobody runs on the stack any more.
+        unsafe { libc::munmap(self.base.cast(), STACK_SIZE + GUARD) };
+    }
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: our own mapping; nobody runs on the stack any more (its thread owned it).
-        unsafe { libc::munmap(self.base.cast(), STACK_SIZE + GUARD) };
+        // SAFETY: its thread owned it, and is gone.
+        unsafe { self.release() };
     }
 }
 

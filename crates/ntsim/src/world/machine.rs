@@ -198,14 +198,20 @@ impl Machine {
         self.extensions.clear();
         self.drivers.clear();
     }
-}
 
-impl Drop for Machine {
-    fn drop(&mut self) {
+    /// Gives its memory back to the system: nobody is left who could use it.
+    pub(crate) fn release(&self) {
         // Rust's own library may have allocated while driver code ran (a test's captured output, for instance) and
         // outlive the world.
         if self.pool.holds_heap() {
             self.ram.keep();
         }
+        self.ram.release();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -593,6 +593,7 @@ impl Drop for World {
             c.machine.set(std::ptr::null());
             c.processor.set(std::ptr::null());
         });
+        core.release();
         if let Some(report) = report
             && !std::thread::panicking()
         {

@@ -28,6 +28,8 @@ enum State {
     Blocked,
     /// Left behind for good when the world stopped.
     Abandoned,
+    /// Ended in the middle of its job, of which nothing is needed any more.
+    Ended,
 }
 
 /// A kernel thread.
@@ -209,6 +211,8 @@ impl Core {
             if let Some(panic) = thread.panic.take() {
                 resume_unwind(panic);
             }
+        } else if thread.state.get() == State::Ended {
+            self.threads.borrow_mut().retain(|t| !Rc::ptr_eq(t, thread));
         } else {
             self.keep(thread);
         }
@@ -645,16 +649,43 @@ impl Core {
         self.spinning.borrow_mut().clear();
         self.released.borrow_mut().clear();
     }
+
+    /// Gives back what machines and threads hold of the system: the world is gone. What lies on the stacks of threads
+    /// that never came to an end is not dropped, and it may hold references to all of it.
+    pub(super) fn release(&self) {
+        let threads = std::mem::take(&mut *self.threads.borrow_mut());
+        let stranded = |t: &Rc<Thread>| t.state.get() != State::Idle;
+        let machines = std::mem::take(&mut *self.machines.borrow_mut());
+        if threads.iter().any(stranded) {
+            machines.iter().for_each(|m| m.release());
+        }
+        for thread in threads.iter().filter(|t| stranded(t)) {
+            // SAFETY: no thread runs any more, and nobody is left who knew what is on its stack.
+            unsafe { thread.stack.release() };
+        }
+        self.idle_threads.borrow_mut().clear();
+    }
 }
 
-/// Leaves the current kernel thread where it is, for good, and goes back to the host.
+/// Leaves the current kernel thread where it is, for good, and goes back to the host. Its stack stays until the world
+/// is gone: others may look at what lies there.
 pub(crate) fn abandon() -> ! {
-    let thread = current().expect("only kernel threads are abandoned");
+    leave(State::Abandoned)
+}
+
+/// Ends the current kernel thread in the middle of its job, and goes back to the host. Nothing on its stack is dropped,
+/// and the stack is unmapped.
+pub(crate) fn exit() -> ! {
+    leave(State::Ended)
+}
+
+fn leave(state: State) -> ! {
+    let thread = current().expect("only kernel threads are left");
     // SAFETY: the running thread is kept by the world.
     let thread = unsafe { &*thread };
-    thread.state.set(State::Abandoned);
+    thread.state.set(state);
     to_host(thread);
-    unreachable!("an abandoned thread was resumed")
+    unreachable!("a thread that was left was resumed")
 }
 
 /// Waits until a condition holds, letting the world go on; false if the deadline passes first. For the simulator's
