@@ -9,6 +9,7 @@ use super::Pair;
 
 const SUCCESS: i32 = 0;
 const NOT_SUPPORTED: i32 = 0xc000_00bb_u32 as i32;
+const NOT_ACCEPTED: i32 = 0x0001_0003;
 const TOO_SHORT: i32 = 0xc001_0016_u32 as i32;
 const INVALID_LENGTH: i32 = 0xc001_0014_u32 as i32;
 const INVALID_DATA: i32 = 0xc001_0015_u32 as i32;
@@ -225,5 +226,22 @@ fn n12_x44_ndk_that_the_administrator_forbids_stays_off() {
     assert_eq!(set(&mut pair, NDK_SET_STATE, &[1]).status, NOT_SUPPORTED);
     pair.world.run_for(Duration::from_millis(1));
     assert!(!pair.world.adapter(pair.a).unwrap().ndk_enabled);
+    pair.clean_up();
+}
+
+#[test]
+fn n23_after_a_surprise_removal_requests_are_not_accepted() {
+    let mut pair = Pair::new(4);
+    pair.world.begin_surprise_removal(pair.a);
+    // The miniport answers so itself: NDIS passes requests on until the adapter is halted.
+    for (oid, len) in [(STATISTICS, 152), (NDK_STATISTICS, 4096)] {
+        let asked = OidRequest::Query(oid, len);
+        assert_eq!(query(&mut pair, oid, len).status, NOT_ACCEPTED, "{oid:#x}");
+        let direct = pair.world.direct_oid(pair.a, &asked).unwrap();
+        assert_eq!(direct.status, NOT_ACCEPTED, "{oid:#x}");
+    }
+    let filter = set(&mut pair, CURRENT_PACKET_FILTER, &0u32.to_le_bytes());
+    assert_eq!(filter.status, NOT_ACCEPTED);
+    pair.world.end_surprise_removal(pair.a);
     pair.clean_up();
 }

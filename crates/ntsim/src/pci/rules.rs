@@ -9,7 +9,5 @@ pub const NOT_DECODING: &str = "pci-registers-off";
 pub const NOT_MAPPED: &str = "pci-registers-not-mapped";
 /// A driver wrote to the MSI-X table, which belongs to the operating system.
 pub const MSIX_TABLE: &str = "pci-msix-table";
-/// Configuration space was accessed outside of what exists.
-pub const CONFIG_RANGE: &str = "pci-config-range";
 
 }
