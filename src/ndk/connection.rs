@@ -18,6 +18,7 @@ use ndis_sys::status::{
 use ndis_sys::types::NTSTATUS;
 use roce::{
     AcceptParams, ConnId, ConnectFailure, ConnectParams, DisconnectReason, DisconnectResult, Path,
+    QpId,
 };
 
 use super::connector::Connector;
@@ -121,6 +122,8 @@ pub struct Connection {
     outcome: Option<NTSTATUS>,
     connect_event_due: bool,
     disconnect_due: Option<u32>,
+    /// Counted as ConnectionError.
+    broken: bool,
 }
 
 /// Parameters of NdkConnect.
@@ -192,6 +195,7 @@ impl Connection {
             outcome: None,
             connect_event_due: false,
             disconnect_due: None,
+            broken: false,
         }
     }
 
@@ -634,12 +638,17 @@ impl State {
         self.engine.forget(self.now, conn);
     }
 
+    /// Decision X-35: a queue pair that a connector uses is STATUS_CONNECTION_ACTIVE; one whose connection is over can never be connected
+    /// again (D-11).
     fn qp_is_free(&self, qp: &Object<Qp>) -> Result<(), NTSTATUS> {
-        match self.qps.get(qp.id().index()) {
-            Some(entry) if entry.spent => Err(STATUS_INVALID_DEVICE_REQUEST),
-            Some(entry) if entry.connector.is_some() => Err(STATUS_CONNECTION_ACTIVE),
-            Some(_) => Ok(()),
-            None => Err(STATUS_INTERNAL_ERROR),
+        let Some(entry) = self.qps.get(qp.id().index()) else {
+            return Err(STATUS_INTERNAL_ERROR);
+        };
+        let user = entry.connector.and_then(|key| self.connections.get(key));
+        match user.map(Connection::phase) {
+            Some(Phase::Over) | None if entry.spent => Err(STATUS_INVALID_DEVICE_REQUEST),
+            Some(_) => Err(STATUS_CONNECTION_ACTIVE),
+            None => Ok(()),
         }
     }
 
@@ -748,6 +757,17 @@ impl State {
         }
     }
 
+    /// A queue pair failed by itself. Its connection ends with it; the peer, which has seen the same error, may have ended it already.
+    pub(super) fn on_qp_fatal(&mut self, qp: QpId) {
+        let key = self.qps.get(qp.index()).and_then(|entry| entry.connector);
+        if let Some(c) = key.and_then(|key| self.connections.get_mut(key))
+            && matches!(c.phase, Phase::Connected | Phase::PeerGone)
+            && !core::mem::replace(&mut c.broken, true)
+        {
+            self.counters.connection_errors += 1;
+        }
+    }
+
     /// The connection ended, not by this side's doing. Flushes nothing (D-04).
     pub(super) fn on_disconnected(&mut self, conn: ConnId, reason: DisconnectReason) {
         let Some((key, c)) = self.connection_of(conn) else {
@@ -757,14 +777,14 @@ impl State {
             Phase::Connected => {
                 c.phase = Phase::PeerGone;
                 if c.sink.is_some() {
-                    c.disconnect_due = Some(reason_code(reason));
+                    c.disconnect_due = Some(status::of_disconnect(reason));
                     object::tell(c.object.get());
                 }
+                let broke =
+                    reason != DisconnectReason::Peer && !core::mem::replace(&mut c.broken, true);
                 self.counters.active_connections =
                     self.counters.active_connections.saturating_sub(1);
-                if reason != DisconnectReason::Peer {
-                    self.counters.connection_errors += 1;
-                }
+                self.counters.connection_errors += u64::from(broke);
             }
             Phase::Accepting | Phase::Completing => {
                 self.establish_failed(key, STATUS_CONNECTION_ABORTED)
@@ -784,15 +804,5 @@ impl State {
                 DisconnectResult::Timeout => STATUS_IO_TIMEOUT,
             });
         }
-    }
-}
-
-/// Reason given to the Ex disconnect callback: this provider's own numbers, 0 never.
-fn reason_code(reason: DisconnectReason) -> u32 {
-    match reason {
-        DisconnectReason::Peer => 1,
-        DisconnectReason::QpError => 2,
-        DisconnectReason::Stale => 3,
-        DisconnectReason::EngineFailed => 4,
     }
 }

@@ -101,8 +101,6 @@ pub struct ConnectionCounters {
     pub connection_errors: u64,
     /// Connections that stand now.
     pub active_connections: u64,
-    /// Completion queues that failed.
-    pub cq_errors: u64,
 }
 
 /// Everything under the port's lock.
@@ -223,9 +221,6 @@ impl State {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::CqNotify { cq, status } => {
-                if status != CqStatus::Ready {
-                    self.counters.cq_errors += 1;
-                }
                 if let Some(entry) = self.cqs.get_mut(cq.index()) {
                     entry.due = entry.due.saturating_add(1);
                     entry.status = status;
@@ -233,8 +228,8 @@ impl State {
                 }
             }
             Event::SrqNotify { srq, status } => self.on_srq(srq, status),
-            // The connection's own event follows; the requests have completed.
-            Event::QpFatal { .. } => {}
+            // The connection's own event follows, or has come; the requests have completed.
+            Event::QpFatal { qp, .. } => self.on_qp_fatal(qp),
             Event::QpIdle { qp } => {
                 if let Some(entry) = self.qps.clear(qp.index()) {
                     Qp::gone_quiet(entry.object.get());

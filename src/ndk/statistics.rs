@@ -86,7 +86,9 @@ pub struct TooShort {
 impl Port {
     /// Answer to OID_NDK_STATISTICS. IRQL <= DISPATCH_LEVEL.
     pub fn statistics(&self) -> NDIS_NDK_STATISTICS_INFO {
-        let counters = self.peek(|state| state.counters);
+        // The engine knows of completion queues that failed unarmed, too.
+        let (counters, cq_errors) =
+            self.peek(|state| (state.counters, state.engine.counters().cq_errors));
         let [octets_in, octets_out, frames_in, frames_out] = self.traffic();
         NDIS_NDK_STATISTICS_INFO {
             Header: header(
@@ -101,7 +103,7 @@ impl Port {
                 ConnectionError: counters.connection_errors,
                 ActiveConnection: counters.active_connections,
                 Reserved: [0; 20],
-                CQError: counters.cq_errors,
+                CQError: cq_errors,
                 RDMAInOctets: octets_in,
                 RDMAOutOctets: octets_out,
                 RDMAInFrames: frames_in,

@@ -13,7 +13,9 @@ use ndis_sys::status::{
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::NDK_OPERATION_TYPE;
-use roce::{CmError, CompletionOp, ConnectFailure, CqStatus, PostError, SrqStatus, Status};
+use roce::{
+    CmError, CompletionOp, ConnectFailure, CqStatus, DisconnectReason, PostError, SrqStatus, Status,
+};
 
 use super::ports::ClaimError;
 
@@ -146,5 +148,15 @@ pub fn of_claim(error: ClaimError) -> NTSTATUS {
         ClaimError::InUse => STATUS_SHARING_VIOLATION,
         ClaimError::Exhausted => STATUS_TOO_MANY_ADDRESSES,
         ClaimError::OutOfMemory => STATUS_INSUFFICIENT_RESOURCES,
+    }
+}
+
+/// Reason given to the Ex disconnect callback: this provider's own numbers, 0 never.
+pub fn of_disconnect(reason: DisconnectReason) -> u32 {
+    match reason {
+        DisconnectReason::Peer => 1,
+        DisconnectReason::QpError => 2,
+        DisconnectReason::Stale => 3,
+        DisconnectReason::EngineFailed => 4,
     }
 }
