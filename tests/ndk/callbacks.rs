@@ -243,29 +243,3 @@ fn l05_l14_listener_and_connector_may_be_closed_inside_the_connect_event() {
     lab.close(b);
     lab.finish();
 }
-
-#[test]
-fn l15_closing_the_adapter_waits_for_every_completion_below_it() {
-    let mut lab = Lab::new();
-    let a = lab.side_a();
-    let crate::lab::Side {
-        adapter,
-        pd,
-        cq,
-        qp,
-        machine,
-        ..
-    } = a;
-    lab.world.call(machine, || {
-        // All closes pend on something: the QP on nothing, but CQ and PD on the QP.
-        let (closing_pd, closing_cq) = (pd.start_close(), cq.start_close());
-        assert!(!closing_pd.is_done() && !closing_cq.is_done());
-        let closing_qp = qp.start_close();
-        adapter.close();
-        for pending in [closing_pd, closing_cq, closing_qp] {
-            assert!(pending.is_done());
-            assert!(pending.calls().len() <= 1);
-        }
-    });
-    lab.finish();
-}

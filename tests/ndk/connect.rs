@@ -45,7 +45,7 @@ fn m01_connect_without_listener_is_refused_and_can_be_retried() {
 }
 
 #[test]
-fn m02_m15_a_rejected_connect_is_refused_and_carries_the_reasons() {
+fn m02_m15_m21_a_rejected_connect_is_refused_and_carries_the_reasons() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
@@ -100,7 +100,7 @@ fn m03_a_silent_host_times_out_or_is_unreachable() {
 }
 
 #[test]
-fn m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion() {
+fn c05_m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
@@ -191,8 +191,10 @@ fn m07_m08_l16_a_peer_that_gives_up_aborts_accept_and_reject() {
             active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
         });
         let passive = lab.request(&listener);
+        let begun = lab.world.now();
         let closing = lab.on(&a, || active.start_close());
         closing.wait(&mut lab.world).unwrap();
+        assert!(lab.world.now() - begun < SOON, "no timeout was waited for");
         assert_eq!(
             connecting.status(),
             Some(STATUS_CANCELLED),
@@ -316,24 +318,62 @@ fn m12_the_ex_forms_behave_alike() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
+    let limits = ReadLimits::default();
     let active = lab.connector(&a);
+    lab.on(&a, || {
+        assert_eq!(
+            active.start_complete_connect_ex().inline_status(),
+            STATUS_CONNECTION_INVALID
+        );
+        assert_eq!(
+            active.start_accept_ex(&a.qp, limits, &[]).inline_status(),
+            STATUS_CONNECTION_INVALID
+        );
+    });
+    // The connecting side gives up.
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    lab.on(&a, || active.close());
+    assert_eq!(connecting.status(), Some(STATUS_CANCELLED));
+    lab.world.run_for(Duration::from_millis(100));
+    let accepting = lab.on(&b, || passive.start_accept_ex(&b.qp, limits, &[]));
     assert_eq!(
-        lab.on(&a, || active.start_complete_connect_ex())
-            .inline_status(),
-        STATUS_CONNECTION_INVALID
+        failure(accepting.wait(&mut lab.world)),
+        STATUS_CONNECTION_ABORTED
     );
+    lab.on(&b, || passive.close());
+    // The accepting side gives up.
+    let active = lab.connector(&a);
+    let (qp_a, qp_b) = (lab.queue_pair(&a), lab.queue_pair(&b));
     let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
+        active.start_connect(&qp_a, from(&a), to(&b), limits, &[])
     });
     let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept_ex(&b.qp, ReadLimits::default(), &[])
+    let accepting = lab.on(&b, || passive.start_accept_ex(&qp_b, limits, &[]));
+    connecting.wait(&mut lab.world).unwrap();
+    lab.on(&b, || passive.close());
+    assert_eq!(accepting.status(), Some(STATUS_CANCELLED));
+    lab.world.run_for(Duration::from_millis(100));
+    let completing = lab.on(&a, || active.start_complete_connect_ex());
+    let status = failure(completing.wait(&mut lab.world));
+    assert!(
+        [STATUS_CONNECTION_ABORTED, STATUS_IO_TIMEOUT].contains(&status),
+        "{status:#x}"
+    );
+    lab.on(&a, || {
+        active.close();
+        qp_a.close();
     });
+    lab.on(&b, || qp_b.close());
+    // Neither does.
+    let active = lab.connector(&a);
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    let accepting = lab.on(&b, || passive.start_accept_ex(&b.qp, limits, &[]));
     connecting.wait(&mut lab.world).unwrap();
     let completing = lab.on(&a, || active.start_complete_connect_ex());
-    completing.wait(&mut lab.world).unwrap();
-    accepting.wait(&mut lab.world).unwrap();
-    // D-12: the Ex event comes, once.
+    assert_eq!(completing.wait(&mut lab.world), Ok(()));
+    assert_eq!(accepting.wait(&mut lab.world), Ok(()));
     lab.on(&a, || active.close());
     assert!(
         lab.world
@@ -343,7 +383,5 @@ fn m12_the_ex_forms_behave_alike() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

@@ -1,12 +1,17 @@
 //! How connections end.
 
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 
 use ndkpi::status::*;
 use ntsim::consumer::ReadLimits;
-use ntsim::wire::LinkConfig;
+use ntsim::wire::{LinkConfig, Verdict};
 
-use crate::lab::{ALL_RIGHTS, Lab, SOON, from, to};
+use crate::lab::{ALL_RIGHTS, Connected, Lab, SOON, from, to};
+use crate::raw::{Completed, completed};
+use crate::story::Story;
 
 #[test]
 fn d01_d04_the_peer_hears_of_a_disconnect_once_and_keeps_its_receives() {
@@ -70,9 +75,148 @@ fn closing_a_connected_connector_gives_the_peer_one_event() {
         connected.passive.close();
         connected.listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
+}
+
+#[test]
+fn d03_a_connection_that_breaks_after_a_disconnect_gives_one_event() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let connected = lab.connect(&a, &b);
+    let events = || connected.passive.disconnect_events().count();
+    // B has something under way that will never be answered: it breaks the connection after the disconnect has told of it.
+    lab.on(&b, || b.qp.send(1, &[], 0)).unwrap();
+    let disconnecting = lab.on(&a, || connected.active.start_disconnect());
+    disconnecting.wait(&mut lab.world).unwrap();
+    assert!(lab.world.run_until(|_| events() == 1, SOON));
+    lab.on(&a, || connected.active.close());
+    lab.net.set_links(LinkConfig {
+        loss: 1.0,
+        ..LinkConfig::default()
+    });
+    lab.world.run_for(Duration::from_secs(60));
+    assert_eq!(events(), 1);
+    lab.on(&b, || {
+        b.qp.flush();
+        connected.passive.close();
+        connected.listener.close();
+    });
+    lab.end(a, b);
+}
+
+#[test]
+fn d03_a_disconnect_of_a_connection_that_broke_gives_no_second_event() {
+    let mut s = Story::begin();
+    let (element, _, _) = s.target();
+    // There is no such region: both sides see the connection break.
+    s.lab
+        .on(&s.a, || s.a.qp.write(1, &[element], 0, 0, 0))
+        .unwrap();
+    assert_eq!(s.outcome().1, STATUS_REMOTE_RESOURCES);
+    s.lab.world.run_for(SOON);
+    let counts = |s: &Story| {
+        let Connected {
+            active, passive, ..
+        } = &s.connected;
+        [active, passive].map(|end| end.disconnect_events().count())
+    };
+    assert_eq!(counts(&s), [1, 1]);
+    let disconnecting = s.lab.on(&s.a, || s.connected.active.start_disconnect());
+    disconnecting.wait(&mut s.lab.world).unwrap();
+    s.lab.world.run_for(Duration::from_secs(60));
+    assert_eq!(counts(&s), [1, 1]);
+    let (mut lab, a, b) = (s.lab, s.a, s.b);
+    lab.drop_connection(&a, &b, s.connected);
+    lab.on(&a, || s.ours.close());
+    lab.on(&b, || s.theirs.close());
+    lab.end(a, b);
+}
+
+#[test]
+fn d07_a_disconnect_succeeds_only_when_the_peer_has_answered() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let connected = lab.connect(&a, &b);
+    // The peer hears, but its answers do not come through.
+    let port = lab.net.ports()[0].0;
+    lab.net.set_filter(port, |_| Verdict::Drop);
+    let disconnecting = lab.on(&a, || connected.active.start_disconnect());
+    let events = || connected.passive.disconnect_events().count();
+    assert!(lab.world.run_until(|_| events() == 1, SOON));
+    lab.world.run_for(Duration::from_millis(200));
+    assert!(!disconnecting.is_done());
+    lab.net.clear_filter(port);
+    assert_eq!(disconnecting.wait(&mut lab.world), Ok(()));
+    lab.drop_connection(&a, &b, connected);
+    lab.end(a, b);
+}
+
+/// What the disconnect events of the Ex form were given.
+#[derive(Default)]
+struct Reasons(RefCell<Vec<u32>>);
+
+unsafe extern "efiapi" fn on_disconnect_ex(context: *mut c_void, reason: u32) {
+    // SAFETY: the context outlives the connector.
+    unsafe { &*context.cast::<Reasons>() }
+        .0
+        .borrow_mut()
+        .push(reason);
+}
+
+#[test]
+fn d12_the_ex_event_tells_a_reason_of_the_providers_own() {
+    for graceful in [true, false] {
+        let mut lab = Lab::new();
+        let (a, b) = (lab.side_a(), lab.side_b());
+        let listener = lab.listen(&b);
+        let active = lab.connector(&a);
+        let connecting = lab.dial(&a, &active, &b);
+        let passive = lab.request(&listener);
+        let (reasons, accepted) = (Reasons::default(), Completed::default());
+        reasons.0.borrow_mut().reserve(8);
+        lab.on(&b, || {
+            // SAFETY: open objects; both contexts outlive the connector.
+            let status = unsafe {
+                (passive.table().NdkAcceptEx)(
+                    passive.raw(),
+                    b.qp.raw(),
+                    1,
+                    1,
+                    null(),
+                    0,
+                    Some(on_disconnect_ex),
+                    (&raw const reasons).cast_mut().cast(),
+                    completed,
+                    accepted.context(),
+                )
+            };
+            assert_eq!(status, STATUS_PENDING);
+        });
+        connecting.wait(&mut lab.world).unwrap();
+        let completing = lab.on(&a, || active.start_complete_connect());
+        completing.wait(&mut lab.world).unwrap();
+        assert!(lab.world.run_until(|_| accepted.count() == 1, SOON));
+        assert_eq!(accepted.status(), STATUS_SUCCESS);
+        if graceful {
+            let disconnecting = lab.on(&a, || active.start_disconnect());
+            disconnecting.wait(&mut lab.world).unwrap();
+        } else {
+            // A peer that answers nothing any more.
+            let port = lab.net.ports()[0].0;
+            lab.net.set_filter(port, |_| Verdict::Drop);
+            lab.on(&b, || b.qp.send(1, &[], 0)).unwrap();
+        }
+        lab.world.run_for(Duration::from_secs(60));
+        let reasons = reasons.0.take();
+        // Disconnected by the peer, or broken. 0 would mean that there is no reason to tell.
+        assert_eq!(reasons, [if graceful { 1 } else { 2 }]);
+        lab.on(&a, || active.close());
+        lab.on(&b, || {
+            passive.close();
+            listener.close();
+        });
+        lab.end(a, b);
+    }
 }
 
 #[test]
@@ -187,44 +331,70 @@ fn d11_what_was_connected_once_is_never_connected_again() {
 
 #[test]
 fn d05_no_disconnect_event_wanted_none_given() {
-    let mut lab = Lab::new();
-    let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
-    });
-    let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
-    });
-    connecting.wait(&mut lab.world).unwrap();
-    unsafe extern "efiapi" fn done(_context: *mut std::ffi::c_void, status: i32) {
-        assert_eq!(status, STATUS_SUCCESS);
-    }
-    lab.on(&a, || {
-        // SAFETY: an open connector after a successful connect; null contexts are allowed.
-        let status = unsafe {
-            (active.table().NdkCompleteConnect)(
-                active.raw(),
-                None,
-                std::ptr::null_mut(),
-                done,
-                std::ptr::null_mut(),
-            )
+    for passive_wants_none in [false, true] {
+        let mut lab = Lab::new();
+        let (a, b) = (lab.side_a(), lab.side_b());
+        let listener = lab.listen(&b);
+        let active = lab.connector(&a);
+        let connecting = lab.dial(&a, &active, &b);
+        let passive = lab.request(&listener);
+        let (accepted, done) = (Completed::default(), Completed::default());
+        let accepting = lab.on(&b, || {
+            if !passive_wants_none {
+                return Some(passive.start_accept(&b.qp, ReadLimits::default(), &[]));
+            }
+            // SAFETY: open objects; no event and no data are allowed; the context outlives the request.
+            let status = unsafe {
+                (passive.table().NdkAccept)(
+                    passive.raw(),
+                    b.qp.raw(),
+                    1,
+                    1,
+                    null(),
+                    0,
+                    None,
+                    null_mut(),
+                    completed,
+                    accepted.context(),
+                )
+            };
+            assert_eq!(status, STATUS_PENDING);
+            None
+        });
+        connecting.wait(&mut lab.world).unwrap();
+        lab.on(&a, || {
+            // SAFETY: an open connector after a successful connect; the context outlives the request.
+            let status = unsafe {
+                (active.table().NdkCompleteConnect)(
+                    active.raw(),
+                    None,
+                    null_mut(),
+                    completed,
+                    done.context(),
+                )
+            };
+            assert!(status == STATUS_SUCCESS || status == STATUS_PENDING);
+        });
+        lab.world.run_for(SOON);
+        let done = match &accepting {
+            Some(accepting) => accepting.status() == Some(STATUS_SUCCESS),
+            None => (accepted.count(), accepted.status()) == (1, STATUS_SUCCESS),
         };
-        assert!(status == STATUS_SUCCESS || status == STATUS_PENDING);
-    });
-    accepting.wait(&mut lab.world).unwrap();
-    let disconnecting = lab.on(&b, || passive.start_disconnect());
-    disconnecting.wait(&mut lab.world).unwrap();
-    assert_eq!(active.disconnect_events().count(), 0);
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+        assert!(done, "the connection is there");
+        // The other side ends it. A call to a null event would not go unnoticed.
+        let (ending, other) = if passive_wants_none {
+            (&active, &a)
+        } else {
+            (&passive, &b)
+        };
+        let disconnecting = lab.on(other, || ending.start_disconnect());
+        disconnecting.wait(&mut lab.world).unwrap();
+        lab.world.run_for(SOON);
+        lab.on(&a, || active.close());
+        lab.on(&b, || {
+            passive.close();
+            listener.close();
+        });
+        lab.end(a, b);
+    }
 }

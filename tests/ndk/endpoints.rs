@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use ndkpi::status::*;
+use ndkpi::{NTSTATUS, SOCKADDR};
 use ntsim::consumer::{Listener, ReadLimits};
 
-use crate::lab::{Lab, PORT, Side, failure, from, to};
+use crate::lab::{A6, B6, Connected, Lab, PORT, Side, failure, from, to};
+use crate::raw::{Completed, Shared};
 
 fn listener(lab: &mut Lab, side: &Side) -> Listener {
     lab.on(side, || side.adapter.create_listener().unwrap())
@@ -52,7 +54,7 @@ fn e01_l12_l17_a_listeners_port_is_taken_until_its_last_connector_is_closed() {
 }
 
 #[test]
-fn e03_e10_a_connectors_port_is_its_own_until_it_is_closed() {
+fn e03_e08_e10_a_connectors_port_is_its_own_until_it_is_closed() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listening = lab.listen(&b);
@@ -66,6 +68,10 @@ fn e03_e10_a_connectors_port_is_its_own_until_it_is_closed() {
     assert_eq!(
         failure(lab.on(&a, || other.listen(here))),
         STATUS_SHARING_VIOLATION
+    );
+    assert_eq!(
+        lab.on(&a, || Shared::create(&a, here)).err(),
+        Some(STATUS_SHARING_VIOLATION)
     );
     let (second, qp) = lab.on(&a, || {
         (
@@ -110,29 +116,71 @@ fn e04_port_0_means_an_ephemeral_port_that_can_be_asked_for() {
         let at = listener.local_address().unwrap();
         assert_eq!(at.ip(), b.address);
         assert!(at.port() >= 49_152);
-        let mut buffer = [0_u8; 28];
-        let mut length = 15;
-        let mut get = |length: &mut u32| {
-            // SAFETY: the buffer has at least the length that is passed.
-            unsafe {
-                (listener.table().NdkGetLocalAddress)(
-                    listener.raw(),
-                    buffer.as_mut_ptr().cast(),
-                    length,
-                )
-            }
-        };
-        assert_eq!((get(&mut length), length), (STATUS_BUFFER_TOO_SMALL, 16));
-        length = 28;
-        assert_eq!((get(&mut length), length), (STATUS_SUCCESS, 16));
         listener.close();
     });
     lab.close(b);
     lab.finish();
 }
 
+/// Asks for an address with every length: short ones learn the size, sufficient ones get so many bytes.
+fn address_obeys_its_buffer(size: u32, get: &dyn Fn(*mut SOCKADDR, *mut u32) -> NTSTATUS) {
+    for room in 0..=size + 4 {
+        let (mut buffer, mut length) = ([0xaa_u8; 40], room);
+        let status = get(buffer.as_mut_ptr().cast(), &raw mut length);
+        let expected = if room < size {
+            STATUS_BUFFER_TOO_SMALL
+        } else {
+            STATUS_SUCCESS
+        };
+        assert_eq!((status, length), (expected, size), "{room} bytes");
+        let written = buffer.iter().rposition(|byte| *byte != 0xaa);
+        let written = written.map_or(0, |last| last + 1);
+        assert_eq!(written, if room < size { 0 } else { size as usize });
+    }
+}
+
 #[test]
-fn every_ephemeral_port_can_be_taken_and_then_there_is_none() {
+fn e11_every_address_obeys_its_buffer() {
+    for (v6, size) in [(false, 16), (true, 28)] {
+        let mut lab = Lab::new();
+        let (mut a, mut b) = (lab.side_a(), lab.side_b());
+        if v6 {
+            (a.address, b.address) = (A6, B6);
+        }
+        let connected = lab.connect(&a, &b);
+        lab.on(&b, || {
+            let Connected {
+                passive, listener, ..
+            } = &connected;
+            let (table, raw) = (passive.table(), passive.raw());
+            // SAFETY: an open connector, and a buffer with its length.
+            let local = |at, length| unsafe { (table.NdkGetLocalAddress)(raw, at, length) };
+            address_obeys_its_buffer(size, &local);
+            // SAFETY: as above.
+            let peer = |at, length| unsafe { (table.NdkGetPeerAddress)(raw, at, length) };
+            address_obeys_its_buffer(size, &peer);
+            let (table, raw) = (listener.table(), listener.raw());
+            // SAFETY: an open listener, and a buffer with its length.
+            let local = |at, length| unsafe { (table.NdkGetLocalAddress)(raw, at, length) };
+            address_obeys_its_buffer(size, &local);
+        });
+        if !v6 {
+            lab.on(&a, || {
+                let shared = Shared::create(&a, from(&a)).unwrap();
+                let (table, raw) = (shared.table(), shared.0.as_ptr());
+                // SAFETY: an open shared endpoint, and a buffer with its length.
+                let local = |at, length| unsafe { (table.NdkGetLocalAddress)(raw, at, length) };
+                address_obeys_its_buffer(size, &local);
+                assert_eq!(shared.close(&Completed::default()), STATUS_SUCCESS);
+            });
+        }
+        lab.drop_connection(&a, &b, connected);
+        lab.end(a, b);
+    }
+}
+
+#[test]
+fn e06_every_ephemeral_port_can_be_taken_and_then_there_is_none() {
     let mut lab = Lab::new();
     let b = lab.side_b();
     lab.on(&b, || {
@@ -154,6 +202,10 @@ fn every_ephemeral_port_can_be_taken_and_then_there_is_none() {
         );
         assert_eq!(connecting.inline_status(), STATUS_TOO_MANY_ADDRESSES);
         connector.close();
+        assert_eq!(
+            Shared::create(&b, from(&b)).err(),
+            Some(STATUS_TOO_MANY_ADDRESSES)
+        );
         all.pop().unwrap().close();
         assert_eq!(one_more.listen(from(&b)), Ok(()));
         one_more.close();

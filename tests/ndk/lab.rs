@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ndkpi::{NDK_RESULT_EX, NDK_VERSION_2_1, NTSTATUS};
 use ntsim::consumer::{
-    Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits, sge,
+    Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Pending, Qp, QpLimits, ReadLimits, sge,
 };
 use ntsim::virtio_net::NicConfig;
 use ntsim::{MachineConfig, MachineId, World};
@@ -84,10 +84,20 @@ impl Lab {
 
     /// Two machines with such NICs, and the driver installed with these settings.
     pub fn with(keywords: &[(&str, &str)], nic: NicConfig) -> Lab {
-        let mut world = World::builder().build();
+        Lab::build(World::builder().build(), 1, keywords, nic)
+    }
+
+    /// Two machines of two processors each, in a world where what happens elsewhere happens in the middle of things: when, is up
+    /// to the seed.
+    pub fn racing(seed: u64) -> Lab {
+        let world = World::builder().seed(seed).interleave(3).build();
+        Lab::build(world, 2, &[], NicConfig::default())
+    }
+
+    fn build(mut world: World, processors: u32, keywords: &[(&str, &str)], nic: NicConfig) -> Lab {
         let (a, b) = (
-            machine(&mut world, "A", (A, A6), 1),
-            machine(&mut world, "B", (B, B6), 2),
+            machine(&mut world, "A", (A, A6), 1, processors),
+            machine(&mut world, "B", (B, B6), 2, processors),
         );
         let net = world.switch(Default::default());
         for id in [a, b] {
@@ -144,6 +154,13 @@ impl Lab {
         })
     }
 
+    /// One more queue pair of a side.
+    pub fn queue_pair(&mut self, side: &Side) -> Qp {
+        self.on(side, || {
+            side.pd.create_qp(&side.cq, &side.cq, limits()).unwrap()
+        })
+    }
+
     /// An unconnected connector of a side.
     pub fn connector(&mut self, side: &Side) -> Connector {
         self.on(side, || side.adapter.create_connector().unwrap())
@@ -159,26 +176,43 @@ impl Lab {
         listener.take_request().unwrap().0
     }
 
+    /// Begins to connect a connector of `a` to where `b` listens.
+    pub fn dial(&mut self, a: &Side, active: &Connector, b: &Side) -> Pending {
+        let limits = ReadLimits::default();
+        self.on(a, || {
+            active.start_connect(&a.qp, from(a), to(b), limits, &[])
+        })
+    }
+
+    /// Begins to accept a request with the queue pair of `b`.
+    pub fn accept(&mut self, b: &Side, passive: &Connector) -> Pending {
+        self.on(b, || {
+            passive.start_accept(&b.qp, ReadLimits::default(), &[])
+        })
+    }
+
     /// Connects `a` to `b`: both can post afterwards.
     pub fn connect(&mut self, a: &Side, b: &Side) -> Connected {
         let listener = self.listen(b);
-        let active = self.connector(a);
-        let connecting = self.on(a, || {
-            active.start_connect(&a.qp, from(a), to(b), ReadLimits::default(), &[])
-        });
-        let passive = self.request(&listener);
-        let accepting = self.on(b, || {
-            passive.start_accept(&b.qp, ReadLimits::default(), &[])
-        });
-        connecting.wait(&mut self.world).expect("connect");
-        let completing = self.on(a, || active.start_complete_connect());
-        completing.wait(&mut self.world).expect("complete connect");
-        accepting.wait(&mut self.world).expect("accept");
+        let (active, passive) = self.establish(a, b, &listener);
         Connected {
             active,
             passive,
             listener,
         }
+    }
+
+    /// Connects `a` to `b` over a listener that is there.
+    pub fn establish(&mut self, a: &Side, b: &Side, listener: &Listener) -> (Connector, Connector) {
+        let active = self.connector(a);
+        let connecting = self.dial(a, &active, b);
+        let passive = self.request(listener);
+        let accepting = self.accept(b, &passive);
+        connecting.wait(&mut self.world).expect("connect");
+        let completing = self.on(a, || active.start_complete_connect());
+        completing.wait(&mut self.world).expect("complete connect");
+        accepting.wait(&mut self.world).expect("accept");
+        (active, passive)
     }
 
     /// Registered memory of a side, all bytes `fill`.
@@ -233,6 +267,22 @@ impl Lab {
         });
     }
 
+    /// Closes a connection as it is, and what was made for it.
+    pub fn drop_connection(&mut self, a: &Side, b: &Side, connected: Connected) {
+        self.on(a, || connected.active.close());
+        self.on(b, || {
+            connected.passive.close();
+            connected.listener.close();
+        });
+    }
+
+    /// Closes both sides and ends the story.
+    pub fn end(mut self, a: Side, b: Side) {
+        self.close(a);
+        self.close(b);
+        self.finish();
+    }
+
     /// Closes a side.
     pub fn close(&mut self, side: Side) {
         self.world.call(side.machine, || {
@@ -253,7 +303,13 @@ impl Lab {
     }
 }
 
-fn machine(world: &mut World, name: &str, (v4, v6): (IpAddr, IpAddr), last: u8) -> MachineId {
+fn machine(
+    world: &mut World,
+    name: &str,
+    (v4, v6): (IpAddr, IpAddr),
+    last: u8,
+    processors: u32,
+) -> MachineId {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) else {
         panic!("an IPv4 and an IPv6 address")
     };
@@ -261,8 +317,17 @@ fn machine(world: &mut World, name: &str, (v4, v6): (IpAddr, IpAddr), last: u8) 
         MachineConfig::named(name)
             .ipv4(v4, 24)
             .ipv6(v6, 64)
-            .mac([0x52, 0x54, 0, 0, 0, last]),
+            .mac([0x52, 0x54, 0, 0, 0, last])
+            .processors(processors),
     )
+}
+
+/// A NIC that reads the memory of a frame long after it was handed over.
+pub fn slow_nic() -> NicConfig {
+    NicConfig {
+        transmit_latency: Duration::from_millis(20),
+        ..NicConfig::default()
+    }
 }
 
 /// Queue pairs of the lab.

@@ -1,5 +1,7 @@
 //! Logical address mappings and the privileged token.
 
+use std::ptr::null_mut;
+
 use ndkpi::status::*;
 use ndkpi::{NDK_LOGICAL_ADDRESS_MAPPING, NDK_SGE, NDK_SGE_ADDRESS};
 use ntsim::consumer::{Adapter, Buffer};
@@ -69,8 +71,8 @@ fn p01_p02_p05_p06_logical_addresses_cover_the_buffer_and_leave_its_mdl_alone() 
     lab.on(&a, || {
         let buffer = Buffer::new(20_000).unwrap();
         let mdl = |buffer: &Buffer| {
-            // SAFETY: an MDL's fixed part has 48 bytes.
-            unsafe { *buffer.mdl().cast::<[u64; 6]>() }
+            // SAFETY: an MDL's fixed part has 48 bytes, and five or six page frame numbers follow.
+            unsafe { *buffer.mdl().cast::<[u64; 6 + 5]>() }
         };
         let before = mdl(&buffer);
         for length in [1, 4096, 9_000, 20_000] {
@@ -88,6 +90,84 @@ fn p01_p02_p05_p06_logical_addresses_cover_the_buffer_and_leave_its_mdl_alone() 
         );
         buffer.free();
     });
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn p03_a_chain_with_a_gap_cannot_be_mapped() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    lab.on(&a, || {
+        let (first, second) = (Buffer::new(8192).unwrap(), Buffer::new(8192).unwrap());
+        // SAFETY: both MDLs are ours.
+        unsafe { (*first.mdl()).Next = second.mdl() };
+        assert_eq!(
+            Lam::build(&a.adapter, &first, 8193).err().map(|e| e.0),
+            Some(STATUS_INVALID_PARAMETER)
+        );
+        // Only the bytes that are mapped count.
+        let lam = Lam::build(&a.adapter, &first, 8192).unwrap();
+        lam.release(&a.adapter);
+        // SAFETY: as above.
+        unsafe { (*first.mdl()).Next = null_mut() };
+        first.free();
+        second.free();
+    });
+    lab.close(a);
+    lab.finish();
+}
+
+// What stays mapped for the device is found when the world ends.
+#[test]
+fn p04_a_mapping_that_fails_half_way_leaves_nothing() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let machine = lab.a;
+    let buffer = lab.on(&a, || Buffer::new(20_000).unwrap());
+    // So that the table of mappings has its size.
+    let mut lam = lab.on(&a, || Lam::build(&a.adapter, &buffer, 20_000).unwrap());
+    let memory = lam.memory.as_mut_ptr();
+    let mut size = 8 * lam.memory.len() as u32;
+    let release = |lab: &mut Lab| {
+        // SAFETY: an open adapter and a mapping of its own.
+        lab.on(&a, || unsafe {
+            (a.adapter.table().NdkReleaseLAM)(a.adapter.raw(), memory.cast())
+        });
+    };
+    release(&mut lab);
+    let before = lab.world.pool_stats(machine).driver_blocks;
+    let mut failures = 0;
+    for after in 0.. {
+        lab.world.fail_allocations(machine, Some(after), true);
+        let mut first_byte = 0;
+        let status = lab.on(&a, || {
+            // SAFETY: as in `Lam::build`; the memory is that of the first mapping.
+            unsafe {
+                (a.adapter.table().NdkBuildLAM)(
+                    a.adapter.raw(),
+                    buffer.mdl().cast(),
+                    20_000,
+                    Some(never_completed),
+                    null_mut(),
+                    memory.cast(),
+                    &raw mut size,
+                    &raw mut first_byte,
+                )
+            }
+        });
+        lab.world.fail_allocations(machine, None, false);
+        if status == STATUS_SUCCESS {
+            release(&mut lab);
+            break;
+        }
+        assert_eq!(status, STATUS_INSUFFICIENT_RESOURCES);
+        assert_eq!(lab.world.pool_stats(machine).driver_blocks, before);
+        failures += 1;
+    }
+    assert!(failures > 0, "no allocation, no failure");
+    assert_eq!(lab.world.pool_stats(machine).driver_blocks, before);
+    lab.on(&a, || buffer.free());
     lab.close(a);
     lab.finish();
 }

@@ -11,6 +11,7 @@
 mod adversity;
 mod callbacks;
 mod closing;
+mod completion;
 mod connect;
 mod connections;
 mod disconnects;
@@ -23,6 +24,7 @@ mod moderation;
 mod negotiate;
 mod objects;
 mod queues;
+mod races;
 mod raw;
 mod remote;
 mod sends;

@@ -6,7 +6,7 @@ use ntsim::consumer::{ConnectionData, ReadLimits};
 use crate::lab::{Lab, from, to};
 
 #[test]
-fn m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
+fn m13_m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let info = lab.on(&a, || a.adapter.info()).unwrap();
@@ -37,7 +37,7 @@ fn m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
         outbound: 4,
     };
     let accepting = lab.on(&b, || passive.start_accept(&b.qp, granted, &[]));
-    connecting.wait(&mut lab.world).unwrap();
+    assert_eq!(connecting.wait(&mut lab.world), Ok(()), "no error");
     let effective = lab.on(&a, || active.connection_data()).unwrap().limits;
     assert_eq!(
         effective,
@@ -57,6 +57,43 @@ fn m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
     lab.close(a);
     lab.close(b);
     lab.finish();
+}
+
+#[test]
+fn m13_limits_beyond_the_adapters_are_cut_down_to_them_on_both_sides() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let info = lab.on(&a, || a.adapter.info()).unwrap();
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    let most = ReadLimits {
+        inbound: u32::MAX,
+        outbound: u32::MAX,
+    };
+    let connecting = lab.on(&a, || {
+        active.start_connect(&a.qp, from(&a), to(&b), most, &[])
+    });
+    let passive = lab.request(&listener);
+    let accepting = lab.on(&b, || passive.start_accept(&b.qp, most, &[]));
+    assert_eq!(connecting.wait(&mut lab.world), Ok(()));
+    let adapters = info.MaxInboundReadLimit.min(info.MaxOutboundReadLimit);
+    let expected = ReadLimits {
+        inbound: adapters,
+        outbound: adapters,
+    };
+    assert_eq!(
+        lab.on(&a, || active.connection_data()).unwrap().limits,
+        expected
+    );
+    let completing = lab.on(&a, || active.start_complete_connect());
+    completing.wait(&mut lab.world).unwrap();
+    assert_eq!(accepting.wait(&mut lab.world), Ok(()));
+    lab.on(&a, || active.close());
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+    });
+    lab.end(a, b);
 }
 
 #[test]
@@ -117,7 +154,7 @@ fn m16_to_m19_connection_data_obeys_its_buffer() {
 }
 
 #[test]
-fn x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refused() {
+fn m23_x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refused() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let info = lab.on(&a, || a.adapter.info()).unwrap();
@@ -135,6 +172,17 @@ fn x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refused() 
         );
         assert_eq!(too_much.inline_status(), STATUS_INVALID_BUFFER_SIZE);
     });
+    // A reject carries as much as an accept.
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    assert_eq!(lab.on(&b, || passive.reject(&bytes[..callee])), Ok(()));
+    assert_eq!(
+        connecting.wait(&mut lab.world),
+        Err(STATUS_CONNECTION_REFUSED)
+    );
+    let ConnectionData { private_data, .. } = lab.on(&a, || active.connection_data()).unwrap();
+    assert_eq!(&private_data[..callee], &bytes[..callee]);
+    lab.on(&b, || passive.close());
     let connecting = lab.on(&a, || {
         active.start_connect(
             &a.qp,

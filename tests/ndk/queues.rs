@@ -1,13 +1,14 @@
 //! Completion queues: entries, arming, notifications.
 
 use std::cell::Cell;
+use std::ptr::{null, null_mut};
 use std::rc::Rc;
 use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{
     NDK_CQ_NOTIFY_ANY, NDK_CQ_NOTIFY_ERRORS, NDK_CQ_NOTIFY_SOLICITED,
-    NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT,
+    NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT, NDK_RESULT,
 };
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, SOON, Side, limits};
@@ -17,16 +18,7 @@ use crate::story::Story;
 #[test]
 fn q02_q03_q04_one_notification_for_one_arm() {
     let mut s = Story::begin();
-    let send = |s: &mut Story, flags| {
-        s.lab
-            .on(&s.b, || s.b.qp.receive(0, &[s.theirs.sge(0, 10)]))
-            .unwrap();
-        s.lab
-            .on(&s.a, || s.a.qp.send(0, &[s.ours.sge(0, 10)], flags))
-            .unwrap();
-        s.lab.world.run_for(Duration::from_millis(5));
-    };
-    send(&mut s, 0);
+    s.send(0);
     assert_eq!(s.b.cq.notifications().count(), 0, "not armed");
     s.lab.on(&s.b, || s.b.cq.arm(NDK_CQ_NOTIFY_ANY));
     s.lab.world.run_for(Duration::from_millis(5));
@@ -37,7 +29,7 @@ fn q02_q03_q04_one_notification_for_one_arm() {
     );
     s.lab.on(&s.b, || s.b.cq.arm(NDK_CQ_NOTIFY_ANY));
     for _ in 0..3 {
-        send(&mut s, 0);
+        s.send(0);
     }
     assert_eq!(s.b.cq.notifications().count(), 2);
     for call in s.b.cq.notifications().calls() {
@@ -47,38 +39,121 @@ fn q02_q03_q04_one_notification_for_one_arm() {
 }
 
 #[test]
-fn q09_q10_solicited_arms_wait_for_solicited_receives_or_errors() {
+fn q09_q10_q11_solicited_arms_wait_for_solicited_receives_or_errors() {
     let mut s = Story::begin();
-    let seen = Rc::new(Cell::new(0_u32));
-    s.lab.on(&s.b, || {
-        for _ in 0..3 {
-            s.b.qp.receive(0, &[s.theirs.sge(0, 10)]).unwrap();
-        }
-        s.b.cq.arm(NDK_CQ_NOTIFY_SOLICITED);
-    });
+    // One more than will be used, for the flush.
     s.lab
-        .on(&s.a, || s.a.qp.send(0, &[s.ours.sge(0, 10)], 0))
+        .on(&s.b, || s.b.qp.receive(0, &[s.theirs.sge(0, 10)]))
         .unwrap();
-    s.lab.world.run_for(Duration::from_millis(5));
+    s.lab.on(&s.b, || s.b.cq.arm(NDK_CQ_NOTIFY_SOLICITED));
+    s.send(0);
     assert_eq!(s.b.cq.notifications().count(), 0, "nobody solicited that");
-    s.lab
-        .on(&s.a, || {
-            s.a.qp
-                .send(0, &[s.ours.sge(0, 10)], NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT)
-        })
-        .unwrap();
-    s.lab.world.run_for(Duration::from_millis(5));
-    assert_eq!(s.b.cq.notifications().count(), 1);
-    s.lab.on(&s.b, || {
-        while s.b.cq.poll().is_some() {
-            seen.set(seen.get() + 1);
-        }
-        s.b.cq.arm(NDK_CQ_NOTIFY_SOLICITED);
+    // Inside the notification both entries can be had.
+    let seen = Rc::new(Cell::new(0_u32));
+    let (raw, table) = (s.b.cq.raw(), std::ptr::from_ref(s.b.cq.table()));
+    let inside = Rc::clone(&seen);
+    s.b.cq.on_notify(move |_| {
+        let mut results = [NDK_RESULT::ZEROED; 8];
+        // SAFETY: the CQ is open until the story ends, and the array has that many elements.
+        inside.set(unsafe { ((*table).NdkGetCqResults)(raw, results.as_mut_ptr(), 8) });
     });
+    s.send(NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT);
+    assert_eq!(s.b.cq.notifications().count(), 1);
     assert_eq!(seen.get(), 2, "the entries were there before the callback");
+    s.lab.on(&s.b, || s.b.cq.arm(NDK_CQ_NOTIFY_SOLICITED));
     s.lab.on(&s.b, || s.b.qp.flush());
     s.lab.world.run_for(Duration::from_millis(5));
     assert_eq!(s.b.cq.notifications().count(), 2, "an error matches");
+    s.end();
+}
+
+#[test]
+fn q06_a_notification_that_falls_due_in_another_comes_after_it() {
+    let mut s = Story::begin();
+    let (depth, deepest) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (cq, cq_table) = (s.b.cq.raw(), std::ptr::from_ref(s.b.cq.table()));
+    let (qp, qp_table) = (s.b.qp.raw(), std::ptr::from_ref(s.b.qp.table()));
+    let (inside, most, rounds) = (Rc::clone(&depth), Rc::clone(&deepest), Cell::new(0));
+    s.b.cq.on_notify(move |_| {
+        inside.set(inside.get() + 1);
+        most.set(most.get().max(inside.get()));
+        rounds.set(rounds.get() + 1);
+        if rounds.get() < 5 {
+            // SAFETY: both are open until the story ends; all of this is allowed inside the callback. The flush makes a new entry.
+            unsafe {
+                ((*cq_table).NdkArmCq)(cq, NDK_CQ_NOTIFY_ANY);
+                ((*qp_table).NdkReceive)(qp, null_mut(), null(), 0);
+                ((*qp_table).NdkFlush)(qp);
+            }
+        }
+        inside.set(inside.get() - 1);
+    });
+    s.lab.on(&s.b, || s.b.cq.arm(NDK_CQ_NOTIFY_ANY));
+    s.send(0);
+    let often = s.b.cq.notifications().count();
+    assert_eq!(often, 5, "each made the next one due");
+    assert_eq!(deepest.get(), 1);
+    s.end();
+}
+
+#[test]
+fn q08_x14_the_wider_of_two_arms_holds() {
+    const KINDS: [u32; 3] = [
+        NDK_CQ_NOTIFY_ERRORS,
+        NDK_CQ_NOTIFY_SOLICITED,
+        NDK_CQ_NOTIFY_ANY,
+    ];
+    for (first, first_kind) in KINDS.into_iter().enumerate() {
+        for (second, second_kind) in KINDS.into_iter().enumerate() {
+            let mut s = Story::begin();
+            s.lab.on(&s.b, || {
+                // One more than will be used, for the flush.
+                s.b.qp.receive(0, &[s.theirs.sge(0, 10)]).unwrap();
+                s.b.cq.arm(first_kind);
+                s.b.cq.arm(second_kind);
+            });
+            // Success, solicited success, failure: any of them notifies of the first, only the last of an arm for errors.
+            let mut notified = Vec::new();
+            s.send(0);
+            notified.push(s.b.cq.notifications().count());
+            s.send(NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT);
+            notified.push(s.b.cq.notifications().count());
+            s.lab.on(&s.b, || s.b.qp.flush());
+            s.lab.world.run_for(Duration::from_millis(5));
+            notified.push(s.b.cq.notifications().count());
+            let expected = match first.max(second) {
+                0 => [0, 0, 1],
+                1 => [0, 1, 1],
+                _ => [1, 1, 1],
+            };
+            assert_eq!(notified, expected, "armed {first} and {second}");
+            s.end();
+        }
+    }
+}
+
+#[test]
+fn q15_polling_takes_as_many_entries_as_there_are_and_as_fit() {
+    let mut s = Story::begin();
+    for _ in 0..5 {
+        s.send(0);
+    }
+    s.lab.on(&s.b, || {
+        let untouched = NDK_RESULT {
+            BytesTransferred: 77,
+            ..NDK_RESULT::ZEROED
+        };
+        let mut results = [untouched; 8];
+        let bytes = |results: &[NDK_RESULT; 8]| results.map(|result| result.BytesTransferred);
+        assert_eq!(s.b.cq.poll_into(&mut results[..3]), 3);
+        assert_eq!(bytes(&results), [10, 10, 10, 77, 77, 77, 77, 77]);
+        results = [untouched; 8];
+        assert_eq!(s.b.cq.poll_into(&mut results), 2);
+        assert_eq!(bytes(&results), [10, 10, 77, 77, 77, 77, 77, 77]);
+        results = [untouched; 8];
+        assert_eq!(s.b.cq.poll_into(&mut results), 0);
+        assert_eq!(bytes(&results), [77; 8]);
+    });
     s.end();
 }
 
@@ -111,7 +186,7 @@ fn q07_rearming_inside_the_callback_gives_a_later_callback() {
 }
 
 #[test]
-fn q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
+fn q12_q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
     let mut lab = Lab::new();
     let (a, mut b) = (lab.side_a(), lab.side_b());
     // B's queue holds two entries only.
@@ -150,6 +225,16 @@ fn q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
         lab.world
             .run_until(|_| connected.passive.disconnect_events().count() == 1, SOON)
     );
+    // What was in the queue is still there, and nothing joins it: neither what is flushed nor what comes in.
+    lab.on(&b, || {
+        b.qp.flush();
+        assert!(small.poll().is_some() && small.poll().is_some() && small.poll().is_none());
+        let _ = b.qp.receive(0, &[]);
+        small.arm(NDK_CQ_NOTIFY_ERRORS);
+    });
+    lab.world.run_for(SOON);
+    assert!(lab.on(&b, || small.poll()).is_none());
+    assert_eq!(small.notifications().count(), 1);
     let Connected {
         active,
         passive,

@@ -1,13 +1,17 @@
 //! Reading and writing the memory of the peer.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use ndkpi::status::*;
 use ndkpi::{
     NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_READ_FENCE, NDK_SGE,
     NdkOperationTypeRead, NdkOperationTypeSend, NdkOperationTypeWrite,
 };
 use ntsim::consumer::ReadLimits;
+use ntsim::wire::Verdict;
 
-use crate::lab::{ALL_RIGHTS, Lab, from, to};
+use crate::lab::{ALL_RIGHTS, Lab, from, limits, to};
 use crate::story::{SIZE, Story};
 
 #[test]
@@ -136,7 +140,58 @@ fn r21_an_element_outside_its_region_fails() {
 }
 
 #[test]
-fn more_reads_than_the_limit_wait_their_turn() {
+fn w11_a_read_may_have_as_many_elements_as_the_adapter_says() {
+    let mut s = Story::begin();
+    let (_, address, token) = s.target();
+    let most = s
+        .lab
+        .on(&s.a, || s.a.adapter.info())
+        .unwrap()
+        .MaxReadRequestSge as usize;
+    assert!(
+        most > limits().initiator_sges as usize,
+        "or this proves nothing"
+    );
+    s.lab.on(&s.b, || s.theirs.buffer.bytes_mut().fill(0x3c));
+    s.lab.on(&s.a, || {
+        let elements: Vec<NDK_SGE> = (0..=most).map(|at| s.ours.sge(100 * at, 50)).collect();
+        assert_eq!(
+            s.a.qp.read(1, &elements, address, token, 0),
+            Err(STATUS_DATA_OVERRUN)
+        );
+        assert_eq!(s.a.qp.read(2, &elements[1..], address, token, 0), Ok(()));
+        assert_eq!(
+            s.a.qp.write(3, &elements[1..], address, token, 0),
+            Err(STATUS_DATA_OVERRUN),
+            "other requests have the queue pair's limit"
+        );
+    });
+    assert_eq!(s.outcome(), (2, STATUS_SUCCESS, NdkOperationTypeRead));
+    s.lab.on(&s.a, || {
+        let bytes = s.ours.buffer.bytes();
+        for at in 1..=most {
+            let (filled, gap) = bytes[100 * at..][..100].split_at(50);
+            assert_eq!((filled, gap), (&[0x3c; 50][..], &[0xa5; 50][..]));
+        }
+    });
+    s.end();
+}
+
+/// What a RoCEv2 packet over IPv4 does to the number of reads on their way: the opcode of its BTH says so.
+fn reads(frame: &[u8]) -> i32 {
+    const OPCODE: usize = 14 + 20 + 8;
+    match frame.get(OPCODE) {
+        _ if frame.get(36..38) != Some(&4791_u16.to_be_bytes()) => 0,
+        // RC RDMA READ request.
+        Some(0x0c) => 1,
+        // RC RDMA READ response, last or only.
+        Some(0x0f | 0x10) => -1,
+        _ => 0,
+    }
+}
+
+#[test]
+fn w24_more_reads_than_the_limit_wait_their_turn() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
@@ -162,6 +217,17 @@ fn more_reads_than_the_limit_wait_their_turn() {
         lab.region(&b, 32 * 100, ALL_RIGHTS, 9),
     );
     let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    // The reads between the two, as seen by both links.
+    let (now, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let ports = lab.net.ports();
+    for (port, _) in &ports {
+        let (now, most) = (Rc::clone(&now), Rc::clone(&most));
+        lab.net.set_filter(*port, move |frame| {
+            now.set(now.get() + reads(frame));
+            most.set(most.get().max(now.get()));
+            Verdict::Pass
+        });
+    }
     lab.on(&a, || {
         for index in 0..32 {
             let at = 100 * index as usize;
@@ -177,6 +243,10 @@ fn more_reads_than_the_limit_wait_their_turn() {
         );
     }
     lab.on(&a, || assert_eq!(ours.buffer.bytes(), [9; 3200]));
+    assert_eq!((now.get(), most.get()), (0, 2));
+    ports
+        .iter()
+        .for_each(|(port, _)| lab.net.clear_filter(*port));
     // The peer may not read at all: it would wait for ever.
     assert_eq!(
         lab.on(&b, || b.qp.read(0, &[theirs.sge(0, 10)], 0, 0, 0)),

@@ -39,6 +39,12 @@ fn w05_q16_q17_q19_a_send_arrives_in_the_receive() {
             "nothing behind it is touched"
         );
     });
+    // A post that fails leaves nothing behind.
+    let too_many = [s.lab.on(&s.a, || s.ours.sge(0, 1)); 17];
+    assert_eq!(
+        s.lab.on(&s.a, || s.a.qp.send(72, &too_many, 0)),
+        Err(STATUS_DATA_OVERRUN)
+    );
     s.lab.no_result(&s.a);
     s.lab.no_result(&s.b);
     s.end();

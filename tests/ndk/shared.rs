@@ -13,7 +13,7 @@ use crate::lab::{Lab, PORT, SOON, failure, limits, to};
 use crate::raw::{Completed, Shared, sockaddr};
 
 #[test]
-fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
+fn e02_e05_e08_e09_e10_l11_many_connections_from_one_endpoint() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
@@ -32,7 +32,13 @@ fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
         lab.on(&a, || Shared::create(&a, here).err()),
         Some(STATUS_SHARING_VIOLATION)
     );
-    // Two destinations: the listener, and a port where nobody listens.
+    // Two destinations: two listeners.
+    let elsewhere = SocketAddr::new(b.address, PORT + 1);
+    let (listener_2, qp_2) = lab.on(&b, || {
+        let listener = b.adapter.create_listener().unwrap();
+        listener.listen(elsewhere).unwrap();
+        (listener, b.pd.create_qp(&b.cq, &b.cq, limits()).unwrap())
+    });
     let (first, second, third) = (lab.connector(&a), lab.connector(&a), lab.connector(&a));
     let qps: Vec<Qp> = lab.on(&a, || {
         (0..3)
@@ -45,9 +51,8 @@ fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
             shared.connect(&first, &qps[0], to(&b), &done[0]),
             STATUS_PENDING
         );
-        let nowhere = SocketAddr::new(b.address, PORT + 1);
         assert_eq!(
-            shared.connect(&second, &qps[1], nowhere, &done[1]),
+            shared.connect(&second, &qps[1], elsewhere, &done[1]),
             STATUS_PENDING
         );
         // The 4-tuple exists.
@@ -56,20 +61,31 @@ fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
             STATUS_ADDRESS_ALREADY_EXISTS
         );
     });
-    let passive = lab.request(&listener);
+    let (passive, passive_2) = (lab.request(&listener), lab.request(&listener_2));
+    let limits = ReadLimits::default();
     let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
+        [
+            passive.start_accept(&b.qp, limits, &[]),
+            passive_2.start_accept(&qp_2, limits, &[]),
+        ]
     });
-    assert!(lab.world.run_until(
-        |_| done[0].count() == 1 && done[1].count() == 1,
-        Duration::from_secs(5)
-    ));
-    assert_eq!(done[0].status(), STATUS_SUCCESS);
-    assert_eq!(done[1].status(), STATUS_CONNECTION_REFUSED);
-    assert_eq!(lab.on(&a, || first.local_address()), Ok(here));
-    let completing = lab.on(&a, || first.start_complete_connect());
-    completing.wait(&mut lab.world).unwrap();
-    accepting.wait(&mut lab.world).unwrap();
+    assert!(
+        lab.world
+            .run_until(|_| done[..2].iter().all(|done| done.count() == 1), SOON)
+    );
+    let completing = lab.on(&a, || {
+        [&first, &second].map(|connector| {
+            assert_eq!(connector.local_address(), Ok(here));
+            connector.start_complete_connect()
+        })
+    });
+    assert_eq!(
+        [&done[0], &done[1]].map(Completed::status),
+        [STATUS_SUCCESS; 2]
+    );
+    for pending in completing.iter().chain(&accepting) {
+        pending.wait(&mut lab.world).unwrap();
+    }
     // Closing pends until the connection is closed, and the port stays taken as long.
     let closing = Completed::default();
     assert_eq!(lab.on(&a, || shared.close(&closing)), STATUS_PENDING);
@@ -96,11 +112,12 @@ fn e02_e05_e10_l11_many_connections_from_one_endpoint() {
     });
     lab.on(&b, || {
         passive.close();
+        passive_2.close();
+        qp_2.close();
         listener.close();
+        listener_2.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]

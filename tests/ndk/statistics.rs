@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 
 use ndkpi::status::*;
 use ndkpi::{
-    NDIS_NDK_CONNECTIONS, NDIS_NDK_LOCAL_ENDPOINTS, NDIS_NDK_STATISTICS_INFO, NDK_VERSION_2_1,
-    OID_NDK_CONNECTIONS, OID_NDK_LOCAL_ENDPOINTS, OID_NDK_STATISTICS, SOCKADDR_INET,
+    NDIS_NDK_CONNECTIONS, NDIS_NDK_LOCAL_ENDPOINT_ENTRY, NDIS_NDK_LOCAL_ENDPOINTS,
+    NDIS_NDK_STATISTICS_INFO, NDK_VERSION_2_1, OID_NDK_CONNECTIONS, OID_NDK_LOCAL_ENDPOINTS,
+    OID_NDK_SET_STATE, OID_NDK_STATISTICS, SOCKADDR_INET,
 };
 use ntsim::MachineId;
 use ntsim::consumer::{Adapter, ReadLimits};
 use ntsim::ndis::OidRequest;
 
-use crate::lab::{ALL_RIGHTS, Lab, failure, from, to};
+use crate::lab::{ALL_RIGHTS, B, Lab, SOON, failure, from, to};
+use crate::raw::{Completed, Shared};
+use crate::story::Story;
 
 /// NDIS_STATUS_ADAPTER_NOT_READY.
 const NOT_READY: i32 = 0xc001_0011_u32 as i32;
@@ -117,6 +120,147 @@ fn n14_the_counters_follow_what_happens() {
 }
 
 #[test]
+fn n15_n22_every_counter_is_kept() {
+    let mut s = Story::begin();
+    let (a, b) = (s.a.machine, s.b.machine);
+    for machine in [a, b] {
+        let (capabilities, _) = s.lab.world.adapter(machine).unwrap().ndk.unwrap();
+        assert_eq!(capabilities.MissingCounterMask, 0, "none is missing");
+    }
+    // Attempts that fail, on both sides: B rejects.
+    let active = s.lab.connector(&s.a);
+    let qp = s.lab.queue_pair(&s.a);
+    let limits = ReadLimits::default();
+    let connecting = s.lab.on(&s.a, || {
+        active.start_connect(&qp, from(&s.a), to(&s.b), limits, &[])
+    });
+    let passive = s.lab.request(&s.connected.listener);
+    s.lab.on(&s.b, || passive.reject(&[])).unwrap();
+    assert!(connecting.wait(&mut s.lab.world).is_err());
+    s.lab.on(&s.a, || {
+        active.close();
+        qp.close();
+    });
+    s.lab.on(&s.b, || passive.close());
+    let counted = |s: &mut Story, machine| {
+        let counters = statistics(&mut s.lab, machine).CounterSet;
+        (
+            counters.ConnectFailure,
+            counters.ConnectionError,
+            counters.ActiveConnection,
+            counters.CQError,
+        )
+    };
+    assert_eq!(counted(&mut s, a), (1, 0, 1, 0));
+    assert_eq!(counted(&mut s, b), (1, 0, 1, 0));
+    // The connection breaks on both sides, by a write to where there is nothing.
+    let (element, _, _) = s.target();
+    s.lab
+        .on(&s.a, || s.a.qp.write(1, &[element], 0, 0, 0))
+        .unwrap();
+    assert_eq!(s.outcome().1, STATUS_REMOTE_RESOURCES);
+    s.lab.world.run_for(SOON);
+    assert_eq!(counted(&mut s, a), (1, 1, 0, 0));
+    assert_eq!(counted(&mut s, b), (1, 1, 0, 0));
+    // A completion queue with room for one entry gets two.
+    s.lab.on(&s.a, || {
+        let small = s.a.adapter.create_cq(1).unwrap();
+        let limits = crate::lab::limits();
+        let qp = s.a.pd.create_qp(&small, &small, limits).unwrap();
+        qp.receive(1, &[]).unwrap();
+        qp.receive(2, &[]).unwrap();
+        qp.flush();
+        qp.close();
+        small.close();
+    });
+    assert_eq!(counted(&mut s, a), (1, 1, 0, 1));
+    s.end();
+}
+
+#[test]
+fn n16_rdma_is_counted_with_the_adapters_traffic_and_ordinary_traffic_not_with_rdma() {
+    const GEN_STATISTICS: u32 = 0x0002_0106;
+    /// Where NDIS_STATISTICS_INFO has ifHCInOctets and ifHCOutOctets.
+    const OCTETS: [usize; 2] = [0x18, 0x38];
+    let mut s = Story::begin();
+    let machine = s.a.machine;
+    let all = |s: &mut Story| {
+        let data = query(&mut s.lab, machine, GEN_STATISTICS, 152);
+        OCTETS.map(|at| u64::from_le_bytes(data[at..at + 8].try_into().unwrap()))
+    };
+    let rdma = |s: &mut Story| {
+        let counters = statistics(&mut s.lab, machine).CounterSet;
+        [counters.RDMAInOctets, counters.RDMAOutOctets]
+    };
+    let grown = |after: [u64; 2], before: [u64; 2]| [after[0] - before[0], after[1] - before[1]];
+    let before = (all(&mut s), rdma(&mut s));
+    s.send(0);
+    let after = (all(&mut s), rdma(&mut s));
+    let (all_grown, rdma_grown) = (grown(after.0, before.0), grown(after.1, before.1));
+    assert!(rdma_grown[0] > 0 && rdma_grown[1] > 0);
+    assert_eq!(all_grown, rdma_grown, "the adapter's octets include them");
+    assert!(s.lab.world.ping(machine, B).is_some());
+    let pinged = (all(&mut s), rdma(&mut s));
+    assert_eq!(pinged.1, after.1, "a ping is no RDMA");
+    assert!(pinged.0[0] > after.0[0] && pinged.0[1] > after.0[1]);
+    s.end();
+}
+
+#[test]
+fn n11_disabling_waits_until_the_last_adapter_is_closed() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let machine = lab.a;
+    let set = |lab: &mut Lab, on: u8| {
+        let bytes = [on];
+        let result = lab
+            .world
+            .oid(machine, &OidRequest::Set(OID_NDK_SET_STATE, &bytes))
+            .unwrap();
+        assert_eq!((result.status, result.pended), (STATUS_SUCCESS, false));
+        lab.world.run_for(SOON);
+        lab.world.adapter(machine).unwrap().ndk_enabled
+    };
+    assert!(!set(&mut lab, 0));
+    // The event that NDK is disabled is still under way: the one that it is enabled again cannot be raised.
+    assert!(!set(&mut lab, 1));
+    lab.close(a);
+    lab.world.run_for(SOON);
+    assert!(lab.world.adapter(machine).unwrap().ndk_enabled);
+    let a = lab.side_a();
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn n07_opening_survives_the_lack_of_memory() {
+    let mut lab = Lab::new();
+    let machine = lab.a;
+    let open = |lab: &mut Lab| {
+        lab.world.call(machine, || {
+            Adapter::open(NDK_VERSION_2_1).map(Adapter::close)
+        })
+    };
+    open(&mut lab).unwrap();
+    let before = lab.world.pool_stats(machine).driver_blocks;
+    let mut failures = 0;
+    for after in 0.. {
+        lab.world.fail_allocations(machine, Some(after), true);
+        let result = open(&mut lab);
+        lab.world.fail_allocations(machine, None, false);
+        assert_eq!(lab.world.pool_stats(machine).driver_blocks, before);
+        match result {
+            Ok(()) => break,
+            // The same number as NDIS_STATUS_RESOURCES.
+            Err(status) => assert_eq!(status, STATUS_INSUFFICIENT_RESOURCES),
+        }
+        failures += 1;
+    }
+    assert!(failures >= 2, "object and event, at the least");
+    lab.finish();
+}
+
+#[test]
 fn statistics_are_answered_on_the_direct_path() {
     let mut lab = Lab::new();
     let machine = lab.a;
@@ -129,20 +273,29 @@ fn statistics_are_answered_on_the_direct_path() {
     lab.finish();
 }
 
-#[test]
-fn n19_connections_and_endpoints_are_listed() {
-    let mut lab = Lab::new();
-    let (a, b) = (lab.side_a(), lab.side_b());
-    let connected = lab.connect(&a, &b);
-    let here = lab.on(&a, || connected.active.local_address()).unwrap();
-    let data = query(&mut lab, b.machine, OID_NDK_CONNECTIONS, 16 + 4 * 64);
-    assert_eq!(data.len(), 16 + 64);
-    // SAFETY: plain numbers, and room for one entry.
-    let list = unsafe {
+/// The connections of a machine, as NDIS is told.
+fn connections(lab: &mut Lab, machine: MachineId) -> (NDIS_NDK_CONNECTIONS, Vec<u8>) {
+    let mut data = query(lab, machine, OID_NDK_CONNECTIONS, 1 << 17);
+    let length = data.len();
+    data.resize(length.max(size_of::<NDIS_NDK_CONNECTIONS>()), 0);
+    // SAFETY: plain numbers, and as many bytes as the structure has.
+    let head = unsafe {
         data.as_ptr()
             .cast::<NDIS_NDK_CONNECTIONS>()
             .read_unaligned()
     };
+    let entries = data[16..].to_vec();
+    assert_eq!(length, 16 + 64 * head.Count as usize);
+    (head, entries)
+}
+
+#[test]
+fn n17_n18_n19_connections_and_endpoints_are_listed() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let connected = lab.connect(&a, &b);
+    let here = lab.on(&a, || connected.active.local_address()).unwrap();
+    let (list, _) = connections(&mut lab, b.machine);
     assert_eq!(
         (
             list.Count,
@@ -154,9 +307,15 @@ fn n19_connections_and_endpoints_are_listed() {
     assert_eq!(address(&list.Connections[0].Local), to(&b));
     assert_eq!(address(&list.Connections[0].Remote), here);
     assert_eq!(list.Connections[0].UserModeOwner, 0);
+    // A listener and a shared endpoint.
+    let (shared, port) = lab.on(&b, || {
+        let shared = Shared::create(&b, from(&b)).unwrap();
+        let port = shared.port();
+        (shared, port)
+    });
     let data = query(&mut lab, b.machine, OID_NDK_LOCAL_ENDPOINTS, 16 + 4 * 36);
-    assert_eq!(data.len(), 16 + 36);
-    // SAFETY: as above.
+    assert_eq!(data.len(), 16 + 2 * 36);
+    // SAFETY: plain numbers, and room for one entry.
     let list = unsafe {
         data.as_ptr()
             .cast::<NDIS_NDK_LOCAL_ENDPOINTS>()
@@ -164,23 +323,74 @@ fn n19_connections_and_endpoints_are_listed() {
     };
     assert_eq!(
         (list.Count, list.NDLocalEndpointsMappedtoTCPLocalEndpoints),
-        (1, 0)
+        (2, 0)
+    );
+    let mut endpoints: Vec<_> = data[16..]
+        .chunks(36)
+        .map(|entry| {
+            // SAFETY: as above: an entry has 36 bytes.
+            let entry = unsafe {
+                entry
+                    .as_ptr()
+                    .cast::<NDIS_NDK_LOCAL_ENDPOINT_ENTRY>()
+                    .read_unaligned()
+            };
+            assert_eq!(entry.UserModeOwner, 0);
+            (address(&entry.Local), entry.Listener)
+        })
+        .collect();
+    endpoints.sort_unstable();
+    assert_eq!(
+        endpoints,
+        [(to(&b), 1), (SocketAddr::new(b.address, port), 0)]
     );
     assert_eq!(
-        (
-            address(&list.LocalEndpoints[0].Local),
-            list.LocalEndpoints[0].Listener
-        ),
-        (to(&b), 1)
+        lab.on(&b, || shared.close(&Completed::default())),
+        STATUS_SUCCESS
     );
     lab.hang_up(&a, &b, connected);
-    assert_eq!(
-        query(&mut lab, b.machine, OID_NDK_CONNECTIONS, 16 + 4 * 64).len(),
-        16
-    );
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    assert_eq!(connections(&mut lab, b.machine).0.Count, 0);
+    lab.end(a, b);
+}
+
+#[test]
+fn n17_a_list_too_long_for_its_header_says_so() {
+    const MANY: usize = 1024;
+    let mut lab = Lab::new();
+    let (mut a, mut b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let mut open = Vec::new();
+    for made in 1..=MANY {
+        let (active, passive) = lab.establish(&a, &b, &listener);
+        open.push((active, passive));
+        if made < MANY {
+            // The queue pairs are in use.
+            let fresh = (lab.queue_pair(&a), lab.queue_pair(&b));
+            let used = (
+                std::mem::replace(&mut a.qp, fresh.0),
+                std::mem::replace(&mut b.qp, fresh.1),
+            );
+            // Their closes wait for the connectors.
+            let _ = lab.on(&a, || used.0.start_close());
+            let _ = lab.on(&b, || used.1.start_close());
+        }
+    }
+    let (list, entries) = connections(&mut lab, b.machine);
+    assert_eq!(list.Count as usize, MANY);
+    assert_eq!(list.Header.Size, u16::MAX, "{} bytes", 16 + 64 * MANY);
+    let mut ports: Vec<_> = entries
+        .chunks(64)
+        .map(|entry| u16::from_be_bytes([entry[30], entry[31]]))
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), MANY, "each from a port of its own");
+    for (active, passive) in open {
+        lab.on(&a, || active.close());
+        lab.on(&b, || passive.close());
+    }
+    lab.on(&b, || listener.close());
+    lab.end(a, b);
 }
 
 #[test]

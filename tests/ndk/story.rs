@@ -1,5 +1,8 @@
 //! Two sides, connected, with memory registered on each: what every story of data begins with.
 
+use std::time::Duration;
+
+use ndkpi::NDK_SGE;
 use ndkpi::status::STATUS_SUCCESS;
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, Region, Side};
@@ -20,7 +23,11 @@ pub const SIZE: usize = 64 * 1024;
 impl Story {
     /// Sets the scene.
     pub fn begin() -> Story {
-        let mut lab = Lab::new();
+        Story::begin_in(Lab::new())
+    }
+
+    /// Sets the scene in a lab.
+    pub fn begin_in(mut lab: Lab) -> Story {
         let (a, b) = (lab.side_a(), lab.side_b());
         let connected = lab.connect(&a, &b);
         let ours = lab.region(&a, SIZE, ALL_RIGHTS, 0xa5);
@@ -51,6 +58,34 @@ impl Story {
         lab.close(a);
         lab.close(b);
         lab.finish();
+    }
+
+    /// For a small write of A: ten bytes, and where B has room for them.
+    pub fn target(&mut self) -> (NDK_SGE, u64, u32) {
+        let (address, token) = self.lab.on(&self.b, || {
+            (self.theirs.buffer.address(), self.theirs.mr.remote_token())
+        });
+        (
+            self.lab.on(&self.a, || self.ours.sge(0, 10)),
+            address,
+            token,
+        )
+    }
+
+    /// B posts a receive of ten bytes, and A sends them.
+    pub fn send(&mut self, flags: u32) {
+        let context = 0;
+        self.lab
+            .on(&self.b, || {
+                self.b.qp.receive(context, &[self.theirs.sge(0, 10)])
+            })
+            .unwrap();
+        self.lab
+            .on(&self.a, || {
+                self.a.qp.send(context, &[self.ours.sge(0, 10)], flags)
+            })
+            .unwrap();
+        self.lab.world.run_for(Duration::from_millis(5));
     }
 
     /// What a request of A ended with.

@@ -1,0 +1,236 @@
+//! What another processor does in the middle of things.
+//!
+//! The simulated machines have two processors here, and what the second does happens at a moment that the seed chooses: within a call
+//! of the first, too. Each story is told for several seeds, and makes sure that some of them hit the middle.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::ptr::null_mut;
+use std::time::Duration;
+
+use ndis_sys::imports::{KeInitializeDpc, KeInsertQueueDpc, KeSetTargetProcessorDpcEx};
+use ndis_sys::wdm::{KDPC, PROCESSOR_NUMBER};
+use ndkpi::status::*;
+use ndkpi::{NDK_CQ_NOTIFY_ANY, NDK_SGE};
+use ntsim::consumer::{Connector, Pending};
+
+use crate::lab::{Connected, Lab, SOON, Side};
+use crate::story::Story;
+
+/// What the second processor is to do, once.
+type Elsewhere<'a> = Cell<Option<&'a dyn Fn()>>;
+
+unsafe extern "efiapi" fn run(_: *mut KDPC, context: *mut c_void, _: *mut c_void, _: *mut c_void) {
+    // SAFETY: the context outlives the DPC.
+    if let Some(work) = unsafe { &*context.cast::<Elsewhere<'_>>() }.take() {
+        work();
+    }
+}
+
+/// Runs `here` on the first processor of a side's machine, and `there`, at DISPATCH_LEVEL, on the second.
+#[track_caller]
+fn race(lab: &mut Lab, side: &Side, here: impl FnOnce(), there: &dyn Fn()) {
+    let work: Elsewhere<'_> = Cell::new(Some(there));
+    let mut dpc = KDPC::ZEROED;
+    let (dpc, context) = (&raw mut dpc, (&raw const work).cast_mut().cast());
+    lab.on(side, || {
+        let mut second = PROCESSOR_NUMBER {
+            Number: 1,
+            ..PROCESSOR_NUMBER::ZEROED
+        };
+        // SAFETY: the DPC and the work outlive the run below, in which the DPC runs.
+        unsafe {
+            KeInitializeDpc(dpc, run, context);
+            KeSetTargetProcessorDpcEx(dpc, &raw mut second);
+            KeInsertQueueDpc(dpc, null_mut(), null_mut());
+        }
+        here();
+    });
+    assert!(lab.world.run_until(|_| work.get().is_none(), SOON));
+}
+
+/// Requests of a race, and which of them were taken.
+struct Posts([Cell<bool>; 24]);
+
+impl Posts {
+    fn new() -> Posts {
+        Posts([const { Cell::new(false) }; 24])
+    }
+
+    /// Posts them all: every third as a receive, the others as writes.
+    fn post(&self, side: &Side, element: NDK_SGE, address: u64, token: u32) {
+        for (index, taken) in self.0.iter().enumerate() {
+            let context = index as u64;
+            let result = if index % 3 == 0 {
+                side.qp.receive(context, &[element])
+            } else {
+                side.qp.write(context, &[element], address, token, 0)
+            };
+            assert!(
+                matches!(result, Ok(()) | Err(STATUS_CONNECTION_INVALID)),
+                "{result:x?}"
+            );
+            taken.set(result.is_ok());
+        }
+    }
+
+    /// Whether the race was decided in the middle: some taken, some refused.
+    fn is_mixed(&self) -> bool {
+        let taken = self.0.iter().filter(|taken| taken.get()).count();
+        (1..self.0.len()).contains(&taken)
+    }
+
+    /// Every request that was taken has come back once, and no other.
+    #[track_caller]
+    fn check(&self, lab: &mut Lab, side: &Side, seed: u64) {
+        lab.world.run_for(Duration::from_millis(100));
+        let mut back = [0; 24];
+        while let Some(entry) = lab.on(side, || side.cq.poll()) {
+            back[entry.RequestContext as usize] += 1;
+        }
+        let expected = std::array::from_fn(|index| usize::from(self.0[index].get()));
+        assert_eq!(back, expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn w13_a_post_that_races_with_a_flush_is_refused_or_comes_back_once() {
+    let mut mixed = 0;
+    for seed in 1..=12 {
+        let mut s = Story::begin_in(Lab::racing(seed));
+        let (element, address, token) = s.target();
+        let posts = Posts::new();
+        race(
+            &mut s.lab,
+            &s.a,
+            || posts.post(&s.a, element, address, token),
+            &|| s.a.qp.flush(),
+        );
+        mixed += u32::from(posts.is_mixed());
+        // What came after the flush comes back by another.
+        s.lab.on(&s.a, || s.a.qp.flush());
+        posts.check(&mut s.lab, &s.a, seed);
+        s.end();
+    }
+    assert!(mixed > 0, "no seed flushed between two posts");
+}
+
+#[test]
+fn l19_a_post_that_races_with_the_close_of_its_connector_is_refused_or_comes_back_once() {
+    let mut mixed = 0;
+    for seed in 1..=12 {
+        let mut s = Story::begin_in(Lab::racing(seed));
+        let (element, address, token) = s.target();
+        let Connected {
+            active,
+            passive,
+            listener,
+        } = s.connected;
+        let (active, closing) = (
+            Cell::new(Some(active)),
+            RefCell::<Option<Pending>>::default(),
+        );
+        let posts = Posts::new();
+        race(
+            &mut s.lab,
+            &s.a,
+            || posts.post(&s.a, element, address, token),
+            &|| *closing.borrow_mut() = active.take().map(Connector::start_close),
+        );
+        let closing = closing.take().expect("the close was called");
+        closing.wait(&mut s.lab.world).unwrap();
+        assert!(closing.calls().len() <= 1);
+        mixed += u32::from(posts.is_mixed());
+        s.lab.on(&s.a, || s.a.qp.flush());
+        posts.check(&mut s.lab, &s.a, seed);
+        let (mut lab, a, b) = (s.lab, s.a, s.b);
+        lab.on(&a, || s.ours.close());
+        lab.on(&b, || {
+            passive.close();
+            listener.close();
+            s.theirs.close();
+        });
+        lab.close(a);
+        lab.close(b);
+        lab.finish();
+    }
+    assert!(mixed > 0, "no seed closed between two posts");
+}
+
+#[test]
+fn w14_receives_and_sends_can_be_posted_at_the_same_time() {
+    const EACH: u64 = 10;
+    for seed in 1..=6 {
+        let mut s = Story::begin_in(Lab::racing(seed));
+        let empty: [NDK_SGE; 0] = [];
+        s.lab.on(&s.b, || {
+            for context in 0..EACH {
+                s.b.qp.receive(context, &empty).unwrap();
+            }
+        });
+        race(
+            &mut s.lab,
+            &s.a,
+            || {
+                for context in 0..EACH {
+                    s.a.qp.send(context, &empty, 0).unwrap();
+                }
+            },
+            &|| {
+                for context in EACH..2 * EACH {
+                    s.a.qp.receive(context, &empty).unwrap();
+                }
+            },
+        );
+        s.lab.on(&s.b, || {
+            for context in EACH..2 * EACH {
+                s.b.qp.send(context, &empty, 0).unwrap();
+            }
+        });
+        let mut back = [0; 2 * EACH as usize];
+        for _ in 0..2 * EACH {
+            let entry = s.lab.result(&s.a);
+            assert_eq!(entry.Status, STATUS_SUCCESS, "seed {seed}");
+            back[entry.RequestContext as usize] += 1;
+        }
+        assert_eq!(back, [1; 2 * EACH as usize], "seed {seed}");
+        s.end();
+    }
+}
+
+#[test]
+fn q05_no_entry_falls_between_the_last_poll_and_the_arm() {
+    let (mut polled, mut notified) = (0, 0);
+    for seed in 1..=24 {
+        let mut lab = Lab::racing(seed);
+        let a = lab.side_a();
+        let seen = Cell::new(0);
+        race(
+            &mut lab,
+            &a,
+            || {
+                while a.cq.poll().is_some() {
+                    seen.set(seen.get() + 1);
+                }
+                a.cq.arm(NDK_CQ_NOTIFY_ANY);
+            },
+            // A flush brings the receive back: an entry.
+            &|| {
+                a.qp.receive(1, &[]).unwrap();
+                a.qp.flush();
+            },
+        );
+        lab.world.run_for(Duration::from_millis(5));
+        match (seen.get(), a.cq.notifications().count()) {
+            (0, 1) => notified += 1,
+            (1, 0 | 1) => polled += 1,
+            other => panic!("seed {seed}: polled and notified {other:?}"),
+        }
+        lab.close(a);
+        lab.finish();
+    }
+    assert!(
+        polled > 0 && notified > 0,
+        "{polled} polled, {notified} notified: no seed came in between"
+    );
+}
