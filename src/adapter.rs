@@ -423,7 +423,7 @@ impl Adapter {
         self.again.queue();
     }
 
-    /// OID_NDK_SET_STATE: false if the administrator does not allow it. IRQL: <= DISPATCH_LEVEL.
+    /// OID_NDK_SET_STATE: false if the administrator does not allow it (decision X-44: the OID fails then). IRQL: <= DISPATCH_LEVEL.
     pub fn order_ndk(&self, enable: bool) -> bool {
         if enable && !self.settings().network_direct {
             return false;

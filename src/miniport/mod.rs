@@ -107,7 +107,7 @@ unsafe extern "efiapi" fn halt(context: NDIS_HANDLE, _action: NDIS_HALT_ACTION) 
     unsafe { initialize::halt(context, Passive::assume()) }
 }
 
-/// Closes the Ethernet path; RDMA goes on. IRQL: PASSIVE_LEVEL.
+/// Closes the Ethernet path; RDMA goes on (decision X-49). IRQL: PASSIVE_LEVEL.
 unsafe extern "efiapi" fn pause(
     context: NDIS_HANDLE,
     _parameters: *mut NDIS_MINIPORT_PAUSE_PARAMETERS,

@@ -37,6 +37,8 @@ pub unsafe extern "efiapi" fn close(context: ndkpi::NDIS_HANDLE, ndk_adapter: *m
 }
 
 /// Tells NDIS that NDK is enabled or disabled. That of disabling returns when every open NDK adapter is closed.
+///
+/// Decision X-45: a page of NDIS reserves NdisMNetPnPEvent for port events; those of NDK, which ask for it, are the more precise.
 pub fn raise_event(adapter: NDIS_HANDLE, enabled: bool, _: Passive) {
     let mut event = NET_PNP_EVENT_NOTIFICATION {
         Header: NDIS_OBJECT_HEADER {

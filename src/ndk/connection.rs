@@ -243,7 +243,7 @@ impl Connection {
         self.conn
     }
 
-    /// The next thing that the consumer must hear.
+    /// The next thing that the consumer must hear: the completion before the disconnect event (decision X-34).
     pub fn take_news(&mut self) -> Option<News> {
         if core::mem::take(&mut self.connect_event_due) {
             return Some(News::ConnectEvent);
@@ -530,7 +530,8 @@ impl State {
     /// NdkDisconnect.
     ///
     /// Decision: on a connector that is not connected this is STATUS_CONNECTION_INVALID. When the peer has already
-    /// disconnected the request still flushes the QP and completes with success once nothing of it is in the NIC any more.
+    /// disconnected the request still flushes the QP and completes with success once nothing of it is in the NIC any more. What is flushed can be
+    /// polled before the request completes.
     pub fn disconnect(&mut self, key: Key, request: Request<Connector>) -> Result<(), NTSTATUS> {
         let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
         let (phase @ (Phase::Connected | Phase::PeerGone), Some(conn)) = (c.phase, c.conn) else {

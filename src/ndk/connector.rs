@@ -400,6 +400,8 @@ unsafe extern "efiapi" fn complete_connect_ex(
 }
 
 /// NdkAccept. Pends until the peer has completed the connection. IRQL <= DISPATCH_LEVEL.
+///
+/// Decision X-09: the disconnect event gets the context that is given here, or to NdkCompleteConnect on the other side.
 unsafe extern "efiapi" fn accept(
     connector: *mut NDK_CONNECTOR,
     qp: *mut NDK_QP,
@@ -489,6 +491,9 @@ unsafe extern "efiapi" fn reject(
 }
 
 /// NdkGetConnectionData. Synchronous. IRQL <= DISPATCH_LEVEL.
+///
+/// Decision X-08: for the connector of a connect event until it is accepted, and after a connect that was accepted or rejected;
+/// asking for the size alone is a success.
 ///
 /// The required size is what the CM message can carry: 56 bytes for a request, 196 for an acceptance, 148 for a rejection, zeros
 /// behind what the peer sent. Decisions: the read limits are written in every case in which there are any; it can

@@ -138,7 +138,8 @@ impl SharedEndpoint {
     }
 }
 
-/// NdkCreateSharedEndpoint. Pends only if the address is not among those known, until they have been read again.
+/// NdkCreateSharedEndpoint. Takes the address and port (decision X-06: not the first connect from it). Pends only if the address is
+/// not among those known, until they have been read again.
 /// IRQL <= DISPATCH_LEVEL.
 ///
 /// Decision X-61: an address that cannot be read, and the unspecified one, are STATUS_INVALID_ADDRESS.

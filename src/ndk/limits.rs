@@ -66,7 +66,8 @@ pub const MAX_CQ_DEPTH: u32 = 65536;
 /// Pages of one fast registration: what FRMRPageCount says, and the most that a region can be initialised for.
 pub const FRMR_PAGES: u32 = 1024;
 
-/// NDK_ADAPTER_INFO for an adapter opened with `version`.
+/// NDK_ADAPTER_INFO for an adapter opened with `version`. RdmaTechnology has the number that *NetworkDirectTechnology has (decision
+///
 ///
 /// In-order placement is true because received bytes are copied by this driver in the order of the message, the last byte of each
 /// piece last. Reads need no read-sink right for the same reason: the driver places them itself. Vendor and device are zero:

@@ -177,7 +177,8 @@ impl Kind for Listener {
         }
     }
 
-    /// From here on requests are refused, though the close may stay pending until every connector that came in is closed (L-17).
+    /// From here on requests are refused, though the close may stay pending until every connector that came in is closed (L-17;
+    /// decision X-05: pending, not an error).
     fn closing(listener: &Object<Self>) {
         listener
             .port()

@@ -239,7 +239,8 @@ impl<K: Kind> Drop for Ref<K> {
 /// The close function of every kind: NDK_FN_CLOSE_OBJECT.
 ///
 /// STATUS_SUCCESS if the object is gone and no callback follows; otherwise STATUS_PENDING, and `completion` is called once, from
-/// a DPC, when everything that still needs the object has let go of it. Never fails. IRQL <= DISPATCH_LEVEL.
+/// a DPC, when everything that still needs the object has let go of it. Never fails, whatever other statuses the page of
+/// NdkCloseObject lists (decision X-03). IRQL <= DISPATCH_LEVEL.
 ///
 /// # Safety
 /// `header` is an object of kind `K` of this provider whose close was not called before.

@@ -64,6 +64,8 @@ impl Pd {
 
 /// NdkCreatePd. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
+/// Decision X-54: so does no create, except where an address may have to be looked up, which takes PASSIVE_LEVEL.
+///
 /// # Safety
 /// The consumer passes an open adapter and a place for the result.
 pub unsafe extern "efiapi" fn create_pd(

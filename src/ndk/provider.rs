@@ -91,6 +91,8 @@ pub unsafe fn open(
 
 /// CloseNDKAdapterHandler. Blocks until every callback of every descendant has returned. IRQL: PASSIVE_LEVEL.
 ///
+/// Decision X-04: NDIS calls it, and it is the only way to close an adapter, whose dispatch table has no close.
+///
 /// # Safety
 /// `adapter` was opened over `port` and is closed once, not from inside a callback.
 pub unsafe fn close(port: &Port, adapter: *mut NDK_ADAPTER, passive: Passive) {

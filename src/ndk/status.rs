@@ -21,6 +21,8 @@ use super::ports::ClaimError;
 
 /// Status of a completion queue entry (page ns-ndkpi-\_ndk\_result).
 ///
+/// Decision X-22: STATUS_REMOTE_RESOURCES, which the page of NdkRead lists as a return value, is known only now.
+///
 /// Decision X-67: NDKPI names only success, cancelled and remote resources; the rest follows the user-mode sister interface.
 pub fn of_completion(status: Status) -> NTSTATUS {
     match status {

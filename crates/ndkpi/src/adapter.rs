@@ -201,7 +201,7 @@ constants! {
         NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED = 1;
         /// A read may place its data in any local memory; the `READ_SINK` flags are not needed.
         NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED = 2;
-        /// `NdkControlCqInterruptModeration` works.
+        /// `NdkControlCqInterruptModeration` works. Pages spell the name in two ways (decision X-12: one flag).
         NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED = 4;
         /// Several connections run faster than one.
         NDK_ADAPTER_FLAG_MULTI_ENGINE_SUPPORTED = 8;

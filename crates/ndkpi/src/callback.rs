@@ -2,6 +2,9 @@
 //!
 //! All may be called at IRQL <= `DISPATCH_LEVEL`. Calling one hands control to the consumer, which may call any function of the
 //! provider from within, closing the very object included: hold no lock, and afterwards touch only what you hold a reference to.
+//!
+//! Decision X-10: a callback and its context are separate parameters of the function that takes them. Pages that say that a callback
+//! is given in the context mean that.
 
 use crate::connector::NDK_CONNECTOR;
 use crate::object::NDK_OBJECT_HEADER;

@@ -79,7 +79,8 @@ callbacks! {
         ppNdkQp: *mut *mut NDK_QP,
     ) -> NTSTATUS;
 
-    /// `NdkCreateQpWithSrq`: as [`NDK_FN_CREATE_QP`], but receives come from a shared receive queue.
+    /// `NdkCreateQpWithSrq`: as [`NDK_FN_CREATE_QP`], but receives come from a shared receive queue, which exists already: one page
+    /// names this function as its creator (decision X-07).
     fn NDK_FN_CREATE_QP_WITH_SRQ(
         pNdkPd: *mut NDK_PD,
         pReceiveCq: *mut NDK_CQ,

@@ -48,6 +48,9 @@ callbacks! {
 
     /// `NdkBind`: opens a window on a part of a registered region to the peer.
     ///
+    /// Decisions: the flag that lets peers write is [`NDK_OP_FLAG_ALLOW_REMOTE_WRITE`], whatever the page calls it. The window
+    /// lets go of the region when it is invalidated, bound anew or closed, or when this request is flushed.
+    ///
     /// `VirtualAddress` lies within the region and is only an index. Flags: silent success, read fence, remote read, remote write, defer.
     ///
     /// IRQL: <= `DISPATCH_LEVEL`.
@@ -65,6 +68,9 @@ callbacks! {
     ) -> NTSTATUS;
 
     /// `NdkFastRegister`: gives a region prepared with `NdkInitializeFastRegisterMr` its pages.
+    ///
+    /// Decisions: a base address of 0 is one like any other, if the first byte begins a page; there is no addressing by offset.
+    /// The array of pages comes directly after their number, as in the header, not last as on the page.
     ///
     /// `FBO` is the offset of the first byte in the first page, and `BaseVirtualAddress`, by which the region is addressed, equals it
     /// modulo the page size. Flags: silent success, read fence, remote read, local write, remote write, read sink, defer.
@@ -216,8 +222,10 @@ constants! {
         /// Copy the data before the call returns; tokens do not matter.
         NDK_OP_FLAG_INLINE = 0x40;
         /// May receive the data of a read. Ignored by an adapter with `NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED`.
+        /// The page of NdkFastRegister does not list it (decision X-02: it is accepted).
         NDK_OP_FLAG_RDMA_READ_SINK = 0x80;
-        /// Invalidate the token of the first element once the read succeeded (1.2).
+        /// Invalidate the token of the first element once the read succeeded (1.2). Not 0x200, as the page of NdkRead prints: that is
+        /// [`NDK_OP_FLAG_DEFER`] (decision X-01).
         NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE = 0x100;
         /// More requests follow: handing this one to the hardware may wait (1.2).
         NDK_OP_FLAG_DEFER = 0x200;

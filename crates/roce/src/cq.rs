@@ -28,6 +28,9 @@ impl CqId {
 }
 
 /// What a notification is asked for. Of two requests that are not yet satisfied the later variant wins.
+///
+/// Decisions: any entry includes those with an error status, and a request for errors is satisfied by such entries, too, not
+/// only by the failure of the queue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Arm {
     /// Failure of the queue, or an entry with an error status.

@@ -494,7 +494,7 @@ impl Connection {
         }
     }
 
-    /// As good as an RTU: the peer sends, so it has the REP.
+    /// As good as an RTU: the peer sends, so it has the REP (decision X-56; the "communication established" of IBTA).
     pub fn communication_established(&mut self) {
         if self.state == State::RepSent {
             self.become_established();

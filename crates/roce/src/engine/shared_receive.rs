@@ -10,7 +10,7 @@ use crate::time::Instant;
 impl Engine {
     /// Creates a queue of receives for several queue pairs: `depth` of them, 1 to `Config::max_srq_depth`, of `max_sge` elements
     /// each. With a `threshold` > 0, [`Event::SrqNotify`](crate::Event::SrqNotify) comes once when, after at least so many have
-    /// been queued, fewer are (NDKPI: NdkCreateSrq).
+    /// been queued, fewer are (NDKPI: NdkCreateSrq; decision X-40: a new queue, which is empty, must not notify at once).
     ///
     /// A queue pair takes a receive when a message begins that needs one; the receive then completes on that queue pair's receive
     /// completion queue with its context, or is flushed with it. The others stay for other queue pairs whatever becomes of this one

@@ -12,6 +12,9 @@ impl Engine {
     /// Posts a request to a send queue. The answer to a [`SendOp::FastRegister`](crate::SendOp::FastRegister) is the key that the
     /// registration will have; there is none for other requests.
     ///
+    /// Its place in the queue is free again when its entry is made, or when it is done silently; that the completion queue has room is
+    /// up to the consumer (decision X-19).
+    ///
     /// # Errors
     /// [`PostError`]; requests deferred earlier go out all the same.
     pub fn post_send(
@@ -53,12 +56,16 @@ impl Engine {
         self.with_qp(qp, |q, shared| q.flush(shared));
     }
 
-    /// Takes entries out of a completion queue, oldest first. Gives how many.
+    /// Takes entries out of a completion queue, oldest first. Gives how many. Those of one send queue, and of one receive queue, come in
+    /// the order of their posts; between queues there is no order (decision X-31).
     pub fn poll_cq(&mut self, cq: CqId, out: &mut [Completion]) -> usize {
         self.cqs.poll(cq, out)
     }
 
     /// Asks for one [`Event::CqNotify`](crate::Event::CqNotify). A second request before that event widens the first.
+    ///
+    /// Decisions: entries newer than the last event satisfy it at once if one of them is of the kind asked for; a queue that
+    /// failed while nothing was asked for tells it then.
     pub fn arm_cq(&mut self, now: Instant, cq: CqId, arm: Arm) {
         self.see(now);
         self.cqs.arm(cq, arm);
@@ -68,7 +75,8 @@ impl Engine {
     /// satisfies the arm on, or until there are `count` entries, that one included, whichever comes first.
     /// [`MODERATION_UNLIMITED`](crate::MODERATION_UNLIMITED) is no limit of its kind, nor is a count that the queue cannot hold. An
     /// interval of 0, or a count of 0 or 1, is no moderation, as in a new queue. Errors, and a queue that is full or has failed,
-    /// are told at once. A wait in progress is measured by the new limits (NDKPI: NdkControlCqInterruptModeration).
+    /// are told at once. A wait in progress is measured by the new limits (NDKPI: NdkControlCqInterruptModeration, whose page crosses
+    /// the names of interval and count: decision X-11).
     ///
     /// # Errors
     /// [`ModerateError`]; nothing has changed then.

@@ -136,7 +136,7 @@ impl Connection {
         }
     }
 
-    /// A DREQ for the connection's queue pair.
+    /// A DREQ for the connection's queue pair. It is answered at once, whatever the consumer does (decision X-32); requests stay posted.
     pub fn on_dreq(&mut self, now: Instant, dreq: &Dreq, transaction_id: u64) -> Option<Reply> {
         if dreq.remote_qpn != self.local_qpn {
             return None;
