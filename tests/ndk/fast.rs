@@ -359,7 +359,7 @@ fn a_fast_registered_region_serves_local_requests() {
 }
 
 #[test]
-fn q18_q20_q21_w20_a_send_ends_a_token_before_its_receive_is_seen() {
+fn q20_q21_w20_a_send_ends_a_token_before_its_receive_is_seen() {
     let mut s = Story::begin();
     let fast = Fast::new(&mut s.lab, &s.b, PAGE, 0);
     let mut last = (0, 0);
