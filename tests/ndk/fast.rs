@@ -173,7 +173,7 @@ fn r09_r11_r12_peers_reach_what_was_registered_at_any_base() {
             assert_eq!(s.ours.buffer.bytes()[2 * PAGE], 0);
         });
         s.lab
-            .on(&s.b, || s.b.qp.invalidate(91, fast.mr.raw().cast(), 0))
+            .on(&s.b, || s.b.qp.invalidate(91, &fast.mr, 0))
             .unwrap();
         assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
     }
@@ -278,9 +278,8 @@ fn a_fast_registration_that_makes_no_sense_is_refused() {
             "more pages than it was initialised for"
         );
         // A region that is not for this.
-        let plain = s.theirs.mr.raw();
         assert_eq!(
-            failure(s.b.qp.invalidate(6, plain.cast(), 0)),
+            failure(s.b.qp.invalidate(6, &s.theirs.mr, 0)),
             STATUS_INVALID_DEVICE_REQUEST
         );
     });
@@ -303,7 +302,7 @@ fn r13_r14_an_invalidated_token_is_refused_and_the_region_registered_again() {
         tokens.push(token);
         assert_eq!(write(&mut s, base, token, 5000), STATUS_SUCCESS);
         s.lab
-            .on(&s.b, || s.b.qp.invalidate(91, fast.mr.raw().cast(), 0))
+            .on(&s.b, || s.b.qp.invalidate(91, &fast.mr, 0))
             .unwrap();
         let done = s.lab.result(&s.b);
         assert_eq!(
@@ -466,7 +465,7 @@ fn w22_what_the_peer_has_invalidated_cannot_be_invalidated_again() {
         .on(&s.b, || {
             // Silent success does not hide a failure.
             let silent = NDK_OP_FLAG_SILENT_SUCCESS;
-            s.b.qp.invalidate(72, fast.mr.raw().cast(), silent)
+            s.b.qp.invalidate(72, &fast.mr, silent)
         })
         .unwrap();
     let failed = s.lab.result(&s.b);
@@ -506,7 +505,7 @@ fn w23_a_read_can_end_the_token_of_its_own_memory() {
         });
     }
     s.lab
-        .on(&s.a, || s.a.qp.invalidate(9, fast.mr.raw().cast(), 0))
+        .on(&s.a, || s.a.qp.invalidate(9, &fast.mr, 0))
         .unwrap();
     assert_eq!(
         s.outcome(),
@@ -538,7 +537,7 @@ fn a_chain_registers_uses_and_invalidates_in_order() {
                 silent,
             )
             .unwrap();
-        s.a.qp.invalidate(4, fast.mr.raw().cast(), 0).unwrap();
+        s.a.qp.invalidate(4, &fast.mr, 0).unwrap();
     });
     let done = [s.outcome(), s.outcome()];
     assert_eq!(
@@ -577,9 +576,7 @@ fn a_region_can_be_registered_anew_behind_its_invalidation() {
                 .unwrap();
         };
         write(1, 0, old.sge(base, 0, PAGE));
-        s.a.qp
-            .invalidate(2, old.mr.raw().cast(), NDK_OP_FLAG_DEFER)
-            .unwrap();
+        s.a.qp.invalidate(2, &old.mr, NDK_OP_FLAG_DEFER).unwrap();
         // The same region over other pages, while the first pages are still to be sent from.
         let first = new.lam.first_byte();
         s.a.qp

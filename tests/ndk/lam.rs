@@ -167,6 +167,7 @@ fn p04_a_mapping_that_fails_half_way_leaves_nothing() {
     }
     assert!(failures > 0, "no allocation, no failure");
     assert_eq!(lab.world.pool_stats(machine).driver_blocks, before);
+    drop(lam);
     lab.on(&a, || buffer.free());
     lab.close(a);
     lab.finish();

@@ -182,6 +182,7 @@ fn m23_x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refuse
     );
     let ConnectionData { private_data, .. } = lab.on(&a, || active.connection_data()).unwrap();
     assert_eq!(&private_data[..callee], &bytes[..callee]);
+    drop(private_data);
     lab.on(&b, || passive.close());
     let connecting = lab.on(&a, || {
         active.start_connect(

@@ -151,9 +151,7 @@ fn binding_anew_and_invalidating_end_the_old_token() {
     let (second, new) = bind(&mut s, &mw, 5000, 100, READ | WRITE);
     assert_ne!(old, new);
     assert_eq!(reach(&mut s, true, second, new, 100), STATUS_SUCCESS);
-    s.lab
-        .on(&s.b, || s.b.qp.invalidate(62, mw.raw().cast(), 0))
-        .unwrap();
+    s.lab.on(&s.b, || s.b.qp.invalidate(62, &mw, 0)).unwrap();
     let done = s.lab.result(&s.b);
     assert_eq!(
         (done.RequestContext as u64, done.Status, done.Type),
@@ -194,8 +192,8 @@ fn l13_a_region_waits_for_the_windows_that_are_bound_to_it() {
                 s.lab.on(&s.b, || mw.close());
             }
             1 => {
-                let raw = mw.as_ref().unwrap().raw().cast();
-                s.lab.on(&s.b, || s.b.qp.invalidate(64, raw, 0)).unwrap();
+                let mw = mw.as_ref().unwrap();
+                s.lab.on(&s.b, || s.b.qp.invalidate(64, mw, 0)).unwrap();
                 assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
             }
             _ => {
@@ -273,7 +271,7 @@ impl Seven {
                 64,
                 flags | READ,
             ),
-            qp.invalidate(5, self.mw.raw().cast(), flags),
+            qp.invalidate(5, &self.mw, flags),
             qp.send_and_invalidate(6, &sgl, flags, peer.to_end),
         ]
     }

@@ -50,6 +50,7 @@ pub enum Command {
 
 /// Options of every interop case.
 #[derive(Args, Debug)]
+#[command(arg_required_else_help = false)]
 pub struct PeerOptions {
     /// The other process's datagram socket.
     #[arg(long, value_name = "unix:PATH", value_parser = unix_path)]
@@ -205,8 +206,10 @@ mod tests {
     fn a_mistake_is_named_in_one_line() {
         let missing = mistake(&["peer", "--wire", "unix:w", "expect-refused"]);
         assert!(missing.contains("--to <ADDRESS>"), "{missing}");
-        let missing = mistake(&["peer"]);
+        let missing = mistake(&["peer", "idle"]);
         assert!(missing.contains("--wire <unix:PATH>"), "{missing}");
+        let missing = mistake(&["peer"]);
+        assert!(missing.contains("requires a subcommand"), "{missing}");
         for text in [missing, mistake(&["--seed", "x"]), mistake(&["--bogus"])] {
             assert!(text.starts_with("error: "), "{text}");
             assert_eq!(text.lines().count(), 1, "{text}");

@@ -375,7 +375,9 @@ pub(crate) fn check_nothing_is_left_out(
                 .collect();
             let kind = match block {
                 "layouts" | "tables" if item.starts_with("pub ") => Some(0),
-                "constants" if item.contains(" = ") && !item.starts_with("//") => Some(1),
+                "constants" | "statuses" if item.contains(" = ") && !item.starts_with("//") => {
+                    Some(1)
+                }
                 "callbacks" | "imports" if item.starts_with("fn ") => Some(2),
                 _ => None,
             };

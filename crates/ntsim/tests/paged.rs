@@ -85,11 +85,15 @@ fn nothing_lies_in_it_that_the_kernel_uses_at_dispatch_level() {
     ) {
     }
     let cases: [fn(*mut u8); 5] = [
-        // SAFETY: within the block, here and below.
+        // SAFETY: within the block.
         |block| unsafe { KeInitializeEvent(block.cast(), NotificationEvent, 0) },
+        // SAFETY: within the block.
         |block| unsafe { KeInitializeSemaphore(block.cast(), 0, 1) },
+        // SAFETY: within the block.
         |block| unsafe { KeInitializeTimerEx(block.cast(), NotificationTimer) },
+        // SAFETY: within the block.
         |block| unsafe { KeInitializeDpc(block.cast(), routine, ptr::null_mut()) },
+        // SAFETY: within the block.
         |block| unsafe { KeInitializeSpinLock(block.cast()) },
     ];
     for (number, case) in cases.into_iter().enumerate() {

@@ -306,14 +306,20 @@ impl VirtioNet {
     }
 }
 
-/// Settles the features; also gives the device's MTU, if it has one that can be honoured, and its address, if it has one.
+/// What driver and device agree on.
+struct Negotiated {
+    features: u64,
+    /// The device's MTU, if it has one that can be honoured.
+    mtu: Option<u16>,
+    /// The device's address, if it has one.
+    mac: Option<[u8; 6]>,
+}
+
+/// Settles the features.
 ///
 /// Whoever accepts VIRTIO_NET_F_MAC must use the device's address (5.1.4.2): with one of the administrator's it is not accepted. A device
 /// whose receive filter was never set (VIRTIO_NET_F_CTRL_RX is not accepted) passes frames to any address.
-fn negotiate(
-    transport: &Transport,
-    options: &Options,
-) -> Result<(u64, Option<u16>, Option<[u8; 6]>), Error> {
+fn negotiate(transport: &Transport, options: &Options) -> Result<Negotiated, Error> {
     let offered = transport.device_features();
     if offered & feature::VERSION_1 == 0 {
         debug_print!(Error, "device without VIRTIO_F_VERSION_1");
@@ -341,7 +347,7 @@ fn negotiate(
     }
     let features = offered & wanted;
     transport.set_features(features)?;
-    Ok((features, mtu, mac))
+    Ok(Negotiated { features, mtu, mac })
 }
 
 /// The parts of the device before they are put together.
@@ -364,7 +370,11 @@ impl Prepared {
         options: &Options,
         passive: Passive,
     ) -> Result<Self, Error> {
-        let (features, device_mtu, mac) = negotiate(transport, options)?;
+        let Negotiated {
+            features,
+            mtu: device_mtu,
+            mac,
+        } = negotiate(transport, options)?;
         let mac = mac.unwrap_or_else(|| random_mac(passive));
         if transport.queues() < 2 {
             return Err(Error::Device);

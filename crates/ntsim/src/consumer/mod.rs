@@ -50,7 +50,7 @@ pub use listener::Listener;
 pub use mr::Mr;
 pub use mw::Mw;
 pub use pending::{Call, Pending};
-pub use qp::{Qp, QpLimits, sge};
+pub use qp::{Invalidated, Qp, QpLimits, sge};
 pub use srq::Srq;
 pub use status::Status;
 

@@ -50,6 +50,27 @@ pub fn sge(buffer: &Buffer, mr: &Mr, offset: usize, length: usize) -> NDK_SGE {
     }
 }
 
+/// What [`Qp::invalidate`] takes.
+#[derive(Clone, Copy)]
+pub enum Invalidated<'a> {
+    /// A fast-registered region.
+    Region(&'a Mr),
+    /// A window.
+    Window(&'a Mw),
+}
+
+impl<'a> From<&'a Mr> for Invalidated<'a> {
+    fn from(mr: &'a Mr) -> Self {
+        Invalidated::Region(mr)
+    }
+}
+
+impl<'a> From<&'a Mw> for Invalidated<'a> {
+    fn from(mw: &'a Mw) -> Self {
+        Invalidated::Window(mw)
+    }
+}
+
 /// A queue pair. Posts return the status of the post; results come from its completion queues.
 pub struct Qp {
     raw: NonNull<NDK_QP>,
@@ -188,13 +209,17 @@ impl Qp {
         })
     }
 
-    /// NdkInvalidate of a fast-registered region or of a window: [`Mr::raw`] or [`Mw::raw`], as a header.
-    pub fn invalidate(
+    /// NdkInvalidate of a fast-registered region or of a window.
+    pub fn invalidate<'a>(
         &self,
         context: u64,
-        object: *mut NDK_OBJECT_HEADER,
+        what: impl Into<Invalidated<'a>>,
         flags: u32,
     ) -> Result<()> {
+        let object: *mut NDK_OBJECT_HEADER = match what.into() {
+            Invalidated::Region(mr) => mr.raw().cast(),
+            Invalidated::Window(mw) => mw.raw().cast(),
+        };
         // SAFETY: an open object.
         check(unsafe {
             (calling(self.table()).NdkInvalidate)(self.raw(), ptr(context), object, flags)

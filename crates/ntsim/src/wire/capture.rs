@@ -24,10 +24,13 @@ pub struct CaptureConfig {
 #[derive(Clone)]
 pub struct Capture(Rc<Inner>);
 
+/// The kind and the text of the error that ended a recording.
+type WhyEnded = (io::ErrorKind, String);
+
 struct Inner {
     config: CaptureConfig,
     /// Or why there is none any more.
-    writer: RefCell<Result<Writer<Box<dyn Write>>, (io::ErrorKind, String)>>,
+    writer: RefCell<Result<Writer<Box<dyn Write>>, WhyEnded>>,
     interfaces: RefCell<u32>,
     memory: Option<Rc<RefCell<Vec<u8>>>>,
 }
