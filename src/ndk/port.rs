@@ -182,10 +182,11 @@ impl Port {
     }
 
     /// A received Ethernet frame, without FCS. True if it was RoCE and has been dealt with; [`Port::pump`] is due after the batch.
-    /// As long as no adapter is open there is nobody whom RoCE could be for, and UDP port 4791 is the protocols'.
+    /// While NDK is disabled and no adapter is open any more, UDP port 4791 is the protocols'. Enabled, the port answers even if no
+    /// adapter is open: a peer that wants to connect is to be refused, not left to time out.
     /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
     pub fn receive(&self, frame: &[u8]) -> bool {
-        if !self.opens.has_users() {
+        if !self.is_enabled() && !self.opens.has_users() {
             return false;
         }
         let mut state = self.state.lock();

@@ -1,11 +1,30 @@
 //! Connecting, accepting, rejecting, one step at a time.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ndkpi::status::*;
 use ntsim::consumer::ReadLimits;
 
-use crate::lab::{A, Lab, SOON, failure, from, to};
+use crate::lab::{A, B, Lab, PORT, SOON, failure, from, to};
+
+#[test]
+fn m01_a_port_that_nobody_has_opened_refuses_too() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let active = lab.connector(&a);
+    let connecting = lab.on(&a, || {
+        let nobody = SocketAddr::new(B, PORT);
+        active.start_connect(&a.qp, from(&a), nobody, ReadLimits::default(), &[])
+    });
+    assert_eq!(
+        failure(connecting.wait(&mut lab.world)),
+        STATUS_CONNECTION_REFUSED
+    );
+    lab.on(&a, || active.close());
+    lab.close(a);
+    lab.finish();
+}
 
 #[test]
 fn m01_connect_without_listener_is_refused_and_can_be_retried() {

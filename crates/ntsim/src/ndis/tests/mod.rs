@@ -355,7 +355,6 @@ fn ndis_and_the_kernel_have_the_same_times() {
             AllocationTag: 1,
             TimerFunction: Some(note_time),
             FunctionContext: expired.cast(),
-            ..Default::default()
         };
         let mut timer = std::ptr::null_mut();
         // SAFETY: calls as documented.
