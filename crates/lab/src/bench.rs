@@ -27,7 +27,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     let switch = world.switch(SwitchConfig::default());
     let a = Server::install(&mut world, &switch, "A", Ipv4Addr::new(10, 0, 0, 1))?;
     let b = Server::install(&mut world, &switch, "B", Ipv4Addr::new(10, 0, 0, 2))?;
-    println!(
+    out!(
         "both servers, their simulated kernels and the wire in one thread, path MTU 4096, wall time"
     );
     table::head();
@@ -35,12 +35,12 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         let outcome = measure(&mut world, a, b, workload.bytes(), |world, from, to| {
             stream(world, from, to, *workload, &|_| ())
         })?;
-        table::row(workload.operation.name(), workload.size, &outcome);
+        table::row(workload, &outcome);
     }
     let outcome = measure(&mut world, a, b, 128, |world, from, to| {
         ping_pong(world, from, to, 64, 200_000, &|_| ())
     })?;
-    table::row("send ping-pong", 64, &outcome);
+    table::ping_pong(64, &outcome);
     for server in [a, b] {
         world.uninstall(server.machine);
     }

@@ -1,6 +1,7 @@
 //! The command line of `vroce-lab`.
 
 use clap::{Args, Parser, Subcommand};
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,8 +30,12 @@ pub struct DemoOptions {
     /// Probability that the wire loses a frame.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub loss: f64,
-    /// The wire leads to another process, over unix datagrams as QEMU's `-netdev dgram` speaks them: serve rping there
-    /// until interrupted instead of running the demo. PATH is the other process's socket; ours is PATH.vroce.
+    /// The wire leads to another process, over unix datagrams as QEMU's `-netdev dgram` speaks them: serve rping on
+    /// 10.0.0.1 port 7174 there until interrupted, instead of running the demo. PATH is the other process's socket; ours is
+    /// PATH.vroce. A guest for the other end:
+    /// `qemu-system-x86_64 ... -netdev dgram,id=n,local.type=unix,local.path=PATH,remote.type=unix,remote.path=PATH.vroce
+    /// -device virtio-net-pci,netdev=n,host_mtu=4200`, in it rdma_rxe with an address of 10.0.0.0/24, and
+    /// `rping -c -v -a 10.0.0.1`.
     #[arg(long, value_name = "unix:PATH", value_parser = unix_path, conflicts_with_all = ["bench", "loss"])]
     pub peer: Option<PathBuf>,
     /// Measure instead of demonstrating: no capture, no loss, wall time.
@@ -140,10 +145,11 @@ pub struct Hex(pub Vec<u8>);
 pub fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         if error.use_stderr() {
-            eprintln!("{}", in_one_line(&error.to_string()));
+            // Nobody may be there to read it; the status tells too.
+            let _ = writeln!(std::io::stderr(), "{}", in_one_line(&error.to_string()));
             ExitCode::from(2)
         } else {
-            print!("{error}");
+            let _ = write!(std::io::stdout(), "{error}");
             ExitCode::SUCCESS
         }
     })

@@ -1,9 +1,16 @@
 //! `vroce-lab`: what a newcomer runs first, what measures, and our half of the interop cases.
 
+/// As `println!`; see [`output`].
+macro_rules! out {
+    () => { $crate::output::line(format_args!("")) };
+    ($($argument:tt)*) => { $crate::output::line(format_args!($($argument)*)) };
+}
+
 mod bench;
 mod cli;
 mod demo;
 mod flow;
+mod output;
 mod peer;
 mod table;
 
@@ -21,11 +28,15 @@ fn main() -> ExitCode {
         (None, None) if cli.demo.bench => bench::run(&cli.demo),
         (None, None) => demo::run(&cli.demo),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = &result {
+        output::error(format_args!("{error:#}"));
+    }
+    if let Some(failure) = output::failure() {
+        output::error(format_args!("writing the output: {failure}"));
+    }
+    if result.is_ok() && output::failure().is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

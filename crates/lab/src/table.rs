@@ -1,20 +1,36 @@
 //! The tables at the end of demo and benchmark.
 
-use crate::flow::Outcome;
+use crate::flow::{Outcome, Workload};
 use std::time::Duration;
 
 /// Prints the head.
 pub fn head() {
-    println!(
-        "{:<18} {:>8} {:>12} {:>10} {:>10} {:>10}",
-        "operation", "size", "messages/s", "MB/s", "p50", "p99"
+    out!(
+        "{:<18} {:>8} {:>10} {:>12} {:>10} {:>10} {:>10}",
+        "operation",
+        "size",
+        "in flight",
+        "messages/s",
+        "MB/s",
+        "p50",
+        "p99"
     );
 }
 
-/// Prints one row.
-pub fn row(operation: &str, size: usize, outcome: &Outcome) {
-    println!(
-        "{operation:<18} {:>8} {:>12.0} {:>10.1} {:>10} {:>10}",
+/// Prints the row of a workload.
+pub fn row(workload: &Workload, outcome: &Outcome) {
+    let (name, size) = (workload.operation.name(), workload.size);
+    print(name, size, workload.in_flight, outcome);
+}
+
+/// Prints the row of a ping-pong; its latency is the round trip's.
+pub fn ping_pong(size: usize, outcome: &Outcome) {
+    print("send ping-pong", size, 1, outcome);
+}
+
+fn print(operation: &str, size: usize, in_flight: usize, outcome: &Outcome) {
+    out!(
+        "{operation:<18} {:>8} {in_flight:>10} {:>12.0} {:>10.1} {:>10} {:>10}",
         bytes(size),
         outcome.message_rate(),
         outcome.megabytes(),

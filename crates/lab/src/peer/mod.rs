@@ -70,6 +70,21 @@ impl Bench {
             server,
         })
     }
+
+    /// Unloads the driver and ends the world, which must have been without fault.
+    fn end(mut self) -> Result<()> {
+        self.world.uninstall(self.server.machine);
+        let report = finish(self.world)?;
+        if let Some(capture) = self.capture {
+            capture.flush().context("writing the capture")?;
+        }
+        out!(
+            "verifier: {} violations, {} leaks",
+            report.violations.len(),
+            report.leaks.len()
+        );
+        Ok(())
+    }
 }
 
 /// Runs a case.
@@ -107,32 +122,25 @@ pub fn run(options: &PeerOptions) -> Result<()> {
             Ok(())
         }
     }?;
-    bench.world.uninstall(bench.server.machine);
-    let report = finish(bench.world)?;
-    if let Some(capture) = bench.capture {
-        capture.flush().context("writing the capture")?;
-    }
-    println!(
-        "verifier: {} violations, {} leaks",
-        report.violations.len(),
-        report.leaks.len()
-    );
-    Ok(())
+    bench.end()
 }
 
 /// Serves rping on a wire to another process, one client after the other, until interrupted.
 pub fn serve(peer: &Path, options: &DemoOptions) -> Result<()> {
     let address = Ipv4Addr::new(10, 0, 0, 1);
     let mut bench = Bench::new(peer, None, Some(&options.capture), options.seed, address)?;
-    println!(
+    out!(
         "vroce serves rping on {address}:{}; the wire leads to {}; interrupt to end",
         rping_wire::PORT,
         peer.display()
     );
-    loop {
+    ntsim::interrupt::catch();
+    while !ntsim::interrupt::caught() {
         match rping::serve_one(&mut bench.world, bench.server, Duration::MAX)? {
-            Ok(rounds) => println!("a client ran {rounds} rounds"),
-            Err(error) => println!("a client failed: {error:#}"),
+            Ok(rounds) => out!("a client ran {rounds} rounds"),
+            Err(_) if ntsim::interrupt::caught() => {}
+            Err(error) => out!("a client failed: {error:#}"),
         }
     }
+    bench.end()
 }

@@ -35,7 +35,7 @@ pub fn write_server(world: &mut World, server: Server) -> Result<()> {
         beyond.iter().all(|byte| *byte == SENTINEL),
         "memory beyond the message was written"
     );
-    println!(
+    out!(
         "verified {MESSAGE} bytes written, nothing beyond; {} control messages",
         outcome.control
     );
@@ -80,7 +80,7 @@ pub fn send_server(world: &mut World, server: Server) -> Result<()> {
         "{} messages, {longest} bytes in a row never received",
         outcome.messages
     );
-    println!("verified {} messages of {MESSAGE} bytes", outcome.messages);
+    out!("verified {} messages of {MESSAGE} bytes", outcome.messages);
     test.close(world)
 }
 
@@ -112,7 +112,7 @@ fn serve(
         (CONTROL_RECEIVES + 1) * CONTROL,
     )?;
     let listener = test.listen(world, PORT)?;
-    println!("ready");
+    out!("ready");
     for slot in 0..CONTROL_RECEIVES {
         receive_control(world, &control, slot)?;
     }

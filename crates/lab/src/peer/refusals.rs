@@ -20,14 +20,14 @@ use std::time::Duration;
 pub fn reject(world: &mut World, server: Server) -> Result<()> {
     let side = Side::open(world, server, 4096)?;
     let listener = side.listen(world, rping_wire::PORT)?;
-    println!("ready");
+    out!("ready");
     let request = side.next_request(world, &listener, PATIENCE)?;
     world
         .call(server.machine, || request.reject(b"not today"))
         .doing("NdkReject")?;
     // The reject has to leave before the adapter goes.
     world.run_for(Duration::from_millis(100));
-    println!("rejected");
+    out!("rejected");
     world.call(server.machine, || {
         request.close();
         listener.close();
@@ -45,7 +45,7 @@ fn fail_to_connect(
     match side.connect(world, (target.to, target.port), data)? {
         Ok(_) => bail!("the connection was accepted"),
         Err((status, connector)) => {
-            println!("NdkConnect: {}", status::name(status));
+            out!("NdkConnect: {}", status::name(status));
             ensure!(
                 status == STATUS_CONNECTION_REFUSED,
                 "STATUS_CONNECTION_REFUSED was expected"
@@ -66,7 +66,7 @@ pub fn expect_reject(world: &mut World, server: Server, target: Target, data: &[
     for byte in &told.private_data {
         write!(hex, "{byte:02x}")?;
     }
-    println!("private data {hex}");
+    out!("private data {hex}");
     world.call(server.machine, || connector.close());
     side.close(world)
 }
@@ -96,13 +96,13 @@ pub fn idle(world: &mut World, switch: &Switch, until_refused: bool) {
             });
         }
     }
-    println!("ready");
+    out!("ready");
     let patience = if until_refused {
         PATIENCE
     } else {
         Duration::MAX
     };
     if world.run_until(|_| until_refused && refused.get(), patience) {
-        println!("refused");
+        out!("refused");
     }
 }

@@ -182,7 +182,7 @@ pub fn client(
         Ok(connector) => connector,
         Err((status, _)) => bail!("NdkConnect: {}", status::name(status)),
     };
-    println!("connected");
+    out!("connected");
     let mut verified = 0;
     let mut failure = None;
     for round in 0..count {
@@ -194,13 +194,13 @@ pub fn client(
             }
         }
         if verified <= 10 || verified % 100 == 0 {
-            println!("round {verified}");
+            out!("round {verified}");
         }
     }
-    println!("verified {verified} rounds");
+    out!("verified {verified} rounds");
     if expect_abort {
         let failure = failure.context("the peer did not die")?;
-        println!("ended by: {failure:#}");
+        out!("ended by: {failure:#}");
         let outstanding = talk.outstanding;
         aborted(world, &side, connector, outstanding)?;
     } else {
@@ -221,7 +221,7 @@ fn aborted(world: &mut World, side: &Side, connector: Connector, outstanding: u3
     world.run_for(Duration::from_millis(500));
     let events = connector.disconnect_events().calls();
     for (index, event) in events.iter().enumerate() {
-        println!(
+        out!(
             "disconnect event {} at {}",
             index + 1,
             status::irql(event.irql)
@@ -234,7 +234,7 @@ fn aborted(world: &mut World, side: &Side, connector: Connector, outstanding: u3
     );
     let disconnect = world.call(side.server.machine, || connector.start_disconnect());
     let outcome = disconnect.wait(world);
-    println!(
+    out!(
         "NdkDisconnect: {}",
         status::name(outcome.err().unwrap_or(STATUS_SUCCESS))
     );
@@ -245,7 +245,7 @@ fn aborted(world: &mut World, side: &Side, connector: Connector, outstanding: u3
     {
         flushed += 1;
     }
-    println!("flushed {flushed} of {outstanding} requests");
+    out!("flushed {flushed} of {outstanding} requests");
     ensure!(
         flushed == outstanding,
         "{flushed} of {outstanding} outstanding requests were flushed"
@@ -256,9 +256,9 @@ fn aborted(world: &mut World, side: &Side, connector: Connector, outstanding: u3
 
 /// Runs as `rping -s` for one client.
 pub fn server(world: &mut World, server: Server) -> Result<()> {
-    println!("ready");
+    out!("ready");
     let rounds = serve_one(world, server, PATIENCE)??;
-    println!("served {rounds} rounds");
+    out!("served {rounds} rounds");
     Ok(())
 }
 
@@ -333,7 +333,7 @@ fn converse(
                         && result.RequestContext.addr() as u64 == RECEIVE;
                     return true;
                 }
-                connector.disconnect_events().count() > 0
+                connector.disconnect_events().count() > 0 || ntsim::interrupt::caught()
             },
             patience,
         );
