@@ -15,17 +15,14 @@ use ndis_sys::status::{
     STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
 };
 use ndis_sys::types::{BOOLEAN, NTSTATUS, PAGE_SIZE};
-use ndkpi::{
-    NDK_FN_REQUEST_COMPLETION, NDK_LOGICAL_ADDRESS, NDK_MR, NDK_OP_FLAG_ALLOW_LOCAL_WRITE,
-    NDK_OP_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_ALLOW_REMOTE_WRITE, NDK_QP,
-};
-use roce::{Access, SendOp};
+use ndkpi::{NDK_FN_REQUEST_COMPLETION, NDK_LOGICAL_ADDRESS, NDK_MR, NDK_QP};
+use roce::SendOp;
 
 use super::limits::FRMR_PAGES;
 use super::memory::{Pages, Region};
 use super::mr::{Memory, Mr, Phase};
 use super::object::Object;
-use super::qp::{Qp, post_local};
+use super::qp::{Qp, op_access, post_local};
 use super::state::State;
 
 /// NdkInitializeFastRegisterMr. Never pends. IRQL <= DISPATCH_LEVEL.
@@ -105,23 +102,6 @@ impl State {
     }
 }
 
-/// What the flags of a fast registration permit. REMOTE_WRITE is two bits and implies local write. RDMA_READ_SINK is accepted without
-/// effect, because NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED is advertised.
-fn access(flags: u32) -> Access {
-    let mut access = Access::empty();
-    access.set(
-        Access::LOCAL_WRITE,
-        flags & NDK_OP_FLAG_ALLOW_LOCAL_WRITE != 0,
-    );
-    access.set(
-        Access::REMOTE_READ,
-        flags & NDK_OP_FLAG_ALLOW_REMOTE_READ != 0,
-    );
-    let remote_write = flags & NDK_OP_FLAG_ALLOW_REMOTE_WRITE == NDK_OP_FLAG_ALLOW_REMOTE_WRITE;
-    access.set(Access::REMOTE_WRITE, remote_write);
-    access
-}
-
 /// NdkFastRegister. IRQL <= DISPATCH_LEVEL. The pages are copied during the call; the order of parameters is the header's.
 ///
 /// STATUS_ACCESS_VIOLATION for remote rights on a region that was initialised without. STATUS_INVALID_PARAMETER for more pages than the
@@ -182,7 +162,7 @@ pub(super) unsafe extern "efiapi" fn fast_register(
             key,
             base,
             len,
-            access: access(flags),
+            access: op_access(flags),
             region: spare,
         };
         match post_local(state, qp.id(), context, flags, op) {

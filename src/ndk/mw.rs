@@ -10,16 +10,15 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{
-    NDK_FN_CREATE_COMPLETION, NDK_MR, NDK_MW, NDK_MW_DISPATCH, NDK_OP_FLAG_ALLOW_REMOTE_READ,
-    NDK_OP_FLAG_ALLOW_REMOTE_WRITE, NDK_PD, NDK_QP, NDK_VERSION,
+    NDK_FN_CREATE_COMPLETION, NDK_MR, NDK_MW, NDK_MW_DISPATCH, NDK_PD, NDK_QP, NDK_VERSION,
 };
-use roce::{Access, MrKey, SendOp};
+use roce::{MrKey, SendOp};
 
 use super::limits::MAX_REGISTRATION;
 use super::mr::Mr;
 use super::object::{self, Kind, Object, Quiet, Ref, header, query_extension};
 use super::pd::Pd;
-use super::qp::{Qp, post_local};
+use super::qp::{Qp, op_access, post_local};
 
 /// The private part of an NDK_MW.
 pub struct Mw {
@@ -130,20 +129,14 @@ pub(super) unsafe extern "efiapi" fn bind(
             Object::<Mw>::from_raw(mw),
         )
     };
-    let mut access = Access::empty();
-    access.set(
-        Access::REMOTE_READ,
-        flags & NDK_OP_FLAG_ALLOW_REMOTE_READ != 0,
-    );
-    let remote_write = flags & NDK_OP_FLAG_ALLOW_REMOTE_WRITE == NDK_OP_FLAG_ALLOW_REMOTE_WRITE;
-    access.set(Access::REMOTE_WRITE, remote_write);
     qp.port().with(|state| {
         let op = SendOp::Bind {
             window: mw.key(),
             mr: MrKey(mr.token()),
             va: va as u64,
             len: length as u64,
-            access,
+            // Local write, which the flag for remote writing implies, means nothing to a window.
+            access: op_access(flags),
         };
         match post_local(state, qp.id(), context, flags, op) {
             Ok(newest) => {

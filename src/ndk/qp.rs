@@ -14,12 +14,15 @@ use ndis_sys::status::{
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{
-    NDK_CQ, NDK_FN_CREATE_COMPLETION, NDK_OBJECT_HEADER, NDK_OP_FLAG_DEFER, NDK_OP_FLAG_INLINE,
-    NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE, NDK_OP_FLAG_READ_FENCE,
+    NDK_CQ, NDK_FN_CREATE_COMPLETION, NDK_OBJECT_HEADER, NDK_OP_FLAG_ALLOW_LOCAL_WRITE,
+    NDK_OP_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_ALLOW_REMOTE_WRITE, NDK_OP_FLAG_DEFER,
+    NDK_OP_FLAG_INLINE, NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE, NDK_OP_FLAG_READ_FENCE,
     NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT, NDK_OP_FLAG_SILENT_SUCCESS, NDK_PD, NDK_QP,
     NDK_QP_DISPATCH, NDK_SGE, NDK_SRQ, NDK_VERSION,
 };
-use roce::{CreateError, DestroyError, QpId, QpParams, SendFlags, SendOp, SendRequest, Sge};
+use roce::{
+    Access, CreateError, DestroyError, QpId, QpParams, SendFlags, SendOp, SendRequest, Sge,
+};
 
 use super::cq::Cq;
 use super::fast;
@@ -542,6 +545,23 @@ unsafe extern "efiapi" fn invalidate(
         Ok(_) => STATUS_SUCCESS,
         Err(status) => status,
     }
+}
+
+/// What the flags of a fast registration or a binding permit. REMOTE_WRITE is two bits and implies local write. RDMA_READ_SINK is
+/// accepted without effect, because NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED is advertised.
+pub(super) fn op_access(flags: u32) -> Access {
+    let mut access = Access::empty();
+    access.set(
+        Access::LOCAL_WRITE,
+        flags & NDK_OP_FLAG_ALLOW_LOCAL_WRITE != 0,
+    );
+    access.set(
+        Access::REMOTE_READ,
+        flags & NDK_OP_FLAG_ALLOW_REMOTE_READ != 0,
+    );
+    let remote_write = flags & NDK_OP_FLAG_ALLOW_REMOTE_WRITE == NDK_OP_FLAG_ALLOW_REMOTE_WRITE;
+    access.set(Access::REMOTE_WRITE, remote_write);
+    access
 }
 
 /// Posts an operation that only concerns this side's keys. Gives the key that it made, if it makes one.

@@ -393,9 +393,7 @@ fn c09_everything_can_be_called_at_dispatch_level() {
         connector.start_connect(&qp, from(&a), to(&b), ReadLimits::default(), &[])
     });
     let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
-    });
+    let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     let completing = lab
         .world

@@ -42,13 +42,9 @@ fn m01_connect_without_listener_is_refused_and_can_be_retried() {
     }
     // The same objects connect once somebody listens.
     let listener = lab.listen(&b);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
-    });
+    let connecting = lab.dial(&a, &active, &b);
     let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
-    });
+    let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     let completing = lab.on(&a, || active.start_complete_connect());
     completing.wait(&mut lab.world).unwrap();
@@ -124,9 +120,7 @@ fn c05_m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion()
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
     let active = lab.connector(&a);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
-    });
+    let connecting = lab.dial(&a, &active, &b);
     let passive = lab.request(&listener);
     assert!(!connecting.is_done(), "nobody has accepted yet");
     let accepting = lab.on(&b, || {
@@ -170,13 +164,9 @@ fn m06_an_accept_that_is_never_completed_times_out() {
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
     let active = lab.connector(&a);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
-    });
+    let connecting = lab.dial(&a, &active, &b);
     let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
-    });
+    let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     assert_eq!(failure(accepting.wait(&mut lab.world)), STATUS_IO_TIMEOUT);
     // What is left for the active side is an error, too.
@@ -206,9 +196,7 @@ fn m07_m08_l16_a_peer_that_gives_up_aborts_accept_and_reject() {
         let (a, b) = (lab.side_a(), lab.side_b());
         let listener = lab.listen(&b);
         let active = lab.connector(&a);
-        let connecting = lab.on(&a, || {
-            active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
-        });
+        let connecting = lab.dial(&a, &active, &b);
         let passive = lab.request(&listener);
         let begun = lab.world.now();
         let closing = lab.on(&a, || active.start_close());
@@ -223,9 +211,7 @@ fn m07_m08_l16_a_peer_that_gives_up_aborts_accept_and_reject() {
         let status = if reject {
             lab.on(&b, || passive.reject(&[]))
         } else {
-            let accepting = lab.on(&b, || {
-                passive.start_accept(&b.qp, ReadLimits::default(), &[])
-            });
+            let accepting = lab.accept(&b, &passive);
             accepting.wait(&mut lab.world)
         };
         assert_eq!(failure(status), STATUS_CONNECTION_ABORTED);
@@ -245,13 +231,9 @@ fn m09_the_active_side_may_reject_the_answer() {
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
     let active = lab.connector(&a);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
-    });
+    let connecting = lab.dial(&a, &active, &b);
     let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
-    });
+    let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     assert_eq!(lab.on(&a, || active.reject(b"changed my mind")), Ok(()));
     assert_eq!(
@@ -308,13 +290,9 @@ fn m11_completing_after_the_passive_side_vanished_is_aborted() {
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);
     let active = lab.connector(&a);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[])
-    });
+    let connecting = lab.dial(&a, &active, &b);
     let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
-    });
+    let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     lab.on(&b, || passive.close());
     assert_eq!(accepting.status(), Some(STATUS_CANCELLED));
