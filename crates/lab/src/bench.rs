@@ -8,7 +8,6 @@ use crate::table;
 use anyhow::Result;
 use ntsim::World;
 use ntsim::wire::SwitchConfig;
-use std::net::Ipv4Addr;
 
 const STREAMS: &[Workload] = &[
     Workload::new(Operation::Write, 1_048_576, 4_000, 8),
@@ -25,8 +24,8 @@ const STREAMS: &[Workload] = &[
 pub fn run(options: &DemoOptions) -> Result<()> {
     let mut world = World::builder().seed(options.seed).build();
     let switch = world.switch(SwitchConfig::default());
-    let a = Server::install(&mut world, &switch, "A", Ipv4Addr::new(10, 0, 0, 1))?;
-    let b = Server::install(&mut world, &switch, "B", Ipv4Addr::new(10, 0, 0, 2))?;
+    let a = Server::install(&mut world, &switch, "A", [10, 0, 0, 1].into())?;
+    let b = Server::install(&mut world, &switch, "B", [10, 0, 0, 2].into())?;
     out!(
         "both servers, their simulated kernels and the wire in one thread, path MTU 4096, wall time"
     );

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,18 +63,50 @@ pub struct PeerOptions {
     /// Our datagram socket [default: the other's path with .vroce appended].
     #[arg(long, value_name = "PATH")]
     pub local: Option<PathBuf>,
-    /// Address of the simulated server.
+    /// Address of the simulated server, IPv4 or IPv6.
     #[arg(long, default_value = "10.0.0.1", value_name = "ADDRESS")]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Write every frame on the wire to this pcapng file.
     #[arg(long, value_name = "FILE")]
     pub capture: Option<PathBuf>,
     /// Seed of everything that is random.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+    /// Misfortunes of the wire.
+    #[command(flatten)]
+    pub wire_faults: WireFaults,
     /// Which case.
     #[command(subcommand)]
     pub case: PeerCase,
+}
+
+/// What goes wrong on the wire, in both directions. With any of them the case ends by telling how often it happened, and how many
+/// packets each side sent again.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct WireFaults {
+    /// Probability that the wire loses a frame.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub loss: f64,
+    /// Probability that a frame is overtaken by up to four later ones.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub reorder: f64,
+    /// Probability that a frame arrives twice.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub duplicate: f64,
+}
+
+impl WireFaults {
+    /// None of them.
+    pub const NONE: WireFaults = WireFaults {
+        loss: 0.0,
+        reorder: 0.0,
+        duplicate: 0.0,
+    };
+
+    /// Whether anything can go wrong.
+    pub fn any(&self) -> bool {
+        self.loss > 0.0 || self.reorder > 0.0 || self.duplicate > 0.0
+    }
 }
 
 /// Where a case connects to.
@@ -82,7 +114,7 @@ pub struct PeerOptions {
 pub struct Target {
     /// The peer's address.
     #[arg(long, value_name = "ADDRESS")]
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// The peer's port.
     #[arg(long, default_value_t = 7174, value_name = "PORT")]
     pub port: u16,

@@ -16,8 +16,8 @@ use ntsim::wire::{CaptureConfig, Switch, SwitchConfig};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-const ADDRESS_A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const ADDRESS_B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const ADDRESS_A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const ADDRESS_B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const PORT: u16 = 445;
 
 /// The rows of the table.
@@ -178,10 +178,10 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-fn ping(world: &mut World, from: &Server, to: Ipv4Addr) -> Result<()> {
+fn ping(world: &mut World, from: &Server, to: IpAddr) -> Result<()> {
     // The first echo waits for ARP; a lossy wire may eat some.
     for _ in 0..20 {
-        if let Some(time) = world.ping(from.machine, IpAddr::V4(to)) {
+        if let Some(time) = world.ping(from.machine, to) {
             say(
                 "ping",
                 &format!("{to} answers through NDIS after {time:?} of virtual time"),

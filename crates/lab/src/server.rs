@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use ntsim::wire::Switch;
 use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, Report, World};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// What Windows would install: the simulator installs from it too.
 const INF: &str = include_str!("../../../inf/vroce.inx");
@@ -22,24 +22,25 @@ const KEYWORDS: &[(&str, &str)] = &[
 pub struct Server {
     /// The machine.
     pub machine: MachineId,
-    /// Its IPv4 address.
-    pub address: Ipv4Addr,
+    /// Its only IP address.
+    pub address: IpAddr,
 }
 
 impl Server {
-    /// Adds a machine with a virtio NIC on `switch` and installs the driver. Its MAC address ends in the last byte of its address.
+    /// Adds a machine with a virtio NIC on `switch` and installs the driver. Its MAC address ends in the last byte of its IP address,
+    /// whose network has the usual prefix: 24 bits, or 64 for IPv6.
     pub fn install(
         world: &mut World,
         switch: &Switch,
         name: &str,
-        address: Ipv4Addr,
+        address: IpAddr,
     ) -> Result<Server> {
-        let [.., last] = address.octets();
-        let machine = world.add_machine(
-            MachineConfig::named(name)
-                .ipv4(address, 24)
-                .mac([0x52, 0x54, 0x00, 0x00, 0x00, last]),
-        );
+        let config = MachineConfig::named(name);
+        let (config, last) = match address {
+            IpAddr::V4(v4) => (config.ipv4(v4, 24), v4.octets()[3]),
+            IpAddr::V6(v6) => (config.ipv6(v6, 64), v6.octets()[15]),
+        };
+        let machine = world.add_machine(config.mac([0x52, 0x54, 0x00, 0x00, 0x00, last]));
         world.attach_nic(
             machine,
             switch,

@@ -11,7 +11,7 @@ use ndkpi::{
 use ntsim::World;
 use ntsim::consumer::{Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits};
 use std::ffi::c_void;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ impl Side {
     pub fn connect(
         &self,
         world: &mut World,
-        to: (Ipv4Addr, u16),
+        to: (IpAddr, u16),
         private_data: &[u8],
     ) -> Result<Result<Connector, (i32, Connector)>> {
         let machine = self.server.machine;

@@ -5,15 +5,17 @@ mod perftest_wire;
 mod refusals;
 mod rping;
 mod rping_wire;
+mod wire_watch;
 
-use crate::cli::{DemoOptions, PeerCase, PeerOptions};
+use crate::cli::{DemoOptions, PeerCase, PeerOptions, WireFaults};
 use crate::server::{Server, finish};
 use anyhow::{Context, Result};
 use ntsim::wire::{Capture, CaptureConfig, SocketConfig, Switch, SwitchConfig};
 use ntsim::{Clock, World};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use wire_watch::WireWatch;
 
 /// How long a case waits for the other process to do something.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +26,8 @@ struct Bench {
     switch: Switch,
     capture: Option<Capture>,
     server: Server,
+    /// Of a wire on which something goes wrong.
+    watch: Option<WireWatch>,
 }
 
 impl Bench {
@@ -32,7 +36,8 @@ impl Bench {
         local: Option<&Path>,
         capture: Option<&Path>,
         seed: u64,
-        address: Ipv4Addr,
+        address: IpAddr,
+        faults: WireFaults,
     ) -> Result<Bench> {
         let local = local.map_or_else(
             || {
@@ -43,7 +48,14 @@ impl Bench {
             Path::to_owned,
         );
         let mut world = World::builder().seed(seed).clock(Clock::RealTime).build();
-        let switch = world.switch(SwitchConfig::default());
+        let switch = world.switch(SwitchConfig {
+            loss: faults.loss,
+            reorder: faults.reorder,
+            duplicate: faults.duplicate,
+            // An emulated peer's frames come in bursts with long gaps; a frame held up by less would not be overtaken.
+            reorder_hold: Duration::from_millis(2),
+            ..SwitchConfig::default()
+        });
         let capture = capture
             .map(|path| {
                 world
@@ -63,11 +75,13 @@ impl Bench {
             )
             .with_context(|| format!("binding {}", local.display()))?;
         let server = Server::install(&mut world, &switch, "vroce", address)?;
+        let watch = faults.any().then(|| WireWatch::start(&switch));
         Ok(Bench {
             world,
             switch,
             capture,
             server,
+            watch,
         })
     }
 
@@ -77,6 +91,9 @@ impl Bench {
         let report = finish(self.world)?;
         if let Some(capture) = self.capture {
             capture.flush().context("writing the capture")?;
+        }
+        if let Some(watch) = self.watch {
+            watch.tell(&self.switch);
         }
         out!(
             "verifier: {} violations, {} leaks",
@@ -95,6 +112,7 @@ pub fn run(options: &PeerOptions) -> Result<()> {
         options.capture.as_deref(),
         options.seed,
         options.address,
+        options.wire_faults,
     )?;
     let Bench {
         world,
@@ -127,8 +145,15 @@ pub fn run(options: &PeerOptions) -> Result<()> {
 
 /// Serves rping on a wire to another process, one client after the other, until interrupted.
 pub fn serve(peer: &Path, options: &DemoOptions) -> Result<()> {
-    let address = Ipv4Addr::new(10, 0, 0, 1);
-    let mut bench = Bench::new(peer, None, Some(&options.capture), options.seed, address)?;
+    let address = IpAddr::from([10, 0, 0, 1]);
+    let mut bench = Bench::new(
+        peer,
+        None,
+        Some(&options.capture),
+        options.seed,
+        address,
+        WireFaults::NONE,
+    )?;
     out!(
         "vroce serves rping on {address}:{}; the wire leads to {}; interrupt to end",
         rping_wire::PORT,

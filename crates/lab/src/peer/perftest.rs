@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ndkpi::status::STATUS_SUCCESS;
 use ntsim::World;
 use ntsim::consumer::{Connector, Listener, ReadLimits};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// What memory holds before the test writes it.
@@ -203,7 +204,7 @@ fn answer(
                 psn: 0,
                 key,
                 address,
-                ipv4: test.server.address.octets(),
+                gid: gid(test.server.address),
             }
             .to_bytes()
             .to_vec()
@@ -219,6 +220,14 @@ fn answer(
                 .send(SEND, &[control.sge(at, reply.len())], 0)
         })
         .doing("NdkSend")
+}
+
+/// The GID by which RoCEv2 knows an address.
+fn gid(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 fn accept(world: &mut World, side: &Side, connector: Connector) -> Result<Connector> {

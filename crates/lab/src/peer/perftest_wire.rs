@@ -42,8 +42,8 @@ pub struct Destination {
     pub key: u32,
     /// Its virtual address.
     pub address: u64,
-    /// The sender's IPv4 address, for the GID.
-    pub ipv4: [u8; 4],
+    /// The sender's GID: its IPv6 address, or its IPv4 address mapped to one.
+    pub gid: [u8; 16],
 }
 
 impl Destination {
@@ -58,8 +58,7 @@ impl Destination {
         bytes[12..16].copy_from_slice(&self.psn.to_be_bytes());
         bytes[16..20].copy_from_slice(&self.key.to_be_bytes());
         bytes[24..32].copy_from_slice(&self.address.to_be_bytes());
-        bytes[42..44].fill(0xFF);
-        bytes[44..48].copy_from_slice(&self.ipv4);
+        bytes[32..48].copy_from_slice(&self.gid);
         bytes
     }
 }
@@ -77,7 +76,7 @@ mod tests {
             psn: 0x7_B30D,
             key: 0x38E,
             address: 0x5641_D3E0_0710,
-            ipv4: [10, 0, 0, 2],
+            gid: *b"0123456789abcdef",
         }
         .to_bytes();
         assert_eq!(
@@ -87,10 +86,7 @@ mod tests {
             ]
         );
         assert_eq!(bytes[24..32], [0, 0, 0x56, 0x41, 0xD3, 0xE0, 7, 0x10]);
-        assert_eq!(
-            bytes[32..48],
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 10, 0, 0, 2]
-        );
+        assert_eq!(&bytes[32..48], b"0123456789abcdef");
     }
 
     #[test]
