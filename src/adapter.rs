@@ -90,6 +90,8 @@ pub struct Adapter {
     look_at_link: AtomicBool,
     fault_logged: AtomicBool,
     removed: AtomicBool,
+    /// The device has been brought to rest before its time, and the RDMA port does not know yet.
+    at_rest: AtomicBool,
     /// Messages to be ignored; a line interrupt is the first.
     masks: [Mask; MESSAGES],
     parts: Parts,
@@ -127,6 +129,7 @@ impl Adapter {
             look_at_link: AtomicBool::new(true),
             fault_logged: AtomicBool::new(false),
             removed: AtomicBool::new(false),
+            at_rest: AtomicBool::new(false),
             masks: [Mask::new(), Mask::new()],
             parts,
         })
@@ -238,9 +241,15 @@ impl Adapter {
     /// The device has been pulled out: nothing will be sent or received any more.
     pub fn remove(&self, passive: Passive) {
         self.removed.store(true, Ordering::Release);
+        self.port().refuse(STATUS_DEVICE_REMOVED);
+        self.bring_to_rest(passive);
+    }
+
+    /// Waits until the device does nothing any more. What it had comes back then, and the RDMA port hears of it after that, so that
+    /// every request comes back.
+    fn bring_to_rest(&self, passive: Passive) {
         self.nic().stop(passive);
-        self.port().nic_lost(STATUS_DEVICE_REMOVED);
-        // What the device had comes back now.
+        self.at_rest.store(true, Ordering::Release);
         self.again.queue();
     }
 
@@ -308,7 +317,11 @@ impl Adapter {
         if self.look_at_link.swap(false, Ordering::AcqRel) {
             self.update_link();
         }
+        let at_rest = self.at_rest.swap(false, Ordering::AcqRel);
         self.reap();
+        if at_rest {
+            self.port().nic_lost();
+        }
         let received = self.receive(budget);
         self.port().pump();
         nic.kick();
@@ -413,14 +426,12 @@ impl Adapter {
             status: STATUS_DEVICE_NOT_READY,
             strings: &[],
         });
-        self.port().nic_lost(STATUS_DEVICE_REMOVED);
+        self.port().refuse(STATUS_DEVICE_REMOVED);
         self.update_link();
     }
 
-    /// Waits until the device that failed is at rest, then takes back what it had.
     fn on_stop_work(&self, passive: Passive) {
-        self.nic().stop(passive);
-        self.again.queue();
+        self.bring_to_rest(passive);
     }
 
     /// OID_NDK_SET_STATE: false if the administrator does not allow it (decision X-44: the OID fails then). IRQL: <= DISPATCH_LEVEL.

@@ -11,9 +11,9 @@ use core::net::SocketAddr;
 use arrayvec::ArrayVec;
 use ndis_sys::status::{
     STATUS_ADDRESS_ALREADY_EXISTS, STATUS_CANCELLED, STATUS_CONNECTION_ABORTED,
-    STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_INTERNAL_ERROR,
-    STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST,
-    STATUS_IO_TIMEOUT, STATUS_SUCCESS,
+    STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_DEVICE_REMOVED,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_IO_TIMEOUT, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
 use roce::{
@@ -605,8 +605,8 @@ impl State {
         }
     }
 
-    /// The NIC cannot be used any more: ends what is being set up, and reports what was connected as disconnected.
-    pub(super) fn end_everything(&mut self) {
+    /// The engine has failed, and says so of its connections. Ends what it does not know: connectors that wait for the way to their peer.
+    pub(super) fn end_lookups(&mut self) {
         let mut at = 0;
         while let Some(key) = self.connections.next(at) {
             at = key.index() + 1;
@@ -614,23 +614,11 @@ impl State {
                 continue;
             };
             c.unresolved = false;
-            let conn = c.conn;
             match c.phase {
-                Phase::Resolving | Phase::Requesting => self.connect_failed(key, STATUS_IO_TIMEOUT),
-                Phase::Answering | Phase::Accepting | Phase::Completing => {
-                    self.establish_failed(key, STATUS_CONNECTION_ABORTED);
-                }
-                Phase::Connected => {
-                    if let Some(conn) = conn {
-                        self.on_disconnected(conn, DisconnectReason::QpError);
-                    }
-                }
-                Phase::Incoming | Phase::Replied => c.peer_gave_up = true,
-                Phase::Idle | Phase::PeerGone | Phase::Disconnecting | Phase::Over => {}
+                Phase::Resolving => self.connect_failed(key, STATUS_DEVICE_REMOVED),
+                Phase::Answering => self.establish_failed(key, STATUS_DEVICE_REMOVED),
+                _ => {}
             }
-        }
-        for qp in self.qps.iter() {
-            self.engine.flush(self.now, qp.object.get().id());
         }
     }
 

@@ -264,7 +264,7 @@ impl Port {
     /// Whether new objects can be made and connections begun: if not, the status to refuse them with. IRQL: any.
     ///
     /// # Errors
-    /// What [`Port::nic_lost`] was told.
+    /// What [`Port::refuse`] was told.
     pub fn ready(&self) -> Result<(), NTSTATUS> {
         match self.fault.load(Ordering::Acquire) {
             STATUS_SUCCESS => Ok(()),
@@ -272,14 +272,18 @@ impl Port {
         }
     }
 
-    /// The NIC cannot be used any more: connections end with their disconnect events, everything posted is flushed, and what is asked for
-    /// anew fails with `why`. Closing works as ever. IRQL <= DISPATCH_LEVEL, no lock held.
+    /// The NIC cannot be used any more: what is asked for anew fails with `why`. [`Port::nic_lost`] follows. IRQL: any.
+    pub fn refuse(&self, why: NTSTATUS) {
+        self.fault.store(why, Ordering::Release);
+    }
+
+    /// The NIC is at rest and has given back all that it had: connections end with their disconnect events, everything posted is flushed,
+    /// and queues tell that they are dead. Closing works as ever. IRQL <= DISPATCH_LEVEL, no lock held.
     ///
     /// Decision X-48: STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed. There is no state below
     /// D0 to think of: without NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND, NDIS halts the adapter before the power goes.
-    pub fn nic_lost(&self, why: NTSTATUS) {
-        self.fault.store(why, Ordering::Release);
-        self.with(State::end_everything);
+    pub fn nic_lost(&self) {
+        self.with(State::fail);
     }
 
     /// Stops the port for good: every adapter must be closed. Nothing runs in the port's name when this returns. A second call does nothing.

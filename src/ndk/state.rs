@@ -54,11 +54,6 @@ impl<T> ByIndex<T> {
         self.entries.get(index)?.as_ref()
     }
 
-    /// Every value.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().flatten()
-    }
-
     /// The value at an index, to change it.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.entries.get_mut(index)?.as_mut()
@@ -178,6 +173,18 @@ impl State {
             stopped: false,
             engine,
         })
+    }
+
+    /// The NIC is at rest for good, and has given back what it had: ends everything that the engine does.
+    pub fn fail(&mut self) {
+        // A frame that waits for room is with nobody else.
+        if core::mem::take(&mut self.frame_waits)
+            && let Some(token) = self.frame.token
+        {
+            self.engine.transmitted(self.now, token);
+        }
+        self.engine.fail(self.now);
+        self.end_lookups();
     }
 
     /// Takes the engine's events and notes what consumers must hear of them. True if there were any.

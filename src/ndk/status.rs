@@ -6,7 +6,7 @@ use ndis_sys::status::{
     STATUS_ACCESS_VIOLATION, STATUS_ADDRESS_ALREADY_EXISTS, STATUS_BUFFER_OVERFLOW,
     STATUS_CANCELLED, STATUS_CONNECTION_ABORTED, STATUS_CONNECTION_ACTIVE,
     STATUS_CONNECTION_INVALID, STATUS_CONNECTION_REFUSED, STATUS_DATA_OVERRUN,
-    STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
+    STATUS_DEVICE_REMOVED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
     STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_PARAMETER, STATUS_IO_TIMEOUT, STATUS_NO_MORE_ENTRIES, STATUS_REMOTE_RESOURCES,
     STATUS_SHARING_VIOLATION, STATUS_SUCCESS, STATUS_TOO_MANY_ADDRESSES,
@@ -121,7 +121,7 @@ pub fn of_cm(error: CmError) -> NTSTATUS {
         CmError::ConnectionExists => STATUS_ADDRESS_ALREADY_EXISTS,
         CmError::PrivateDataTooLong => STATUS_INVALID_BUFFER_SIZE,
         CmError::InvalidPath => STATUS_INVALID_ADDRESS,
-        CmError::EngineFailed => STATUS_DEVICE_NOT_READY,
+        CmError::EngineFailed => STATUS_DEVICE_REMOVED,
     }
 }
 
@@ -131,7 +131,7 @@ pub fn of_connect(failure: ConnectFailure) -> NTSTATUS {
         ConnectFailure::Rejected { .. } => STATUS_CONNECTION_REFUSED,
         ConnectFailure::Timeout => STATUS_IO_TIMEOUT,
         ConnectFailure::Aborted => STATUS_CONNECTION_ABORTED,
-        ConnectFailure::EngineFailed => STATUS_DEVICE_NOT_READY,
+        ConnectFailure::EngineFailed => STATUS_DEVICE_REMOVED,
     }
 }
 
@@ -140,7 +140,7 @@ pub fn of_establish(failure: ConnectFailure) -> NTSTATUS {
     match failure {
         ConnectFailure::Timeout => STATUS_IO_TIMEOUT,
         ConnectFailure::Rejected { .. } | ConnectFailure::Aborted => STATUS_CONNECTION_ABORTED,
-        ConnectFailure::EngineFailed => STATUS_DEVICE_NOT_READY,
+        ConnectFailure::EngineFailed => STATUS_DEVICE_REMOVED,
     }
 }
 

@@ -1,13 +1,14 @@
 //! Two machines, a wire, and an open adapter on each: what every story begins with.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use ndkpi::{NDK_RESULT_EX, NDK_VERSION_2_1, NTSTATUS};
 use ntsim::consumer::{
     Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Pending, Qp, QpLimits, ReadLimits, sge,
 };
-use ntsim::virtio_net::NicConfig;
+use ntsim::virtio_net::{Nic, NicConfig};
 use ntsim::{MachineConfig, MachineId, World};
 
 /// Address of machine A.
@@ -32,6 +33,8 @@ pub struct Lab {
     pub net: ntsim::wire::Switch,
     pub a: MachineId,
     pub b: MachineId,
+    /// Their NICs.
+    pub nics: [Rc<Nic>; 2],
 }
 
 /// One consumer: an open adapter with a protection domain, a completion queue and a queue pair.
@@ -100,15 +103,22 @@ impl Lab {
             machine(&mut world, "B", (B, B6), 2, processors),
         );
         let net = world.switch(Default::default());
-        for id in [a, b] {
-            world.attach_nic(id, &net, nic.clone());
+        let nics = [a, b].map(|id| {
+            let nic = world.attach_nic(id, &net, nic.clone());
             let image = ntsim::ndis::DriverImage::Linked(vroce::DriverEntry);
             let inf = include_str!("../../inf/vroce.inx");
             world
                 .install_with(id, inf, image, keywords)
                 .expect("the driver installs");
+            nic
+        });
+        Lab {
+            world,
+            net,
+            a,
+            b,
+            nics,
         }
-        Lab { world, net, a, b }
     }
 
     /// An adapter on machine A with one of everything.

@@ -19,6 +19,7 @@ mod endpoints;
 mod fast;
 mod lab;
 mod lam;
+mod lost;
 mod memory;
 mod moderation;
 mod negotiate;
