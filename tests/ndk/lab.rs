@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ndkpi::{NDK_RESULT_EX, NDK_VERSION_2_1, NTSTATUS};
+use ndkpi::{NDK_RESULT_EX, NDK_VERSION, NDK_VERSION_2_1, NTSTATUS};
 use ntsim::consumer::{
     Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Pending, Qp, QpLimits, ReadLimits, sge,
 };
@@ -123,17 +123,18 @@ impl Lab {
 
     /// An adapter on machine A with one of everything.
     pub fn side_a(&mut self) -> Side {
-        self.side(self.a, A)
+        self.side_of(self.a, A, NDK_VERSION_2_1)
     }
 
     /// An adapter on machine B with one of everything.
     pub fn side_b(&mut self) -> Side {
-        self.side(self.b, B)
+        self.side_of(self.b, B, NDK_VERSION_2_1)
     }
 
-    fn side(&mut self, machine: MachineId, address: IpAddr) -> Side {
+    /// An adapter of a machine, opened with some version, with one of everything.
+    pub fn side_of(&mut self, machine: MachineId, address: IpAddr, version: NDK_VERSION) -> Side {
         self.world.call(machine, || {
-            let adapter = Adapter::open(NDK_VERSION_2_1).unwrap();
+            let adapter = Adapter::open(version).unwrap();
             let pd = adapter.create_pd().unwrap();
             let cq = adapter.create_cq(256).unwrap();
             let qp = pd.create_qp(&cq, &cq, limits()).unwrap();

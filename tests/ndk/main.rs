@@ -20,6 +20,7 @@ mod fast;
 mod lab;
 mod lam;
 mod lost;
+mod makers;
 mod memory;
 mod moderation;
 mod negotiate;

@@ -5,98 +5,41 @@ use std::time::Duration;
 use ndkpi::status::*;
 use ndkpi::{
     NDK_ADAPTER_INFO, NDK_OBJECT_HEADER, NDK_VERSION, NDK_VERSION_1_2, NDK_VERSION_2_1, NTSTATUS,
-    NdkObjectTypeAdapter, NdkObjectTypeConnector, NdkObjectTypeCq, NdkObjectTypeListener,
-    NdkObjectTypeMr, NdkObjectTypePd, NdkObjectTypeQp, NdkObjectTypeSharedEndpoint,
+    NdkObjectTypeMax,
 };
-use ntsim::consumer::{Adapter, Pending};
+use ntsim::consumer::Adapter;
 
-use crate::lab::{Lab, Side, from, limits};
-use crate::raw::{Completed, Shared};
+use crate::lab::{A, Lab, Side};
+use crate::makers::{MAKERS, Made, Maker};
 
 /// NDIS_STATUS_BAD_VERSION.
 const BAD_VERSION: i32 = 0xc001_0004_u32 as i32;
 
 // H-03 is for the layer in between: ntsim's looks at the reserved words of every object when it is handed out, before it uses them.
 #[test]
-fn h01_h02_h03_h07_every_object_has_a_proper_header() {
+fn h01_h02_h03_h06_h07_every_object_has_a_proper_header_and_a_whole_table() {
+    // All types that there are.
+    let mut kinds: Vec<_> = MAKERS.iter().map(|maker| maker.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert!(kinds.into_iter().eq(1..NdkObjectTypeMax));
     let mut lab = Lab::new();
-    let a = lab.side_a();
-    lab.world.run_for(Duration::from_millis(1));
-    lab.on(&a, || {
-        let (mr, connector, listener, shared) = (
-            a.pd.create_mr().unwrap(),
-            a.adapter.create_connector().unwrap(),
-            a.adapter.create_listener().unwrap(),
-            Shared::create(&a, from(&a)).unwrap(),
-        );
-        let objects: [(*mut NDK_OBJECT_HEADER, u32, _); 8] = [
-            (
-                shared.0.as_ptr().cast(),
-                NdkObjectTypeSharedEndpoint,
-                shared.table().NdkQueryExtension,
-            ),
-            (
-                a.adapter.raw().cast(),
-                NdkObjectTypeAdapter,
-                a.adapter.table().NdkQueryExtension,
-            ),
-            (
-                a.pd.raw().cast(),
-                NdkObjectTypePd,
-                a.pd.table().NdkQueryExtension,
-            ),
-            (
-                a.cq.raw().cast(),
-                NdkObjectTypeCq,
-                a.cq.table().NdkQueryExtension,
-            ),
-            (
-                a.qp.raw().cast(),
-                NdkObjectTypeQp,
-                a.qp.table().NdkQueryExtension,
-            ),
-            (
-                mr.raw().cast(),
-                NdkObjectTypeMr,
-                mr.table().NdkQueryExtension,
-            ),
-            (
-                connector.raw().cast(),
-                NdkObjectTypeConnector,
-                connector.table().NdkQueryExtension,
-            ),
-            (
-                listener.raw().cast(),
-                NdkObjectTypeListener,
-                listener.table().NdkQueryExtension,
-            ),
-        ];
-        for (object, kind, query) in objects {
-            // SAFETY: open objects.
-            let header = unsafe { *object };
-            assert_eq!(header.ObjectType, kind);
-            assert_eq!(header.Version, NDK_VERSION_2_1);
-            let mut id = ndkpi::GUID::ZEROED;
-            let mut interface = ndkpi::NDK_EXTENSION_INTERFACE::ZEROED;
-            // SAFETY: an open object and valid parameters.
-            let status = unsafe { query(object, &raw mut id, NDK_VERSION_2_1, &raw mut interface) };
-            assert_eq!(status, STATUS_NOT_SUPPORTED);
+    // Objects of an adapter opened with an older version have that one.
+    for version in [NDK_VERSION_2_1, NDK_VERSION_1_2] {
+        let a = lab.side_of(lab.a, A, version);
+        lab.world.run_for(Duration::from_millis(1));
+        for Maker { name, kind, make } in &MAKERS {
+            let check = |object: &Made| {
+                let header = object.header();
+                assert_eq!(header.ObjectType, *kind, "{name}");
+                assert_eq!(header.Version, version, "{name}");
+                assert!(object.slots.iter().all(|slot| *slot != 0), "{name}");
+                assert_eq!(object.query_extension(), STATUS_NOT_SUPPORTED, "{name}");
+            };
+            lab.on(&a, || make(&a, &check)).unwrap();
         }
-        mr.close();
-        connector.close();
-        listener.close();
-        assert_eq!(shared.close(&Completed::default()), STATUS_SUCCESS);
-        // Objects of an adapter opened with an older version have that one.
-        let older = Adapter::open(NDK_VERSION_1_2).unwrap();
-        let (pd, cq) = (older.create_pd().unwrap(), older.create_cq(1).unwrap());
-        // SAFETY: open objects.
-        let versions = unsafe { [(*pd.raw()).Header.Version, (*cq.raw()).Header.Version] };
-        assert_eq!(versions, [NDK_VERSION_1_2; 2]);
-        pd.close();
-        cq.close();
-        older.close();
-    });
-    lab.close(a);
+        lab.close(a);
+    }
     lab.finish();
 }
 
@@ -127,43 +70,6 @@ fn h04_h05_the_layer_above_owns_the_reserved_words_and_the_dispatch_pointer() {
     assert_eq!(objects.map(words), before);
     lab.close(a);
     lab.close(b);
-    lab.finish();
-}
-
-#[test]
-fn h06_no_slot_of_any_table_is_null() {
-    let mut lab = Lab::new();
-    let a = lab.side_a();
-    lab.world.run_for(Duration::from_millis(1));
-    lab.on(&a, || {
-        let (mr, connector, listener, shared) = (
-            a.pd.create_mr().unwrap(),
-            a.adapter.create_connector().unwrap(),
-            a.adapter.create_listener().unwrap(),
-            Shared::create(&a, from(&a)).unwrap(),
-        );
-        fn all_set<T>(table: &T) {
-            let words = size_of::<T>() / size_of::<usize>();
-            // SAFETY: a table is an array of function pointers.
-            let slots = unsafe {
-                std::slice::from_raw_parts(std::ptr::from_ref(table).cast::<usize>(), words)
-            };
-            assert!(slots.iter().all(|slot| *slot != 0));
-        }
-        all_set(a.adapter.table());
-        all_set(a.pd.table());
-        all_set(a.cq.table());
-        all_set(a.qp.table());
-        all_set(mr.table());
-        all_set(connector.table());
-        all_set(listener.table());
-        all_set(shared.table());
-        mr.close();
-        connector.close();
-        listener.close();
-        assert_eq!(shared.close(&Completed::default()), STATUS_SUCCESS);
-    });
-    lab.close(a);
     lab.finish();
 }
 
@@ -278,30 +184,13 @@ fn q01_w01_limits_hold_exactly() {
 }
 
 /// Creates one of each kind and closes it again: how each create ended.
-fn one_of_each(a: &Side) -> [Result<(), NTSTATUS>; 7] {
-    // L-01: with no memory either, a close is done or pends.
-    let closed = |closing: Pending| {
-        assert!(matches!(
-            closing.inline_status(),
-            STATUS_SUCCESS | STATUS_PENDING
-        ));
-        let _ = closing.wait_here();
-    };
-    [
-        a.adapter.create_cq(64).map(|cq| closed(cq.start_close())),
-        a.adapter.create_pd().map(|pd| closed(pd.start_close())),
-        a.adapter
-            .create_connector()
-            .map(|connector| closed(connector.start_close())),
-        a.adapter
-            .create_listener()
-            .map(|listener| closed(listener.start_close())),
-        a.pd.create_mr().map(|mr| closed(mr.start_close())),
-        a.pd.create_qp(&a.cq, &a.cq, limits())
-            .map(|qp| closed(qp.start_close())),
-        Shared::create(a, from(a))
-            .map(|shared| assert_eq!(shared.close(&Completed::default()), STATUS_SUCCESS)),
-    ]
+fn one_of_each(a: &Side) -> [Result<(), NTSTATUS>; MAKERS.len()] {
+    MAKERS.each_ref().map(|maker| {
+        let closed = (maker.make)(a, &|_| ())?;
+        // L-01: with no memory either, a close is done or pends.
+        assert!([STATUS_SUCCESS, STATUS_PENDING].contains(&closed));
+        Ok(())
+    })
 }
 
 #[test]
@@ -311,17 +200,17 @@ fn c08_l01_every_create_survives_the_lack_of_memory() {
     let machine = lab.a;
     lab.world.run_for(Duration::from_millis(1));
     // Tables have the size they need after the first time.
-    assert_eq!(lab.on(&a, || one_of_each(&a)), [Ok(()); 7]);
+    assert_eq!(lab.on(&a, || one_of_each(&a)), [Ok(()); MAKERS.len()]);
     let before = lab.world.pool_stats(machine).driver_blocks;
-    let mut failed = [0; 7];
+    let mut failed = [0; MAKERS.len()];
     for after in 0.. {
         let mut all_good = true;
         lab.world.fail_allocations(machine, Some(after), true);
         let results = lab.on(&a, || one_of_each(&a));
         lab.world.fail_allocations(machine, None, false);
-        for (result, failed) in results.into_iter().zip(&mut failed) {
+        for ((result, failed), maker) in results.into_iter().zip(&mut failed).zip(&MAKERS) {
             if let Err(status) = result {
-                assert_eq!(status, STATUS_INSUFFICIENT_RESOURCES);
+                assert_eq!(status, STATUS_INSUFFICIENT_RESOURCES, "{}", maker.name);
                 *failed += 1;
                 all_good = false;
             }

@@ -101,6 +101,11 @@ impl Shared {
         }
     }
 
+    /// The object itself.
+    pub fn raw(&self) -> *mut NDK_SHARED_ENDPOINT {
+        self.0.as_ptr()
+    }
+
     /// Its dispatch table.
     pub fn table(&self) -> &ndkpi::NDK_SHARED_ENDPOINT_DISPATCH {
         // SAFETY: an open object.
