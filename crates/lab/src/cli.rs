@@ -161,6 +161,15 @@ pub enum PeerCase {
         #[command(flatten)]
         target: Target,
     },
+    /// Be an NVMe over Fabrics host: read, write and verify 8 MiB of a namespace that holds the guest's pattern.
+    NvmeInitiator {
+        /// Where the target is.
+        #[command(flatten)]
+        target: Target,
+        /// The subsystem's name.
+        #[arg(long, default_value = "vroce")]
+        subsystem: String,
+    },
     /// Listen on nothing.
     Idle {
         /// End after the first refused request.

@@ -93,6 +93,11 @@ impl Side {
             .doing("creating the objects of a connection")
     }
 
+    /// The protection domain of everything.
+    pub fn pd(&self) -> &Pd {
+        &self.pd
+    }
+
     /// A part of the registered memory.
     pub fn sge(&self, offset: usize, length: usize) -> NDK_SGE {
         NDK_SGE {

@@ -1,5 +1,6 @@
 //! vroce's half of the interop cases: one simulated server whose wire leads to another process, in real time.
 
+mod nvme;
 mod perftest;
 mod perftest_wire;
 mod refusals;
@@ -135,6 +136,9 @@ pub fn run(options: &PeerOptions) -> Result<()> {
             refusals::expect_reject(world, *server, *target, &data.0)
         }
         PeerCase::ExpectRefused { target } => refusals::expect_refused(world, *server, *target),
+        PeerCase::NvmeInitiator { target, subsystem } => {
+            nvme::initiate(world, *server, *target, subsystem)
+        }
         PeerCase::Idle { until_refused } => {
             refusals::idle(world, switch, *until_refused);
             Ok(())

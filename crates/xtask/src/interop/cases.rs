@@ -1,5 +1,6 @@
 //! The cases: what Linux runs, what vroce runs, and what both must say afterwards.
 
+pub mod nvmet;
 mod perftest;
 mod refusals;
 mod rping;
@@ -66,7 +67,12 @@ pub const CASES: &[Case] = &[
     Case {
         name: "linux-rejects",
         story: "nvmet-rdma rejects vroce, with private data",
-        run: refusals::linux_rejects,
+        run: nvmet::rejects,
+    },
+    Case {
+        name: "nvme-to-linux",
+        story: "vroce reads and writes a disk of nvmet-rdma",
+        run: nvmet::transfers,
     },
     Case {
         name: "vroce-rejects",

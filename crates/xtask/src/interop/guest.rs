@@ -1,5 +1,6 @@
 //! A running Linux guest: a QEMU process, a command channel, a NIC on a pair of unix datagram sockets.
 
+use super::cases::nvmet;
 use super::host::dying_with_us;
 use super::image::Image;
 use anyhow::{Context, Result, bail};
@@ -151,10 +152,9 @@ impl Guest {
 
     /// Ends what a case that failed may have left running, and takes back what it set up.
     pub fn clean_up(&mut self) -> Result<()> {
-        let nvmet = "/sys/kernel/config/nvmet";
         self.run_checked(&format!(
-            "killall -q -9 rping ib_write_bw ib_send_bw; \
-             rm -f {nvmet}/ports/1/subsystems/vroce; rmdir {nvmet}/ports/1 {nvmet}/subsystems/vroce 2>/dev/null; true"
+            "killall -q -9 rping ib_write_bw ib_send_bw; {}",
+            nvmet::CLEAN_UP
         ))
         .map(drop)
     }

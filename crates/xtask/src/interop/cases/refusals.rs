@@ -3,43 +3,6 @@
 use super::{Bench, GUEST, LIMIT, VROCE};
 use anyhow::{Result, ensure};
 
-pub fn linux_rejects(bench: &mut Bench<'_>) -> Result<String> {
-    let guest = bench.guest()?;
-    let dir = "/sys/kernel/config/nvmet";
-    for command in [
-        format!("mkdir -p {dir}/subsystems/vroce {dir}/ports/1"),
-        format!("echo rdma > {dir}/ports/1/addr_trtype"),
-        format!("echo ipv4 > {dir}/ports/1/addr_adrfam"),
-        format!("echo {GUEST} > {dir}/ports/1/addr_traddr"),
-        format!("echo 4420 > {dir}/ports/1/addr_trsvcid"),
-        format!("ln -s {dir}/subsystems/vroce {dir}/ports/1/subsystems/vroce"),
-    ] {
-        guest.run_checked(&command)?;
-    }
-    // 32 bytes of 0xFF: an NVMe/RDMA connect header with an unknown record format, which the target must refuse
-    // with its own private data.
-    let peer = (bench.start)(&[
-        "expect-reject",
-        "--to",
-        GUEST,
-        "--port",
-        "4420",
-        "--data",
-        &"ff".repeat(32),
-    ])?;
-    let ours = peer.finish(LIMIT)?;
-    let guest = bench.guest()?;
-    guest.run_checked(&format!(
-        "rm {dir}/ports/1/subsystems/vroce && rmdir {dir}/ports/1 {dir}/subsystems/vroce"
-    ))?;
-    // NVMe/RDMA reject: record format 0, status 2 (invalid record format), little-endian.
-    ensure!(
-        ours.contains("private data 00000200"),
-        "not nvmet's reject data:\n{ours}"
-    );
-    Ok("STATUS_CONNECTION_REFUSED with nvmet's private data".to_owned())
-}
-
 pub fn vroce_rejects(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["rejecting-server"])?;
     peer.wait_for("ready", LIMIT)?;
