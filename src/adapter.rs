@@ -313,7 +313,6 @@ impl Adapter {
     /// One round of the service routine: how many frames came, and whether the device will interrupt when more do.
     fn pass(&self, budget: usize) -> (usize, bool) {
         let nic = self.nic();
-        nic.disable_interrupts();
         if self.look_at_link.swap(false, Ordering::AcqRel) {
             self.update_link();
         }
@@ -324,7 +323,6 @@ impl Adapter {
         }
         let received = self.receive(budget);
         self.port().pump();
-        nic.kick();
         if let Some(fault) = nic.fault()
             && !self.fault_logged.swap(true, Ordering::AcqRel)
         {
@@ -338,10 +336,13 @@ impl Adapter {
     /// Takes back what the NIC has sent, and sends what waited for room.
     fn reap(&self) {
         let mut done = Chain::new();
-        self.nic().reap(&mut |cookie| match cookie {
-            TxCookie::Rdma(bits) => self.port().transmitted(bits),
-            TxCookie::Ethernet(frame) => self.sent(frame, &mut done),
-            TxCookie::None => {}
+        self.nic().reap(&mut |cookies| {
+            self.port().transmitted(cookies);
+            for cookie in cookies {
+                if let TxCookie::Ethernet(frame) = cookie {
+                    self.sent(*frame, &mut done);
+                }
+            }
         });
         self.send_waiting(&mut done);
         self.complete_sends(done);
@@ -351,11 +352,13 @@ impl Adapter {
     fn receive(&self, budget: usize) -> usize {
         let mac = self.nic().mac();
         let mut batch = Batch::new();
-        let received = self.nic().receive(budget, &mut |frame| {
-            if frame.starts_with(&mac) && self.port().receive(frame) {
-                return;
+        let received = self.nic().receive(budget, &mut |frames| {
+            let ours = self.port().receive(frames);
+            for (i, frame) in frames.iter().enumerate() {
+                if !ours.has(i) {
+                    self.take(frame, &mac, &mut batch);
+                }
             }
-            self.take(frame, &mac, &mut batch);
         });
         let back = self.parts.receiver.indicate(batch);
         self.leave_gate(back);

@@ -300,6 +300,9 @@ impl Receiver {
     /// `head` is null or the first of a chain of lists this receiver indicated, each coming back once.
     pub unsafe fn give_back(&self, head: *mut NET_BUFFER_LIST) -> u64 {
         let mut count = 0;
+        if head.is_null() {
+            return count;
+        }
         let mut free = self.free.lock();
         // SAFETY: the caller's promise.
         unsafe {

@@ -13,7 +13,7 @@
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
 use nt::boxed::try_vec;
@@ -159,6 +159,8 @@ impl Waiting {
 pub struct Sender {
     dma: NDIS_HANDLE,
     waiting: SpinLock<Waiting>,
+    /// False if certainly nothing waits. Set before the NIC is asked for room, so that who makes room afterwards sees it.
+    waits: AtomicBool,
     max_frame: usize,
 }
 
@@ -215,6 +217,7 @@ impl Sender {
                 tail: None,
                 bounce,
             }),
+            waits: AtomicBool::new(false),
             max_frame,
         })
     }
@@ -278,6 +281,7 @@ impl Sender {
                 let waiting = &mut *waiting;
                 if let Some(last) = last.take() {
                     waiting.push(last);
+                    self.waits.store(true, Ordering::SeqCst);
                 }
                 while let Some(frame) = waiting.head
                     && !failed.is_full()
@@ -292,6 +296,9 @@ impl Sender {
                             failed.push((frame, status));
                         }
                     }
+                }
+                if waiting.head.is_none() {
+                    self.waits.store(false, Ordering::SeqCst);
                 }
             }
             let again = failed.is_full();
@@ -492,7 +499,10 @@ impl Adapter {
 
     /// There may be room again: sends what waits. IRQL: DISPATCH_LEVEL, no lock held.
     pub fn send_waiting(&self, done: &mut Chain) {
-        self.sender().hand_over_waiting(self, None, done);
+        if self.sender().waits.load(Ordering::SeqCst) {
+            self.sender().hand_over_waiting(self, None, done);
+            self.nic().kick();
+        }
     }
 
     /// Gives up the waiting frames that are `wanted`. IRQL: <= DISPATCH_LEVEL, no lock held.

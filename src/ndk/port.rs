@@ -24,6 +24,9 @@ const CALL_OUT_BUDGET: usize = 64;
 /// How many frames to the port itself are taken in at a time, before it makes way.
 const LOOP_BUDGET: usize = 64;
 
+/// Received frames dealt with before the lock is let go of: their checksums are verified and their payload is copied under it.
+const FRAMES_UNDER_LOCK: usize = 8;
+
 /// DMA pieces of one frame at most: a piece of payload is at most one path MTU (a page) long, so it crosses at most one border
 /// between pages.
 const MAX_DMA_PIECES: usize = 2 * MAX_PIECES;
@@ -81,6 +84,23 @@ pub struct Port {
     /// Reads the adapter's addresses.
     address_reader: WorkItem<Port>,
     address_watch: AddressWatch,
+}
+
+/// Which frames of a batch the port has dealt with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ours(u32);
+
+const _: () = assert!(nic::BATCH <= u32::BITS as usize);
+
+impl Ours {
+    fn add(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    /// Whether the frame with that number is one.
+    pub fn has(self, index: usize) -> bool {
+        self.0 & (1 << index) != 0
+    }
 }
 
 impl Port {
@@ -181,36 +201,61 @@ impl Port {
         work(&mut state)
     }
 
-    /// A received Ethernet frame, without FCS. True if it was RoCE and has been dealt with; [`Port::pump`] is due after the batch.
+    /// Received Ethernet frames, without FCS. Answers which of them were RoCE for our MAC address and have been dealt with;
+    /// [`Port::pump`] is due after the batch.
+    ///
     /// While NDK is disabled and no adapter is open any more, UDP port 4791 is the protocols'. Enabled, the port answers even if no
     /// adapter is open: a peer that wants to connect is to be refused, not left to time out.
     /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
-    pub fn receive(&self, frame: &[u8]) -> bool {
+    pub fn receive(&self, frames: &[&[u8]]) -> Ours {
+        let mut ours = Ours::default();
         if !self.is_enabled() && !self.opens.has_users() {
-            return false;
+            return ours;
         }
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        state.now = Instant(nt::time::now());
-        if state.engine.receive(state.now, frame, &mut state.memory) == Verdict::NotRoce {
-            return false;
+        let mac = self.mac();
+        let mut wanted = frames
+            .iter()
+            .enumerate()
+            .filter(|(_, frame)| frame.starts_with(&mac))
+            .peekable();
+        let (mut count, mut octets) = (0, 0);
+        while wanted.peek().is_some() {
+            let mut state = self.state.lock();
+            let state = &mut *state;
+            state.now = Instant(nt::time::now());
+            for (i, frame) in wanted.by_ref().take(FRAMES_UNDER_LOCK) {
+                let verdict = state.engine.receive(state.now, frame, &mut state.memory);
+                if verdict != Verdict::NotRoce {
+                    ours.add(i);
+                    count += 1;
+                    octets += frame.len() as u64;
+                }
+            }
         }
-        self.traffic.frames_in.fetch_add(1, Ordering::Relaxed);
-        self.traffic
-            .octets_in
-            .fetch_add(frame.len() as u64, Ordering::Relaxed);
-        true
+        self.traffic.frames_in.fetch_add(count, Ordering::Relaxed);
+        self.traffic.octets_in.fetch_add(octets, Ordering::Relaxed);
+        ours
     }
 
-    /// The NIC no longer reads the pieces of a frame: the bits of [`TxCookie::Rdma`]. [`Port::pump`] is due after the batch.
+    /// The NIC no longer reads the pieces of frames of ours: those with [`TxCookie::Rdma`]. [`Port::pump`] is due after the batch.
     /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
-    pub fn transmitted(&self, bits: u64) {
+    pub fn transmitted(&self, cookies: &[TxCookie]) {
+        let mut tokens = cookies
+            .iter()
+            .filter_map(|cookie| match cookie {
+                TxCookie::Rdma(bits) => Some(TxToken::from_bits(*bits)),
+                TxCookie::Ethernet(_) | TxCookie::None => None,
+            })
+            .peekable();
+        if tokens.peek().is_none() {
+            return;
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
         state.now = Instant(nt::time::now());
-        state
-            .engine
-            .transmitted(state.now, TxToken::from_bits(bits));
+        for token in tokens {
+            state.engine.transmitted(state.now, token);
+        }
     }
 
     /// After a batch of received or sent frames: sends, notes what consumers must hear, and sets the timer. Consumers are called from the

@@ -18,6 +18,9 @@ pub const ETHERNET_HEADER: usize = 14;
 /// Most pieces of a frame, of whatever NIC.
 pub const MAX_PIECES: usize = 32;
 
+/// Most frames handed out at a time.
+pub const BATCH: usize = 32;
+
 /// A piece of memory as the device sees it: a logical (bus) address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaPiece {
@@ -157,13 +160,14 @@ pub trait Nic: Send + Sync {
     /// Most pieces of a frame.
     fn max_pieces(&self) -> usize;
 
-    /// Gives back what has been sent: `done` is called once per frame whose cookie is not [`TxCookie::None`], with no lock held.
-    /// Answers how many frames were reaped. IRQL: DISPATCH_LEVEL.
-    fn reap(&self, done: &mut dyn FnMut(TxCookie)) -> usize;
+    /// Gives back what has been sent, up to [`BATCH`] at a time: `done` gets each cookie that is not [`TxCookie::None`] once, with no
+    /// lock held. Answers how many frames were reaped. Asks the device not to interrupt for more. IRQL: DISPATCH_LEVEL.
+    fn reap(&self, done: &mut dyn FnMut(&[TxCookie])) -> usize;
 
-    /// Hands out up to `budget` received frames (Ethernet header first, no FCS), with no lock held, and gives their buffers back to
-    /// the device. Answers how many frames. Calls are serialised by the caller. IRQL: DISPATCH_LEVEL.
-    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&[u8])) -> usize;
+    /// Hands out up to `budget` received frames (Ethernet header first, no FCS), up to [`BATCH`] at a time and with no lock held, and
+    /// gives their buffers back to the device. Answers how many frames. Asks the device not to interrupt for more. Calls are serialised
+    /// by the caller. IRQL: DISPATCH_LEVEL.
+    fn receive(&self, budget: usize, frames: &mut dyn FnMut(&[&[u8]])) -> usize;
 
     /// Lets the device interrupt again. Answers true if something came in meanwhile, for which no interrupt will come: the caller
     /// goes on working instead.

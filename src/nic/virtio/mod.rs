@@ -40,7 +40,7 @@ use self::transport::{QueueAddress, Transport, status};
 use self::tx::{Features, Tx};
 use self::watch::Finding;
 use super::bus::Function;
-use super::{Cause, ETHERNET_HEADER, Fault, Link, Nic, TxCookie, TxError, TxFrame, Vectors};
+use super::{BATCH, Cause, ETHERNET_HEADER, Fault, Link, Nic, TxCookie, TxError, TxFrame, Vectors};
 
 /// Bytes virtio puts before each frame (5.1.6): all zero without offloads.
 const HEADER: usize = 12;
@@ -51,8 +51,6 @@ const RX: u16 = 0;
 const TX: u16 = 1;
 /// Larger queues than this take memory and no time.
 const MAX_QUEUE: u16 = 1024;
-/// Frames handled between two times the queue's lock is taken.
-const BATCH: usize = 32;
 /// Largest MTU, bytes, that the driver provides for.
 const MAX_MTU: u16 = 9202;
 /// Speed, bits per second, of a device that does not say.
@@ -288,8 +286,9 @@ impl VirtioNet {
         self.transport.enable_queue(TX, self.tx_size, &at, queues)
     }
 
-    /// Calls `frame` for each filled buffer.
-    fn hand_out(&self, filled: &[Filled], frame: &mut dyn FnMut(&[u8])) {
+    /// Hands out what is in filled buffers.
+    fn hand_out(&self, filled: &[Filled], frames: &mut dyn FnMut(&[&[u8]])) {
+        let mut batch = ArrayVec::<&[u8], BATCH>::new();
         for buffer in filled {
             let Some(slot) = self.rx.slots.get(buffer.slot) else {
                 continue;
@@ -300,8 +299,12 @@ impl VirtioNet {
             // SAFETY: the device has given the buffer back, and it is not given out again before this function returns.
             let bytes = unsafe { slot.buffer.bytes(slot.offset + HEADER, len) };
             if let Some(bytes) = bytes.filter(|bytes| bytes.len() >= ETHERNET_HEADER) {
-                frame(bytes);
+                // As many as there is room for: `filled` is a batch.
+                let _ = batch.try_push(bytes);
             }
+        }
+        if !batch.is_empty() {
+            frames(&batch);
         }
     }
 }
@@ -511,19 +514,26 @@ impl Nic for VirtioNet {
         self.max_pieces
     }
 
-    fn reap(&self, done: &mut dyn FnMut(TxCookie)) -> usize {
+    fn reap(&self, done: &mut dyn FnMut(&[TxCookie])) -> usize {
         let mut total = 0;
         loop {
             let mut cookies = ArrayVec::<TxCookie, BATCH>::new();
+            let mut reaped = 0;
             let mut bad = false;
             let stopped;
             {
                 let mut tx = self.tx.lock();
+                tx.disable_interrupts();
                 stopped = self.is(state::STOPPED);
-                while !cookies.is_full() {
+                while reaped < BATCH {
                     let next = if stopped { Ok(tx.reclaim()) } else { tx.pop() };
                     match next {
-                        Ok(Some(cookie)) => cookies.push(cookie),
+                        Ok(Some(cookie)) => {
+                            reaped += 1;
+                            if cookie != TxCookie::None {
+                                cookies.push(cookie);
+                            }
+                        }
                         Ok(None) => break,
                         Err(_) => {
                             bad = true;
@@ -535,21 +545,18 @@ impl Nic for VirtioNet {
             if bad {
                 self.fail(Fault::TxUsed);
             }
-            let full = cookies.is_full();
-            total += cookies.len();
-            for cookie in cookies {
-                if cookie != TxCookie::None {
-                    done(cookie);
-                }
+            total += reaped;
+            if !cookies.is_empty() {
+                done(&cookies);
             }
             // If the device has stopped meanwhile, everything is reclaimed: round again.
-            if !full && (stopped || !self.is(state::STOPPED)) {
+            if reaped < BATCH && (stopped || !self.is(state::STOPPED)) {
                 return total;
             }
         }
     }
 
-    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&[u8])) -> usize {
+    fn receive(&self, budget: usize, frames: &mut dyn FnMut(&[&[u8]])) -> usize {
         let mut total = 0;
         let mut notify = false;
         while total < budget && self.is(state::RUNNING) {
@@ -557,6 +564,7 @@ impl Nic for VirtioNet {
             let mut bad = false;
             {
                 let mut queue = self.rx.queue.lock();
+                queue.disable_interrupts();
                 while !filled.is_full() && total + filled.len() < budget {
                     match self.rx.pop(&mut queue) {
                         Ok(Some(buffer)) => filled.push(buffer),
@@ -572,7 +580,7 @@ impl Nic for VirtioNet {
                 break;
             }
             total += filled.len();
-            self.hand_out(&filled, frame);
+            self.hand_out(&filled, frames);
             if bad {
                 self.fail(Fault::RxUsed);
                 break;
@@ -581,6 +589,10 @@ impl Nic for VirtioNet {
             self.rx
                 .put_back(&mut queue, filled.iter().map(|buffer| buffer.slot));
             notify |= queue.publish_and_ask();
+            if !filled.is_full() {
+                // That was all; whoever enables interrupts looks again.
+                break;
+            }
         }
         if notify && self.is(state::RUNNING) {
             self.transport.ring(self.rx_doorbell, RX);
