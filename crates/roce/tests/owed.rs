@@ -69,8 +69,30 @@ fn r040_a_gap_does_not_take_back_an_acknowledgement() {
     r.inject_reth(WriteOnly, PSN + 3, NOTHING, &[]);
     quiet_write(&mut r, PSN + 5);
     assert_eq!(r.only_ack(), (PSN + 4, SEQUENCE));
-    quiet_write(&mut r, PSN + 4);
     r.silence();
+}
+
+/// rdma_rxe passes over a second sequence NAK until something was acknowledged after the first, and then waits for its timeout.
+#[test]
+fn r042_what_mends_a_gap_is_acknowledged_at_once() {
+    let mut r = Raw::small();
+    for gap in [PSN, PSN + 2] {
+        quiet_write(&mut r, gap + 1);
+        assert_eq!(r.only_ack(), (gap, SEQUENCE));
+        quiet_write(&mut r, gap);
+        assert_eq!(r.only_ack(), (gap, ACK));
+        // Once: what follows waits for the peer to ask.
+        quiet_write(&mut r, gap + 1);
+        r.silence();
+    }
+    // Also where the next gap follows before anything could be said.
+    quiet_write(&mut r, PSN + 5);
+    assert_eq!(r.only_ack(), (PSN + 4, SEQUENCE));
+    quiet_write(&mut r, PSN + 4);
+    quiet_write(&mut r, PSN + 6);
+    let replies: Vec<_> = r.replies().iter().map(|r| (r.psn, r.syndrome)).collect();
+    assert_eq!(replies, [(PSN + 4, Some(ACK)), (PSN + 5, Some(SEQUENCE))]);
+    assert_eq!(r.host.engine.counters().tx_sequence_naks, 4);
 }
 
 /// A receive that comes before the peer was told to wait: what came behind has been dropped all the same.

@@ -23,6 +23,9 @@ pub(super) struct Owed {
     nak: Option<Nak>,
     /// A NAK has gone out for the expected packet: nothing more is said until that comes.
     told: bool,
+    /// What the NAK asked for came. That is acknowledged unasked, and before another NAK: rdma_rxe passes over the NAK of a further
+    /// gap until it has heard that its repair of this one worked, and would wait for its timeout.
+    mended: bool,
     /// The last of the packets dropped because they came before the expected one.
     ahead: Option<Psn>,
 }
@@ -30,7 +33,7 @@ pub(super) struct Owed {
 impl Owed {
     /// Whether there is something to send.
     pub fn is_due(&self) -> bool {
-        self.ack || self.nak.is_some()
+        self.ack || self.mended || self.nak.is_some()
     }
 
     /// A packet came too early and was dropped.
@@ -59,6 +62,7 @@ impl Owed {
     /// The expected packet has been executed, and `expected` is the next.
     pub fn executed(&mut self, ack_request: bool, expected: Psn) {
         self.ack |= ack_request;
+        self.mended |= self.told;
         self.told = false;
         self.nak = match self.nak {
             Some(Nak::Fatal(code, psn)) => Some(Nak::Fatal(code, psn)),
@@ -76,6 +80,7 @@ impl Owed {
     /// A READ was accepted, whose response acknowledges everything before it.
     pub fn response_follows(&mut self) {
         self.ack = false;
+        self.mended = false;
     }
 
     /// Something came again that has been executed: the acknowledgement was lost.
@@ -85,6 +90,12 @@ impl Owed {
 
     /// What to send now, and with which PSN.
     pub fn take(&mut self, expected: Psn, min_rnr_timer: u8) -> Option<(Syndrome, Psn)> {
+        // A refusal may be about what lies before the expected packet, which an acknowledgement would belie.
+        let refused = matches!(self.nak, Some(Nak::Fatal(..)));
+        if core::mem::take(&mut self.mended) && !refused {
+            self.ack = false;
+            return Some((Syndrome::ACK, expected.prev()));
+        }
         let Some(nak) = self.nak.take() else {
             return core::mem::take(&mut self.ack).then(|| (Syndrome::ACK, expected.prev()));
         };
