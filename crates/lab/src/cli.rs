@@ -142,6 +142,17 @@ pub enum PeerCase {
     RpingServer,
     /// Be the server of one `ib_write_bw -R`.
     WriteBwServer,
+    /// Be the server of one `ib_read_bw -R`.
+    ReadBwServer,
+    /// Be the client of `ib_read_bw -R`.
+    ReadBwClient {
+        /// Where the server is; perftest's port is 18515.
+        #[command(flatten)]
+        target: Target,
+        /// Reads of 64 KiB.
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+    },
     /// Be the server of one `ib_send_bw -R`.
     SendBwServer,
     /// Listen on the rping port and reject the first request with private data.

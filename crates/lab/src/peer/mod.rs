@@ -2,6 +2,7 @@
 
 mod nvme;
 mod perftest;
+mod perftest_client;
 mod perftest_wire;
 mod refusals;
 mod rping;
@@ -130,6 +131,10 @@ pub fn run(options: &PeerOptions) -> Result<()> {
         } => rping::client(world, *server, *target, *count, *size, *expect_abort),
         PeerCase::RpingServer => rping::server(world, *server),
         PeerCase::WriteBwServer => perftest::write_server(world, *server),
+        PeerCase::ReadBwServer => perftest::read_server(world, *server),
+        PeerCase::ReadBwClient { target, count } => {
+            perftest_client::read_client(world, *server, *target, *count)
+        }
         PeerCase::SendBwServer => perftest::send_server(world, *server),
         PeerCase::RejectingServer => refusals::reject(world, *server),
         PeerCase::ExpectReject { target, data } => {

@@ -1,7 +1,9 @@
-//! The server's side of perftest's `ib_write_bw -R` and `ib_send_bw -R`.
+//! The server's side of perftest's `ib_write_bw -R`, `ib_read_bw -R` and `ib_send_bw -R`.
 
 use super::PATIENCE;
-use super::perftest_wire::{Control, Destination, MESSAGE, PORT};
+use super::perftest_wire::{
+    Control, Destination, LONGEST_RUN, MESSAGE, PORT, SENTINEL, longest_run,
+};
 use crate::server::Server;
 use crate::side::Side;
 use crate::status::{self, Doing};
@@ -9,11 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ndkpi::status::STATUS_SUCCESS;
 use ntsim::World;
 use ntsim::consumer::{Connector, Listener, ReadLimits};
-use std::net::IpAddr;
 use std::rc::Rc;
-
-/// What memory holds before the test writes it.
-const SENTINEL: u8 = 0xA5;
 
 /// Receives posted on the test connection; as many messages of memory.
 const RECEIVES: usize = 32;
@@ -29,15 +27,33 @@ pub fn write_server(world: &mut World, server: Server) -> Result<()> {
     test.buffer.bytes_mut().fill(SENTINEL);
     let outcome = serve(world, server, &test, |_, _| Ok(0))?;
     let (written, beyond) = test.buffer.bytes().split_at(MESSAGE);
-    // perftest fills its buffer with random bytes: a run of the sentinel means that something was not written.
     let longest = longest_run(written);
-    ensure!(longest < 8, "{longest} bytes in a row were not written");
+    ensure!(
+        longest < LONGEST_RUN,
+        "{longest} bytes in a row were not written"
+    );
     ensure!(
         beyond.iter().all(|byte| *byte == SENTINEL),
         "memory beyond the message was written"
     );
     out!(
         "verified {MESSAGE} bytes written, nothing beyond; {} control messages",
+        outcome.control
+    );
+    test.close(world)
+}
+
+/// Serves one `ib_read_bw -R`, which does not look at what it reads: our memory must stay as it is.
+pub fn read_server(world: &mut World, server: Server) -> Result<()> {
+    let mut test = Side::open(world, server, MESSAGE)?;
+    test.buffer.bytes_mut().fill(SENTINEL);
+    let outcome = serve(world, server, &test, |_, _| Ok(0))?;
+    ensure!(
+        test.buffer.bytes().iter().all(|byte| *byte == SENTINEL),
+        "a test that only reads has written"
+    );
+    out!(
+        "verified that nothing was written; {} control messages",
         outcome.control
     );
     test.close(world)
@@ -77,20 +93,12 @@ pub fn send_server(world: &mut World, server: Server) -> Result<()> {
     })?;
     let longest = longest_run(test.buffer.bytes());
     ensure!(
-        outcome.messages >= RECEIVES as u64 && longest < 8,
+        outcome.messages >= RECEIVES as u64 && longest < LONGEST_RUN,
         "{} messages, {longest} bytes in a row never received",
         outcome.messages
     );
     out!("verified {} messages of {MESSAGE} bytes", outcome.messages);
     test.close(world)
-}
-
-fn longest_run(bytes: &[u8]) -> usize {
-    bytes
-        .split(|byte| *byte != SENTINEL)
-        .map(<[u8]>::len)
-        .max()
-        .unwrap_or(0)
 }
 
 struct Outcome {
@@ -198,16 +206,9 @@ fn answer(
         Control::Echo => message,
         Control::Destination => {
             let (address, key) = test.remote();
-            Destination {
-                read_limit: 1,
-                qpn: 0,
-                psn: 0,
-                key,
-                address,
-                gid: gid(test.server.address),
-            }
-            .to_bytes()
-            .to_vec()
+            Destination::new(test.server.address, address, key)
+                .to_bytes()
+                .to_vec()
         }
     };
     let at = CONTROL_RECEIVES * CONTROL;
@@ -220,14 +221,6 @@ fn answer(
                 .send(SEND, &[control.sge(at, reply.len())], 0)
         })
         .doing("NdkSend")
-}
-
-/// The GID by which RoCEv2 knows an address.
-fn gid(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 fn accept(world: &mut World, side: &Side, connector: Connector) -> Result<Connector> {

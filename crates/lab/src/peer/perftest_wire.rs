@@ -3,11 +3,28 @@
 //! The client sends, the server answers in kind: a version string, integers that are only compared, the description of a queue
 //! pair and its buffer ([`Destination`]), and at the end the figures. Seen on the wire with perftest 4.5 (protocol "6.06").
 
+use std::net::IpAddr;
+
 /// perftest's default port.
 pub const PORT: u16 = 18515;
 
 /// Size of every message of the bandwidth tests, unless `-s` is given.
 pub const MESSAGE: usize = 65536;
+
+/// What memory holds before the test writes it.
+pub const SENTINEL: u8 = 0xA5;
+
+/// perftest fills its buffers with random bytes: so long a run of the sentinel means that something was not transferred.
+pub const LONGEST_RUN: usize = 8;
+
+/// The longest run of the sentinel.
+pub fn longest_run(bytes: &[u8]) -> usize {
+    bytes
+        .split(|byte| *byte != SENTINEL)
+        .map(<[u8]>::len)
+        .max()
+        .unwrap_or(0)
+}
 
 /// One message of the control connection, told apart by its length.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +47,7 @@ impl Control {
 }
 
 /// A queue pair and the buffer that the peer may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destination {
     /// READs the sender accepts.
     pub read_limit: u32,
@@ -49,6 +66,39 @@ pub struct Destination {
 impl Destination {
     /// Bytes on the wire, protocol 6.06.
     pub const LEN: usize = 56;
+
+    /// A buffer on the server with this address.
+    pub fn new(server: IpAddr, address: u64, key: u32) -> Destination {
+        let gid = match server {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Destination {
+            read_limit: 1,
+            qpn: 0,
+            psn: 0,
+            key,
+            address,
+            gid: gid.octets(),
+        }
+    }
+
+    /// From a received message.
+    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Destination {
+        let word = |at: usize| {
+            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let mut gid = [0; 16];
+        gid.copy_from_slice(&bytes[32..48]);
+        Destination {
+            read_limit: word(4),
+            qpn: word(8),
+            psn: word(12),
+            key: word(16),
+            address: u64::from(word(24)) << 32 | u64::from(word(28)),
+            gid,
+        }
+    }
 
     /// All integers big-endian: LID, reads, QPN, PSN, key, padding, address, GID, SRQ number, GID index.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
@@ -70,15 +120,15 @@ mod tests {
     #[test]
     fn a_destination_lies_as_on_the_wire() {
         // Field offsets from a captured exchange of ib_write_bw 6.06: key at 16, address at 24, GID at 32.
-        let bytes = Destination {
+        let destination = Destination {
             read_limit: 1,
             qpn: 0x12,
             psn: 0x7_B30D,
             key: 0x38E,
             address: 0x5641_D3E0_0710,
             gid: *b"0123456789abcdef",
-        }
-        .to_bytes();
+        };
+        let bytes = destination.to_bytes();
         assert_eq!(
             bytes[4..24],
             [
@@ -87,6 +137,7 @@ mod tests {
         );
         assert_eq!(bytes[24..32], [0, 0, 0x56, 0x41, 0xD3, 0xE0, 7, 0x10]);
         assert_eq!(&bytes[32..48], b"0123456789abcdef");
+        assert_eq!(Destination::from_bytes(&bytes), destination);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The cases: what Linux runs, what vroce runs, and what both must say afterwards.
 
+mod faulty;
 pub mod nvmet;
 mod perftest;
 mod refusals;
@@ -10,9 +11,29 @@ use super::host::Peer;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// Where the guest listens and where vroce listens.
-pub const GUEST: &str = "10.0.0.2";
-const VROCE: &str = "10.0.0.1";
+/// The two ends of the wire, by one family of addresses.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    /// The guest's address.
+    pub guest: &'static str,
+    /// vroce's address.
+    pub vroce: &'static str,
+    /// Length of the prefix that they share.
+    pub prefix: u8,
+}
+
+/// IPv4.
+pub const V4: Ends = Ends {
+    guest: "10.0.0.2",
+    vroce: "10.0.0.1",
+    prefix: 24,
+};
+/// IPv6.
+pub const V6: Ends = Ends {
+    guest: "fd00::2",
+    vroce: "fd00::1",
+    prefix: 64,
+};
 
 const LIMIT: Duration = Duration::from_secs(40);
 
@@ -47,22 +68,52 @@ pub const CASES: &[Case] = &[
     Case {
         name: "rping-to-linux",
         story: "vroce connects to rping -s",
-        run: rping::to_linux,
+        run: |bench| rping::to_linux(bench, V4),
     },
     Case {
         name: "rping-to-vroce",
         story: "rping -c -V -C 100 -S 60000 connects to vroce",
-        run: rping::to_vroce,
+        run: |bench| rping::to_vroce(bench, V4),
+    },
+    Case {
+        name: "rping6-to-linux",
+        story: "the same as rping-to-linux over IPv6",
+        run: |bench| rping::to_linux(bench, V6),
+    },
+    Case {
+        name: "rping6-to-vroce",
+        story: "the same as rping-to-vroce over IPv6",
+        run: |bench| rping::to_vroce(bench, V6),
+    },
+    Case {
+        name: "rping-faulty",
+        story: "rping -c on a wire that loses, reorders, doubles",
+        run: rping::on_a_faulty_wire,
     },
     Case {
         name: "write-bw",
         story: "ib_write_bw -R against vroce",
-        run: |bench| perftest::bandwidth(bench, "ib_write_bw", "write-bw-server"),
+        run: |bench| perftest::bandwidth(bench, perftest::WRITE),
+    },
+    Case {
+        name: "write-bw-faulty",
+        story: "ib_write_bw -R on a wire like rping-faulty's",
+        run: perftest::write_on_a_faulty_wire,
+    },
+    Case {
+        name: "read-bw",
+        story: "ib_read_bw -R against vroce",
+        run: |bench| perftest::bandwidth(bench, perftest::READ),
+    },
+    Case {
+        name: "read-bw-to-linux",
+        story: "vroce reads from ib_read_bw -R",
+        run: perftest::read_from_linux,
     },
     Case {
         name: "send-bw",
         story: "ib_send_bw -R against vroce",
-        run: |bench| perftest::bandwidth(bench, "ib_send_bw", "send-bw-server"),
+        run: |bench| perftest::bandwidth(bench, perftest::SEND),
     },
     Case {
         name: "linux-rejects",

@@ -1,11 +1,12 @@
 //! A running Linux guest: a QEMU process, a command channel, a NIC on a pair of unix datagram sockets.
 
-use super::cases::nvmet;
+use super::cases::{Ends, nvmet};
 use super::host::dying_with_us;
 use super::image::Image;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -112,21 +113,27 @@ impl Guest {
         Ok(guest)
     }
 
-    /// Gives the NIC its address and puts soft-RoCE on it. Fails with what the guest said when it cannot.
-    pub fn bring_up_rdma(&mut self, address: &str) -> Result<()> {
-        for command in [
-            format!("ip link set eth0 mtu {MTU}"),
-            format!("ip addr add {address} dev eth0"),
-            "ip link set eth0 up".to_owned(),
-            "rdma link add rxe0 type rxe netdev eth0".to_owned(),
-        ] {
-            self.run_checked(&command)?;
+    /// Gives the NIC its addresses and puts soft-RoCE on it. Fails with what the guest said when it cannot.
+    pub fn bring_up_rdma(&mut self, addresses: &[Ends]) -> Result<()> {
+        self.run_checked(&format!("ip link set eth0 mtu {MTU}"))?;
+        // Nobody else is there: an IPv6 address needs no time to find out that it is the only one.
+        self.run_checked("echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad")?;
+        for ends in addresses {
+            self.run_checked(&format!(
+                "ip addr add {}/{} dev eth0",
+                ends.guest, ends.prefix
+            ))?;
         }
-        // The GID table follows the address list through a notifier; RDMA-CM wants the IPv4 entry.
-        self.run_checked(
-            "for i in 1 2 3 4 5 6 7 8 9 10; do grep -q ffff:0a00 /sys/class/infiniband/rxe0/ports/1/gids/* 2>/dev/null && exit 0; sleep 0.2; done; exit 1",
-        )
-        .context("no IPv4 GID appeared")?;
+        self.run_checked("ip link set eth0 up")?;
+        self.run_checked("rdma link add rxe0 type rxe netdev eth0")?;
+        // The GID table follows the address list through a notifier; RDMA-CM wants the entry of the address it is given.
+        for ends in addresses {
+            let gid = gid(ends.guest)?;
+            self.run_checked(&format!(
+                "for i in 1 2 3 4 5 6 7 8 9 10; do grep -q {gid} /sys/class/infiniband/rxe0/ports/1/gids/* 2>/dev/null && exit 0; sleep 0.2; done; exit 1"
+            ))
+            .with_context(|| format!("no GID for {} appeared", ends.guest))?;
+        }
         Ok(())
     }
 
@@ -153,7 +160,7 @@ impl Guest {
     /// Ends what a case that failed may have left running, and takes back what it set up.
     pub fn clean_up(&mut self) -> Result<()> {
         self.run_checked(&format!(
-            "killall -q -9 rping ib_write_bw ib_send_bw; {}",
+            "killall -q -9 rping ib_write_bw ib_read_bw ib_send_bw ucmatose; {}",
             nvmet::CLEAN_UP
         ))
         .map(drop)
@@ -268,6 +275,20 @@ impl Guest {
             }
         }
     }
+}
+
+/// An address's GID as sysfs writes it.
+fn gid(address: &str) -> Result<String> {
+    let v6 = match address.parse().context("an IP address")? {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let groups: Vec<String> = v6
+        .segments()
+        .iter()
+        .map(|group| format!("{group:04x}"))
+        .collect();
+    Ok(groups.join(":"))
 }
 
 impl Drop for Guest {

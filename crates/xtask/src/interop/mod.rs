@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<bool> {
 
     let started = Instant::now();
     let mut guest = Guest::boot(&image, out, &sockets.0, &wire)?;
-    guest.bring_up_rdma(&format!("{}/24", cases::GUEST))?;
+    guest.bring_up_rdma(&[cases::V4, cases::V6])?;
     println!(
         "Linux is up with rdma_rxe after {:.1} s",
         started.elapsed().as_secs_f32()

@@ -1,6 +1,6 @@
 //! The cases against nvmet-rdma, Linux's NVMe over Fabrics target.
 
-use super::{Bench, GUEST, LIMIT};
+use super::{Bench, LIMIT, V4};
 use crate::interop::guest::Guest;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write;
@@ -32,7 +32,7 @@ fn serve(guest: &mut Guest, disk: bool) -> Result<()> {
     for (attribute, value) in [
         ("addr_trtype", "rdma"),
         ("addr_adrfam", "ipv4"),
-        ("addr_traddr", GUEST),
+        ("addr_traddr", V4.guest),
         ("addr_trsvcid", PORT),
     ] {
         guest.run_checked(&format!("echo {value} > {CONFIG}/ports/1/{attribute}"))?;
@@ -51,7 +51,7 @@ pub fn rejects(bench: &mut Bench<'_>) -> Result<String> {
     let peer = (bench.start)(&[
         "expect-reject",
         "--to",
-        GUEST,
+        V4.guest,
         "--port",
         PORT,
         "--data",
@@ -97,7 +97,7 @@ pub fn transfers(bench: &mut Bench<'_>) -> Result<String> {
     let fill = pattern("G", 0, all);
     run_long(guest, &format!("{fill} > {DISK} && sync"))?;
     serve(guest, true)?;
-    let peer = (bench.start)(&["nvme-initiator", "--to", GUEST, "--port", PORT])?;
+    let peer = (bench.start)(&["nvme-initiator", "--to", V4.guest, "--port", PORT])?;
     let ours = peer.finish(LIMIT)?;
     ensure!(
         ours.contains("verifier: 0 violations, 0 leaks"),

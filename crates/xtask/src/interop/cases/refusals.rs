@@ -1,13 +1,13 @@
 //! Connections that do not come about.
 
-use super::{Bench, GUEST, LIMIT, VROCE};
+use super::{Bench, LIMIT, V4};
 use anyhow::{Result, ensure};
 
 pub fn vroce_rejects(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["rejecting-server"])?;
     peer.wait_for("ready", LIMIT)?;
     let guest = bench.guest()?;
-    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {VROCE}"), LIMIT)?;
+    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", V4.vroce), LIMIT)?;
     ensure!(
         output.status != 0,
         "rping -c was not refused: {}",
@@ -23,7 +23,7 @@ pub fn vroce_rejects(bench: &mut Bench<'_>) -> Result<String> {
 }
 
 pub fn nobody_on_linux(bench: &mut Bench<'_>) -> Result<String> {
-    let peer = (bench.start)(&["expect-refused", "--to", GUEST, "--port", "7999"])?;
+    let peer = (bench.start)(&["expect-refused", "--to", V4.guest, "--port", "7999"])?;
     peer.finish(LIMIT)?;
     Ok("STATUS_CONNECTION_REFUSED".to_owned())
 }
@@ -32,7 +32,7 @@ pub fn nobody_on_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["idle", "--until-refused"])?;
     peer.wait_for("ready", LIMIT)?;
     let guest = bench.guest()?;
-    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {VROCE}"), LIMIT)?;
+    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", V4.vroce), LIMIT)?;
     ensure!(
         output.status != 0,
         "rping -c was not refused: {}",

@@ -1,16 +1,20 @@
 //! rping, as client and as server of vroce.
 
-use super::{Bench, GUEST, LIMIT, VROCE, wait_for_listener};
+use super::faulty::{self, Before};
+use super::{Bench, Ends, LIMIT, V4, wait_for_listener};
 use anyhow::{Context, Result, ensure};
 
-pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
+/// vroce is the client.
+pub fn to_linux(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
     let guest = bench.guest()?;
-    let server = guest.spawn(&format!("rping -s -v -V -C 20 -S 60000 -a {GUEST}"))?;
+    let server = guest.spawn(&format!("rping -s -v -V -C 20 -S 60000 -a {}", ends.guest))?;
     wait_for_listener(guest)?;
     let peer = (bench.start)(&[
+        "--address",
+        ends.vroce,
         "rping-client",
         "--to",
-        GUEST,
+        ends.guest,
         "--count",
         "20",
         "--size",
@@ -38,12 +42,30 @@ pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
     Ok("20 rounds of 60000 bytes".to_owned())
 }
 
-pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
-    let mut peer = (bench.start)(&["rping-server"])?;
+/// vroce is the server.
+pub fn to_vroce(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
+    serve(bench, ends, 100, &[])?;
+    Ok("100 rounds of 60000 bytes, verified by rping".to_owned())
+}
+
+/// vroce is the server, and has to deal with loss, disorder and doubles in both directions.
+pub fn on_a_faulty_wire(bench: &mut Bench<'_>) -> Result<String> {
+    let before = Before::read(bench.guest()?)?;
+    let ours = serve(bench, V4, 40, faulty::WIRE)?;
+    let toll = before.judge(bench.guest()?, &ours, true)?;
+    Ok(format!("40 rounds; {toll}"))
+}
+
+/// Serves some rounds of `rping -c`, which verifies what comes back; returns what vroce says.
+fn serve(bench: &mut Bench<'_>, ends: Ends, rounds: u64, wire: &[&str]) -> Result<String> {
+    let arguments = [wire, &["--address", ends.vroce, "rping-server"]].concat();
+    let mut peer = (bench.start)(&arguments)?;
     peer.wait_for("ready", LIMIT)?;
     let guest = bench.guest()?;
-    let (job, output) =
-        guest.run_job(&format!("rping -c -v -V -C 100 -S 60000 -a {VROCE}"), LIMIT)?;
+    let (job, output) = guest.run_job(
+        &format!("rping -c -v -V -C {rounds} -S 60000 -a {}", ends.vroce),
+        LIMIT,
+    )?;
     ensure!(
         output.status == 0,
         "rping -c ended with {}: {}",
@@ -52,26 +74,27 @@ pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
     );
     let pings = guest.count_lines(&job, "ping data: rdma-ping")?;
     ensure!(
-        pings == 100,
-        "rping -c verified {pings} pings of 100: {}",
+        pings == rounds,
+        "rping -c verified {pings} pings of {rounds}: {}",
         output.text
     );
     let ours = peer.finish(LIMIT)?;
     ensure!(
-        ours.contains("served 100"),
-        "vroce did not serve 100 rounds:\n{ours}"
+        ours.contains(&format!("served {rounds} ")),
+        "vroce did not serve {rounds} rounds:\n{ours}"
     );
-    Ok("100 rounds of 60000 bytes, verified by rping".to_owned())
+    Ok(ours)
 }
 
+/// The guest dies while it serves vroce.
 pub fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
     let guest = bench.guest()?;
-    let _server = guest.spawn(&format!("rping -s -v -S 60000 -a {GUEST}"))?;
+    let _server = guest.spawn(&format!("rping -s -v -S 60000 -a {}", V4.guest))?;
     wait_for_listener(guest)?;
     let mut peer = (bench.start)(&[
         "rping-client",
         "--to",
-        GUEST,
+        V4.guest,
         "--count",
         "1000000",
         "--size",
