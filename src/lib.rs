@@ -17,9 +17,11 @@ mod nic;
 mod turn;
 mod wdf;
 
-/// Atomics, by a name that the model checker's can take (tests/turns.rs).
+/// Atomics, by a name that the model checker's can take (tests/turns.rs, tests/lives.rs).
 mod sync {
-    pub use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+    pub use core::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence,
+    };
 }
 
 pub use image::DriverEntry;

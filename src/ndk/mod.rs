@@ -27,6 +27,7 @@ mod cq;
 mod endpoint;
 mod fast;
 mod lam;
+mod life;
 pub mod limits;
 mod listener;
 mod memory;

@@ -18,6 +18,8 @@
 //!
 //! The same queue carries objects which have something to tell their consumer (a request completion, an event): [`tell`] puts an
 //! object there with a reference of its own, and the DPC calls [`Kind::tell`]. An object is on the queue at most once.
+//!
+//! The count and the queue are in [`life`]; here is what NDK has to do with it.
 #![allow(
     unsafe_code,
     reason = "objects live at addresses that the consumer holds; the count is what keeps them alive"
@@ -30,8 +32,7 @@ use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ops::Deref;
-use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
+use core::ptr::NonNull;
 
 use ndis_sys::status::{STATUS_NOT_SUPPORTED, STATUS_PENDING, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
@@ -40,7 +41,10 @@ use ndkpi::{
     NDK_VERSION,
 };
 
+use super::life::{self, Closed, Life, Lives};
 use super::port::Port;
+
+pub use super::life::Quiet;
 
 /// An opaque pointer of the consumer, handed back to it unread.
 #[derive(Clone, Copy, Debug)]
@@ -50,15 +54,6 @@ pub struct Context(pub *mut c_void);
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
-
-/// What [`Kind::quiesce`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quiet {
-    /// Nothing uses the object any more: finish it.
-    Yes,
-    /// Something outside (a frame in flight) does. The kind took a new reference for it, before anybody could have dropped it.
-    NotYet,
-}
 
 /// One kind of NDK object: what is particular to it besides its lifetime.
 pub trait Kind: Send + Sync + Sized + 'static {
@@ -88,29 +83,18 @@ pub struct Object<K: Kind> {
     /// Belongs to the layer above once the object is handed out: neither NdkReserved nor Dispatch is read or written again.
     raw: UnsafeCell<K::Raw>,
     life: Life,
+    /// Written by close before it drops the handle, read by whoever drops the last reference.
+    completion: UnsafeCell<Option<(NDK_FN_CLOSE_COMPLETION, Context)>>,
+    port: NonNull<Port>,
+    version: NDK_VERSION,
     body: K,
 }
 
-// SAFETY: `raw` is never accessed after construction, `life` consists of atomics and of cells that the close protocol orders
-// (see `Life`), and the body is Sync by the bound on Kind.
+// SAFETY: `raw` is never accessed after construction, the close protocol orders access to `completion`, the port is shared, and the body
+// is Sync by the bound on Kind.
 unsafe impl<K: Kind> Sync for Object<K> {}
 // SAFETY: as above; the body is Send.
 unsafe impl<K: Kind> Send for Object<K> {}
-
-/// The part of an object that does not depend on its kind.
-pub struct Life {
-    references: AtomicUsize,
-    /// On the queue with a reference of its own.
-    queued: AtomicBool,
-    /// Close has been called.
-    closing: AtomicBool,
-    next: AtomicPtr<Life>,
-    /// Written by close before it drops the handle, read by whoever drops the last reference.
-    completion: UnsafeCell<Option<(NDK_FN_CLOSE_COMPLETION, Context)>>,
-    run: unsafe fn(NonNull<Life>),
-    port: NonNull<Port>,
-    version: NDK_VERSION,
-}
 
 impl<K: Kind> Object<K> {
     /// Makes an object with one reference, the consumer's handle. None if there is no memory. IRQL <= DISPATCH_LEVEL.
@@ -129,16 +113,10 @@ impl<K: Kind> Object<K> {
         };
         let object = Self {
             raw: UnsafeCell::new(K::raw(version)),
-            life: Life {
-                references: AtomicUsize::new(1),
-                queued: AtomicBool::new(false),
-                closing: AtomicBool::new(false),
-                next: AtomicPtr::new(ptr::null_mut()),
-                completion: UnsafeCell::new(None),
-                run: run::<K>,
-                port,
-                version,
-            },
+            life: Life::new::<Self>(),
+            completion: UnsafeCell::new(None),
+            port,
+            version,
             body,
         };
         // SAFETY: freshly allocated with this layout.
@@ -149,7 +127,7 @@ impl<K: Kind> Object<K> {
     /// Makes an object that belongs to the same port and has the same version as this one. IRQL <= DISPATCH_LEVEL.
     pub fn try_new_child<C: Kind>(&self, body: C) -> Result<&'static Object<C>, C> {
         // SAFETY: the port outlives this object, by the promise given when it was made, and all others of the port.
-        let child = unsafe { Object::try_new(self.life.port, self.life.version, body) }?;
+        let child = unsafe { Object::try_new(self.port, self.version, body) }?;
         // SAFETY: new, and alive until its handle is given up, which is up to the caller or to whom he hands it.
         Ok(unsafe { child.as_ref() })
     }
@@ -171,7 +149,7 @@ impl<K: Kind> Object<K> {
 
     /// A new reference.
     pub fn reference(&self) -> Ref<K> {
-        self.life.references.fetch_add(1, Ordering::Relaxed);
+        self.life.add_reference();
         Ref {
             object: NonNull::from(self),
             owns: PhantomData,
@@ -181,17 +159,63 @@ impl<K: Kind> Object<K> {
     /// The port to which the object belongs.
     pub fn port(&self) -> &Port {
         // SAFETY: try_new demands that the port outlives its objects.
-        unsafe { self.life.port.as_ref() }
+        unsafe { self.port.as_ref() }
     }
 
     /// The NDK version with which the adapter was opened.
     pub fn version(&self) -> NDK_VERSION {
-        self.life.version
+        self.version
     }
 
     /// True once close was called.
     pub fn is_closing(&self) -> bool {
-        self.life.closing.load(Ordering::Acquire)
+        self.life.is_closing()
+    }
+}
+
+// SAFETY: `life` is the field at the offset that `of` uses; `try_new` demands that the port outlives its objects.
+unsafe impl<K: Kind> Lives for Object<K> {
+    type Home = Port;
+
+    fn life(&self) -> &Life {
+        &self.life
+    }
+
+    unsafe fn of(life: NonNull<Life>) -> NonNull<Self> {
+        // SAFETY: `life` is the field of an Object<K> at this offset.
+        unsafe { life.byte_sub(offset_of!(Self, life)) }.cast()
+    }
+
+    fn home(&self) -> NonNull<Port> {
+        self.port
+    }
+
+    fn closing(&self) {
+        K::closing(self);
+    }
+
+    fn tell(&self) {
+        K::tell(self);
+    }
+
+    fn quiesce(&self) -> Quiet {
+        K::quiesce(self)
+    }
+
+    fn closed(&self) {
+        // SAFETY: no reference is left, so nobody else touches the cell.
+        if let Some((completion, context)) = unsafe { *self.completion.get() } {
+            // SAFETY: the consumer's callback with the consumer's context, called once, the last one for this object.
+            unsafe { completion(context.0) };
+        }
+    }
+
+    /// Drops the body, with it the references to the antecedents, and frees the memory.
+    unsafe fn destroy(object: NonNull<Self>) {
+        // SAFETY: valid, and never touched again.
+        unsafe { object.drop_in_place() };
+        // SAFETY: allocated in try_new with the same layout.
+        unsafe { dealloc(object.as_ptr().cast(), Layout::new::<Self>()) };
     }
 }
 
@@ -232,7 +256,7 @@ impl<K: Kind> Deref for Ref<K> {
 impl<K: Kind> Drop for Ref<K> {
     fn drop(&mut self) {
         // SAFETY: the object is alive until this reference, counted here, is given back.
-        unsafe { release(self.object) };
+        unsafe { life::release(self.object) };
     }
 }
 
@@ -252,9 +276,12 @@ pub unsafe extern "efiapi" fn close<K: Kind>(
     // SAFETY: by the caller's promise; the handle's reference keeps it alive until it is dropped below.
     let object = unsafe { Object::<K>::from_raw(header.cast()) };
     // SAFETY: close is called once, and nobody reads the cell before the last reference is dropped, which is after this.
-    unsafe { *object.life.completion.get() = Some((completion, Context(context))) };
+    unsafe { *object.completion.get() = Some((completion, Context(context))) };
     // SAFETY: as above: this is the consumer giving up its handle.
-    unsafe { drop_handle(object) }
+    match unsafe { life::close(object) } {
+        Closed::Now => STATUS_SUCCESS,
+        Closed::Later => STATUS_PENDING,
+    }
 }
 
 /// Gives up the handle of an object that the provider made but did not hand out after all, though others refer to it by now.
@@ -264,24 +291,7 @@ pub unsafe extern "efiapi" fn close<K: Kind>(
 /// The caller owns the handle and gives it up.
 pub unsafe fn abandon<K: Kind>(object: &Object<K>) {
     // SAFETY: by the caller's promise.
-    unsafe { drop_handle(object) };
-}
-
-/// # Safety
-/// The caller owns the handle and gives it up.
-unsafe fn drop_handle<K: Kind>(object: &Object<K>) -> NTSTATUS {
-    object.life.closing.store(true, Ordering::Release);
-    K::closing(object);
-    if object.life.references.fetch_sub(1, Ordering::Release) != 1 {
-        return STATUS_PENDING;
-    }
-    fence(Ordering::Acquire);
-    if K::quiesce(object) == Quiet::NotYet {
-        return STATUS_PENDING;
-    }
-    // SAFETY: the handle was the last reference and quiesce left none behind.
-    unsafe { destroy(NonNull::from(object)) };
-    STATUS_SUCCESS
+    unsafe { life::close(object) };
 }
 
 /// Takes back an object that was never handed to a consumer. No callback. IRQL <= DISPATCH_LEVEL.
@@ -290,7 +300,7 @@ unsafe fn drop_handle<K: Kind>(object: &Object<K>) -> NTSTATUS {
 /// The object is new: the handle is its only reference, and it is in no table.
 pub unsafe fn discard<K: Kind>(object: &Object<K>) {
     // SAFETY: by the caller's promise nobody else knows it.
-    unsafe { destroy(NonNull::from(object)) };
+    unsafe { Object::destroy(NonNull::from(object)) };
 }
 
 /// As [`discard`], but allowed under the port's lock: the object goes when the port's DPC comes to it.
@@ -298,35 +308,21 @@ pub unsafe fn discard<K: Kind>(object: &Object<K>) {
 /// # Safety
 /// As for [`discard`].
 pub unsafe fn discard_later<K: Kind>(object: &Object<K>) {
-    object.life.closing.store(true, Ordering::Release);
     // SAFETY: the handle is the caller's.
-    unsafe { release(NonNull::from(object)) };
+    unsafe { life::close_later(object) };
 }
 
 /// Queues the object so that [`Kind::tell`] runs in the port's DPC. Allowed anywhere, under the port's lock too.
 ///
 /// The caller sees to it that the DPC runs: whoever holds the port's lock does so when it lets go of it.
 pub fn tell<K: Kind>(object: &Object<K>) {
-    if object.life.queued.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    // An object found in a table of the port may have lost its last reference and wait to be taken out. It has nothing to tell any
-    // more, and must not come back to life.
-    let more = |count: usize| (count != 0).then(|| count + 1);
-    match object
-        .life
-        .references
-        .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more)
-    {
-        Ok(_) => object.port().queue().push(NonNull::from(&object.life)),
-        Err(_) => object.life.queued.store(false, Ordering::Release),
-    }
+    life::tell(object);
 }
 
 /// Something outside still uses an object that has lost its last reference: gives it one. For [`Kind::quiesce`], under the port's
 /// lock, before it answers [`Quiet::NotYet`].
 pub fn hold_for_hardware<K: Kind>(object: &Object<K>) {
-    object.life.references.fetch_add(1, Ordering::Relaxed);
+    object.life.add_reference();
 }
 
 /// Gives back what [`hold_for_hardware`] took. Allowed under the port's lock.
@@ -335,7 +331,7 @@ pub fn hold_for_hardware<K: Kind>(object: &Object<K>) {
 /// Called once for each [`hold_for_hardware`].
 pub unsafe fn hardware_done<K: Kind>(object: &Object<K>) {
     // SAFETY: by the caller's promise this reference is ours to give back.
-    unsafe { release(NonNull::from(object)) };
+    unsafe { life::release(NonNull::from(object)) };
 }
 
 /// A pointer to an object in one of the port's tables. It keeps nothing alive: the object takes itself out of the table, under the
@@ -413,136 +409,4 @@ pub unsafe extern "efiapi" fn query_extension(
     _interface: *mut ndkpi::NDK_EXTENSION_INTERFACE,
 ) -> NTSTATUS {
     STATUS_NOT_SUPPORTED
-}
-
-/// Drops one reference; the last one sends the object to the queue to be finished.
-///
-/// # Safety
-/// The caller owns one reference and gives it up.
-unsafe fn release<K: Kind>(object: NonNull<Object<K>>) {
-    // SAFETY: alive, because the caller's reference is still counted.
-    let life = unsafe { &object.as_ref().life };
-    // The port outlives the object, which may be gone once the count is given back.
-    let port = life.port;
-    if life.references.fetch_sub(1, Ordering::Release) != 1 {
-        return;
-    }
-    fence(Ordering::Acquire);
-    // SAFETY: nobody holds a reference now, so this thread alone may touch the object; the queue takes it over.
-    unsafe { port.as_ref() }.queue().push(NonNull::from(life));
-    // SAFETY: the port is valid.
-    unsafe { port.as_ref() }.call_soon();
-}
-
-/// One turn of an object that was on the queue: tells, then finishes the object if that was the last reference.
-///
-/// # Safety
-/// `life` belongs to an `Object<K>` taken from the queue.
-unsafe fn run<K: Kind>(life: NonNull<Life>) {
-    // SAFETY: `life` is the field of an Object<K> at this offset.
-    let object = unsafe { life.cast::<u8>().sub(offset_of!(Object<K>, life)) }.cast::<Object<K>>();
-    // SAFETY: an object on the queue is alive: it has a reference there, or none is left and it waits for us.
-    let this = unsafe { object.as_ref() };
-    if this.life.references.load(Ordering::Acquire) != 0 {
-        // From here on the object may be queued again, for news that come while its consumer is being told the old.
-        this.life.queued.store(false, Ordering::Release);
-        K::tell(this);
-        if this.life.references.fetch_sub(1, Ordering::Release) != 1 {
-            return;
-        }
-        fence(Ordering::Acquire);
-    }
-    if K::quiesce(this) == Quiet::NotYet {
-        return;
-    }
-    // SAFETY: no reference is left, so nobody else touches the cell.
-    if let Some((completion, context)) = unsafe { *this.life.completion.get() } {
-        // SAFETY: the consumer's callback with the consumer's context, called once, the last one for this object.
-        unsafe { completion(context.0) };
-    }
-    // SAFETY: no reference is left and quiesce left none behind.
-    unsafe { destroy(object) };
-}
-
-/// Drops the body, with it the references to the antecedents, and frees the memory.
-///
-/// # Safety
-/// Nobody else knows the object any more.
-unsafe fn destroy<K: Kind>(object: NonNull<Object<K>>) {
-    // SAFETY: valid, and never touched again.
-    unsafe { object.drop_in_place() };
-    // SAFETY: allocated in try_new with the same layout.
-    unsafe { dealloc(object.as_ptr().cast(), Layout::new::<Object<K>>()) };
-}
-
-/// Objects that have something to tell or are to be finished, in order of arrival. Lock-free, at any IRQL up to DISPATCH_LEVEL.
-pub struct Queue {
-    /// Newest first.
-    head: AtomicPtr<Life>,
-}
-
-impl Queue {
-    /// An empty queue.
-    pub const fn new() -> Self {
-        Self {
-            head: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-
-    /// True if nothing is queued.
-    pub fn is_empty(&self) -> bool {
-        self.head.load(Ordering::SeqCst).is_null()
-    }
-
-    fn push(&self, life: NonNull<Life>) {
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: the object is ours to queue: it has a reference for the queue, or none and nobody else touches it.
-            unsafe { life.as_ref() }.next.store(head, Ordering::Relaxed);
-            match self.head.compare_exchange_weak(
-                head,
-                life.as_ptr(),
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    /// Takes everything, oldest first.
-    fn take(&self) -> *mut Life {
-        let mut newest = self.head.swap(ptr::null_mut(), Ordering::SeqCst);
-        let mut oldest: *mut Life = ptr::null_mut();
-        while let Some(life) = NonNull::new(newest) {
-            // SAFETY: objects taken from the queue are alive and linked only here.
-            newest = unsafe { life.as_ref() }
-                .next
-                .swap(oldest, Ordering::Relaxed);
-            oldest = life.as_ptr();
-        }
-        oldest
-    }
-
-    /// Calls out for everything queued, up to about `budget` objects: true if that was not all, or may not have been.
-    ///
-    /// Never twice at the same time. IRQL = DISPATCH_LEVEL, no lock held.
-    pub fn call_out(&self, budget: usize) -> bool {
-        let mut done = 0_usize;
-        while done < budget {
-            let mut next = self.take();
-            if next.is_null() {
-                return false;
-            }
-            while let Some(life) = NonNull::new(next) {
-                // SAFETY: taken from the queue, so ours; the link is read before the object can be queued again or freed.
-                next = unsafe { life.as_ref() }.next.load(Ordering::Relaxed);
-                // SAFETY: as above; `run` was set for the object's own kind.
-                unsafe { (life.as_ref().run)(life) };
-                done += 1;
-            }
-        }
-        true
-    }
 }

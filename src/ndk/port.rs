@@ -11,9 +11,9 @@ use nt::{Dpc, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
 use roce::{Instant, MAX_PIECES, PathMtu, TxToken, Verdict};
 
 use super::address::LocalAddress;
+use super::life::{Home, Queue};
 use super::limits;
 use super::neighbour::{self, AddressWatch};
-use super::object::Queue;
 use super::state::State;
 use crate::nic::{self, DmaPiece, TxCookie, TxError, TxFrame};
 use crate::turn::Schedule;
@@ -262,18 +262,6 @@ impl Port {
     /// DPC: a slow one must not hold up the NIC. IRQL: DISPATCH_LEVEL, no lock held.
     pub fn pump(&self) {
         self.with(|_| ());
-    }
-
-    /// Objects that have something to tell.
-    pub fn queue(&self) -> &Queue {
-        &self.queue
-    }
-
-    /// Asks for the DPC that calls out. IRQL: any up to DISPATCH_LEVEL, under any lock.
-    pub fn call_soon(&self) {
-        if self.call_outs.ask() {
-            self.call_out.queue();
-        }
     }
 
     /// How memory is mapped and work queued.
@@ -551,6 +539,18 @@ impl Port {
         drop(state);
         if !self.queue.is_empty() {
             self.call_soon();
+        }
+    }
+}
+
+impl Home for Port {
+    fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    fn call_soon(&self) {
+        if self.call_outs.ask() {
+            self.call_out.queue();
         }
     }
 }

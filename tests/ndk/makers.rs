@@ -39,15 +39,18 @@ impl Made<'_> {
     }
 }
 
+/// Makes an object among those of a side, shows it, closes it and waits until it is closed: how it could not be made, or what the
+/// close answered. Kernel code, PASSIVE_LEVEL. Allocates nothing itself.
+type Make = fn(&Side, &dyn Fn(&Made)) -> Result<NTSTATUS, NTSTATUS>;
+
 /// How an object of a type is made.
 pub struct Maker {
     /// What makes it, by name.
     pub name: &'static str,
     /// The type.
     pub kind: NDK_OBJECT_TYPE,
-    /// Makes one among the objects of a side, shows it, closes it and waits until it is closed: how it could not be made, or what the
-    /// close answered. Kernel code, PASSIVE_LEVEL. Allocates nothing itself.
-    pub make: fn(&Side, &dyn Fn(&Made)) -> Result<NTSTATUS, NTSTATUS>,
+    /// Makes one.
+    pub make: Make,
 }
 
 fn slots<T>(table: &T) -> &[usize] {
