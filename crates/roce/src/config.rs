@@ -1,4 +1,4 @@
-//! Limits and policies of an engine. Everything is allocated from these numbers once.
+//! Limits and policies of an engine.
 
 /// What an [`Engine`](crate::Engine) is created with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,9 +18,10 @@ use crate::rc::qp::{InFlight, Qp, Shared};
 use crate::rc::{QpId, QpParams};
 use crate::rng::Rng;
 use crate::srq::SrqSet;
-use crate::table::{IndexList, OutOfMemory, Table, id};
+use crate::table::{IndexList, OutOfMemory, Table, id, try_vec};
 use crate::time::Instant;
 use crate::timers::Timers;
+use alloc::vec::Vec;
 
 id! {
     /// A protection domain.
@@ -92,7 +93,8 @@ pub struct Usage {
 ///
 /// It does no I/O and reads no clock. Feed it frames ([`receive`](Self::receive)), work and the time; ask it for frames
 /// ([`poll_transmit`](Self::poll_transmit)), events ([`poll_event`](Self::poll_event)) and its next deadline. No function blocks,
-/// calls back, or allocates except those that create objects.
+/// calls back, or allocates except those that create objects, connections that a peer asks for included: places in the tables are made
+/// when no other is free, and kept.
 pub struct Engine {
     config: Config,
     rng: Rng,
@@ -107,8 +109,8 @@ pub struct Engine {
     qpn_index_bits: u32,
     /// Mixed into those bits.
     qpn_mask: u32,
-    /// The other bits of the next QPN.
-    qpn_serial: u32,
+    /// The other bits of the last QPN, by table index.
+    qpn_serials: Vec<u16>,
     in_flight: Table<InFlight>,
     /// Queue pairs that may have something to send.
     ready: IndexList,
@@ -146,8 +148,8 @@ impl Engine {
             qps: Table::try_new(config.max_qps)?,
             qpn_index_bits,
             qpn_mask: rng.next_u32() & ((1 << qpn_index_bits) - 1),
-            qpn_serial: rng.next_u32(),
-            in_flight: Table::try_new(config.max_transmissions)?,
+            qpn_serials: try_vec(config.max_qps as usize, |_| rng.next_u32() as u16)?,
+            in_flight: Table::try_fixed(config.max_transmissions)?,
             ready: IndexList::try_new(config.max_qps)?,
             last_words: IndexList::try_new(config.max_qps)?,
             news: IndexList::try_new(config.max_qps)?,
@@ -191,12 +193,17 @@ impl Engine {
         self.cqs.see(self.now);
     }
 
-    /// A number that no queue pair has had for long: the serial part advances with each.
+    /// A number that no queue pair has had for long: the serial part advances with each that this place of the table has.
     fn new_qpn(&mut self, index: u32) -> u32 {
+        let mut nobody = 0;
+        let serial = self
+            .qpn_serials
+            .get_mut(index as usize)
+            .unwrap_or(&mut nobody);
         loop {
-            self.qpn_serial = self.qpn_serial.wrapping_add(1);
+            *serial = serial.wrapping_add(1);
             let qpn =
-                (self.qpn_serial << self.qpn_index_bits | index ^ self.qpn_mask) & 0x00ff_ffff;
+                (u32::from(*serial) << self.qpn_index_bits | index ^ self.qpn_mask) & 0x00ff_ffff;
             // 0 is reserved, 1 is the general service interface. Numbers with the top bits set are multicast in other services.
             if qpn > 1 && qpn < 0x00ff_ff00 {
                 return qpn;
@@ -282,7 +289,7 @@ impl Engine {
             if failed == 0 && !core::mem::take(&mut self.srqs.failed) {
                 return;
             }
-            for index in 0..self.qps.capacity() {
+            for index in 0..self.qps.slots() {
                 let Some((slot, qp)) = self.qps.at_mut(index) else {
                     continue;
                 };

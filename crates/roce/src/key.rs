@@ -24,8 +24,8 @@ impl MrKey {
         MrKey(index << 8 | tag as u32)
     }
 
-    const fn index(self) -> usize {
-        (self.0 >> 8) as usize
+    const fn index(self) -> u32 {
+        self.0 >> 8
     }
 
     const fn tag(self) -> u8 {

@@ -226,7 +226,7 @@ impl SrqSet {
 
     /// Fails all queues.
     pub fn fail_all(&mut self) {
-        for index in 0..self.table.capacity() {
+        for index in 0..self.table.slots() {
             if let Some((slot, _)) = self.table.at(index) {
                 self.fail(SrqId(slot));
             }

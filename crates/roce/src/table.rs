@@ -1,5 +1,6 @@
 //! Fixed-capacity object tables with generation-checked ids.
 
+use crate::chunks::Chunks;
 use alloc::vec::Vec;
 
 /// Memory for a table or ring could not be had. Only creation functions return it.
@@ -63,58 +64,93 @@ struct Entry<T> {
 
 const NONE: u32 = u32::MAX;
 
-/// At most `capacity` objects, all slots allocated at creation. Freed slots are reused oldest first.
+/// Slots that a table begins with. They are reused oldest first, and more are not made before all are in use: so few a table must not
+/// begin with that the ids of its objects come again soon.
+const FIRST: u32 = 64;
+
+/// At most `capacity` objects. Slots are made when no other is free, and stay. Freed slots are reused oldest first.
 pub(crate) struct Table<T> {
-    entries: Vec<Entry<T>>,
+    entries: Chunks<Entry<T>>,
     free_head: u32,
     free_tail: u32,
     live: u32,
 }
 
 impl<T> Table<T> {
+    /// A table that grows: inserting may have to get memory.
     pub fn try_new(capacity: u32) -> Result<Table<T>, OutOfMemory> {
-        let entries = try_vec(capacity as usize, |i| {
-            let next = i as u32 + 1;
-            Entry {
-                generation: 0,
-                next_free: if next == capacity { NONE } else { next },
-                value: None,
-            }
-        })?;
-        let (free_head, free_tail) = if capacity == 0 {
-            (NONE, NONE)
-        } else {
-            (0, capacity - 1)
-        };
-        Ok(Table {
-            entries,
-            free_head,
-            free_tail,
+        Self::try_with_slots(capacity, FIRST.min(capacity))
+    }
+
+    /// A table with all its slots: inserting never gets memory.
+    pub fn try_fixed(capacity: u32) -> Result<Table<T>, OutOfMemory> {
+        Self::try_with_slots(capacity, capacity)
+    }
+
+    fn try_with_slots(capacity: u32, slots: u32) -> Result<Table<T>, OutOfMemory> {
+        let mut table = Table {
+            entries: Chunks::new(capacity),
+            free_head: NONE,
+            free_tail: NONE,
             live: 0,
-        })
+        };
+        while table.slots() < slots {
+            table.add_slot().ok_or(OutOfMemory)?;
+        }
+        Ok(table)
+    }
+
+    /// Makes one more slot, free.
+    fn add_slot(&mut self) -> Option<()> {
+        let index = self.entries.push(Entry {
+            generation: 0,
+            next_free: NONE,
+            value: None,
+        })?;
+        self.free(index);
+        Some(())
+    }
+
+    /// Appends a slot to the free ones.
+    fn free(&mut self, index: u32) {
+        match self.entries.get_mut(self.free_tail) {
+            Some(tail) => tail.next_free = index,
+            None => self.free_head = index,
+        }
+        self.free_tail = index;
     }
 
     pub fn is_full(&self) -> bool {
-        self.free_head == NONE
+        self.live >= self.capacity()
+    }
+
+    /// Slots that have been made: objects have lower indices.
+    pub fn slots(&self) -> u32 {
+        self.entries.len()
     }
 
     pub fn len(&self) -> u32 {
         self.live
     }
 
-    /// The slot the next [`insert`](Self::insert) will use.
-    pub fn next_slot(&self) -> Option<Slot> {
-        let entry = self.entries.get(self.free_head as usize)?;
+    /// The slot the next [`insert`](Self::insert) will use. `None` if there is no room, or no memory for more.
+    pub fn next_slot(&mut self) -> Option<Slot> {
+        if self.free_head == NONE {
+            self.add_slot()?;
+        }
+        let entry = self.entries.get(self.free_head)?;
         Some(Slot {
             index: self.free_head,
             generation: entry.generation,
         })
     }
 
-    /// Stores `value`; gives it back if the table is full.
+    /// Stores `value`; gives it back if there is no room, or no memory for more.
     pub fn insert(&mut self, value: T) -> Result<Slot, T> {
-        let index = self.free_head;
-        let Some(entry) = self.entries.get_mut(index as usize) else {
+        let Some(slot) = self.next_slot() else {
+            return Err(value);
+        };
+        let Some(entry) = self.entries.get_mut(slot.index) else {
             return Err(value);
         };
         self.free_head = entry.next_free;
@@ -123,14 +159,11 @@ impl<T> Table<T> {
         }
         entry.value = Some(value);
         self.live += 1;
-        Ok(Slot {
-            index,
-            generation: entry.generation,
-        })
+        Ok(slot)
     }
 
     pub fn remove(&mut self, slot: Slot) -> Option<T> {
-        let entry = self.entries.get_mut(slot.index as usize)?;
+        let entry = self.entries.get_mut(slot.index)?;
         if entry.generation != slot.generation {
             return None;
         }
@@ -138,16 +171,12 @@ impl<T> Table<T> {
         entry.generation = entry.generation.wrapping_add(1);
         entry.next_free = NONE;
         self.live = self.live.saturating_sub(1);
-        match self.entries.get_mut(self.free_tail as usize) {
-            Some(tail) => tail.next_free = slot.index,
-            None => self.free_head = slot.index,
-        }
-        self.free_tail = slot.index;
+        self.free(slot.index);
         Some(value)
     }
 
     pub fn get(&self, slot: Slot) -> Option<&T> {
-        let entry = self.entries.get(slot.index as usize)?;
+        let entry = self.entries.get(slot.index)?;
         if entry.generation == slot.generation {
             entry.value.as_ref()
         } else {
@@ -156,7 +185,7 @@ impl<T> Table<T> {
     }
 
     pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        let entry = self.entries.get_mut(slot.index as usize)?;
+        let entry = self.entries.get_mut(slot.index)?;
         if entry.generation == slot.generation {
             entry.value.as_mut()
         } else {
@@ -166,7 +195,7 @@ impl<T> Table<T> {
 
     /// Whatever lives at `index` now.
     pub fn at(&self, index: u32) -> Option<(Slot, &T)> {
-        let entry = self.entries.get(index as usize)?;
+        let entry = self.entries.get(index)?;
         let slot = Slot {
             index,
             generation: entry.generation,
@@ -176,7 +205,7 @@ impl<T> Table<T> {
 
     /// The same, to be changed.
     pub fn at_mut(&mut self, index: u32) -> Option<(Slot, &mut T)> {
-        let entry = self.entries.get_mut(index as usize)?;
+        let entry = self.entries.get_mut(index)?;
         let slot = Slot {
             index,
             generation: entry.generation,
@@ -195,8 +224,9 @@ impl<T> Table<T> {
         })
     }
 
+    /// Most objects that there can be.
     pub fn capacity(&self) -> u32 {
-        self.entries.len() as u32
+        self.entries.capacity()
     }
 }
 
@@ -279,6 +309,20 @@ mod tests {
         assert_eq!(order, [1, 0, 2]);
         let mut empty = Table::try_new(0).unwrap();
         assert_eq!(empty.insert(()), Err(()));
+    }
+
+    #[test]
+    fn a_table_makes_slots_when_all_are_in_use_and_keeps_them() {
+        let mut t = Table::try_new(1000).unwrap();
+        assert_eq!((t.slots(), t.capacity()), (FIRST, 1000));
+        let many: Vec<_> = (0..1000).map(|i| t.insert(i).unwrap()).collect();
+        assert!(t.is_full() && t.insert(0).is_err());
+        assert!((0..1000).all(|i| t.get(many[i]) == Some(&i) && many[i].index == i as u32));
+        many.iter()
+            .for_each(|slot| assert!(t.remove(*slot).is_some()));
+        assert_eq!((t.len(), t.slots()), (0, 1000));
+        let mut fixed = Table::try_fixed(1000).unwrap();
+        assert_eq!((fixed.slots(), fixed.insert(()).is_ok()), (1000, true));
     }
 
     #[test]

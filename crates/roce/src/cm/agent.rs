@@ -181,7 +181,7 @@ impl Agent {
     /// Ends every connection at once, and sends nothing more.
     pub fn fail(&mut self) {
         self.replies.clear();
-        for index in 0..self.connections.capacity() {
+        for index in 0..self.connections.slots() {
             if let Some((slot, connection)) = self.connections.at_mut(index) {
                 connection.fail();
                 self.settle(slot);

@@ -104,7 +104,7 @@ impl CqSet {
 
     /// Fails all queues that have not failed, or of whose failure nobody has been told.
     pub fn fail_all(&mut self) {
-        for index in 0..self.table.capacity() {
+        for index in 0..self.table.slots() {
             if let Some((slot, cq)) = self.table.at_mut(index) {
                 // Flushing everything may have overflown it: that is not what its owner is to hear.
                 if !cq.failure_told && cq.failure.is_some() {

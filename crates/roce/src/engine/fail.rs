@@ -26,7 +26,7 @@ impl Engine {
         }
         self.failed = true;
         self.cm.fail();
-        for index in 0..self.qps.capacity() {
+        for index in 0..self.qps.slots() {
             if let Some((slot, _)) = self.qps.at(index) {
                 self.with_qp_only(QpId(slot), Qp::fail_for_queue);
             }

@@ -84,7 +84,7 @@ impl KeyTable {
             access,
             over: Over::Region(region),
         });
-        Ok(MrKey::new(key.index() as u32, entry.next_tag()))
+        Ok(MrKey::new(key.index(), entry.next_tag()))
     }
 
     /// Executes the registration for which [`post_fast`](Self::post_fast) gave `key`.

@@ -2,11 +2,11 @@
 
 use super::{Access, DeregisterError, KeyError, MrKey, RegisterError};
 use crate::PdId;
+use crate::chunks::Chunks;
 use crate::memory::RegionId;
 use crate::rc::QpId;
 use crate::rng::Rng;
-use crate::table::{OutOfMemory, Slot, try_vec};
-use alloc::vec::Vec;
+use crate::table::{OutOfMemory, Slot};
 
 /// A checked range of a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -173,14 +173,19 @@ impl Entry {
     }
 }
 
+/// Entries that the table begins with. They are reused oldest first, and more are not made before all are in use: so few it must not
+/// begin with that a key comes again soon.
+const FIRST: u32 = 1024;
+
 /// All keys of an adapter.
 pub(crate) struct KeyTable {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Chunks<Entry>,
     free: List,
     idle: List,
     /// Entries whose last hold is gone and that somebody waits for.
     drained: List,
     live: u32,
+    rng: Rng,
 }
 
 /// Intrusive queue over `Entry::next`, an entry being in one list at most; 0 ends it (entry 0 is never used).
@@ -191,23 +196,23 @@ struct List {
 }
 
 impl List {
-    fn push(&mut self, entries: &mut [Entry], index: u32) {
-        if let Some(e) = entries.get_mut(index as usize) {
+    fn push(&mut self, entries: &mut Chunks<Entry>, index: u32) {
+        if let Some(e) = entries.get_mut(index) {
             e.next = 0;
         }
-        match entries.get_mut(self.tail as usize) {
+        match entries.get_mut(self.tail) {
             Some(tail) if self.tail != 0 => tail.next = index,
             _ => self.head = index,
         }
         self.tail = index;
     }
 
-    fn pop(&mut self, entries: &[Entry]) -> Option<u32> {
+    fn pop(&mut self, entries: &Chunks<Entry>) -> Option<u32> {
         let index = self.head;
         if index == 0 {
             return None;
         }
-        self.head = entries.get(index as usize)?.next;
+        self.head = entries.get(index)?.next;
         if self.head == 0 {
             self.tail = 0;
         }
@@ -219,19 +224,28 @@ impl KeyTable {
     /// Room for `capacity` keys, below 2^24.
     pub fn try_new(capacity: u32, rng: &mut Rng) -> Result<KeyTable, OutOfMemory> {
         let capacity = capacity.min(0x00ff_fffe);
-        // Random tags, so that keys of an earlier life of the machine do not fit.
-        let mut entries = try_vec(capacity as usize + 1, |_| Entry::free(rng.next_u32() as u8))?;
-        let mut free = List::default();
-        for index in 1..=capacity {
-            free.push(&mut entries, index);
-        }
-        Ok(KeyTable {
-            entries,
-            free,
+        let mut table = KeyTable {
+            entries: Chunks::new(capacity + 1),
+            free: List::default(),
             idle: List::default(),
             drained: List::default(),
             live: 0,
-        })
+            rng: rng.fork(),
+        };
+        // The one that is never used.
+        table.entries.push(Entry::free(0)).ok_or(OutOfMemory)?;
+        for _ in 0..capacity.min(FIRST) {
+            table.add_entry().ok_or(OutOfMemory)?;
+        }
+        Ok(table)
+    }
+
+    /// Makes one more entry, free. `None` if there is no room or no memory.
+    fn add_entry(&mut self) -> Option<()> {
+        // Random tags, so that keys of an earlier life of the machine do not fit.
+        let index = self.entries.push(Entry::free(self.rng.next_u32() as u8))?;
+        self.free.push(&mut self.entries, index);
+        Some(())
     }
 
     /// Keys in use.
@@ -245,13 +259,16 @@ impl KeyTable {
         pd: PdId,
         fill: impl FnOnce(&mut Entry),
     ) -> Result<MrKey, RegisterError> {
+        if self.free.head == 0 {
+            self.add_entry().ok_or(RegisterError::TableFull)?;
+        }
         let index = self
             .free
             .pop(&self.entries)
             .ok_or(RegisterError::TableFull)?;
         let entry = self
             .entries
-            .get_mut(index as usize)
+            .get_mut(index)
             .ok_or(RegisterError::TableFull)?;
         let tag = entry.newest.wrapping_add(1);
         *entry = Entry {
@@ -304,7 +321,7 @@ impl KeyTable {
         if busy {
             return Err((DeregisterError::Busy, Some(pd)));
         }
-        self.free.push(&mut self.entries, key.index() as u32);
+        self.free.push(&mut self.entries, key.index());
         Ok(pd)
     }
 
@@ -314,7 +331,7 @@ impl KeyTable {
         let pd = entry.pd;
         entry.state = State::Dying;
         self.live = self.live.saturating_sub(1);
-        self.end(key.index() as u32);
+        self.end(key.index());
         Some(pd)
     }
 
@@ -393,7 +410,7 @@ impl KeyTable {
         let mut hold = KeyHold::of(key.0);
         if entry.kind == Kind::Window {
             hold.region = entry.target;
-            if let Some(target) = self.entries.get_mut(hold.region as usize) {
+            if let Some(target) = self.entries.get_mut(hold.region) {
                 target.in_flight += 1;
             }
         }
@@ -410,7 +427,7 @@ impl KeyTable {
     }
 
     fn release_entry(&mut self, index: u32) {
-        let Some(entry) = self.entries.get_mut(index as usize) else {
+        let Some(entry) = self.entries.get_mut(index) else {
             return;
         };
         entry.in_flight = entry.in_flight.saturating_sub(1);
@@ -427,7 +444,7 @@ impl KeyTable {
 
     /// A dead entry that nothing needs any more becomes idle, or free if nobody waits to hear of it.
     pub(super) fn end(&mut self, index: u32) {
-        let Some(entry) = self.entries.get_mut(index as usize) else {
+        let Some(entry) = self.entries.get_mut(index) else {
             return;
         };
         if entry.state != State::Dying || entry.is_busy() || entry.queued {
@@ -446,7 +463,7 @@ impl KeyTable {
     /// wants to register it.
     pub fn pop_drained(&mut self) -> Option<[Option<QpId>; 2]> {
         let index = self.drained.pop(&self.entries)?;
-        let entry = self.entries.get_mut(index as usize)?;
+        let entry = self.entries.get_mut(index)?;
         entry.queued = false;
         let waiters = [entry.waiter.take(), entry.pending.map(|p| p.qp)];
         self.end(index);
@@ -456,7 +473,7 @@ impl KeyTable {
     /// The next dead region that nothing reads any more, and the last key it had.
     pub fn pop_idle(&mut self) -> Option<(MrKey, RegionId)> {
         let index = self.idle.pop(&self.entries)?;
-        let entry = self.entries.get_mut(index as usize)?;
+        let entry = self.entries.get_mut(index)?;
         entry.state = State::Free;
         let idle = (MrKey::new(index, entry.newest), entry.region);
         self.free.push(&mut self.entries, index);

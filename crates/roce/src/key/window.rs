@@ -44,7 +44,7 @@ impl KeyTable {
 
     /// The region that a bound window lies in, unless its registration has ended.
     pub(super) fn target(&self, window: &Entry) -> Option<&Entry> {
-        self.entries.get(window.target as usize).filter(|e| {
+        self.entries.get(window.target).filter(|e| {
             matches!(e.state, State::Valid | State::Dying) && e.serial == window.target_serial
         })
     }
@@ -91,7 +91,7 @@ impl KeyTable {
             access,
             over,
         });
-        Ok(MrKey::new(window.index() as u32, entry.next_tag()))
+        Ok(MrKey::new(window.index(), entry.next_tag()))
     }
 
     /// Checks what can be known of the region that a window is to be bound to, and notes the relation.
@@ -122,7 +122,7 @@ impl KeyTable {
     pub(super) fn bind_over(&mut self, mr: MrKey) {
         if let Some(entry) = self.entries.get_mut(mr.index()) {
             entry.binds = entry.binds.saturating_sub(1);
-            self.end(mr.index() as u32);
+            self.end(mr.index());
         }
     }
 
@@ -167,7 +167,7 @@ impl KeyTable {
         entry.len = pending.len;
         entry.access = pending.access;
         entry.owner = Some(pending.qp);
-        entry.target = mr.index() as u32;
+        entry.target = mr.index();
         entry.target_serial = serial;
         entry.state = State::Valid;
         if let Some(region) = self.entries.get_mut(mr.index()) {
@@ -188,7 +188,7 @@ impl KeyTable {
         };
         entry.state = State::Invalid;
         let (target, serial) = (entry.target, entry.target_serial);
-        if let Some(region) = self.entries.get_mut(target as usize)
+        if let Some(region) = self.entries.get_mut(target)
             && region.serial == serial
         {
             region.windows = region.windows.saturating_sub(1);

@@ -1,0 +1,119 @@
+//! Entries that stay where they are, and whose memory is had as they are first used.
+
+use crate::table::OutOfMemory;
+use alloc::vec::Vec;
+
+/// Bytes of one allocation, about.
+const CHUNK: usize = 8192;
+
+/// Up to `capacity` entries. Memory is had for some at a time, and kept.
+pub(crate) struct Chunks<T> {
+    chunks: Vec<Vec<T>>,
+    len: u32,
+    capacity: u32,
+}
+
+impl<T> Chunks<T> {
+    /// Entries of one allocation: a power of two.
+    const EACH: usize = {
+        let fit = CHUNK
+            / if size_of::<T>() == 0 {
+                1
+            } else {
+                size_of::<T>()
+            };
+        if fit <= 1 { 1 } else { 1 << fit.ilog2() }
+    };
+
+    /// Room for `capacity` entries, without their memory.
+    pub const fn new(capacity: u32) -> Chunks<T> {
+        Chunks {
+            chunks: Vec::new(),
+            len: 0,
+            capacity,
+        }
+    }
+
+    /// Most entries that there can be.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Entries that there are.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Adds an entry behind the others, and gives its index. `None` if there is no room or no memory; then nothing has changed.
+    pub fn push(&mut self, entry: T) -> Option<u32> {
+        if self.len >= self.capacity {
+            return None;
+        }
+        let (chunk, _) = Self::place(self.len);
+        if self.chunks.len() <= chunk {
+            let entries = with_room(Self::EACH.min(self.capacity as usize)).ok()?;
+            self.chunks.try_reserve(1).ok()?;
+            self.chunks.push(entries);
+        }
+        // Within what was reserved.
+        self.chunks.get_mut(chunk)?.push(entry);
+        let index = self.len;
+        self.len += 1;
+        Some(index)
+    }
+
+    pub fn get(&self, index: u32) -> Option<&T> {
+        let (chunk, at) = Self::place(index);
+        self.chunks.get(chunk)?.get(at)
+    }
+
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        let (chunk, at) = Self::place(index);
+        self.chunks.get_mut(chunk)?.get_mut(at)
+    }
+
+    /// All entries, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+
+    fn place(index: u32) -> (usize, usize) {
+        (index as usize / Self::EACH, index as usize % Self::EACH)
+    }
+}
+
+fn with_room<T>(entries: usize) -> Result<Vec<T>, OutOfMemory> {
+    let mut chunk = Vec::new();
+    chunk.try_reserve_exact(entries).map_err(|_| OutOfMemory)?;
+    Ok(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_where_they_were_put() {
+        let mut c = Chunks::new(3000);
+        for n in 0..3000u64 {
+            assert_eq!(c.push(n * 7), Some(n as u32));
+        }
+        assert_eq!((c.push(0), c.len(), c.capacity()), (None, 3000, 3000));
+        assert!(c.chunks.len() > 1 && c.chunks.iter().all(|chunk| chunk.capacity() <= 1024));
+        *c.get_mut(1024).unwrap() = 1;
+        let expected = |n: u64| if n == 1024 { 1 } else { n * 7 };
+        assert!((0..3000).all(|n| c.get(n as u32) == Some(&expected(n))));
+        assert!(c.iter().copied().eq((0..3000).map(expected)));
+        assert!(c.get(3000).is_none() && c.get_mut(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn entries_larger_than_an_allocation_get_one_each() {
+        let mut c = Chunks::new(2);
+        for n in 0..2u8 {
+            assert_eq!(c.push([n; CHUNK + 1]), Some(u32::from(n)));
+        }
+        assert_eq!(c.get(1).map(|e| e[0]), Some(1));
+        assert_eq!(Chunks::new(0).push(()), None);
+    }
+}
