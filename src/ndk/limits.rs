@@ -25,10 +25,10 @@ pub const MAX_CALLER_DATA: usize = 56;
 /// because NDK has one limit for both.
 pub const MAX_CALLEE_DATA: usize = 148;
 
-/// Queue pairs of one adapter.
-pub const MAX_QPS: u32 = 1024;
+/// Queue pairs of one adapter: as many as the engine can tell apart. What each needs is had when it is made.
+pub const MAX_QPS: u32 = 16384;
 /// Completion queues of one adapter.
-pub const MAX_CQS: u32 = 2048;
+pub const MAX_CQS: u32 = 16384;
 /// Shared receive queues of one adapter.
 pub const MAX_SRQS: u32 = 1024;
 /// Protection domains of one adapter.
@@ -37,8 +37,8 @@ pub const MAX_PDS: u32 = 1024;
 pub const MAX_MRS: u32 = 65536;
 /// Memory windows of one adapter.
 pub const MAX_MWS: u32 = 16384;
-/// Connections of one adapter, those being set up included.
-pub const MAX_CONNECTIONS: u32 = 2048;
+/// Connections of one adapter: one for each queue pair, and those that are being set up or rest before their names are free.
+pub const MAX_CONNECTIONS: u32 = 20480;
 /// Listeners of one adapter that listen: enough to take every port that the provider chooses from.
 pub const MAX_LISTENERS: u32 = 17 * 1024;
 /// Connector objects, and listener objects, of one adapter.

@@ -21,6 +21,8 @@ pub const A6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
 pub const B6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
 /// The port that servers listen on.
 pub const PORT: u16 = 445;
+/// Bytes of memory of a machine.
+const MEMORY: usize = 64 << 20;
 /// Longer than anything on a good wire takes.
 pub const SOON: Duration = Duration::from_secs(2);
 /// All rights.
@@ -87,20 +89,32 @@ impl Lab {
 
     /// Two machines with such NICs, and the driver installed with these settings.
     pub fn with(keywords: &[(&str, &str)], nic: NicConfig) -> Lab {
-        Lab::build(World::builder().build(), 1, keywords, nic)
+        Lab::build(World::builder().build(), (1, MEMORY), keywords, nic)
+    }
+
+    /// Two machines with room for many objects.
+    pub fn large() -> Lab {
+        let world = World::builder().build();
+        Lab::build(world, (1, 4 * MEMORY), &[], NicConfig::default())
     }
 
     /// Two machines of two processors each, in a world where what happens elsewhere happens in the middle of things: when, is up
     /// to the seed.
     pub fn racing(seed: u64) -> Lab {
         let world = World::builder().seed(seed).interleave(3).build();
-        Lab::build(world, 2, &[], NicConfig::default())
+        Lab::build(world, (2, MEMORY), &[], NicConfig::default())
     }
 
-    fn build(mut world: World, processors: u32, keywords: &[(&str, &str)], nic: NicConfig) -> Lab {
+    /// With so many processors and bytes of memory for each machine.
+    fn build(
+        mut world: World,
+        size: (u32, usize),
+        keywords: &[(&str, &str)],
+        nic: NicConfig,
+    ) -> Lab {
         let (a, b) = (
-            machine(&mut world, "A", (A, A6), 1, processors),
-            machine(&mut world, "B", (B, B6), 2, processors),
+            machine(&mut world, "A", (A, A6), 1, size),
+            machine(&mut world, "B", (B, B6), 2, size),
         );
         let net = world.switch(Default::default());
         let nics = [a, b].map(|id| {
@@ -319,7 +333,7 @@ fn machine(
     name: &str,
     (v4, v6): (IpAddr, IpAddr),
     last: u8,
-    processors: u32,
+    (processors, memory): (u32, usize),
 ) -> MachineId {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) else {
         panic!("an IPv4 and an IPv6 address")
@@ -329,7 +343,8 @@ fn machine(
             .ipv4(v4, 24)
             .ipv6(v6, 64)
             .mac([0x52, 0x54, 0, 0, 0, last])
-            .processors(processors),
+            .processors(processors)
+            .ram(memory),
     )
 }
 

@@ -29,6 +29,7 @@ mod queues;
 mod races;
 mod raw;
 mod remote;
+mod scale;
 mod sends;
 mod shared;
 mod srq;

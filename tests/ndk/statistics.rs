@@ -28,7 +28,8 @@ fn query(lab: &mut Lab, machine: MachineId, oid: u32, length: usize) -> Vec<u8> 
     result.data
 }
 
-fn statistics(lab: &mut Lab, machine: MachineId) -> NDIS_NDK_STATISTICS_INFO {
+/// What OID_NDK_STATISTICS says.
+pub fn statistics(lab: &mut Lab, machine: MachineId) -> NDIS_NDK_STATISTICS_INFO {
     let data = query(
         lab,
         machine,

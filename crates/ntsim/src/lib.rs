@@ -39,4 +39,4 @@ pub mod world;
 pub use ndis::{DriverImage, InstallError};
 pub use verifier::{Report, Violation};
 pub use virtio_net::NicConfig;
-pub use world::{Clock, DriverId, MachineConfig, MachineId, World, WorldBuilder};
+pub use world::{Clock, DpcCount, DriverId, MachineConfig, MachineId, World, WorldBuilder};

@@ -333,6 +333,18 @@ fn install_panic_hook() {
     });
 }
 
+/// The DPCs that a processor has begun to run.
+#[derive(Clone, Debug)]
+pub struct DpcCount(Rc<Cell<u64>>);
+
+impl DpcCount {
+    /// How many so far, the one that runs now included.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
 impl World {
     /// Settings of a new world: seed 1, nothing interleaved, virtual clock. What the environment says of `NTSIM_SEED`
     /// and `NTSIM_INTERLEAVE` counts more than what tests say, so that a failed run can be repeated.
@@ -527,6 +539,17 @@ impl World {
     #[must_use]
     pub fn pool_stats(&self, machine: MachineId) -> crate::memory::PoolStats {
         self.machine(machine).pool.stats()
+    }
+
+    /// Counts the DPCs that a processor begins to run. The count can be read anywhere, in a DPC as well.
+    ///
+    /// # Panics
+    /// If the machine has no such processor.
+    #[must_use]
+    pub fn dpc_count(&self, machine: MachineId, processor: u32) -> DpcCount {
+        let machine = self.machine(machine);
+        let processor = &machine.processors[processor as usize];
+        DpcCount(Rc::clone(&processor.dpcs_begun))
     }
 
     /// Lets that many more allocations of drivers succeed, then fails one; all later ones too if `sticky`. None ends

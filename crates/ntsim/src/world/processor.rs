@@ -53,6 +53,8 @@ pub(crate) struct Processor {
     /// Listed in the world's queue of processors to run.
     pub(crate) listed: Cell<bool>,
     pub(crate) locks: LockStack,
+    /// DPCs that have begun to run here.
+    pub(crate) dpcs_begun: Rc<Cell<u64>>,
     /// DPCs and interrupts that run now, one inside another, on the current stack.
     nested: Cell<u32>,
 }
@@ -67,6 +69,7 @@ impl Processor {
             busy: Cell::new(false),
             listed: Cell::new(false),
             locks: LockStack::default(),
+            dpcs_begun: Rc::default(),
             nested: Cell::new(0),
         }
     }
@@ -128,6 +131,7 @@ impl Processor {
                         let _kernel = context::KernelMode::enter();
                         let _charged = Charged::to(driver);
                         self.nested.set(self.nested.get() + 1);
+                        self.dpcs_begun.set(self.dpcs_begun.get() + 1);
                         (dpc.run)(dpc.object);
                         self.nested.set(self.nested.get() - 1);
                     }
