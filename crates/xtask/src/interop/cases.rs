@@ -126,6 +126,11 @@ pub const CASES: &[Case] = &[
         run: nvmet::transfers,
     },
     Case {
+        name: "nvme-faulty",
+        story: "nvme-to-linux on a wire like rping-faulty's",
+        run: nvmet::transfers_on_a_faulty_wire,
+    },
+    Case {
         name: "vroce-rejects",
         story: "vroce rejects rping, with private data",
         run: refusals::vroce_rejects,

@@ -1,5 +1,6 @@
 //! The cases against nvmet-rdma, Linux's NVMe over Fabrics target.
 
+use super::faulty::{self, Before};
 use super::{Bench, LIMIT, V4};
 use crate::interop::guest::Guest;
 use anyhow::{Context, Result, ensure};
@@ -90,6 +91,25 @@ fn run_long(guest: &mut Guest, command: &str) -> Result<()> {
 
 /// vroce is an initiator: it reads what the guest wrote, and the guest compares what vroce wrote.
 pub fn transfers(bench: &mut Bench<'_>) -> Result<String> {
+    transfer(bench, &[]).map(|run| run.remark)
+}
+
+/// The same with loss, disorder and doubles in both directions.
+pub fn transfers_on_a_faulty_wire(bench: &mut Bench<'_>) -> Result<String> {
+    let before = Before::read(bench.guest()?)?;
+    let run = transfer(bench, faulty::WIRE)?;
+    let toll = before.judge(bench.guest()?, &run.ours, true)?;
+    Ok(format!("{}; {toll}", run.remark))
+}
+
+/// How it went.
+struct Run {
+    remark: String,
+    /// What vroce said.
+    ours: String,
+}
+
+fn transfer(bench: &mut Bench<'_>, wire: &[&str]) -> Result<Run> {
     let guest = bench.guest()?;
     let all = u64::from(KIB) * 2;
     guest.run_checked(&format!("modprobe brd rd_nr=1 rd_size={KIB}"))?;
@@ -97,7 +117,8 @@ pub fn transfers(bench: &mut Bench<'_>) -> Result<String> {
     let fill = pattern("G", 0, all);
     run_long(guest, &format!("{fill} > {DISK} && sync"))?;
     serve(guest, true)?;
-    let peer = (bench.start)(&["nvme-initiator", "--to", V4.guest, "--port", PORT])?;
+    let initiator = ["nvme-initiator", "--to", V4.guest, "--port", PORT];
+    let peer = (bench.start)(&[wire, &initiator].concat())?;
     let ours = peer.finish(LIMIT)?;
     ensure!(
         ours.contains("verifier: 0 violations, 0 leaks"),
@@ -131,8 +152,6 @@ pub fn transfers(bench: &mut Bench<'_>) -> Result<String> {
     let guest = bench.guest()?;
     run_long(guest, &commands)?;
     guest.run_checked(CLEAN_UP)?;
-    Ok(format!(
-        "{verified}; {} MiB compared by the guest",
-        KIB / 1024
-    ))
+    let remark = format!("{verified}; {} MiB compared by the guest", KIB / 1024);
+    Ok(Run { remark, ours })
 }
