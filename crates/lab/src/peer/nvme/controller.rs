@@ -1,9 +1,8 @@
 //! A controller: its admin queue and one queue for I/O, from Connect to shutdown.
 
+use super::data::{self, ControllerData, NamespaceData};
 use super::queue::{Place, Queue, Release, capsule_bytes};
-use super::wire::{
-    self, Command, ConnectRequest, ControllerData, Direction, Identify, NamespaceData, Property,
-};
+use super::wire::{self, Command, ConnectRequest, Direction, Identify, Property};
 use crate::cli::Target;
 use crate::server::Server;
 use crate::side::Side;
@@ -65,7 +64,7 @@ impl Controller {
             request,
             ADMIN_SLOTS,
             Command::LEN,
-            wire::IDENTIFY_DATA,
+            data::IDENTIFY_DATA,
         )?;
         let id = fabrics_connect(world, &mut admin, request, subsystem, ANY_CONTROLLER)?;
         enable(world, &mut admin)?;
@@ -126,7 +125,7 @@ fn fabrics_connect(
     subsystem: &str,
     controller: u16,
 ) -> Result<u16> {
-    let data = wire::connect_data(HOST, controller, subsystem, HOST_NAME);
+    let data = data::connect_data(HOST, controller, subsystem, HOST_NAME);
     queue.prepare(0, data.len()).copy_from_slice(&data);
     let command = Command::connect(request);
     let result = queue.run_well(world, "Connect", command, TO_CONTROLLER)?;
@@ -167,7 +166,7 @@ fn await_status(world: &mut World, admin: &mut Queue, mask: u64, value: u64) -> 
 }
 
 fn identify(world: &mut World, admin: &mut Queue, what: Identify) -> Result<Vec<u8>> {
-    admin.prepare(0, wire::IDENTIFY_DATA);
+    admin.prepare(0, data::IDENTIFY_DATA);
     admin.run_well(world, "Identify", Command::identify(what), TO_HOST)?;
     Ok(admin.data(0).to_vec())
 }

@@ -4,6 +4,7 @@
 //! controller reads or writes it by RDMA and ends the registration with its response, or leaves that to us.
 
 mod controller;
+mod data;
 mod memory;
 mod pattern;
 mod queue;
