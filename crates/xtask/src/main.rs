@@ -2,6 +2,8 @@
 
 mod conformance;
 mod interop;
+mod speed;
+mod workspace;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +21,8 @@ enum Task {
     Conformance(conformance::Options),
     /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
     Interop(interop::Options),
+    /// Compare the benchmark with that of an earlier commit.
+    Speed(speed::Options),
 }
 
 /// Arguments that mean nothing: exit status 2.
@@ -48,6 +52,7 @@ fn main() -> std::process::ExitCode {
     let result = match cli.task {
         Task::Conformance(options) => conformance::run(&options),
         Task::Interop(options) => interop::run(&options),
+        Task::Speed(options) => speed::run(&options),
     };
     match result {
         Ok(true) => std::process::ExitCode::SUCCESS,
@@ -78,6 +83,7 @@ mod tests {
         for (arguments, part) in [
             (vec!["cargo xtask", "interop", "--bogus"], "--bogus"),
             (vec!["cargo xtask", "interop", "--only"], "--only"),
+            (vec!["cargo xtask", "speed", "--rounds", "0"], "--rounds"),
             (vec!["cargo xtask", "nothing"], "nothing"),
         ] {
             let error = Cli::try_parse_from(arguments).err().expect("bad arguments");

@@ -5,11 +5,12 @@ mod list;
 mod page;
 mod proofs;
 
+use crate::workspace::root;
 use anyhow::{Context, Result, bail};
 use libtest::Outcome;
 use list::List;
 use proofs::{Proofs, Status};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The driver's test binaries: those whose tests carry requirement numbers in their names.
@@ -93,11 +94,6 @@ fn complain(what: &str, ids: Vec<String>) -> bool {
         println!("{id}  {what}");
     }
     !ids.is_empty()
-}
-
-/// The root of the repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Runs one of the driver's test binaries; what it printed, whether its tests passed or not.

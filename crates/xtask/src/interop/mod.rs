@@ -7,13 +7,13 @@ mod image;
 mod packages;
 
 use crate::BadArgument;
+use crate::workspace::{build_lab, root, target};
 use anyhow::{Context, Result, bail};
 use cases::{Bench, CASES, Case};
 use guest::{Guest, WirePaths};
 use host::Peer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 /// Options of `cargo xtask interop`.
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<bool> {
         bail!("another `cargo xtask interop` runs in {}", out.display());
     }
     let image = image::build(&out.join("image"), options.install)?;
-    let lab = build_lab(&target)?;
+    let lab = build_lab(&root(), &target)?;
     // A socket's path has at most 107 bytes, and the output folder may lie deep.
     let sockets = SocketFolder::create()?;
     let wire = WirePaths {
@@ -111,30 +111,6 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     print_table(&rows);
     Ok(rows.iter().all(|(_, _, outcome, _)| outcome.is_ok()))
-}
-
-/// Cargo's target folder: xtask itself runs from its `debug`.
-fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(2);
-    Ok(target
-        .context("xtask runs outside a target folder")?
-        .to_owned())
-}
-
-fn build_lab(target: &Path) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(&cargo)
-        .args(["build", "--release", "--locked", "--package", "vroce-lab"])
-        .arg("--target-dir")
-        .arg(target)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .status()
-        .context("cargo")?;
-    if !status.success() {
-        bail!("vroce-lab did not build");
-    }
-    Ok(target.join("release/vroce-lab"))
 }
 
 /// Every case leaves a capture with frames in it: an empty one means that the wire was not watched.

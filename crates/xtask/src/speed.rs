@@ -1,0 +1,198 @@
+//! `cargo xtask speed`: the benchmark of this tree against that of an earlier commit, in turn on the same machine.
+
+use crate::workspace::{build_lab, root, target};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Options of `cargo xtask speed`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The commit to compare with, by any name that git knows.
+    #[arg(long, value_name = "REV", default_value = "HEAD~1")]
+    against: String,
+    /// How often each is run; the best of a row counts, because what disturbs a run only makes it slower.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Fail if a row is slower than this, as a share of the earlier commit's messages a second.
+    #[arg(long, value_name = "RATIO")]
+    least: Option<f64>,
+}
+
+/// One line of the benchmark.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    /// Operation, size and how many are in flight.
+    name: String,
+    /// Messages a second.
+    rate: f64,
+}
+
+/// Measures and prints; `false` if a row is slower than allowed.
+pub fn run(options: &Options) -> Result<bool> {
+    let root = root();
+    let folder = target()?.join("speed");
+    let tree = Tree::check_out(&root, &options.against, folder.join("tree"))?;
+    println!("building this tree");
+    let now = build_lab(&root, &target()?)?;
+    println!("building {}", options.against);
+    let then = build_lab(&tree.path, &folder.join("target"))?;
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        println!("round {round} of {}", options.rounds);
+        keep_best(&mut before, measure(&then)?);
+        keep_best(&mut after, measure(&now)?);
+    }
+    println!();
+    println!(
+        "{:<44} {:>12} {:>12} {:>7}",
+        "messages/s, best of the rounds", options.against, "this tree", "ratio"
+    );
+    let mut well = true;
+    for row in &after {
+        let Some(old) = before.iter().find(|old| old.name == row.name) else {
+            println!("{:<44} {:>12} {:>12.0}", row.name, "-", row.rate);
+            continue;
+        };
+        let ratio = row.rate / old.rate;
+        println!(
+            "{:<44} {:>12.0} {:>12.0} {ratio:>7.2}",
+            row.name, old.rate, row.rate
+        );
+        well &= options.least.is_none_or(|least| ratio >= least);
+    }
+    Ok(well)
+}
+
+/// An earlier commit, checked out beside this tree for as long as this lives.
+struct Tree {
+    root: PathBuf,
+    path: PathBuf,
+}
+
+impl Tree {
+    fn check_out(root: &Path, revision: &str, path: PathBuf) -> Result<Tree> {
+        let tree = Tree {
+            root: root.to_owned(),
+            path,
+        };
+        // What an interrupted run left.
+        tree.remove();
+        let output = tree
+            .git(&["worktree", "add", "--detach"])
+            .arg(&tree.path)
+            .arg(revision)
+            .output()
+            .context("git")?;
+        ensure!(
+            output.status.success(),
+            "git worktree add {revision}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(tree)
+    }
+
+    fn git(&self, arguments: &[&str]) -> Command {
+        let mut git = Command::new("git");
+        git.current_dir(&self.root).args(arguments);
+        git
+    }
+
+    fn remove(&self) {
+        // It fails if there is none.
+        let _ = self
+            .git(&["worktree", "remove", "--force"])
+            .arg(&self.path)
+            .output();
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn measure(program: &Path) -> Result<Vec<Row>> {
+    let output = Command::new(program)
+        .arg("--bench")
+        .output()
+        .with_context(|| program.display().to_string())?;
+    if !output.status.success() {
+        bail!(
+            "{} --bench: {}",
+            program.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let rows = parse(&String::from_utf8_lossy(&output.stdout));
+    ensure!(
+        !rows.is_empty(),
+        "{} --bench printed no table",
+        program.display()
+    );
+    Ok(rows)
+}
+
+/// The rows of the table: columns are at least two spaces apart, the fourth is the rate.
+fn parse(output: &str) -> Vec<Row> {
+    output
+        .lines()
+        .filter_map(|line| {
+            let mut columns = line
+                .split("  ")
+                .map(str::trim)
+                .filter(|column| !column.is_empty());
+            let (operation, size, in_flight) = (columns.next()?, columns.next()?, columns.next()?);
+            let rate = columns.next()?.parse().ok()?;
+            Some(Row {
+                name: format!("{operation}, {size}, {in_flight} in flight"),
+                rate,
+            })
+        })
+        .collect()
+}
+
+fn keep_best(best: &mut Vec<Row>, rows: Vec<Row>) {
+    for row in rows {
+        match best.iter_mut().find(|known| known.name == row.name) {
+            Some(known) => known.rate = known.rate.max(row.rate),
+            None => best.push(row),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+both servers, their simulated kernels and the wire in one thread, path MTU 4096, wall time
+operation              size  in flight   messages/s       MB/s        p50        p99
+write                 1 MiB          8         1050     1100.8  7604.1 us    11.8 ms
+send ping-pong         64 B          1        50296        3.2    19.4 us    66.9 us
+";
+
+    #[test]
+    fn the_table_of_the_benchmark_is_understood() {
+        let rows = parse(OUTPUT);
+        let found: Vec<_> = rows.iter().map(|row| (&*row.name, row.rate)).collect();
+        let expected = [
+            ("write, 1 MiB, 8 in flight", 1050.0),
+            ("send ping-pong, 64 B, 1 in flight", 50296.0),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_best_of_each_row_is_kept() {
+        let row = |name: &str, rate| Row {
+            name: name.into(),
+            rate,
+        };
+        let mut best = Vec::new();
+        keep_best(&mut best, vec![row("a", 2.0), row("b", 1.0)]);
+        keep_best(&mut best, vec![row("a", 1.0), row("b", 3.0)]);
+        assert_eq!(best, [row("a", 2.0), row("b", 3.0)]);
+    }
+}
