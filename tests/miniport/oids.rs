@@ -195,6 +195,47 @@ fn ndk_statistics_are_answered_on_both_ways() {
     pair.clean_up();
 }
 
+/// A regular request is preempted wherever that can be in the miniport; statistics asked for directly do not wait for it.
+#[test]
+fn n13_statistics_are_answered_directly_while_another_request_is_in_the_miniport() {
+    let mut pair = Pair::new(10);
+    let statistics = OidRequest::Query(NDK_STATISTICS, 248);
+    let regular = [
+        OidRequest::Query(NDK_STATISTICS, 248),
+        OidRequest::Query(NDK_CONNECTIONS, 4096),
+        OidRequest::Query(NDK_LOCAL_ENDPOINTS, 4096),
+        OidRequest::Set(MULTICAST_LIST, &[1, 0, 0x5e, 0, 0, 1]),
+        OidRequest::Set(NDK_SET_STATE, &[0]),
+    ];
+    for request in &regular {
+        for after in 0.. {
+            let held = pair.world.hold_oid(pair.a, request, after).unwrap();
+            if !held.is_held() {
+                assert!(after > 0, "{request:?} is never in the middle of anything");
+                assert_eq!(held.wait(&mut pair.world).status, SUCCESS);
+                break;
+            }
+            let next = pair.world.start_oid(pair.a, &statistics).unwrap();
+            let before = pair.world.now();
+            let direct = pair.world.start_direct_oid(pair.a, &statistics).unwrap();
+            assert!(direct.is_done(), "{request:?}, {after}");
+            let direct = direct.wait(&mut pair.world);
+            assert_eq!(
+                (direct.status, direct.pended, direct.data.len()),
+                (SUCCESS, false, 248)
+            );
+            assert_eq!(pair.world.now(), before);
+            pair.world.run_for(Duration::from_millis(1));
+            assert!(held.is_held(), "the world went on without it");
+            assert!(!next.is_done(), "a regular request waits its turn");
+            held.release();
+            assert_eq!(held.wait(&mut pair.world).status, SUCCESS);
+            assert_eq!(next.wait(&mut pair.world).status, SUCCESS);
+        }
+    }
+    pair.clean_up();
+}
+
 #[test]
 fn n09_n10_ndk_is_switched_off_and_on() {
     let mut pair = Pair::new(8);

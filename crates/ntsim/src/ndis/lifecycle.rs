@@ -205,7 +205,6 @@ pub(crate) fn set_multicast_list(adapter: &Rc<Adapter>) {
     let result = request(
         adapter,
         &OidRequest::Set(OID_802_3_MULTICAST_LIST, groups.as_flattened()),
-        false,
     );
     if result.status != NDIS_STATUS_SUCCESS && result.status != NDIS_STATUS_NOT_ACCEPTED {
         violation(
@@ -241,7 +240,6 @@ fn set_filter(adapter: &Rc<Adapter>, filter: u32) {
     let result = request(
         adapter,
         &OidRequest::Set(OID_GEN_CURRENT_PACKET_FILTER, &filter.to_le_bytes()),
-        false,
     );
     if result.status != NDIS_STATUS_SUCCESS && result.status != NDIS_STATUS_NOT_ACCEPTED {
         violation(

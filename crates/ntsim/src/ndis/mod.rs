@@ -10,6 +10,7 @@ pub(crate) mod interrupt;
 pub(crate) mod lifecycle;
 pub(crate) mod mdl;
 pub(crate) mod oid;
+mod pending;
 pub(crate) mod pool;
 pub(crate) mod receive;
 pub mod rules;
@@ -31,6 +32,7 @@ use crate::world::machine::Machine;
 
 pub use adapter::{Link, StatusIndication};
 pub use oid::{OidRequest, OidResult};
+pub use pending::PendingOid;
 pub use world::{AdapterInfo, DriverImage, InstallError, SendCounts};
 
 /// A machine's NDIS.

@@ -13,7 +13,7 @@ use super::adapter::{Adapter, State};
 use super::{header, ndis, rules};
 use crate::verifier::{Function, violation};
 use crate::world::processor::{self, DISPATCH, PASSIVE};
-use crate::world::thread::{call_driver, wait_until};
+use crate::world::thread::{self, call_driver, wait_until};
 
 static REQUEST: Function = Function::callback("MiniportOidRequest", PASSIVE..=PASSIVE);
 static DIRECT: Function = Function::callback("MiniportDirectOidRequest", PASSIVE..=DISPATCH);
@@ -24,6 +24,8 @@ const BY: &str = "OID requests";
 pub(crate) struct Requests {
     /// A regular request is at the miniport.
     busy: Cell<bool>,
+    /// The kernel thread whose regular request is in the handler; 0 for none.
+    inside: Cell<usize>,
     /// Requests at the miniport, by address: result once completed, and whether direct.
     outstanding: RefCell<HashMap<usize, Outstanding>>,
 }
@@ -39,8 +41,47 @@ impl Requests {
         self.busy.get()
     }
 
+    /// The regular or direct request of that identifier is at the miniport, and not completed.
+    pub(super) fn has(&self, id: usize) -> bool {
+        let outstanding = self.outstanding.borrow();
+        outstanding.get(&id).is_some_and(|o| o.completed.is_none())
+    }
+
+    /// A regular request cannot end before this thread goes on: it is in the handler here, or pending.
+    pub(crate) fn wait_for_this_thread(&self) -> bool {
+        let inside = self.inside.get();
+        self.busy.get() && (inside == 0 || inside == thread::number())
+    }
+
     pub(crate) fn outstanding(&self) -> usize {
         self.outstanding.borrow().len()
+    }
+}
+
+/// A request in its own memory.
+#[derive(Clone)]
+pub(crate) struct Order {
+    pub(super) kind: NDIS_REQUEST_TYPE,
+    pub(super) oid: u32,
+    input: Vec<u8>,
+    length: usize,
+}
+
+impl From<&OidRequest<'_>> for Order {
+    fn from(request: &OidRequest<'_>) -> Self {
+        let (kind, oid, input, length) = match request {
+            OidRequest::Query(oid, length) => (NdisRequestQueryInformation, *oid, &[][..], *length),
+            OidRequest::QueryStatistics(oid, length) => {
+                (NdisRequestQueryStatistics, *oid, &[][..], *length)
+            }
+            OidRequest::Set(oid, data) => (NdisRequestSetInformation, *oid, *data, data.len()),
+        };
+        Order {
+            kind,
+            oid,
+            input: input.to_vec(),
+            length,
+        }
     }
 }
 
@@ -72,7 +113,7 @@ pub struct OidResult {
 
 impl OidResult {
     /// The miniport was not asked.
-    fn refused(status: NDIS_STATUS) -> Self {
+    pub(super) fn refused(status: NDIS_STATUS) -> Self {
         Self {
             status,
             data: Vec::new(),
@@ -84,7 +125,7 @@ impl OidResult {
 }
 
 /// A request that the miniport has been asked; its memory is freed when the answer is taken.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     adapter: &'a Rc<Adapter>,
     request: *mut NDIS_OID_REQUEST,
     buffer: *mut u8,
@@ -98,25 +139,53 @@ struct Asked<'a> {
     returned: NDIS_STATUS,
 }
 
-/// Asks the miniport and waits for its answer. PASSIVE_LEVEL.
-pub(crate) fn request(adapter: &Rc<Adapter>, request: &OidRequest<'_>, direct: bool) -> OidResult {
-    Asked::new(adapter, request, direct).map_or_else(OidResult::refused, Asked::answer)
-}
-
-/// Asks the miniport on the direct path at DISPATCH_LEVEL, and waits at PASSIVE_LEVEL for an answer it leaves pending.
-pub(crate) fn direct_at_dispatch(adapter: &Rc<Adapter>, request: &OidRequest<'_>) -> OidResult {
-    let asked = {
-        let _raised = processor::raise_irql(DISPATCH);
-        Asked::new(adapter, request, true)
-    };
+/// Asks the miniport a regular request and waits for its answer. PASSIVE_LEVEL.
+pub(crate) fn request(adapter: &Rc<Adapter>, request: &OidRequest<'_>) -> OidResult {
+    let asked = Asked::regular(adapter, &request.into(), &Ticket::default());
     asked.map_or_else(OidResult::refused, Asked::answer)
 }
 
+/// Where a request is on its way, for who wants to cancel it.
+#[derive(Default)]
+pub(super) struct Ticket {
+    /// `RequestId` as soon as the miniport has it.
+    pub(super) id: Cell<usize>,
+    /// Given up while it waited for the one before it.
+    pub(super) cancelled: Cell<bool>,
+}
+
 impl<'a> Asked<'a> {
-    /// Sends a request to the miniport, or says why NDIS refuses it. A regular request waits for the one before it.
-    fn new(
+    /// Sends a regular request to the miniport when the one before it is done, or says why NDIS refuses it.
+    pub(super) fn regular(
         adapter: &'a Rc<Adapter>,
-        request: &OidRequest<'_>,
+        order: &Order,
+        ticket: &Ticket,
+    ) -> Result<Self, NDIS_STATUS> {
+        wait_until(
+            || !adapter.requests.busy.get() || ticket.cancelled.get(),
+            None,
+            "an OID request waits for the one before it",
+        );
+        if ticket.cancelled.get() {
+            return Err(NDIS_STATUS_REQUEST_ABORTED);
+        }
+        Self::send(adapter, order, ticket, false)
+    }
+
+    /// Sends a direct request to the miniport, at DISPATCH_LEVEL and whatever else it has, or says why NDIS refuses it.
+    pub(super) fn direct(
+        adapter: &'a Rc<Adapter>,
+        order: &Order,
+        ticket: &Ticket,
+    ) -> Result<Self, NDIS_STATUS> {
+        let _raised = processor::raise_irql(DISPATCH);
+        Self::send(adapter, order, ticket, true)
+    }
+
+    fn send(
+        adapter: &'a Rc<Adapter>,
+        order: &Order,
+        ticket: &Ticket,
         direct: bool,
     ) -> Result<Self, NDIS_STATUS> {
         let handlers = &adapter.driver.handlers;
@@ -126,13 +195,6 @@ impl<'a> Asked<'a> {
             handlers.OidRequestHandler
         };
         let handler = handler.ok_or(NDIS_STATUS_NOT_SUPPORTED)?;
-        if !direct {
-            wait_until(
-                || !adapter.requests.busy.get(),
-                None,
-                "an OID request waits for the one before it",
-            );
-        }
         if matches!(
             adapter.state.get(),
             State::Halted | State::Initializing | State::Halting
@@ -140,13 +202,12 @@ impl<'a> Asked<'a> {
             return Err(NDIS_STATUS_NOT_ACCEPTED);
         }
         let machine = adapter.machine();
-        let (kind, oid, input, length) = match request {
-            OidRequest::Query(oid, length) => (NdisRequestQueryInformation, *oid, &[][..], *length),
-            OidRequest::QueryStatistics(oid, length) => {
-                (NdisRequestQueryStatistics, *oid, &[][..], *length)
-            }
-            OidRequest::Set(oid, data) => (NdisRequestSetInformation, *oid, *data, data.len()),
-        };
+        let Order {
+            kind,
+            oid,
+            ref input,
+            length,
+        } = *order;
         let (at, buffer) = machine
             .kernel_alloc(size_of::<NDIS_OID_REQUEST>(), BY)
             .and_then(|at| Some((at, machine.kernel_alloc(length.max(1), BY)?)))
@@ -187,6 +248,7 @@ impl<'a> Asked<'a> {
                 };
             }
         }
+        ticket.id.set(at);
         if !direct {
             adapter.requests.busy.set(true);
         }
@@ -210,10 +272,16 @@ impl<'a> Asked<'a> {
         };
         let function = if direct { &DIRECT } else { &REQUEST };
         let _charged = adapter.driver.driver.charge();
-        // SAFETY: a handler the driver registered, called as its type demands.
-        asked.returned = call_driver(function, || unsafe {
-            handler(adapter.context.get(), oid_request)
+        asked.returned = call_driver(function, || {
+            if !direct {
+                adapter.requests.inside.set(thread::number());
+            }
+            // SAFETY: a handler the driver registered, called as its type demands.
+            unsafe { handler(adapter.context.get(), oid_request) }
         });
+        if !direct {
+            adapter.requests.inside.set(0);
+        }
         Ok(asked)
     }
 
@@ -226,7 +294,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Waits for the answer. PASSIVE_LEVEL.
-    fn answer(self) -> OidResult {
+    pub(super) fn answer(self) -> OidResult {
         let Asked {
             adapter,
             oid,

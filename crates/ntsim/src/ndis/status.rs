@@ -121,10 +121,16 @@ pub(crate) unsafe fn pnp_event(
     if !header::check(F, head, NDIS_OBJECT_TYPE_DEFAULT, &sizes) {
         return NDIS_STATUS_INVALID_PARAMETER;
     }
-    if adapter.requests.busy() {
+    if adapter.requests.wait_for_this_thread() {
         violation(
             rules::PNP_EVENT,
             format!("{F}: called while an OID request is at the miniport: a deadlock on Windows"),
+        );
+    } else {
+        wait_until(
+            || !adapter.requests.busy(),
+            None,
+            "NdisMNetPnPEvent waits for an OID request to end",
         );
     }
     // SAFETY: as long as its header says.

@@ -408,19 +408,18 @@ impl World {
     /// Asks a machine's first adapter; `None` when it has none.
     pub fn oid(&mut self, machine: MachineId, request: &OidRequest<'_>) -> Option<OidResult> {
         self.on_machine(machine, |machine| {
-            Some(oid::request(adapters(machine).first()?, request, false))
+            Some(oid::request(adapters(machine).first()?, request))
         })
     }
 
-    /// Asks a machine's first adapter on the direct path, at DISPATCH_LEVEL.
+    /// Asks a machine's first adapter on the direct path, at DISPATCH_LEVEL, and waits for an answer that is left pending.
     pub fn direct_oid(
         &mut self,
         machine: MachineId,
         request: &OidRequest<'_>,
     ) -> Option<OidResult> {
-        self.on_machine(machine, |machine| {
-            Some(oid::direct_at_dispatch(adapters(machine).first()?, request))
-        })
+        let pending = self.start_direct_oid(machine, request)?;
+        Some(pending.wait(self))
     }
 
     /// Sends frames as they are through a machine's first adapter, as a protocol driver does.
@@ -540,7 +539,7 @@ fn class_key(machine: &Machine) -> Option<String> {
         .find_map(|d| d.installed.borrow().as_ref().map(|i| i.class_key.clone()))
 }
 
-fn adapters(machine: &Machine) -> Vec<Rc<Adapter>> {
+pub(super) fn adapters(machine: &Machine) -> Vec<Rc<Adapter>> {
     of(machine).adapters.borrow().clone()
 }
 

@@ -81,8 +81,8 @@ impl Drop for Crossing {
             context::with(|c| {
                 // SAFETY: not null, or the crossing would not have begun; the world keeps it.
                 let core = unsafe { &*c.core.get() };
-                if core.interleave != 0 {
-                    core.maybe_interleave();
+                if core.meddles.get() {
+                    core.before_return();
                 }
                 c.in_driver.set(true);
             });

@@ -96,6 +96,10 @@ pub(crate) struct Core {
     pub(crate) interleave: u32,
     interleave_rng: Rng,
     interleaving: Cell<bool>,
+    /// A thread that is to be preempted at one of its returns to driver code.
+    hold: RefCell<Option<Rc<thread::Hold>>>,
+    /// Something may happen when the kernel returns to driver code: it interleaves, or a hold is armed.
+    pub(crate) meddles: Cell<bool>,
     /// Nanoseconds that driver code has spun since it last gave the processor back.
     spun: Cell<u64>,
     /// How often it has looked at the clock since.
@@ -253,6 +257,8 @@ impl WorldBuilder {
             interleave,
             interleave_rng: Rng::new(seed ^ 0x1e4f),
             interleaving: Cell::new(false),
+            hold: RefCell::default(),
+            meddles: Cell::new(interleave != 0),
             spun: Cell::new(0),
             looks: Cell::new(0),
             events: event::EventQueue::default(),

@@ -287,11 +287,18 @@ impl Core {
         }
     }
 
-    /// Called as an exported function returns to driver code, in worlds that interleave: now and then, lets happen here
-    /// what other processors and devices do meanwhile, and what interrupts this one.
+    /// Called as an exported function returns to driver code, where something may come in between.
     #[cold]
-    pub(crate) fn maybe_interleave(&self) {
-        if self.stopped.get()
+    pub(crate) fn before_return(&self) {
+        self.maybe_hold();
+        self.maybe_interleave();
+    }
+
+    /// In worlds that interleave: now and then, lets happen here what other processors and devices do meanwhile, and what
+    /// interrupts this one.
+    fn maybe_interleave(&self) {
+        if self.interleave == 0
+            || self.stopped.get()
             || self.interleaving.get()
             || !thread::on_thread()
             || self.interleave_rng.below(u64::from(self.interleave)) != 0

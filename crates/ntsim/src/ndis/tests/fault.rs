@@ -62,6 +62,8 @@ thread_local! {
     /// What happened, in order.
     pub(super) static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     pub(super) static PEND_OIDS: Cell<bool> = const { Cell::new(false) };
+    /// Regular requests pend until they are cancelled.
+    pub(super) static KEEP_OIDS: Cell<bool> = const { Cell::new(false) };
     /// Regular requests that are at the miniport, and the most there were at a time.
     pub(super) static OIDS_INSIDE: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
     pub(super) static PEND_PAUSE: Cell<bool> = const { Cell::new(false) };

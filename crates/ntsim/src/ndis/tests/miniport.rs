@@ -11,7 +11,9 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
-use super::fault::{Fault, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, aside, is, log};
+use super::fault::{
+    Fault, KEEP_OIDS, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, aside, is, log,
+};
 use super::nic::Nic;
 use super::traffic::*;
 
@@ -548,7 +550,17 @@ unsafe extern "efiapi" fn shutdown(_context: NDIS_HANDLE, _action: NDIS_SHUTDOWN
     log("shutdown");
 }
 
-unsafe extern "efiapi" fn cancel_oid(_context: NDIS_HANDLE, _id: *mut c_void) {}
+unsafe extern "efiapi" fn cancel_oid(context: NDIS_HANDLE, id: *mut c_void) {
+    log("cancel OID");
+    let adapter = of(context);
+    let request = adapter.pending_oid.get();
+    // SAFETY: NDIS's request, which is pending if it was kept.
+    unsafe {
+        if KEEP_OIDS.get() && (*request).RequestId == id {
+            NdisMOidRequestComplete(adapter.handle, request, NDIS_STATUS_REQUEST_ABORTED);
+        }
+    }
+}
 
 unsafe extern "efiapi" fn cancel_send(_context: NDIS_HANDLE, _id: *mut c_void) {
     log("cancel send");
@@ -575,6 +587,10 @@ unsafe extern "efiapi" fn oid_request(
         }
         if adapter.removed.get() {
             return NDIS_STATUS_NOT_ACCEPTED;
+        }
+        if KEEP_OIDS.get() {
+            adapter.pending_oid.set(request);
+            return NDIS_STATUS_PENDING;
         }
         if PEND_OIDS.get() {
             let (inside, most) = OIDS_INSIDE.get();

@@ -19,7 +19,9 @@ use ndis_sys::types::*;
 
 use super::{DriverImage, InstallError, OidRequest, rules};
 use crate::world::{MachineConfig, MachineId, World, WorldBuilder};
-use fault::{FAULT, Fault, LINES, LOG, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, RESOURCES};
+use fault::{
+    FAULT, Fault, KEEP_OIDS, LINES, LOG, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, RESOURCES,
+};
 
 const INX: &str = r#"
 [Version]
@@ -81,6 +83,7 @@ fn two_machines_as_set(collect: bool) -> (World, MachineId, MachineId) {
 fn two_machines_of(builder: WorldBuilder) -> (World, MachineId, MachineId) {
     FAULT.set(Fault::None);
     PEND_OIDS.set(false);
+    KEEP_OIDS.set(false);
     PEND_PAUSE.set(false);
     RESOURCES.set(false);
     NICS.with_borrow_mut(Vec::clear);
@@ -257,7 +260,7 @@ fn regular_oid_requests_come_one_at_a_time() {
             let (adapter, answered) = (Rc::clone(&adapter), Rc::clone(&answered));
             machine.queue_work(move || {
                 let asked = OidRequest::Query(OID_GEN_STATISTICS, 152);
-                let result = super::oid::request(&adapter, &asked, false);
+                let result = super::oid::request(&adapter, &asked);
                 assert_eq!((result.data.len(), result.pended), (152, true));
                 answered.set(answered.get() + 1);
             });
@@ -265,6 +268,57 @@ fn regular_oid_requests_come_one_at_a_time() {
     });
     world.run_until_idle();
     assert_eq!((answered.get(), OIDS_INSIDE.get()), (3, (0, 1)));
+    PEND_OIDS.set(false);
+    world.uninstall(a);
+}
+
+#[test]
+fn a_direct_request_overtakes_regular_ones_that_wait_and_those_can_be_cancelled() {
+    let (mut world, a, _) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    let asked = OidRequest::Query(OID_GEN_STATISTICS, 152);
+    KEEP_OIDS.set(true);
+    log();
+    let [first, second, third] = [(); 3].map(|()| world.start_oid(a, &asked).unwrap());
+    let direct = world.start_direct_oid(a, &asked).unwrap();
+    assert!(direct.is_done());
+    let direct = direct.wait(&mut world);
+    assert_eq!((direct.data.len(), direct.pended), (152, false));
+    world.run_for(Duration::from_secs(1));
+    assert!(!first.is_done() && !second.is_done() && !third.is_done());
+    // The second waits in NDIS: the miniport is not asked.
+    world.cancel_oid(&second);
+    let second = second.wait(&mut world);
+    assert_eq!(second.status, NDIS_STATUS_REQUEST_ABORTED);
+    assert_eq!(log(), [""; 0]);
+    world.cancel_oid(&first);
+    KEEP_OIDS.set(false);
+    let first = first.wait(&mut world);
+    assert_eq!(
+        (first.status, first.pended),
+        (NDIS_STATUS_REQUEST_ABORTED, true)
+    );
+    assert_eq!(log(), ["cancel OID"]);
+    assert_eq!(third.wait(&mut world).status, NDIS_STATUS_SUCCESS);
+    world.uninstall(a);
+}
+
+#[test]
+fn a_handler_is_held_at_each_call_of_the_kernel_that_it_makes_at_passive_level() {
+    let (mut world, a, _) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    PEND_OIDS.set(true);
+    let asked = OidRequest::Query(OID_GEN_STATISTICS, 152);
+    // It queues a work item, and that is all.
+    let held = world.hold_oid(a, &asked, 0).unwrap();
+    assert!(held.is_held());
+    world.run_for(Duration::from_secs(1));
+    assert!(held.is_held() && !held.is_done());
+    held.release();
+    assert_eq!(held.wait(&mut world).data.len(), 152);
+    let free = world.hold_oid(a, &asked, 1).unwrap();
+    assert!(!free.is_held());
+    assert_eq!(free.wait(&mut world).data.len(), 152);
     PEND_OIDS.set(false);
     world.uninstall(a);
 }
