@@ -1,10 +1,12 @@
 //! What another processor does in the middle of things.
 //!
 //! The simulated machines have two processors here, and what the second does happens at a moment that the seed chooses: within a call
-//! of the first, too. Each story is told for several seeds, and makes sure that some of them hit the middle.
+//! of the first, too. Each story is told for several seeds, and makes sure that some of them hit the middle, unless
+//! the environment has them all be one.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::ops::RangeInclusive;
 use std::ptr::null_mut;
 use std::time::Duration;
 
@@ -16,6 +18,16 @@ use ntsim::consumer::{Connector, Pending};
 
 use crate::lab::{Connected, Lab, SOON, Side};
 use crate::story::Story;
+
+/// The environment says with which seed to run, whatever a test asks for: to repeat one run, or to try many.
+fn seed_is_given() -> bool {
+    std::env::var_os("NTSIM_SEED").is_some()
+}
+
+/// The seeds that a story is told for.
+fn seeds(most: u64) -> RangeInclusive<u64> {
+    1..=if seed_is_given() { 1 } else { most }
+}
 
 /// What the second processor is to do, once.
 type Elsewhere<'a> = Cell<Option<&'a dyn Fn()>>;
@@ -96,7 +108,7 @@ impl Posts {
 #[test]
 fn w13_a_post_that_races_with_a_flush_is_refused_or_comes_back_once() {
     let mut mixed = 0;
-    for seed in 1..=8 {
+    for seed in seeds(8) {
         let mut s = Story::begin_in(Lab::racing(seed));
         let (element, address, token) = s.target();
         let posts = Posts::new();
@@ -112,13 +124,16 @@ fn w13_a_post_that_races_with_a_flush_is_refused_or_comes_back_once() {
         posts.check(&mut s.lab, &s.a, seed);
         s.end();
     }
-    assert!(mixed > 0, "no seed flushed between two posts");
+    assert!(
+        mixed > 0 || seed_is_given(),
+        "no seed flushed between two posts"
+    );
 }
 
 #[test]
 fn l19_a_post_that_races_with_the_close_of_its_connector_is_refused_or_comes_back_once() {
     let mut mixed = 0;
-    for seed in 1..=8 {
+    for seed in seeds(8) {
         let mut s = Story::begin_in(Lab::racing(seed));
         let (element, address, token) = s.target();
         let Connected {
@@ -154,13 +169,16 @@ fn l19_a_post_that_races_with_the_close_of_its_connector_is_refused_or_comes_bac
         lab.close(b);
         lab.finish();
     }
-    assert!(mixed > 0, "no seed closed between two posts");
+    assert!(
+        mixed > 0 || seed_is_given(),
+        "no seed closed between two posts"
+    );
 }
 
 #[test]
 fn w14_receives_and_sends_can_be_posted_at_the_same_time() {
     const EACH: u64 = 10;
-    for seed in 1..=4 {
+    for seed in seeds(4) {
         let mut s = Story::begin_in(Lab::racing(seed));
         let empty: [NDK_SGE; 0] = [];
         s.lab.on(&s.b, || {
@@ -201,7 +219,7 @@ fn w14_receives_and_sends_can_be_posted_at_the_same_time() {
 #[test]
 fn q05_no_entry_falls_between_the_last_poll_and_the_arm() {
     let (mut polled, mut notified) = (0, 0);
-    for seed in 1..=16 {
+    for seed in seeds(16) {
         let mut lab = Lab::racing(seed);
         let a = lab.side_a();
         let seen = Cell::new(0);
@@ -230,7 +248,7 @@ fn q05_no_entry_falls_between_the_last_poll_and_the_arm() {
         lab.finish();
     }
     assert!(
-        polled > 0 && notified > 0,
+        polled > 0 && notified > 0 || seed_is_given(),
         "{polled} polled, {notified} notified: no seed came in between"
     );
 }

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use ndkpi::status::*;
 use ndkpi::{
-    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_READ_FENCE, NDK_SGE,
-    NdkOperationTypeRead, NdkOperationTypeSend, NdkOperationTypeWrite,
+    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_DEFER,
+    NDK_OP_FLAG_READ_FENCE, NDK_SGE, NdkOperationTypeRead, NdkOperationTypeSend,
+    NdkOperationTypeWrite,
 };
 use ntsim::consumer::ReadLimits;
 use ntsim::wire::Verdict;
@@ -228,11 +229,13 @@ fn w24_more_reads_than_the_limit_wait_their_turn() {
             Verdict::Pass
         });
     }
+    // All are there before the first goes out.
     lab.on(&a, || {
         for index in 0..32 {
             let at = 100 * index as usize;
-            a.qp.read(index, &[ours.sge(at, 100)], address + at as u64, token, 0)
-                .unwrap();
+            let flags = if index < 31 { NDK_OP_FLAG_DEFER } else { 0 };
+            let (element, address) = (ours.sge(at, 100), address + at as u64);
+            a.qp.read(index, &[element], address, token, flags).unwrap();
         }
     });
     for index in 0..32 {
