@@ -5,8 +5,8 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
-use crate::ndis::{adapter, driver, lifecycle, ndis, oid, rules, status};
-use crate::verifier::{cross, expect_no_locks, violation};
+use crate::ndis::{adapter, driver, lifecycle, ndis, oid, reset, status};
+use crate::verifier::{cross, expect_no_locks};
 
 super::exports! {
     "ndis.sys";
@@ -136,33 +136,19 @@ unsafe extern "system" fn NdisMRestartComplete(
 
 #[unsafe(no_mangle)]
 unsafe extern "system" fn NdisMResetComplete(
-    _MiniportAdapterHandle: NDIS_HANDLE,
-    _Status: NDIS_STATUS,
-    _AddressingReset: BOOLEAN,
+    MiniportAdapterHandle: NDIS_HANDLE,
+    Status: NDIS_STATUS,
+    AddressingReset: BOOLEAN,
 ) {
     let _crossing = cross(&functions::NdisMResetComplete);
-    violation(
-        rules::STATE,
-        "NdisMResetComplete: no reset is pending (this NDIS never starts one)",
-    );
+    expect_no_locks("NdisMResetComplete");
+    reset::complete(MiniportAdapterHandle, Status, AddressingReset != 0);
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "system" fn NdisMResetMiniport(MiniportAdapterHandle: NDIS_HANDLE) {
-    const F: &str = "NdisMResetMiniport";
     let _crossing = cross(&functions::NdisMResetMiniport);
-    let Some(adapter) = ndis()
-        .handles
-        .get::<adapter::Adapter>(MiniportAdapterHandle, F)
-    else {
-        return;
-    };
-    if adapter.driver.handlers.ResetHandlerEx.is_none() {
-        violation(
-            rules::CHARACTERISTICS,
-            format!("{F}: the miniport has no reset handler"),
-        );
-    }
+    reset::request(MiniportAdapterHandle);
 }
 
 #[unsafe(no_mangle)]

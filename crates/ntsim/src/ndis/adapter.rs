@@ -15,6 +15,7 @@ use super::handle::Handled;
 use super::interrupt::Interrupt;
 use super::oid::Requests;
 use super::receive::Receives;
+use super::reset::Resets;
 use super::send::Sends;
 use super::{header, ndis, rules};
 use crate::pnp::device::Device;
@@ -58,6 +59,8 @@ pub(crate) struct General {
     pub(crate) lookahead: u32,
     pub(crate) max_transmit_speed: u64,
     pub(crate) max_receive_speed: u64,
+    /// It has told its power management capabilities.
+    pub(crate) power_aware: bool,
 }
 
 /// NDK attributes, copied.
@@ -106,6 +109,12 @@ pub(crate) struct Adapter {
     pub(crate) pause_completed: Cell<bool>,
     pub(crate) restart_completed: Cell<Option<NDIS_STATUS>>,
     pub(crate) removed: Cell<bool>,
+    /// In D3.
+    pub(crate) asleep: Cell<bool>,
+    pub(crate) paused_for_sleep: Cell<bool>,
+    pub(crate) resets: Resets,
+    /// How often it was initialised.
+    pub(crate) lives: Cell<u32>,
     pub(crate) indications: RefCell<Vec<StatusIndication>>,
 }
 
@@ -150,6 +159,10 @@ impl Adapter {
             pause_completed: Cell::new(false),
             restart_completed: Cell::new(None),
             removed: Cell::new(false),
+            asleep: Cell::new(false),
+            paused_for_sleep: Cell::new(false),
+            resets: Resets::default(),
+            lives: Cell::new(0),
             indications: RefCell::default(),
         });
         adapter
@@ -171,6 +184,19 @@ impl Adapter {
 
     pub(crate) fn mac(&self) -> [u8; 6] {
         self.general.borrow().as_ref().map_or([0; 6], |g| g.mac)
+    }
+
+    /// Whether it goes to low power while it is initialised; if not, it is halted before.
+    pub(crate) fn is_power_aware(&self) -> bool {
+        let general = self.general.borrow();
+        general.as_ref().is_some_and(|g| g.power_aware)
+            || self.has_attribute(NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND)
+    }
+
+    /// Whether a flag is among those of its registration attributes.
+    pub(crate) fn has_attribute(&self, flag: u32) -> bool {
+        let registration = self.registration.get();
+        registration.is_some_and(|r| r.AttributeFlags & flag != 0)
     }
 
     /// Complains and says no when the miniport may not claim resources yet or any more.
@@ -484,6 +510,36 @@ unsafe fn general_attributes(
             && a.SupportedOidListLength > 0,
         "SupportedOidList is empty or its length is no multiple of 4 bytes",
     );
+    demand(
+        a.PowerManagementCapabilities.is_null(),
+        "PowerManagementCapabilities must be null since NDIS 6.20",
+    );
+    // SAFETY: null or the driver's structure, which begins with a header.
+    let power = unsafe {
+        a.PowerManagementCapabilitiesEx
+            .cast::<NDIS_OBJECT_HEADER>()
+            .as_ref()
+    };
+    let power_sizes = [
+        (
+            NDIS_PM_CAPABILITIES_REVISION_1,
+            NDIS_SIZEOF_NDIS_PM_CAPABILITIES_REVISION_1,
+        ),
+        (
+            NDIS_PM_CAPABILITIES_REVISION_2,
+            NDIS_SIZEOF_NDIS_PM_CAPABILITIES_REVISION_2,
+        ),
+    ];
+    if let Some(&power) = power
+        && !header::check(
+            "NDIS_PM_CAPABILITIES",
+            power,
+            NDIS_OBJECT_TYPE_DEFAULT,
+            &power_sizes,
+        )
+    {
+        sound.set(false);
+    }
     if !sound.get() {
         return NDIS_STATUS_INVALID_PARAMETER;
     }
@@ -509,6 +565,7 @@ unsafe fn general_attributes(
         lookahead: a.LookaheadSize,
         max_transmit_speed: a.MaxXmitLinkSpeed,
         max_receive_speed: a.MaxRcvLinkSpeed,
+        power_aware: power.is_some(),
     });
     NDIS_STATUS_SUCCESS
 }

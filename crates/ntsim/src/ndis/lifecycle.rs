@@ -127,6 +127,8 @@ pub(crate) fn initialize(adapter: &Rc<Adapter>) -> Result<(), i32> {
     }
     check_oid_list(adapter);
     adapter.state.set(State::Paused);
+    adapter.lives.set(adapter.lives.get() + 1);
+    super::reset::watch(adapter);
     pnp_event(
         adapter,
         NdisDevicePnPEventPowerProfileChanged,
@@ -176,6 +178,12 @@ pub(crate) fn start(adapter: &Rc<Adapter>) -> Result<(), i32> {
         crate::tcpip::bind(adapter);
     }
     restart(adapter)?;
+    set_addressing(adapter);
+    Ok(())
+}
+
+/// Tells the miniport what to receive.
+pub(crate) fn set_addressing(adapter: &Rc<Adapter>) {
     let filter =
         NDIS_PACKET_TYPE_DIRECTED | NDIS_PACKET_TYPE_MULTICAST | NDIS_PACKET_TYPE_BROADCAST;
     let supported = adapter
@@ -185,7 +193,6 @@ pub(crate) fn start(adapter: &Rc<Adapter>) -> Result<(), i32> {
         .map_or(0, |g| g.packet_filters);
     set_filter(adapter, filter & supported);
     set_multicast_list(adapter);
-    Ok(())
 }
 
 /// Tells the miniport which groups TCP/IP listens to: all nodes, and each address's own group for neighbour discovery.

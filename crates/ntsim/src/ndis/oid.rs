@@ -67,6 +67,21 @@ pub(crate) struct Order {
     length: usize,
 }
 
+impl Order {
+    /// A set.
+    pub(super) fn set(oid: u32, input: &[u8]) -> Self {
+        Self::from(&OidRequest::Set(oid, input))
+    }
+
+    /// A query whose buffer tells what is asked.
+    pub(super) fn query_with(oid: u32, input: &[u8]) -> Self {
+        Order {
+            input: input.to_vec(),
+            ..Self::from(&OidRequest::Query(oid, input.len()))
+        }
+    }
+}
+
 impl From<&OidRequest<'_>> for Order {
     fn from(request: &OidRequest<'_>) -> Self {
         let (kind, oid, input, length) = match request {
@@ -141,7 +156,12 @@ pub(super) struct Asked<'a> {
 
 /// Asks the miniport a regular request and waits for its answer. PASSIVE_LEVEL.
 pub(crate) fn request(adapter: &Rc<Adapter>, request: &OidRequest<'_>) -> OidResult {
-    let asked = Asked::regular(adapter, &request.into(), &Ticket::default());
+    ask(adapter, &request.into())
+}
+
+/// As [`request`].
+pub(super) fn ask(adapter: &Rc<Adapter>, order: &Order) -> OidResult {
+    let asked = Asked::regular(adapter, order, &Ticket::default());
     asked.map_or_else(OidResult::refused, Asked::answer)
 }
 
@@ -200,6 +220,10 @@ impl<'a> Asked<'a> {
             State::Halted | State::Initializing | State::Halting
         ) {
             return Err(NDIS_STATUS_NOT_ACCEPTED);
+        }
+        // NDIS keeps requests from a device without power.
+        if adapter.asleep.get() {
+            return Err(NDIS_STATUS_LOW_POWER_STATE);
         }
         let machine = adapter.machine();
         let Order {

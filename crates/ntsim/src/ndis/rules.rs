@@ -24,6 +24,10 @@ pub const NET_BUFFER: &str = "ndis.net-buffer";
 pub const OID: &str = "ndis.oid";
 /// Pause, restart or halt completed while something was still outstanding, or completed twice.
 pub const STATE: &str = "ndis.state";
+/// A change of the power state failed, or something of the miniport was still under way.
+pub const POWER: &str = "ndis.power";
+/// A reset completed twice, or while something was still outstanding.
+pub const RESET: &str = "ndis.reset";
 /// Something registered or allocated through NDIS was still there after halt or unload.
 pub const LEAK: &str = "ndis.leak";
 /// Interrupt registration or interrupt handlers broke a rule.

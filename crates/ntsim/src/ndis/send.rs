@@ -191,7 +191,8 @@ impl Sent {
 /// Gives frames to the miniport, those of each group in one list, all of which can be cancelled by that identifier. They
 /// are dropped when it is not running.
 pub(crate) fn send(adapter: &Rc<Adapter>, groups: &[Vec<Vec<u8>>], cancel_id: usize) {
-    if groups.is_empty() || adapter.state.get() != State::Running {
+    let closed = adapter.state.get() != State::Running || adapter.resets.under_way();
+    if groups.is_empty() || closed {
         return;
     }
     let Some(handler) = adapter.driver.handlers.SendNetBufferListsHandler else {
@@ -312,6 +313,8 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
             | NDIS_STATUS_RESOURCES
             | NDIS_STATUS_PAUSED
             | NDIS_STATUS_RESET_IN_PROGRESS
+            | NDIS_STATUS_REQUEST_ABORTED
+            | NDIS_STATUS_LOW_POWER_STATE
             | NDIS_STATUS_NOT_ACCEPTED
             | NDIS_STATUS_FAILURE => adapter.sends.failed.set(adapter.sends.failed.get() + 1),
             other => {

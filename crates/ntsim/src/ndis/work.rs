@@ -273,6 +273,12 @@ pub(crate) fn free_timer(handle: NDIS_HANDLE) {
     ndis.handles.remove(handle);
 }
 
+/// How many timers of an adapter are set.
+pub(crate) fn timers_set(owner: NDIS_HANDLE) -> usize {
+    let set = |t: &&Rc<Timer>| t.owner == owner && context::machine().timers.is_set(t.name());
+    ndis().handles.all::<Timer>().iter().filter(set).count()
+}
+
 /// Work items and timers of an adapter or driver that are still there.
 pub(crate) fn check_released(owner: NDIS_HANDLE, when: &str) {
     let handles = &ndis().handles;

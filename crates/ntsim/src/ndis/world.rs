@@ -11,7 +11,7 @@ use ndkpi::{NDIS_NDK_CAPABILITIES, NDK_ADAPTER_INFO};
 
 use super::adapter::{Adapter, Link, State, StatusIndication};
 use super::oid::{self, OidRequest, OidResult};
-use super::{driver::MiniportDriver, lifecycle, of};
+use super::{driver::MiniportDriver, lifecycle, of, power, reset};
 use crate::exports::io::DeviceProperties;
 use crate::exports::ob::Objects;
 use crate::pnp::MachineRegistry;
@@ -395,6 +395,40 @@ impl World {
     pub fn resume(&mut self, machine: MachineId) -> Result<(), i32> {
         self.on_machine(machine, |machine| {
             adapters(machine).iter().try_for_each(lifecycle::restart)
+        })
+    }
+
+    /// A machine goes to sleep: its adapters lose their power, and with it all that the devices know. Wake it before anything
+    /// else is done with its adapters.
+    pub fn sleep(&mut self, machine: MachineId) {
+        self.on_machine(machine, |machine| {
+            adapters(machine).iter().for_each(power::sleep);
+        });
+    }
+
+    /// A machine wakes up from [`World::sleep`].
+    ///
+    /// # Errors
+    /// What went wrong with an adapter; it does not run then.
+    pub fn wake(&mut self, machine: MachineId) -> Result<(), InstallError> {
+        self.on_machine(machine, |machine| {
+            for adapter in adapters(machine) {
+                if adapter.state.get() == State::Halted {
+                    lifecycle::initialize(&adapter).map_err(InstallError::Initialize)?;
+                    lifecycle::start(&adapter).map_err(InstallError::Restart)?;
+                } else {
+                    power::wake(&adapter).map_err(InstallError::Restart)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Has a machine's first adapter reset, as when it does not answer: the status that came of it. `None` when the machine has
+    /// no adapter; NDIS_STATUS_NOT_RESETTABLE if the miniport has no handler for resets.
+    pub fn reset(&mut self, machine: MachineId) -> Option<i32> {
+        self.on_machine(machine, |machine| {
+            Some(reset::reset(adapters(machine).first()?))
         })
     }
 

@@ -115,6 +115,8 @@ pub struct Function {
     machine: RefCell<Weak<Machine>>,
     location: Cell<Location>,
     unplugged: Cell<bool>,
+    /// Messages were on when the power went.
+    messages_kept: Cell<bool>,
 }
 
 /// Serves the faults of one BAR.
@@ -172,6 +174,7 @@ impl Function {
             machine: RefCell::default(),
             location: Cell::default(),
             unplugged: Cell::new(false),
+            messages_kept: Cell::new(false),
         })
     }
 
@@ -329,6 +332,34 @@ impl Function {
                 msix.set_masked(message, true);
             }
         }
+    }
+
+    /// Takes the power away (D3): the device forgets everything, its registers are not there. The messages are kept here, as
+    /// the bus driver keeps them.
+    pub fn power_down(&self) {
+        if self.unplugged.get() {
+            return;
+        }
+        if let Some(device) = &*self.device.borrow() {
+            device.stopped();
+        }
+        let command = self.config.word(COMMAND) & !(MEMORY | BUS_MASTER);
+        self.write_config(COMMAND, &command.to_le_bytes());
+        self.messages_kept.set(self.messages_enabled());
+        self.enable_messages(false);
+        self.asserted.set(false);
+        if let Some(msix) = &self.msix {
+            msix.forget();
+        }
+    }
+
+    /// Gives the power back (D0), with the resources as they were.
+    pub fn power_up(&self) {
+        if self.unplugged.get() {
+            return;
+        }
+        self.start();
+        self.enable_messages(self.messages_kept.replace(false));
     }
 
     /// Whether the device may access memory.

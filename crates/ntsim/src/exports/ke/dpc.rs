@@ -13,7 +13,7 @@ use ndis_sys::wdm::{
 use crate::memory::paged;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
-use crate::world::processor::{DISPATCH, Dpc, PASSIVE};
+use crate::world::processor::{DISPATCH, Dpc, PASSIVE, Processor};
 use crate::world::thread::{self, call_driver};
 
 exports! {
@@ -232,8 +232,11 @@ pub unsafe extern "system" fn KeFlushQueuedDpcs() {
         }
     }
     if context::irql() == PASSIVE {
+        // Those that run elsewhere count: they may be spinning.
+        let here = context::with_processor(|p| p.number);
+        let active = |p: &Processor| p.has_dpcs() || p.number != here && p.nested() > 0;
         thread::wait_until(
-            || !machine.processors.iter().any(|p| p.has_dpcs()),
+            || !machine.processors.iter().any(active),
             None,
             "KeFlushQueuedDpcs",
         );

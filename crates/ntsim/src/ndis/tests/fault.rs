@@ -51,6 +51,10 @@ pub(super) enum Fault {
     FreeListTwice,
     BadHandle,
     OidAfterRemoval,
+    PowerRefused,
+    PowerKeepsTimer,
+    ResetKeepsSend,
+    ResetCompletesTwice,
     NetioLeak,
     InitializeFails,
     EntryFails,
@@ -66,6 +70,15 @@ thread_local! {
     pub(super) static KEEP_OIDS: Cell<bool> = const { Cell::new(false) };
     /// Regular requests that are at the miniport, and the most there were at a time.
     pub(super) static OIDS_INSIDE: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    /// The miniport has handlers for hangs and resets.
+    pub(super) static RESETS: Cell<bool> = const { Cell::new(false) };
+    /// It says that it hangs.
+    pub(super) static HANGS: Cell<bool> = const { Cell::new(false) };
+    pub(super) static PEND_RESET: Cell<bool> = const { Cell::new(false) };
+    /// It keeps what it is to send.
+    pub(super) static KEEP_SENDS: Cell<bool> = const { Cell::new(false) };
+    /// Flags besides those it always has among its registration attributes.
+    pub(super) static ATTRIBUTES: Cell<u32> = const { Cell::new(0) };
     pub(super) static PEND_PAUSE: Cell<bool> = const { Cell::new(false) };
     /// NICs have no messages.
     pub(super) static LINES: Cell<bool> = const { Cell::new(false) };

@@ -12,7 +12,8 @@ use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
 use super::fault::{
-    Fault, KEEP_OIDS, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, aside, is, log,
+    ATTRIBUTES, Fault, HANGS, KEEP_OIDS, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE,
+    PEND_RESET, RESETS, aside, is, log,
 };
 use super::nic::Nic;
 use super::traffic::*;
@@ -38,6 +39,7 @@ pub(super) struct Adapter {
     /// Lists indicated and not returned.
     pub(super) indicated: Cell<u32>,
     pub(super) pausing: Cell<bool>,
+    pub(super) timer: Cell<NDIS_HANDLE>,
 }
 
 /// Given to `DriverImage::Linked`.
@@ -76,6 +78,10 @@ pub(super) unsafe extern "efiapi" fn driver_entry(
         CancelDirectOidRequestHandler: Some(cancel_oid),
         ..Default::default()
     };
+    if RESETS.get() {
+        c.CheckForHangHandlerEx = Some(check_for_hang);
+        c.ResetHandlerEx = Some(reset);
+    }
     if is(Fault::NoHaltHandler) {
         c.HaltHandlerEx = None;
     }
@@ -121,7 +127,9 @@ fn set_registration(handle: NDIS_HANDLE, context: NDIS_HANDLE) -> NDIS_STATUS {
             MiniportAdapterContext: context,
             AttributeFlags: NDIS_MINIPORT_ATTRIBUTES_HARDWARE_DEVICE
                 | NDIS_MINIPORT_ATTRIBUTES_BUS_MASTER
-                | NDIS_MINIPORT_ATTRIBUTES_SURPRISE_REMOVE_OK,
+                | NDIS_MINIPORT_ATTRIBUTES_SURPRISE_REMOVE_OK
+                | ATTRIBUTES.get(),
+            CheckForHangTimeInSeconds: 5,
             InterfaceType: NdisInterfacePci,
             ..Default::default()
         },
@@ -216,6 +224,7 @@ unsafe extern "efiapi" fn initialize(
         held_list: Cell::new(null_mut()),
         indicated: Cell::new(0),
         pausing: Cell::new(false),
+        timer: Cell::new(null_mut()),
     }));
     let mut mapped = null_mut();
     // SAFETY: calls as documented, or wrong on purpose.
@@ -397,7 +406,7 @@ unsafe fn claim(adapter: &mut Adapter) {
         if is(Fault::LeakWorkItem) {
             NdisAllocateIoWorkItem(handle);
         }
-        if is(Fault::LeakTimer) {
+        if is(Fault::LeakTimer) || is(Fault::PowerKeepsTimer) {
             let mut characteristics = NDIS_TIMER_CHARACTERISTICS {
                 Header: header(
                     NDIS_OBJECT_TYPE_TIMER_CHARACTERISTICS,
@@ -410,6 +419,7 @@ unsafe fn claim(adapter: &mut Adapter) {
             };
             let mut object = null_mut();
             NdisAllocateTimerObject(handle, &raw mut characteristics, &raw mut object);
+            adapter.timer.set(object);
         }
         if is(Fault::LeakMemory) {
             NdisAllocateMemoryWithTagPriority(handle, 100, u32::from_le_bytes(*b"leak"), 0);
@@ -468,6 +478,10 @@ unsafe extern "efiapi" fn halt(context: NDIS_HANDLE, _action: NDIS_HALT_ACTION) 
             NdisMFreeSharedMemory(adapter.handle, 6000, 1, adapter.shared.0, adapter.shared.1);
         }
         NdisFreeIoWorkItem(adapter.work);
+        if is(Fault::PowerKeepsTimer) {
+            NdisCancelTimerObject(adapter.timer.get());
+            NdisFreeTimerObject(adapter.timer.get());
+        }
         if !is(Fault::LeakMapping) {
             NdisMUnmapIoSpace(adapter.handle, adapter.registers.cast(), 0x1000);
         }
@@ -550,6 +564,44 @@ unsafe extern "efiapi" fn shutdown(_context: NDIS_HANDLE, _action: NDIS_SHUTDOWN
     log("shutdown");
 }
 
+unsafe extern "efiapi" fn check_for_hang(_context: NDIS_HANDLE) -> BOOLEAN {
+    BOOLEAN::from(HANGS.get())
+}
+
+unsafe extern "efiapi" fn reset(context: NDIS_HANDLE, addressing: *mut BOOLEAN) -> NDIS_STATUS {
+    log("reset");
+    HANGS.set(false);
+    let adapter = of(context);
+    // SAFETY: calls as documented, or wrong on purpose.
+    unsafe {
+        addressing.write(1);
+        let held = adapter.held_list.get();
+        if !held.is_null() && !is(Fault::ResetKeepsSend) {
+            adapter.held_list.set(null_mut());
+            (*held).Status = NDIS_STATUS_REQUEST_ABORTED;
+            NdisMSendNetBufferListsComplete(adapter.handle, held, 0);
+        }
+        if PEND_RESET.get() {
+            NdisQueueIoWorkItem(adapter.work, complete_reset, context);
+            return NDIS_STATUS_PENDING;
+        }
+    }
+    NDIS_STATUS_SUCCESS
+}
+
+unsafe extern "efiapi" fn complete_reset(context: *mut c_void, _item: NDIS_HANDLE) {
+    let adapter = of(context);
+    // SAFETY: a reset is pending, and completed at DISPATCH_LEVEL.
+    unsafe {
+        let old = KfRaiseIrql(DISPATCH_LEVEL);
+        NdisMResetComplete(adapter.handle, NDIS_STATUS_SUCCESS, 1);
+        if is(Fault::ResetCompletesTwice) {
+            NdisMResetComplete(adapter.handle, NDIS_STATUS_SUCCESS, 1);
+        }
+        KeLowerIrql(old);
+    }
+}
+
 unsafe extern "efiapi" fn cancel_oid(context: NDIS_HANDLE, id: *mut c_void) {
     log("cancel OID");
     let adapter = of(context);
@@ -573,6 +625,9 @@ unsafe extern "efiapi" fn oid_request(
     let adapter = of(context);
     // SAFETY: NDIS's request; calls as documented, or wrong on purpose.
     unsafe {
+        if is(Fault::PowerKeepsTimer) && (*request).DATA.Oid == OID_PNP_SET_POWER {
+            NdisSetTimerObject(adapter.timer.get(), -1_000_000_000, 0, null_mut());
+        }
         if is(Fault::PnpEventInOid) {
             let mut notification = NET_PNP_EVENT_NOTIFICATION {
                 Header: header(
@@ -621,6 +676,27 @@ unsafe extern "efiapi" fn complete_oid(context: *mut c_void, _item: NDIS_HANDLE)
 unsafe fn answer(request: *mut NDIS_OID_REQUEST) -> NDIS_STATUS {
     // SAFETY: NDIS's request.
     unsafe {
+        let oid = (*request).DATA.Oid;
+        if matches!(oid, OID_PNP_QUERY_POWER | OID_PNP_SET_POWER) {
+            let state = (*request).DATA.SET_INFORMATION.InformationBuffer;
+            log(format_args!(
+                "{} {}",
+                if oid == OID_PNP_SET_POWER { "D" } else { "D?" },
+                state.cast::<NDIS_DEVICE_POWER_STATE>().read() - NdisDeviceStateD0
+            ));
+            return if is(Fault::PowerRefused) {
+                NDIS_STATUS_FAILURE
+            } else {
+                NDIS_STATUS_SUCCESS
+            };
+        }
+        if matches!(
+            oid,
+            OID_GEN_CURRENT_PACKET_FILTER | OID_802_3_MULTICAST_LIST
+        ) && RESETS.get()
+        {
+            log(format_args!("set {oid:#x}"));
+        }
         match (*request).RequestType {
             NdisRequestSetInformation => {
                 (*request).DATA.SET_INFORMATION.BytesRead =

@@ -4,6 +4,7 @@ mod fault;
 mod miniport;
 mod netio;
 mod nic;
+mod states;
 mod traffic;
 
 use std::cell::Cell;
@@ -20,7 +21,8 @@ use ndis_sys::types::*;
 use super::{DriverImage, InstallError, OidRequest, rules};
 use crate::world::{MachineConfig, MachineId, World, WorldBuilder};
 use fault::{
-    FAULT, Fault, KEEP_OIDS, LINES, LOG, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, RESOURCES,
+    ATTRIBUTES, FAULT, Fault, HANGS, KEEP_OIDS, KEEP_SENDS, LINES, LOG, NICS, OIDS_INSIDE,
+    PEND_OIDS, PEND_PAUSE, PEND_RESET, RESETS, RESOURCES,
 };
 
 const INX: &str = r#"
@@ -84,6 +86,11 @@ fn two_machines_of(builder: WorldBuilder) -> (World, MachineId, MachineId) {
     FAULT.set(Fault::None);
     PEND_OIDS.set(false);
     KEEP_OIDS.set(false);
+    KEEP_SENDS.set(false);
+    RESETS.set(false);
+    HANGS.set(false);
+    PEND_RESET.set(false);
+    ATTRIBUTES.set(0);
     PEND_PAUSE.set(false);
     RESOURCES.set(false);
     NICS.with_borrow_mut(Vec::clear);

@@ -8,7 +8,7 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
-use super::fault::{Fault, RESOURCES, aside, is, log};
+use super::fault::{Fault, KEEP_SENDS, RESOURCES, aside, is, log};
 use super::miniport::{Adapter, header, of};
 use crate::world::context;
 
@@ -28,7 +28,7 @@ pub(super) unsafe extern "efiapi" fn send(
             if !adapter.running.get() {
                 (*list).Status = NDIS_STATUS_PAUSED;
                 NdisMSendNetBufferListsComplete(adapter.handle, list, 0);
-            } else if (is(Fault::ForgetSend) || is(Fault::PauseTooEarly))
+            } else if (is(Fault::ForgetSend) || is(Fault::PauseTooEarly) || KEEP_SENDS.get())
                 && adapter.held_list.get().is_null()
             {
                 adapter.held_list.set(list);
