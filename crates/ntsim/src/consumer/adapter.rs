@@ -5,6 +5,8 @@ use super::wsk::Client;
 use super::{
     Connector, Cq, Listener, Mr, Mw, Qp, QpLimits, Result, Srq, calling, check, in_kernel,
 };
+use crate::ndk::leave::{self, Leave};
+use crate::world::context;
 use ndis_sys::imports::{FreeMibTable, GetUnicastIpAddressTable};
 use ndis_sys::socket::AF_UNSPEC;
 use ndkpi::status::STATUS_DEVICE_NOT_READY;
@@ -93,6 +95,21 @@ impl Adapter {
     /// NdkCreateListener.
     pub fn create_listener(&self) -> Result<Listener> {
         Listener::create(self)
+    }
+
+    /// What the consumer has been told: None as long as it may stay.
+    #[must_use]
+    pub fn leaving(&self) -> Option<Leave> {
+        let _kernel = context::KernelMode::enter();
+        leave::told(self.raw())
+    }
+
+    /// Has `f` called, at PASSIVE_LEVEL, when the adapter is to be closed. Whoever disables NDK, or halts the miniport, waits until it
+    /// is; `f` may do it.
+    pub fn on_leave(&self, f: impl Fn(Leave) + 'static) {
+        in_kernel();
+        let _kernel = context::KernelMode::enter();
+        leave::listen(self.raw(), Box::new(f));
     }
 
     /// Closes the adapter; returns when every callback of every object has returned. PASSIVE_LEVEL.

@@ -41,6 +41,7 @@ mod srq;
 mod status;
 mod wsk;
 
+pub use crate::ndk::leave::Leave;
 pub use adapter::{Adapter, Pd};
 pub use buffer::Buffer;
 pub use connector::{ConnectionData, Connector, DisconnectEvents, ReadLimits};

@@ -12,6 +12,7 @@ use super::adapter::{Adapter, State};
 use super::driver::MiniportDriver;
 use super::oid::{OidRequest, request};
 use super::{header, ndis, rules};
+use crate::ndk::leave::{self, Leave};
 use crate::pnp::device::Device;
 use crate::verifier::{Function, violation};
 use crate::world::machine::Machine;
@@ -441,6 +442,7 @@ pub(crate) fn stop(adapter: &Rc<Adapter>) {
     pause(adapter, NDIS_PAUSE_UNBIND_PROTOCOL);
     crate::tcpip::unbind(adapter);
     // Consumers of the NDK provider must leave before the adapter can be halted.
+    leave::tell(adapter, Leave::Halting);
     wait_until(
         || !crate::ndk::any_open(adapter),
         None,

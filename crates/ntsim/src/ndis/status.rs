@@ -8,6 +8,7 @@ use ndis_sys::types::*;
 
 use super::adapter::{Adapter, Link, StatusIndication};
 use super::{header, ndis, rules};
+use crate::ndk::leave::{self, Leave};
 use crate::verifier::violation;
 use crate::world::thread::wait_until;
 
@@ -151,7 +152,8 @@ pub(crate) unsafe fn pnp_event(
             let enable = event.NetEvent == NetEventNDKEnable;
             adapter.ndk_enabled.set(enable);
             if !enable {
-                // Consumers are to see it and leave; the event lasts until they have.
+                // Consumers are told, and leave; the event lasts until they have.
+                leave::tell(&adapter, Leave::Disabled);
                 wait_until(
                     || !crate::ndk::any_open(&adapter),
                     None,

@@ -15,6 +15,7 @@ mod connector;
 mod cq;
 mod endpoint;
 mod lam;
+pub(crate) mod leave;
 mod listener;
 mod mr;
 mod mw;
@@ -58,6 +59,7 @@ pub(crate) struct Opened {
     pub(crate) adapter: Rc<Adapter>,
     pub(crate) object: *mut NDK_ADAPTER,
     hooked: Rc<object::Object>,
+    notice: leave::Notice,
 }
 
 pub(crate) fn layer(machine: &Machine) -> Rc<Layer> {
@@ -121,6 +123,7 @@ pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPT
         adapter,
         object,
         hooked,
+        notice: leave::Notice::default(),
     }));
     Ok(object)
 }

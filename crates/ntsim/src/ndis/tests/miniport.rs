@@ -131,7 +131,6 @@ fn set_registration(handle: NDIS_HANDLE, context: NDIS_HANDLE) -> NDIS_STATUS {
                 | ATTRIBUTES.get(),
             CheckForHangTimeInSeconds: 5,
             InterfaceType: NdisInterfacePci,
-            ..Default::default()
         },
     };
     // SAFETY: a structure as documented.
