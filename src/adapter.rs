@@ -13,6 +13,8 @@
 //! None here is held across a call: the port's lock and the send queue's come before the NIC's, see [`crate::nic`] and [`crate::ndk`].
 #![allow(unsafe_code, reason = "NDIS is called with the adapter's handle")]
 
+mod standstill;
+
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,6 +41,8 @@ use crate::ndk::Port;
 use crate::nic::{self, Fault, Link, Nic, TxCookie};
 use crate::turn::{Mask, Turn};
 use crate::wdf;
+
+use self::standstill::Standstill;
 
 /// Received frames in one run of the service routine, before it makes way for others.
 const BUDGET: usize = 256;
@@ -77,8 +81,9 @@ pub struct Adapter {
     again: Dpc<Adapter>,
     /// Brings NDK to the state that was ordered last.
     ndk_work: WorkItem<Adapter>,
-    /// Sees a device that has failed to its end.
-    stop_work: WorkItem<Adapter>,
+    /// Deals with a device that has failed.
+    recovery: WorkItem<Adapter>,
+    standstill: Standstill,
     ndk_wanted: AtomicBool,
     gate: Gate,
     filter: Filter,
@@ -90,8 +95,6 @@ pub struct Adapter {
     look_at_link: AtomicBool,
     fault_logged: AtomicBool,
     removed: AtomicBool,
-    /// The device has been brought to rest before its time, and the RDMA port does not know yet.
-    at_rest: AtomicBool,
     /// Messages to be ignored; a line interrupt is the first.
     masks: [Mask; MESSAGES],
     parts: Parts,
@@ -109,17 +112,18 @@ impl Adapter {
     /// [`NoMemory`].
     pub fn try_new(parts: Parts) -> Result<Self, NoMemory> {
         // SAFETY: the handle is the adapter's, which outlives what is made for it.
-        let (ndk_work, stop_work) = unsafe {
+        let (ndk_work, recovery) = unsafe {
             (
                 WorkItem::try_new(parts.handle, Adapter::on_ndk_work)?,
-                WorkItem::try_new(parts.handle, Adapter::on_stop_work)?,
+                WorkItem::try_new(parts.handle, Adapter::recover)?,
             )
         };
         Ok(Self {
             interrupt: SpinLock::new(None),
             again: Dpc::try_new(Adapter::on_dpc)?,
             ndk_work,
-            stop_work,
+            recovery,
+            standstill: Standstill::try_new()?,
             ndk_wanted: AtomicBool::new(parts.settings.network_direct),
             gate: Gate::new(),
             filter: Filter::new(),
@@ -129,7 +133,6 @@ impl Adapter {
             look_at_link: AtomicBool::new(true),
             fault_logged: AtomicBool::new(false),
             removed: AtomicBool::new(false),
-            at_rest: AtomicBool::new(false),
             masks: [Mask::new(), Mask::new()],
             parts,
         })
@@ -144,7 +147,7 @@ impl Adapter {
         unsafe {
             self.again.bind(self);
             self.ndk_work.bind(self);
-            self.stop_work.bind(self);
+            self.recovery.bind(self);
         }
     }
 
@@ -173,7 +176,7 @@ impl Adapter {
         self.ndk_work.close(passive);
         // The device still works: NDK objects that are being closed wait for their frames.
         self.port().shutdown(passive);
-        self.stop_work.close(passive);
+        self.recovery.close(passive);
         self.nic().stop(passive);
         let interrupt = self.interrupt.lock().take();
         drop(interrupt);
@@ -236,21 +239,6 @@ impl Adapter {
     /// Whether the device has been pulled out.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
-    }
-
-    /// The device has been pulled out: nothing will be sent or received any more.
-    pub fn remove(&self, passive: Passive) {
-        self.removed.store(true, Ordering::Release);
-        self.port().refuse(STATUS_DEVICE_REMOVED);
-        self.bring_to_rest(passive);
-    }
-
-    /// Waits until the device does nothing any more. What it had comes back then, and the RDMA port hears of it after that, so that
-    /// every request comes back.
-    fn bring_to_rest(&self, passive: Passive) {
-        self.nic().stop(passive);
-        self.at_rest.store(true, Ordering::Release);
-        self.again.queue();
     }
 
     /// An interrupt came: true if the service routine is to run. IRQL: any.
@@ -316,19 +304,14 @@ impl Adapter {
         if self.look_at_link.swap(false, Ordering::AcqRel) {
             self.update_link();
         }
-        let at_rest = self.at_rest.swap(false, Ordering::AcqRel);
         self.reap();
-        if at_rest {
-            self.port().nic_lost();
-        }
         let received = self.receive(budget);
         self.port().pump();
         if let Some(fault) = nic.fault()
             && !self.fault_logged.swap(true, Ordering::AcqRel)
         {
             self.log_fault(fault);
-            // What the device had comes back when it has stopped.
-            self.stop_work.queue();
+            self.recovery.queue();
         }
         (received, received < budget && !nic.enable_interrupts())
     }
@@ -408,6 +391,7 @@ impl Adapter {
                     NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL,
                 );
             }
+            self.sender().given_back(done.count());
         }
     }
 
@@ -433,10 +417,6 @@ impl Adapter {
         self.update_link();
     }
 
-    fn on_stop_work(&self, passive: Passive) {
-        self.bring_to_rest(passive);
-    }
-
     /// OID_NDK_SET_STATE: false if the administrator does not allow it (decision X-44: the OID fails then). IRQL: <= DISPATCH_LEVEL.
     pub fn order_ndk(&self, enable: bool) -> bool {
         if enable && !self.settings().network_direct {
@@ -447,15 +427,22 @@ impl Adapter {
         true
     }
 
-    /// Brings NDK to the state ordered last. Disabling takes until every open NDK adapter is closed.
+    /// Brings NDK to the state ordered last. Disabling takes until every open NDK adapter is closed; a port that has failed is disabled
+    /// until then, and begins anew if its device works again.
     fn on_ndk_work(&self, passive: Passive) {
         loop {
-            let enable = self.ndk_wanted.load(Ordering::Acquire);
-            if enable == self.port().is_enabled() {
+            let broken = self.port().is_broken();
+            let enable = self.ndk_wanted.load(Ordering::Acquire) && !broken;
+            if enable != self.port().is_enabled() {
+                self.port().set_enabled(enable);
+                ndk::raise_event(self.handle(), enable, passive);
+            } else if !broken
+                || self.is_removed()
+                || self.nic().fault().is_some()
+                || self.port().renew(passive).is_err()
+            {
                 return;
             }
-            self.port().set_enabled(enable);
-            ndk::raise_event(self.handle(), enable, passive);
         }
     }
 }

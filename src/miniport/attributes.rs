@@ -71,6 +71,7 @@ pub unsafe fn register(adapter: NDIS_HANDLE, context: NDIS_HANDLE) -> Result<(),
         MiniportAdapterContext: context,
         AttributeFlags: NDIS_MINIPORT_ATTRIBUTES_HARDWARE_DEVICE
             | NDIS_MINIPORT_ATTRIBUTES_BUS_MASTER
+            | NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND
             | NDIS_MINIPORT_ATTRIBUTES_SURPRISE_REMOVE_OK,
         CheckForHangTimeInSeconds: 0,
         InterfaceType: NdisInterfacePci,
@@ -98,6 +99,18 @@ fn address(mac: [u8; 6]) -> [u8; NDIS_MAX_PHYS_ADDRESS_LENGTH] {
 pub unsafe fn describe(adapter: &Adapter) -> Result<(), Status> {
     let nic = adapter.nic();
     let (connected, duplex, speed) = link::view(adapter.link());
+    // It can be without power, and wakes nobody up.
+    let mut power = NDIS_PM_CAPABILITIES {
+        Header: NDIS_OBJECT_HEADER {
+            Type: NDIS_OBJECT_TYPE_DEFAULT,
+            Revision: NDIS_PM_CAPABILITIES_REVISION_2,
+            Size: NDIS_SIZEOF_NDIS_PM_CAPABILITIES_REVISION_2,
+        },
+        MinMagicPacketWakeUp: NdisDeviceStateUnspecified,
+        MinPatternWakeUp: NdisDeviceStateUnspecified,
+        MinLinkChangeWakeUp: NdisDeviceStateUnspecified,
+        ..NDIS_PM_CAPABILITIES::ZEROED
+    };
     let mut attributes = NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES {
         Header: NDIS_OBJECT_HEADER {
             Type: NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES,
@@ -135,9 +148,9 @@ pub unsafe fn describe(adapter: &Adapter) -> Result<(), Status> {
         SupportedOidList: oid::SUPPORTED.as_ptr().cast_mut(),
         SupportedOidListLength: size_of_val(oid::SUPPORTED) as u32,
         AutoNegotiationFlags: 0,
-        PowerManagementCapabilitiesEx: null_mut(),
+        PowerManagementCapabilitiesEx: &raw mut power,
     };
-    // SAFETY: the second attributes to be set. NDIS reads the list of OIDs within the call.
+    // SAFETY: the second attributes to be set. NDIS reads the list of OIDs and the power capabilities within the call.
     unsafe { set(adapter.handle(), &mut attributes) }
 }
 

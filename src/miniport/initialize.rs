@@ -30,7 +30,7 @@ use super::send::Sender;
 use super::settings::{Settings, active_path_mtu};
 use crate::adapter::{Adapter, Parts};
 use crate::driver::Driver;
-use crate::ndk::{Platform, Port, PortConfig};
+use crate::ndk::{Platform, Port, PortConfig, random_seed};
 use crate::nic::bus::Function;
 use crate::nic::virtio::{self, Options, VirtioNet};
 use crate::nic::{self, ETHERNET_HEADER, Nic};
@@ -169,7 +169,7 @@ unsafe fn make_parts(
             platform: unsafe { Platform::new(handle, dma, parameters.NetLuid.Value) },
             enabled: settings.network_direct,
             mtu: path_mtu,
-            seed: u128::from(nt::entropy(passive)) << 64 | u128::from(nt::entropy(passive)),
+            seed: random_seed(passive),
         },
         passive,
     )?;

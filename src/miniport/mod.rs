@@ -55,7 +55,8 @@ pub fn characteristics() -> NDIS_MINIPORT_DRIVER_CHARACTERISTICS {
         SendNetBufferListsHandler: Some(send_net_buffer_lists),
         ReturnNetBufferListsHandler: Some(return_net_buffer_lists),
         CancelSendHandler: Some(cancel_send),
-        // A server driver must not have NDIS look for hangs; the device's own faults are dealt with where they are found.
+        // A driver for Windows Server must not have NDIS look for hangs and reset it (page "Miniport Adapter Check-for-Hang and Reset
+        // Operations"); a device that fails is restarted by the driver itself, see `adapter::standstill`.
         CheckForHangHandlerEx: None,
         ResetHandlerEx: None,
         DevicePnPEventNotifyHandler: Some(device_pnp_event_notify),

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 use ndkpi::NDIS_NDK_STATISTICS_INFO;
+use nt::Passive;
 use nt::sys::ndis::*;
 use nt::sys::oid::*;
 use nt::sys::status::*;
@@ -112,6 +113,8 @@ pub const SUPPORTED: &[NDIS_OID] = &[
     OID_802_3_CURRENT_ADDRESS,
     OID_802_3_MULTICAST_LIST,
     OID_802_3_MAXIMUM_LIST_SIZE,
+    OID_PNP_QUERY_POWER,
+    OID_PNP_SET_POWER,
     OID_NDK_SET_STATE,
     OID_NDK_STATISTICS,
     OID_NDK_CONNECTIONS,
@@ -223,7 +226,9 @@ pub unsafe fn request(adapter: &Adapter, request: &mut NDIS_OID_REQUEST) -> NDIS
         }
         NdisRequestSetInformation => {
             // SAFETY: as above.
-            set(adapter, unsafe { &mut request.DATA.SET_INFORMATION })
+            let order = unsafe { &mut request.DATA.SET_INFORMATION };
+            // SAFETY: the caller's promise.
+            set(adapter, order, unsafe { Passive::assume() })
         }
         _ => NDIS_STATUS_NOT_SUPPORTED,
     }
@@ -372,6 +377,8 @@ fn query(adapter: &Adapter, request: &mut NDIS_OID_REQUEST_QUERY) -> NDIS_STATUS
         OID_802_3_CURRENT_ADDRESS => reply.bytes(&nic.mac()),
         OID_802_3_MULTICAST_LIST => reply.bytes(adapter.filter().multicast().as_flattened()),
         OID_802_3_MAXIMUM_LIST_SIZE => reply.value(MAX_MULTICAST as u32),
+        // Every state can be entered at any time.
+        OID_PNP_QUERY_POWER => reply.bytes(&[]),
         OID_NDK_STATISTICS => reply.value(adapter.port().statistics()),
         OID_NDK_CONNECTIONS => {
             // SAFETY: NDIS's buffer, aligned, with so much room.
@@ -388,7 +395,7 @@ fn query(adapter: &Adapter, request: &mut NDIS_OID_REQUEST_QUERY) -> NDIS_STATUS
     }
 }
 
-fn set(adapter: &Adapter, request: &mut NDIS_OID_REQUEST_SET) -> NDIS_STATUS {
+fn set(adapter: &Adapter, request: &mut NDIS_OID_REQUEST_SET, passive: Passive) -> NDIS_STATUS {
     let length = request.InformationBufferLength;
     let bytes: &[u8] = match NonNull::new(request.InformationBuffer.cast::<u8>()) {
         // SAFETY: NDIS's buffer of that length, which nobody changes meanwhile.
@@ -429,6 +436,18 @@ fn set(adapter: &Adapter, request: &mut NDIS_OID_REQUEST_SET) -> NDIS_STATUS {
             [state] if adapter.order_ndk(*state != 0) => Ok(1),
             [_] => Err((NDIS_STATUS_NOT_SUPPORTED, 0)),
             _ => Err((NDIS_STATUS_INVALID_LENGTH, 1)),
+        },
+        OID_PNP_SET_POWER => match word().map(u32::cast_signed) {
+            Some(NdisDeviceStateD0) => {
+                adapter.wake(passive);
+                Ok(4)
+            }
+            Some(NdisDeviceStateD1 | NdisDeviceStateD2 | NdisDeviceStateD3) => {
+                adapter.sleep(passive);
+                Ok(4)
+            }
+            Some(_) => Err((NDIS_STATUS_INVALID_DATA, 0)),
+            None => Err((NDIS_STATUS_INVALID_LENGTH, 4)),
         },
         // Known, but not to be changed: speed and duplex of a virtual link, moderation of interrupts the device suppresses by itself.
         OID_GEN_LINK_PARAMETERS | OID_GEN_INTERRUPT_MODERATION => {

@@ -13,7 +13,7 @@
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
 use nt::boxed::try_vec;
@@ -25,8 +25,9 @@ use nt::sys::ndis::{
     NDIS_SIZEOF_SG_DMA_DESCRIPTION_REVISION_1, NET_BUFFER, NET_BUFFER_LIST, NetBufferListCancelId,
 };
 use nt::sys::status::{
-    NDIS_STATUS_FAILURE, NDIS_STATUS_INVALID_LENGTH, NDIS_STATUS_NOT_ACCEPTED, NDIS_STATUS_PAUSED,
-    NDIS_STATUS_RESOURCES, NDIS_STATUS_SEND_ABORTED, NDIS_STATUS_SUCCESS,
+    NDIS_STATUS_FAILURE, NDIS_STATUS_INVALID_LENGTH, NDIS_STATUS_LOW_POWER_STATE,
+    NDIS_STATUS_NOT_ACCEPTED, NDIS_STATUS_PAUSED, NDIS_STATUS_RESOURCES, NDIS_STATUS_SEND_ABORTED,
+    NDIS_STATUS_SUCCESS,
 };
 use nt::sys::types::{NDIS_HANDLE, NDIS_STATUS};
 use nt::sys::wdm::{DEVICE_OBJECT, SCATTER_GATHER_LIST};
@@ -162,6 +163,8 @@ pub struct Sender {
     /// False if certainly nothing waits. Set before the NIC is asked for room, so that who makes room afterwards sees it.
     waits: AtomicBool,
     max_frame: usize,
+    /// Lists that NDIS has given and not got back.
+    outstanding: AtomicU64,
 }
 
 // SAFETY: the handle may be used from any processor.
@@ -219,7 +222,19 @@ impl Sender {
             }),
             waits: AtomicBool::new(false),
             max_frame,
+            outstanding: AtomicU64::new(0),
         })
+    }
+
+    /// NDIS has got back so many lists. IRQL: any.
+    pub fn given_back(&self, count: u32) {
+        self.outstanding
+            .fetch_sub(u64::from(count), Ordering::SeqCst);
+    }
+
+    /// Whether NDIS has got back every list. Whoever has refused further ones before he asks can rely on it. IRQL: any.
+    pub fn is_idle(&self) -> bool {
+        self.outstanding.load(Ordering::SeqCst) == 0
     }
 
     /// Offers a frame to the NIC.
@@ -229,6 +244,7 @@ impl Sender {
         frame: Frame,
         bounce: &mut [u8],
         counts: &Direction,
+        stopped: NDIS_STATUS,
     ) -> Handed {
         let mut start = [0; ETHERNET_HEADER];
         let len = frame.len();
@@ -266,7 +282,7 @@ impl Sender {
             }
             Err(TxError::Full) => Handed::NoRoom,
             Err(TxError::TooLong) => Handed::Failed(NDIS_STATUS_INVALID_LENGTH),
-            Err(TxError::Stopped) => Handed::Failed(NDIS_STATUS_FAILURE),
+            Err(TxError::Stopped) => Handed::Failed(stopped),
         }
     }
 
@@ -274,6 +290,11 @@ impl Sender {
     /// IRQL: DISPATCH_LEVEL, no lock held.
     fn hand_over_waiting(&self, adapter: &Adapter, mut last: Option<Frame>, done: &mut Chain) {
         let counts = &adapter.statistics().sent;
+        let stopped = if adapter.is_asleep() {
+            NDIS_STATUS_LOW_POWER_STATE
+        } else {
+            NDIS_STATUS_FAILURE
+        };
         loop {
             let mut failed = ArrayVec::<(Frame, NDIS_STATUS), 16>::new();
             {
@@ -286,7 +307,8 @@ impl Sender {
                 while let Some(frame) = waiting.head
                     && !failed.is_full()
                 {
-                    match self.hand_over(adapter.nic(), frame, &mut waiting.bounce, counts) {
+                    let bounce = &mut waiting.bounce;
+                    match self.hand_over(adapter.nic(), frame, bounce, counts, stopped) {
                         Handed::NoRoom => break,
                         Handed::Sent => {
                             waiting.pop();
@@ -421,8 +443,12 @@ impl Adapter {
             // SAFETY: the caller's promise.
             unsafe {
                 unlink_each(head, |list| {
+                    // Before anything is looked at that may refuse it: see `is_idle`.
+                    self.sender().outstanding.fetch_add(1, Ordering::SeqCst);
                     let refusal = if self.is_removed() {
                         NDIS_STATUS_NOT_ACCEPTED
+                    } else if self.is_asleep() {
+                        NDIS_STATUS_LOW_POWER_STATE
                     } else if self.gate().enter() {
                         self.send_list(list, &mut done);
                         return;

@@ -11,9 +11,9 @@ use core::net::SocketAddr;
 use arrayvec::ArrayVec;
 use ndis_sys::status::{
     STATUS_ADDRESS_ALREADY_EXISTS, STATUS_CANCELLED, STATUS_CONNECTION_ABORTED,
-    STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_DEVICE_REMOVED,
-    STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS, STATUS_INVALID_BUFFER_SIZE,
-    STATUS_INVALID_DEVICE_REQUEST, STATUS_IO_TIMEOUT, STATUS_SUCCESS,
+    STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_DEVICE_NOT_READY,
+    STATUS_DEVICE_REMOVED, STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS,
+    STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST, STATUS_IO_TIMEOUT, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
 use roce::{
@@ -619,6 +619,38 @@ impl State {
                 Phase::Answering => self.establish_failed(key, STATUS_DEVICE_REMOVED),
                 _ => {}
             }
+        }
+    }
+
+    /// The device loses its power: ends what is being set up, reports what was connected as disconnected, and flushes what is posted. The
+    /// engine lives on.
+    pub(super) fn end_connections(&mut self) {
+        let mut at = 0;
+        while let Some(key) = self.connections.next(at) {
+            at = key.index() + 1;
+            let Some(c) = self.connections.get_mut(key) else {
+                continue;
+            };
+            c.unresolved = false;
+            let conn = c.conn;
+            match c.phase {
+                Phase::Resolving | Phase::Requesting => {
+                    self.connect_failed(key, STATUS_DEVICE_NOT_READY);
+                }
+                Phase::Answering | Phase::Accepting | Phase::Completing => {
+                    self.establish_failed(key, STATUS_DEVICE_NOT_READY);
+                }
+                Phase::Connected => {
+                    if let Some(conn) = conn {
+                        self.on_disconnected(conn, DisconnectReason::QpError);
+                    }
+                }
+                Phase::Incoming | Phase::Replied => c.peer_gave_up = true,
+                Phase::Idle | Phase::PeerGone | Phase::Disconnecting | Phase::Over => {}
+            }
+        }
+        for qp in self.qps.iter() {
+            self.engine.flush(self.now, qp.object.get().id());
         }
     }
 

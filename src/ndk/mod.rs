@@ -48,5 +48,5 @@ mod statistics;
 mod status;
 
 pub use platform::Platform;
-pub use port::{Port, PortConfig};
+pub use port::{Port, PortConfig, random_seed};
 pub use statistics::{TooShort, capabilities};

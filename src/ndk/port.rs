@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
-use ndis_sys::status::STATUS_SUCCESS;
+use ndis_sys::status::{STATUS_DEVICE_REMOVED, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
 use nt::{Dpc, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
 use roce::{Instant, MAX_PIECES, PathMtu, TxToken, Verdict};
@@ -75,6 +75,10 @@ pub struct Port {
     enabled: AtomicBool,
     /// Why the NIC cannot be used: STATUS_SUCCESS if it can.
     fault: AtomicI32,
+    /// The engine has failed: see [`Port::fail`].
+    broken: AtomicBool,
+    /// What the engine was made with, but for the seed.
+    engine: roce::Config,
     /// The DPC has to send before it calls out.
     more_to_send: AtomicBool,
     mtu: PathMtu,
@@ -101,6 +105,11 @@ impl Ours {
     pub fn has(self, index: usize) -> bool {
         self.0 & (1 << index) != 0
     }
+}
+
+/// Random bits for an engine, different each time.
+pub fn random_seed(passive: Passive) -> u128 {
+    u128::from(nt::entropy(passive)) << 64 | u128::from(nt::entropy(passive))
 }
 
 impl Port {
@@ -159,6 +168,8 @@ impl Port {
             opens: Rundown::try_new()?,
             enabled: AtomicBool::new(config.enabled),
             fault: AtomicI32::new(STATUS_SUCCESS),
+            broken: AtomicBool::new(false),
+            engine,
             more_to_send: AtomicBool::new(false),
             mtu: config.mtu,
             traffic: Traffic::default(),
@@ -297,26 +308,63 @@ impl Port {
     /// Whether new objects can be made and connections begun: if not, the status to refuse them with. IRQL: any.
     ///
     /// # Errors
-    /// What [`Port::refuse`] was told.
+    /// What [`Port::refuse`] was told; STATUS_DEVICE_REMOVED after [`Port::fail`].
     pub fn ready(&self) -> Result<(), NTSTATUS> {
         match self.fault.load(Ordering::Acquire) {
+            STATUS_SUCCESS if self.is_broken() => Err(STATUS_DEVICE_REMOVED),
             STATUS_SUCCESS => Ok(()),
             fault => Err(fault),
         }
     }
 
-    /// The NIC cannot be used any more: what is asked for anew fails with `why`. [`Port::nic_lost`] follows. IRQL: any.
+    /// The NIC cannot be used any more: what is asked for anew fails with `why`. IRQL: any.
+    ///
+    /// Decision X-48: STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed; STATUS_DEVICE_NOT_READY without power.
     pub fn refuse(&self, why: NTSTATUS) {
         self.fault.store(why, Ordering::Release);
     }
 
-    /// The NIC is at rest and has given back all that it had: connections end with their disconnect events, everything posted is flushed,
-    /// and queues tell that they are dead. Closing works as ever. IRQL <= DISPATCH_LEVEL, no lock held.
-    ///
-    /// Decision X-48: STATUS_DEVICE_REMOVED after surprise removal and for a NIC that failed. There is no state below
-    /// D0 to think of: without NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND, NDIS halts the adapter before the power goes.
-    pub fn nic_lost(&self) {
+    /// The NIC has no power, and has given back all that it had: connections end with their disconnect events, and what is posted is
+    /// flushed. What lies in memory is as good as before: protection domains, regions, queues, listeners.
+    /// IRQL <= DISPATCH_LEVEL, no lock held.
+    pub fn end_connections(&self) {
+        self.with(State::end_connections);
+    }
+
+    /// The NIC can be used again. IRQL: any.
+    pub fn nic_found(&self) {
+        self.fault.store(STATUS_SUCCESS, Ordering::Release);
+    }
+
+    /// The device has failed or is gone, and what was on its way is lost: connections end, everything posted is flushed, every completion queue and
+    /// shared receive queue tells of STATUS_INTERNAL_ERROR, and nothing can be made or posted any more until [`Port::renew`].
+    /// IRQL <= DISPATCH_LEVEL, no lock held.
+    pub fn fail(&self) {
+        self.broken.store(true, Ordering::Release);
         self.with(State::fail);
+    }
+
+    /// Whether it failed, and has not been renewed. IRQL: any.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Begins anew after [`Port::fail`]. The port is disabled; waits until every adapter is closed.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: nothing has changed.
+    pub fn renew(&self, passive: Passive) -> Result<(), NoMemory> {
+        let config = roce::Config {
+            seed: random_seed(passive),
+            ..self.engine
+        };
+        let new = roce::Engine::try_new(&config).map_err(|_| NoMemory)?;
+        self.opens.close_and_wait(passive);
+        let old = self.with(|state| state.renew(new));
+        self.broken.store(false, Ordering::Release);
+        self.opens.reopen();
+        drop(old);
+        Ok(())
     }
 
     /// Stops the port for good: every adapter must be closed. Nothing runs in the port's name when this returns. A second call does nothing.

@@ -54,6 +54,11 @@ impl<T> ByIndex<T> {
         self.entries.get(index)?.as_ref()
     }
 
+    /// Every value.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten()
+    }
+
     /// The value at an index, to change it.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.entries.get_mut(index)?.as_mut()
@@ -175,7 +180,7 @@ impl State {
         })
     }
 
-    /// The NIC is at rest for good, and has given back what it had: ends everything that the engine does.
+    /// The NIC has failed or is gone, and has given back what it had: ends everything that the engine does.
     pub fn fail(&mut self) {
         // A frame that waits for room is with nobody else.
         if core::mem::take(&mut self.frame_waits)
@@ -251,6 +256,15 @@ impl State {
             Event::Disconnected { conn, reason } => self.on_disconnected(conn, reason),
             Event::DisconnectDone { conn, result } => self.on_disconnect_done(conn, result),
         }
+    }
+
+    /// Puts a new engine in the place of the old one, which comes back: there are no objects that refer to it.
+    pub fn renew(&mut self, engine: Engine) -> Engine {
+        let old = core::mem::replace(&mut self.engine, engine);
+        self.frame_waits = false;
+        self.engine
+            .set_addresses(self.addresses.iter().map(|local| local.ip));
+        old
     }
 
     fn on_connect_request(&mut self, listener: ListenerId, conn: ConnId) {

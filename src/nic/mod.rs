@@ -61,7 +61,7 @@ pub enum TxError {
     Full,
     /// More pieces than [`Nic::max_pieces`], more header or trailer than a slot holds, or longer than the device sends. It never fits.
     TooLong,
-    /// The NIC has failed or is shut down; it will not take a frame again. The memory of the frame is not referenced.
+    /// The NIC has failed or is at rest; until it is restarted it takes no frame. The memory of the frame is not referenced.
     Stopped,
 }
 
@@ -74,7 +74,7 @@ pub struct Link {
     pub speed: u64,
 }
 
-/// Why a NIC stopped working. The device is reset when this happens; only a restart of the adapter brings it back.
+/// Why a NIC stopped working. The device is reset when this happens; [`Nic::restart`] may bring it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The device asked for a reset (virtio: DEVICE_NEEDS_RESET).
@@ -127,7 +127,7 @@ pub struct Cause {
 
 /// A network device.
 ///
-/// It is made at rest; [`Nic::start`] lets it work, once, [`Nic::stop`] ends it for good.
+/// It is made at rest; [`Nic::start`] lets it work, once; [`Nic::stop`] ends that, and [`Nic::restart`] lets it work again.
 pub trait Nic: Send + Sync {
     /// Tells the device about its queues and interrupts and lets it work. Interrupts of the queues are enabled. `waker` is used until
     /// [`Nic::stop`] has returned, when the device needs service though it does not interrupt: at first, and when it has stalled.
@@ -187,6 +187,13 @@ pub trait Nic: Send + Sync {
     ///
     /// A device that fails stops by itself, but may take until this is called to let go of what it had.
     fn stop(&self, passive: Passive);
+
+    /// Lets a stopped device work again, as [`Nic::start`] did: it may have failed, or have been without power. Everything it had has
+    /// come out of [`Nic::reap`], and nobody is in [`Nic::receive`].
+    ///
+    /// # Errors
+    /// The device refuses: it remains stopped, with that fault if it had none.
+    fn restart(&self, passive: Passive) -> Result<(), Fault>;
 }
 
 /// How the parts of the driver share the NIC.

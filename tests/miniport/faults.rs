@@ -1,15 +1,17 @@
-//! Devices that fail: the driver says so, lets go of everything, and comes back when it is started again.
+//! Devices that fail: the driver says so, lets go of everything, and restarts them, unless they fail again and again.
 
 use std::time::Duration;
 
 use ndkpi::NDK_VERSION_2_1;
-use ntsim::consumer::{Adapter, QpLimits};
+use ntsim::consumer::{Adapter, Leave, QpLimits};
 use ntsim::ndis::OidRequest;
 use ntsim::virtio_net::{NicConfig, Side, UsedFlaw};
 
 use super::{Listener, Pair, frame, ip};
 
 const OID_GEN_STATISTICS: u32 = 0x0002_0106;
+/// How often in a row a device is restarted.
+const MOST_RESTARTS: usize = 3;
 /// NDIS_ERROR_CODE_HARDWARE_FAILURE.
 const HARDWARE_FAILURE: u32 = 0xc000_138a;
 
@@ -21,27 +23,37 @@ fn failures_logged(pair: &Pair) -> usize {
         .count()
 }
 
-/// Frames go both ways when the device fails. The adapter then is like one without cable, can do everything but carry
-/// frames, and works again after a restart.
+/// Frames go both ways when the device fails. It is restarted at once; the time after the last it is left alone: the adapter then is like
+/// one without cable, can do everything but carry frames, and works again when it is itself restarted.
 fn survived(name: &str, seed: u64, nic: NicConfig, fail: impl Fn(&Pair)) {
     let mut pair = Pair::with(seed, nic, &[]);
     assert!(pair.ping(56), "{name}");
     let listener = Listener::on(&pair.net);
     let mac = pair.nic_a.mac();
     let frames: Vec<_> = (0..100).map(|i| frame([0xff; 6], mac, 60 + i)).collect();
-    pair.world.send_frames(pair.a, frames.clone());
     let lists: Vec<_> = frames.chunks(5).map(<[_]>::to_vec).collect();
-    pair.world.send_lists(pair.a, &lists);
-    for i in 0..50 {
-        listener.say(&frame(mac, [2, 0, 0, 0, 8, 8], 60 + i));
+    for failures in 1..=MOST_RESTARTS + 1 {
+        pair.world.send_frames(pair.a, frames.clone());
+        pair.world.send_lists(pair.a, &lists);
+        for i in 0..50 {
+            listener.say(&frame(mac, [2, 0, 0, 0, 8, 8], 60 + i));
+        }
+        pair.world.run_for(Duration::from_micros(20 * seed));
+        assert_eq!(failures_logged(&pair), failures - 1, "{name}");
+        pair.world.take_status_indications(pair.a);
+        fail(&pair);
+        pair.world.run_for(Duration::from_millis(20));
+        assert_eq!(failures_logged(&pair), failures, "{name}");
+        let told = pair.world.take_status_indications(pair.a).len();
+        let up = pair.world.adapter(pair.a).unwrap().link.up;
+        assert_eq!(pair.nic_a.is_running(), up, "{name}");
+        if failures <= MOST_RESTARTS {
+            assert_eq!((told, up), (2, true), "{name}: down and up");
+            assert!(pair.ping(1400), "{name}");
+        } else {
+            assert_eq!((told, up), (1, false), "{name}: down");
+        }
     }
-    pair.world.run_for(Duration::from_micros(20 * seed));
-    assert_eq!(failures_logged(&pair), 0, "{name}");
-    fail(&pair);
-    pair.world.run_for(Duration::from_millis(20));
-    assert_eq!(failures_logged(&pair), 1, "{name}");
-    assert!(!pair.nic_a.is_running(), "{name}: the device is reset");
-    assert!(!pair.world.adapter(pair.a).unwrap().link.up, "{name}");
     assert!(!pair.ping(56), "{name}");
     // What is sent now comes back; that of it nothing is forgotten is the verifier's to see.
     pair.world.send_lists(pair.a, &lists);
@@ -50,11 +62,12 @@ fn survived(name: &str, seed: u64, nic: NicConfig, fail: impl Fn(&Pair)) {
     assert_eq!(pair.world.oid(pair.a, &statistics).unwrap().status, 0);
     pair.world.pause(pair.a);
     pair.world.resume(pair.a).unwrap();
-    assert_eq!(failures_logged(&pair), 1, "{name}: once is enough");
+    let logged = failures_logged(&pair);
+    assert_eq!(logged, MOST_RESTARTS + 1, "{name}: each once");
     pair.world.restart_adapters(pair.a).unwrap();
     assert!(pair.world.adapter(pair.a).unwrap().link.up, "{name}");
     assert!(pair.ping(1400), "{name}");
-    assert_eq!(failures_logged(&pair), 1, "{name}");
+    assert_eq!(failures_logged(&pair), logged, "{name}");
     pair.clean_up();
 }
 
@@ -118,7 +131,35 @@ fn a_device_that_fails_while_it_is_paused() {
     pair.world.run_for(Duration::from_millis(5));
     assert_eq!(failures_logged(&pair), 1);
     pair.world.resume(pair.a).unwrap();
-    assert!(!pair.ping(56));
+    assert!(pair.ping(56));
+    pair.clean_up();
+}
+
+#[test]
+fn a_device_that_fails_now_and_then_is_restarted_every_time() {
+    let mut pair = Pair::new(3);
+    for failures in 1..=2 * MOST_RESTARTS {
+        pair.nic_a.give_up();
+        pair.world.run_for(Duration::from_secs(61));
+        assert_eq!(failures_logged(&pair), failures);
+        assert!(pair.ping(56));
+    }
+    pair.clean_up();
+}
+
+#[test]
+fn a_device_that_is_gone_is_not_restarted() {
+    let mut pair = Pair::new(4);
+    pair.nic_a.unplug();
+    let mac = pair.nic_a.mac();
+    let lists: Vec<_> = (0..100).map(|_| vec![frame([0xff; 6], mac, 60)]).collect();
+    pair.world.send_lists(pair.a, &lists);
+    // It looks as if it did not send any more, until somebody looks closer.
+    pair.world.run_for(Duration::from_secs(30));
+    assert_eq!(failures_logged(&pair), 1);
+    assert!(!pair.world.adapter(pair.a).unwrap().link.up);
+    assert_eq!(pair.world.sends(pair.a).outstanding, 0);
+    pair.world.surprise_remove(pair.a);
     pair.clean_up();
 }
 
@@ -141,6 +182,10 @@ fn a_device_that_fails_under_a_consumer() {
         }
         pair.world.run_for(Duration::from_millis(5));
         assert_eq!(failures_logged(&pair), 1);
+        // The adapter carries frames again, and NDK waits for the consumer.
+        assert!(pair.ping(56));
+        assert!(!pair.world.adapter(pair.a).unwrap().ndk_enabled);
+        assert_eq!(objects.0.leaving(), Some(Leave::Disabled));
         // Everything can be closed, and the adapter halted.
         pair.world.call(pair.a, || {
             let (adapter, pd, cq, qp, listener) = objects;
@@ -150,6 +195,8 @@ fn a_device_that_fails_under_a_consumer() {
             pd.close();
             adapter.close();
         });
+        pair.world.run_for(Duration::from_millis(5));
+        assert!(pair.world.adapter(pair.a).unwrap().ndk_enabled);
         pair.world.restart_adapters(pair.a).unwrap();
         assert!(pair.ping(56));
         pair.clean_up();

@@ -4,6 +4,7 @@ mod failures;
 mod faults;
 mod install;
 mod oids;
+mod power;
 mod settings;
 mod states;
 mod traffic;

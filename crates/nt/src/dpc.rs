@@ -91,6 +91,12 @@ impl<T: Sync> Dpc<T> {
     }
 }
 
+/// Waits until every DPC that is queued or runs, whosever and on whatever processor, has run.
+pub fn flush_dpcs(_: Passive) {
+    // SAFETY: the token says that waiting is allowed.
+    unsafe { sys::KeFlushQueuedDpcs() }
+}
+
 /// Queues somebody's DPC, see [`Dpc::waker`].
 #[derive(Clone, Copy, Debug)]
 pub struct Waker(*mut KDPC);

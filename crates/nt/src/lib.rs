@@ -39,7 +39,7 @@ pub mod time;
 mod timer;
 mod work;
 
-pub use dpc::{Dpc, Waker};
+pub use dpc::{Dpc, Waker, flush_dpcs};
 pub use entropy::entropy;
 pub use event::{Event, EventKind};
 pub use irql::{Irql, Passive};

@@ -122,13 +122,15 @@ pub struct VirtioNet {
     mac: [u8; 6],
     permanent_mac: [u8; 6],
     mtu: u16,
-    /// One of [`state`]. RUNNING to STOPPING once, by whoever stops the device.
+    /// One of [`state`]. RUNNING to STOPPING by whoever stops the device first.
     state: AtomicU8,
     /// Number of the fault plus one; zero: none.
     fault: AtomicU8,
     /// Looks after the transmit queue as long as frames are in flight.
     timer: Timer<VirtioNet>,
     waker: Once<Waker>,
+    /// The messages it was started with.
+    vectors: Once<Vectors>,
 }
 
 /// Faults by number.
@@ -193,6 +195,7 @@ impl VirtioNet {
             fault: AtomicU8::new(0),
             timer,
             waker: Once::new(),
+            vectors: Once::new(),
         })?;
         // SAFETY: the device stays in its box; dropping it stops the timer first.
         unsafe { device.timer.bind(&raw const *device) };
@@ -203,8 +206,8 @@ impl VirtioNet {
         self.state.load(Ordering::Acquire) == state
     }
 
-    /// Remembers why, and has the device stop. The first reason counts. IRQL: <= DISPATCH_LEVEL, no lock of the queues held.
-    fn fail(&self, fault: Fault) {
+    /// Remembers a fault, if it is the first. IRQL: any.
+    fn blame(&self, fault: Fault) {
         let number = FAULTS.iter().position(|&known| known == fault).unwrap_or(0) as u8 + 1;
         let first = self
             .fault
@@ -212,6 +215,11 @@ impl VirtioNet {
         if first.is_ok() {
             debug_print!(Error, "{fault}");
         }
+    }
+
+    /// Remembers why, and has the device stop. The first reason counts. IRQL: <= DISPATCH_LEVEL, no lock of the queues held.
+    fn fail(&self, fault: Fault) {
+        self.blame(fault);
         self.halt();
     }
 
@@ -259,6 +267,40 @@ impl VirtioNet {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
+    }
+
+    /// Makes ready again what [`VirtioNet::try_new`] made, after a reset.
+    fn begin_anew(&self, passive: Passive) -> Result<(), Error> {
+        self.transport.reconnect();
+        if !self.tx.lock().restart() || !self.transport.reset(passive) {
+            return Err(Error::Device);
+        }
+        self.rx.queue.lock().restart();
+        self.transport.add_status(status::ACKNOWLEDGE);
+        self.transport.add_status(status::DRIVER);
+        if self.transport.device_features() & self.features != self.features {
+            return Err(Error::Device);
+        }
+        self.transport.set_features(self.features)
+    }
+
+    /// The steps of [`Nic::start`] that the device cannot refuse.
+    fn run(&self) {
+        self.state.store(state::RUNNING, Ordering::Release);
+        self.transport.add_status(status::DRIVER_OK);
+        // A service routine that ran before had the interrupts disabled, and did not enable them.
+        self.tx.lock().enable_interrupts();
+        // The device must not be told of buffers before it runs (3.1.1).
+        let wanted = {
+            let mut queue = self.rx.queue.lock();
+            queue.enable_interrupts();
+            queue.publish_and_ask()
+        };
+        if wanted {
+            self.transport.ring(self.rx_doorbell, RX);
+        }
+        // What came in before the interrupts were enabled brought none.
+        self.wake();
     }
 
     /// The steps of [`Nic::start`] that the device may refuse.
@@ -417,26 +459,13 @@ impl Prepared {
 impl Nic for VirtioNet {
     fn start(&self, vectors: Vectors, waker: Waker, passive: Passive) -> Result<(), Fault> {
         self.waker.set(waker);
+        self.vectors.set(vectors);
         if let Err(error) = self.set_up(vectors) {
             debug_print!(Error, "device does not start: {error:?}");
             self.transport.reset(passive);
             return Err(Fault::Refused);
         }
-        self.state.store(state::RUNNING, Ordering::Release);
-        self.transport.add_status(status::DRIVER_OK);
-        // A service routine that ran before had the interrupts disabled, and did not enable them.
-        self.tx.lock().enable_interrupts();
-        // The device must not be told of buffers before it runs (3.1.1).
-        let wanted = {
-            let mut queue = self.rx.queue.lock();
-            queue.enable_interrupts();
-            queue.publish_and_ask()
-        };
-        if wanted {
-            self.transport.ring(self.rx_doorbell, RX);
-        }
-        // What came in before the interrupts were enabled brought none.
-        self.wake();
+        self.run();
         Ok(())
     }
 
@@ -638,6 +667,22 @@ impl Nic for VirtioNet {
             self.state.store(state::STOPPED, Ordering::Release);
         }
         self.timer.stop(passive);
+    }
+
+    fn restart(&self, passive: Passive) -> Result<(), Fault> {
+        let Some(&vectors) = self.vectors.get().filter(|_| self.is(state::STOPPED)) else {
+            return Err(Fault::Refused);
+        };
+        let ready = self.begin_anew(passive);
+        if let Err(error) = ready.and_then(|()| self.set_up(vectors)) {
+            debug_print!(Error, "device does not start again: {error:?}");
+            self.transport.reset(passive);
+            self.blame(Fault::Refused);
+            return Err(Fault::Refused);
+        }
+        self.fault.store(0, Ordering::Release);
+        self.run();
+        Ok(())
     }
 }
 

@@ -332,8 +332,35 @@ impl<M: Memory, T> Queue<M, T> {
         Some(owner)
     }
 
+    /// Begins anew, as after [`Queue::try_new`]: what was in flight is forgotten. Only while the device is reset.
+    pub fn restart(&mut self) {
+        for (i, shadow) in self.shadow.iter_mut().enumerate() {
+            shadow.next = (i as u16).wrapping_add(1);
+            shadow.flight = None;
+        }
+        self.free_head = 0;
+        self.free = self.size;
+        self.available = 0;
+        self.published = 0;
+        self.notified = 0;
+        self.used = 0;
+        // Flags, indices and event indices; entries are written before they are looked at.
+        let (available, used) = (self.layout.available, self.layout.used);
+        let size = usize::from(self.size);
+        for at in [
+            available,
+            available + 2,
+            available + 4 + 2 * size,
+            used,
+            used + 2,
+            used + 4 + 8 * size,
+        ] {
+            self.memory.write_u16(at, 0);
+        }
+    }
+
     /// Takes back a chain that the device has not returned. Only after the device has been reset; the queue is good for nothing else
-    /// afterwards.
+    /// afterwards but [`Queue::restart`].
     pub fn reclaim(&mut self) -> Option<T> {
         let head = self
             .shadow

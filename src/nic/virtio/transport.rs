@@ -170,6 +170,11 @@ impl Transport {
         self.finish_reset(passive) && self.status() == 0
     }
 
+    /// Lets the device reach memory, which is off after it was without power, or cut off because it did not obey.
+    pub fn reconnect(&self) {
+        self.function.set_bus_master(true);
+    }
+
     /// Features the device offers.
     pub fn device_features(&self) -> u64 {
         let half = |select| {

@@ -198,6 +198,16 @@ impl Tx {
         Some(self.release(flight))
     }
 
+    /// Begins anew after the device has been reset: false, and nothing is changed, if a frame has not been taken back.
+    pub fn restart(&mut self) -> bool {
+        let idle = self.in_flight() == 0;
+        if idle {
+            self.queue.restart();
+            self.watch = Watch::default();
+        }
+        idle
+    }
+
     fn release(&mut self, flight: Flight) -> TxCookie {
         self.returned = self.returned.wrapping_add(1);
         // There is room: the list was made for all slots, and each is in flight or here.
