@@ -107,6 +107,15 @@ impl Ours {
     }
 }
 
+/// Whether a frame belongs to a VLAN (IEEE 802.1Q, 9.6): the adapter, and with it every connection, is in none. A tag may be there for
+/// its priority alone.
+fn is_of_vlan(frame: &[u8]) -> bool {
+    const TAG: [u8; 2] = [0x81, 0x00];
+    const ID: u16 = 0x0fff;
+    let word = |at: usize| frame.get(at..)?.first_chunk::<2>().copied();
+    word(12) == Some(TAG) && word(14).is_none_or(|control| u16::from_be_bytes(control) & ID != 0)
+}
+
 /// Random bits for an engine, different each time.
 pub fn random_seed(passive: Passive) -> u128 {
     u128::from(nt::entropy(passive)) << 64 | u128::from(nt::entropy(passive))
@@ -215,8 +224,8 @@ impl Port {
     /// Received Ethernet frames, without FCS. Answers which of them were RoCE for our MAC address and have been dealt with;
     /// [`Port::pump`] is due after the batch.
     ///
-    /// While NDK is disabled and no adapter is open any more, UDP port 4791 is the protocols'. Enabled, the port answers even if no
-    /// adapter is open: a peer that wants to connect is to be refused, not left to time out.
+    /// Frames of VLANs are the protocols'. While NDK is disabled and no adapter is open any more, so is UDP port 4791. Enabled, the port
+    /// answers even if no adapter is open: a peer that wants to connect is to be refused, not left to time out.
     /// IRQL: DISPATCH_LEVEL, no lock of the NIC held.
     pub fn receive(&self, frames: &[&[u8]]) -> Ours {
         let mut ours = Ours::default();
@@ -227,7 +236,7 @@ impl Port {
         let mut wanted = frames
             .iter()
             .enumerate()
-            .filter(|(_, frame)| frame.starts_with(&mac))
+            .filter(|(_, frame)| frame.starts_with(&mac) && !is_of_vlan(frame))
             .peekable();
         let (mut count, mut octets) = (0, 0);
         while wanted.peek().is_some() {

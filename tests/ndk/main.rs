@@ -37,4 +37,5 @@ mod srq;
 mod standstill;
 mod statistics;
 mod story;
+mod vlan;
 mod windows;
