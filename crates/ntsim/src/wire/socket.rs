@@ -9,6 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use super::{Endpoint, Frame, Port, Switch};
 use crate::world::context;
@@ -19,6 +20,8 @@ const LONGEST: usize = 65536;
 const BATCH: usize = 256;
 /// How long to wait before offering a datagram again to a peer whose queue is full, in nanoseconds.
 const RETRY: u64 = 20_000;
+/// How long a wire that goes away waits for a peer whose queue is full.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Where the datagrams go. For QEMU's `-netdev dgram,id=n,local.type=unix,local.path=B,remote.type=unix,remote.path=A`
 /// this side has the local path A and the remote path B.
@@ -209,8 +212,25 @@ impl Endpoint for SocketWire {
     }
 }
 
+impl SocketWire {
+    /// Gives the peer what waits for it, as long as it takes some within [`PARTING`].
+    fn send_rest(&mut self) -> io::Result<()> {
+        let waiting = self.waiting.get_mut();
+        if !waiting.is_empty() {
+            self.socket.set_nonblocking(false)?;
+            self.socket.set_write_timeout(Some(PARTING))?;
+        }
+        while let Some(frame) = waiting.pop_front() {
+            self.socket.send_to(&frame, &self.config.remote)?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for SocketWire {
     fn drop(&mut self) {
+        // What has left a machine arrives, whatever becomes of the machine. A peer that is gone or stuck gets no more.
+        let _ = self.send_rest();
         // Best effort: somebody else may have removed it.
         let _ = fs::remove_file(&self.config.local);
     }

@@ -526,6 +526,39 @@ fn frames_cross_to_another_process_and_back() {
     std::fs::remove_file(theirs).unwrap();
 }
 
+/// What a machine sent before it was switched off is on the way: the peer gets it when it next looks.
+#[test]
+fn frames_on_the_wire_outlive_the_world() {
+    let (ours, theirs) = (scratch("last-ours"), scratch("last-theirs"));
+    let peer = UnixDatagram::bind(&theirs).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let mut world = World::builder().clock(Clock::RealTime).build();
+    let switch = world.switch(SwitchConfig::default());
+    let a = Station::on(&switch, 1);
+    let config = SocketConfig {
+        local: ours,
+        remote: theirs.clone(),
+        backlog: 1000,
+    };
+    let wire = world.socket_wire(&switch, "peer", config).unwrap();
+    for i in 0..1000 {
+        a.send_to([2, 0, 0, 0, 0, 9], i);
+    }
+    assert!(wire.counters().sent < 1000, "no queue is that long");
+    drop(wire);
+    let slow = std::thread::spawn(move || {
+        let mut buffer = [0; 100];
+        for i in 0..1000_u32 {
+            assert_eq!(peer.recv(&mut buffer).unwrap(), 18);
+            assert_eq!(buffer[14..18], i.to_be_bytes());
+        }
+    });
+    drop(world);
+    slow.join().unwrap();
+    std::fs::remove_file(theirs).unwrap();
+}
+
 #[test]
 fn a_path_that_somebody_uses_is_left_alone() {
     let ours = scratch("in-use");
