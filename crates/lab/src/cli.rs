@@ -155,6 +155,27 @@ pub enum PeerCase {
     },
     /// Be the server of one `ib_send_bw -R`.
     SendBwServer,
+    /// Copy a file on an NFS server over RDMA: 512 KiB from `from` to `to`, which both exist in the root folder.
+    NfsClient {
+        /// Where the server is; NFS over RDMA has the port 20049.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Be `ucmatose -c COUNT`, the server: many connections at once.
+    UcmatoseServer {
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        count: usize,
+    },
+    /// Be `ucmatose -c COUNT -s ADDRESS`, the client.
+    UcmatoseClient {
+        /// Where the server is; ucmatose's port is 7471.
+        #[command(flatten)]
+        target: Target,
+        /// How many connections at once.
+        #[arg(long, default_value_t = 1)]
+        count: usize,
+    },
     /// Listen on the rping port and reject the first request with private data.
     RejectingServer,
     /// Connect and expect to be rejected with private data, which is printed.

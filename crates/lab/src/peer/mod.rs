@@ -1,5 +1,7 @@
 //! vroce's half of the interop cases: one simulated server whose wire leads to another process, in real time.
 
+mod nfs;
+mod nfs_wire;
 mod nvme;
 mod perftest;
 mod perftest_client;
@@ -7,6 +9,7 @@ mod perftest_wire;
 mod refusals;
 mod rping;
 mod rping_wire;
+mod ucmatose;
 mod wire_watch;
 
 use crate::cli::{DemoOptions, PeerCase, PeerOptions, WireFaults};
@@ -136,6 +139,11 @@ pub fn run(options: &PeerOptions) -> Result<()> {
             perftest_client::read_client(world, *server, *target, *count)
         }
         PeerCase::SendBwServer => perftest::send_server(world, *server),
+        PeerCase::NfsClient { target } => nfs::client(world, *server, *target),
+        PeerCase::UcmatoseServer { count } => ucmatose::server(world, *server, *count),
+        PeerCase::UcmatoseClient { target, count } => {
+            ucmatose::client(world, *server, *target, *count)
+        }
         PeerCase::RejectingServer => refusals::reject(world, *server),
         PeerCase::ExpectReject { target, data } => {
             refusals::expect_reject(world, *server, *target, &data.0)

@@ -1,10 +1,12 @@
 //! The cases: what Linux runs, what vroce runs, and what both must say afterwards.
 
 mod faulty;
+mod nfs;
 pub mod nvmet;
 mod perftest;
 mod refusals;
 mod rping;
+mod ucmatose;
 
 use super::guest::Guest;
 use super::host::Peer;
@@ -114,6 +116,31 @@ pub const CASES: &[Case] = &[
         name: "send-bw",
         story: "ib_send_bw -R against vroce",
         run: |bench| perftest::bandwidth(bench, perftest::SEND),
+    },
+    Case {
+        name: "ucmatose-to-linux",
+        story: "vroce makes 100 connections to ucmatose at once",
+        run: |bench| ucmatose::to_linux(bench, V4),
+    },
+    Case {
+        name: "ucmatose-to-vroce",
+        story: "ucmatose -c 100 connects to vroce",
+        run: |bench| ucmatose::to_vroce(bench, V4),
+    },
+    Case {
+        name: "ucmatose6-to-linux",
+        story: "the same as ucmatose-to-linux over IPv6",
+        run: |bench| ucmatose::to_linux(bench, V6),
+    },
+    Case {
+        name: "ucmatose6-to-vroce",
+        story: "the same as ucmatose-to-vroce over IPv6",
+        run: |bench| ucmatose::to_vroce(bench, V6),
+    },
+    Case {
+        name: "nfs",
+        story: "vroce copies a file on the kernel's NFS server",
+        run: nfs::copy_a_file,
     },
     Case {
         name: "linux-rejects",

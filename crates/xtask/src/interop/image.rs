@@ -20,6 +20,8 @@ const MODULES: &[&str] = &[
     "ib_umad",
     "nvmet_rdma",
     "brd",
+    "nfsd",
+    "rpcrdma",
 ];
 
 /// Programs copied into the guest together with the libraries they load.

@@ -52,7 +52,7 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     if options.list {
         for case in cases {
-            println!("{:<16} {}", case.name, case.story);
+            println!("{:<18} {}", case.name, case.story);
         }
         return Ok(true);
     }
@@ -98,8 +98,8 @@ pub fn run(options: &Options) -> Result<bool> {
         .and_then(|remark| check_capture(&capture).map(|()| remark));
         let seconds = started.elapsed().as_secs_f32();
         match &outcome {
-            Ok(remark) => println!("ok     {:<16} {seconds:5.1} s  {remark}", case.name),
-            Err(error) => println!("FAILED {:<16} {seconds:5.1} s  {error:#}", case.name),
+            Ok(remark) => println!("ok     {:<18} {seconds:5.1} s  {remark}", case.name),
+            Err(error) => println!("FAILED {:<18} {seconds:5.1} s  {error:#}", case.name),
         }
         if outcome.is_err()
             && let Some(guest) = &mut guest
@@ -127,13 +127,13 @@ fn check_capture(capture: &Path) -> Result<()> {
 fn print_table(rows: &[(&Case, f32, Result<String>, PathBuf)]) {
     println!();
     println!(
-        "{:<16} {:<48} {:<7} {:>7}  capture",
+        "{:<18} {:<48} {:<7} {:>7}  capture",
         "case", "story", "result", "seconds"
     );
     for (case, seconds, outcome, capture) in rows {
         let result = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!(
-            "{:<16} {:<48} {result:<7} {seconds:>7.1}  {}",
+            "{:<18} {:<48} {result:<7} {seconds:>7.1}  {}",
             case.name,
             case.story,
             capture.display()
