@@ -5,6 +5,7 @@ use std::time::Duration;
 use ndkpi::NDK_CQ_NOTIFY_ANY;
 use ndkpi::status::*;
 use ntsim::consumer::{Connector, Qp, ReadLimits};
+use ntsim::wire::Verdict;
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, Side, failure, from, limits, slow_nic, to};
 
@@ -207,6 +208,9 @@ fn x48_what_was_being_set_up_or_ended_fails_with_the_adapter() {
             dialled.start_connect(&other, from(&b), to(&a), wanted, &[])
         });
         let incoming = lab.request(&ours);
+        // The peer's answer to that does not come through.
+        let to_a = lab.net.ports()[0].0;
+        lab.net.set_filter(to_a, |_| Verdict::Drop);
         let disconnecting = lab.on(&a, || active.start_disconnect());
         // One looks for the way to a host that is not there.
         let nobody = "10.0.0.77:445".parse().unwrap();
@@ -223,6 +227,7 @@ fn x48_what_was_being_set_up_or_ended_fails_with_the_adapter() {
         assert_eq!(resolving.wait(&mut lab.world), gone, "{loss:?}");
         let ended = disconnecting.wait(&mut lab.world);
         assert_eq!(ended, Err(STATUS_IO_TIMEOUT), "{loss:?}");
+        lab.net.clear_filter(to_a);
         assert!(lab.world.now() - before < Duration::from_millis(5));
         lab.on(&a, || {
             let complete = connectors[0].start_complete_connect();
