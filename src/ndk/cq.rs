@@ -16,7 +16,7 @@ use ndkpi::{
     NDK_FN_CQ_NOTIFICATION_CALLBACK, NDK_FN_CREATE_COMPLETION, NDK_FN_REQUEST_COMPLETION,
     NDK_RESULT, NDK_RESULT_EX, NDK_VERSION,
 };
-use roce::{Arm, Completion, CqId, CqStatus, ModerateError, ResizeError};
+use roce::{Arm, Completion, CqId, CqMemory, CqStatus, ModerateError, ResizeError};
 
 use super::adapter::Adapter;
 use super::limits;
@@ -116,7 +116,10 @@ pub unsafe extern "efiapi" fn create_cq(
     if let Err(status) = port.ready() {
         return status;
     }
-    let Ok(id) = port.peek(|state| state.engine.create_cq(depth)) else {
+    let Ok(memory) = CqMemory::try_new(depth) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    let Ok(id) = port.peek(|state| state.engine.create_cq_in(memory)) else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
     let body = Cq {
@@ -166,8 +169,14 @@ unsafe extern "efiapi" fn resize_cq(
     }
     // SAFETY: the consumer passes an open CQ.
     let cq = unsafe { Object::<Cq>::from_raw(cq) };
+    let Ok(mut memory) = CqMemory::try_new(depth) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
     // A greater depth can satisfy an arm.
-    match cq.port().with(|state| state.engine.resize_cq(cq.id, depth)) {
+    match cq
+        .port()
+        .with(|state| state.engine.resize_cq_in(cq.id, &mut memory))
+    {
         Ok(()) => STATUS_SUCCESS,
         Err(ResizeError::TooSmall) => STATUS_BUFFER_OVERFLOW,
         Err(ResizeError::InvalidDepth) => STATUS_INVALID_PARAMETER,

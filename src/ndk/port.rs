@@ -165,8 +165,10 @@ impl Port {
         let rest = lane(|port, _| {
             port.call_out.queue();
         })?;
+        let state = State::try_new(&engine)?;
         let port = nt::boxed::try_box(Port {
-            state: SpinLock::new(State::try_new(&engine)?),
+            engine: *state.engine.config(),
+            state: SpinLock::new(state),
             queue: Queue::new(),
             call_outs: Schedule::new(),
             rest,
@@ -178,7 +180,6 @@ impl Port {
             enabled: AtomicBool::new(config.enabled),
             fault: AtomicI32::new(STATUS_SUCCESS),
             broken: AtomicBool::new(false),
-            engine,
             more_to_send: AtomicBool::new(false),
             mtu: config.mtu,
             traffic: Traffic::default(),
@@ -292,6 +293,11 @@ impl Port {
     /// MAC address of the port.
     pub fn mac(&self) -> [u8; 6] {
         self.nic.mac()
+    }
+
+    /// The engine's configuration, but for the seed: for getting memory of queues without the lock.
+    pub fn engine_config(&self) -> &roce::Config {
+        &self.engine
     }
 
     /// Path MTU offered to peers.

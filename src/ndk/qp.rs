@@ -21,7 +21,8 @@ use ndkpi::{
     NDK_QP_DISPATCH, NDK_SGE, NDK_SRQ, NDK_VERSION,
 };
 use roce::{
-    Access, CreateError, DestroyError, QpId, QpParams, SendFlags, SendOp, SendRequest, Sge,
+    Access, CreateError, DestroyError, QpId, QpMemory, QpParams, SendFlags, SendOp, SendRequest,
+    Sge,
 };
 
 use super::cq::Cq;
@@ -244,7 +245,10 @@ unsafe fn create(queues: Queues, out: *mut *mut NDK_QP) -> NTSTATUS {
     if let Err(status) = port.ready() {
         return status;
     }
-    let id = match port.peek(|state| state.engine.create_qp(&params)) {
+    let Ok(memory) = QpMemory::try_new(port.engine_config(), &params) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    let id = match port.peek(|state| state.engine.create_qp_in(memory)) {
         Ok(id) => id,
         Err(CreateError::InvalidParameter) => return STATUS_INVALID_PARAMETER,
         Err(_) => return STATUS_INSUFFICIENT_RESOURCES,

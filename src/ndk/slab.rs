@@ -2,7 +2,7 @@
 //!
 //! IRQL: <= DISPATCH_LEVEL, under the lock that protects the table.
 
-use alloc::vec::Vec;
+use roce::Chunks;
 
 #[derive(Debug)]
 enum Slot<T> {
@@ -31,7 +31,11 @@ impl Key {
 
     /// The slot.
     pub fn index(self) -> usize {
-        (self.0 & 0xffff_ffff) as usize
+        self.slot() as usize
+    }
+
+    fn slot(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
     }
 
     /// Which of the entries that used the slot it is.
@@ -43,10 +47,8 @@ impl Key {
 /// The table. Grows only in [`Slab::insert`], fallibly, up to a limit given at the start.
 #[derive(Debug)]
 pub struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    slots: Chunks<Slot<T>>,
     first_free: u32,
-    used: u32,
-    limit: u32,
 }
 
 const NONE: u32 = u32::MAX;
@@ -55,55 +57,38 @@ impl<T> Slab<T> {
     /// An empty table for at most `limit` entries.
     pub const fn new(limit: u32) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Chunks::new(limit),
             first_free: NONE,
-            used: 0,
-            limit,
         }
-    }
-
-    /// How many entries there are.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.used as usize
     }
 
     /// Adds an entry; gives the value back if there is no room or no memory for it.
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
-        if self.used >= self.limit {
-            return Err(value);
+        if self.first_free == NONE {
+            let fresh = Slot::Free {
+                generation: 1,
+                next: NONE,
+            };
+            match self.slots.push(fresh) {
+                Ok(index) => self.first_free = index,
+                Err(_) => return Err(value),
+            }
         }
-        let key = match self.slots.get_mut(self.first_free as usize) {
-            Some(slot) => {
-                let Slot::Free { generation, next } = *slot else {
-                    return Err(value);
-                };
-                let key = Key::new(self.first_free, generation);
-                *slot = Slot::Used { generation, value };
-                self.first_free = next;
-                key
-            }
-            None => {
-                let Ok(index) = u32::try_from(self.slots.len()) else {
-                    return Err(value);
-                };
-                if self.slots.try_reserve(1).is_err() {
-                    return Err(value);
-                }
-                self.slots.push(Slot::Used {
-                    generation: 1,
-                    value,
-                });
-                Key::new(index, 1)
-            }
+        let index = self.first_free;
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Err(value);
         };
-        self.used += 1;
-        Ok(key)
+        let Slot::Free { generation, next } = *slot else {
+            return Err(value);
+        };
+        *slot = Slot::Used { generation, value };
+        self.first_free = next;
+        Ok(Key::new(index, generation))
     }
 
     /// Takes an entry out. Its key finds nothing from now on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let slot = self.slots.get_mut(key.index())?;
+        let slot = self.slots.get_mut(key.slot())?;
         match slot {
             Slot::Used { generation, .. } if *generation == key.generation() => {}
             _ => return None,
@@ -115,14 +100,13 @@ impl<T> Slab<T> {
         let Slot::Used { value, .. } = core::mem::replace(slot, next) else {
             return None;
         };
-        self.first_free = (key.0 & 0xffff_ffff) as u32;
-        self.used = self.used.saturating_sub(1);
+        self.first_free = key.slot();
         Some(value)
     }
 
     /// The entry of that key.
     pub fn get(&self, key: Key) -> Option<&T> {
-        match self.slots.get(key.index())? {
+        match self.slots.get(key.slot())? {
             Slot::Used { generation, value } if *generation == key.generation() => Some(value),
             _ => None,
         }
@@ -130,7 +114,7 @@ impl<T> Slab<T> {
 
     /// The entry of that key, to change it.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        match self.slots.get_mut(key.index())? {
+        match self.slots.get_mut(key.slot())? {
             Slot::Used { generation, value } if *generation == key.generation() => Some(value),
             _ => None,
         }
@@ -138,15 +122,7 @@ impl<T> Slab<T> {
 
     /// The key of the first entry in a slot from `index` on: for going through a table that changes meanwhile.
     pub fn next(&self, index: usize) -> Option<Key> {
-        let slots = self.slots.get(index..)?.iter().zip(index..);
-        slots
-            .filter_map(|(slot, index)| match slot {
-                Slot::Used { generation, .. } => {
-                    Some(Key::new(u32::try_from(index).ok()?, *generation))
-                }
-                Slot::Free { .. } => None,
-            })
-            .next()
+        (u32::try_from(index).ok()?..self.slots.len()).find_map(|index| Some(self.at(index)?.0))
     }
 
     /// The key of every entry.
@@ -162,7 +138,7 @@ impl<T> Slab<T> {
 
     /// Whatever entry is in a slot now.
     pub fn at(&self, index: u32) -> Option<(Key, &T)> {
-        match self.slots.get(index as usize)? {
+        match self.slots.get(index)? {
             Slot::Used { generation, value } => Some((Key::new(index, *generation), value)),
             Slot::Free { .. } => None,
         }
@@ -201,7 +177,7 @@ mod tests {
         assert_eq!(slab.get(first), None);
         assert_eq!(slab.get(Key::from_bits(third.to_bits())), Some(&'c'));
         assert_eq!(slab.get(second), Some(&'b'));
-        assert_eq!(slab.len(), 2);
+        assert_eq!(slab.iter().count(), 2);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use ndkpi::{
     GROUP_AFFINITY, NDK_FN_CREATE_COMPLETION, NDK_FN_REQUEST_COMPLETION,
     NDK_FN_SRQ_NOTIFICATION_CALLBACK, NDK_PD, NDK_SGE, NDK_SRQ, NDK_SRQ_DISPATCH, NDK_VERSION,
 };
-use roce::{CreateError, ModifySrqError, SrqId, SrqStatus};
+use roce::{CreateError, ModifySrqError, SrqId, SrqMemory, SrqStatus};
 
 use super::limits::{MAX_SGE, MAX_SRQ_DEPTH};
 use super::object::{self, Context, Kind, Listed, Object, Quiet, Ref, header, query_extension};
@@ -28,7 +28,8 @@ pub struct Srq {
     id: SrqId,
     notification: Option<NDK_FN_SRQ_NOTIFICATION_CALLBACK>,
     context: Context,
-    _pd: Ref<Pd>,
+    max_sge: u32,
+    pd: Ref<Pd>,
 }
 
 static DISPATCH: NDK_SRQ_DISPATCH = NDK_SRQ_DISPATCH {
@@ -139,7 +140,10 @@ pub unsafe extern "efiapi" fn create_srq(
     if let Err(status) = port.ready() {
         return status;
     }
-    let made = port.peek(|state| state.engine.create_srq(pd.id(), depth, max_sge, threshold));
+    let Ok(memory) = SrqMemory::try_new(port.engine_config(), pd.id(), depth, max_sge) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    let made = port.peek(|state| state.engine.create_srq_in(memory, threshold));
     let id = match made {
         Ok(id) => id,
         Err(CreateError::InvalidParameter) => return STATUS_INVALID_PARAMETER,
@@ -149,7 +153,8 @@ pub unsafe extern "efiapi" fn create_srq(
         id,
         notification,
         context: Context(notification_context),
-        _pd: pd.reference(),
+        max_sge,
+        pd: pd.reference(),
     };
     match pd.try_new_child(body) {
         Ok(srq) => {
@@ -187,10 +192,20 @@ unsafe extern "efiapi" fn modify_srq(
 ) -> NTSTATUS {
     // SAFETY: the consumer passes an open SRQ.
     let srq = unsafe { Object::<Srq>::from_raw(srq) };
-    match srq
-        .port()
-        .with(|state| state.engine.modify_srq(srq.id, depth, threshold))
-    {
+    if depth > MAX_SRQ_DEPTH {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let port = srq.port();
+    let memory = (depth > 0)
+        .then(|| SrqMemory::try_new(port.engine_config(), srq.pd.id(), depth, srq.max_sge));
+    let Ok(mut memory) = memory.transpose() else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    match port.with(|state| {
+        state
+            .engine
+            .modify_srq_in(srq.id, memory.as_mut(), threshold)
+    }) {
         Ok(()) => STATUS_SUCCESS,
         Err(ModifySrqError::InvalidDepth | ModifySrqError::InvalidThreshold) => {
             STATUS_INVALID_PARAMETER

@@ -6,6 +6,7 @@ use ndkpi::status::*;
 use ntsim::consumer::{Connector, Qp, QpLimits, ReadLimits};
 
 use crate::lab::{Lab, SOON, Side, from, limits, to};
+use crate::raw::never_completed;
 use crate::statistics::statistics;
 
 /// Queue pairs with 16 requests each way.
@@ -273,4 +274,51 @@ fn a_notification_comes_in_the_next_dpc() {
     });
     lab.drop_connection(&a, &b, connected);
     lab.end(a, b);
+}
+
+#[test]
+fn memory_of_queues_is_not_got_under_a_lock() {
+    let mut lab = Lab::large();
+    let a = lab.side_a();
+    let before = lab.world.pool_stats(lab.a).driver_bytes;
+    lab.on(&a, || {
+        let info = a.adapter.info().unwrap();
+        let deepest = QpLimits {
+            receive_depth: info.MaxReceiveQueueDepth,
+            initiator_depth: info.MaxInitiatorQueueDepth,
+            receive_sges: info.MaxReceiveRequestSge,
+            initiator_sges: info.MaxInitiatorRequestSge,
+            inline_data: info.MaxInlineDataSize,
+            context: 0,
+        };
+        let (depth, sges) = (info.MaxSrqDepth, info.MaxReceiveRequestSge);
+        let cq = a.adapter.create_cq(info.MaxCqDepth).unwrap();
+        let srq = a.pd.create_srq(depth, sges, 0).unwrap();
+        let qp = a.pd.create_qp(&cq, &cq, deepest).unwrap();
+        let shared = a.pd.create_qp_with_srq(&cq, &cq, &srq, deepest).unwrap();
+        assert_eq!(resize(&cq, info.MaxCqDepth / 2), STATUS_SUCCESS);
+        srq.modify(depth / 2, 0).unwrap();
+        // More than what tables have places for at first.
+        let queues = [(); 100].map(|()| a.adapter.create_cq(1).unwrap());
+        let connectors = [(); 100].map(|()| a.adapter.create_connector().unwrap());
+        queues.into_iter().for_each(ntsim::consumer::Cq::close);
+        connectors.into_iter().for_each(Connector::close);
+        qp.close();
+        shared.close();
+        srq.close();
+        cq.close();
+    });
+    let stats = lab.world.pool_stats(lab.a);
+    assert!(stats.driver_bytes - before < 200 << 10, "only places");
+    // Those are made under the lock, some at a time.
+    let largest = stats.largest_under_lock;
+    assert!((1..=16 << 10).contains(&largest), "{largest}");
+    lab.close(a);
+    lab.finish();
+}
+
+/// NdkResizeCq.
+fn resize(cq: &ntsim::consumer::Cq, depth: u32) -> i32 {
+    // SAFETY: an open object; it does not pend.
+    unsafe { (cq.table().NdkResizeCq)(cq.raw(), depth, never_completed, std::ptr::null_mut()) }
 }

@@ -1,4 +1,5 @@
-//! Entries that stay where they are, and whose memory is had as they are first used.
+//! Entries that stay where they are, and whose memory is had as they are first used: what the tables here, and those of an owner who
+//! keeps something of his own beside them, are made of.
 
 use crate::table::OutOfMemory;
 use alloc::vec::Vec;
@@ -7,7 +8,8 @@ use alloc::vec::Vec;
 const CHUNK: usize = 8192;
 
 /// Up to `capacity` entries. Memory is had for some at a time, and kept.
-pub(crate) struct Chunks<T> {
+#[derive(Debug)]
+pub struct Chunks<T> {
     chunks: Vec<Vec<T>>,
     len: u32,
     capacity: u32,
@@ -26,6 +28,7 @@ impl<T> Chunks<T> {
     };
 
     /// Room for `capacity` entries, without their memory.
+    #[must_use]
     pub const fn new(capacity: u32) -> Chunks<T> {
         Chunks {
             chunks: Vec::new(),
@@ -35,17 +38,40 @@ impl<T> Chunks<T> {
     }
 
     /// Most entries that there can be.
-    pub fn capacity(&self) -> u32 {
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
         self.capacity
     }
 
     /// Entries that there are.
-    pub fn len(&self) -> u32 {
+    #[must_use]
+    pub const fn len(&self) -> u32 {
         self.len
     }
 
-    /// Adds an entry behind the others, and gives its index. `None` if there is no room or no memory; then nothing has changed.
-    pub fn push(&mut self, entry: T) -> Option<u32> {
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds an entry behind the others, and gives its index.
+    ///
+    /// # Errors
+    /// The entry, if there is no room or no memory; then nothing has changed.
+    pub fn push(&mut self, entry: T) -> Result<u32, T> {
+        let Some(chunk) = self.last_chunk() else {
+            return Err(entry);
+        };
+        // Within what was reserved.
+        chunk.push(entry);
+        let index = self.len;
+        self.len += 1;
+        Ok(index)
+    }
+
+    /// Where the next entry goes.
+    fn last_chunk(&mut self) -> Option<&mut Vec<T>> {
         if self.len >= self.capacity {
             return None;
         }
@@ -55,18 +81,17 @@ impl<T> Chunks<T> {
             self.chunks.try_reserve(1).ok()?;
             self.chunks.push(entries);
         }
-        // Within what was reserved.
-        self.chunks.get_mut(chunk)?.push(entry);
-        let index = self.len;
-        self.len += 1;
-        Some(index)
+        self.chunks.get_mut(chunk)
     }
 
+    /// An entry.
+    #[must_use]
     pub fn get(&self, index: u32) -> Option<&T> {
         let (chunk, at) = Self::place(index);
         self.chunks.get(chunk)?.get(at)
     }
 
+    /// An entry, to be changed.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         let (chunk, at) = Self::place(index);
         self.chunks.get_mut(chunk)?.get_mut(at)
@@ -75,6 +100,11 @@ impl<T> Chunks<T> {
     /// All entries, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten()
+    }
+
+    /// All entries, in order, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten()
     }
 
     fn place(index: u32) -> (usize, usize) {
@@ -96,9 +126,9 @@ mod tests {
     fn entries_are_found_where_they_were_put() {
         let mut c = Chunks::new(3000);
         for n in 0..3000u64 {
-            assert_eq!(c.push(n * 7), Some(n as u32));
+            assert_eq!(c.push(n * 7), Ok(n as u32));
         }
-        assert_eq!((c.push(0), c.len(), c.capacity()), (None, 3000, 3000));
+        assert_eq!((c.push(0), c.len(), c.capacity()), (Err(0), 3000, 3000));
         assert!(c.chunks.len() > 1 && c.chunks.iter().all(|chunk| chunk.capacity() <= 1024));
         *c.get_mut(1024).unwrap() = 1;
         let expected = |n: u64| if n == 1024 { 1 } else { n * 7 };
@@ -111,9 +141,9 @@ mod tests {
     fn entries_larger_than_an_allocation_get_one_each() {
         let mut c = Chunks::new(2);
         for n in 0..2u8 {
-            assert_eq!(c.push([n; CHUNK + 1]), Some(u32::from(n)));
+            assert_eq!(c.push([n; CHUNK + 1]), Ok(u32::from(n)));
         }
         assert_eq!(c.get(1).map(|e| e[0]), Some(1));
-        assert_eq!(Chunks::new(0).push(()), None);
+        assert_eq!(Chunks::new(0).push(()), Err(()));
     }
 }

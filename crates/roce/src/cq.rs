@@ -101,6 +101,23 @@ enum Due {
     Twice,
 }
 
+/// Memory of a completion queue that is still to be created or resized: for who must not be held up by the getting of it.
+pub struct CqMemory(Vec<Completion>);
+
+impl CqMemory {
+    /// For `depth` entries.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn try_new(depth: u32) -> Result<CqMemory, OutOfMemory> {
+        try_vec(depth as usize, |_| Completion::default()).map(CqMemory)
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// One completion queue.
 pub(crate) struct Cq {
     ring: Vec<Completion>,
@@ -121,9 +138,9 @@ pub(crate) struct Cq {
 }
 
 impl Cq {
-    pub fn try_new(depth: u32) -> Result<Cq, OutOfMemory> {
-        Ok(Cq {
-            ring: try_vec(depth as usize, |_| Completion::default())?,
+    pub fn new(memory: CqMemory) -> Cq {
+        Cq {
+            ring: memory.0,
             head: 0,
             count: 0,
             armed: None,
@@ -135,7 +152,7 @@ impl Cq {
             failure: None,
             failure_told: false,
             users: 0,
-        })
+        }
     }
 
     /// Adds an entry. False if it did not fit: the queue has failed now.
@@ -289,14 +306,13 @@ impl Cq {
         n
     }
 
-    fn resize(&mut self, depth: u32) -> Result<(), ResizeError> {
-        if (depth as usize) < self.count {
+    /// Moves to other memory, and leaves its own there.
+    fn resize(&mut self, memory: &mut CqMemory) -> Result<(), ResizeError> {
+        if memory.depth() < self.count {
             return Err(ResizeError::TooSmall);
         }
-        let mut ring = try_vec(depth as usize, |_| Completion::default())
-            .map_err(|OutOfMemory| ResizeError::OutOfMemory)?;
-        let count = self.poll(&mut ring);
-        self.ring = ring;
+        let count = self.poll(&mut memory.0);
+        core::mem::swap(&mut self.ring, &mut memory.0);
         self.head = 0;
         self.count = count;
         Ok(())

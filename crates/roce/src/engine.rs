@@ -51,6 +51,12 @@ pub enum CreateError {
     EngineFailed,
 }
 
+impl From<OutOfMemory> for CreateError {
+    fn from(OutOfMemory: OutOfMemory) -> CreateError {
+        CreateError::OutOfMemory
+    }
+}
+
 /// Why an object could not be destroyed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DestroyError {

@@ -45,6 +45,7 @@ mod timers;
 mod transmit;
 pub mod wire;
 
+pub use chunks::Chunks;
 pub use completion::{Completion, CompletionOp, Status};
 pub use config::{Config, MAX_INLINE, MAX_SGE};
 pub use connection::{
@@ -53,17 +54,17 @@ pub use connection::{
     MAX_REQUEST_DATA,
 };
 pub use counters::Counters;
-pub use cq::{Arm, CqId, CqStatus, MODERATION_UNLIMITED, ModerateError, ResizeError};
+pub use cq::{Arm, CqId, CqMemory, CqStatus, MODERATION_UNLIMITED, ModerateError, ResizeError};
 pub use engine::{CreateError, DestroyError, Engine, PdId, Usage, Verdict};
 pub use event::Event;
 pub use key::{Access, DeregisterError, MrKey, RegisterError};
 pub use memory::{Fault, Memory, RegionId};
 pub use path::{Path, PathMtu};
 pub use psn::Psn;
-pub use rc::{QpId, QpParams};
+pub use rc::{QpId, QpMemory, QpParams};
 pub use request::{PostError, SendFlags, SendOp, SendRequest, Sge};
 pub use rng::Rng;
-pub use srq::{ModifySrqError, SrqId, SrqStatus};
+pub use srq::{ModifySrqError, SrqId, SrqMemory, SrqStatus};
 pub use table::OutOfMemory;
 pub use time::Instant;
 pub use transmit::{MAX_HEADER, MAX_PIECES, Piece, Transmit, TxToken};

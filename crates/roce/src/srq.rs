@@ -1,6 +1,7 @@
 //! Shared receive queues: receives that several queue pairs take from, and the one-shot notification that they run low.
 
 use crate::PdId;
+use crate::config::Config;
 use crate::rc::recv_queue::RecvQueue;
 use crate::request::{PostError, Sge};
 use crate::table::{IndexList, OutOfMemory, Table, id};
@@ -50,6 +51,24 @@ enum Watch {
     /// A new queue is empty: not before it has held as many as the threshold says.
     Filling,
     On,
+}
+
+/// Memory of a shared receive queue that is still to be created or resized: for who must not be held up by the getting of it.
+pub struct SrqMemory(pub(crate) RecvQueue);
+
+impl SrqMemory {
+    /// For `depth` receives of `max_sge` elements, in an engine with this configuration.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn try_new(
+        config: &Config,
+        pd: PdId,
+        depth: u32,
+        max_sge: u32,
+    ) -> Result<SrqMemory, OutOfMemory> {
+        RecvQueue::try_new(pd, depth, max_sge, config.max_message).map(SrqMemory)
+    }
 }
 
 /// One shared receive queue.
@@ -105,19 +124,27 @@ impl Srq {
         }
     }
 
-    fn modify(&mut self, depth: u32, threshold: u32) -> Result<(), ModifySrqError> {
-        let or = |new, old| if new == 0 { old } else { new };
-        let new_depth = or(depth, self.queue.depth());
-        if or(threshold, self.threshold) > new_depth {
+    /// Moves to other memory, if there is some, and leaves its own there.
+    fn modify(
+        &mut self,
+        memory: Option<&mut SrqMemory>,
+        threshold: u32,
+    ) -> Result<(), ModifySrqError> {
+        let new_depth = memory.as_ref().map_or(self.queue.depth(), |m| m.0.depth());
+        let new_threshold = if threshold == 0 {
+            self.threshold
+        } else {
+            threshold
+        };
+        if new_threshold > new_depth {
             return Err(ModifySrqError::InvalidThreshold);
         }
         if new_depth < self.queue.len() {
             return Err(ModifySrqError::TooSmall);
         }
-        if new_depth != self.queue.depth() {
-            self.queue
-                .resize(new_depth)
-                .map_err(|OutOfMemory| ModifySrqError::OutOfMemory)?;
+        if let Some(SrqMemory(queue)) = memory {
+            while self.queue.move_front(queue) {}
+            core::mem::swap(&mut self.queue, queue);
         }
         if threshold > 0 && !self.failed {
             self.threshold = threshold;
@@ -152,10 +179,6 @@ impl SrqSet {
         })
     }
 
-    pub fn is_full(&self) -> bool {
-        self.table.is_full()
-    }
-
     /// Queues in use.
     pub fn len(&self) -> u32 {
         self.table.len()
@@ -174,9 +197,10 @@ impl SrqSet {
         self.table.remove(id.0).map(|srq| srq.queue.pd)
     }
 
-    /// A queue of their own for queue pairs that receive from this one.
-    pub fn queue_for_one(&self, id: SrqId) -> Option<Result<RecvQueue, OutOfMemory>> {
-        self.table.get(id.0).map(|srq| srq.queue.try_new_for_one())
+    /// The protection domain, depth and most elements of a queue.
+    pub fn shape(&self, id: SrqId) -> Option<(PdId, u32, u32)> {
+        let queue = &self.table.get(id.0)?.queue;
+        Some((queue.pd, queue.depth(), queue.max_sge()))
     }
 
     /// Whether the queue has failed. A queue that does not exist has.
@@ -211,8 +235,13 @@ impl SrqSet {
         self.with(id, |srq| srq.take(to));
     }
 
-    pub fn modify(&mut self, id: SrqId, depth: u32, threshold: u32) -> Result<(), ModifySrqError> {
-        self.with(id, |srq| srq.modify(depth, threshold))
+    pub fn modify(
+        &mut self,
+        id: SrqId,
+        memory: Option<&mut SrqMemory>,
+        threshold: u32,
+    ) -> Result<(), ModifySrqError> {
+        self.with(id, |srq| srq.modify(memory, threshold))
             .unwrap_or(Err(ModifySrqError::Unknown))
     }
 

@@ -106,8 +106,8 @@ impl<T> Table<T> {
             generation: 0,
             next_free: NONE,
             value: None,
-        })?;
-        self.free(index);
+        });
+        self.free(index.ok()?);
         Some(())
     }
 

@@ -79,6 +79,8 @@ pub struct PoolStats {
     pub driver_blocks: usize,
     /// Bytes that drivers hold.
     pub driver_bytes: usize,
+    /// Bytes of the largest allocation that a driver made while it held a spin lock.
+    pub largest_under_lock: usize,
 }
 
 /// Makes allocations of drivers fail.
@@ -221,6 +223,9 @@ impl Pool {
             stats.driver_allocations += 1;
             stats.driver_blocks += 1;
             stats.driver_bytes += request.size;
+            if context::with_processor(|p| p.locks.len() > 0) {
+                stats.largest_under_lock = stats.largest_under_lock.max(request.size);
+            }
             self.stats.set(stats);
         }
         Some(address)

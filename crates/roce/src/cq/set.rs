@@ -1,6 +1,6 @@
 //! All completion queues of an adapter, and which of them have something to tell.
 
-use super::{Arm, Cq, CqId, CqStatus, Due, ModerateError, ResizeError};
+use super::{Arm, Cq, CqId, CqMemory, CqStatus, Due, ModerateError, ResizeError};
 use crate::completion::Completion;
 use crate::table::{IndexList, OutOfMemory, Table};
 use crate::time::Instant;
@@ -33,10 +33,6 @@ impl CqSet {
     /// Tells the time. It never goes back.
     pub fn see(&mut self, now: Instant) {
         self.now = now;
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.table.is_full()
     }
 
     pub fn insert(&mut self, cq: Cq) -> Option<CqId> {
@@ -133,9 +129,9 @@ impl CqSet {
         self.table.get_mut(id.0).map_or(0, |cq| cq.poll(out))
     }
 
-    pub fn resize(&mut self, id: CqId, depth: u32) -> Result<(), ResizeError> {
+    pub fn resize(&mut self, id: CqId, memory: &mut CqMemory) -> Result<(), ResizeError> {
         self.with(id, |cq, now| {
-            cq.resize(depth)?;
+            cq.resize(memory)?;
             cq.on_timer(now);
             Ok(())
         })

@@ -27,7 +27,9 @@ fn error() -> Completion {
 
 fn set(depth: u32) -> (CqSet, CqId) {
     let mut s = CqSet::try_new(2).unwrap();
-    let id = s.insert(Cq::try_new(depth).unwrap()).unwrap();
+    let id = s
+        .insert(Cq::new(CqMemory::try_new(depth).unwrap()))
+        .unwrap();
     (s, id)
 }
 
@@ -182,8 +184,11 @@ fn resize_keeps_entries_or_refuses() {
     (0..2).for_each(|i| s.push(id, &entry(i)));
     drain(&mut s, id);
     (2..5).for_each(|i| s.push(id, &entry(i)));
-    assert_eq!(s.resize(id, 2), Err(ResizeError::TooSmall));
-    assert_eq!(s.resize(id, 4), Ok(()));
+    assert_eq!(
+        s.resize(id, &mut CqMemory::try_new(2).unwrap()),
+        Err(ResizeError::TooSmall)
+    );
+    assert_eq!(s.resize(id, &mut CqMemory::try_new(4).unwrap()), Ok(()));
     s.push(id, &entry(5));
     assert_eq!(s.failed, 0);
     assert_eq!(drain(&mut s, id), [2, 3, 4, 5]);
@@ -196,7 +201,7 @@ fn a_destroyed_queue_does_not_notify() {
     s.push(id, &entry(0));
     s.remove(id);
     assert_eq!(s.pop_notification(), None);
-    let other = s.insert(Cq::try_new(1).unwrap()).unwrap();
+    let other = s.insert(Cq::new(CqMemory::try_new(1).unwrap())).unwrap();
     s.push(id, &entry(0));
     assert_eq!(s.poll(other, &mut [Completion::default()]), 0);
     assert_eq!(s.pop_notification(), None);
@@ -375,7 +380,7 @@ fn a_full_queue_does_not_wait() {
     let (mut s, id) = set(8);
     s.moderate(id, MODERATION_UNLIMITED, 8).unwrap();
     // The count could not be reached any more.
-    s.resize(id, 3).unwrap();
+    s.resize(id, &mut CqMemory::try_new(3).unwrap()).unwrap();
     s.arm(id, Arm::Any);
     (0..2).for_each(|i| s.push(id, &entry(i)));
     assert_eq!(told(&mut s), 0);
@@ -387,7 +392,7 @@ fn a_full_queue_does_not_wait() {
     s.moderate(id, MODERATION_UNLIMITED, 8).unwrap();
     s.arm(id, Arm::Any);
     (0..2).for_each(|i| s.push(id, &entry(i)));
-    s.resize(id, 2).unwrap();
+    s.resize(id, &mut CqMemory::try_new(2).unwrap()).unwrap();
     assert_eq!(told(&mut s), 1, "it became full by shrinking");
 }
 

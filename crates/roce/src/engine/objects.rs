@@ -1,12 +1,11 @@
 //! Creating and destroying objects.
 
 use super::{CreateError, DestroyError, Engine, Pd, PdId};
-use crate::cq::{Cq, CqId, ResizeError};
+use crate::cq::{Cq, CqId, CqMemory, ResizeError};
 use crate::key::{Access, DeregisterError, MrKey, RegisterError};
 use crate::memory::RegionId;
 use crate::rc::qp::Qp;
-use crate::rc::recv_queue::RecvQueue;
-use crate::rc::{QpId, QpParams};
+use crate::rc::{QpId, QpMemory, QpParams};
 use crate::table::OutOfMemory;
 use crate::time::Instant;
 
@@ -43,15 +42,28 @@ impl Engine {
     /// # Errors
     /// [`CreateError`].
     pub fn create_cq(&mut self, depth: u32) -> Result<CqId, CreateError> {
-        self.may_create()?;
-        if depth == 0 || depth > self.config.max_cq_depth {
+        if depth > self.config.max_cq_depth {
             return Err(CreateError::InvalidParameter);
         }
-        if self.cqs.is_full() {
-            return Err(CreateError::TableFull);
+        self.create_cq_in(CqMemory::try_new(depth)?)
+    }
+
+    /// The same, in memory got beforehand.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_cq_in(&mut self, memory: CqMemory) -> Result<CqId, CreateError> {
+        self.may_create()?;
+        if !self.is_cq_depth(memory.depth()) {
+            return Err(CreateError::InvalidParameter);
         }
-        let cq = Cq::try_new(depth).map_err(|OutOfMemory| CreateError::OutOfMemory)?;
-        self.cqs.insert(cq).ok_or(CreateError::TableFull)
+        self.cqs
+            .insert(Cq::new(memory))
+            .ok_or(CreateError::TableFull)
+    }
+
+    fn is_cq_depth(&self, depth: usize) -> bool {
+        (1..=self.config.max_cq_depth as usize).contains(&depth)
     }
 
     /// Changes a completion queue's depth; its entries stay.
@@ -59,10 +71,22 @@ impl Engine {
     /// # Errors
     /// [`ResizeError`].
     pub fn resize_cq(&mut self, cq: CqId, depth: u32) -> Result<(), ResizeError> {
-        if depth == 0 || depth > self.config.max_cq_depth {
+        if depth > self.config.max_cq_depth {
             return Err(ResizeError::InvalidDepth);
         }
-        self.cqs.resize(cq, depth)
+        let memory = CqMemory::try_new(depth).map_err(|OutOfMemory| ResizeError::OutOfMemory)?;
+        self.resize_cq_in(cq, &mut { memory })
+    }
+
+    /// The same, with memory got beforehand. What the queue had is there afterwards.
+    ///
+    /// # Errors
+    /// [`ResizeError`].
+    pub fn resize_cq_in(&mut self, cq: CqId, memory: &mut CqMemory) -> Result<(), ResizeError> {
+        if !self.is_cq_depth(memory.depth()) {
+            return Err(ResizeError::InvalidDepth);
+        }
+        self.cqs.resize(cq, memory)
     }
 
     /// Destroys a completion queue and the entries in it.
@@ -85,12 +109,34 @@ impl Engine {
     /// # Errors
     /// [`CreateError`].
     pub fn create_qp(&mut self, params: &QpParams) -> Result<QpId, CreateError> {
+        self.check_qp(params)?;
+        self.create_qp_in(QpMemory::try_new(&self.config, params)?)
+    }
+
+    /// The same, in memory got beforehand, by this engine's configuration.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_qp_in(&mut self, mut memory: QpMemory) -> Result<QpId, CreateError> {
+        let params = *memory.params();
+        self.check_qp(&params)?;
+        // The elements of shared receives are of the shared queue's domain.
+        if let Some((pd, ..)) = params.srq.and_then(|srq| self.srqs.shape(srq)) {
+            memory.receive_in(pd);
+        }
+        let id = QpId(self.qps.next_slot().ok_or(CreateError::TableFull)?);
+        let number = self.new_qpn(id.0.index);
+        self.qps
+            .insert(Qp::new(id, number, memory))
+            .map_err(|_| CreateError::TableFull)?;
+        self.count_qp(&params, true);
+        Ok(id)
+    }
+
+    fn check_qp(&mut self, params: &QpParams) -> Result<(), CreateError> {
         self.may_create()?;
         let c = &self.config;
-        let (rq_depth, max_recv_sge) = match params.srq {
-            Some(_) => (0, 0),
-            None => (params.rq_depth, params.max_recv_sge),
-        };
+        let (rq_depth, max_recv_sge) = params.own_receives();
         let depths = [params.sq_depth, rq_depth];
         let sges = [params.max_send_sge, max_recv_sge, params.max_read_sge];
         if depths.iter().any(|d| *d > c.max_queue_depth)
@@ -102,24 +148,13 @@ impl Engine {
         if self.pds.get(params.pd.0).is_none()
             || self.cqs.get_mut(params.send_cq).is_none()
             || self.cqs.get_mut(params.recv_cq).is_none()
+            || params
+                .srq
+                .is_some_and(|srq| self.srqs.get_mut(srq).is_none())
         {
             return Err(CreateError::UnknownObject);
         }
-        let id = QpId(self.qps.next_slot().ok_or(CreateError::TableFull)?);
-        let number = self.new_qpn(id.0.index);
-        let rq = match params.srq {
-            Some(srq) => self
-                .srqs
-                .queue_for_one(srq)
-                .ok_or(CreateError::UnknownObject)?,
-            None => RecvQueue::try_new(params.pd, rq_depth, max_recv_sge, self.config.max_message),
-        };
-        let qp = rq
-            .and_then(|rq| Qp::try_new(id, number, params, rq, &self.config))
-            .map_err(|OutOfMemory| CreateError::OutOfMemory)?;
-        self.qps.insert(qp).map_err(|_| CreateError::TableFull)?;
-        self.count_qp(params, true);
-        Ok(id)
+        Ok(())
     }
 
     /// Destroys a queue pair: flushes it first, and aborts its connection if it still has one.

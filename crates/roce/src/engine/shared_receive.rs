@@ -1,9 +1,8 @@
 //! Shared receive queues: creating, feeding, changing, ending.
 
 use super::{CreateError, DestroyError, Engine, PdId};
-use crate::rc::recv_queue::RecvQueue;
 use crate::request::{PostError, Sge};
-use crate::srq::{ModifySrqError, Srq, SrqId};
+use crate::srq::{ModifySrqError, Srq, SrqId, SrqMemory};
 use crate::table::OutOfMemory;
 use crate::time::Instant;
 
@@ -25,21 +24,35 @@ impl Engine {
         max_sge: u32,
         threshold: u32,
     ) -> Result<SrqId, CreateError> {
+        if depth > self.config.max_srq_depth || max_sge > self.config.max_sge {
+            return Err(CreateError::InvalidParameter);
+        }
+        let memory = SrqMemory::try_new(&self.config, pd, depth, max_sge)?;
+        self.create_srq_in(memory, threshold)
+    }
+
+    /// The same, in memory got beforehand, by this engine's configuration.
+    ///
+    /// # Errors
+    /// As of [`create_srq`](Self::create_srq).
+    pub fn create_srq_in(
+        &mut self,
+        memory: SrqMemory,
+        threshold: u32,
+    ) -> Result<SrqId, CreateError> {
         self.may_create()?;
         let c = &self.config;
-        if depth == 0 || depth > c.max_srq_depth || max_sge > c.max_sge || threshold > depth {
+        let SrqMemory(queue) = memory;
+        let depth = queue.depth();
+        if depth == 0 || depth > c.max_srq_depth || queue.max_sge() > c.max_sge || threshold > depth
+        {
             return Err(CreateError::InvalidParameter);
         }
         let users = &mut self
             .pds
-            .get_mut(pd.0)
+            .get_mut(queue.pd.0)
             .ok_or(CreateError::UnknownObject)?
             .users;
-        if self.srqs.is_full() {
-            return Err(CreateError::TableFull);
-        }
-        let queue = RecvQueue::try_new(pd, depth, max_sge, c.max_message)
-            .map_err(|OutOfMemory| CreateError::OutOfMemory)?;
         let id = self
             .srqs
             .insert(Srq::new(queue, threshold))
@@ -92,7 +105,33 @@ impl Engine {
         if depth > self.config.max_srq_depth {
             return Err(ModifySrqError::InvalidDepth);
         }
-        self.srqs.modify(srq, depth, threshold)
+        let (pd, old, max_sge) = self.srqs.shape(srq).ok_or(ModifySrqError::Unknown)?;
+        let mut memory = if depth == 0 || depth == old {
+            None
+        } else {
+            let memory = SrqMemory::try_new(&self.config, pd, depth, max_sge)
+                .map_err(|OutOfMemory| ModifySrqError::OutOfMemory)?;
+            Some(memory)
+        };
+        self.modify_srq_in(srq, memory.as_mut(), threshold)
+    }
+
+    /// The same, with memory got beforehand if the depth is to change. What the queue had is there afterwards. The memory is to be for
+    /// receives of as many elements as the queue's.
+    ///
+    /// # Errors
+    /// [`ModifySrqError`]; nothing has changed then.
+    pub fn modify_srq_in(
+        &mut self,
+        srq: SrqId,
+        memory: Option<&mut SrqMemory>,
+        threshold: u32,
+    ) -> Result<(), ModifySrqError> {
+        let most = self.config.max_srq_depth;
+        if memory.as_ref().is_some_and(|m| m.0.depth() > most) {
+            return Err(ModifySrqError::InvalidDepth);
+        }
+        self.srqs.modify(srq, memory, threshold)
     }
 
     /// Declares a shared receive queue unusable, for an owner that has found it so:

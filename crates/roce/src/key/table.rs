@@ -233,7 +233,10 @@ impl KeyTable {
             rng: rng.fork(),
         };
         // The one that is never used.
-        table.entries.push(Entry::free(0)).ok_or(OutOfMemory)?;
+        table
+            .entries
+            .push(Entry::free(0))
+            .map_err(|_| OutOfMemory)?;
         for _ in 0..capacity.min(FIRST) {
             table.add_entry().ok_or(OutOfMemory)?;
         }
@@ -243,7 +246,8 @@ impl KeyTable {
     /// Makes one more entry, free. `None` if there is no room or no memory.
     fn add_entry(&mut self) -> Option<()> {
         // Random tags, so that keys of an earlier life of the machine do not fit.
-        let index = self.entries.push(Entry::free(self.rng.next_u32() as u8))?;
+        let tag = self.rng.next_u32() as u8;
+        let index = self.entries.push(Entry::free(tag)).ok()?;
         self.free.push(&mut self.entries, index);
         Some(())
     }

@@ -13,6 +13,7 @@ mod responder;
 mod send_queue;
 mod sgl;
 
+pub use qp::QpMemory;
 pub(crate) use responder::Request;
 
 use crate::cq::CqId;
@@ -56,4 +57,14 @@ pub struct QpParams {
     pub max_inline: u32,
     /// Returned in every completion as `qp_context`.
     pub context: u64,
+}
+
+impl QpParams {
+    /// Depth and elements of its own receive queue.
+    pub(crate) fn own_receives(&self) -> (u32, u32) {
+        match self.srq {
+            Some(_) => (0, 0),
+            None => (self.rq_depth, self.max_recv_sge),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::requester::{Requester, Step};
 use super::responder::{Answer, Executed, Request, Responder};
 use super::send_queue::{Limits, SendQueue};
 use super::{QpId, QpParams};
+use crate::PdId;
 use crate::cm::QpAttributes;
 use crate::completion::{Completion, Status};
 use crate::config::Config;
@@ -83,6 +84,53 @@ pub(crate) enum Incoming<'a> {
     },
 }
 
+/// Memory of a queue pair that is still to be created: for who must not be held up by the getting of it.
+pub struct QpMemory {
+    params: QpParams,
+    sq: SendQueue,
+    /// Room for one receive at a time if they come from a shared queue.
+    rq: RecvQueue,
+    parked: Parked,
+    responder: Responder,
+}
+
+impl QpMemory {
+    /// For a queue pair of an engine with this configuration.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn try_new(config: &Config, params: &QpParams) -> Result<QpMemory, OutOfMemory> {
+        let limits = Limits {
+            depth: params.sq_depth,
+            send_sge: params.max_send_sge,
+            read_sge: params.max_read_sge,
+            inline: params.max_inline,
+            message: config.max_message,
+        };
+        let (depth, max_sge) = match params.srq {
+            Some(_) => (1, config.max_sge),
+            None => params.own_receives(),
+        };
+        let most_receives = params.srq.map_or(params.rq_depth, |_| MAX_PARKED);
+        Ok(QpMemory {
+            params: *params,
+            sq: SendQueue::try_new(limits)?,
+            rq: RecvQueue::try_new(params.pd, depth, max_sge, config.max_message)?,
+            parked: Parked::try_new(most_receives.clamp(1, MAX_PARKED))?,
+            responder: Responder::try_new(config.max_inbound_reads)?,
+        })
+    }
+
+    pub(crate) fn params(&self) -> &QpParams {
+        &self.params
+    }
+
+    /// Receives name keys of this protection domain.
+    pub(crate) fn receive_in(&mut self, pd: PdId) {
+        self.rq.pd = pd;
+    }
+}
+
 /// A queue pair.
 pub(crate) struct Qp {
     pub id: QpId,
@@ -119,27 +167,19 @@ pub(crate) struct Qp {
 }
 
 impl Qp {
-    /// `rq` is the queue of its own: room for one receive at a time if it receives from a shared queue.
-    pub fn try_new(
-        id: QpId,
-        number: u32,
-        params: &QpParams,
-        rq: RecvQueue,
-        config: &Config,
-    ) -> Result<Qp, OutOfMemory> {
-        let limits = Limits {
-            depth: params.sq_depth,
-            send_sge: params.max_send_sge,
-            read_sge: params.max_read_sge,
-            inline: params.max_inline,
-            message: config.max_message,
-        };
-        let most_receives = params.srq.map_or(params.rq_depth, |_| MAX_PARKED);
-        Ok(Qp {
+    pub fn new(id: QpId, number: u32, memory: QpMemory) -> Qp {
+        let QpMemory {
+            params,
+            sq,
+            rq,
+            parked,
+            responder,
+        } = memory;
+        Qp {
             id,
             number,
             first_psn: Psn::ZERO,
-            params: *params,
+            params,
             conn: None,
             dying: false,
             untold_failure: None,
@@ -148,15 +188,15 @@ impl Qp {
             peer_spoke: false,
             disconnected: None,
             state: State::Init,
-            sq: SendQueue::try_new(limits)?,
+            sq,
             rq,
-            parked: Parked::try_new(most_receives.clamp(1, MAX_PARKED))?,
+            parked,
             flush_behind: None,
             requester: Requester::new(),
-            responder: Responder::try_new(config.max_inbound_reads)?,
+            responder,
             link: Link::none(id, params.pd),
             in_flight: 0,
-        })
+        }
     }
 
     pub fn state(&self) -> State {

@@ -57,11 +57,6 @@ impl RecvQueue {
         self.head == self.tail
     }
 
-    /// A queue into which one receive of this queue fits.
-    pub fn try_new_for_one(&self) -> Result<RecvQueue, OutOfMemory> {
-        RecvQueue::try_new(self.pd, 1, self.max_sge, self.max_message)
-    }
-
     /// Receives in it.
     pub fn len(&self) -> u32 {
         self.tail.wrapping_sub(self.head)
@@ -72,12 +67,9 @@ impl RecvQueue {
         self.depth
     }
 
-    /// Changes how many it can hold; what is in it stays. The caller has made sure that it fits.
-    pub fn resize(&mut self, depth: u32) -> Result<(), OutOfMemory> {
-        let mut resized = RecvQueue::try_new(self.pd, depth, self.max_sge, self.max_message)?;
-        while self.move_front(&mut resized) {}
-        *self = resized;
-        Ok(())
+    /// Elements that one receive can have.
+    pub fn max_sge(&self) -> u32 {
+        self.max_sge
     }
 
     /// Moves the oldest receive to the end of another queue. False if there is none, or no room.
