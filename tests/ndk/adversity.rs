@@ -244,6 +244,10 @@ fn x27_deregistering_waits_for_the_nic_but_the_token_is_dead_at_once() {
         lab.region(&b, 4096, ALL_RIGHTS, 0),
     );
     let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    // It is the consumer's mistake.
+    let rule = ntsim::ndk::rules::CONSUMER_IN_FLIGHT;
+    lab.on(&a, || ours.mr.local_token());
+    lab.world.pardon(rule);
     let deregistering = lab.on(&a, || {
         a.qp.write(1, &[ours.sge(0, 1000)], address, token, 0)
             .unwrap();
@@ -254,6 +258,7 @@ fn x27_deregistering_waits_for_the_nic_but_the_token_is_dead_at_once() {
         STATUS_PENDING,
         "the NIC still reads it"
     );
+    assert_eq!(lab.world.pardoned(rule), 1);
     assert_eq!(lab.on(&a, || ours.mr.local_token()), 0);
     deregistering.wait(&mut lab.world).unwrap();
     lab.on(&a, || {

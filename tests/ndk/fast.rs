@@ -102,6 +102,9 @@ fn write(s: &mut Story, address: u64, token: u32, length: usize) -> i32 {
 fn r07_r08_regions_are_initialised_for_so_many_pages() {
     let mut lab = Lab::new();
     let a = lab.side_a();
+    // A consumer does not mix up the two kinds of region, and the provider bears with one that does.
+    let rule = ntsim::ndk::rules::CONSUMER_PARAMETER;
+    lab.world.pardon(rule);
     lab.on(&a, || {
         let most = a.adapter.info().unwrap().FRMRPageCount;
         assert!(most >= 16);
@@ -119,7 +122,6 @@ fn r07_r08_regions_are_initialised_for_so_many_pages() {
         for pages in [0, most + 1, u32::MAX] {
             assert_eq!(mr.initialize(pages, true), Err(STATUS_IMPLEMENTATION_LIMIT));
         }
-        // The two kinds of region are not to be mixed up.
         let buffer = Buffer::new(100).unwrap();
         assert_eq!(mr.register(&buffer, 0), Err(STATUS_INVALID_DEVICE_REQUEST));
         mr.close();
@@ -131,6 +133,7 @@ fn r07_r08_regions_are_initialised_for_so_many_pages() {
         plain.close();
         buffer.free();
     });
+    assert_eq!(lab.world.pardoned(rule), 2);
     lab.close(a);
     lab.finish();
 }
@@ -237,6 +240,9 @@ fn r10_remote_rights_need_a_region_initialised_for_them() {
 fn a_fast_registration_that_makes_no_sense_is_refused() {
     let mut s = Story::begin();
     let fast = Fast::new(&mut s.lab, &s.b, 3 * PAGE, 0);
+    // The region that is not for this, at the end.
+    let rule = ntsim::ndk::rules::CONSUMER_PARAMETER;
+    s.lab.world.pardon(rule);
     s.lab.on(&s.b, || {
         let pages = fast.lam.pages();
         let first = fast.lam.first_byte();
@@ -283,6 +289,7 @@ fn a_fast_registration_that_makes_no_sense_is_refused() {
             STATUS_INVALID_DEVICE_REQUEST
         );
     });
+    assert_eq!(s.lab.world.pardoned(rule), 1);
     s.lab.no_result(&s.b);
     s.lab.on(&s.b, || fast.close(&s.b));
     s.end();

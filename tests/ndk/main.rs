@@ -23,6 +23,7 @@ mod leaving;
 mod lost;
 mod makers;
 mod memory;
+mod mistakes;
 mod moderation;
 mod negotiate;
 mod objects;

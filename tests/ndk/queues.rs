@@ -188,6 +188,9 @@ fn q07_rearming_inside_the_callback_gives_a_later_callback() {
 #[test]
 fn q12_q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
     let mut lab = Lab::new();
+    // It is the consumer's mistake.
+    let rule = ntsim::ndk::rules::CONSUMER_OVERRUN;
+    lab.world.pardon(rule);
     let (a, mut b) = (lab.side_a(), lab.side_b());
     // B's queue holds two entries only.
     let (small, qp) = lab.on(&b, || {
@@ -217,6 +220,7 @@ fn q12_q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
         small.notifications().calls()[0].status,
         STATUS_BUFFER_OVERFLOW
     );
+    assert_eq!(lab.world.pardoned(rule), 1);
     assert_eq!(
         lab.on(&b, || b.qp.send(1, &[], 0)),
         Err(STATUS_CONNECTION_INVALID)

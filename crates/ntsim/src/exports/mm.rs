@@ -509,6 +509,7 @@ pub unsafe extern "system" fn MmUnlockPages(MemoryDescriptorList: *mut MDL) {
         );
         return;
     }
+    crate::ndk::unlocking(MemoryDescriptorList as usize);
     // SAFETY: promised by the caller.
     unsafe {
         if state.mapped.is_some() {

@@ -93,6 +93,11 @@ impl Account {
         self.silent.get() == 0 && self.signalled.get() == self.results.get()
     }
 
+    /// Requests that may still have a result.
+    pub(super) fn outstanding(&self) -> u64 {
+        (self.signalled.get() + self.silent.get()).saturating_sub(self.results.get())
+    }
+
     /// Results that must still come, at least.
     pub(super) fn missing(&self) -> u64 {
         if self.blurred.get() {

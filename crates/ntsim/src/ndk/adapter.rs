@@ -12,6 +12,7 @@ use super::cq::{self, CqPart};
 use super::lam::{self, Mappings};
 use super::listener::{self, ListenerPart};
 use super::object::{Kind, Object, Part, Provider, State};
+use super::pd::PdPart;
 use super::rules;
 use super::tables::{self, slots};
 use crate::verifier::{Function, violation};
@@ -205,6 +206,7 @@ unsafe extern "efiapi" fn create_cq(
         notification,
         notification_context,
         hook.consumer,
+        depth,
     ));
     let child = Object::unborn(Kind::Cq, &hook.object.provider, F.name, part, &[]);
     let notify_context = child.handle.context();
@@ -243,7 +245,8 @@ unsafe extern "efiapi" fn create_pd(
     let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
-    let child = Object::unborn(Kind::Pd, &hook.object.provider, F.name, Part::Plain, &[]);
+    let part = Part::Pd(PdPart::new(&hook.object));
+    let child = Object::unborn(Kind::Pd, &hook.object.provider, F.name, part, &[]);
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     unsafe {

@@ -17,6 +17,7 @@ use crate::consumer::Status;
 use crate::verifier::{Crossing, Function, Told, violation};
 use crate::world::context::{self, KernelMode};
 use crate::world::driver::{Charged, DriverNumber, UNNAMED};
+use crate::world::frame::Frame;
 use crate::world::processor::{DISPATCH, PASSIVE};
 use crate::world::thread::{call_driver, call_driver_told};
 
@@ -311,6 +312,8 @@ pub(super) struct Call {
     child: Option<Rc<Object>>,
     completion: Completion,
     context: *mut c_void,
+    /// Where the context lies, if that is the caller's stack.
+    frame: Option<Frame>,
     consumer: DriverNumber,
     /// What the function returned, once it has.
     returned: Cell<Option<NTSTATUS>>,
@@ -344,6 +347,7 @@ impl Call {
                 child: child.cloned(),
                 completion,
                 context,
+                frame: Frame::of(context.addr()),
                 consumer: hook.consumer,
                 returned: Cell::new(None),
                 completed: Cell::new(0),
@@ -400,6 +404,22 @@ impl Call {
 
     fn story(&self) -> String {
         format!("{} on {}", self.function.name, self.object)
+    }
+
+    /// Whether the consumer can be told: whether the context is still there.
+    fn has_context(&self) -> bool {
+        let gone = self.frame.as_ref().is_some_and(Frame::is_gone);
+        if gone {
+            violation(
+                rules::CONSUMER_CONTEXT,
+                format!(
+                    "{} completes, but its context {:p} lay on a stack in a frame that is gone: its callback is not called",
+                    self.story(),
+                    self.context
+                ),
+            );
+        }
+        !gone
     }
 
     fn done(&self, status: NTSTATUS) {
@@ -641,7 +661,9 @@ unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
     };
     callback.final_status(&call, status);
     call.done(status);
-    if let Completion::Request(completion) = call.completion {
+    if let Completion::Request(completion) = call.completion
+        && call.has_context()
+    {
         // SAFETY: the consumer's callback and its context.
         callback.pass_on(call.consumer, || unsafe {
             completion(call.context, status)
@@ -683,7 +705,9 @@ unsafe extern "efiapi" fn on_create(
             child.forget();
         }
     }
-    if let Completion::Create(completion) = call.completion {
+    if let Completion::Create(completion) = call.completion
+        && call.has_context()
+    {
         // SAFETY: the consumer's callback and its context.
         callback.pass_on(call.consumer, || unsafe {
             completion(call.context, status, header)
@@ -702,7 +726,9 @@ unsafe extern "efiapi" fn on_close(context: *mut c_void) {
     object.check_may_close("completes");
     check_overtaken(object);
     object.closed();
-    if let Completion::Close(completion) = call.completion {
+    if let Completion::Close(completion) = call.completion
+        && call.has_context()
+    {
         // SAFETY: the consumer's callback and its context.
         callback.pass_on(call.consumer, || unsafe { completion(call.context) });
     }

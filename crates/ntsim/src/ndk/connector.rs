@@ -499,8 +499,11 @@ unsafe extern "efiapi" fn disconnect(
     let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
+    // Whatever its status: nothing accesses memory for the queue pair any more.
+    let object = Rc::clone(&hook.object);
+    let then: Then = Box::new(move |_| object.end_requests());
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
-    request(&hook, completion, context, None, |done, cookie| {
+    request(&hook, completion, context, Some(then), |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkDisconnect)(connector, done, cookie) }
     })

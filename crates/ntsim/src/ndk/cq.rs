@@ -1,14 +1,16 @@
 //! Hooked completion queues: arming, notifications, results.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use ndkpi::status::*;
 use ndkpi::*;
 
 use super::account::Wrong;
-use super::call::{Callback, Hook, enter, request};
+use super::call::{Callback, Hook, Then, enter, request};
 use super::object::{Kind, Object, Part, with_layer};
 use super::place::Place;
+use super::qp::QpPart;
 use super::rules;
 use super::slab::Handle;
 use super::tables::{common, slots};
@@ -30,6 +32,8 @@ pub(super) struct CqPart {
     busy: Cell<Option<Place>>,
     /// It was notified that it is dead.
     dead: Cell<bool>,
+    /// Results that it has room for.
+    depth: Cell<u32>,
     /// Queue pairs that are closed and may have results here.
     leaving: RefCell<Vec<Handle>>,
     /// Queue pairs whose provider is suspected, until nothing is in the queue any more that could explain it.
@@ -41,6 +45,7 @@ impl CqPart {
         notification: NDK_FN_CQ_NOTIFICATION_CALLBACK,
         context: *mut c_void,
         consumer: DriverNumber,
+        depth: u32,
     ) -> CqPart {
         CqPart {
             notification,
@@ -50,9 +55,25 @@ impl CqPart {
             arming: Cell::new(None),
             busy: Cell::new(None),
             dead: Cell::new(false),
+            depth: Cell::new(depth),
             leaving: RefCell::default(),
             suspected: RefCell::default(),
         }
+    }
+
+    /// A notification is due.
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.get()
+    }
+
+    /// Requests without a result whose results come here, or may: of a queue pair with two completion queues, all.
+    pub(super) fn outstanding(&self, cq: &Object) -> u64 {
+        let objects = cq.provider.objects.borrow();
+        let parts = objects.iter().filter_map(|object| match &object.part {
+            Part::Qp(part) if part.uses(cq) => Some(part),
+            _ => None,
+        });
+        parts.map(QpPart::outstanding).sum()
     }
 
     /// A queue pair is closed and may still have results here.
@@ -169,8 +190,14 @@ unsafe extern "efiapi" fn resize(
     let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
+    let resized = Rc::clone(&hook.object);
+    let then: Then = Box::new(move |status| {
+        if let (STATUS_SUCCESS, Part::Cq(part)) = (status, &resized.part) {
+            part.depth.set(depth);
+        }
+    });
     let table = hook.object.table::<NDK_CQ_DISPATCH>();
-    request(&hook, completion, context, None, |done, cookie| {
+    request(&hook, completion, context, Some(then), |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkResizeCq)(cq, depth, done, cookie) }
     })
@@ -256,11 +283,28 @@ fn check_notification(object: &Object, part: &CqPart, status: NTSTATUS) {
     }
     match status {
         STATUS_SUCCESS => {}
-        STATUS_BUFFER_OVERFLOW | STATUS_INTERNAL_ERROR => part.dead.set(true),
+        STATUS_BUFFER_OVERFLOW => {
+            part.dead.set(true);
+            check_overrun(object, part);
+        }
+        STATUS_INTERNAL_ERROR => part.dead.set(true),
         _ => violation(
             rules::NOTIFY_STATUS,
             format!("{object} notifies with status {}", Status(status)),
         ),
+    }
+}
+
+/// The queue ran over: the consumer's fault if more requests are outstanding than it has entries.
+fn check_overrun(cq: &Object, part: &CqPart) {
+    let (outstanding, depth) = (part.outstanding(cq), part.depth.get());
+    if outstanding > u64::from(depth) {
+        violation(
+            rules::CONSUMER_OVERRUN,
+            format!(
+                "{cq} ran over: it has {depth} entries, and {outstanding} request(s) of its queue pairs have no result taken"
+            ),
+        );
     }
 }
 

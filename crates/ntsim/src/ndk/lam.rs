@@ -9,6 +9,8 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::call::{Hook, Then, enter, request};
+use super::in_flight::Element;
+use super::mr;
 use super::object::{Kind, Object, Part};
 use super::rules;
 use crate::memory::PAGE;
@@ -23,12 +25,28 @@ impl Mappings {
     pub(super) fn len(&self) -> usize {
         self.0.borrow().len()
     }
+
+    /// Whether an MDL is mapped.
+    pub(super) fn holds(&self, mdl: usize) -> bool {
+        let all = self.0.borrow();
+        all.values().any(|mapping| mapping.mdls.contains(&mdl))
+    }
+
+    /// Whether the page at a logical address is mapped.
+    fn has_page(&self, page: u64) -> bool {
+        let all = self.0.borrow();
+        all.values().any(|mapping| mapping.pages.contains(&page))
+    }
 }
 
 /// The MDL chain of a mapping as it was before.
 struct Mapping {
     mdl: *const wdm::MDL,
     before: Vec<[usize; MDL_WORDS]>,
+    /// The addresses of the chain.
+    mdls: Vec<usize>,
+    /// Logical addresses of its pages.
+    pages: Vec<u64>,
 }
 
 const MDL_WORDS: usize = size_of::<wdm::MDL>() / size_of::<usize>();
@@ -79,7 +97,10 @@ pub(super) unsafe extern "efiapi" fn build(
         return STATUS_INVALID_PARAMETER;
     }
     let mdl_header = mdl.cast::<wdm::MDL>();
-    let mapping = Mapping {
+    let mut mapping = Mapping {
+        // SAFETY: the consumer passes a chain.
+        mdls: unsafe { mr::chain(mdl) },
+        pages: Vec::new(),
         mdl: mdl_header,
         // SAFETY: the consumer passes a chain.
         before: unsafe { snapshot(mdl_header) },
@@ -91,7 +112,7 @@ pub(super) unsafe extern "efiapi" fn build(
         match status {
             STATUS_SUCCESS => {
                 // SAFETY: the buffer was large enough, says the provider.
-                unsafe { check_built(&object, lam, length, first, room) };
+                mapping.pages = unsafe { check_built(&object, lam, length, first, room) };
                 mappings(&object).0.borrow_mut().insert(lam.addr(), mapping);
             }
             STATUS_BUFFER_TOO_SMALL if needed <= room => violation(
@@ -127,7 +148,61 @@ pub(super) unsafe extern "efiapi" fn build(
     })
 }
 
-/// Checks a mapping that the provider built.
+/// The pages that an element touches.
+fn pages_of(element: &Element) -> impl Iterator<Item = u64> {
+    let (first, page) = (element.address, PAGE as u64);
+    let end = first.saturating_add(u64::from(element.length));
+    (first / page * page..end).step_by(PAGE)
+}
+
+/// Accuses the consumer of elements with the privileged token that lie in no mapping.
+#[inline]
+pub(super) fn check_elements(hook: &Hook, pd: &Object, elements: impl Iterator<Item = Element>) {
+    if let Part::Pd(part) = &pd.part
+        && let Some(token) = part.privileged.get()
+    {
+        for element in elements.filter(|e| e.token == token && e.length > 0) {
+            check_mapped(hook, mappings(&part.adapter), &element);
+        }
+    }
+}
+
+fn check_mapped(hook: &Hook, mappings: &Mappings, element: &Element) {
+    if let Some(page) = pages_of(element).find(|page| !mappings.has_page(*page)) {
+        violation(
+            rules::CONSUMER_LOGICAL_ADDRESS,
+            format!(
+                "{} on {}: {} bytes at {:#x} with the privileged token, but the page at {page:#x} is in no logical address mapping",
+                hook.function.name, hook.object, element.length, element.address
+            ),
+        );
+    }
+}
+
+/// Accuses the consumer if a request uses pages of a mapping that it releases.
+fn check_unused(hook: &Hook, released: &Mapping) {
+    let left = mappings(&hook.object);
+    let gone = |page: u64| released.pages.contains(&page) && !left.has_page(page);
+    let objects: Vec<_> = hook.object.provider.objects.borrow().clone();
+    for pd in objects {
+        let Part::Pd(part) = &pd.part else { continue };
+        let Some(token) = part.privileged.get() else {
+            continue;
+        };
+        let uses = |e: &Element| e.token == token && pages_of(e).any(gone);
+        if let Some(user) = mr::user(&pd, uses) {
+            violation(
+                rules::CONSUMER_IN_FLIGHT,
+                format!(
+                    "NdkReleaseLAM on {} is called while {user} uses the mapping, whose result was not taken",
+                    hook.object
+                ),
+            );
+        }
+    }
+}
+
+/// Checks a mapping that the provider built. Its pages.
 ///
 /// # Safety
 /// `lam` holds a mapping and its pages.
@@ -137,7 +212,7 @@ unsafe fn check_built(
     length: usize,
     offset: u32,
     room: u32,
-) {
+) -> Vec<u64> {
     let accuse = |text: String| violation(rules::LAM, format!("NdkBuildLAM on {object}: {text}"));
     // SAFETY: the caller's promise.
     let count = unsafe { (*lam).AdapterPageCount } as usize;
@@ -154,7 +229,8 @@ unsafe fn check_built(
     }
     let head = std::mem::offset_of!(NDK_LOGICAL_ADDRESS_MAPPING, AdapterPageArray);
     if head + count * size_of::<NDK_LOGICAL_ADDRESS>() > room as usize {
-        return accuse(format!("{count} pages have no room in {room} bytes"));
+        accuse(format!("{count} pages have no room in {room} bytes"));
+        return Vec::new();
     }
     // SAFETY: there is room for so many, as just checked.
     let pages = unsafe {
@@ -167,6 +243,7 @@ unsafe fn check_built(
     {
         accuse(format!("page address {page:#x} is not aligned"));
     }
+    pages.iter().map(|page| page.cast_unsigned()).collect()
 }
 
 pub(super) unsafe extern "efiapi" fn release(
@@ -181,6 +258,7 @@ pub(super) unsafe extern "efiapi" fn release(
     let Some(mapping) = mapping else {
         return hook.bad_parameter(&format!("{lam:p} is no mapping (any more)"));
     };
+    check_unused(&hook, &mapping);
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     hook.call(|| unsafe { ((*table).NdkReleaseLAM)(adapter, lam) });

@@ -1,13 +1,133 @@
 //! Hooked memory regions.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use ndis_sys::wdm;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::{enter, request};
-use super::object::Kind;
+use super::call::{Hook, Then, enter, request};
+use super::in_flight::Element;
+use super::object::{Kind, Object, Part, State, with_layer};
+use super::rules;
 use super::tables::{common, slots};
-use crate::verifier::Function;
+use crate::verifier::{Function, violation};
 use crate::world::processor::{DISPATCH, PASSIVE};
+
+/// What only a memory region has.
+pub(super) struct MrPart {
+    pd: Rc<Object>,
+    /// It was created for fast registration.
+    fast: bool,
+    /// Its token for requests of the consumer's own, once that was asked for.
+    token: Cell<Option<u32>>,
+    /// The MDLs that are registered.
+    mdls: RefCell<Vec<usize>>,
+}
+
+impl MrPart {
+    pub(super) fn new(pd: &Rc<Object>, fast: bool) -> MrPart {
+        MrPart {
+            pd: Rc::clone(pd),
+            fast,
+            token: Cell::new(None),
+            mdls: RefCell::default(),
+        }
+    }
+
+    /// It is registered no longer.
+    pub(super) fn ended(&self) {
+        self.token.set(None);
+        self.mdls.borrow_mut().clear();
+    }
+}
+
+fn part(object: &Object) -> &MrPart {
+    match &object.part {
+        Part::Mr(part) => part,
+        _ => unreachable!("only regions have these functions"),
+    }
+}
+
+/// The MDLs of a chain.
+///
+/// # Safety
+/// `mdl` begins a chain.
+pub(super) unsafe fn chain(mdl: *mut MDL) -> Vec<usize> {
+    let mut next = mdl.cast::<wdm::MDL>();
+    let mut all = Vec::new();
+    while !next.is_null() {
+        all.push(next.addr());
+        // SAFETY: the caller's promise.
+        next = unsafe { (*next).Next };
+    }
+    all
+}
+
+/// The request of a queue of that protection domain which uses such memory, and on what it was posted.
+pub(super) fn user(pd: &Rc<Object>, is: impl Fn(&Element) -> bool) -> Option<String> {
+    let objects = pd.provider.objects.borrow();
+    let open = objects.iter().filter(|o| o.state.get() == State::Open);
+    open.filter_map(|object| {
+        let request = match &object.part {
+            Part::Qp(qp) if Rc::ptr_eq(&qp.pd, pd) => qp.user(&is),
+            Part::Srq(srq) if Rc::ptr_eq(&srq.pd, pd) => srq.receives.find(&is),
+            _ => None,
+        }?;
+        Some(format!("{request} on {object}"))
+    })
+    .next()
+}
+
+/// Accuses the consumer if a request uses the region that it is about to deregister. Closing it is another matter: objects may be closed
+/// in any order, and what that means for requests is not documented.
+fn check_unused(hook: &Hook) {
+    let part = part(&hook.object);
+    let Some(token) = part.token.get() else {
+        return;
+    };
+    if let Some(user) = user(&part.pd, |e| e.token == token && e.length > 0) {
+        violation(
+            rules::CONSUMER_IN_FLIGHT,
+            format!(
+                "{} on {} is called while {user} uses it, whose result was not taken",
+                hook.function.name, hook.object
+            ),
+        );
+    }
+}
+
+/// The pages of an MDL are about to be unlocked.
+pub(crate) fn unlocking(mdl: usize) {
+    let holder = with_layer(|layer| {
+        layer.find_open(|object| match &object.part {
+            Part::Mr(part) if part.mdls.borrow().contains(&mdl) => {
+                Some(format!("it is registered with {object}"))
+            }
+            Part::Adapter(mappings) if mappings.holds(mdl) => {
+                Some(format!("it has a logical address mapping of {object}"))
+            }
+            _ => None,
+        })
+    });
+    if let Some(holder) = holder {
+        violation(
+            rules::CONSUMER_UNLOCKED,
+            format!("MmUnlockPages unlocks the pages of the MDL at {mdl:#x}, but {holder}"),
+        );
+    }
+}
+
+/// Accuses the consumer if the region was created for the other kind of registration. Whether it was not.
+pub(super) fn check_kind(hook: &Hook, region: &Object, fast: bool) -> bool {
+    let right = part(region).fast == fast;
+    if !right {
+        let kind = if fast { "without" } else { "with" };
+        hook.bad_parameter(&format!("{region} was created {kind} FastRegister"));
+    }
+    right
+}
 
 pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
     NdkCloseMr,
@@ -46,8 +166,17 @@ unsafe extern "efiapi" fn register(
     if hook.null(mdl, "the MDL") {
         return STATUS_INVALID_PARAMETER;
     }
+    check_kind(&hook, &hook.object, false);
+    // SAFETY: the consumer's chain.
+    let mdls = unsafe { chain(mdl) };
+    let object = Rc::clone(&hook.object);
+    let then: Then = Box::new(move |status| {
+        if status == STATUS_SUCCESS {
+            *part(&object).mdls.borrow_mut() = mdls;
+        }
+    });
     let table = hook.object.table::<NDK_MR_DISPATCH>();
-    request(&hook, completion, context, None, |done, cookie| {
+    request(&hook, completion, context, Some(then), |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkRegisterMr)(mr, mdl, length, flags, done, cookie) }
     })
@@ -62,8 +191,15 @@ unsafe extern "efiapi" fn deregister(
     let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
+    check_unused(&hook);
+    let object = Rc::clone(&hook.object);
+    let then: Then = Box::new(move |status| {
+        if status == STATUS_SUCCESS {
+            part(&object).ended();
+        }
+    });
     let table = hook.object.table::<NDK_MR_DISPATCH>();
-    request(&hook, completion, context, None, |done, cookie| {
+    request(&hook, completion, context, Some(then), |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkDeregisterMr)(mr, done, cookie) }
     })
@@ -80,6 +216,7 @@ unsafe extern "efiapi" fn initialize_fast_register(
     let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
+    check_kind(&hook, &hook.object, true);
     let table = hook.object.table::<NDK_MR_DISPATCH>();
     request(&hook, completion, context, None, |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
@@ -104,5 +241,10 @@ unsafe extern "efiapi" fn local_token(mr: *mut NDK_MR) -> u32 {
     };
     let table = hook.object.table::<NDK_MR_DISPATCH>();
     // SAFETY: the provider's table and object.
-    hook.call(|| unsafe { ((*table).NdkGetLocalTokenFromMr)(mr) })
+    let token = hook.call(|| unsafe { ((*table).NdkGetLocalTokenFromMr)(mr) });
+    // Zero while it is registered nowhere.
+    part(&hook.object)
+        .token
+        .set(Some(token).filter(|token| *token != 0));
+    token
 }

@@ -11,7 +11,9 @@ use super::connector::ConnectorPart;
 use super::cq::CqPart;
 use super::lam::Mappings;
 use super::listener::ListenerPart;
+use super::mr::MrPart;
 use super::mw::{self, MwPart};
+use super::pd::PdPart;
 use super::qp::QpPart;
 use super::rules;
 use super::slab::{self, Handle, Slab};
@@ -116,8 +118,10 @@ pub(super) enum Part {
     Srq(SrqPart),
     Connector(ConnectorPart),
     Listener(ListenerPart),
+    Mr(MrPart),
     Mw(MwPart),
-    /// Nothing: PD, MR, shared endpoint.
+    Pd(PdPart),
+    /// Nothing: shared endpoint.
     Plain,
 }
 
@@ -186,6 +190,17 @@ impl Default for Layer {
     }
 }
 
+impl Layer {
+    /// The first of what `f` gives for objects that are not closed.
+    pub(super) fn find_open<R>(&self, f: impl Fn(&Object) -> Option<R>) -> Option<R> {
+        let handles = self.by_address.borrow();
+        handles
+            .values()
+            .filter_map(|handle| self.objects.get(*handle))
+            .find_map(|object| f(&object))
+    }
+}
+
 impl Drop for Layer {
     fn drop(&mut self) {
         LAYER.with(|l| l.set(std::ptr::null()));
@@ -221,6 +236,29 @@ pub(crate) fn pending_closes() -> Vec<String> {
         .iter()
         .map(|o| format!("the close of {o} pends, held by {}", o.holders()))
         .collect()
+}
+
+/// Completion queues that a wait may be for in vain, for reports of waits that never end.
+pub(crate) fn deaf_queues() -> Vec<String> {
+    let mut queues = Vec::new();
+    let all = with_layer(|layer| {
+        let handles: Vec<Handle> = layer.by_address.borrow().values().copied().collect();
+        let objects = handles.iter().filter_map(|h| layer.objects.get(*h));
+        objects.collect::<Vec<_>>()
+    });
+    for queue in &all {
+        let Part::Cq(part) = &queue.part else {
+            continue;
+        };
+        let outstanding = part.outstanding(queue);
+        if queue.state.get() == State::Open && !part.is_armed() && outstanding > 0 {
+            queues.push((queue.number, format!(
+                "{queue} is not armed and notifies nobody; {outstanding} request(s) of its queue pairs have no result taken"
+            )));
+        }
+    }
+    queues.sort();
+    queues.into_iter().map(|(_, text)| text).collect()
 }
 
 /// First words of a block that nobody but this layer writes.
@@ -528,9 +566,24 @@ impl Object {
             .collect()
     }
 
+    /// What a connection's queue pair had outstanding is over: the connection is.
+    pub(super) fn end_requests(&self) {
+        for antecedent in self.antecedents.borrow().iter() {
+            if let Part::Qp(qp) = &antecedent.part {
+                qp.end_requests();
+            }
+        }
+    }
+
     /// The object is closed: there is nothing at its address any more.
     pub(super) fn closed(&self) {
         self.state.set(State::Closed);
+        match &self.part {
+            Part::Connector(_) => self.end_requests(),
+            Part::Qp(qp) => qp.end_requests(),
+            Part::Mr(mr) => mr.ended(),
+            _ => {}
+        }
         with_layer(|l| l.by_address.borrow_mut().remove(&self.header.get().addr()));
     }
 

@@ -1,12 +1,15 @@
 //! Hooked protection domains.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use ndkpi::status::*;
 use ndkpi::*;
 
 use super::account::Account;
 use super::call::{Hook, create, enter};
+use super::in_flight::InFlight;
+use super::mr::MrPart;
 use super::mw::MwPart;
 use super::object::{Kind, Object, Part};
 use super::qp::QpPart;
@@ -14,6 +17,22 @@ use super::srq::{self, SrqPart};
 use super::tables::{common, slots};
 use crate::verifier::Function;
 use crate::world::processor::{DISPATCH, PASSIVE};
+
+/// What only a protection domain has.
+pub(super) struct PdPart {
+    pub(super) adapter: Rc<Object>,
+    /// Its privileged token, once the consumer has asked for it.
+    pub(super) privileged: Cell<Option<u32>>,
+}
+
+impl PdPart {
+    pub(super) fn new(adapter: &Rc<Object>) -> PdPart {
+        PdPart {
+            adapter: Rc::clone(adapter),
+            privileged: Cell::new(None),
+        }
+    }
+}
 
 pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
     NdkClosePd,
@@ -51,7 +70,8 @@ unsafe extern "efiapi" fn create_mr(
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let provider = &hook.object.provider;
-    let child = Object::unborn(Kind::Mr, provider, F.name, Part::Plain, &[&hook.object]);
+    let part = Part::Mr(MrPart::new(&hook.object, fast != 0));
+    let child = Object::unborn(Kind::Mr, provider, F.name, part, &[&hook.object]);
     let table = hook.object.table::<NDK_PD_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     unsafe {
@@ -121,6 +141,8 @@ unsafe extern "efiapi" fn create_srq(
         armed: Cell::new(threshold > 0),
         dead: Cell::new(false),
         account: Account::default(),
+        pd: Rc::clone(&hook.object),
+        receives: InFlight::default(),
     });
     let provider = &hook.object.provider;
     let child = Object::unborn(Kind::Srq, provider, F.name, part, &[&hook.object]);
@@ -161,14 +183,20 @@ fn queue_pair(
     receive: *mut NDK_CQ,
     initiator: *mut NDK_CQ,
     srq: Option<*mut NDK_SRQ>,
-) -> Option<std::rc::Rc<Object>> {
+) -> Option<Rc<Object>> {
     let receive = hook.argument(receive, Kind::Cq)?;
     let initiator = hook.argument(initiator, Kind::Cq)?;
     let srq = match srq {
         Some(srq) => Some(hook.argument(srq, Kind::Srq)?),
         None => None,
     };
-    let part = QpPart::new(context, receive.clone(), initiator.clone(), srq.clone());
+    let part = QpPart::new(
+        context,
+        Rc::clone(&hook.object),
+        receive.clone(),
+        initiator.clone(),
+        srq.clone(),
+    );
     let mut antecedents = vec![&hook.object, &receive, &initiator];
     antecedents.extend(&srq);
     let provider = &hook.object.provider;
@@ -293,4 +321,8 @@ unsafe extern "efiapi" fn privileged_token(pd: *mut NDK_PD, token: *mut u32) {
     let table = hook.object.table::<NDK_PD_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     hook.call(|| unsafe { ((*table).NdkGetPrivilegedMemoryRegionToken)(pd, token) });
+    if let Part::Pd(part) = &hook.object.part {
+        // SAFETY: not null, so the consumer's.
+        part.privileged.set(Some(unsafe { *token }));
+    }
 }

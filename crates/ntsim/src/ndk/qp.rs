@@ -8,6 +8,9 @@ use ndkpi::*;
 
 use super::account::{Account, Wrong};
 use super::call::{Hook, enter};
+use super::in_flight::{Element, InFlight, elements};
+use super::lam;
+use super::mr;
 use super::mw::{self, Bindings};
 use super::object::{Kind, Object, Part};
 use super::place::Place;
@@ -24,7 +27,11 @@ pub(super) struct QpPart {
     receive_cq: Rc<Object>,
     initiator_cq: Rc<Object>,
     srq: Option<Rc<Object>>,
-    account: Account,
+    pub(super) account: Account,
+    pub(super) pd: Rc<Object>,
+    /// What its requests use: those of the initiator queue, and its receives.
+    initiated: InFlight,
+    receives: InFlight,
     /// It was given to a connector.
     connecting: Cell<bool>,
     /// A receive was posted.
@@ -43,6 +50,7 @@ pub(super) struct QpPart {
 impl QpPart {
     pub(super) fn new(
         context: *mut c_void,
+        pd: Rc<Object>,
         receive_cq: Rc<Object>,
         initiator_cq: Rc<Object>,
         srq: Option<Rc<Object>>,
@@ -53,6 +61,9 @@ impl QpPart {
             initiator_cq,
             srq,
             account: Account::default(),
+            pd,
+            initiated: InFlight::default(),
+            receives: InFlight::default(),
             connecting: Cell::new(false),
             received: Cell::new(false),
             bindings: Bindings::default(),
@@ -84,6 +95,45 @@ impl QpPart {
         expected.handle == cq.handle
     }
 
+    /// Its own account, and that of its shared receive queue: requests without a result.
+    pub(super) fn outstanding(&self) -> u64 {
+        let shared = self.srq.as_ref().map_or(0, |srq| match &srq.part {
+            Part::Srq(srq) => srq.account.outstanding(),
+            _ => 0,
+        });
+        self.account.outstanding() + shared
+    }
+
+    /// A request of it that uses such memory.
+    pub(super) fn user(&self, is: impl Fn(&Element) -> bool) -> Option<String> {
+        self.initiated.find(&is).or_else(|| self.receives.find(&is))
+    }
+
+    /// Nothing that it had outstanding accesses memory any more. What it took from a shared queue is not told apart from the rest.
+    pub(super) fn end_requests(&self) {
+        self.initiated.end();
+        self.receives.end();
+        if let Some(Part::Srq(srq)) = self.srq.as_ref().map(|srq| &srq.part) {
+            srq.receives.end();
+        }
+    }
+
+    /// A result was taken: its request uses no memory any more.
+    #[inline]
+    fn forget_request(&self, cq: &Object, receive: Option<bool>, context: *mut c_void) {
+        let two = self.receive_cq.handle != self.initiator_cq.handle;
+        let receive = receive.or_else(|| two.then(|| self.completes_on(cq, true)));
+        if receive != Some(true) {
+            self.initiated.result(context);
+        }
+        if receive != Some(false) {
+            match self.srq.as_ref().map(|srq| &srq.part) {
+                Some(Part::Srq(srq)) => srq.receives.result(context),
+                _ => self.receives.result(context),
+            }
+        }
+    }
+
     /// A result was taken.
     #[inline]
     pub(super) fn result(
@@ -92,6 +142,7 @@ impl QpPart {
         receive: Option<bool>,
         context: *mut c_void,
     ) -> Result<(), Wrong> {
+        self.forget_request(cq, receive, context);
         let Some(srq) = &self.srq else {
             return self.account.result(context);
         };
@@ -252,6 +303,33 @@ fn initiate(
     status
 }
 
+/// Posts a request of the initiator queue that moves data.
+#[inline]
+fn transfer(
+    hook: &Hook,
+    context: *mut c_void,
+    list: impl Iterator<Item = Element> + Clone,
+    flags: u32,
+    call: impl FnOnce() -> NTSTATUS,
+) -> NTSTATUS {
+    // Inline data is copied. Of a silent request nobody is told when it is over.
+    if flags & NDK_OP_FLAG_INLINE != 0 {
+        return initiate(hook, context, flags, call);
+    }
+    let part = part(hook);
+    lam::check_elements(hook, &part.pd, list.clone());
+    if flags & NDK_OP_FLAG_SILENT_SUCCESS != 0 {
+        return initiate(hook, context, flags, call);
+    }
+    let has_elements = list.clone().next().is_some();
+    part.initiated.post(hook.function.name, context, list);
+    let status = initiate(hook, context, flags, call);
+    if status != STATUS_SUCCESS && has_elements {
+        part.initiated.reject(context);
+    }
+    status
+}
+
 /// Whether the consumer passes no list but says that it has elements.
 #[inline]
 fn no_list(hook: &Hook, sgl: *const NDK_SGE, count: u32) -> bool {
@@ -297,7 +375,9 @@ unsafe extern "efiapi" fn send(
         return STATUS_INVALID_PARAMETER;
     }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
-    initiate(&hook, context, flags, || {
+    // SAFETY: the consumer's list.
+    let list = unsafe { elements(sgl, count) };
+    transfer(&hook, context, list, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkSend)(qp, context, sgl, count, flags) }
     })
@@ -322,7 +402,9 @@ unsafe extern "efiapi" fn send_and_invalidate(
         return STATUS_INVALID_PARAMETER;
     }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
-    initiate(&hook, context, flags, || {
+    // SAFETY: the consumer's list.
+    let list = unsafe { elements(sgl, count) };
+    transfer(&hook, context, list, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkSendAndInvalidate)(qp, context, sgl, count, flags, token) }
     })
@@ -344,10 +426,18 @@ unsafe extern "efiapi" fn receive(
     let part = part(&hook);
     part.received.set(true);
     let table = hook.object.table::<NDK_QP_DISPATCH>();
-    post(&hook, part, &part.receive, context, 0, || {
+    // SAFETY: the consumer's list.
+    let list = unsafe { elements(sgl, count) };
+    lam::check_elements(&hook, &part.pd, list.clone());
+    part.receives.post(F.name, context, list);
+    let status = post(&hook, part, &part.receive, context, 0, || {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkReceive)(qp, context, sgl, count) }
-    })
+    });
+    if status != STATUS_SUCCESS && count > 0 {
+        part.receives.reject(context);
+    }
+    status
 }
 
 unsafe extern "efiapi" fn bind(
@@ -395,9 +485,13 @@ unsafe extern "efiapi" fn fast_register(
     let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
-    if hook.argument(mr, Kind::Mr).is_none() || pages > 0 && hook.null(array, "the page array") {
+    let Some(region) = hook.argument(mr, Kind::Mr) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    if pages > 0 && hook.null(array, "the page array") {
         return STATUS_INVALID_PARAMETER;
     }
+    mr::check_kind(&hook, &region, true);
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     initiate(&hook, context, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
@@ -430,6 +524,8 @@ unsafe extern "efiapi" fn invalidate(
     };
     if kind == Kind::Mw {
         mw::unbind(&argument);
+    } else {
+        mr::check_kind(&hook, &argument, true);
     }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     initiate(&hook, context, flags, || {
@@ -455,7 +551,9 @@ unsafe extern "efiapi" fn read(
         return STATUS_INVALID_PARAMETER;
     }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
-    initiate(&hook, context, flags, || {
+    // SAFETY: the consumer's list.
+    let list = unsafe { elements(sgl, count) };
+    transfer(&hook, context, list, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkRead)(qp, context, sgl, count, address, token, flags) }
     })
@@ -478,7 +576,9 @@ unsafe extern "efiapi" fn write(
         return STATUS_INVALID_PARAMETER;
     }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
-    initiate(&hook, context, flags, || {
+    // SAFETY: the consumer's list.
+    let list = unsafe { elements(sgl, count) };
+    transfer(&hook, context, list, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkWrite)(qp, context, sgl, count, address, token, flags) }
     })

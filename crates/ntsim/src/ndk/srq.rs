@@ -8,6 +8,8 @@ use ndkpi::*;
 
 use super::account::Account;
 use super::call::{Callback, Then, enter, request};
+use super::in_flight::{InFlight, elements};
+use super::lam;
 use super::object::{Kind, Object, Part};
 use super::rules;
 use super::tables::{common, slots};
@@ -26,6 +28,9 @@ pub(super) struct SrqPart {
     /// It was notified that it is dead.
     pub(super) dead: Cell<bool>,
     pub(super) account: Account,
+    pub(super) pd: Rc<Object>,
+    /// What its receives use.
+    pub(super) receives: InFlight,
 }
 
 pub(super) const SLOTS: &[(&str, NDK_VERSION)] =
@@ -92,11 +97,18 @@ unsafe extern "efiapi" fn receive(
         return STATUS_INTERNAL_ERROR;
     };
     part.account.post(context, false);
+    // SAFETY: the consumer's list.
+    let list = unsafe { elements(sgl, count) };
+    lam::check_elements(&hook, &part.pd, list.clone());
+    part.receives.post(F.name, context, list);
     let table = hook.object.table::<NDK_SRQ_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     let status = hook.call_sync(|| unsafe { ((*table).NdkSrqReceive)(srq, context, sgl, count) });
     if status != STATUS_SUCCESS {
         part.account.reject(context, false);
+        if count > 0 {
+            part.receives.reject(context);
+        }
     }
     status
 }

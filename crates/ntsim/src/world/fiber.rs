@@ -88,6 +88,11 @@ impl Stack {
 }
 
 impl Stack {
+    /// Whether that address is on the stack.
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base as usize).wrapping_sub(GUARD) < STACK_SIZE
+    }
+
     /// Whether that address is just below the stack: where code goes that uses it up.
     pub(crate) fn overflows_to(&self, address: usize) -> bool {
         address.wrapping_sub(self.base as usize) < GUARD

@@ -39,6 +39,7 @@ pub(crate) mod driver;
 pub(crate) mod event;
 pub(crate) mod extensions;
 mod fiber;
+pub(crate) mod frame;
 mod load;
 pub(crate) mod machine;
 pub mod processor;

@@ -22,7 +22,7 @@ enum Job {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Idle,
     Running,
     Blocked,
@@ -36,15 +36,17 @@ enum State {
 pub(crate) struct Thread {
     /// Counts the world's threads from 1.
     number: usize,
-    stack: Stack,
-    sp: Cell<usize>,
-    state: Cell<State>,
+    pub(super) stack: Stack,
+    pub(super) sp: Cell<usize>,
+    pub(super) state: Cell<State>,
     job: Cell<Option<Job>>,
     panic: Cell<Option<Box<dyn Any + Send>>>,
     /// Where it runs; valid while it is not idle.
     machine: Cell<*const Machine>,
     processor: Cell<*const Processor>,
     driver: Cell<u32>,
+    /// Counts its jobs.
+    pub(super) jobs: Cell<u64>,
 }
 
 impl Thread {
@@ -60,12 +62,13 @@ impl Thread {
             machine: Cell::new(std::ptr::null()),
             processor: Cell::new(std::ptr::null()),
             driver: Cell::new(0),
+            jobs: Cell::new(0),
         })
     }
 }
 
 /// The thread that runs now; None on the host's own stack.
-fn current() -> Option<*const Thread> {
+pub(super) fn current() -> Option<*const Thread> {
     let thread = context::with(|c| c.thread.get());
     (!thread.is_null()).then_some(thread)
 }
@@ -127,6 +130,7 @@ extern "sysv64" fn main() -> ! {
         // SAFETY: the running thread is kept by the world.
         let thread = unsafe { &*thread };
         let job = thread.job.take();
+        thread.jobs.set(thread.jobs.get() + 1);
         let result = catch_unwind(AssertUnwindSafe(|| match job {
             // SAFETY: whoever set the job keeps `data` until the thread is idle again, or never resumes it.
             Some(Job::Borrowed(call, data)) => unsafe { call(data) },
@@ -677,6 +681,10 @@ impl Core {
         for close in crate::ndk::pending_closes() {
             story.push_str("\n  ");
             story.push_str(&close);
+        }
+        for queue in crate::ndk::deaf_queues() {
+            story.push_str("\n  ");
+            story.push_str(&queue);
         }
         for spin in self.spinning.borrow().iter() {
             story.push_str(&format!(

@@ -7,6 +7,7 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::bench::*;
+use super::consumers as mistakes;
 use super::fake::{Misdeed, Mode};
 use crate::ndk::rules::{self, RULES};
 use crate::verifier::rules as kernel;
@@ -815,6 +816,11 @@ fn every_rule_has_a_culprit() {
         results,
         mappings,
         consumers,
+        mistakes::contexts_that_are_gone,
+        mistakes::logical_addresses,
+        mistakes::overruns,
+        mistakes::requests_whose_memory_is_taken_away,
+        mistakes::unlocked_pages,
     ] {
         culprits();
     }

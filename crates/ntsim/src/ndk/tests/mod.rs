@@ -4,6 +4,7 @@ mod bench;
 mod fake;
 mod fake_tables;
 
+mod consumers;
 mod culprits;
 mod history;
 mod innocent;
