@@ -179,10 +179,12 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// Waits until a server that was just started in the guest listens.
-fn wait_for_listener(guest: &mut Guest) -> Result<()> {
+/// Waits until a server that was just started in the guest listens on its port.
+fn wait_for_listener(guest: &mut Guest, port: u16) -> Result<()> {
     guest
-        .run_checked("for i in 1 2 3 4 5 6 7 8 9 10; do rdma res show cm_id | grep -q LISTEN && exit 0; sleep 0.1; done; exit 1")
-        .context("nobody listens in the guest")?;
+        .run_checked(&format!(
+            "for i in 1 2 3 4 5 6 7 8 9 10; do rdma res show cm_id | grep -q LISTEN.*:{port} && exit 0; sleep 0.1; done; exit 1"
+        ))
+        .with_context(|| format!("nobody listens on port {port} of the guest"))?;
     Ok(())
 }

@@ -46,7 +46,7 @@ pub fn read_from_linux(bench: &mut Bench<'_>) -> Result<String> {
     let guest = bench.guest()?;
     let before = guest.counter(SENT)?;
     let server = guest.spawn("ib_read_bw -R -F")?;
-    wait_for_listener(guest)?;
+    wait_for_listener(guest, 18515)?;
     let peer = (bench.start)(&[
         "read-bw-client",
         "--to",

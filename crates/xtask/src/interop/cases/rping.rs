@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 pub fn to_linux(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
     let guest = bench.guest()?;
     let server = guest.spawn(&format!("rping -s -v -V -C 20 -S 60000 -a {}", ends.guest))?;
-    wait_for_listener(guest)?;
+    wait_for_listener(guest, 7174)?;
     let peer = (bench.start)(&[
         "--address",
         ends.vroce,
@@ -90,7 +90,7 @@ fn serve(bench: &mut Bench<'_>, ends: Ends, rounds: u64, wire: &[&str]) -> Resul
 pub fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
     let guest = bench.guest()?;
     let _server = guest.spawn(&format!("rping -s -v -S 60000 -a {}", V4.guest))?;
-    wait_for_listener(guest)?;
+    wait_for_listener(guest, 7174)?;
     let mut peer = (bench.start)(&[
         "rping-client",
         "--to",

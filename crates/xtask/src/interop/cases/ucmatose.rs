@@ -31,7 +31,7 @@ pub fn to_vroce(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
 pub fn to_linux(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
     let guest = bench.guest()?;
     let server = guest.spawn(&format!("ucmatose -c {CONNECTIONS} -b {}", ends.guest))?;
-    wait_for_listener(guest)?;
+    wait_for_listener(guest, 7471)?;
     let peer = (bench.start)(&[
         "--address",
         ends.vroce,
