@@ -61,25 +61,20 @@ impl Kind for Cq {
         Quiet::Yes
     }
 
-    /// Calls the notification callback for one satisfied arm; if there are more, the completion queue goes to the end of the port's queue, so that
-    /// a consumer which arms in its callback does not keep the DPC to itself. Callbacks of one CQ never overlap: the port's queue has one
-    /// owner at a time. None is started once close has begun (decision X-63).
+    /// Calls the notification callback, once: what an arm in it brings about puts the completion queue at the end of the port's queue, so
+    /// that such a consumer does not keep the DPC to itself. Callbacks of one CQ never overlap: the port's queue has one owner at a time.
+    /// None is started once close has begun (decision X-63).
     fn tell(cq: &Object<Self>) {
         let due = cq.port().peek(|state| {
             let entry = state.cqs.get_mut(cq.id.index())?;
-            entry.due = entry.due.checked_sub(1)?;
-            Some((entry.status, entry.due > 0))
+            core::mem::take(&mut entry.due).then_some(entry.status)
         });
-        let Some((status, more)) = due else { return };
+        let Some(status) = due else { return };
         if cq.is_closing() {
             return;
         }
         // SAFETY: the consumer's callback with the consumer's context; the queue's reference holds the object until it returns.
         unsafe { (cq.notification)(cq.context.0, status::of_cq(status)) };
-        if more {
-            // The DPC that runs this looks at its queue again.
-            object::tell(cq);
-        }
     }
 }
 
@@ -137,7 +132,7 @@ pub unsafe extern "efiapi" fn create_cq(
                     id.index(),
                     CqEntry {
                         object,
-                        due: 0,
+                        due: false,
                         status: CqStatus::Ready,
                     },
                 )

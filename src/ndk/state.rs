@@ -72,9 +72,10 @@ const MAX_LOOPED: usize = MAX_HEADER + 4096 + 8;
 pub struct CqEntry {
     /// The object.
     pub object: Listed<Cq>,
-    /// Notifications that the engine gave out and the consumer has not had yet.
-    pub due: u32,
-    /// What they say.
+    /// The engine gave out a notification and the consumer has not had it yet. If it gives out another before that, one is enough: the
+    /// consumer has armed both times before the callback, in which it finds everything.
+    pub due: bool,
+    /// What it says.
     pub status: CqStatus,
 }
 
@@ -234,7 +235,7 @@ impl State {
         match event {
             Event::CqNotify { cq, status } => {
                 if let Some(entry) = self.cqs.get_mut(cq.index()) {
-                    entry.due = entry.due.saturating_add(1);
+                    entry.due = true;
                     entry.status = status;
                     object::tell(entry.object.get());
                 }

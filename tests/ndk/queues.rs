@@ -308,3 +308,24 @@ fn q22_resizing_keeps_the_entries() {
     });
     s.end();
 }
+
+#[test]
+fn q03_queues_armed_and_satisfied_twice_before_the_callback_notify_once() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    lab.world.call_on(a.machine, 0, 2, || {
+        // Flushed receives come back at once, and no DPC runs meanwhile.
+        for context in 0..3 {
+            a.cq.arm(NDK_CQ_NOTIFY_ANY);
+            a.qp.receive(context, &[]).unwrap();
+            a.qp.flush();
+        }
+    });
+    lab.world.run_for(Duration::from_millis(1));
+    assert_eq!(a.cq.notifications().count(), 1);
+    for context in 0..3 {
+        assert_eq!(lab.result(&a).RequestContext as u64, context);
+    }
+    lab.close(a);
+    lab.finish();
+}
