@@ -6,6 +6,7 @@
 //! pending request, then the disconnect event. So a disconnect event never comes before the completion of the accept or
 //! complete-connect that gave the callback.
 
+use core::mem;
 use core::net::SocketAddr;
 
 use arrayvec::ArrayVec;
@@ -85,12 +86,20 @@ pub enum DisconnectSink {
     WithReason(ndkpi::NDK_FN_DISCONNECT_EVENT_CALLBACK_EX, Context),
 }
 
+/// What a connect that failed used. To the consumer the connector depends on it until the request is completed: neither's close may be
+/// finished before.
+#[derive(Default)]
+pub struct Held {
+    _qp: Option<Ref<Qp>>,
+    _shared: Option<Ref<SharedEndpoint>>,
+}
+
 /// One thing that the consumer of a connector must hear.
 pub enum News {
     /// A new connector came in over a listener.
     ConnectEvent,
-    /// The pending request is done.
-    Completed(Request<Connector>, NTSTATUS),
+    /// The pending request is done; with what the connector lets go of once the consumer has been told.
+    Completed(Request<Connector>, NTSTATUS, Held),
     /// The connection ended; with the reason for callbacks that want one.
     Disconnected(DisconnectSink, u32),
 }
@@ -120,6 +129,7 @@ pub struct Connection {
     sink: Option<DisconnectSink>,
     request: Option<Request<Connector>>,
     outcome: Option<NTSTATUS>,
+    held: Held,
     connect_event_due: bool,
     disconnect_due: Option<u32>,
     /// Counted as ConnectionError.
@@ -193,6 +203,7 @@ impl Connection {
             sink: None,
             request: None,
             outcome: None,
+            held: Held::default(),
             connect_event_due: false,
             disconnect_due: None,
             broken: false,
@@ -245,16 +256,21 @@ impl Connection {
 
     /// The next thing that the consumer must hear: the completion before the disconnect event (decision X-34).
     pub fn take_news(&mut self) -> Option<News> {
-        if core::mem::take(&mut self.connect_event_due) {
+        if mem::take(&mut self.connect_event_due) {
             return Some(News::ConnectEvent);
         }
         if let Some(status) = self.outcome.take()
             && let Some(request) = self.request.take()
         {
-            return Some(News::Completed(request, status));
+            return Some(News::Completed(request, status, mem::take(&mut self.held)));
         }
         let reason = self.disconnect_due.take()?;
         Some(News::Disconnected(self.sink.take()?, reason))
+    }
+
+    /// The consumer waits for a request, whose end, if it has one, it has not been told.
+    fn is_pending(&self) -> bool {
+        self.request.is_some()
     }
 
     fn finish(&mut self, outcome: NTSTATUS) {
@@ -284,6 +300,8 @@ impl State {
     ///
     /// Decisions: a connector that is connecting or connected, or a QP that another connector uses, is STATUS_CONNECTION_ACTIVE
     /// one that has been disconnected can never be used again and is STATUS_INVALID_DEVICE_REQUEST.
+    /// A connect that has ended is pending until its completion callback was called: CONNECTION_ACTIVE for another one,
+    /// CONNECTION_INVALID for what needs its success.
     /// An identical 4-tuple is reported before an endpoint in use, because it is the more precise of the two.
     pub fn connect(
         &mut self,
@@ -295,13 +313,14 @@ impl State {
             return Err(STATUS_INVALID_BUFFER_SIZE);
         }
         let data = copied(want.data)?;
-        match self.connections.get(key).map(Connection::phase) {
-            Some(Phase::Idle) => {}
-            Some(Phase::Over | Phase::PeerGone | Phase::Incoming) => {
+        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        match c.phase {
+            Phase::Idle if c.is_pending() => return Err(STATUS_CONNECTION_ACTIVE),
+            Phase::Idle => {}
+            Phase::Over | Phase::PeerGone | Phase::Incoming => {
                 return Err(STATUS_INVALID_DEVICE_REQUEST);
             }
-            Some(_) => return Err(STATUS_CONNECTION_ACTIVE),
-            None => return Err(STATUS_INTERNAL_ERROR),
+            _ => return Err(STATUS_CONNECTION_ACTIVE),
         }
         self.qp_is_free(want.qp)?;
         let named = match want.source {
@@ -486,7 +505,7 @@ impl State {
     ) -> Result<(), NTSTATUS> {
         let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
         let conn = match (c.phase, c.conn) {
-            (Phase::Replied, Some(conn)) => conn,
+            (Phase::Replied, Some(conn)) if !c.is_pending() => conn,
             _ => return Err(STATUS_CONNECTION_INVALID),
         };
         let result = if c.peer_gave_up {
@@ -514,8 +533,9 @@ impl State {
             return Err(STATUS_INVALID_BUFFER_SIZE);
         }
         let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
-        let (Phase::Incoming | Phase::Replied, Some(conn)) = (c.phase, c.conn) else {
-            return Err(STATUS_CONNECTION_INVALID);
+        let conn = match (c.phase, c.conn) {
+            (Phase::Incoming | Phase::Replied, Some(conn)) if !c.is_pending() => conn,
+            _ => return Err(STATUS_CONNECTION_INVALID),
         };
         c.phase = Phase::Over;
         if c.peer_gave_up {
@@ -534,8 +554,11 @@ impl State {
     /// polled before the request completes.
     pub fn disconnect(&mut self, key: Key, request: Request<Connector>) -> Result<(), NTSTATUS> {
         let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
-        let (phase @ (Phase::Connected | Phase::PeerGone), Some(conn)) = (c.phase, c.conn) else {
-            return Err(STATUS_CONNECTION_INVALID);
+        let (phase, conn) = match (c.phase, c.conn) {
+            (phase @ (Phase::Connected | Phase::PeerGone), Some(conn)) if !c.is_pending() => {
+                (phase, conn)
+            }
+            _ => return Err(STATUS_CONNECTION_INVALID),
         };
         // From here on the consumer has spoken first: no event (D-06).
         c.sink = None;
@@ -566,7 +589,7 @@ impl State {
         let Some(c) = self.connections.get_mut(key) else {
             return;
         };
-        let phase = core::mem::replace(&mut c.phase, Phase::Over);
+        let phase = mem::replace(&mut c.phase, Phase::Over);
         c.unresolved = false;
         c.sink = None;
         c.disconnect_due = None;
@@ -680,21 +703,23 @@ impl State {
     }
 
     /// The QP of a connector that did not get connected is free again, for a retry or to be closed.
-    pub(super) fn detach_qp(&mut self, key: Key) {
-        let Some(qp) = self.connections.get_mut(key).and_then(|c| c.qp.take()) else {
-            return;
-        };
+    pub(super) fn detach_qp(&mut self, key: Key) -> Option<Ref<Qp>> {
+        let qp = self.connections.get_mut(key)?.qp.take()?;
         if let Some(entry) = self.qps.get_mut(qp.id().index()) {
             entry.connector = None;
         }
+        Some(qp)
     }
 
     fn connect_failed(&mut self, key: Key, failure: NTSTATUS) {
         self.counters.connect_failures += 1;
-        self.detach_qp(key);
+        let qp = self.detach_qp(key);
         self.release_endpoint(key);
         if let Some(c) = self.connections.get_mut(key) {
-            c.shared = None;
+            c.held = Held {
+                _qp: qp,
+                _shared: c.shared.take(),
+            };
             c.phase = Phase::Idle;
             c.finish(failure);
         }
@@ -783,7 +808,7 @@ impl State {
         let key = self.qps.get(qp.index()).and_then(|entry| entry.connector);
         if let Some(c) = key.and_then(|key| self.connections.get_mut(key))
             && matches!(c.phase, Phase::Connected | Phase::PeerGone)
-            && !core::mem::replace(&mut c.broken, true)
+            && !mem::replace(&mut c.broken, true)
         {
             self.counters.connection_errors += 1;
         }
@@ -801,8 +826,7 @@ impl State {
                     c.disconnect_due = Some(status::of_disconnect(reason));
                     object::tell(c.object.get());
                 }
-                let broke =
-                    reason != DisconnectReason::Peer && !core::mem::replace(&mut c.broken, true);
+                let broke = reason != DisconnectReason::Peer && !mem::replace(&mut c.broken, true);
                 self.counters.active_connections =
                     self.counters.active_connections.saturating_sub(1);
                 self.counters.connection_errors += u64::from(broke);

@@ -85,7 +85,10 @@ impl Kind for Connector {
         {
             match news {
                 News::ConnectEvent => connector.offer(),
-                News::Completed(request, status) => request.complete(status),
+                News::Completed(request, status, held) => {
+                    request.complete(status);
+                    drop(held);
+                }
                 News::Disconnected(DisconnectSink::Plain(callback, context), _) => {
                     // SAFETY: the consumer's callback with the consumer's context; the queue's reference holds the connector.
                     unsafe { callback(context.0) };
@@ -102,11 +105,11 @@ impl Kind for Connector {
 impl Drop for Connector {
     /// Takes the connector out of the port's table, and with it the references to QP and endpoint: after CloseCompletion returned.
     fn drop(&mut self) {
-        let connection = self.adapter.port().peek(|state| {
-            state.detach_qp(self.key());
-            state.connections.remove(self.key())
+        let left = self.adapter.port().peek(|state| {
+            let qp = state.detach_qp(self.key());
+            (qp, state.connections.remove(self.key()))
         });
-        drop(connection);
+        drop(left);
     }
 }
 

@@ -38,5 +38,6 @@ mod srq;
 mod standstill;
 mod statistics;
 mod story;
+mod untold;
 mod vlan;
 mod windows;

@@ -1,0 +1,145 @@
+//! What the provider knows already and the consumer has not been told: to the consumer it has not happened.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::ptr::null;
+use std::time::Duration;
+
+use ndkpi::status::*;
+use ntsim::consumer::ReadLimits;
+use ntsim::wire::{Frame, Verdict};
+
+use crate::lab::{Lab, SOON, from, to};
+use crate::raw::{Completed, completed, sockaddr};
+
+/// A request whose completion does something else.
+struct First<'a> {
+    done: Completed,
+    then: &'a dyn Fn(),
+}
+
+unsafe extern "efiapi" fn first_completed(context: *mut c_void, status: i32) {
+    // SAFETY: the context outlives the request.
+    let first = unsafe { &*context.cast::<First<'_>>() };
+    // SAFETY: as above.
+    unsafe { completed(first.done.context(), status) };
+    (first.then)();
+}
+
+/// Loses RoCE, and nothing else.
+fn without_roce(frame: &Frame) -> Verdict {
+    let to_roce = 4791_u16.to_be_bytes();
+    if frame.get(36..38) == Some(&to_roce[..]) {
+        Verdict::Drop
+    } else {
+        Verdict::Pass
+    }
+}
+
+#[test]
+fn x35_a_connect_whose_end_was_not_told_is_still_pending() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let qp = lab.queue_pair(&a);
+    let (one, two) = (lab.connector(&a), lab.connector(&a));
+    for (port, _) in lab.net.ports() {
+        lab.net.set_filter(port, without_roce);
+    }
+    // Both requests go out at once, and time out at the same moment.
+    let limits = ReadLimits::default();
+    let again = Cell::new([0; 2]);
+    let then = || {
+        let connect = two.start_connect(&qp, from(&a), to(&b), limits, &[]);
+        let complete = two.start_complete_connect();
+        again.set([connect.inline_status(), complete.inline_status()]);
+    };
+    let first = First {
+        done: Completed::default(),
+        then: &then,
+    };
+    let second = lab.on(&a, || {
+        let (from_a, to_b) = (sockaddr(from(&a)), sockaddr(to(&b)));
+        // SAFETY: open objects, addresses with their lengths, a context that outlives the request.
+        let status = unsafe {
+            (one.table().NdkConnect)(
+                one.raw(),
+                a.qp.raw(),
+                from_a.as_ptr().cast(),
+                16,
+                to_b.as_ptr().cast(),
+                16,
+                1,
+                1,
+                null(),
+                0,
+                first_completed,
+                std::ptr::from_ref(&first).cast_mut().cast(),
+            )
+        };
+        assert_eq!(status, STATUS_PENDING);
+        two.start_connect(&qp, from(&a), to(&b), limits, &[])
+    });
+    assert_eq!(second.wait(&mut lab.world), Err(STATUS_IO_TIMEOUT));
+    assert_eq!(
+        (first.done.count(), first.done.status()),
+        (1, STATUS_IO_TIMEOUT)
+    );
+    assert_eq!(
+        again.get(),
+        [STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID]
+    );
+    lab.world.run_for(Duration::from_secs(60));
+    assert_eq!(second.calls().len(), 1);
+    lab.on(&a, || {
+        one.close();
+        two.close();
+        qp.close();
+    });
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
+fn l06_queue_pair_and_shared_endpoint_outlast_the_connect_that_fails() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    lab.world.run_for(Duration::from_millis(1));
+    let qp = lab.queue_pair(&a);
+    let connector = lab.connector(&a);
+    let order = RefCell::new(Vec::new());
+    let endpoint = lab
+        .on(&a, || crate::raw::Shared::create(&a, from(&a)))
+        .expect("a shared endpoint");
+    let (connecting, closing) = (Completed::default(), Completed::default());
+    let qp_closing = lab.on(&a, || {
+        let status = endpoint.connect(&connector, &qp, to(&b), &connecting);
+        assert_eq!(status, STATUS_PENDING);
+        assert_eq!(endpoint.close(&closing), STATUS_PENDING);
+        qp.start_close()
+    });
+    assert_eq!(qp_closing.inline_status(), STATUS_PENDING);
+    let told = || {
+        (
+            connecting.count(),
+            closing.count() + qp_closing.calls().len() as u32,
+        )
+    };
+    lab.world.run_until(
+        |_| {
+            let mut order = order.borrow_mut();
+            if order.last() != Some(&told()) {
+                order.push(told());
+            }
+            told() == (1, 2)
+        },
+        SOON,
+    );
+    assert_eq!(connecting.status(), STATUS_CONNECTION_REFUSED);
+    // The verifier would accuse if a close were finished before the request that needs the object.
+    assert_eq!(order.borrow().last(), Some(&(1, 2)));
+    lab.on(&a, || connector.close());
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
