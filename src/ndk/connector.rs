@@ -103,8 +103,12 @@ impl Kind for Connector {
 }
 
 impl Drop for Connector {
-    /// Takes the connector out of the port's table, and with it the references to QP and endpoint: after CloseCompletion returned.
+    /// Takes the connector out of the port's table, and with it the references to QP and endpoint: after CloseCompletion returned. One
+    /// that came into no table, because there was no memory for it, may be dropped under the port's lock.
     fn drop(&mut self) {
+        if self.key() == Key::NONE {
+            return;
+        }
         let left = self.adapter.port().peek(|state| {
             let qp = state.detach_qp(self.key());
             (qp, state.connections.remove(self.key()))
@@ -122,7 +126,7 @@ impl Connector {
     /// A connector for a request that came in over `listener`. Called under the port's lock.
     pub(super) fn for_listener(listener: &Object<Listener>) -> Option<Unborn> {
         let body = Connector {
-            key: AtomicU64::new(0),
+            key: AtomicU64::new(Key::NONE.to_bits()),
             adapter: listener.adapter().clone(),
             listener: Some(listener.reference()),
         };
@@ -187,7 +191,7 @@ pub unsafe extern "efiapi" fn create_connector(
         return status;
     }
     let body = Connector {
-        key: AtomicU64::new(0),
+        key: AtomicU64::new(Key::NONE.to_bits()),
         adapter: adapter.reference(),
         listener: None,
     };

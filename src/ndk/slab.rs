@@ -15,6 +15,9 @@ enum Slot<T> {
 pub struct Key(u64);
 
 impl Key {
+    /// Finds nothing in any table: generations begin with 1.
+    pub const NONE: Key = Key(0);
+
     /// The key as a number that can travel through another component.
     pub const fn to_bits(self) -> u64 {
         self.0

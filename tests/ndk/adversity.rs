@@ -136,6 +136,41 @@ fn m03_a_peer_that_falls_silent_times_a_connect_out_and_a_retry_works() {
 }
 
 #[test]
+fn a_request_for_which_there_is_no_memory_is_refused() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let machine = lab.b;
+    let mut refused = 0;
+    for nth in 0.. {
+        let active = lab.connector(&a);
+        lab.world.fail_allocations(machine, Some(nth), false);
+        let connecting = lab.dial(&a, &active, &b);
+        lab.world
+            .run_until(|_| connecting.is_done() || listener.waiting() > 0, SOON);
+        let untouched = lab.world.allocation_failure_pending(machine);
+        lab.world.fail_allocations(machine, None, false);
+        let request = listener.take_request();
+        if let Some((passive, _)) = request {
+            lab.on(&b, || passive.close());
+        } else {
+            refused += 1;
+        }
+        let end = connecting.wait(&mut lab.world);
+        assert_eq!(end, Err(STATUS_CONNECTION_REFUSED), "allocation {nth}");
+        lab.on(&a, || active.close());
+        if untouched {
+            break;
+        }
+    }
+    assert!(refused > 0, "a request needs memory");
+    lab.on(&b, || listener.close());
+    lab.close(a);
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
 fn data_survives_a_wire_that_loses_repeats_and_reorders() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
