@@ -186,6 +186,76 @@ fn q07_rearming_inside_the_callback_gives_a_later_callback() {
 }
 
 #[test]
+fn q03_arming_again_before_the_notification_came_brings_one() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let bring = |context| {
+        a.qp.receive(context, &[]).unwrap();
+        a.qp.flush();
+    };
+    // All of it happens before the provider gets to call back.
+    lab.world.call_on(a.machine, 0, 2, || {
+        for context in 0..3 {
+            a.cq.arm(NDK_CQ_NOTIFY_ANY);
+            bring(context);
+        }
+    });
+    lab.world.run_for(Duration::from_millis(5));
+    assert_eq!(a.cq.notifications().count(), 1);
+    lab.on(&a, || {
+        a.cq.arm(NDK_CQ_NOTIFY_ANY);
+        bring(3);
+    });
+    lab.world.run_for(Duration::from_millis(5));
+    assert_eq!(a.cq.notifications().count(), 2);
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn q12_an_overrun_is_told_once_whatever_else_is_due() {
+    let mut lab = Lab::new();
+    let mut a = lab.side_a();
+    // All of it happens before the provider gets to call back.
+    let machine = a.machine;
+    let (cq, qp) = lab.world.call_on(machine, 0, 2, || {
+        let cq = a.adapter.create_cq(2).unwrap();
+        let qp = a.pd.create_qp(&cq, &cq, limits()).unwrap();
+        cq.arm(NDK_CQ_NOTIFY_ANY);
+        qp.receive(1, &[]).unwrap();
+        qp.flush();
+        cq.arm(NDK_CQ_NOTIFY_ANY);
+        for context in 2..5 {
+            qp.receive(context, &[]).unwrap();
+        }
+        qp.flush();
+        (cq, qp)
+    });
+    lab.world.run_for(Duration::from_millis(5));
+    let told: Vec<_> = cq.notifications().calls();
+    let told: Vec<_> = told.iter().map(|call| call.status).collect();
+    assert_eq!(told, [STATUS_BUFFER_OVERFLOW]);
+    // such a queue pair is spent, though no connector uses it.
+    let unused = std::mem::replace(&mut a.qp, qp);
+    lab.on(&a, || unused.close());
+    let b = lab.side_b();
+    let connector = lab.connector(&a);
+    let connecting = lab.dial(&a, &connector, &b);
+    assert_eq!(
+        connecting.wait(&mut lab.world),
+        Err(STATUS_INVALID_DEVICE_REQUEST)
+    );
+    let closing = lab.on(&a, || {
+        connector.close();
+        cq.start_close()
+    });
+    lab.close(a);
+    assert!(closing.is_done());
+    lab.close(b);
+    lab.finish();
+}
+
+#[test]
 fn q12_q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
     let mut lab = Lab::new();
     // It is the consumer's mistake.
