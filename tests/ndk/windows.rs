@@ -63,6 +63,21 @@ fn end(s: Story, mw: Mw) {
 }
 
 #[test]
+fn r17_a_window_of_no_bytes_does_not_hold_its_region() {
+    let mut s = Story::begin();
+    let mw = window(&mut s);
+    let other = s.lab.region(&s.b, 4096, crate::lab::ALL_RIGHTS, 0);
+    s.lab.on(&s.b, || {
+        let address = other.buffer.address();
+        s.b.qp.bind(60, &other.mr, &mw, address, 0, READ).unwrap();
+    });
+    assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
+    // Deregistering and closing would wait for the window.
+    s.lab.on(&s.b, || other.close());
+    end(s, mw);
+}
+
+#[test]
 fn r16_a_window_opens_part_of_a_region() {
     let mut s = Story::begin();
     let mw = window(&mut s);

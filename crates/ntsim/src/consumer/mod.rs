@@ -70,6 +70,20 @@ fn check(status: NTSTATUS) -> Result<()> {
     }
 }
 
+/// Makes code the host's own until dropped: see [`bookkeeping`].
+#[must_use = "the code is kernel code again when this is dropped"]
+pub struct Bookkeeping {
+    _kernel: context::KernelMode,
+}
+
+/// From here on, until the result is dropped, code that runs on a machine keeps books for the host: what it allocates is the host's memory,
+/// not the machine's, and does not fail when allocations are made to fail. It must not call the kernel or a provider meanwhile.
+pub fn bookkeeping() -> Bookkeeping {
+    Bookkeeping {
+        _kernel: context::KernelMode::enter(),
+    }
+}
+
 /// Kernel functions can tell nobody that they are called from nowhere, so it is said here.
 ///
 /// # Panics

@@ -16,6 +16,7 @@ use super::slab::Handle;
 use super::tables::{common, slots};
 use crate::consumer::Status;
 use crate::verifier::{Function, violation};
+use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::processor::{DISPATCH, PASSIVE};
 
@@ -25,7 +26,7 @@ pub(super) struct CqPart {
     pub(super) context: *mut c_void,
     pub(super) consumer: DriverNumber,
     /// A notification is due.
-    armed: Cell<bool>,
+    armed: Cell<u32>,
     /// Where NdkArmCq runs.
     arming: Cell<Option<Place>>,
     /// Where the consumer is inside a function that it must serialise.
@@ -51,7 +52,7 @@ impl CqPart {
             notification,
             context,
             consumer,
-            armed: Cell::new(false),
+            armed: Cell::new(0),
             arming: Cell::new(None),
             busy: Cell::new(None),
             dead: Cell::new(false),
@@ -63,7 +64,7 @@ impl CqPart {
 
     /// A notification is due.
     pub(super) fn is_armed(&self) -> bool {
-        self.armed.get()
+        self.armed.get() > 0
     }
 
     /// Requests without a result whose results come here, or may: of a queue pair with two completion queues, all.
@@ -101,6 +102,22 @@ impl CqPart {
     /// The completion queue is closed: results that it held are lost.
     pub(super) fn closed(&self) {
         self.left(false);
+    }
+
+    /// NdkArmCq is called.
+    fn arm(&self) {
+        self.armed.set(self.armed.get().saturating_add(1));
+    }
+
+    /// A notification came. Whether the queue was armed.
+    ///
+    /// Armed twice before it came, it should come once. But where something happens in the middle of calls, the second arm may have come
+    /// when the provider was already on its way to tell of the first: then another notification is right.
+    fn disarm(&self) -> bool {
+        let armed = self.armed.get();
+        let races = context::core().interleave > 0;
+        self.armed.set(u32::from(races && armed > 1));
+        armed > 0
     }
 
     /// Nothing of the queue pairs that are closed is in the queue any more.
@@ -224,7 +241,7 @@ unsafe extern "efiapi" fn arm(cq: *mut NDK_CQ, kind: u32) {
     let part = part(&hook);
     let _serial = serial(&hook, part);
     // The notification may come before the call has returned, from a DPC.
-    part.armed.set(true);
+    part.arm();
     let outer = part.arming.replace(Some(Place::here()));
     let table = hook.object.table::<NDK_CQ_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
@@ -254,7 +271,7 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
 }
 
 fn check_notification(object: &Object, part: &CqPart, status: NTSTATUS) {
-    let armed = part.armed.replace(false);
+    let armed = part.disarm();
     if part.dead.get() {
         violation(
             rules::NOTIFY_AFTER_ERROR,

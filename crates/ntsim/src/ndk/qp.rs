@@ -458,7 +458,12 @@ unsafe extern "efiapi" fn bind(
         return STATUS_INVALID_PARAMETER;
     };
     let bindings = &part(&hook).bindings;
-    bindings.post(&window, &region, context);
+    if length > 0 {
+        bindings.post(&window, &region, context);
+    } else {
+        // That opens nothing, and so needs nothing of the region.
+        mw::unbind(&window);
+    }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     let status = initiate(&hook, context, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
