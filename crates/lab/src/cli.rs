@@ -51,7 +51,32 @@ pub struct DemoOptions {
 pub enum Command {
     /// One side of an interop case: one simulated server whose wire leads to another process.
     Peer(PeerOptions),
+    /// The API spinner: a random walk over the dispatch tables, on two machines, with memory that fails and devices that go away.
+    ///
+    /// The walk is made of epochs, each from a seed of its own. When something is wrong the seed is printed with the command
+    /// that repeats the epoch, and the exit status is 1.
+    Spin(SpinOptions),
 }
+
+/// Options of the spinner.
+#[derive(Args, Debug, Clone)]
+pub struct SpinOptions {
+    /// Walk that long [default: 60, if no number of calls is given].
+    #[arg(long, value_name = "N", conflicts_with = "calls")]
+    pub seconds: Option<u64>,
+    /// Walk until so many functions were called, in whole epochs.
+    #[arg(long, value_name = "N")]
+    pub calls: Option<u64>,
+    /// Seed of the first epoch, from which the others follow [default: drawn from the clock].
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Calls in an epoch.
+    #[arg(long, value_name = "N", default_value_t = EPOCH_CALLS, value_parser = clap::value_parser!(u64).range(1..))]
+    pub epoch: u64,
+}
+
+/// Calls in an epoch of the spinner, if nothing else is asked for.
+pub const EPOCH_CALLS: u64 = 3000;
 
 /// Options of every interop case.
 #[derive(Args, Debug)]

@@ -4,6 +4,7 @@
 
 pub mod server;
 pub mod side;
+pub mod spin;
 pub mod status;
 
 pub use server::{Server, finish};

@@ -12,6 +12,7 @@ mod demo;
 mod flow;
 mod output;
 mod peer;
+mod spinner;
 mod table;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     };
     let result = match (&cli.command, &cli.demo.peer) {
         (Some(cli::Command::Peer(options)), _) => peer::run(options),
+        (Some(cli::Command::Spin(options)), _) => spinner::run(options),
         (None, Some(path)) => peer::serve(path, &cli.demo),
         (None, None) if cli.demo.bench => bench::run(&cli.demo),
         (None, None) => demo::run(&cli.demo),

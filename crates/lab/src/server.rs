@@ -6,7 +6,7 @@ use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, Report, World};
 use std::net::IpAddr;
 
 /// What Windows would install: the simulator installs from it too.
-const INF: &str = include_str!("../../../inf/vroce.inx");
+pub(crate) const INF: &str = include_str!("../../../inf/vroce.inx");
 
 /// Link MTU with room for a path MTU of 4096 and its headers.
 const MTU: u16 = 4200;

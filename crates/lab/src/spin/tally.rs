@@ -1,0 +1,183 @@
+//! What a walk has done, in numbers.
+
+use super::slot::Slot;
+use crate::status;
+use ndkpi::NTSTATUS;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Counts of a walk.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Calls by slot and status; None for functions that return none.
+    pub calls: BTreeMap<(Slot, Option<NTSTATUS>), u64>,
+    /// Callbacks by what they told, with their status.
+    pub callbacks: BTreeMap<(&'static str, Option<NTSTATUS>), u64>,
+    /// Results of requests by status.
+    pub results: BTreeMap<NTSTATUS, u64>,
+    /// Calls from inside a callback.
+    pub nested: u64,
+    /// Calls on another processor, in the middle of things.
+    pub elsewhere: u64,
+    /// Functions of the kernel that failed as asked for.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// What happened to machines and wires.
+    pub upheavals: BTreeMap<&'static str, u64>,
+    /// Epochs.
+    pub epochs: u64,
+    /// Machines that were started.
+    pub machines: u64,
+    /// Connections that both ends had.
+    pub connections: u64,
+    total: u64,
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
+    *counts.entry(key).or_default() += 1;
+}
+
+impl Tally {
+    /// Calls of dispatch functions.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Slots that were never called.
+    #[must_use]
+    pub fn untouched(&self) -> Vec<Slot> {
+        let called = |slot: Slot| self.calls.keys().any(|(called, _)| *called == slot);
+        Slot::ALL.iter().copied().filter(|s| !called(*s)).collect()
+    }
+
+    /// How often a slot was called.
+    #[must_use]
+    pub fn of(&self, slot: Slot) -> u64 {
+        let own = self.calls.iter().filter(|((s, _), _)| *s == slot);
+        own.map(|(_, count)| count).sum()
+    }
+
+    pub(super) fn call(&mut self, slot: Slot, status: Option<NTSTATUS>) {
+        self.total += 1;
+        add(&mut self.calls, (slot, status));
+    }
+
+    pub(super) fn callback(&mut self, what: &'static str, status: Option<NTSTATUS>) {
+        add(&mut self.callbacks, (what, status));
+    }
+
+    pub(super) fn result(&mut self, status: NTSTATUS) {
+        add(&mut self.results, status);
+    }
+
+    pub(super) fn failed(&mut self, function: &'static str) {
+        add(&mut self.failed, function);
+    }
+
+    pub(super) fn upheaval(&mut self, what: &'static str) {
+        add(&mut self.upheavals, what);
+    }
+
+    /// Adds the counts of another.
+    pub fn add(&mut self, other: Tally) {
+        fn sum<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+            for (key, count) in from {
+                *into.entry(key).or_default() += count;
+            }
+        }
+        sum(&mut self.calls, other.calls);
+        sum(&mut self.callbacks, other.callbacks);
+        sum(&mut self.results, other.results);
+        sum(&mut self.failed, other.failed);
+        sum(&mut self.upheavals, other.upheavals);
+        self.nested += other.nested;
+        self.elsewhere += other.elsewhere;
+        self.epochs += other.epochs;
+        self.machines += other.machines;
+        self.connections += other.connections;
+        self.total += other.total;
+    }
+}
+
+fn short(status: Option<NTSTATUS>) -> String {
+    let Some(status) = status else {
+        return "-".to_owned();
+    };
+    let name = status::name(status);
+    let name = name.split(' ').next().unwrap_or_default();
+    name.strip_prefix("STATUS_").unwrap_or(name).to_owned()
+}
+
+fn list<'a, K: 'a>(
+    counts: impl Iterator<Item = (&'a K, &'a u64)>,
+    name: impl Fn(&K) -> String,
+) -> String {
+    let parts: Vec<_> = counts.map(|(k, n)| format!("{} {n}", name(k))).collect();
+    parts.join(", ")
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<46} {:>10}  by status", "calls", self.total)?;
+        for slot in Slot::ALL {
+            let (table, name) = slot.name();
+            let statuses = self.calls.iter().filter(|((s, _), _)| s == slot);
+            let statuses = list(statuses, |(_, status)| short(*status));
+            writeln!(
+                f,
+                "  {:<44} {:>10}  {statuses}",
+                format!("{table} {name}"),
+                self.of(*slot)
+            )?;
+        }
+        let told: u64 = self.callbacks.values().sum();
+        writeln!(
+            f,
+            "{:<46} {told:>10}  {} calls were made from inside of them",
+            "callbacks", self.nested
+        )?;
+        let mut names: Vec<_> = self.callbacks.keys().map(|(what, _)| *what).collect();
+        names.dedup();
+        for name in names {
+            let own = || self.callbacks.iter().filter(|((what, _), _)| *what == name);
+            let count: u64 = own().map(|(_, n)| n).sum();
+            let statuses = list(own(), |(_, status)| short(*status));
+            writeln!(f, "  {name:<44} {count:>10}  {statuses}")?;
+        }
+        let rows = [
+            (
+                "results of requests",
+                self.results.values().sum(),
+                list(self.results.iter(), |status| short(Some(*status))),
+            ),
+            (
+                "connections",
+                self.connections,
+                "established as far as the consumers know, by end".to_owned(),
+            ),
+            (
+                "calls on another processor",
+                self.elsewhere,
+                "in the middle of things".to_owned(),
+            ),
+            (
+                "allocation failures",
+                self.failed.values().sum(),
+                list(self.failed.iter(), |name| (*name).to_owned()),
+            ),
+            (
+                "machines",
+                self.machines,
+                format!(
+                    "in {} epochs; {}",
+                    self.epochs,
+                    list(self.upheavals.iter(), |name| (*name).to_owned())
+                ),
+            ),
+        ];
+        for (name, count, detail) in rows {
+            writeln!(f, "{name:<46} {count:>10}  {detail}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! `vroce-lab spin`: see [`vroce_lab::spin`].
+
+use crate::cli::{EPOCH_CALLS, SpinOptions};
+use anyhow::{Result, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use vroce_lab::spin::{Tally, walk};
+
+/// Without a terminal, a line that often.
+const LINE: Duration = Duration::from_secs(10);
+
+/// The epoch that runs: a panic that ends the process should tell too.
+static CURRENT: AtomicU64 = AtomicU64::new(0);
+
+/// Walks, and tells what came of it.
+pub fn run(options: &SpinOptions) -> Result<()> {
+    let started = Instant::now();
+    let seed = options.seed.unwrap_or_else(from_the_clock);
+    let end = Duration::from_secs(options.seconds.unwrap_or(60));
+    let epoch = options.epoch;
+    out!("seed {seed}, epochs of {epoch} calls");
+    tell_of_panics(epoch);
+    let progress = Progress::new();
+    let walked = walk(seed, epoch, |tally, next| {
+        CURRENT.store(next, Ordering::Relaxed);
+        progress.show(tally, started.elapsed());
+        match options.calls {
+            Some(calls) => tally.total() < calls,
+            None => started.elapsed() < end,
+        }
+    });
+    progress.bar.finish_and_clear();
+    let (tally, failure) = match walked {
+        Ok(tally) => (tally, None),
+        Err((failure, tally)) => (*tally, Some(failure)),
+    };
+    out!("{tally}");
+    let elapsed = started.elapsed();
+    out!(
+        "{} calls in {:.1} s, {:.0} calls/s",
+        tally.total(),
+        elapsed.as_secs_f64(),
+        tally.total() as f64 / elapsed.as_secs_f64()
+    );
+    match failure {
+        None => {
+            out!("violations 0, leaks 0");
+            Ok(())
+        }
+        Some(failure) => Err(anyhow!(
+            "seed {}: {}\nrepeat with: {}",
+            failure.seed,
+            failure.text.trim_end(),
+            again(failure.seed, epoch)
+        )),
+    }
+}
+
+/// The command that repeats an epoch.
+fn again(seed: u64, epoch: u64) -> String {
+    let length = if epoch == EPOCH_CALLS {
+        String::new()
+    } else {
+        format!(" --epoch {epoch}")
+    };
+    format!("cargo run --release -- spin --seed {seed} --calls 1{length}")
+}
+
+fn from_the_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    // As short as people can type it.
+    now.map_or(1, |now| now.as_millis() as u64 & 0xff_ffff)
+}
+
+/// A panic is told at once in short, with the way to repeat it, because one in a function that cannot unwind ends the process. The
+/// others' reports come at the end.
+fn tell_of_panics(epoch: u64) {
+    std::panic::set_hook(Box::new(move |info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        let first = text.unwrap_or_default().lines().next().unwrap_or_default();
+        let place = info.location().map(ToString::to_string);
+        crate::output::error(format_args!(
+            "{first} ({}), {}",
+            place.unwrap_or_default(),
+            again(CURRENT.load(Ordering::Relaxed), epoch)
+        ));
+    }));
+}
+
+/// What there is to see while it runs.
+struct Progress {
+    bar: ProgressBar,
+    last: std::cell::Cell<Duration>,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{spinner} {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        Progress {
+            bar,
+            last: std::cell::Cell::default(),
+        }
+    }
+
+    fn show(&self, tally: &Tally, elapsed: Duration) {
+        let text = || {
+            format!(
+                "{:.0} s, {} epochs, {} calls, {} callbacks, {} allocation failures",
+                elapsed.as_secs_f64(),
+                tally.epochs,
+                tally.total(),
+                tally.callbacks.values().sum::<u64>(),
+                tally.failed.values().sum::<u64>(),
+            )
+        };
+        if std::io::stderr().is_terminal() {
+            self.bar.set_message(text());
+            self.bar.tick();
+        } else if elapsed - self.last.get() >= LINE {
+            self.last.set(elapsed);
+            out!("{}", text());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! A short walk of the spinner, the same every time.
+
+use std::collections::BTreeSet;
+use vroce_lab::spin::{Tally, epoch};
+
+/// Calls in an epoch here.
+const CALLS: u64 = 1000;
+
+fn walk(seeds: std::ops::RangeInclusive<u64>) -> Tally {
+    let mut total = Tally::default();
+    for seed in seeds {
+        match epoch(seed, CALLS) {
+            Ok(tally) => total.add(tally),
+            Err(text) => panic!(
+                "{text}\nrepeat with: cargo run --release -- spin --seed {seed} --calls 1 --epoch {CALLS}"
+            ),
+        }
+    }
+    total
+}
+
+#[test]
+fn several_seeds_walk_without_violations_or_leaks() {
+    let tally = walk(1..=10);
+    assert!(tally.total() >= 10 * CALLS);
+    let untouched: BTreeSet<_> = tally.untouched().into_iter().collect();
+    assert!(untouched.is_empty(), "never called: {untouched:?}");
+    assert!(tally.connections > 0, "nobody was connected");
+    assert!(!tally.failed.is_empty(), "no allocation failed");
+    assert!(tally.nested > 0 && tally.elsewhere > 0);
+}
+
+#[test]
+fn a_seed_walks_the_same_way_twice() {
+    let [one, two] = [(); 2].map(|()| walk(7..=7));
+    assert_eq!(one.calls, two.calls);
+    assert_eq!(one.callbacks, two.callbacks);
+    assert_eq!(one.results, two.results);
+    assert_eq!(one.failed, two.failed);
+}
