@@ -385,6 +385,29 @@ fn x26_a_flushed_binding_lets_go_of_its_region() {
     assert_eq!(r.host.engine.usage().keys, 0);
 }
 
+/// The registration waits with the binding behind it, and neither is ever executed: the owner is told of memory that it knows.
+#[test]
+fn x26_a_region_that_was_never_registered_is_deregistered_when_its_binding_lets_go() {
+    let (mut p, qa, _) = Pair::attached(setup());
+    p.a.open(vec![0; 64]);
+    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let mr = p.a.fast(p.now, qa, 1, vec![0; 64]);
+    let w =
+        p.a.post_bind(p.now, qa, 2, window, (&mr, 0, 64), READ)
+            .unwrap();
+    assert_eq!(p.a.engine.deregister(mr.key), Err(DeregisterError::Busy));
+    p.a.engine.destroy_window(w.key).unwrap();
+    p.a.collect();
+    let idle = Event::RegionIdle {
+        key: mr.key,
+        region: mr.region,
+    };
+    assert_eq!(p.a.events, [idle]);
+    p.run(SECOND);
+    assert_eq!(p.a.completions[0].context, 1);
+    assert_ne!(p.a.completions[0].status, Status::Success);
+}
+
 /// A peer's READ through the window is in A's NIC.
 fn held() -> (Pair, QpId, Mr, Mr) {
     let (mut p, qa, qb) = Pair::attached(setup());

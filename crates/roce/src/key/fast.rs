@@ -77,6 +77,10 @@ impl KeyTable {
         if entry.pending.is_some() {
             return Err(PostError::KeyBusy);
         }
+        if entry.state == State::Invalid {
+            // What its owner is told of should it be deregistered before, and be idle only later.
+            entry.region = region;
+        }
         entry.pending = Some(Pending {
             qp,
             base,
