@@ -215,7 +215,8 @@ unsafe extern "efiapi" fn modify_srq(
     }
 }
 
-/// NdkSrqReceive. IRQL <= DISPATCH_LEVEL. The limits and their statuses are those of NdkReceive.
+/// NdkSrqReceive. IRQL <= DISPATCH_LEVEL. The limits and their statuses are those of NdkReceive, and
+/// STATUS_CONNECTION_INVALID is that of a queue that has failed.
 unsafe extern "efiapi" fn srq_receive(
     srq: *mut NDK_SRQ,
     context: *mut c_void,

@@ -116,6 +116,7 @@ fn q13_s07_x49_a_device_that_fails_fails_every_queue_and_ndk_begins_anew() {
     s.lab.on(&s.a, || {
         assert_eq!(s.a.qp.send(2, &[], 0), Err(STATUS_CONNECTION_INVALID));
         assert!(sharing.receive(3, &[]).is_err() && s.a.qp.receive(3, &[]).is_err());
+        assert_eq!(srq.receive(3, &[]), Err(STATUS_CONNECTION_INVALID));
         assert_eq!(s.a.adapter.create_cq(1).err(), Some(STATUS_DEVICE_REMOVED));
         assert!(s.a.cq.poll().is_none());
     });

@@ -473,6 +473,12 @@ impl Model {
         }
     }
 
+    /// Whether the adapter of an object has been removed by surprise: its queues fail.
+    pub(super) fn has_lost_its_device(&self, id: Id) -> bool {
+        let side = &self.sides[self.objects[id].side];
+        self.hosts[side.machine].removed
+    }
+
     /// A status should be one of these.
     pub(super) fn judge(&mut self, token: usize, how: &str, status: NTSTATUS, right: &[NTSTATUS]) {
         let Token {

@@ -405,8 +405,9 @@ pub(super) fn receive(side: usize) -> bool {
         let request = posting.request;
         let status = raw::post(posting.qp, Transfer::Receive, request, &list[..count], 0);
         with(|m| {
-            // What happened meanwhile may have taken requests out of the queue.
-            let right = if m.qp(id).touched && OVERRUN.contains(&right[0]) {
+            // What happened meanwhile may have taken requests out of the queue, or the queue out of use.
+            let changed = m.qp(id).touched || m.has_lost_its_device(id);
+            let right = if changed && OVERRUN.contains(&right[0]) {
                 OVERRUN
             } else {
                 right
@@ -443,6 +444,9 @@ pub(super) fn srq_receive(side: usize) -> bool {
         let status = raw::srq_receive(srq, request, &list[..count]);
         with(|m| {
             m.srq(id).receiving = false;
+            // The queue fails with its device.
+            let failed = m.has_lost_its_device(id) && status == STATUS_CONNECTION_INVALID;
+            let right = if failed { &[status] } else { right };
             m.returned(token, status, right);
         });
         true
