@@ -63,9 +63,7 @@ fn d02_a_wire_that_goes_dead_ends_the_connection_with_one_event() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -92,9 +90,7 @@ fn d09_disconnecting_from_a_silent_peer_times_out_and_is_final() {
         connected.passive.close();
         connected.listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -130,9 +126,7 @@ fn m03_a_peer_that_falls_silent_times_a_connect_out_and_a_retry_works() {
         active.close();
         qp.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -165,9 +159,7 @@ fn a_request_for_which_there_is_no_memory_is_refused() {
     }
     assert!(refused > 0, "a request needs memory");
     lab.on(&b, || listener.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -228,9 +220,7 @@ fn data_survives_a_wire_that_loses_repeats_and_reorders() {
     lab.hang_up(&a, &b, connected);
     lab.on(&a, || regions.0.close());
     lab.on(&b, || regions.1.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -264,9 +254,7 @@ fn d08_disconnect_waits_until_the_nic_has_let_go_of_the_memory() {
         connected.listener.close();
         theirs.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -303,9 +291,7 @@ fn x27_deregistering_waits_for_the_nic_but_the_token_is_dead_at_once() {
     });
     lab.hang_up(&a, &b, connected);
     lab.on(&b, || theirs.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -472,7 +458,5 @@ fn c09_everything_can_be_called_at_dispatch_level() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

@@ -214,9 +214,7 @@ fn m21_a_connection_may_be_accepted_inside_the_connect_event() {
         assert_eq!(status, STATUS_SUCCESS, "l02: nothing is left of it");
     });
     assert!(take_log().is_empty());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -239,7 +237,5 @@ fn l05_l14_listener_and_connector_may_be_closed_inside_the_connect_event() {
         ["asked", "leaving", "connector closed", "closed"]
     );
     lab.on(&a, || active.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

@@ -54,9 +54,7 @@ fn m01_connect_without_listener_is_refused_and_can_be_retried() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -184,9 +182,7 @@ fn m06_an_accept_that_is_never_completed_times_out() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -250,9 +246,7 @@ fn m09_the_active_side_may_reject_the_answer() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -305,9 +299,7 @@ fn m11_completing_after_the_passive_side_vanished_is_aborted() {
     );
     lab.on(&a, || active.close());
     lab.on(&b, || listener.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]

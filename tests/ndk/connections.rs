@@ -38,9 +38,7 @@ fn m20_m22_a_paused_listener_is_no_listener() {
     );
     lab.on(&a, || active.close());
     lab.on(&b, || listener.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -55,9 +53,7 @@ fn x35_a_queue_pair_that_is_in_use_cannot_be_connected_again() {
         second.close();
     });
     lab.hang_up(&a, &b, connected);
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -102,9 +98,7 @@ fn several_connections_over_one_listener() {
     }
     lab.on(&b, || listener.close());
     assert_eq!((A, B, PORT), (a.address, b.address, to(&b).port()));
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -133,9 +127,7 @@ fn e12_connections_work_over_ipv6_too() {
     lab.hang_up(&a, &b, connected);
     lab.on(&a, || ours.close());
     lab.on(&b, || theirs.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -161,7 +153,5 @@ fn an_adapter_connects_to_itself_without_the_wire() {
         ours.close();
         theirs.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

@@ -54,9 +54,7 @@ fn d01_d04_the_peer_hears_of_a_disconnect_once_and_keeps_its_receives() {
         connected.listener.close();
         region.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -244,9 +242,7 @@ fn d06_two_disconnects_that_cross_both_succeed_without_events() {
         connected.passive.close();
         connected.listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -288,9 +284,7 @@ fn d10_disconnect_flushes_both_queues_before_it_completes() {
         connected.passive.close();
         connected.listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -324,9 +318,7 @@ fn d11_what_was_connected_once_is_never_connected_again() {
         connected.passive.close();
         connected.listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]

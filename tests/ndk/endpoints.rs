@@ -48,9 +48,7 @@ fn e01_l12_l17_a_listeners_port_is_taken_until_its_last_connector_is_closed() {
     assert_eq!(closing.calls().len(), 1, "l02: one close completion");
     assert_eq!(lab.on(&b, || second.listen(to(&b))), Ok(()));
     lab.on(&b, || second.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -100,9 +98,7 @@ fn e03_e08_e10_a_connectors_port_is_its_own_until_it_is_closed() {
         passive.close();
         listening.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -240,9 +236,7 @@ fn e07_an_address_of_somebody_else_is_invalid() {
         connector.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -283,7 +277,5 @@ fn a_listener_at_the_wildcard_hears_on_every_address() {
         everywhere.close();
         precise.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

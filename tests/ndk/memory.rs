@@ -192,9 +192,7 @@ fn r05_r06_r07_tokens_come_with_registration_and_go_with_it() {
     lab.hang_up(&a, &b, connected);
     lab.on(&a, || ours.close());
     lab.on(&b, || theirs.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -215,7 +213,5 @@ fn x28_closing_a_registered_region_deregisters_it() {
     });
     lab.hang_up(&a, &b, connected);
     lab.on(&a, || ours.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

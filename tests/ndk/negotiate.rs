@@ -54,9 +54,7 @@ fn m13_m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -148,9 +146,7 @@ fn m16_to_m19_connection_data_obeys_its_buffer() {
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -223,7 +219,5 @@ fn m23_x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refuse
         passive.close();
         listener.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

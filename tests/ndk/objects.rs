@@ -68,9 +68,7 @@ fn h04_h05_the_layer_above_owns_the_reserved_words_and_the_dispatch_pointer() {
     });
     lab.hang_up(&a, &b, connected);
     assert_eq!(objects.map(words), before);
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]

@@ -266,7 +266,5 @@ fn w24_more_reads_than_the_limit_wait_their_turn() {
         listener.close();
         theirs.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }

@@ -115,9 +115,7 @@ fn n14_the_counters_follow_what_happens() {
     );
     lab.on(&a, || ours.close());
     lab.on(&b, || theirs.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]

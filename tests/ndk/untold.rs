@@ -95,9 +95,7 @@ fn x35_a_connect_whose_end_was_not_told_is_still_pending() {
         two.close();
         qp.close();
     });
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
 
 #[test]
@@ -139,7 +137,5 @@ fn l06_queue_pair_and_shared_endpoint_outlast_the_connect_that_fails() {
     // The verifier would accuse if a close were finished before the request that needs the object.
     assert_eq!(order.borrow().last(), Some(&(1, 2)));
     lab.on(&a, || connector.close());
-    lab.close(a);
-    lab.close(b);
-    lab.finish();
+    lab.end(a, b);
 }
