@@ -24,9 +24,9 @@ use crate::memory::{PAGE, Request};
 use crate::verifier::{self, Crossing, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{DISPATCH, PASSIVE};
-use crate::world::thread::call_driver;
 
 exports! {
     "ntoskrnl.exe";

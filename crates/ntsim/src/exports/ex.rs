@@ -14,7 +14,7 @@ use crate::memory::Request;
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::processor::APC;
-use crate::world::thread;
+use crate::world::wait::wait_until;
 
 exports! {
     "ntoskrnl.exe";
@@ -191,7 +191,7 @@ pub unsafe extern "system" fn ExWaitForRundownProtectionRelease(RunRef: *mut EX_
     let _crossing = cross(&functions::ExWaitForRundownProtectionRelease);
     // SAFETY: promised by the caller.
     unsafe { (*RunRef).Count |= EX_RUNDOWN_ACTIVE };
-    thread::wait_until(
+    wait_until(
         // SAFETY: promised by the caller.
         || unsafe { (*RunRef).Count } == EX_RUNDOWN_ACTIVE,
         None,
@@ -257,7 +257,7 @@ pub unsafe extern "system" fn ExAcquireFastMutex(FastMutex: *mut FAST_MUTEX) {
             );
         }
         let old = context::irql();
-        thread::wait_until(
+        wait_until(
             || (*FastMutex).Count == 1,
             None,
             format!("ExAcquireFastMutex waits for the mutex at {FastMutex:p}"),

@@ -19,8 +19,8 @@ use crate::memory::Request;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
-use crate::world::thread::call_driver;
 
 exports! {
     "ntoskrnl.exe";

@@ -7,7 +7,7 @@ use ndis_sys::wdm::KEVENT;
 use super::ke::wait::{self, kind};
 use crate::verifier::cross;
 use crate::world::context;
-use crate::world::thread::{self, Outcome, WaitFor};
+use crate::world::wait::{Outcome, WaitFor, block};
 
 exports! {
     "ndis.sys";
@@ -81,6 +81,6 @@ pub unsafe extern "system" fn NdisWaitEvent(Event: *mut NDIS_EVENT, MsToWait: u3
     }
     let deadline = (MsToWait != 0).then(|| context::core().now() + u64::from(MsToWait) * 1_000_000);
     let story = format!("NdisWaitEvent waits for the event at {Event:p}");
-    let outcome = thread::block(WaitFor::Object(Event as usize), deadline, story);
+    let outcome = block(WaitFor::Object(Event as usize), deadline, story);
     BOOLEAN::from(outcome == Outcome::Satisfied)
 }

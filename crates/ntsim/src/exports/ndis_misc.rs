@@ -10,7 +10,8 @@ use crate::memory::Request;
 use crate::ndis::adapter::Adapter;
 use crate::ndis::{config, ndis, rules, work};
 use crate::verifier::{cross, violation};
-use crate::world::{context, thread};
+use crate::world::context;
+use crate::world::wait::sleep_until;
 
 super::exports! {
     "ndis.sys";
@@ -37,7 +38,7 @@ super::exports! {
 #[unsafe(no_mangle)]
 unsafe extern "system" fn NdisMSleep(MicrosecondsToSleep: u32) {
     let _crossing = cross(&functions::NdisMSleep);
-    thread::sleep_until(context::core().now() + u64::from(MicrosecondsToSleep) * 1000);
+    sleep_until(context::core().now() + u64::from(MicrosecondsToSleep) * 1000);
 }
 
 #[unsafe(no_mangle)]

@@ -13,8 +13,9 @@ use super::ke::wait::{self, kind};
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
-use crate::world::thread::{self, call_driver};
+use crate::world::thread;
 
 exports! {
     "ntoskrnl.exe";

@@ -17,9 +17,9 @@ use crate::ndis::rules::WDF;
 use crate::verifier::{Function, cross, violation};
 use crate::world::context;
 use crate::world::driver::Driver;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{DISPATCH, PASSIVE};
-use crate::world::thread::call_driver;
 
 super::exports! {
     "WDFLDR.SYS";

@@ -153,7 +153,7 @@ unsafe extern "system" fn WskDeregister(WskRegistration: *mut WSK_REGISTRATION) 
         return;
     };
     // On Windows this waits until the interface is released.
-    crate::world::thread::wait_until(
+    crate::world::wait::wait_until(
         || client.captured.get() == 0,
         None,
         "WskDeregister waits for WskReleaseProviderNPI",

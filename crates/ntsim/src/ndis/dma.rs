@@ -16,9 +16,9 @@ use crate::memory::PAGE;
 use crate::memory::scatter::{Scatter, list_size};
 use crate::verifier::{Function, violation};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DISPATCH};
-use crate::world::thread::call_driver;
 
 /// A registration for scatter/gather DMA.
 pub(crate) struct SgDma {

@@ -14,9 +14,9 @@ use super::{Ndis, header, ndis, rules};
 use crate::verifier::{Function, cross, violation};
 use crate::world::context;
 use crate::world::driver::Driver;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::PASSIVE;
-use crate::world::thread::call_driver;
 
 /// The newest NDIS of the simulated system (Windows Server 2022).
 pub(crate) const NDIS_VERSION: u32 = NDIS_RUNTIME_VERSION_685;

@@ -15,9 +15,10 @@ use crate::exports::ke::spin;
 use crate::verifier::locks::Kind;
 use crate::verifier::{Function, violation};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DEVICE, DISPATCH, Dpc, HIGH};
-use crate::world::thread::{call_driver, wait_until};
+use crate::world::wait::wait_until;
 
 /// A registered interrupt: messages, or a line, which counts as message 0.
 pub(crate) struct Interrupt {

@@ -15,9 +15,10 @@ use super::{header, ndis, rules};
 use crate::ndk::leave::{self, Leave};
 use crate::pnp::device::Device;
 use crate::verifier::{Function, violation};
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::PASSIVE;
-use crate::world::thread::{call_driver, wait_until};
+use crate::world::wait::wait_until;
 
 static ADD_DEVICE: Function = Function::callback("MiniportAddDevice", PASSIVE..=PASSIVE);
 static REMOVE_DEVICE: Function = Function::callback("MiniportRemoveDevice", PASSIVE..=PASSIVE);

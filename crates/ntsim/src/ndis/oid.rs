@@ -12,8 +12,10 @@ use ndis_sys::types::*;
 use super::adapter::{Adapter, State};
 use super::{header, ndis, rules};
 use crate::verifier::{Function, violation};
+use crate::world::driver_call::call_driver;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
-use crate::world::thread::{self, call_driver, wait_until};
+use crate::world::thread;
+use crate::world::wait::wait_until;
 
 static REQUEST: Function = Function::callback("MiniportOidRequest", PASSIVE..=PASSIVE);
 static DIRECT: Function = Function::callback("MiniportDirectOidRequest", PASSIVE..=DISPATCH);

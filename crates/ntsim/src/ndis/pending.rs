@@ -10,8 +10,9 @@ use super::adapter::Adapter;
 use super::oid::{Asked, OidRequest, OidResult, Order, Ticket};
 use super::world::adapters;
 use crate::verifier::Function;
+use crate::world::driver_call::call_driver;
+use crate::world::hold::Hold;
 use crate::world::processor::{DISPATCH, PASSIVE};
-use crate::world::thread::{Hold, call_driver};
 use crate::world::{MachineId, World, context};
 
 static CANCEL: Function = Function::callback("MiniportCancelOidRequest", PASSIVE..=DISPATCH);

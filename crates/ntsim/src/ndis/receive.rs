@@ -11,8 +11,8 @@ use super::pool::NetPool;
 use super::{mdl, ndis, rules};
 use crate::verifier::{Function, violation};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
-use crate::world::thread::call_driver;
 
 /// Receive indications outstanding at an adapter.
 #[derive(Default)]

@@ -11,9 +11,10 @@ use super::adapter::{Adapter, State};
 use super::{lifecycle, ndis, rules};
 use crate::verifier::{Function, violation};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
-use crate::world::thread::{call_driver, wait_until};
+use crate::world::wait::wait_until;
 
 static CHECK: Function = Function::callback("MiniportCheckForHangEx", PASSIVE..=PASSIVE);
 static RESET: Function = Function::callback("MiniportResetEx", PASSIVE..=DISPATCH);

@@ -13,9 +13,9 @@ use super::adapter::{Adapter, State};
 use super::{ndis, rules};
 use crate::verifier::{Function, violation};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
-use crate::world::thread::call_driver;
 
 /// Sends outstanding at an adapter.
 #[derive(Default)]

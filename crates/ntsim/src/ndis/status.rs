@@ -10,7 +10,7 @@ use super::adapter::{Adapter, Link, StatusIndication};
 use super::{header, ndis, rules};
 use crate::ndk::leave::{self, Leave};
 use crate::verifier::violation;
-use crate::world::thread::wait_until;
+use crate::world::wait::wait_until;
 
 /// `NdisMIndicateStatusEx`.
 ///

@@ -15,8 +15,8 @@ use crate::exports::ke::time;
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::driver::Driver;
+use crate::world::driver_call::call_driver;
 use crate::world::processor::{DISPATCH, Dpc, PASSIVE};
-use crate::world::thread::call_driver;
 
 static WORK: Function = Function::callback("NdisIoWorkitemFunction", PASSIVE..=PASSIVE);
 static TIMER: Function = Function::callback("NetTimerCallback", DISPATCH..=DISPATCH);

@@ -17,9 +17,9 @@ use crate::consumer::Status;
 use crate::verifier::{Crossing, Function, Told, violation};
 use crate::world::context::{self, KernelMode};
 use crate::world::driver::{Charged, DriverNumber, UNNAMED};
+use crate::world::driver_call::{call_driver, call_driver_told};
 use crate::world::frame::Frame;
 use crate::world::processor::{DISPATCH, PASSIVE};
-use crate::world::thread::{call_driver, call_driver_told};
 
 /// A consumer's call of a hooked function.
 pub(super) struct Hook {

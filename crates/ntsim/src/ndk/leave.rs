@@ -14,8 +14,8 @@ use crate::ndis::adapter::Adapter;
 use crate::verifier::Function;
 use crate::world::context;
 use crate::world::driver::{Charged, UNNAMED};
+use crate::world::driver_call::call_driver;
 use crate::world::processor::PASSIVE;
-use crate::world::thread::call_driver;
 
 /// Why a consumer has to close its adapter. Whoever raised the event waits for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,9 +43,9 @@ use ndkpi::{NDIS_OPEN_NDK_ADAPTER_PARAMETERS, NDK_ADAPTER, NDK_VERSION};
 use crate::ndis::adapter::{Adapter, State};
 use crate::verifier::{Function, violation};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::PASSIVE;
-use crate::world::thread::call_driver;
 
 static OPEN: Function = Function::callback("OpenNDKAdapterHandler", PASSIVE..=PASSIVE);
 static CLOSE: Function = Function::callback("CloseNDKAdapterHandler", PASSIVE..=PASSIVE);

@@ -14,10 +14,11 @@ use ndis_sys::types::*;
 use crate::ndis::adapter::{Adapter, State};
 use crate::ndis::send;
 use crate::verifier::Function;
+use crate::world::driver_call::call_driver;
 use crate::world::event::EventId;
 use crate::world::machine::Machine;
 use crate::world::processor::PASSIVE;
-use crate::world::thread::{call_driver, wait_until};
+use crate::world::wait::wait_until;
 use crate::world::{MachineId, World, context};
 use stack::{Neighbour, Stack};
 

@@ -114,7 +114,7 @@ impl Told {
         (told, leave_driver())
     }
 
-    /// It is called in a driver, with [`crate::world::thread::call_driver_told`].
+    /// It is called in a driver, with [`crate::world::driver_call::call_driver_told`].
     #[inline]
     pub(crate) fn entering_driver(function: &'static Function) -> Told {
         note(function, true, Way::Enter);

@@ -11,9 +11,9 @@ use ndis_sys::wdm::{
 };
 
 use super::driver::Driver;
+use super::driver_call::call_driver;
 use super::machine::Machine;
 use super::processor::PASSIVE;
-use super::thread::call_driver;
 use crate::exports::dma::Dma;
 use crate::exports::io::{DriverExtensions, WorkItems};
 use crate::exports::mm::IoMappings;

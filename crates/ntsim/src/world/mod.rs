@@ -12,7 +12,7 @@
 //! `run_until_idle` running), `core.cancel(id)`. Events run on the host's stack. `core.watch_fd(fd, f)` in real-time
 //! worlds. `core.rng` for chance; `core.rng.fork()` for a stream of your own.
 //!
-//! *Calling drivers.* [`thread::call_driver`]`(&function, || ..)` around EVERY call into driver code, `function` being
+//! *Calling drivers.* [`driver_call::call_driver`]`(&function, || ..)` around EVERY call into driver code, `function` being
 //! a `static F: Function = Function::callback("MiniportHalt", PASSIVE..=PASSIVE)`. Driver code always runs on a kernel
 //! thread's stack, which this arranges. [`processor::raise_irql`]`(DISPATCH)` first where the handler is called at
 //! DISPATCH_LEVEL. `driver.charge()` first if you know which driver it is.
@@ -20,7 +20,7 @@
 //! *Being called.* Each exported function starts with `let _crossing = cross(&functions::Name);` where the `exports!`
 //! macro of `crate::exports` made `functions` from one table per file with the IRQL limits.
 //!
-//! *Waiting.* [`thread::wait_until`]`(cond, deadline, story)` and [`thread::sleep_until`] let the world go on, at
+//! *Waiting.* [`wait::wait_until`]`(cond, deadline, story)` and [`wait::sleep_until`] let the world go on, at
 //! PASSIVE_LEVEL. Work for a worker thread: `machine.queue_work(story, f)`.
 //!
 //! *Interrupts.* `machine.interrupts.connect(irql, cpu, isr) -> vector`, `.message(vector) -> (address, data)`; devices
@@ -36,20 +36,24 @@
 pub(crate) mod context;
 pub(crate) mod device;
 pub(crate) mod driver;
+pub(crate) mod driver_call;
 pub(crate) mod event;
 pub(crate) mod extensions;
 mod fiber;
 pub(crate) mod frame;
+pub(crate) mod hold;
 mod load;
 pub(crate) mod machine;
 pub mod processor;
 pub(crate) mod rng;
 mod run;
 mod signal_stack;
+pub(crate) mod spinning;
 #[cfg(test)]
 mod tests;
 pub(crate) mod thread;
 pub(crate) mod timer;
+pub(crate) mod wait;
 mod watchdog;
 mod work;
 
@@ -98,7 +102,7 @@ pub(crate) struct Core {
     interleave_rng: Rng,
     interleaving: Cell<bool>,
     /// A thread that is to be preempted at one of its returns to driver code.
-    hold: RefCell<Option<Rc<thread::Hold>>>,
+    hold: RefCell<Option<Rc<hold::Hold>>>,
     /// Something may happen when the kernel returns to driver code: it interleaves, or a hold is armed.
     pub(crate) meddles: Cell<bool>,
     /// Nanoseconds that driver code has spun since it last gave the processor back.
@@ -111,10 +115,10 @@ pub(crate) struct Core {
     pub(crate) runnable: RefCell<VecDeque<(Rc<Machine>, u32)>>,
     watched: RefCell<Vec<run::Watched>>,
     pub(crate) devices: device::Devices,
-    waits: RefCell<Vec<Rc<thread::Wait>>>,
+    waits: RefCell<Vec<Rc<wait::Wait>>>,
     ready: RefCell<VecDeque<Rc<thread::Thread>>>,
     /// Threads that spin for a lock.
-    spinning: RefCell<Vec<thread::Spin>>,
+    spinning: RefCell<Vec<spinning::Spin>>,
     /// Threads whose lock was released.
     released: RefCell<VecDeque<Rc<thread::Thread>>>,
     idle_threads: RefCell<Vec<Rc<thread::Thread>>>,
@@ -449,7 +453,7 @@ impl World {
             let _raised = processor::raise_irql(irql);
             // What it allocates is not the loaded driver's.
             let _charged = driver::Charged::to(driver::UNNAMED);
-            thread::call_driver(&TEST, f)
+            driver_call::call_driver(&TEST, f)
         };
         self.check();
         result

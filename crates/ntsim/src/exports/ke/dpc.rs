@@ -13,8 +13,9 @@ use ndis_sys::wdm::{
 use crate::memory::paged;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::processor::{DISPATCH, Dpc, PASSIVE, Processor};
-use crate::world::thread::{self, call_driver};
+use crate::world::wait::wait_until;
 
 exports! {
     "ntoskrnl.exe";
@@ -235,7 +236,7 @@ pub unsafe extern "system" fn KeFlushQueuedDpcs() {
         // Those that run elsewhere count: they may be spinning.
         let here = context::with_processor(|p| p.number);
         let active = |p: &Processor| p.has_dpcs() || p.number != here && p.nested() > 0;
-        thread::wait_until(
+        wait_until(
             || !machine.processors.iter().any(active),
             None,
             "KeFlushQueuedDpcs",

@@ -7,7 +7,7 @@ use crate::verifier::locks::{Held, Kind};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::processor::{DISPATCH, Processor};
-use crate::world::thread;
+use crate::world::spinning;
 
 exports! {
     "ntoskrnl.exe";
@@ -90,7 +90,7 @@ fn not_free(processor: &Processor, lock: *mut KSPIN_LOCK, by: &'static str) {
         .filter(|p| !std::ptr::eq(*p, processor))
         .any(|p| p.locks.iter().any(|h| h.lock == lock as usize));
     if holder.is_none() && held_elsewhere {
-        thread::spin(lock as usize, by);
+        spinning::spin(lock as usize, by);
         return;
     }
     let left_by = context::core().verifier.lock_order.left_by(lock as usize);
@@ -182,7 +182,7 @@ pub(crate) unsafe fn release(
     }
     // SAFETY: promised by the caller.
     unsafe { *lock = FREE };
-    thread::released(lock as usize);
+    spinning::released(lock as usize);
 }
 
 /// Makes a spin lock free.

@@ -14,8 +14,9 @@ use super::{dpc, time};
 use crate::memory::Request;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
+use crate::world::driver_call::call_driver;
 use crate::world::processor::{APC, DISPATCH, raise_irql};
-use crate::world::thread::{self, call_driver};
+use crate::world::wait::wait_until;
 
 exports! {
     "ntoskrnl.exe";
@@ -383,7 +384,7 @@ pub unsafe extern "system" fn ExDeleteTimer(
         unsafe { (*timer).deleted = true };
         if Wait != 0 {
             let pool = &machine.pool;
-            thread::wait_until(
+            wait_until(
                 || pool.size_of(timer as usize).is_none(),
                 None,
                 "ExDeleteTimer waits for the timer's callback",

@@ -14,7 +14,7 @@ use crate::memory::paged;
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::processor::APC;
-use crate::world::thread::{self, Outcome, WaitFor};
+use crate::world::wait::{Outcome, WaitFor, block, sleep_until};
 
 exports! {
     "ntoskrnl.exe";
@@ -342,7 +342,7 @@ pub unsafe extern "system" fn KeWaitForSingleObject(
     }
     let deadline = timeout.map(time::due);
     let story = format!("KeWaitForSingleObject waits for the object at {Object:p}");
-    match thread::block(WaitFor::Object(Object as usize), deadline, story) {
+    match block(WaitFor::Object(Object as usize), deadline, story) {
         Outcome::Satisfied => STATUS_SUCCESS,
         Outcome::TimedOut => STATUS_TIMEOUT,
     }
@@ -362,7 +362,7 @@ pub unsafe extern "system" fn KeDelayExecutionThread(
     let _ = (WaitMode, Alertable);
     // SAFETY: promised by the caller.
     let at = time::due(unsafe { *Interval });
-    thread::sleep_until(at);
+    sleep_until(at);
     STATUS_SUCCESS
 }
 

@@ -13,8 +13,8 @@ use crate::ndk::object::Kind;
 use crate::verifier::Function;
 use crate::world::context::KernelMode;
 use crate::world::driver::{Charged, DriverNumber};
+use crate::world::driver_call::call_driver;
 use crate::world::processor::{HIGH, PASSIVE};
-use crate::world::thread::call_driver;
 
 /// How the provider finishes what may pend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,84 @@
+//! Calls into drivers, and how they must return.
+
+use super::context;
+use super::thread::on_kernel_stack;
+use crate::verifier::{self, Function, Told, rules};
+
+/// What must be as it was when driver code returns to the kernel.
+struct Entry {
+    function: &'static Function,
+    in_driver: bool,
+    irql: u8,
+    locks: usize,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        context::with(|c| c.in_driver.set(self.in_driver));
+        if std::thread::panicking() {
+            return;
+        }
+        context::with_processor(|p| {
+            if p.irql() != self.irql {
+                verifier::violation(
+                    rules::IRQL_AT_RETURN,
+                    format!(
+                        "{} was called at IRQL {} and returned at IRQL {}",
+                        self.function.name,
+                        self.irql,
+                        p.irql()
+                    ),
+                );
+                p.lower_irql(self.irql);
+            }
+            if p.locks.len() != self.locks {
+                verifier::violation(
+                    rules::LOCK_AT_RETURN,
+                    format!(
+                        "{} returned with {} spin lock(s) held, {} when it was called",
+                        self.function.name,
+                        p.locks.len(),
+                        self.locks
+                    ),
+                );
+                let order = &context::core().verifier.lock_order;
+                for held in p.locks.iter().skip(self.locks) {
+                    order.leave(held.lock, self.function.name);
+                }
+                p.locks.truncate(self.locks);
+            }
+        });
+    }
+}
+
+/// Calls into driver code. EVERY call into a driver goes through here: allocations are charged to the driver until
+/// it returns or calls the kernel, and it must return at the IRQL, and with the locks, it was called with.
+/// `function` names the handler or callback in reports and its IRQL requirement towards us, the caller.
+#[inline]
+pub(crate) fn call_driver<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+    on_kernel_stack(|| {
+        verifier::entering_driver(function);
+        run_driver(function, f)
+    })
+}
+
+/// As [`call_driver`], and the history shows where the call returns too.
+#[inline]
+pub(crate) fn call_driver_told<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+    on_kernel_stack(|| {
+        let _told = Told::entering_driver(function);
+        run_driver(function, f)
+    })
+}
+
+#[inline(always)]
+fn run_driver<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+    let (irql, locks) = context::with_processor(|p| (p.irql(), p.locks.len()));
+    let _entry = Entry {
+        function,
+        in_driver: context::with(|c| c.in_driver.replace(true)),
+        irql,
+        locks,
+    };
+    f()
+}

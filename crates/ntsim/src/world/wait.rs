@@ -1,0 +1,276 @@
+//! Waiting at PASSIVE_LEVEL, and waits that can never end.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::Core;
+use super::context;
+use super::event::Event;
+use super::machine::Machine;
+use super::processor::DISPATCH;
+use super::thread::{State, Thread, current, to_host};
+use crate::verifier::{self, rules};
+
+/// A wait in progress.
+pub(crate) struct Wait {
+    pub(crate) what: WaitFor,
+    outcome: Cell<Option<Outcome>>,
+    thread: Option<Rc<Thread>>,
+    since: u64,
+    forever: bool,
+    machine: *const Machine,
+    story: String,
+}
+
+/// What a wait is for.
+pub(crate) enum WaitFor {
+    /// Address of a dispatcher object; satisfied when it is signalled.
+    Object(usize),
+    /// Satisfied when it holds; looked at after each step of the world.
+    Condition(*const dyn Fn() -> bool),
+    /// Only the deadline ends it.
+    Time,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Satisfied,
+    TimedOut,
+}
+
+/// Waits, letting the world go on. `deadline` is a time of the world's clock; None waits for ever. The caller has
+/// found that the wait is not satisfied yet.
+pub(crate) fn block(what: WaitFor, deadline: Option<u64>, story: String) -> Outcome {
+    let core = context::core();
+    let (irql, held) = context::with_processor(|p| (p.irql(), p.locks.len()));
+    if irql >= DISPATCH {
+        verifier::bugcheck(
+            rules::WAIT_AT_DISPATCH,
+            format!("waits at IRQL {irql}: {story}"),
+        );
+    }
+    if held > 0 {
+        verifier::bugcheck(
+            rules::WAIT_WITH_LOCK,
+            format!("waits while holding {held} spin lock(s): {story}"),
+        );
+    }
+    let thread = current().map(|thread| {
+        // SAFETY: made by `Rc::as_ptr` from an `Rc` that the resumer holds.
+        unsafe {
+            Rc::increment_strong_count(thread);
+            Rc::from_raw(thread)
+        }
+    });
+    let wait = Rc::new(Wait {
+        what,
+        outcome: Cell::new(None),
+        thread,
+        since: core.now(),
+        forever: deadline.is_none(),
+        machine: context::with(|c| c.machine.get()),
+        story,
+    });
+    core.waits.borrow_mut().push(Rc::clone(&wait));
+    let timeout = deadline.map(|at| {
+        let (core, wait) = (Rc::downgrade(&core), Rc::clone(&wait));
+        core.upgrade().map(|c| {
+            c.push_event(
+                at,
+                Event::Once(Box::new(move || {
+                    if let Some(core) = core.upgrade() {
+                        core.satisfy(&wait, Outcome::TimedOut);
+                    }
+                })),
+            )
+        })
+    });
+    let outcome = core.wait_until_satisfied(&wait);
+    if let Some(Some(id)) = timeout
+        && outcome != Outcome::TimedOut
+    {
+        core.cancel(id);
+    }
+    context::with_processor(|p| p.set_irql(irql));
+    outcome
+}
+
+impl Core {
+    fn wait_until_satisfied(&self, wait: &Rc<Wait>) -> Outcome {
+        if let Some(thread) = &wait.thread {
+            context::with_processor(|p| p.lower_irql(0));
+            while wait.outcome.get().is_none() {
+                thread.state.set(State::Blocked);
+                to_host(thread);
+            }
+        } else {
+            context::with_processor(|p| p.lower_irql(0));
+            while wait.outcome.get().is_none() {
+                if !self.step(u64::MAX) {
+                    if !self.stopped.get() {
+                        self.report_deadlock();
+                    }
+                    self.unwind_stopped();
+                }
+                self.check_wait_horizon();
+            }
+        }
+        wait.outcome.get().unwrap_or(Outcome::TimedOut)
+    }
+
+    /// Ends a wait: its thread becomes ready.
+    fn satisfy(&self, wait: &Rc<Wait>, outcome: Outcome) {
+        if wait.outcome.get().is_some() {
+            return;
+        }
+        wait.outcome.set(Some(outcome));
+        self.waits.borrow_mut().retain(|w| !Rc::ptr_eq(w, wait));
+        if let Some(thread) = &wait.thread {
+            self.ready.borrow_mut().push_back(Rc::clone(thread));
+        }
+    }
+
+    /// Ends waits for an object that was signalled. `take()` takes its signal for one wait, if there is still one.
+    pub(crate) fn signalled(&self, object: usize, take: &dyn Fn() -> bool) {
+        if self.waits.borrow().is_empty() {
+            return;
+        }
+        let waits: Vec<_> = self
+            .waits
+            .borrow()
+            .iter()
+            .filter(|w| matches!(w.what, WaitFor::Object(o) if o == object))
+            .map(Rc::clone)
+            .collect();
+        for wait in waits {
+            if !take() {
+                break;
+            }
+            self.satisfy(&wait, Outcome::Satisfied);
+        }
+    }
+
+    /// Ends waits whose conditions hold now.
+    pub(crate) fn check_conditions(&self) {
+        let waits: Vec<_> = self
+            .waits
+            .borrow()
+            .iter()
+            .filter(|w| matches!(w.what, WaitFor::Condition(_)))
+            .map(Rc::clone)
+            .collect();
+        for wait in waits {
+            if let WaitFor::Condition(condition) = wait.what {
+                // SAFETY: the closure lives in the frame of `wait_until`, which stays until the wait is over.
+                if unsafe { (*condition)() } {
+                    self.satisfy(&wait, Outcome::Satisfied);
+                }
+            }
+        }
+    }
+
+    /// Whether somebody waits for an object in that memory: for rules about memory that is freed.
+    pub(crate) fn find_wait(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
+        let waits = self.waits.borrow();
+        waits.iter().find_map(|w| match &w.what {
+            WaitFor::Object(object) if f(*object) => Some(*object),
+            _ => None,
+        })
+    }
+
+    fn waits_story(&self) -> String {
+        let waits = self.waits.borrow();
+        let mut story = String::new();
+        for wait in waits.iter() {
+            // SAFETY: machines live as long as the world.
+            let machine = unsafe { wait.machine.as_ref() };
+            story.push_str(&format!(
+                "\n  on {}: {}, since {} ns",
+                machine.map_or("the host", |m| m.name.as_str()),
+                wait.story,
+                wait.since
+            ));
+        }
+        for close in crate::ndk::pending_closes() {
+            story.push_str("\n  ");
+            story.push_str(&close);
+        }
+        for queue in crate::ndk::deaf_queues() {
+            story.push_str("\n  ");
+            story.push_str(&queue);
+        }
+        for spin in self.spinning.borrow().iter() {
+            story.push_str(&format!("\n  {spin}"));
+        }
+        story
+    }
+
+    pub(super) fn report_deadlock(&self) {
+        let story = self.waits_story();
+        verifier::violation(
+            rules::DEADLOCK,
+            format!("nothing is left in the world that could end these waits:{story}"),
+        );
+        self.stop();
+    }
+
+    /// An endless wait that lasts longer than any sensible operation is a deadlock too, even if timers still tick.
+    pub(super) fn check_wait_horizon(&self) {
+        let now = self.now();
+        let stuck = self
+            .waits
+            .borrow()
+            .iter()
+            .any(|w| w.forever && now.saturating_sub(w.since) > self.wait_horizon)
+            || self
+                .spinning
+                .borrow()
+                .iter()
+                .any(|spin| spin.is_endless(now));
+        if stuck && !self.stopped.get() {
+            let story = self.waits_story();
+            verifier::violation(
+                rules::DEADLOCK,
+                format!("waits or spins have lasted too long:{story}"),
+            );
+            self.stop();
+        }
+    }
+}
+
+/// Waits until a condition holds, letting the world go on; false if the deadline passes first. For the simulator's
+/// own PASSIVE_LEVEL code, on kernel threads and on the host.
+///
+/// The condition holds when this returns true, however many wait for it: what it says is free, the caller may take.
+pub(crate) fn wait_until(
+    condition: impl Fn() -> bool,
+    deadline: Option<u64>,
+    story: impl Into<String>,
+) -> bool {
+    if condition() {
+        return true;
+    }
+    let story = story.into();
+    let condition: &dyn Fn() -> bool = &condition;
+    // SAFETY: only extends the lifetime: the pointer is used by the wait alone, which ends before this returns (or
+    // is forgotten together with this frame).
+    let lent: *const (dyn Fn() -> bool + 'static) = unsafe {
+        std::mem::transmute::<*const (dyn Fn() -> bool + '_), *const (dyn Fn() -> bool + 'static)>(
+            condition,
+        )
+    };
+    loop {
+        match block(WaitFor::Condition(lent), deadline, story.clone()) {
+            Outcome::TimedOut => return condition(),
+            // All who wait for it are woken, one after the other: those before may have made it false again.
+            Outcome::Satisfied if condition() => return true,
+            Outcome::Satisfied => {}
+        }
+    }
+}
+
+/// Waits until a time of the world's clock.
+pub(crate) fn sleep_until(at: u64) {
+    block(WaitFor::Time, Some(at), format!("sleeps until {at} ns"));
+}
