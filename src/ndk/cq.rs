@@ -67,7 +67,10 @@ impl Kind for Cq {
     fn tell(cq: &Object<Self>) {
         let due = cq.port().peek(|state| {
             let entry = state.cqs.get_mut(cq.id.index())?;
-            core::mem::take(&mut entry.due).then_some(entry.status)
+            let status = core::mem::take(&mut entry.due).then_some(entry.status)?;
+            // Who armed again before the callback has merged that with the first arm.
+            state.engine.disarm_cq(cq.id);
+            Some(status)
         });
         let Some(status) = due else { return };
         if cq.is_closing() {

@@ -403,3 +403,33 @@ fn q03_queues_armed_and_satisfied_twice_before_the_callback_notify_once() {
     lab.close(a);
     lab.finish();
 }
+
+#[test]
+fn q03_a_queue_armed_again_before_the_callback_is_not_armed_after_it() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let complete = |context| {
+        a.qp.receive(context, &[]).unwrap();
+        a.qp.flush();
+    };
+    lab.world.call_on(a.machine, 0, 2, || {
+        a.cq.arm(NDK_CQ_NOTIFY_ANY);
+        complete(0);
+        // The DPC is on its way, and does not run meanwhile.
+        a.cq.arm(NDK_CQ_NOTIFY_ANY);
+    });
+    lab.world.run_for(Duration::from_millis(1));
+    assert_eq!(a.cq.notifications().count(), 1);
+    lab.on(&a, || complete(1));
+    lab.world.run_for(Duration::from_millis(1));
+    assert_eq!(a.cq.notifications().count(), 1);
+    // Nothing was lost.
+    lab.on(&a, || a.cq.arm(NDK_CQ_NOTIFY_ANY));
+    lab.world.run_for(Duration::from_millis(1));
+    assert_eq!(a.cq.notifications().count(), 2);
+    for context in 0..2 {
+        assert_eq!(lab.result(&a).RequestContext as u64, context);
+    }
+    lab.close(a);
+    lab.finish();
+}

@@ -240,8 +240,7 @@ impl Cq {
     }
 
     fn fire(&mut self) {
-        self.armed = None;
-        self.wait = None;
+        self.disarm();
         self.due = if self.due == Due::No {
             Due::Once
         } else {
@@ -274,6 +273,11 @@ impl Cq {
             let error = self.added.errors != self.told.errors;
             self.satisfy(now, self.told.any, error);
         }
+    }
+
+    fn disarm(&mut self) {
+        self.armed = None;
+        self.wait = None;
     }
 
     fn take_notification(&mut self) -> Option<CqStatus> {

@@ -80,6 +80,10 @@ impl CqSet {
         self.with(id, |cq, now| cq.arm(now, arm));
     }
 
+    pub fn disarm(&mut self, id: CqId) {
+        self.with(id, |cq, _| cq.disarm());
+    }
+
     pub fn moderate(
         &mut self,
         id: CqId,

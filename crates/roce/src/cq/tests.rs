@@ -155,6 +155,17 @@ fn rearming_before_the_notification_is_taken_loses_nothing() {
 }
 
 #[test]
+fn what_was_disarmed_is_not_told_and_satisfies_the_next_arm() {
+    let (mut s, id) = set(8);
+    s.arm(id, Arm::Any);
+    s.disarm(id);
+    s.push(id, &entry(0));
+    assert_eq!(s.pop_notification(), None);
+    s.arm(id, Arm::Any);
+    assert_eq!(s.pop_notification(), Some((id, CqStatus::Ready)));
+}
+
+#[test]
 fn overflow_is_told_once_and_entries_stay_readable() {
     let (mut s, id) = set(2);
     s.arm(id, Arm::Errors);

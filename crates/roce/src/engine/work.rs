@@ -71,6 +71,12 @@ impl Engine {
         self.cqs.arm(cq, arm);
     }
 
+    /// Takes back what was asked for and has not been satisfied: for an owner that is about to tell of an earlier event, in which whoever
+    /// asked again meanwhile finds everything.
+    pub fn disarm_cq(&mut self, cq: CqId) {
+        self.cqs.disarm(cq);
+    }
+
     /// Lets notifications of a completion queue wait for more to tell: up to `interval_us` microseconds from the first entry that
     /// satisfies the arm on, or until there are `count` entries, that one included, whichever comes first.
     /// [`MODERATION_UNLIMITED`](crate::MODERATION_UNLIMITED) is no limit of its kind, nor is a count that the queue cannot hold. An
