@@ -336,7 +336,7 @@ unsafe extern "efiapi" fn create_listener(
         event,
         context: event_context,
         consumer: hook.consumer,
-        listening: Cell::new(false),
+        listening: Cell::new(0),
     });
     let child = Object::unborn(Kind::Listener, &hook.object.provider, F.name, part, &[]);
     let event_context = child.handle.context();

@@ -19,8 +19,8 @@ pub(super) struct ListenerPart {
     pub(super) event: NDK_FN_CONNECT_EVENT_CALLBACK,
     pub(super) context: *mut c_void,
     pub(super) consumer: DriverNumber,
-    /// NdkListen was called, and has not failed.
-    pub(super) listening: Cell<bool>,
+    /// Calls of NdkListen that have not failed. One may succeed while another, that came before it, fails.
+    pub(super) listening: Cell<u32>,
 }
 
 pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
@@ -62,12 +62,12 @@ unsafe extern "efiapi" fn listen(
     if hook.null(address, "the address") {
         return STATUS_INVALID_PARAMETER;
     }
-    // An event may come before NdkListen has returned. A second call that fails ends nothing.
-    let first = !part(&hook.object).listening.replace(true);
+    // An event may come before NdkListen has returned.
+    part(&hook.object).listening.update(|calls| calls + 1);
     let object = hook.object.clone();
     let then = Box::new(move |status| {
-        if status != STATUS_SUCCESS && first {
-            part(&object).listening.set(false);
+        if status != STATUS_SUCCESS {
+            part(&object).listening.update(|calls| calls - 1);
         }
     });
     let table = hook.object.table::<NDK_LISTENER_DISPATCH>();
@@ -130,7 +130,7 @@ pub(super) unsafe extern "efiapi" fn connect_event(
             rules::CONNECT_EVENT,
             format!("connect event of {object}, whose close was called"),
         );
-    } else if !part.listening.get() {
+    } else if part.listening.get() == 0 {
         violation(
             rules::CONNECT_EVENT,
             format!("connect event of {object}, which does not listen"),

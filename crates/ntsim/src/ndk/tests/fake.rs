@@ -146,6 +146,8 @@ pub(super) struct Fake {
     /// What happens inside NdkArmCq.
     pub(super) in_arm: Cell<Option<fn()>>,
     pub(super) last_callback: Cell<Option<(NDK_FN_REQUEST_COMPLETION, *mut c_void)>>,
+    /// What NdkListen ends with.
+    pub(super) listens: Cell<NTSTATUS>,
 }
 
 static WORK: Function = Function::callback("the fake provider's work", PASSIVE..=HIGH);
@@ -162,6 +164,7 @@ impl Fake {
             lock: UnsafeCell::new(0),
             in_arm: Cell::new(None),
             last_callback: Cell::new(None),
+            listens: Cell::new(STATUS_SUCCESS),
         }))
     }
 

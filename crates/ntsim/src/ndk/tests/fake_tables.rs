@@ -777,9 +777,8 @@ unsafe extern "efiapi" fn listen(
 ) -> NTSTATUS {
     // SAFETY: an object.
     let thing = unsafe { thing(listener) };
-    thing
-        .fake()
-        .finish(thing, completion, context, STATUS_SUCCESS)
+    let fake = thing.fake();
+    fake.finish(thing, completion, context, fake.listens.get())
 }
 
 unsafe extern "efiapi" fn listener_address(

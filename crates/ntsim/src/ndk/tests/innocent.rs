@@ -263,6 +263,30 @@ fn a_connection_is_accepted() {
 }
 
 #[test]
+fn a_listener_listens_whatever_becomes_of_another_try() {
+    let mut b = bench(Mode::Later);
+    let requested = Told::new();
+    let listener = b.listener(requested);
+    // Two calls at once: the one that came first is the one that fails.
+    for status in [STATUS_SHARING_VIOLATION, STATUS_SUCCESS] {
+        b.fake.listens.set(status);
+        b.run(|| {
+            let address = SOCKADDR::ZEROED;
+            let f = table!(listener).NdkListen;
+            let context = Told::new().context();
+            // SAFETY: as a consumer calls.
+            unsafe { f(listener, &raw const address, 16, on_status, context) }
+        });
+    }
+    b.work();
+    b.fake.incoming(thing(listener));
+    b.work();
+    let connector = requested.object.get().cast::<NDK_CONNECTOR>();
+    assert!(b.close(connector) && b.close(listener));
+    clean(b);
+}
+
+#[test]
 fn an_object_is_closed_from_inside_its_callback() {
     for mode in MODES {
         let mut b = bench(mode);
