@@ -35,6 +35,14 @@ pub(super) struct CqPart {
     dead: Cell<bool>,
     /// Results that it has room for.
     depth: Cell<u32>,
+    /// Requests that were posted and complete here, less the results taken; without those of shared receive queues.
+    expected: Cell<u64>,
+    /// The most of them that there have been since the depth was set.
+    most: Cell<u64>,
+    /// Shared receive queues whose receives may complete here.
+    shared: RefCell<Vec<Rc<Object>>>,
+    /// It may have run over before the depth was set.
+    may_have_overrun: Cell<bool>,
     /// Queue pairs that are closed and may have results here.
     leaving: RefCell<Vec<Handle>>,
     /// Queue pairs whose provider is suspected, until nothing is in the queue any more that could explain it.
@@ -57,6 +65,10 @@ impl CqPart {
             busy: Cell::new(None),
             dead: Cell::new(false),
             depth: Cell::new(depth),
+            expected: Cell::new(0),
+            most: Cell::new(0),
+            shared: RefCell::default(),
+            may_have_overrun: Cell::new(false),
             leaving: RefCell::default(),
             suspected: RefCell::default(),
         }
@@ -75,6 +87,55 @@ impl CqPart {
             _ => None,
         });
         parts.map(QpPart::outstanding).sum()
+    }
+
+    /// A request is about to be posted that completes here. How many that makes.
+    #[inline]
+    pub(super) fn expect(&self) -> u64 {
+        let expected = self.expected.get() + 1;
+        self.expected.set(expected);
+        expected
+    }
+
+    /// Its post succeeded, which made so many.
+    #[inline]
+    pub(super) fn accept(&self, expected: u64) {
+        self.most.set(self.most.get().max(expected));
+    }
+
+    /// So many of the requests are over: they were not accepted, or their results were taken.
+    #[inline]
+    pub(super) fn settle(&self, count: u64) {
+        self.expected.set(self.expected.get().saturating_sub(count));
+    }
+
+    /// Receives of a shared queue may complete here.
+    pub(super) fn share(&self, srq: &Rc<Object>) {
+        let mut shared = self.shared.borrow_mut();
+        if !shared.iter().any(|known| known.handle == srq.handle) {
+            shared.push(Rc::clone(srq));
+        }
+    }
+
+    /// Whether there have been more requests at some time than entries. A queue that runs over while it is not armed tells nobody,
+    /// and loses what it has no room for.
+    fn may_have_overrun(&self) -> bool {
+        let shared = self.shared.borrow();
+        let receives = shared.iter().map(|srq| match &srq.part {
+            Part::Srq(part) => part.most.get(),
+            _ => 0,
+        });
+        let most = self.most.get() + receives.sum::<u64>();
+        self.may_have_overrun.get() || most > u64::from(self.depth.get())
+    }
+
+    /// It has so many entries now. Before it was made larger fewer may have been too many.
+    fn resize(&self, depth: u32) {
+        if depth > self.depth.get() {
+            self.may_have_overrun.set(self.may_have_overrun());
+            self.most.set(self.expected.get());
+        }
+        self.depth.set(depth);
     }
 
     /// A queue pair is closed and may still have results here.
@@ -126,7 +187,7 @@ impl CqPart {
             if let Some(qp) = with_layer(|l| l.objects.get(handle))
                 && let Part::Qp(part) = &qp.part
             {
-                part.left(&qp, taken && !self.dead.get());
+                part.left(&qp, taken && !self.dead.get() && !self.may_have_overrun());
             }
         }
     }
@@ -210,7 +271,7 @@ unsafe extern "efiapi" fn resize(
     let resized = Rc::clone(&hook.object);
     let then: Then = Box::new(move |status| {
         if let (STATUS_SUCCESS, Part::Cq(part)) = (status, &resized.part) {
-            part.depth.set(depth);
+            part.resize(depth);
         }
     });
     let table = hook.object.table::<NDK_CQ_DISPATCH>();

@@ -141,6 +141,7 @@ unsafe extern "efiapi" fn create_srq(
         armed: Cell::new(threshold > 0),
         dead: Cell::new(false),
         account: Account::default(),
+        most: Cell::new(0),
         pd: Rc::clone(&hook.object),
         receives: InFlight::default(),
     });
@@ -190,6 +191,9 @@ fn queue_pair(
         Some(srq) => Some(hook.argument(srq, Kind::Srq)?),
         None => None,
     };
+    if let (Part::Cq(cq), Some(srq)) = (&receive.part, &srq) {
+        cq.share(srq);
+    }
     let part = QpPart::new(
         context,
         Rc::clone(&hook.object),

@@ -144,6 +144,7 @@ impl QpPart {
     ) -> Result<(), Wrong> {
         self.forget_request(cq, receive, context);
         let Some(srq) = &self.srq else {
+            settle(cq, 1);
             return self.account.result(context);
         };
         let Part::Srq(srq) = &srq.part else {
@@ -152,7 +153,10 @@ impl QpPart {
         let two = self.receive_cq.handle != self.initiator_cq.handle;
         match receive.or_else(|| two.then(|| self.completes_on(cq, true))) {
             Some(true) => srq.account.result(context),
-            Some(false) => self.account.result(context),
+            Some(false) => {
+                settle(cq, 1);
+                self.account.result(context)
+            }
             None => {
                 srq.account.blur();
                 self.account.blur();
@@ -200,6 +204,8 @@ impl QpPart {
         if self.leaving.get() > 0 {
             return;
         }
+        // Requests that succeed without a word come from the initiator queue.
+        settle(&self.initiator_cq, self.account.outstanding());
         let missing = self.account.missing();
         if self.emptied.get() && missing > 0 {
             violation(
@@ -261,12 +267,20 @@ unsafe extern "efiapi" fn flush(qp: *mut NDK_QP) {
     hook.call(|| unsafe { ((*table).NdkFlush)(qp) });
 }
 
-/// Posts a request to one of the queues.
+/// So many requests that complete there are over.
+#[inline]
+fn settle(cq: &Object, count: u64) {
+    if let Part::Cq(part) = &cq.part {
+        part.settle(count);
+    }
+}
+
+/// Posts a request to one of the queues, which completes on `cq`.
 #[inline]
 fn post(
     hook: &Hook,
     part: &QpPart,
-    queue: &Cell<Option<Place>>,
+    (queue, cq): (&Cell<Option<Place>>, &Object),
     context: *mut c_void,
     flags: u32,
     call: impl FnOnce() -> NTSTATUS,
@@ -279,9 +293,16 @@ fn post(
     let silent = flags & NDK_OP_FLAG_SILENT_SUCCESS != 0;
     // Its result may be taken before the post has returned.
     part.account.post(context, silent);
+    let Part::Cq(completes) = &cq.part else {
+        unreachable!("the queue pair was created with completion queues");
+    };
+    let expected = completes.expect();
     let status = hook.call_sync(call);
     queue.set(outer);
-    if status != STATUS_SUCCESS {
+    if status == STATUS_SUCCESS {
+        completes.accept(expected);
+    } else {
+        completes.settle(1);
         part.account.reject(context, silent);
     }
     status
@@ -296,7 +317,14 @@ fn initiate(
     call: impl FnOnce() -> NTSTATUS,
 ) -> NTSTATUS {
     let part = part(hook);
-    let status = post(hook, part, &part.initiator, context, flags, call);
+    let status = post(
+        hook,
+        part,
+        (&part.initiator, &part.initiator_cq),
+        context,
+        flags,
+        call,
+    );
     if status == STATUS_SUCCESS && !part.connecting.get() {
         unconnected(hook);
     }
@@ -430,10 +458,17 @@ unsafe extern "efiapi" fn receive(
     let list = unsafe { elements(sgl, count) };
     lam::check_elements(&hook, &part.pd, list.clone());
     part.receives.post(F.name, context, list);
-    let status = post(&hook, part, &part.receive, context, 0, || {
-        // SAFETY: the provider's table; called as the consumer called.
-        unsafe { ((*table).NdkReceive)(qp, context, sgl, count) }
-    });
+    let status = post(
+        &hook,
+        part,
+        (&part.receive, &part.receive_cq),
+        context,
+        0,
+        || {
+            // SAFETY: the provider's table; called as the consumer called.
+            unsafe { ((*table).NdkReceive)(qp, context, sgl, count) }
+        },
+    );
     if status != STATUS_SUCCESS && count > 0 {
         part.receives.reject(context);
     }

@@ -28,6 +28,8 @@ pub(super) struct SrqPart {
     /// It was notified that it is dead.
     pub(super) dead: Cell<bool>,
     pub(super) account: Account,
+    /// The most requests without a result that there have been.
+    pub(super) most: Cell<u64>,
     pub(super) pd: Rc<Object>,
     /// What its receives use.
     pub(super) receives: InFlight,
@@ -97,6 +99,7 @@ unsafe extern "efiapi" fn receive(
         return STATUS_INTERNAL_ERROR;
     };
     part.account.post(context, false);
+    let outstanding = part.account.outstanding();
     // SAFETY: the consumer's list.
     let list = unsafe { elements(sgl, count) };
     lam::check_elements(&hook, &part.pd, list.clone());
@@ -104,7 +107,9 @@ unsafe extern "efiapi" fn receive(
     let table = hook.object.table::<NDK_SRQ_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     let status = hook.call_sync(|| unsafe { ((*table).NdkSrqReceive)(srq, context, sgl, count) });
-    if status != STATUS_SUCCESS {
+    if status == STATUS_SUCCESS {
+        part.most.update(|most| most.max(outstanding));
+    } else {
         part.account.reject(context, false);
         if count > 0 {
             part.receives.reject(context);
