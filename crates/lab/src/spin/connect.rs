@@ -131,6 +131,22 @@ const NOT_CONNECTING: &[NTSTATUS] = &[
     STATUS_INVALID_DEVICE_REQUEST,
 ];
 
+/// An accept that is made right.
+const ACCEPTING: &[NTSTATUS] = &[
+    STATUS_PENDING,
+    STATUS_CONNECTION_ABORTED,
+    STATUS_CONNECTION_ACTIVE,
+    STATUS_INVALID_DEVICE_REQUEST,
+];
+/// One of a connector on which there is perhaps no request, or with a QP that is in use.
+const NOT_ACCEPTING: &[NTSTATUS] = &[
+    STATUS_PENDING,
+    STATUS_CONNECTION_INVALID,
+    STATUS_CONNECTION_ABORTED,
+    STATUS_CONNECTION_ACTIVE,
+    STATUS_INVALID_DEVICE_REQUEST,
+];
+
 /// Somebody who listens, mostly; and whether a connect may name it at all.
 fn destination(m: &mut Model, v4: bool) -> (SocketAddr, bool) {
     let mut listening = Vec::new();
@@ -450,25 +466,14 @@ fn accept_with(connector: Id, qp: Id) -> bool {
             (body.touched, body.given) = (true, true);
         }
         let right: &[NTSTATUS] = match (incoming && free, fits) {
-            (true, true) => &[
-                STATUS_PENDING,
-                STATUS_CONNECTION_ABORTED,
-                STATUS_CONNECTION_ACTIVE,
-                STATUS_INVALID_DEVICE_REQUEST,
-            ],
-            (false, true) => &[
-                STATUS_PENDING,
-                STATUS_CONNECTION_INVALID,
-                STATUS_CONNECTION_ABORTED,
-                STATUS_CONNECTION_ACTIVE,
-                STATUS_INVALID_DEVICE_REQUEST,
-            ],
+            (true, true) => ACCEPTING,
+            (false, true) => NOT_ACCEPTING,
             (_, false) => &[STATUS_INVALID_BUFFER_SIZE],
         };
         let raws = (m.raw(connector), m.raw(qp));
-        Some((raws, inbound, outbound, data, event, token, right))
+        Some((raws, inbound, outbound, data, fits, event, token, right))
     });
-    let Some(((raw, pair), inbound, outbound, data, event, token, right)) = plan else {
+    let Some(((raw, pair), inbound, outbound, data, fits, event, token, right)) = plan else {
         return false;
     };
     let offer = Offer {
@@ -478,6 +483,9 @@ fn accept_with(connector: Id, qp: Id) -> bool {
     };
     let status = raw::accept(raw, pair, &offer, event, connector as u64, token as u64);
     with(|m| {
+        // A call on another processor may have rejected the request meanwhile, or be about to return from that.
+        let raced = m.is_shared(connector) || m.connector(connector).phase != Phase::Establishing;
+        let right = if raced && fits { NOT_ACCEPTING } else { right };
         m.returned(token, status, right);
         // A call with too much data changes nothing; else the request is spoilt, or the peer has given up.
         if status != STATUS_PENDING && m.tokens[token].connector.is_some() {

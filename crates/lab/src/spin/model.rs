@@ -503,6 +503,11 @@ impl Model {
         self.judge(token, "was completed with", status, right);
     }
 
+    /// More than one call needs the object.
+    pub(super) fn is_shared(&self, id: Id) -> bool {
+        self.objects[id].users > 1
+    }
+
     /// The walk may close an object: nobody is calling it.
     pub(super) fn can_close(&self, id: Id) -> bool {
         let object = &self.objects[id];
