@@ -12,9 +12,9 @@
 //! antecedent's CloseCompletion can never run while a successor's is still executing.
 //!
 //! **Nothing here calls out under a lock, and dropping a reference never calls out at all.** A [`Ref`] may therefore be dropped
-//! anywhere, under the port's lock too: an object that loses its last reference that way is put on the [`Queue`], whose owner runs
-//! the callbacks from a DPC. The one exception is close itself: if the handle was the last reference, close finishes the object on
-//! the spot and answers STATUS_SUCCESS without a callback.
+//! anywhere, under the port's lock too: an object that loses its last reference that way is put on the
+//! [`Queue`](super::life::Queue), whose owner runs the callbacks from a DPC. The one exception is close itself: if the handle was
+//! the last reference, close finishes the object on the spot and answers STATUS_SUCCESS without a callback.
 //!
 //! The same queue carries objects which have something to tell their consumer (a request completion, an event): [`tell`] puts an
 //! object there with a reference of its own, and the DPC calls [`Kind::tell`]. An object is on the queue at most once.

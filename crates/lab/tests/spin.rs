@@ -6,13 +6,13 @@ use vroce_lab::spin::{Tally, epoch};
 /// Calls in an epoch here.
 const CALLS: u64 = 1000;
 
-fn walk(seeds: std::ops::RangeInclusive<u64>) -> Tally {
+fn walk(seeds: impl IntoIterator<Item = u64>, calls: u64) -> Tally {
     let mut total = Tally::default();
     for seed in seeds {
-        match epoch(seed, CALLS) {
+        match epoch(seed, calls) {
             Ok(tally) => total.add(tally),
             Err(text) => panic!(
-                "{text}\nrepeat with: cargo run --release -- spin --seed {seed} --calls 1 --epoch {CALLS}"
+                "{text}\nrepeat with: cargo run --release -- spin --seed {seed} --calls 1 --epoch {calls}"
             ),
         }
     }
@@ -21,7 +21,7 @@ fn walk(seeds: std::ops::RangeInclusive<u64>) -> Tally {
 
 #[test]
 fn several_seeds_walk_without_violations_or_leaks() {
-    let tally = walk(1..=10);
+    let tally = walk(1..=10, CALLS);
     assert!(tally.total() >= 10 * CALLS);
     let untouched: BTreeSet<_> = tally.untouched().into_iter().collect();
     assert!(untouched.is_empty(), "never called: {untouched:?}");
@@ -32,9 +32,19 @@ fn several_seeds_walk_without_violations_or_leaks() {
 
 #[test]
 fn a_seed_walks_the_same_way_twice() {
-    let [one, two] = [(); 2].map(|()| walk(7..=7));
+    let [one, two] = [(); 2].map(|()| walk([7], CALLS));
     assert_eq!(one.calls, two.calls);
     assert_eq!(one.callbacks, two.callbacks);
     assert_eq!(one.results, two.results);
     assert_eq!(one.failed, two.failed);
+}
+
+/// Each found something in driver, verifier or walk when it was new.
+#[test]
+fn seeds_that_ended_badly_once_end_well() {
+    let seeds = [
+        1024, 1_344_111, 3_206_191, 6_802_148, 6_931_362, 7_453_524, 11_890_454, 12_412_069,
+        13_321_912, 15_393_057,
+    ];
+    walk(seeds, 3000);
 }

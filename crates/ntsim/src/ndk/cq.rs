@@ -148,10 +148,11 @@ impl CqPart {
         self.suspected.borrow_mut().push(qp);
     }
 
-    /// Everything in the queue was taken.
-    fn emptied(&self) {
-        self.left(true);
-        for handle in std::mem::take(&mut *self.suspected.borrow_mut()) {
+    /// Everything was taken that was in the queue when `before` was noted. What happened in the middle of the call may have put more
+    /// in, and judges nobody yet.
+    fn emptied(&self, before: Waiting) {
+        self.left(before.leaving, true);
+        for handle in first(&self.suspected, before.suspected) {
             if let Some(qp) = with_layer(|l| l.objects.get(handle))
                 && let Part::Qp(part) = &qp.part
             {
@@ -162,7 +163,15 @@ impl CqPart {
 
     /// The completion queue is closed: results that it held are lost.
     pub(super) fn closed(&self) {
-        self.left(false);
+        self.left(usize::MAX, false);
+    }
+
+    /// What waits for the queue to be empty.
+    fn waiting(&self) -> Waiting {
+        Waiting {
+            leaving: self.leaving.borrow().len(),
+            suspected: self.suspected.borrow().len(),
+        }
     }
 
     /// NdkArmCq is called.
@@ -181,9 +190,9 @@ impl CqPart {
         armed > 0
     }
 
-    /// Nothing of the queue pairs that are closed is in the queue any more.
-    fn left(&self, taken: bool) {
-        for handle in std::mem::take(&mut *self.leaving.borrow_mut()) {
+    /// Nothing of the first `count` queue pairs that are closed is in the queue any more.
+    fn left(&self, count: usize, taken: bool) {
+        for handle in first(&self.leaving, count) {
             if let Some(qp) = with_layer(|l| l.objects.get(handle))
                 && let Part::Qp(part) = &qp.part
             {
@@ -191,6 +200,19 @@ impl CqPart {
             }
         }
     }
+}
+
+/// How many queue pairs are judged when the queue is empty.
+struct Waiting {
+    leaving: usize,
+    suspected: usize,
+}
+
+/// Takes out the first `count`.
+fn first(queue_pairs: &RefCell<Vec<Handle>>, count: usize) -> Vec<Handle> {
+    let mut queue_pairs = queue_pairs.borrow_mut();
+    let count = count.min(queue_pairs.len());
+    queue_pairs.drain(..count).collect()
 }
 
 pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
@@ -468,6 +490,7 @@ fn take<T>(
     }
     let part = part(hook);
     let _serial = serial(hook, part);
+    let waiting = part.waiting();
     let mut count = hook.call(call);
     if count > room {
         violation(
@@ -488,7 +511,7 @@ fn take<T>(
         }
     }
     if count < room {
-        part.emptied();
+        part.emptied(waiting);
     }
     count
 }
