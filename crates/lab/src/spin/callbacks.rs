@@ -1,11 +1,11 @@
 //! What the consumer does when it is called: takes note, goes on with what it was told of, and does what it likes, up to closing the
 //! object that the callback is for.
 
-use super::connect;
 use super::model::{Body, Connector, Id, Kind, Model, Phase, with};
 use super::raw::Raw;
 use super::slot::Slot;
 use super::{close, create, memory, query, queue, walk};
+use super::{connect, establish, listen};
 use ndkpi::NTSTATUS;
 use ndkpi::status::*;
 
@@ -66,23 +66,23 @@ pub(super) fn completed(token: usize, status: NTSTATUS) {
         Slot::Connect | Slot::ConnectWithSharedEndpoint => connect_completed(token, status),
         Slot::Accept | Slot::AcceptEx | Slot::CompleteConnect | Slot::CompleteConnectEx => {
             with(|m| {
-                m.complete(token, status, connect::ESTABLISHED);
-                connect::established(m, token, status);
+                m.complete(token, status, establish::ESTABLISHED);
+                establish::established(m, token, status);
             });
         }
         Slot::Disconnect => with(|m| {
-            m.complete(token, status, connect::DISCONNECTED);
+            m.complete(token, status, establish::DISCONNECTED);
             if let Some(id) = m.tokens[token].object {
                 m.connector(id).phase = Phase::Over;
             }
         }),
         Slot::Listen => {
             let id = with(|m| {
-                m.complete(token, status, connect::LISTENS);
+                m.complete(token, status, listen::LISTENS);
                 m.tokens[token].object
             });
             if let Some(id) = id.filter(|_| status == STATUS_SUCCESS) {
-                connect::ask_where(id);
+                listen::ask_where(id);
             }
         }
         Slot::DeregisterMr => {
@@ -132,7 +132,7 @@ fn connect_completed(token: usize, status: NTSTATUS) {
     };
     match with(|m| m.chance.below(20)) {
         0 => {
-            connect::reject_one(connector);
+            establish::reject_one(connector);
         }
         1 => {
             close::close(connector);
@@ -142,7 +142,7 @@ fn connect_completed(token: usize, status: NTSTATUS) {
         }
         3..5 => {}
         _ => {
-            connect::complete_one(connector);
+            establish::complete_one(connector);
         }
     }
 }
@@ -234,7 +234,7 @@ pub(super) fn connecting(listener: Id, connector: Raw) {
     }
     match with(|m| m.chance.below(20)) {
         0 => {
-            connect::reject_one(id);
+            establish::reject_one(id);
         }
         1 => {
             close::close(id);
@@ -248,7 +248,7 @@ pub(super) fn connecting(listener: Id, connector: Raw) {
         }
         4..8 => {}
         _ => {
-            connect::accept_one(id);
+            establish::accept_one(id);
         }
     }
 }
@@ -295,7 +295,7 @@ pub(super) fn disconnected(connector: Id, reason: Option<u32>) {
             }
         }
         5..10 => {
-            connect::disconnect_one(connector);
+            establish::disconnect_one(connector);
         }
         _ => {}
     }

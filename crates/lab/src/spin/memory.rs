@@ -2,7 +2,7 @@
 
 use super::model::{Id, Kind, Lam, Model, Named, with};
 use super::post::{self, INITIATOR};
-use super::raw;
+use super::raw::{self, Binding, Mapping, Registration};
 use super::slot::Slot;
 use ndkpi::status::*;
 use ndkpi::*;
@@ -336,16 +336,14 @@ pub(super) fn fast_register(side: usize) -> bool {
     let Some((posting, id, mr, pages, first_byte, length, base, flags, right)) = plan else {
         return false;
     };
-    let status = raw::fast_register(
-        posting.qp,
-        posting.request,
+    let what = Registration {
         mr,
-        &pages,
+        pages: &pages,
         first_byte,
-        length as usize,
+        length,
         base,
-        flags,
-    );
+    };
+    let status = raw::fast_register(posting.qp, posting.request, &what, flags);
     with(|m| {
         if status == STATUS_SUCCESS {
             m.mr(id).named = Some(Named {
@@ -409,7 +407,13 @@ pub(super) fn bind(side: usize) -> bool {
         return false;
     };
     let (qp, request) = (posting.qp, posting.request);
-    let status = raw::bind(qp, request, mr, mw, bound.address, length, flags);
+    let what = Binding {
+        mr,
+        mw,
+        address: bound.address,
+        length,
+    };
+    let status = raw::bind(qp, request, &what, flags);
     with(|m| {
         if status == STATUS_SUCCESS {
             m.mw(id).named = Some(bound);
@@ -474,7 +478,7 @@ pub(super) fn build_lam(side: usize) -> bool {
             return true;
         }
     };
-    let (said, mut size, right): (usize, u32, &[NTSTATUS]) = match case {
+    let (said, size, right): (usize, u32, &[NTSTATUS]) = match case {
         0 => (length, 0, &[STATUS_BUFFER_TOO_SMALL]),
         1 => (length, 23, &[STATUS_BUFFER_TOO_SMALL]),
         2 => (0, room as u32, &[STATUS_INVALID_PARAMETER]),
@@ -482,17 +486,14 @@ pub(super) fn build_lam(side: usize) -> bool {
         _ => (length, room as u32, &[STATUS_SUCCESS]),
     };
     let (mdl, at) = (buffer.mdl(), memory.address() as usize as *mut u8);
-    let mut first_byte = 0;
-    let status = raw::build_lam(
-        adapter,
+    let mapping = Mapping {
         mdl,
-        said,
-        with_completion,
+        length: said,
         at,
-        &mut size,
-        &mut first_byte,
-        token as u64,
-    );
+        size,
+        token: with_completion.then_some(token as u64),
+    };
+    let (status, first_byte) = raw::build_lam(adapter, &mapping);
     let lam = Lam {
         buffer,
         memory,

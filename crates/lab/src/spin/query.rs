@@ -85,7 +85,7 @@ pub(super) fn address(side: usize) -> bool {
         return false;
     };
     match kind {
-        Kind::Listener => super::connect::ask_where(id),
+        Kind::Listener => super::listen::ask_where(id),
         Kind::SharedEndpoint => of_endpoint(side, id, room),
         _ => of_connector(side, id, room, peer),
     }

@@ -1,7 +1,7 @@
 //! A lack of memory at every place where a call allocates: the first allocation fails, then the second, until there are no more.
 
 use super::epoch::Epoch;
-use super::{connect, create, memory, post, queue};
+use super::{connect, create, establish, listen, memory, post, queue};
 use std::time::Duration;
 
 /// What is swept.
@@ -21,11 +21,11 @@ const OPERATIONS: &[fn(usize) -> bool] = &[
     memory::deregister,
     memory::fast_register,
     memory::bind,
-    connect::listen,
+    listen::listen,
     connect::connect,
-    connect::accept,
-    connect::complete,
-    connect::disconnect,
+    establish::accept,
+    establish::complete,
+    establish::disconnect,
     queue::resize,
     queue::moderate,
     post::send,

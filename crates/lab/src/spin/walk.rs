@@ -1,7 +1,7 @@
 //! The choice of what to do next.
 
 use super::model::{Kind, with};
-use super::{close, connect, create, memory, post, query, queue};
+use super::{close, connect, create, establish, listen, memory, post, query, queue};
 
 /// Does something with a side, if there is something to do it with.
 type Operation = fn(usize) -> bool;
@@ -19,13 +19,13 @@ const OPERATIONS: &[(u64, Operation)] = &[
     (12, create::shared_endpoint),
     (20, memory::build_lam),
     (8, memory::release_lam),
-    (60, connect::listen),
-    (6, connect::pause),
+    (60, listen::listen),
+    (6, listen::pause),
     (90, connect::connect),
-    (90, connect::accept),
-    (90, connect::complete),
-    (4, connect::reject),
-    (6, connect::disconnect),
+    (90, establish::accept),
+    (90, establish::complete),
+    (4, establish::reject),
+    (6, establish::disconnect),
     (70, memory::register),
     (10, memory::deregister),
     (30, memory::initialize),
