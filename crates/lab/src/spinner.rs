@@ -23,7 +23,7 @@ pub fn run(options: &SpinOptions) -> Result<()> {
     out!("seed {seed}, epochs of {epoch} calls");
     tell_of_panics(epoch);
     let progress = Progress::new();
-    let walked = walk(seed, epoch, |tally, next| {
+    let (tally, failure) = walk(seed, epoch, |tally, next| {
         CURRENT.store(next, Ordering::Relaxed);
         progress.show(tally, started.elapsed());
         match options.calls {
@@ -32,10 +32,6 @@ pub fn run(options: &SpinOptions) -> Result<()> {
         }
     });
     progress.bar.finish_and_clear();
-    let (tally, failure) = match walked {
-        Ok(tally) => (tally, None),
-        Err((failure, tally)) => (*tally, Some(failure)),
-    };
     out!("{tally}");
     let elapsed = started.elapsed();
     out!(

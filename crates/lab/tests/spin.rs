@@ -9,11 +9,12 @@ const CALLS: u64 = 1000;
 fn walk(seeds: impl IntoIterator<Item = u64>, calls: u64) -> Tally {
     let mut total = Tally::default();
     for seed in seeds {
-        match epoch(seed, calls) {
-            Ok(tally) => total.add(tally),
-            Err(text) => panic!(
+        let (tally, result) = epoch(seed, calls);
+        total.add(tally);
+        if let Err(text) = result {
+            panic!(
                 "{text}\nrepeat with: cargo run --release -- spin --seed {seed} --calls 1 --epoch {calls}"
-            ),
+            );
         }
     }
     total

@@ -38,22 +38,16 @@ pub(super) struct Epoch {
     pace: u64,
 }
 
-/// Walks until so many functions were called, then closes and unloads everything.
-///
-/// # Errors
-/// What went wrong.
-pub fn run(seed: u64, calls: u64) -> Result<Tally, String> {
+/// Walks until so many functions were called, then closes and unloads everything. What was done, and what went wrong.
+pub fn run(seed: u64, calls: u64) -> (Tally, Result<(), String>) {
     let walked = catch_unwind(AssertUnwindSafe(|| walk_through(seed, calls)));
-    let model = model::end();
-    match walked {
-        Ok(Ok(())) => Ok(model.map(|model| model.tally).unwrap_or_default()),
-        Ok(Err(text)) => Err(text),
-        Err(payload) => {
-            let text = payload.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| payload.downcast_ref::<&str>().map(|t| (*t).to_owned()));
-            Err(text.unwrap_or_else(|| "a panic".to_owned()))
-        }
-    }
+    let tally = model::end().map(|model| model.tally).unwrap_or_default();
+    let result = walked.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|t| (*t).to_owned()));
+        Err(text.unwrap_or_else(|| "a panic".to_owned()))
+    });
+    (tally, result)
 }
 
 fn walk_through(seed: u64, calls: u64) -> Result<(), String> {
@@ -91,6 +85,7 @@ impl Epoch {
             chance,
             pace,
         };
+        with(|m| m.tally.epochs = 1);
         for index in 0..MACHINES {
             epoch.start_machine(index)?;
             epoch.add_consumer(index)?;
@@ -99,7 +94,6 @@ impl Epoch {
             let machine = epoch.chance.index(MACHINES);
             epoch.add_consumer(machine)?;
         }
-        with(|m| m.tally.epochs = 1);
         Ok(epoch)
     }
 

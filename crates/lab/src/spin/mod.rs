@@ -43,23 +43,59 @@ pub struct Failure {
 /// Walks epoch after epoch while `more` says so, which is told what was done so far. The seeds follow from one, and the first epoch
 /// has that one.
 ///
-/// # Errors
-/// The first epoch that ended badly, with what was done before.
+/// What was done, the last epoch included, and whether that ended badly.
 pub fn walk(
     seed: u64,
     calls_an_epoch: u64,
+    more: impl FnMut(&Tally, u64) -> bool,
+) -> (Tally, Option<Failure>) {
+    walk_by(seed, more, |seed| epoch::run(seed, calls_an_epoch))
+}
+
+fn walk_by(
+    seed: u64,
     mut more: impl FnMut(&Tally, u64) -> bool,
-) -> Result<Tally, (Failure, Box<Tally>)> {
+    mut epoch: impl FnMut(u64) -> (Tally, Result<(), String>),
+) -> (Tally, Option<Failure>) {
     let mut seeds = Chance::new(seed);
     let mut total = Tally::default();
     let mut next = seed;
     while more(&total, next) {
-        match epoch::run(next, calls_an_epoch) {
-            Ok(tally) => total.add(tally),
-            Err(text) => return Err((Failure { seed: next, text }, Box::new(total))),
+        let (tally, result) = epoch(next);
+        total.add(tally);
+        if let Err(text) = result {
+            return (total, Some(Failure { seed: next, text }));
         }
         // As short as people can type them.
         next = seeds.number() >> 40;
     }
-    Ok(total)
+    (total, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_that_failed_counts_too() {
+        let mut seeds = Vec::new();
+        let (tally, failure) = walk_by(
+            7,
+            |_, _| true,
+            |seed| {
+                seeds.push(seed);
+                let mut tally = Tally::default();
+                tally.result(0);
+                let result = if seeds.len() < 3 {
+                    Ok(())
+                } else {
+                    Err("wrong".to_owned())
+                };
+                (tally, result)
+            },
+        );
+        assert_eq!(tally.results[&0], 3);
+        assert_eq!(failure.map(|f| f.seed), seeds.last().copied());
+        assert_eq!(seeds[0], 7, "the first epoch has the seed of the walk");
+    }
 }

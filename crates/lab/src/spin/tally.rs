@@ -3,6 +3,7 @@
 use super::slot::Slot;
 use crate::status;
 use ndkpi::NTSTATUS;
+use ndkpi::status::{STATUS_PENDING, STATUS_SUCCESS};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -50,11 +51,16 @@ impl Tally {
         Slot::ALL.iter().copied().filter(|s| !called(*s)).collect()
     }
 
-    /// How often a slot was called.
+    /// How many calls of such slots succeeded, pended and were refused. A function without a status succeeds.
     #[must_use]
-    pub fn of(&self, slot: Slot) -> u64 {
-        let own = self.calls.iter().filter(|((s, _), _)| *s == slot);
-        own.map(|(_, count)| count).sum()
+    pub fn answers(&self, which: impl Fn(Slot) -> bool) -> [u64; 3] {
+        let mut answers = [0; 3];
+        for ((slot, status), count) in &self.calls {
+            if which(*slot) {
+                answers[kind(*status)] += count;
+            }
+        }
+        answers
     }
 
     pub(super) fn call(&mut self, slot: Slot, status: Option<NTSTATUS>) {
@@ -99,6 +105,17 @@ impl Tally {
     }
 }
 
+/// Index among [`Tally::answers`].
+const REFUSED: usize = 2;
+
+fn kind(status: Option<NTSTATUS>) -> usize {
+    match status {
+        None | Some(STATUS_SUCCESS) => 0,
+        Some(STATUS_PENDING) => 1,
+        Some(_) => REFUSED,
+    }
+}
+
 fn short(status: Option<NTSTATUS>) -> String {
     let Some(status) = status else {
         return "-".to_owned();
@@ -118,17 +135,32 @@ fn list<'a, K: 'a>(
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<46} {:>10}  by status", "calls", self.total)?;
+        let [done, pended, refused] = self.answers(|_| true);
+        writeln!(
+            f,
+            "{:<46} {:>10} {:>10} {:>10} {:>10}  why",
+            "", "calls", "succeeded", "pended", "refused"
+        )?;
+        writeln!(
+            f,
+            "{:<46} {:>10} {done:>10} {pended:>10} {refused:>10}",
+            "functions", self.total
+        )?;
         for slot in Slot::ALL {
             let (table, name) = slot.name();
-            let statuses = self.calls.iter().filter(|((s, _), _)| s == slot);
-            let statuses = list(statuses, |(_, status)| short(*status));
-            writeln!(
-                f,
-                "  {:<44} {:>10}  {statuses}",
+            let [done, pended, refused] = self.answers(|called| called == *slot);
+            let is_refusal = |status: Option<NTSTATUS>| kind(status) == REFUSED;
+            let why = self
+                .calls
+                .iter()
+                .filter(|((s, status), _)| s == slot && is_refusal(*status));
+            let why = list(why, |(_, status)| short(*status));
+            let line = format!(
+                "  {:<44} {:>10} {done:>10} {pended:>10} {refused:>10}  {why}",
                 format!("{table} {name}"),
-                self.of(*slot)
-            )?;
+                done + pended + refused
+            );
+            writeln!(f, "{}", line.trim_end())?;
         }
         let told: u64 = self.callbacks.values().sum();
         writeln!(
