@@ -52,7 +52,7 @@ pub struct Listening {
     /// The engine's listener.
     id: Option<ListenerId>,
     paused: bool,
-    /// A listen call that waits for the adapter's addresses.
+    /// A listen call that waits for the adapter's addresses, or whose end the consumer has not been told.
     request: Option<Request<Listener>>,
     outcome: Option<NTSTATUS>,
 }
@@ -79,7 +79,8 @@ impl State {
     ) -> Result<bool, NTSTATUS> {
         let known = self.addresses.is_local(wanted.ip(), true);
         let listening = self.listeners.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
-        if listening.endpoint.is_some() {
+        // A listen that has failed pends until its completion callback was called.
+        if listening.endpoint.is_some() || listening.request.is_some() {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
         let endpoint = self.ports.claim(wanted).map_err(status::of_claim)?;
@@ -275,7 +276,8 @@ pub unsafe extern "efiapi" fn create_listener(
 /// NdkListen. Pends only if the address is not among those known, until they have been read again. IRQL <= DISPATCH_LEVEL.
 ///
 /// Decisions: an address that cannot be read is STATUS_INVALID_ADDRESS; the unspecified address listens on every
-/// address of the adapter. A listener that listens already is STATUS_INVALID_DEVICE_REQUEST. It is not paused afterwards unless it
+/// address of the adapter. A listener that listens already, or has been asked to
+/// and has not said how that ended, is STATUS_INVALID_DEVICE_REQUEST. It is not paused afterwards unless it
 /// was paused before.
 unsafe extern "efiapi" fn listen(
     listener: *mut NDK_LISTENER,

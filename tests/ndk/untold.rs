@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::net::SocketAddr;
 use std::ptr::null;
 use std::time::Duration;
 
+use ndkpi::NDK_FN_REQUEST_COMPLETION;
 use ndkpi::status::*;
-use ntsim::consumer::ReadLimits;
+use ntsim::consumer::{Listener, ReadLimits};
 use ntsim::wire::{Frame, Verdict};
 
 use crate::lab::{Lab, SOON, from, to};
@@ -24,6 +26,18 @@ unsafe extern "efiapi" fn first_completed(context: *mut c_void, status: i32) {
     // SAFETY: as above.
     unsafe { completed(first.done.context(), status) };
     (first.then)();
+}
+
+/// NdkListen with an address that has to be looked up, or is refused at once.
+fn listen(
+    listener: &Listener,
+    at: SocketAddr,
+    done: NDK_FN_REQUEST_COMPLETION,
+    to: *mut c_void,
+) -> i32 {
+    let address = sockaddr(at);
+    // SAFETY: an open listener, an address with its length, a context that outlives the request.
+    unsafe { (listener.table().NdkListen)(listener.raw(), address.as_ptr().cast(), 16, done, to) }
 }
 
 /// Loses RoCE, and nothing else.
@@ -94,6 +108,54 @@ fn x35_a_connect_whose_end_was_not_told_is_still_pending() {
         one.close();
         two.close();
         qp.close();
+    });
+    lab.end(a, b);
+}
+
+#[test]
+fn x65_a_listen_whose_end_was_not_told_is_still_pending() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let elsewhere = "10.0.0.99:445".parse().unwrap();
+    let (one, two) = lab.on(&a, || {
+        let new = || a.adapter.create_listener().unwrap();
+        (new(), new())
+    });
+    // Both wait for the same reading of the adapter's addresses, in which theirs is not.
+    let (second, third) = (Completed::default(), Completed::default());
+    let again = Cell::new([0; 2]);
+    let then = || {
+        let anew = |at| listen(&two, at, completed, third.context());
+        again.set([anew(elsewhere), anew(to(&a))]);
+    };
+    let first = First {
+        done: Completed::default(),
+        then: &then,
+    };
+    lab.on(&a, || {
+        let context = std::ptr::from_ref(&first).cast_mut().cast();
+        let begun = [
+            listen(&one, elsewhere, first_completed, context),
+            listen(
+                &two,
+                SocketAddr::new(elsewhere.ip(), 446),
+                completed,
+                second.context(),
+            ),
+        ];
+        assert_eq!(begun, [STATUS_PENDING; 2]);
+    });
+    lab.world.run_for(SOON);
+    for done in [&first.done, &second] {
+        assert_eq!((done.count(), done.status()), (1, STATUS_INVALID_ADDRESS));
+    }
+    assert_eq!(again.get(), [STATUS_INVALID_DEVICE_REQUEST; 2]);
+    assert_eq!(third.count(), 0);
+    // Once it is told, it can listen.
+    lab.on(&a, || {
+        two.listen(to(&a)).unwrap();
+        one.close();
+        two.close();
     });
     lab.end(a, b);
 }
