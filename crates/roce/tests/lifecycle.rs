@@ -2,11 +2,13 @@
 
 mod util;
 
+use roce::cm::QpAttributes;
+use roce::wire::Opcode;
 use roce::{
     Arm, Completion, Config, CqStatus, CreateError, DeregisterError, DestroyError, Event, Instant,
-    PathMtu, PostError, QpParams, SendFlags, SendOp, SendRequest, Status, TxToken,
+    PathMtu, PostError, Psn, QpParams, SendFlags, SendOp, SendRequest, Status, TxToken,
 };
-use util::raw::{PSN, Raw};
+use util::raw::{PEER_QPN, PSN, Raw};
 use util::*;
 
 const SEND: SendRequest<'_> = SendRequest {
@@ -621,4 +623,55 @@ fn a_region_deregistered_under_a_send_fails_it() {
         key: local.key,
         region: local.region
     }));
+}
+
+#[test]
+fn the_place_of_a_queue_pair_with_a_last_word_goes_to_one_that_waits_its_turn() {
+    let mut s = setup();
+    s.config.max_qps = 2;
+    s.config.max_transmissions = 1;
+    let mut raw = Raw::new(s);
+    let attributes = QpAttributes {
+        peer_qpn: PEER_QPN + 1,
+        path: s.path(Side::A),
+        send_psn: Psn::new(PSN),
+        retry_count: 7,
+        rnr_retry_count: 7,
+        ack_timeout: 10,
+        responder_resources: 4,
+        initiator_depth: 4,
+    };
+    let memory = raw.host.open(pattern(8, 1));
+    // The NIC holds a frame of another queue pair, and there is no room for a second.
+    let other = raw.host.create_qp();
+    raw.host.engine.prepare(other, None).unwrap();
+    raw.host.engine.attach(other, &attributes).unwrap();
+    raw.host.nic_holds = None;
+    raw.host
+        .send(raw.now, other, 1, SendOp::Send, &[memory.all()]);
+    assert!(raw.host.transmit(raw.now).is_some());
+    // One fails, and is destroyed before its refusal has gone out.
+    raw.inject(Opcode::WriteMiddle, PSN, &[0; 256]);
+    assert_eq!(raw.host.engine.destroy_qp(raw.now, raw.qp), Ok(()));
+    // Another is in its place, with data to send.
+    let next = raw.host.create_qp();
+    raw.host.engine.prepare(next, None).unwrap();
+    raw.host.engine.attach(next, &attributes).unwrap();
+    raw.host
+        .send(raw.now, next, 2, SendOp::Send, &[memory.all()]);
+    assert_eq!(raw.host.transmit(raw.now), None);
+    raw.host.release_all(raw.now);
+    assert!(raw.host.transmit(raw.now).is_some());
+    assert_eq!(
+        (raw.host.held(), raw.host.engine.usage().transmissions),
+        (1, 1)
+    );
+    raw.host.release_all(raw.now);
+    raw.host.engine.flush(raw.now, next);
+    raw.host.collect();
+    assert!(
+        raw.host.completions.iter().any(|c| c.context == 2),
+        "nothing is held for ever"
+    );
+    assert_eq!(raw.host.engine.deregister(memory.key), Ok(()));
 }

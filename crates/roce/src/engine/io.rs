@@ -115,9 +115,11 @@ impl Engine {
         if self.failed {
             return false;
         }
-        // These frames have no payload, so that there is always room for them.
+        // These frames have no payload, so that there is always room for them. Who has come into the place of a queue pair that has been
+        // destroyed meanwhile waits for its turn.
         while let Some(index) = self.last_words.pop() {
-            if self.transmit_from(index, now, memory, out) {
+            let due = self.qps.at(index).is_some_and(|(_, qp)| qp.has_last_word());
+            if due && self.transmit_from(index, now, memory, out) {
                 return true;
             }
         }

@@ -524,7 +524,8 @@ impl Qp {
         }
     }
 
-    /// Writes the next frame. False if there is none after all. The caller has made sure that `in_flight` has room.
+    /// Writes the next frame. False if there is none after all. The caller has made sure that `in_flight` has room, or that all there is
+    /// to send is a [last word](Self::has_last_word), which needs none.
     pub fn poll_transmit<M: Memory>(
         &mut self,
         now: Instant,
@@ -655,6 +656,8 @@ impl Qp {
         Some(())
     }
 
+    /// A token for a frame whose memory the NIC reads. There is room for it: [`poll_transmit`](Self::poll_transmit) writes at most one such
+    /// frame, and who calls it has looked. Without a token what the frame reads would be held for ever.
     fn hold(&mut self, reads: Reads, shared: &mut Shared<'_>) -> Option<TxToken> {
         let slot = shared
             .in_flight
