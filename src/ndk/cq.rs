@@ -117,8 +117,9 @@ pub unsafe extern "efiapi" fn create_cq(
     let Ok(memory) = CqMemory::try_new(depth) else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
-    let Ok(id) = port.peek(|state| state.engine.create_cq_in(memory)) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+    let id = match port.peek(|state| state.engine.create_cq_in(memory)) {
+        Ok(id) => id,
+        Err(error) => return status::of_create(error),
     };
     let body = Cq {
         id,

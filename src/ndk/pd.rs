@@ -15,6 +15,7 @@ use super::adapter::Adapter;
 use super::memory::PRIVILEGED;
 use super::object::{self, Kind, Object, Quiet, Ref, header, query_extension};
 use super::state::State;
+use super::status;
 use super::{mr, mw, qp, srq};
 
 /// The private part of an NDK_PD.
@@ -80,20 +81,21 @@ pub unsafe extern "efiapi" fn create_pd(
         return status;
     }
     let made = adapter.port().peek(|state| {
-        let id = state.engine.create_pd().ok()?;
+        let id = state.engine.create_pd().map_err(status::of_create)?;
         match state
             .engine
             .register(id, 0, u64::MAX, Access::LOCAL_WRITE, PRIVILEGED)
         {
-            Ok(privileged) => Some((id, privileged)),
+            Ok(privileged) => Ok((id, privileged)),
             Err(_) => {
                 let _ = state.engine.destroy_pd(id);
-                None
+                Err(STATUS_INSUFFICIENT_RESOURCES)
             }
         }
     });
-    let Some((id, privileged)) = made else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+    let (id, privileged) = match made {
+        Ok(made) => made,
+        Err(status) => return status,
     };
     match adapter.try_new_child(Pd {
         id,

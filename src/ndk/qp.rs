@@ -20,10 +20,7 @@ use ndkpi::{
     NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT, NDK_OP_FLAG_SILENT_SUCCESS, NDK_PD, NDK_QP,
     NDK_QP_DISPATCH, NDK_SGE, NDK_SRQ, NDK_VERSION,
 };
-use roce::{
-    Access, CreateError, DestroyError, QpId, QpMemory, QpParams, SendFlags, SendOp, SendRequest,
-    Sge,
-};
+use roce::{Access, DestroyError, QpId, QpMemory, QpParams, SendFlags, SendOp, SendRequest, Sge};
 
 use super::cq::Cq;
 use super::fast;
@@ -250,8 +247,7 @@ unsafe fn create(queues: Queues, out: *mut *mut NDK_QP) -> NTSTATUS {
     };
     let id = match port.peek(|state| state.engine.create_qp_in(memory)) {
         Ok(id) => id,
-        Err(CreateError::InvalidParameter) => return STATUS_INVALID_PARAMETER,
-        Err(_) => return STATUS_INSUFFICIENT_RESOURCES,
+        Err(error) => return status::of_create(error),
     };
     let body = Qp {
         id,

@@ -14,7 +14,7 @@ use ndkpi::{
     GROUP_AFFINITY, NDK_FN_CREATE_COMPLETION, NDK_FN_REQUEST_COMPLETION,
     NDK_FN_SRQ_NOTIFICATION_CALLBACK, NDK_PD, NDK_SGE, NDK_SRQ, NDK_SRQ_DISPATCH, NDK_VERSION,
 };
-use roce::{CreateError, ModifySrqError, SrqId, SrqMemory, SrqStatus};
+use roce::{ModifySrqError, SrqId, SrqMemory, SrqStatus};
 
 use super::limits::{MAX_SGE, MAX_SRQ_DEPTH};
 use super::object::{self, Context, Kind, Listed, Object, Quiet, Ref, header, query_extension};
@@ -146,8 +146,7 @@ pub unsafe extern "efiapi" fn create_srq(
     let made = port.peek(|state| state.engine.create_srq_in(memory, threshold));
     let id = match made {
         Ok(id) => id,
-        Err(CreateError::InvalidParameter) => return STATUS_INVALID_PARAMETER,
-        Err(_) => return STATUS_INSUFFICIENT_RESOURCES,
+        Err(error) => return status::of_create(error),
     };
     let body = Srq {
         id,

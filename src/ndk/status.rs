@@ -14,7 +14,8 @@ use ndis_sys::status::{
 use ndis_sys::types::NTSTATUS;
 use ndkpi::NDK_OPERATION_TYPE;
 use roce::{
-    CmError, CompletionOp, ConnectFailure, CqStatus, DisconnectReason, PostError, SrqStatus, Status,
+    CmError, CompletionOp, ConnectFailure, CqStatus, CreateError, DisconnectReason, PostError,
+    SrqStatus, Status,
 };
 
 use super::ports::ClaimError;
@@ -90,6 +91,17 @@ pub fn of_srq(status: SrqStatus) -> NTSTATUS {
     }
 }
 
+/// Why an object was not made. Ports whose NIC is lost refuse creates before they begin; this one was lost in between.
+pub fn of_create(error: CreateError) -> NTSTATUS {
+    match error {
+        CreateError::InvalidParameter => STATUS_INVALID_PARAMETER,
+        CreateError::EngineFailed => STATUS_DEVICE_REMOVED,
+        CreateError::TableFull | CreateError::OutOfMemory | CreateError::UnknownObject => {
+            STATUS_INSUFFICIENT_RESOURCES
+        }
+    }
+}
+
 /// Why a post was not accepted.
 ///
 /// Decisions: a full queue is STATUS_NO_MORE_ENTRIES, too many SGEs STATUS_DATA_OVERRUN, too many bytes STATUS_BUFFER_OVERFLOW, too
@@ -161,5 +173,22 @@ pub fn of_disconnect(reason: DisconnectReason) -> u32 {
         DisconnectReason::QpError => 2,
         DisconnectReason::Stale => 3,
         DisconnectReason::EngineFailed => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x48_every_call_says_the_same_of_an_engine_that_failed_during_it() {
+        let (cm, connect) = (CmError::EngineFailed, ConnectFailure::EngineFailed);
+        let said = [
+            of_create(CreateError::EngineFailed),
+            of_cm(cm),
+            of_connect(connect),
+            of_establish(connect),
+        ];
+        assert_eq!(said, [STATUS_DEVICE_REMOVED; 4]);
     }
 }
