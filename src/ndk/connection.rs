@@ -13,18 +13,16 @@ use arrayvec::ArrayVec;
 use ndis_sys::status::{
     STATUS_ADDRESS_ALREADY_EXISTS, STATUS_CANCELLED, STATUS_CONNECTION_ABORTED,
     STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_DEVICE_NOT_READY,
-    STATUS_DEVICE_REMOVED, STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS,
-    STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST, STATUS_IO_TIMEOUT, STATUS_SUCCESS,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_IO_TIMEOUT, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
-use roce::{
-    AcceptParams, ConnId, ConnectFailure, ConnectParams, DisconnectReason, DisconnectResult, Path,
-    QpId,
-};
+use roce::{ConnId, ConnectFailure, DisconnectReason, DisconnectResult, QpId};
 
 use super::connector::Connector;
 use super::endpoint::{SharedEndpoint, SharedEntry};
 use super::limits::{MAX_CALLEE_DATA, MAX_CALLER_DATA, MAX_READS};
+use super::line::{Place, Waits};
 use super::object::{self, Context, Listed, Object, Ref, Request};
 use super::qp::Qp;
 use super::slab::Key;
@@ -71,7 +69,7 @@ pub struct ReadLimits {
 
 impl ReadLimits {
     /// Over-limit wishes are lowered to what the adapter can do, never refused (M-13).
-    fn capped(self) -> (u8, u8) {
+    pub(super) fn capped(self) -> (u8, u8) {
         let cap = |limit: u32| u8::try_from(limit.min(MAX_READS)).unwrap_or(u8::MAX);
         (cap(self.inbound), cap(self.outbound))
     }
@@ -107,25 +105,25 @@ pub enum News {
 /// What the port knows about one connector.
 pub struct Connection {
     object: Listed<Connector>,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// In [`Phase::Incoming`] and [`Phase::Replied`]: the peer gave up meanwhile.
-    peer_gave_up: bool,
+    pub(super) peer_gave_up: bool,
     /// The engine's connection; kept after it ended, for its data, until the connector is closed or connects anew.
-    conn: Option<ConnId>,
-    qp: Option<Ref<Qp>>,
-    local: Option<SocketAddr>,
-    peer: Option<SocketAddr>,
+    pub(super) conn: Option<ConnId>,
+    pub(super) qp: Option<Ref<Qp>>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) peer: Option<SocketAddr>,
     /// The shared endpoint it connects from, if any.
     shared: Option<Ref<SharedEndpoint>>,
     /// The endpoint in the port space that this connector holds a reference to.
     endpoint: Option<SocketAddr>,
-    /// Waits for a resolver lane.
-    unresolved: bool,
+    /// Its place among those that wait for the way to their peer.
+    place: Place,
     /// Counts the connector's attempts, so that the answer to an old one is not taken for the current one's.
-    attempt: u32,
-    limits: ReadLimits,
+    pub(super) attempt: u32,
+    pub(super) limits: ReadLimits,
     /// Private data to be sent once the way to the peer is known.
-    data: ArrayVec<u8, MAX_CALLEE_DATA>,
+    pub(super) data: ArrayVec<u8, MAX_CALLEE_DATA>,
     sink: Option<DisconnectSink>,
     request: Option<Request<Connector>>,
     outcome: Option<NTSTATUS>,
@@ -170,17 +168,10 @@ pub struct Accept<'a> {
     pub sink: Option<DisconnectSink>,
 }
 
-/// What the resolver needs to know.
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    /// This side.
-    pub local: SocketAddr,
-    /// The other side.
-    pub peer: SocketAddr,
-    /// The local address is not among those known: read the list again first.
-    pub unknown_local: bool,
-    /// Which attempt of the connector this is for.
-    pub attempt: u32,
+impl Waits for Connection {
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
+    }
 }
 
 impl Connection {
@@ -196,7 +187,7 @@ impl Connection {
             peer: None,
             shared: None,
             endpoint: None,
-            unresolved: false,
+            place: Place::OUTSIDE,
             attempt: 0,
             limits: ReadLimits::default(),
             data: ArrayVec::new(),
@@ -356,11 +347,11 @@ impl State {
             c.limits = want.limits;
             c.data = data;
             c.peer_gave_up = false;
-            c.unresolved = true;
             c.attempt = c.attempt.wrapping_add(1);
             c.pending(Phase::Resolving, request);
             c.conn.take()
         });
+        self.look_up(key);
         if let Some(conn) = stale {
             self.forget(conn);
         }
@@ -388,110 +379,10 @@ impl State {
             c.limits = want.limits;
             c.data = data;
             c.sink = want.sink;
-            c.unresolved = true;
             c.attempt = c.attempt.wrapping_add(1);
             c.pending(Phase::Answering, request);
         }
-        Ok(())
-    }
-
-    /// Takes one connector that waits for the way to its peer: what a resolver lane does next.
-    pub fn take_unresolved(&mut self) -> Option<(Key, Route)> {
-        let key = self
-            .connections
-            .keys()
-            .find(|key| self.connections.get(*key).is_some_and(|c| c.unresolved))?;
-        let c = self.connections.get_mut(key)?;
-        c.unresolved = false;
-        let (local, peer, attempt) = (c.local?, c.peer?, c.attempt);
-        Some((
-            key,
-            Route {
-                local,
-                peer,
-                unknown_local: !self.addresses.is_local(local.ip(), false),
-                attempt,
-            },
-        ))
-    }
-
-    /// The way to the peer is known, or it is known that there is none: sends the request or the acceptance, if the connector is still at
-    /// that attempt.
-    pub fn resolved(&mut self, key: Key, attempt: u32, way: Result<Path, NTSTATUS>) {
-        let Some(c) = self.connections.get(key).filter(|c| c.attempt == attempt) else {
-            return;
-        };
-        match c.phase {
-            Phase::Resolving => {
-                if let Err(failure) = self.request(key, way) {
-                    self.connect_failed(key, failure);
-                }
-            }
-            Phase::Answering => {
-                if let Err(failure) = self.answer(key, way) {
-                    self.establish_failed(key, failure);
-                }
-            }
-            // Closed meanwhile.
-            _ => {}
-        }
-    }
-
-    fn request(&mut self, key: Key, way: Result<Path, NTSTATUS>) -> Result<(), NTSTATUS> {
-        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
-        let (Some(local), Some(peer), Some(qp)) = (c.local, c.peer, &c.qp) else {
-            return Err(STATUS_INTERNAL_ERROR);
-        };
-        // The list of addresses is fresh here: the resolver read it again if it had to.
-        if !self.addresses.is_local(local.ip(), false) {
-            return Err(STATUS_INVALID_ADDRESS);
-        }
-        let (inbound, outbound) = c.limits.capped();
-        let params = ConnectParams {
-            qp: qp.id(),
-            path: way?,
-            local_port: local.port(),
-            remote_port: peer.port(),
-            private_data: &c.data,
-            responder_resources: inbound,
-            initiator_depth: outbound,
-        };
-        let conn = self
-            .engine
-            .connect(self.now, &params)
-            .map_err(status::of_cm)?;
-        self.by_conn.set(conn.index(), key);
-        if let Some(c) = self.connections.get_mut(key) {
-            c.conn = Some(conn);
-            c.phase = Phase::Requesting;
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, key: Key, way: Result<Path, NTSTATUS>) -> Result<(), NTSTATUS> {
-        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
-        let (Some(conn), Some(qp)) = (c.conn, &c.qp) else {
-            return Err(STATUS_INTERNAL_ERROR);
-        };
-        if c.peer_gave_up {
-            return Err(STATUS_CONNECTION_ABORTED);
-        }
-        let (inbound, outbound) = c.limits.capped();
-        // A peer to which there is no way back is a peer that is gone.
-        let path = way.map_err(|_| STATUS_CONNECTION_ABORTED)?;
-        let params = AcceptParams {
-            qp: qp.id(),
-            path,
-            private_data: &c.data,
-            responder_resources: inbound,
-            initiator_depth: outbound,
-        };
-        self.engine
-            .accept(self.now, conn, &params)
-            .map_err(status::of_cm)?;
-        if let Some(c) = self.connections.get_mut(key) {
-            c.phase = Phase::Accepting;
-        }
+        self.look_up(key);
         Ok(())
     }
 
@@ -586,11 +477,11 @@ impl State {
     /// Decisions: a pending request completes STATUS_CANCELLED; an unanswered incoming request is rejected; a
     /// connection is torn down without waiting for the peer, and its QP is flushed.
     pub fn close_connection(&mut self, key: Key) {
+        self.look_up_no_more(key);
         let Some(c) = self.connections.get_mut(key) else {
             return;
         };
         let phase = mem::replace(&mut c.phase, Phase::Over);
-        c.unresolved = false;
         c.sink = None;
         c.disconnect_due = None;
         if c.outcome.is_none() {
@@ -628,33 +519,16 @@ impl State {
         }
     }
 
-    /// The engine has failed, and says so of its connections. Ends what it does not know: connectors that wait for the way to their peer.
-    pub(super) fn end_lookups(&mut self) {
-        let mut at = 0;
-        while let Some(key) = self.connections.next(at) {
-            at = key.index() + 1;
-            let Some(c) = self.connections.get_mut(key) else {
-                continue;
-            };
-            c.unresolved = false;
-            match c.phase {
-                Phase::Resolving => self.connect_failed(key, STATUS_DEVICE_REMOVED),
-                Phase::Answering => self.establish_failed(key, STATUS_DEVICE_REMOVED),
-                _ => {}
-            }
-        }
-    }
-
     /// The device loses its power: ends what is being set up, reports what was connected as disconnected, and flushes what is posted. The
     /// engine lives on.
     pub(super) fn end_connections(&mut self) {
         let mut at = 0;
         while let Some(key) = self.connections.next(at) {
             at = key.index() + 1;
+            self.look_up_no_more(key);
             let Some(c) = self.connections.get_mut(key) else {
                 continue;
             };
-            c.unresolved = false;
             let conn = c.conn;
             match c.phase {
                 Phase::Resolving | Phase::Requesting => {
@@ -711,7 +585,7 @@ impl State {
         Some(qp)
     }
 
-    fn connect_failed(&mut self, key: Key, failure: NTSTATUS) {
+    pub(super) fn connect_failed(&mut self, key: Key, failure: NTSTATUS) {
         self.counters.connect_failures += 1;
         let qp = self.detach_qp(key);
         self.release_endpoint(key);
@@ -725,7 +599,7 @@ impl State {
         }
     }
 
-    fn establish_failed(&mut self, key: Key, failure: NTSTATUS) {
+    pub(super) fn establish_failed(&mut self, key: Key, failure: NTSTATUS) {
         self.counters.connect_failures += 1;
         if let Some(c) = self.connections.get_mut(key) {
             c.phase = Phase::Over;

@@ -16,6 +16,7 @@ use super::connector::Connector;
 use super::cq::Cq;
 use super::endpoint::SharedEntry;
 use super::limits;
+use super::line::Line;
 use super::listener::Listening;
 use super::memory::Regions;
 use super::mr::Registration;
@@ -122,6 +123,8 @@ pub struct State {
     pub mrs: Slab<Registration>,
     /// Connectors.
     pub connections: Slab<Connection>,
+    /// Connectors that wait for the way to their peer.
+    pub lookups: Line,
     /// Connectors by engine connection.
     pub by_conn: ByIndex<Key>,
     /// Listeners.
@@ -164,6 +167,7 @@ impl State {
             qps: ByIndex::try_new(limits.max_qps)?,
             mrs: Slab::new(limits::MAX_MRS),
             connections: Slab::new(limits::MAX_CONNECTORS),
+            lookups: Line::new(),
             by_conn: ByIndex::try_new(limits.max_connections)?,
             listeners: Slab::new(limits::MAX_CONNECTORS),
             by_listener: ByIndex::try_new(limits.max_listeners)?,

@@ -1,0 +1,151 @@
+//! The way to a peer: which connector's is looked up next, and what comes of the answer.
+//!
+//! The looking up itself is done at PASSIVE_LEVEL by the port's resolver lanes; everything here runs under the port's lock.
+
+use core::net::SocketAddr;
+
+use ndis_sys::status::{
+    STATUS_CONNECTION_ABORTED, STATUS_DEVICE_REMOVED, STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS,
+};
+use ndis_sys::types::NTSTATUS;
+use roce::{AcceptParams, ConnectParams, Path};
+
+use super::connection::{Connection, Phase};
+use super::slab::Key;
+use super::state::State;
+use super::status;
+
+/// What the resolver needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// This side.
+    pub local: SocketAddr,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// The local address is not among those known: read the list again first.
+    pub unknown_local: bool,
+    /// Which attempt of the connector this is for.
+    pub attempt: u32,
+}
+
+impl State {
+    /// The connector needs the way to its peer.
+    pub(super) fn look_up(&mut self, key: Key) {
+        self.lookups.join(&mut self.connections, key);
+    }
+
+    /// It does not any more.
+    pub(super) fn look_up_no_more(&mut self, key: Key) {
+        self.lookups.leave(&mut self.connections, key);
+    }
+
+    /// Takes one connector that waits for the way to its peer: what a resolver lane does next.
+    pub fn take_unresolved(&mut self) -> Option<(Key, Route)> {
+        let key = self.lookups.next(&mut self.connections)?;
+        let c = self.connections.get(key)?;
+        let (local, peer, attempt) = (c.local?, c.peer?, c.attempt);
+        Some((
+            key,
+            Route {
+                local,
+                peer,
+                unknown_local: !self.addresses.is_local(local.ip(), false),
+                attempt,
+            },
+        ))
+    }
+
+    /// The way to the peer is known, or it is known that there is none: sends the request or the acceptance, if the connector is still at
+    /// that attempt.
+    pub fn resolved(&mut self, key: Key, attempt: u32, way: Result<Path, NTSTATUS>) {
+        let Some(c) = self.connections.get(key).filter(|c| c.attempt == attempt) else {
+            return;
+        };
+        match c.phase {
+            Phase::Resolving => {
+                if let Err(failure) = self.request(key, way) {
+                    self.connect_failed(key, failure);
+                }
+            }
+            Phase::Answering => {
+                if let Err(failure) = self.answer(key, way) {
+                    self.establish_failed(key, failure);
+                }
+            }
+            // Closed meanwhile.
+            _ => {}
+        }
+    }
+
+    fn request(&mut self, key: Key, way: Result<Path, NTSTATUS>) -> Result<(), NTSTATUS> {
+        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        let (Some(local), Some(peer), Some(qp)) = (c.local, c.peer, &c.qp) else {
+            return Err(STATUS_INTERNAL_ERROR);
+        };
+        // The list of addresses is fresh here: the resolver read it again if it had to.
+        if !self.addresses.is_local(local.ip(), false) {
+            return Err(STATUS_INVALID_ADDRESS);
+        }
+        let (inbound, outbound) = c.limits.capped();
+        let params = ConnectParams {
+            qp: qp.id(),
+            path: way?,
+            local_port: local.port(),
+            remote_port: peer.port(),
+            private_data: &c.data,
+            responder_resources: inbound,
+            initiator_depth: outbound,
+        };
+        let conn = self
+            .engine
+            .connect(self.now, &params)
+            .map_err(status::of_cm)?;
+        self.by_conn.set(conn.index(), key);
+        if let Some(c) = self.connections.get_mut(key) {
+            c.conn = Some(conn);
+            c.phase = Phase::Requesting;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, key: Key, way: Result<Path, NTSTATUS>) -> Result<(), NTSTATUS> {
+        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
+        let (Some(conn), Some(qp)) = (c.conn, &c.qp) else {
+            return Err(STATUS_INTERNAL_ERROR);
+        };
+        if c.peer_gave_up {
+            return Err(STATUS_CONNECTION_ABORTED);
+        }
+        let (inbound, outbound) = c.limits.capped();
+        // A peer to which there is no way back is a peer that is gone.
+        let path = way.map_err(|_| STATUS_CONNECTION_ABORTED)?;
+        let params = AcceptParams {
+            qp: qp.id(),
+            path,
+            private_data: &c.data,
+            responder_resources: inbound,
+            initiator_depth: outbound,
+        };
+        self.engine
+            .accept(self.now, conn, &params)
+            .map_err(status::of_cm)?;
+        if let Some(c) = self.connections.get_mut(key) {
+            c.phase = Phase::Accepting;
+        }
+        Ok(())
+    }
+
+    /// The engine has failed, and says so of its connections. Ends what it does not know: connectors that wait for the way to their peer.
+    pub(super) fn end_lookups(&mut self) {
+        let mut at = 0;
+        while let Some(key) = self.connections.next(at) {
+            at = key.index() + 1;
+            self.look_up_no_more(key);
+            match self.connections.get(key).map(Connection::phase) {
+                Some(Phase::Resolving) => self.connect_failed(key, STATUS_DEVICE_REMOVED),
+                Some(Phase::Answering) => self.establish_failed(key, STATUS_DEVICE_REMOVED),
+                _ => {}
+            }
+        }
+    }
+}
