@@ -4,12 +4,14 @@ mod libtest;
 mod list;
 mod page;
 mod proofs;
+mod rules;
 
 use crate::workspace::root;
 use anyhow::{Context, Result, bail};
 use libtest::Outcome;
 use list::List;
 use proofs::{Proofs, Status};
+use rules::Rules;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -34,38 +36,35 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool> {
     let root = root();
     let list = List::load()?;
+    let rules = Rules::load(&root, &list)?;
     let mut tests = Vec::new();
     for binary in BINARIES {
-        let output = run_binary(&root, binary)?;
-        let outcomes = libtest::parse(&output).with_context(|| {
-            format!("the tests of {binary} did not report to the end:\n{output}")
-        })?;
-        if outcomes
-            .iter()
-            .any(|(_, outcome)| *outcome == Outcome::Failed)
-        {
-            print!("{output}");
-        }
-        tests.extend(
-            outcomes
-                .into_iter()
-                .map(|(name, outcome)| (format!("{binary}::{name}"), outcome)),
-        );
+        tests.extend(run_binary(&root, "vroce", binary, &[])?);
     }
     let proofs = Proofs::new(&list, &tests)?;
+    let mut culprits = Vec::new();
+    for (binary, these) in rules.culprits() {
+        culprits.extend(run_binary(&root, "ntsim", binary, &these)?);
+    }
 
-    let failing = complain(
+    complain(
         "proven by a test that fails",
         proofs.with(|status| matches!(status, Status::Failing(_))),
     );
-    if failing {
+    // Whether it has a number or not: the page is made of tests that pass.
+    let failing = complain("fails", failing(&tests));
+    if complain(
+        "a rule whose culprit did not pass",
+        rules.toothless(&culprits),
+    ) || failing
+    {
         return Ok(false);
     }
     let unstated = complain(
         "not stated where the list of decisions says",
         list.unstated(&root)?,
     );
-    let page = page::render(&list, &proofs);
+    let page = page::render(&list, &proofs, &rules);
     let path = root.join(PAGE);
     let stale = if options.check {
         let there = std::fs::read_to_string(&path).unwrap_or_default();
@@ -88,6 +87,13 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(!(unstated || stale || open))
 }
 
+/// The tests that failed.
+fn failing(tests: &[(String, Outcome)]) -> Vec<String> {
+    let failed =
+        |(name, outcome): &(String, Outcome)| (*outcome == Outcome::Failed).then(|| name.clone());
+    tests.iter().filter_map(failed).collect()
+}
+
 /// Prints what is wrong with these requirements; `false` if there are none.
 fn complain(what: &str, ids: Vec<String>) -> bool {
     for id in &ids {
@@ -96,19 +102,59 @@ fn complain(what: &str, ids: Vec<String>) -> bool {
     !ids.is_empty()
 }
 
-/// Runs one of the driver's test binaries; what it printed, whether its tests passed or not.
-fn run_binary(root: &Path, binary: &str) -> Result<String> {
+/// Runs a test binary of a package, or only these tests of it: each with its outcome, as `binary::path::of::the_test`. The binary that
+/// has the package's name is that of its library.
+fn run_binary(
+    root: &Path,
+    package: &str,
+    binary: &str,
+    only: &[&str],
+) -> Result<Vec<(String, Outcome)>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["test", "--locked", "--package", "vroce", "--test", binary])
+    let mut command = Command::new(cargo);
+    command.args(["test", "--locked", "--package", package]);
+    if binary == package {
+        command.arg("--lib");
+    } else {
+        command.args(["--test", binary]);
+    }
+    if !only.is_empty() {
+        command.args(["--", "--exact"]).args(only);
+    }
+    let output = command
         .current_dir(root)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .context("cargo")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() && text.is_empty() {
         bail!("the tests of {binary} did not run ({})", output.status);
     }
-    Ok(text)
+    let outcomes = libtest::parse(&text)
+        .with_context(|| format!("the tests of {binary} did not report to the end:\n{text}"))?;
+    if outcomes
+        .iter()
+        .any(|(_, outcome)| *outcome == Outcome::Failed)
+    {
+        print!("{text}");
+    }
+    let named = |(name, outcome)| (format!("{binary}::{name}"), outcome);
+    Ok(outcomes.into_iter().map(named).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_fails_is_found_without_a_number_too() {
+        let tests = [
+            ("a::good".to_owned(), Outcome::Passed),
+            ("a::bad".to_owned(), Outcome::Failed),
+            ("a::later".to_owned(), Outcome::Ignored),
+        ];
+        assert_eq!(failing(&tests), ["a::bad"]);
+        assert_eq!(failing(&tests[..1]), [""; 0]);
+    }
 }

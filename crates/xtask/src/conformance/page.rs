@@ -2,6 +2,7 @@
 
 use super::list::List;
 use super::proofs::{Proofs, Status};
+use super::rules::Rules;
 use std::fmt::Write;
 
 const HEAD: &str = "\
@@ -13,10 +14,13 @@ its name. Documents are pages of Microsoft's Windows driver documentation.
 
 *Proven*: the tests named pass. *Open*: no test proves it. *Unreachable*: no test can, for the reason given.
 
+*Rule*: the simulator's verifier judges it as well, in these tests and in all others; what the rules say, and which test of the simulator
+breaks each and is accused, is [at the end](#rules-of-the-verifier).
+
 ";
 
 /// The page.
-pub fn render(list: &List, proofs: &Proofs) -> String {
+pub fn render(list: &List, proofs: &Proofs, rules: &Rules) -> String {
     let mut page = String::from(HEAD);
     summary(&mut page, list, proofs);
     for group in &list.groups {
@@ -26,7 +30,7 @@ pub fn render(list: &List, proofs: &Proofs) -> String {
             group.letter, group.title
         );
         for requirement in &group.requirements {
-            let (status, tests) = match proofs.status(&requirement.id) {
+            let (status, mut tests) = match proofs.status(&requirement.id) {
                 Status::Proven(tests) => ("proven", code(tests)),
                 Status::Failing(tests) => ("**failing**", code(tests)),
                 Status::Open => ("**open**", String::new()),
@@ -35,6 +39,9 @@ pub fn render(list: &List, proofs: &Proofs) -> String {
                     requirement.unreachable.clone().unwrap_or_default(),
                 ),
             };
+            for by in rules.of(&requirement.id) {
+                let _ = write!(tests, "<br>rule `{}`", by.rule);
+            }
             let _ = writeln!(
                 page,
                 "| {} | {} | {} | {status} | {tests} |",
@@ -45,7 +52,24 @@ pub fn render(list: &List, proofs: &Proofs) -> String {
         }
     }
     decisions(&mut page, list, proofs);
+    by_rule(&mut page, rules);
     page
+}
+
+fn by_rule(page: &mut String, rules: &Rules) {
+    page.push_str(
+        "\n## Rules of the verifier\n\nThose of the simulator's that judge a requirement above. The tests named are the simulator's own: each \
+         breaks the rule and is accused.\n\n| rule | what it says | culprits |\n|---|---|---|\n",
+    );
+    for (rule, text, culprits) in rules.texts() {
+        let culprits: Vec<String> = culprits.iter().map(|&culprit| culprit.into()).collect();
+        let _ = writeln!(
+            page,
+            "| `{rule}` | {} | {} |",
+            escape(text),
+            code(&culprits)
+        );
+    }
 }
 
 fn summary(page: &mut String, list: &List, proofs: &Proofs) {
@@ -92,7 +116,11 @@ fn decisions(page: &mut String, list: &List, proofs: &Proofs) {
                 .file
                 .as_ref()
                 .map_or(String::new(), |file| format!("`{file}`")),
-            code(proofs.of_decision(&decision.id)),
+            match proofs.decision(&decision.id) {
+                Status::Proven(tests) => code(tests),
+                Status::Failing(tests) => format!("**failing**: {}", code(tests)),
+                Status::Open | Status::Unreachable => String::new(),
+            },
         );
     }
 }

@@ -19,6 +19,12 @@ pub(super) enum Fault {
     MapOutside,
     MapTooEarly,
     NdkWithoutProvider,
+    ProviderGood,
+    ProviderRevision,
+    ProviderSize,
+    ProviderFlags,
+    ProviderWithoutOpen,
+    ProviderWithoutClose,
     NoInterruptHandlers,
     NeverAcknowledges,
     LeakInterrupt,
@@ -87,6 +93,20 @@ thread_local! {
 
 pub(super) fn is(fault: Fault) -> bool {
     FAULT.get() == fault
+}
+
+/// Whether the miniport is an NDK provider, of whatever quality.
+pub(super) fn is_provider() -> bool {
+    use Fault::*;
+    matches!(
+        FAULT.get(),
+        ProviderGood
+            | ProviderRevision
+            | ProviderSize
+            | ProviderFlags
+            | ProviderWithoutOpen
+            | ProviderWithoutClose
+    )
 }
 
 pub(super) fn log(text: impl std::fmt::Display) {

@@ -13,7 +13,7 @@ use ndis_sys::wdm::*;
 
 use super::fault::{
     ATTRIBUTES, Fault, HANGS, KEEP_OIDS, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE,
-    PEND_RESET, RESETS, aside, is, log,
+    PEND_RESET, RESETS, aside, is, is_provider, log,
 };
 use super::nic::Nic;
 use super::traffic::*;
@@ -84,6 +84,9 @@ pub(super) unsafe extern "efiapi" fn driver_entry(
     }
     if is(Fault::NoHaltHandler) {
         c.HaltHandlerEx = None;
+    }
+    if is_provider() {
+        c.SetOptionsHandler = Some(super::provider::set_options);
     }
     let mut handle = null_mut();
     // SAFETY: structures as documented.

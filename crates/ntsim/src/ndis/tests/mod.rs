@@ -4,6 +4,7 @@ mod fault;
 mod miniport;
 mod netio;
 mod nic;
+mod provider;
 mod states;
 mod traffic;
 
