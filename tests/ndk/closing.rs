@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_CONNECTOR, NDK_CQ_NOTIFY_ANY, NDK_VERSION_1_2, NDK_VERSION_2_1, NTSTATUS};
-use ntsim::consumer::Adapter;
+use ntsim::consumer::{Adapter, Mw, Srq};
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, SOON, Side, from, to};
 use crate::raw::sockaddr;
@@ -129,7 +129,7 @@ fn l10_a_queue_pair_waits_for_the_connector_that_used_it() {
 }
 
 #[test]
-fn l18_n01_adapters_can_be_open_several_times_and_close_in_any_order() {
+fn l18_adapters_can_be_open_several_times_and_close_in_any_order() {
     let mut lab = Lab::new();
     let machine = lab.a;
     lab.world.call(machine, || {
@@ -298,4 +298,30 @@ fn l06_nothing_is_called_for_what_is_closed() {
     });
     lab.close(s.a);
     lab.finish();
+}
+
+#[test]
+fn l07_a_protection_domain_waits_for_windows_and_shared_receive_queues_too() {
+    for shared in [false, true] {
+        let mut lab = Lab::new();
+        let a = lab.side_a();
+        let (pd, mw, srq) = lab.on(&a, || {
+            let pd = a.adapter.create_pd().unwrap();
+            let mw = (!shared).then(|| pd.create_mw().unwrap());
+            let srq = shared.then(|| pd.create_srq(4, 1, 0).unwrap());
+            (pd, mw, srq)
+        });
+        let closing = lab.on(&a, || pd.start_close());
+        lab.world.run_for(Duration::from_secs(1));
+        assert_eq!(closing.inline_status(), STATUS_PENDING);
+        assert!(!closing.is_done());
+        lab.on(&a, || {
+            mw.into_iter().for_each(Mw::close);
+            srq.into_iter().for_each(Srq::close);
+        });
+        closing.wait(&mut lab.world).unwrap();
+        assert_eq!(closing.calls().len(), 1);
+        lab.close(a);
+        lab.finish();
+    }
 }

@@ -6,7 +6,7 @@ use std::ptr::{NonNull, null_mut};
 use std::time::Duration;
 
 use ndkpi::status::*;
-use ndkpi::{NDK_OBJECT_HEADER, NTSTATUS, NdkObjectTypeSharedEndpoint};
+use ndkpi::{NDK_CONNECTOR, NDK_OBJECT_HEADER, NTSTATUS, NdkObjectTypeSharedEndpoint};
 use ntsim::consumer::{Pending, ReadLimits};
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, from, limits, to};
@@ -212,4 +212,131 @@ fn c05_l02_what_pends_is_completed_once_and_what_does_not_is_not() {
     assert_eq!(ends(&closing_cq), (STATUS_PENDING, 1));
     lab.on(&a, || region.buffer.free());
     lab.end(a, b);
+}
+
+#[test]
+fn c02_c04_listeners_windows_and_shared_queues_are_not_completed_either() {
+    unsafe extern "efiapi" fn never_asked(_: *mut c_void, _: *mut NDK_CONNECTOR) {
+        panic!("nobody listens");
+    }
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let none = null_mut();
+    lab.on(&a, || {
+        let (adapter, pd) = (a.adapter.table(), a.pd.table());
+        let (raw, raw_pd, cq) = (a.adapter.raw(), a.pd.raw(), a.cq.raw());
+        // SAFETY: open objects and valid parameters; what is created is closed once.
+        unsafe {
+            let mut out = null_mut();
+            let create = adapter.NdkCreateListener;
+            let status = create(raw, never_asked, none, never_created, none, &raw mut out);
+            assert!(status == STATUS_SUCCESS && !out.is_null());
+            let close = (*(*out).Dispatch).NdkCloseListener;
+            assert_eq!(close(out.cast(), never_closed, none), STATUS_SUCCESS);
+
+            let mut out = null_mut();
+            let status = (pd.NdkCreateMw)(raw_pd, never_created, none, &raw mut out);
+            assert!(status == STATUS_SUCCESS && !out.is_null());
+            let close = (*(*out).Dispatch).NdkCloseMw;
+            assert_eq!(close(out.cast(), never_closed, none), STATUS_SUCCESS);
+
+            let mut srq = null_mut();
+            let mut srq_of = |depth| {
+                let affinity = null_mut();
+                let (create, completion) = (pd.NdkCreateSrq, never_created);
+                let out = &raw mut srq;
+                create(
+                    raw_pd, depth, 1, 0, None, none, affinity, completion, none, out,
+                )
+            };
+            assert_eq!(srq_of(u32::MAX), STATUS_INVALID_PARAMETER);
+            assert_eq!(srq_of(4), STATUS_SUCCESS);
+            assert!(!srq.is_null());
+            let mut out = null_mut();
+            let mut qp_of = |depth| {
+                let (create, completion) = (pd.NdkCreateQpWithSrq, never_created);
+                let out = &raw mut out;
+                create(
+                    raw_pd, cq, cq, srq, none, depth, 1, 0, completion, none, out,
+                )
+            };
+            assert_eq!(qp_of(u32::MAX), STATUS_INVALID_PARAMETER);
+            assert_eq!(qp_of(4), STATUS_SUCCESS);
+            assert!(!out.is_null());
+            let close = (*(*out).Dispatch).NdkCloseQp;
+            assert_eq!(close(out.cast(), never_closed, none), STATUS_SUCCESS);
+            let close = (*(*srq).Dispatch).NdkCloseSrq;
+            assert_eq!(close(srq.cast(), never_closed, none), STATUS_SUCCESS);
+        }
+    });
+    lab.world.run_for(SOON);
+    lab.close(a);
+    lab.finish();
+}
+
+/// What a create completion was called with that brings no object.
+#[derive(Default)]
+struct Failed {
+    calls: Cell<u32>,
+    status: Cell<NTSTATUS>,
+}
+
+unsafe extern "efiapi" fn on_failed(
+    context: *mut c_void,
+    status: NTSTATUS,
+    object: *mut NDK_OBJECT_HEADER,
+) {
+    assert!(object.is_null(), "x53: no object comes with a failure");
+    // SAFETY: the context outlives the request.
+    let failed = unsafe { &*context.cast::<Failed>() };
+    failed.calls.set(failed.calls.get() + 1);
+    failed.status.set(status);
+}
+
+#[test]
+fn c08_a_create_that_pends_has_the_memory_that_it_needs() {
+    let mut lab = Lab::new();
+    let a = lab.side_a();
+    let machine = lab.a;
+    lab.world.run_for(Duration::from_millis(1));
+    // An address that is not known has to be looked for: the create pends.
+    let foreign = sockaddr("10.0.0.99:7".parse().unwrap());
+    let create = |lab: &mut Lab| {
+        let (failed, mut out) = (Failed::default(), null_mut());
+        let status = lab.on(&a, || {
+            // SAFETY: an open adapter, an address with its length, a context that outlives the request.
+            unsafe {
+                (a.adapter.table().NdkCreateSharedEndpoint)(
+                    a.adapter.raw(),
+                    foreign.as_ptr().cast(),
+                    16,
+                    on_failed,
+                    (&raw const failed).cast_mut().cast(),
+                    &raw mut out,
+                )
+            }
+        });
+        lab.world.run_for(Duration::from_millis(5));
+        let pended = status == STATUS_PENDING;
+        assert_eq!(failed.calls.get(), u32::from(pended));
+        (pended, if pended { failed.status.get() } else { status })
+    };
+    assert_eq!(create(&mut lab), (true, STATUS_INVALID_ADDRESS));
+    let before = lab.world.pool_stats(machine).driver_blocks;
+    let mut lacked = 0;
+    for after in 0.. {
+        lab.world.fail_allocations(machine, Some(after), true);
+        let ended = create(&mut lab);
+        lab.world.fail_allocations(machine, None, false);
+        let blocks = lab.world.pool_stats(machine).driver_blocks;
+        assert_eq!(blocks, before, "after {after} allocations");
+        if ended == (true, STATUS_INVALID_ADDRESS) {
+            break;
+        }
+        assert_eq!(ended, (false, STATUS_INSUFFICIENT_RESOURCES));
+        lacked += 1;
+    }
+    assert!(lacked > 0, "no allocation, no failure");
+    lab.close(a);
+    lab.finish();
 }

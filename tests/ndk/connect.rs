@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ndkpi::status::*;
-use ntsim::consumer::ReadLimits;
+use ntsim::consumer::{Connector, ReadLimits};
 
 use crate::lab::{A, B, Lab, PORT, SOON, failure, from, to};
 
@@ -241,6 +241,10 @@ fn m09_the_active_side_may_reject_the_answer() {
         0,
         "there was no connection to end"
     );
+    for side in [&a, &b] {
+        let sent = lab.on(side, || side.qp.send(1, &[], 0));
+        assert_eq!(sent, Err(STATUS_CONNECTION_INVALID), "nor one to use");
+    }
     lab.on(&a, || active.close());
     lab.on(&b, || {
         passive.close();
@@ -368,6 +372,41 @@ fn m12_the_ex_forms_behave_alike() {
         lab.world
             .run_until(|_| passive.disconnect_events().count() == 1, SOON)
     );
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+    });
+    lab.end(a, b);
+}
+
+#[test]
+fn m10_what_waits_for_no_completion_cannot_be_completed() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    let connecting = lab.dial(&a, &active, &b);
+    let complete = |lab: &mut Lab, side: &crate::lab::Side, connector: &Connector| {
+        let completing = lab.on(side, || connector.start_complete_connect());
+        assert!(completing.calls().is_empty());
+        completing.inline_status()
+    };
+    let invalid = STATUS_CONNECTION_INVALID;
+    assert_eq!(complete(&mut lab, &a, &active), invalid, "unanswered");
+    let passive = lab.request(&listener);
+    assert_eq!(complete(&mut lab, &b, &passive), invalid, "it is asked");
+    let accepting = lab.accept(&b, &passive);
+    connecting.wait(&mut lab.world).unwrap();
+    assert_eq!(complete(&mut lab, &b, &passive), invalid, "it accepts");
+    let completing = lab.on(&a, || active.start_complete_connect());
+    completing.wait(&mut lab.world).unwrap();
+    accepting.wait(&mut lab.world).unwrap();
+    assert_eq!(complete(&mut lab, &a, &active), invalid, "connected");
+    assert_eq!(complete(&mut lab, &b, &passive), invalid, "connected");
+    let disconnecting = lab.on(&a, || active.start_disconnect());
+    disconnecting.wait(&mut lab.world).unwrap();
+    assert_eq!(complete(&mut lab, &a, &active), invalid, "disconnected");
+    lab.on(&a, || active.close());
     lab.on(&b, || {
         passive.close();
         listener.close();

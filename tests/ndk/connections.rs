@@ -8,7 +8,7 @@ use ntsim::consumer::ReadLimits;
 use crate::lab::{A, A6, ALL_RIGHTS, B, B6, Lab, PORT, failure, from, limits, to};
 
 #[test]
-fn m20_m22_a_paused_listener_is_no_listener() {
+fn m20_m21_m22_a_paused_listener_is_no_listener() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let listener = lab.listen(&b);

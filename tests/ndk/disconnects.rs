@@ -390,3 +390,63 @@ fn d05_no_disconnect_event_wanted_none_given() {
         lab.end(a, b);
     }
 }
+
+#[test]
+fn d01_an_event_has_the_context_of_its_own_connection() {
+    let mut lab = Lab::new();
+    let (mut a, mut b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let first = lab.establish(&a, &b, &listener);
+    let (fresh_a, fresh_b) = (lab.queue_pair(&a), lab.queue_pair(&b));
+    let used_a = std::mem::replace(&mut a.qp, fresh_a);
+    let used_b = std::mem::replace(&mut b.qp, fresh_b);
+    let second = lab.establish(&a, &b, &listener);
+    let heard =
+        || [&first.0, &first.1, &second.0, &second.1].map(|end| end.disconnect_events().count());
+    // The accepting side ends the first connection, the connecting side the second.
+    let disconnecting = lab.on(&b, || first.1.start_disconnect());
+    disconnecting.wait(&mut lab.world).unwrap();
+    lab.world.run_for(SOON);
+    assert_eq!(heard(), [1, 0, 0, 0]);
+    let disconnecting = lab.on(&a, || second.0.start_disconnect());
+    disconnecting.wait(&mut lab.world).unwrap();
+    lab.world.run_for(SOON);
+    assert_eq!(heard(), [1, 0, 0, 1]);
+    lab.on(&a, || {
+        first.0.close();
+        second.0.close();
+        used_a.close();
+    });
+    lab.on(&b, || {
+        first.1.close();
+        second.1.close();
+        used_b.close();
+        listener.close();
+    });
+    lab.end(a, b);
+}
+
+#[test]
+fn d02_an_error_of_a_queue_pair_ends_the_connection_with_one_event_on_each_side() {
+    // What the peer refuses, and what this side finds itself.
+    for expected in [STATUS_REMOTE_RESOURCES, STATUS_ACCESS_VIOLATION] {
+        let mut s = Story::begin();
+        let (mut element, address, mut token) = s.target();
+        if expected == STATUS_REMOTE_RESOURCES {
+            token = 0;
+        } else {
+            element.MemoryRegionToken = 0;
+        }
+        s.lab
+            .on(&s.a, || s.a.qp.write(1, &[element], address, token, 0))
+            .unwrap();
+        assert_eq!(s.outcome().1, expected);
+        let Story { lab, connected, .. } = &mut s;
+        let heard =
+            || [&connected.active, &connected.passive].map(|end| end.disconnect_events().count());
+        assert!(lab.world.run_until(|_| heard() == [1, 1], SOON));
+        lab.world.run_for(Duration::from_secs(60));
+        assert_eq!(heard(), [1, 1]);
+        s.end();
+    }
+}

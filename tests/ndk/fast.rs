@@ -2,11 +2,12 @@
 
 use ndkpi::status::*;
 use ndkpi::{
-    NDK_OP_FLAG_ALLOW_LOCAL_WRITE, NDK_OP_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_ALLOW_REMOTE_WRITE,
-    NDK_OP_FLAG_DEFER, NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE, NDK_OP_FLAG_RDMA_READ_SINK,
-    NDK_OP_FLAG_SILENT_SUCCESS, NDK_SGE, NDK_SGE_ADDRESS, NdkOperationTypeFastRegister,
-    NdkOperationTypeInvalidate, NdkOperationTypeRead, NdkOperationTypeReceiveAndInvalidate,
-    NdkOperationTypeSend, NdkOperationTypeWrite,
+    NDK_ADAPTER_FLAG_RDMA_READ_LOCAL_INVALIDATE_SUPPORTED, NDK_OP_FLAG_ALLOW_LOCAL_WRITE,
+    NDK_OP_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_ALLOW_REMOTE_WRITE, NDK_OP_FLAG_DEFER,
+    NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE, NDK_OP_FLAG_RDMA_READ_SINK, NDK_OP_FLAG_SILENT_SUCCESS,
+    NDK_SGE, NDK_SGE_ADDRESS, NdkOperationTypeFastRegister, NdkOperationTypeInvalidate,
+    NdkOperationTypeRead, NdkOperationTypeReceiveAndInvalidate, NdkOperationTypeSend,
+    NdkOperationTypeWrite,
 };
 use ntsim::consumer::{Buffer, Lam, Mr};
 
@@ -111,7 +112,7 @@ fn r07_r08_regions_are_initialised_for_so_many_pages() {
         for (pages, remote) in [(1, false), (16, true), (most, true)] {
             let mr = a.pd.create_fast_mr().unwrap();
             assert_eq!(mr.initialize(pages, remote), Ok(()));
-            assert_ne!((mr.local_token(), mr.remote_token()), (0, 0));
+            assert!(mr.local_token() != 0 && mr.remote_token() != 0);
             assert_eq!(
                 mr.initialize(pages, remote),
                 Err(STATUS_INVALID_DEVICE_REQUEST)
@@ -496,6 +497,11 @@ fn w23_a_read_can_end_the_token_of_its_own_memory() {
         (s.theirs.buffer.address(), s.theirs.mr.remote_token())
     });
     let fast = Fast::new(&mut s.lab, &s.a, 2 * PAGE, 0);
+    let flags = s.lab.on(&s.a, || s.a.adapter.info()).unwrap().AdapterFlags;
+    assert_ne!(
+        flags & NDK_ADAPTER_FLAG_RDMA_READ_LOCAL_INVALIDATE_SUPPORTED,
+        0
+    );
     for round in 0..2 {
         // The second time proves that the first has ended the registration.
         let (base, _) = fast.register(&mut s.lab, &s.a, NDK_OP_FLAG_ALLOW_LOCAL_WRITE);
@@ -644,5 +650,40 @@ fn r05_r06_deregistering_a_fast_region_ends_its_tokens() {
         fast.mr.initialize(4, true).unwrap();
         fast.close(&s.b);
     });
+    s.end();
+}
+
+#[test]
+fn r09_r11_any_number_of_pages_can_be_reached_from_0() {
+    const MOST: usize = 5;
+    let mut s = Story::begin();
+    // The second page of the buffer is a whole one, and so are those behind it.
+    let fast = Fast::new(&mut s.lab, &s.b, (MOST + 1) * PAGE, 0);
+    let skipped = PAGE - fast.lam.first_byte() as usize;
+    for count in 1..=MOST {
+        let (length, fill) = (count * PAGE, count as u8);
+        s.lab
+            .on(&s.b, || {
+                let pages = &fast.lam.pages()[1..=count];
+                s.b.qp
+                    .fast_register(90, &fast.mr, pages, 0, length, 0, PEER)
+            })
+            .unwrap();
+        assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
+        let token = s.lab.on(&s.b, || fast.mr.remote_token());
+        s.lab.on(&s.a, || s.ours.buffer.bytes_mut().fill(fill));
+        assert_eq!(write(&mut s, 0, token, length), STATUS_SUCCESS, "{count}");
+        s.lab.on(&s.b, || {
+            let (before, bytes) = fast.buffer.bytes().split_at(skipped);
+            let (inside, behind) = bytes.split_at(length);
+            assert!(inside.iter().all(|byte| *byte == fill));
+            assert!(before.iter().chain(behind).all(|byte| *byte == 0));
+        });
+        s.lab
+            .on(&s.b, || s.b.qp.invalidate(91, &fast.mr, 0))
+            .unwrap();
+        assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
+    }
+    s.lab.on(&s.b, || fast.close(&s.b));
     s.end();
 }

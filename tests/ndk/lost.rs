@@ -255,3 +255,24 @@ fn x48_what_was_being_set_up_or_ended_fails_with_the_adapter() {
         loss.ends(lab, a, b);
     }
 }
+
+#[test]
+fn d02_a_peer_that_is_gone_ends_the_connection_with_one_event() {
+    for loss in Loss::ALL {
+        let mut lab = Lab::new();
+        let (a, b) = (lab.side_a(), lab.side_b());
+        let connected = lab.connect(&a, &b);
+        let heard =
+            || [&connected.active, &connected.passive].map(|end| end.disconnect_events().count());
+        loss.happens(&mut lab);
+        assert_eq!(heard(), [1, 0], "{loss:?}: nobody could tell B");
+        // B finds out when it wants something.
+        lab.on(&b, || b.qp.send(1, &[], 0)).unwrap();
+        assert_eq!(lab.result(&b).Status, STATUS_IO_TIMEOUT, "{loss:?}");
+        assert!(lab.world.run_until(|_| heard() == [1, 1], SOON));
+        lab.world.run_for(Duration::from_secs(60));
+        assert_eq!(heard(), [1, 1], "{loss:?}");
+        lab.drop_connection(&a, &b, connected);
+        loss.ends(lab, a, b);
+    }
+}

@@ -1,7 +1,8 @@
 //! The NDK provider, driven through its dispatch tables by a consumer in the simulated kernel.
 //!
 //! Each test tells one story. Where it proves requirements of NDKPI, its name has their numbers in the project's list
-//! (`crates/xtask/data/requirements.tsv`): `m01_...` is M-01. `cargo xtask conformance` makes a page of them.
+//! (`crates/xtask/data/requirements.tsv`): `m01_...` is M-01. `cargo xtask conformance` makes a page of them. What the verifier judges in
+//! all of them is in `rules.tsv` beside it.
 
 #![allow(
     unsafe_code,

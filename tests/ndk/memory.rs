@@ -7,8 +7,8 @@ use ndis_sys::imports::{IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
 use ndis_sys::wdm::{MDL, MDL_PAGES_LOCKED};
 use ndkpi::status::*;
 use ndkpi::{
-    NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE, NDK_MR_FLAG_RDMA_READ_SINK,
-    NTSTATUS, NdkOperationTypeRead, NdkOperationTypeWrite,
+    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
+    NDK_MR_FLAG_RDMA_READ_SINK, NTSTATUS, NdkOperationTypeRead, NdkOperationTypeWrite,
 };
 use ntsim::consumer::{Buffer, Mr};
 
@@ -214,4 +214,57 @@ fn x28_closing_a_registered_region_deregisters_it() {
     lab.hang_up(&a, &b, connected);
     lab.on(&a, || ours.close());
     lab.end(a, b);
+}
+
+#[test]
+fn r05_the_read_sink_right_neither_gives_nor_takes() {
+    for (flags, expected) in [
+        (0, STATUS_ACCESS_VIOLATION),
+        (NDK_MR_FLAG_RDMA_READ_SINK, STATUS_ACCESS_VIOLATION),
+        (NDK_MR_FLAG_ALLOW_LOCAL_WRITE, STATUS_SUCCESS),
+        (
+            NDK_MR_FLAG_ALLOW_LOCAL_WRITE | NDK_MR_FLAG_RDMA_READ_SINK,
+            STATUS_SUCCESS,
+        ),
+    ] {
+        let mut s = Story::begin();
+        let (_, address, token) = s.target();
+        let into = s.lab.region(&s.a, 4096, flags, 0x11);
+        s.lab
+            .on(&s.a, || {
+                s.a.qp.read(1, &[into.sge(0, 100)], address, token, 0)
+            })
+            .unwrap();
+        assert_eq!(
+            s.outcome(),
+            (1, expected, NdkOperationTypeRead),
+            "{flags:#x}"
+        );
+        s.lab.on(&s.a, || into.close());
+        s.end();
+    }
+}
+
+#[test]
+fn r06_the_local_token_of_a_deregistered_region_is_no_use() {
+    let mut s = Story::begin();
+    let gone = s.lab.region(&s.a, 4096, ALL_RIGHTS, 0x11);
+    s.lab
+        .on(&s.b, || s.b.qp.receive(1, &[s.theirs.sge(0, 100)]))
+        .unwrap();
+    s.lab.on(&s.a, || {
+        let element = gone.sge(0, 10);
+        gone.mr.deregister().unwrap();
+        s.a.qp.send(2, &[element], 0).unwrap();
+    });
+    let (context, status, _) = s.outcome();
+    assert_eq!((context, status), (2, STATUS_ACCESS_VIOLATION));
+    s.lab.on(&s.b, || {
+        assert!(s.theirs.buffer.bytes().iter().all(|byte| *byte == 0));
+    });
+    s.lab.on(&s.a, || {
+        gone.mr.close();
+        gone.buffer.free();
+    });
+    s.end();
 }

@@ -1,5 +1,7 @@
 //! What both sides of a connection agree on: private data and read limits.
 
+use std::ptr::null_mut;
+
 use ndkpi::status::*;
 use ntsim::consumer::{ConnectionData, ReadLimits};
 
@@ -214,6 +216,50 @@ fn m23_x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refuse
     let completing = lab.on(&a, || active.start_complete_connect());
     completing.wait(&mut lab.world).unwrap();
     accepting.wait(&mut lab.world).unwrap();
+    lab.on(&a, || active.close());
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+    });
+    lab.end(a, b);
+}
+
+#[test]
+fn m19_either_read_limit_may_be_left_out() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    let asked = ReadLimits {
+        inbound: 2,
+        outbound: 5,
+    };
+    let connecting = lab.on(&a, || {
+        active.start_connect(&a.qp, from(&a), to(&b), asked, &[])
+    });
+    let passive = lab.request(&listener);
+    lab.on(&b, || {
+        let expected = passive.connection_data().unwrap().limits;
+        assert_eq!(
+            expected,
+            ReadLimits {
+                inbound: 5,
+                outbound: 2
+            }
+        );
+        let get = |inbound: *mut u32, outbound: *mut u32| {
+            let (get, data, mut length) = (passive.table().NdkGetConnectionData, null_mut(), 0);
+            // SAFETY: either limit may be null, and so may a buffer of no length.
+            unsafe { get(passive.raw(), inbound, outbound, data, &raw mut length) }
+        };
+        let (mut inbound, mut outbound) = (77, 77);
+        assert_eq!(get(&raw mut inbound, null_mut()), STATUS_SUCCESS);
+        assert_eq!((inbound, outbound), (5, 77));
+        assert_eq!(get(null_mut(), &raw mut outbound), STATUS_SUCCESS);
+        assert_eq!((inbound, outbound), (5, 2));
+    });
+    lab.on(&b, || passive.reject(&[])).unwrap();
+    let _ = connecting.wait(&mut lab.world);
     lab.on(&a, || active.close());
     lab.on(&b, || {
         passive.close();

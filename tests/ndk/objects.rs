@@ -226,3 +226,19 @@ fn c08_l01_every_create_survives_the_lack_of_memory() {
     lab.close(a);
     lab.finish();
 }
+
+// NDIS looks at header, flags and handlers when the driver registers; here both are called.
+#[test]
+fn n01_what_the_driver_registered_opens_and_closes_adapters() {
+    let mut lab = Lab::new();
+    for machine in [lab.a, lab.b] {
+        for _ in 0..2 {
+            lab.world.call(machine, || {
+                let adapter = Adapter::open(NDK_VERSION_2_1).expect("OpenNDKAdapterHandler");
+                assert_eq!(adapter.info().unwrap().Version, NDK_VERSION_2_1);
+                adapter.close();
+            });
+        }
+    }
+    lab.finish();
+}

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use ndkpi::status::*;
 use ndkpi::{
-    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_DEFER,
-    NDK_OP_FLAG_READ_FENCE, NDK_SGE, NdkOperationTypeRead, NdkOperationTypeSend,
+    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
+    NDK_OP_FLAG_DEFER, NDK_OP_FLAG_READ_FENCE, NDK_SGE, NdkOperationTypeRead, NdkOperationTypeSend,
     NdkOperationTypeWrite,
 };
 use ntsim::consumer::ReadLimits;
@@ -90,6 +90,7 @@ fn w15_r03_the_peer_refuses_what_it_did_not_allow() {
         (NDK_MR_FLAG_ALLOW_LOCAL_WRITE, true, 0),
         (NDK_MR_FLAG_ALLOW_LOCAL_WRITE, false, 0),
         (NDK_MR_FLAG_ALLOW_REMOTE_READ, false, 0),
+        (NDK_MR_FLAG_ALLOW_REMOTE_WRITE, true, 0),
         (ALL_RIGHTS, true, 1),
     ] {
         let mut s = Story::begin();
@@ -178,16 +179,80 @@ fn w11_a_read_may_have_as_many_elements_as_the_adapter_says() {
     s.end();
 }
 
-/// What a RoCEv2 packet over IPv4 does to the number of reads on their way: the opcode of its BTH says so.
-fn reads(frame: &[u8]) -> i32 {
+/// The opcode of a RoCEv2 packet over IPv4, which is in its BTH.
+fn opcode(frame: &[u8]) -> Option<u8> {
     const OPCODE: usize = 14 + 20 + 8;
-    match frame.get(OPCODE) {
-        _ if frame.get(36..38) != Some(&4791_u16.to_be_bytes()) => 0,
+    let is_roce = frame.get(36..38) == Some(&4791_u16.to_be_bytes());
+    frame.get(OPCODE).copied().filter(|_| is_roce)
+}
+
+/// What a packet does to the number of reads on their way.
+fn reads(frame: &[u8]) -> i32 {
+    match opcode(frame) {
         // RC RDMA READ request.
         Some(0x0c) => 1,
         // RC RDMA READ response, last or only.
         Some(0x0f | 0x10) => -1,
         _ => 0,
+    }
+}
+
+#[test]
+fn w07_a_fenced_request_leaves_when_all_earlier_reads_are_done() {
+    const LENGTH: usize = 8192;
+    for (fence, write) in [
+        (NDK_OP_FLAG_READ_FENCE, false),
+        (NDK_OP_FLAG_READ_FENCE, true),
+        (0, false),
+        (0, true),
+    ] {
+        let mut s = Story::begin();
+        let (_, address, token) = s.target();
+        s.lab
+            .on(&s.b, || s.b.qp.receive(9, &[s.theirs.sge(0, LENGTH)]))
+            .unwrap();
+        // Reads on their way, and how many there were when the request passed.
+        let (now, passed) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+        let ports = s.lab.net.ports();
+        for (port, _) in &ports {
+            let (now, passed) = (Rc::clone(&now), Rc::clone(&passed));
+            s.lab.net.set_filter(*port, move |frame| {
+                now.set(now.get() + reads(frame));
+                // RC SEND and RDMA WRITE, first or only.
+                if matches!(opcode(frame), Some(0x00 | 0x04 | 0x06 | 0x0a)) {
+                    passed.set(Some(now.get()));
+                }
+                Verdict::Pass
+            });
+        }
+        s.lab.on(&s.a, || {
+            for (context, at) in [(1, 0), (2, LENGTH)] {
+                let to = [s.ours.sge(at, LENGTH)];
+                let from = address + 20_000 + at as u64;
+                let flags = NDK_OP_FLAG_DEFER;
+                s.a.qp.read(context, &to, from, token, flags).unwrap();
+            }
+            let ours = [s.ours.sge(0, 10)];
+            if write {
+                s.a.qp.write(3, &ours, address, token, fence).unwrap();
+            } else {
+                s.a.qp.send(3, &ours, fence).unwrap();
+            }
+        });
+        for context in 1..=3 {
+            let (done, status, _) = s.outcome();
+            assert_eq!((done, status), (context, STATUS_SUCCESS));
+        }
+        ports
+            .iter()
+            .for_each(|(port, _)| s.lab.net.clear_filter(*port));
+        let passed = passed.get().expect("the request was seen");
+        if fence == 0 {
+            assert_eq!(passed, 2, "or the fence makes no difference");
+        } else {
+            assert_eq!(passed, 0);
+        }
+        s.end();
     }
 }
 
@@ -267,4 +332,52 @@ fn w24_more_reads_than_the_limit_wait_their_turn() {
         theirs.close();
     });
     lab.end(a, b);
+}
+
+#[test]
+fn r21_an_element_before_or_behind_its_region_fails_whatever_the_request_is() {
+    for (request, before) in [
+        ("send", true),
+        ("write", true),
+        ("write", false),
+        ("read", true),
+        ("read", false),
+        ("receive", true),
+        ("receive", false),
+    ] {
+        let mut s = Story::begin();
+        let (_, address, token) = s.target();
+        let small = s.lab.region(&s.a, 4096, ALL_RIGHTS, 0x11);
+        let mut outside = s.lab.on(&s.a, || small.sge(0, 4096));
+        if before {
+            // SAFETY: elements of registered memory have a virtual address.
+            let first = unsafe { outside.Anonymous.VirtualAddress };
+            outside.Anonymous.VirtualAddress = first.wrapping_byte_sub(1);
+        } else {
+            outside.Length += 1;
+        }
+        let posted = s.lab.on(&s.a, || match request {
+            "send" => s.a.qp.send(1, &[outside], 0),
+            "write" => s.a.qp.write(1, &[outside], address, token, 0),
+            "read" => s.a.qp.read(1, &[outside], address, token, 0),
+            _ => s.a.qp.receive(1, &[outside]),
+        });
+        posted.unwrap();
+        if request == "receive" {
+            s.lab
+                .on(&s.b, || s.b.qp.send(2, &[s.theirs.sge(0, 4097)], 0))
+                .unwrap();
+        }
+        let (context, status, _) = s.outcome();
+        assert_eq!(
+            (context, status),
+            (1, STATUS_ACCESS_VIOLATION),
+            "{request} {before}"
+        );
+        s.lab.on(&s.b, || {
+            assert!(s.theirs.buffer.bytes().iter().all(|byte| *byte == 0));
+        });
+        s.lab.on(&s.a, || small.close());
+        s.end();
+    }
 }

@@ -12,7 +12,7 @@ use crate::lab::{ALL_RIGHTS, Lab, SOON, limits};
 use crate::story::{SIZE, Story};
 
 #[test]
-fn w05_q16_q17_q19_a_send_arrives_in_the_receive() {
+fn w05_q16_q17_q18_q19_a_send_arrives_in_the_receive() {
     let mut s = Story::begin();
     s.lab
         .on(&s.b, || s.b.qp.receive(70, &[s.theirs.sge(0, 4096)]))
@@ -22,7 +22,10 @@ fn w05_q16_q17_q19_a_send_arrives_in_the_receive() {
         .unwrap();
     assert_eq!(s.outcome(), (71, STATUS_SUCCESS, NdkOperationTypeSend));
     let received = s.lab.result(&s.b);
-    assert_eq!(received.Status, STATUS_SUCCESS);
+    assert_eq!(
+        (received.Status, received.ProviderErrorCode),
+        (STATUS_SUCCESS, 0)
+    );
     assert_eq!(
         (received.RequestContext as u64, received.BytesTransferred),
         (70, 1000)
@@ -243,6 +246,13 @@ fn w16_w17_deferred_requests_are_executed_all_the_same() {
             "in post order"
         );
     }
+    s.lab.on(&s.b, || {
+        let bytes = s.theirs.buffer.bytes_mut();
+        for at in [0, 100, 200, 300] {
+            assert_eq!(bytes[at..at + 10], [0xa5; 10], "executed");
+        }
+        bytes[..10].fill(0);
+    });
     s.lab.on(&s.a, || {
         s.a.qp
             .write(4, &[s.ours.sge(0, 10)], address, token, NDK_OP_FLAG_DEFER)
@@ -251,6 +261,9 @@ fn w16_w17_deferred_requests_are_executed_all_the_same() {
         assert_eq!(s.a.qp.send(5, &too_many, 0), Err(STATUS_DATA_OVERRUN));
     });
     assert_eq!(s.outcome(), (4, STATUS_SUCCESS, NdkOperationTypeWrite));
+    s.lab.on(&s.b, || {
+        assert_eq!(s.theirs.buffer.bytes()[..10], [0xa5; 10], "executed");
+    });
     s.end();
 }
 
@@ -340,4 +353,32 @@ fn x30_entries_outlive_their_queue_pair() {
     });
     assert_eq!(s.outcome(), (42, STATUS_CANCELLED, NdkOperationTypeReceive));
     s.end();
+}
+
+#[test]
+fn w04_a_receive_from_before_the_connection_takes_its_first_message() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let ours = lab.region(&a, 4096, ALL_RIGHTS, 0xa5);
+    let theirs = lab.region(&b, 4096, ALL_RIGHTS, 0);
+    lab.on(&b, || b.qp.receive(1, &[theirs.sge(0, 100)]))
+        .unwrap();
+    let connected = lab.connect(&a, &b);
+    lab.on(&b, || b.qp.receive(2, &[theirs.sge(100, 100)]))
+        .unwrap();
+    lab.on(&a, || a.qp.send(3, &[ours.sge(0, 10)], 0)).unwrap();
+    let received = lab.result(&b);
+    assert_eq!(
+        (received.RequestContext as u64, received.Status),
+        (1, STATUS_SUCCESS)
+    );
+    lab.on(&b, || {
+        let bytes = theirs.buffer.bytes();
+        assert_eq!((bytes[9], bytes[10], bytes[100]), (0xa5, 0, 0));
+    });
+    assert_eq!(lab.result(&a).Status, STATUS_SUCCESS);
+    lab.hang_up(&a, &b, connected);
+    lab.on(&a, || ours.close());
+    lab.on(&b, || theirs.close());
+    lab.end(a, b);
 }

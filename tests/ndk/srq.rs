@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use ndkpi::status::*;
 use ndkpi::{NdkOperationTypeReceive, NdkOperationTypeSend};
-use ntsim::consumer::{Connector, Listener, Qp, QpLimits, ReadLimits, Srq};
+use ntsim::consumer::{Connector, Cq, Listener, Qp, QpLimits, ReadLimits, Srq};
 
 use crate::lab::{ALL_RIGHTS, Lab, PORT, Region, Side, failure, from, limits};
+use crate::raw::never_completed;
 
 /// Two connections from A to B, whose queue pairs at B share one receive queue.
 struct Story {
@@ -43,12 +44,13 @@ impl Story {
             listener,
         };
         for context in [100, 101] {
-            story.add_connection(context);
+            story.add_connection(context, None);
         }
         story
     }
 
-    fn add_connection(&mut self, context: u64) {
+    /// One more connection; B's queue pair has such a context, and such a receive queue if not the one that B has for everything.
+    fn add_connection(&mut self, context: u64, receives: Option<&Cq>) {
         let Story { lab, a, b, .. } = self;
         let end_a = lab.on(a, || a.pd.create_qp(&a.cq, &a.cq, limits()).unwrap());
         let shared = QpLimits {
@@ -56,7 +58,8 @@ impl Story {
             ..limits()
         };
         let end_b = lab.on(b, || {
-            b.pd.create_qp_with_srq(&b.cq, &b.cq, &self.srq, shared)
+            let receives = receives.unwrap_or(&b.cq);
+            b.pd.create_qp_with_srq(receives, &b.cq, &self.srq, shared)
                 .unwrap()
         });
         let active = lab.connector(a);
@@ -310,6 +313,7 @@ fn s06_q27_neither_notification_nor_affinity_is_needed() {
         panic!("an idle queue closes at once");
     }
     let mut lab = Lab::new();
+    // Its completion queue has no affinity either, as those of all stories.
     let a = lab.side_a();
     lab.on(&a, || {
         let null = std::ptr::null_mut();
@@ -329,6 +333,10 @@ fn s06_q27_neither_notification_nor_affinity_is_needed() {
                 &raw mut srq,
             )
         };
+        assert_eq!(status, STATUS_SUCCESS);
+        // It is empty: below any threshold, and there is nobody to tell.
+        // SAFETY: an open SRQ; it does not pend.
+        let status = unsafe { ((*(*srq).Dispatch).NdkModifySrq)(srq, 0, 1, never_completed, null) };
         assert_eq!(status, STATUS_SUCCESS);
         // SAFETY: an open SRQ, closed once.
         let status = unsafe { ((*(*srq).Dispatch).NdkCloseSrq)(srq.cast(), closed, null) };
@@ -361,4 +369,35 @@ fn l09_a_shared_queue_waits_for_the_queue_pairs_that_receive_from_it() {
     lab.no_result(&a);
     lab.close(a);
     lab.finish();
+}
+
+#[test]
+fn s02_a_receive_completes_on_the_receive_queue_of_the_queue_pair_that_took_it() {
+    let mut s = Story::begin(0);
+    let apart = s.lab.on(&s.b, || s.b.adapter.create_cq(16).unwrap());
+    s.add_connection(102, Some(&apart));
+    for context in 0..3 {
+        s.receive(context);
+    }
+    let received = |s: &mut Story, connection: usize, context: u64| {
+        let qp = &s.ends[connection].0;
+        s.lab
+            .on(&s.a, || qp.send(context, &[s.ours.sge(0, 64)], 0))
+            .unwrap();
+        assert_eq!(s.lab.result(&s.a).Status, STATUS_SUCCESS);
+        s.lab.world.run_for(std::time::Duration::from_millis(1));
+        s.lab.on(&s.b, || [apart.poll_ex(), s.b.cq.poll_ex()])
+    };
+    let told = |entry: Option<ndkpi::NDK_RESULT_EX>| {
+        entry.map(|entry| (entry.RequestContext as u64, entry.QPContext as u64))
+    };
+    let first = received(&mut s, 2, 7).map(told);
+    assert_eq!(first, [Some((0, 102)), None]);
+    let second = received(&mut s, 0, 8).map(told);
+    assert_eq!(second, [None, Some((1, 100))]);
+    let third = received(&mut s, 2, 9).map(told);
+    assert_eq!(third, [Some((2, 102)), None]);
+    let closing = s.lab.on(&s.b, || apart.start_close());
+    assert_eq!(closing.inline_status(), STATUS_PENDING);
+    s.end();
 }

@@ -11,6 +11,7 @@ use ndkpi::{
 use ntsim::MachineId;
 use ntsim::consumer::{Adapter, ReadLimits};
 use ntsim::ndis::OidRequest;
+use ntsim::virtio_net::NicConfig;
 
 use crate::lab::{ALL_RIGHTS, B, Lab, SOON, failure, from, to};
 use crate::raw::{Completed, Shared};
@@ -402,4 +403,34 @@ fn n02_n03_a_disabled_provider_has_capabilities_but_no_adapters() {
         assert_eq!(Adapter::open(NDK_VERSION_2_1).err(), Some(NOT_READY));
     });
     lab.finish();
+}
+
+#[test]
+fn n21_the_largest_frame_size_within_the_jumbo_packet_is_in_use() {
+    const BYTES: usize = 8192;
+    const BIG: (&str, &str) = ("*NetworkDirectRoCEFrameSize", "4096");
+    let nic = NicConfig {
+        mtu: 4200,
+        ..NicConfig::default()
+    };
+    for (keywords, size) in [
+        (&[("*JumboPacket", "4214")][..], 1024),
+        (&[BIG], 1024),
+        (&[BIG, ("*JumboPacket", "3000")], 2048),
+        (&[BIG, ("*JumboPacket", "4214")], 4096),
+    ] {
+        let mut s = Story::begin_in(Lab::with(keywords, nic.clone()));
+        let machine = s.a.machine;
+        let (_, address, token) = s.target();
+        let before = statistics(&mut s.lab, machine).CounterSet.RDMAOutFrames;
+        s.lab
+            .on(&s.a, || {
+                s.a.qp.write(1, &[s.ours.sge(0, BYTES)], address, token, 0)
+            })
+            .unwrap();
+        assert_eq!(s.outcome().1, STATUS_SUCCESS);
+        let after = statistics(&mut s.lab, machine).CounterSet.RDMAOutFrames;
+        assert_eq!(after - before, (BYTES / size) as u64, "{keywords:?}");
+        s.end();
+    }
 }

@@ -10,7 +10,8 @@ use ndkpi::{
 };
 use ntsim::consumer::{Buffer, Lam, Mr, Mw, Qp};
 
-use crate::lab::{Lab, Region, Side, failure};
+use crate::lab::{Lab, Region, Side, failure, from};
+use crate::raw::{Completed, Shared};
 use crate::story::Story;
 
 const READ: u32 = NDK_OP_FLAG_ALLOW_REMOTE_READ;
@@ -246,19 +247,22 @@ struct Seven {
 
 impl Seven {
     fn new(lab: &mut Lab, side: &Side) -> Seven {
-        lab.on(side, || {
-            let buffer = Buffer::new(4096).unwrap();
-            let lam = Lam::build(&side.adapter, &buffer, 4096).unwrap();
-            let fast = side.pd.create_fast_mr().unwrap();
-            fast.initialize(4, true).unwrap();
-            let mw = side.pd.create_mw().unwrap();
-            Seven {
-                buffer,
-                lam,
-                fast,
-                mw,
-            }
-        })
+        lab.on(side, || Seven::make(side))
+    }
+
+    /// Kernel code, <= DISPATCH_LEVEL.
+    fn make(side: &Side) -> Seven {
+        let buffer = Buffer::new(4096).unwrap();
+        let lam = Lam::build(&side.adapter, &buffer, 4096).unwrap();
+        let fast = side.pd.create_fast_mr().unwrap();
+        fast.initialize(4, true).unwrap();
+        let mw = side.pd.create_mw().unwrap();
+        Seven {
+            buffer,
+            lam,
+            fast,
+            mw,
+        }
     }
 
     /// Posts one of each: the context is the number of the request. Gives what each post answered.
@@ -291,6 +295,26 @@ impl Seven {
         ]
     }
 
+    /// What B has for the seven requests of A: memory, two receives, and a region that may be invalidated.
+    #[track_caller]
+    fn offer(&self, s: &mut Story) -> Peer {
+        let peer = s.lab.on(&s.b, || {
+            let (pages, first) = (self.lam.pages(), self.lam.first_byte());
+            s.b.qp
+                .fast_register(1, &self.fast, pages, first, 4096, u64::from(first), READ)
+                .unwrap();
+            s.b.qp.receive(2, &[s.theirs.sge(0, 64)]).unwrap();
+            s.b.qp.receive(3, &[s.theirs.sge(0, 64)]).unwrap();
+            Peer {
+                address: s.theirs.buffer.address(),
+                token: s.theirs.mr.remote_token(),
+                to_end: self.fast.remote_token(),
+            }
+        });
+        assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
+        peer
+    }
+
     fn close(self, side: &Side) {
         self.mw.close();
         self.fast.close();
@@ -320,30 +344,8 @@ fn w03_no_initiator_request_is_taken_without_a_connection() {
 fn q18_w18_all_seven_requests_may_be_deferred_and_tell_their_type() {
     let mut s = Story::begin();
     let seven = Seven::new(&mut s.lab, &s.a);
-    // A region that the peer may invalidate.
     let theirs = Seven::new(&mut s.lab, &s.b);
-    let peer = s.lab.on(&s.b, || {
-        let first = theirs.lam.first_byte();
-        s.b.qp
-            .fast_register(
-                1,
-                &theirs.fast,
-                theirs.lam.pages(),
-                first,
-                4096,
-                u64::from(first),
-                READ,
-            )
-            .unwrap();
-        s.b.qp.receive(2, &[s.theirs.sge(0, 64)]).unwrap();
-        s.b.qp.receive(3, &[s.theirs.sge(0, 64)]).unwrap();
-        Peer {
-            address: s.theirs.buffer.address(),
-            token: s.theirs.mr.remote_token(),
-            to_end: theirs.fast.remote_token(),
-        }
-    });
-    assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
+    let peer = theirs.offer(&mut s);
     s.lab.on(&s.a, || {
         let answers = seven.post(&s.a.qp, &s.ours, peer, NDK_OP_FLAG_DEFER);
         assert_eq!(answers, [Ok(()); 7]);
@@ -364,6 +366,59 @@ fn q18_w18_all_seven_requests_may_be_deferred_and_tell_their_type() {
     }
     assert_eq!(s.outcome(), (7, STATUS_SUCCESS, NdkOperationTypeWrite));
     s.lab.on(&s.a, || seven.close(&s.a));
+    s.lab.on(&s.b, || theirs.close(&s.b));
+    s.end();
+}
+
+#[test]
+fn c09_every_request_and_what_it_needs_works_at_dispatch_level() {
+    const DISPATCH_LEVEL: u8 = 2;
+    let mut s = Story::begin();
+    let machine = s.a.machine;
+    let theirs = Seven::new(&mut s.lab, &s.b);
+    let peer = theirs.offer(&mut s);
+    let (seven, srq, sharing, shared) = s.lab.world.call_on(machine, 0, DISPATCH_LEVEL, || {
+        let srq = s.a.pd.create_srq(4, 1, 0).unwrap();
+        let limits = crate::lab::limits();
+        let sharing = s.a.pd.create_qp_with_srq(&s.a.cq, &s.a.cq, &srq, limits);
+        srq.receive(1, &[]).unwrap();
+        srq.modify(8, 1).unwrap();
+        let shared = Shared::create(&s.a, from(&s.a)).unwrap();
+        (Seven::make(&s.a), srq, sharing.unwrap(), shared)
+    });
+    let answers = s.lab.world.call_on(machine, 0, DISPATCH_LEVEL, || {
+        seven.post(&s.a.qp, &s.ours, peer, 0)
+    });
+    assert_eq!(answers, [Ok(()); 7]);
+    for context in 0..7 {
+        let (done, status, _) = s.outcome();
+        assert_eq!((done, status), (context, STATUS_SUCCESS));
+    }
+    let closing = s.lab.world.call_on(machine, 0, DISPATCH_LEVEL, || {
+        let Seven {
+            buffer,
+            lam,
+            fast,
+            mw,
+        } = seven;
+        let pending = [
+            mw.start_close(),
+            fast.start_deregister(),
+            sharing.start_close(),
+            srq.start_close(),
+        ];
+        assert_eq!(shared.close(&Completed::default()), STATUS_SUCCESS);
+        (pending, fast, lam, buffer)
+    });
+    let (pending, fast, lam, buffer) = closing;
+    for pending in pending {
+        pending.wait(&mut s.lab.world).unwrap();
+    }
+    s.lab.world.call_on(machine, 0, DISPATCH_LEVEL, || {
+        assert_eq!(fast.start_close().inline_status(), STATUS_SUCCESS);
+        lam.release(&s.a.adapter);
+        buffer.free();
+    });
     s.lab.on(&s.b, || theirs.close(&s.b));
     s.end();
 }
