@@ -1,6 +1,6 @@
 //! `cargo xtask speed`: the benchmark of this tree against that of an earlier commit, in turn on the same machine.
 
-use crate::workspace::{build_lab, root, target};
+use crate::workspace::{build_lab, lock, root, target};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +32,7 @@ struct Row {
 pub fn run(options: &Options) -> Result<bool> {
     let root = root();
     let folder = target()?.join("speed");
+    let _lock = lock(&folder)?;
     let tree = Tree::check_out(&root, &options.against, folder.join("tree"))?;
     println!("building this tree");
     let now = build_lab(&root, &target()?)?;
@@ -49,19 +50,40 @@ pub fn run(options: &Options) -> Result<bool> {
         "messages/s, best of the rounds", options.against, "this tree", "ratio"
     );
     let mut well = true;
-    for row in &after {
-        let Some(old) = before.iter().find(|old| old.name == row.name) else {
-            println!("{:<44} {:>12} {:>12.0}", row.name, "-", row.rate);
-            continue;
-        };
-        let ratio = row.rate / old.rate;
+    for (name, old, new) in pairs(&before, &after) {
+        let figure = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{rate:.0}"));
+        let ratio = old.zip(new).map(|(old, new)| new / old);
+        let told = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
         println!(
-            "{:<44} {:>12.0} {:>12.0} {ratio:>7.2}",
-            row.name, old.rate, row.rate
+            "{name:<44} {:>12} {:>12} {told:>7}",
+            figure(old),
+            figure(new)
         );
-        well &= options.least.is_none_or(|least| ratio >= least);
+        well &= options.least.is_none_or(|least| is_well(old, new, least));
     }
     Ok(well)
+}
+
+/// Each row's name and both rates, as far as there are.
+fn pairs<'a>(before: &'a [Row], after: &'a [Row]) -> Vec<(&'a str, Option<f64>, Option<f64>)> {
+    fn rate(rows: &[Row], name: &str) -> Option<f64> {
+        rows.iter().find(|row| row.name == name).map(|row| row.rate)
+    }
+    let is_new = |row: &&Row| rate(before, &row.name).is_none();
+    before
+        .iter()
+        .chain(after.iter().filter(is_new))
+        .map(|Row { name, .. }| (name.as_str(), rate(before, name), rate(after, name)))
+        .collect()
+}
+
+/// Whether a row is as fast as it has to be. One that is gone is not; a new one has nothing to be compared with.
+fn is_well(old: Option<f64>, new: Option<f64>, least: f64) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => new / old >= least,
+        (Some(_), None) => false,
+        (None, _) => true,
+    }
 }
 
 /// An earlier commit, checked out beside this tree for as long as this lives.
@@ -182,6 +204,28 @@ send ping-pong         64 B          1        50296        3.2    19.4 us    66.
             ("send ping-pong, 64 B, 1 in flight", 50296.0),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_row_that_is_slow_or_gone_is_not_well() {
+        let row = |name: &str, rate| Row {
+            name: name.into(),
+            rate,
+        };
+        let before = [row("slower", 10.0), row("gone", 1.0), row("same", 5.0)];
+        let after = [row("same", 5.0), row("slower", 8.0), row("new", 1.0)];
+        let judged: Vec<_> = pairs(&before, &after)
+            .into_iter()
+            .map(|(name, old, new)| (name, is_well(old, new, 0.9)))
+            .collect();
+        let expected = [
+            ("slower", false),
+            ("gone", false),
+            ("same", true),
+            ("new", true),
+        ];
+        assert_eq!(judged, expected);
+        assert!(is_well(Some(10.0), Some(8.0), 0.8));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where things are, and building what the tasks run.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,18 +19,54 @@ pub fn target() -> Result<PathBuf> {
         .to_owned())
 }
 
+/// Makes a folder of a task's own; nobody else works in it as long as the lock lives.
+pub fn lock(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let lock = File::create(folder.join("lock"))?;
+    if lock.try_lock().is_err() {
+        bail!("another run works in {}", folder.display());
+    }
+    Ok(lock)
+}
+
 /// Builds the lab of the tree at `root`, optimised. Gives the program.
+///
+/// It is for this machine, whatever the environment says that others are built for: so cargo puts it where it is looked for.
 pub fn build_lab(root: &Path, target: &Path) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(&cargo)
         .args(["build", "--release", "--locked", "--package", "vroce-lab"])
         .arg("--target-dir")
         .arg(target)
+        .env_remove("CARGO_BUILD_TARGET")
         .current_dir(root)
         .status()
         .context("cargo")?;
     if !status.success() {
         bail!("vroce-lab did not build");
     }
-    Ok(target.join("release/vroce-lab"))
+    let program = target.join("release/vroce-lab");
+    ensure!(
+        program.exists(),
+        "cargo did not put vroce-lab at {}",
+        program.display()
+    );
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_locked_once() {
+        let folder = target()
+            .unwrap()
+            .join(format!("lock-{}", std::process::id()));
+        let first = lock(&folder).unwrap();
+        assert!(lock(&folder).is_err());
+        drop(first);
+        assert!(lock(&folder).is_ok());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -207,7 +207,16 @@ fn copy_programs(root: &Path) -> Result<()> {
 
 fn needed_libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("ldd")?;
-    Ok(String::from_utf8_lossy(&output.stdout)
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || text.contains("not found") {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "ldd does not find all that {} needs: {}",
+            program.display(),
+            [text.trim(), errors.trim()].join(" ")
+        );
+    }
+    Ok(text
         .split_whitespace()
         .filter(|word| word.starts_with('/'))
         .map(PathBuf::from)

@@ -7,12 +7,14 @@ mod image;
 mod packages;
 
 use crate::BadArgument;
-use crate::workspace::{build_lab, root, target};
+use crate::workspace::{self, build_lab, root, target};
 use anyhow::{Context, Result, bail};
 use cases::{Bench, CASES, Case};
 use guest::{Guest, WirePaths};
 use host::Peer;
-use std::fs::File;
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -62,12 +64,7 @@ pub fn run(options: &Options) -> Result<bool> {
         .clone()
         .unwrap_or_else(|| target.join("interop"));
     packages::ensure(options.install)?;
-    std::fs::create_dir_all(out).with_context(|| format!("output folder {}", out.display()))?;
-    // Held until the process ends.
-    let lock = File::create(out.join("lock"))?;
-    if lock.try_lock().is_err() {
-        bail!("another `cargo xtask interop` runs in {}", out.display());
-    }
+    let _lock = workspace::lock(out)?;
     let image = image::build(&out.join("image"), options.install)?;
     let lab = build_lab(&root(), &target)?;
     // A socket's path has at most 107 bytes, and the output folder may lie deep.
@@ -150,15 +147,87 @@ fn print_table(rows: &[(&Case, f32, Result<String>, PathBuf)]) {
 struct SocketFolder(PathBuf);
 
 impl SocketFolder {
+    /// A new one, which nobody else can look into.
     fn create() -> Result<SocketFolder> {
-        let path = std::env::temp_dir().join(format!("vroce-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        Ok(SocketFolder(path))
+        SocketFolder::create_in(&std::env::temp_dir())
+    }
+
+    fn create_in(folder: &Path) -> Result<SocketFolder> {
+        let us = std::process::id();
+        // A name that is taken may be anybody's.
+        for number in 0..1000 {
+            let path = folder.join(format!("vroce-{us}-{number}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| path.display().to_string()),
+                Ok(()) => {
+                    let created = SocketFolder(path);
+                    created.sweep(folder);
+                    return Ok(created);
+                }
+            }
+        }
+        bail!(
+            "no folder for sockets could be made in {}",
+            folder.display()
+        )
+    }
+
+    /// Removes what runs left behind that could not clean up (Ctrl-C): folders of this user's whose process is gone.
+    fn sweep(&self, folder: &Path) {
+        let owner = |path: &Path| Some(std::fs::symlink_metadata(path).ok()?.uid());
+        let ours = owner(&self.0);
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let process = name.to_str().and_then(|name| {
+                let (process, number) = name.strip_prefix("vroce-")?.split_once('-')?;
+                number.parse::<u32>().ok()?;
+                process.parse::<u32>().ok()
+            });
+            let gone =
+                process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists());
+            if gone && owner(&entry.path()) == ours {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 
 impl Drop for SocketFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_for_sockets_is_new_and_nobody_elses() {
+        let scratch = target()
+            .unwrap()
+            .join(format!("sockets-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch).unwrap();
+        let us = std::process::id();
+        let taken = scratch.join(format!("vroce-{us}-0"));
+        // No process has such a number.
+        let (left, other) = (
+            scratch.join("vroce-4294967295-3"),
+            scratch.join("vroce-x-3"),
+        );
+        for folder in [&taken, &left, &other] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let folder = SocketFolder::create_in(&scratch).unwrap();
+        let path = folder.0.clone();
+        assert_eq!(path, scratch.join(format!("vroce-{us}-1")));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert!(taken.exists() && other.exists() && !left.exists());
+        drop(folder);
+        assert!(!path.exists());
+        std::fs::remove_dir_all(scratch).unwrap();
     }
 }
