@@ -179,7 +179,11 @@ pub enum PeerCase {
         count: u64,
     },
     /// Be the server of one `ib_send_bw -R`.
-    SendBwServer,
+    SendBwServer {
+        /// Messages of 64 KiB that must come; perftest sends 1000 unless `-n` is given.
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+    },
     /// Copy a file on an NFS server over RDMA: 512 KiB from `from` to `to`, which both exist in the root folder.
     NfsClient {
         /// Where the server is; NFS over RDMA has the port 20049.

@@ -138,7 +138,7 @@ pub fn run(options: &PeerOptions) -> Result<()> {
         PeerCase::ReadBwClient { target, count } => {
             perftest_client::read_client(world, *server, *target, *count)
         }
-        PeerCase::SendBwServer => perftest::send_server(world, *server),
+        PeerCase::SendBwServer { count } => perftest::send_server(world, *server, *count),
         PeerCase::NfsClient { target } => nfs::client(world, *server, *target),
         PeerCase::UcmatoseServer { count } => ucmatose::server(world, *server, *count),
         PeerCase::UcmatoseClient { target, count } => {

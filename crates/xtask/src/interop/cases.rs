@@ -10,8 +10,9 @@ mod ucmatose;
 
 use super::guest::Guest;
 use super::host::Peer;
-use anyhow::{Context, Result};
-use std::time::Duration;
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The two ends of the wire, by one family of addresses.
 #[derive(Clone, Copy)]
@@ -37,7 +38,8 @@ pub const V6: Ends = Ends {
     prefix: 64,
 };
 
-const LIMIT: Duration = Duration::from_secs(40);
+/// How long one step of a case may take. Most take seconds; a busy machine that emulates the guest is much slower than an idle one.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a case needs: the guest, and a way to start vroce.
 pub struct Bench<'a> {
@@ -45,6 +47,8 @@ pub struct Bench<'a> {
     pub guest: &'a mut Option<Guest>,
     /// Starts `vroce-lab peer` with these arguments on the guest's wire.
     pub start: &'a dyn Fn(&[&str]) -> Result<Peer>,
+    /// Where that captures the wire.
+    pub capture: &'a Path,
 }
 
 impl Bench<'_> {
@@ -181,10 +185,14 @@ pub const CASES: &[Case] = &[
 
 /// Waits until a server that was just started in the guest listens on its port.
 fn wait_for_listener(guest: &mut Guest, port: u16) -> Result<()> {
-    guest
-        .run_checked(&format!(
-            "for i in 1 2 3 4 5 6 7 8 9 10; do rdma res show cm_id | grep -q LISTEN.*:{port} && exit 0; sleep 0.1; done; exit 1"
-        ))
-        .with_context(|| format!("nobody listens on port {port} of the guest"))?;
+    let look = format!("rdma res show cm_id | grep -q LISTEN.*:{port}");
+    let deadline = Instant::now() + LIMIT;
+    while guest.run(&look, LIMIT)?.status != 0 {
+        ensure!(
+            Instant::now() < deadline,
+            "nobody listens on port {port} of the guest after {LIMIT:?}"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
     Ok(())
 }

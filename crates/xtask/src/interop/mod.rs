@@ -91,6 +91,7 @@ pub fn run(options: &Options) -> Result<bool> {
         let outcome = (case.run)(&mut Bench {
             guest: &mut guest,
             start: &|arguments| Peer::start(&lab, &wire, &capture, arguments),
+            capture: &capture,
         })
         .and_then(|remark| check_capture(&capture).map(|()| remark));
         let seconds = started.elapsed().as_secs_f32();
