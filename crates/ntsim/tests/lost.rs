@@ -18,8 +18,9 @@ fn world_with(limit: Duration) -> (World, MachineId) {
     (world, machine)
 }
 
+/// A world in which the watchdog has nothing to say, however slow the machine is that runs it.
 fn world() -> (World, MachineId) {
-    world_with(Duration::from_millis(400))
+    world_with(Duration::from_secs(60))
 }
 
 /// Calls itself, with a kernel call now and then.
@@ -79,7 +80,7 @@ fn a_stack_that_is_used_too_much_is_accused() {
 
 #[test]
 fn a_loop_without_end_ends_the_world_with_a_report() {
-    let (mut world, a) = world();
+    let (mut world, a) = world_with(Duration::from_millis(400));
     let returned = world.try_call(a, || {
         // SAFETY: needs nothing.
         unsafe { KeGetCurrentIrql() };
@@ -93,7 +94,9 @@ fn a_loop_without_end_ends_the_world_with_a_report() {
 
 #[test]
 fn a_loop_without_end_that_calls_the_kernel_ends_too() {
-    let (mut world, a) = world_with(Duration::from_millis(80));
+    // Long enough that a busy machine does not leave the loop without a turn for so long.
+    let limit = Duration::from_millis(400);
+    let (mut world, a) = world_with(limit);
     let began = std::time::Instant::now();
     let returned = world.try_call(a, || {
         while black_box(true) {
@@ -104,12 +107,12 @@ fn a_loop_without_end_that_calls_the_kernel_ends_too() {
     assert_eq!(returned, None);
     one_violation(&mut world, rules::HANG);
     let elapsed = began.elapsed();
-    assert!(elapsed > Duration::from_millis(400), "after {elapsed:?}");
+    assert!(elapsed > 5 * limit, "after {elapsed:?}");
 }
 
 #[test]
 fn turns_that_end_may_be_many() {
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(2);
     let (mut world, a) = world_with(limit);
     let began = std::time::Instant::now();
     while began.elapsed() < limit + limit / 2 {
