@@ -1,7 +1,7 @@
 //! A short walk of the spinner, the same every time.
 
 use std::collections::BTreeSet;
-use vroce_lab::spin::{Tally, epoch};
+use vroce_lab::spin::{Slot, Tally, epoch};
 
 /// Calls in an epoch here.
 const CALLS: u64 = 1000;
@@ -29,6 +29,16 @@ fn several_seeds_walk_without_violations_or_leaks() {
     assert!(tally.connections > 0, "nobody was connected");
     assert!(!tally.failed.is_empty(), "no allocation failed");
     assert!(tally.nested > 0 && tally.elsewhere > 0);
+    assert!(
+        tally.transfers > 0 && tally.bytes > 0,
+        "no bytes were compared"
+    );
+    let [done, _, refused] = tally.answers(|slot| Slot::INITIATOR.contains(&slot));
+    assert!(
+        done > refused,
+        "{done} requests were posted, {refused} refused"
+    );
+    assert!(tally.careless > 0 && tally.careless < tally.epochs);
 }
 
 #[test]

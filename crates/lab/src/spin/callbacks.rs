@@ -88,7 +88,7 @@ pub(super) fn completed(token: usize, status: NTSTATUS) {
         Slot::DeregisterMr => {
             let held = with(|m| {
                 m.complete(token, status, &[STATUS_SUCCESS]);
-                m.tokens[token].buffer.take()
+                m.tokens[token].ground.take()
             });
             memory::free(held);
         }
@@ -102,7 +102,7 @@ pub(super) fn completed(token: usize, status: NTSTATUS) {
                 if status == STATUS_SUCCESS {
                     memory::registered(m, token);
                 }
-                m.tokens[token].buffer.take()
+                m.tokens[token].ground.take()
             });
             memory::free(unused);
         }
@@ -115,7 +115,7 @@ pub(super) fn completed(token: usize, status: NTSTATUS) {
         }),
     }
     // The object that it was about, from inside its own callback.
-    if with(|m| m.chance.one_in(12))
+    if with(|m| m.chance.one_in(60))
         && let Some(id) = with(|m| m.tokens[token].object)
     {
         close::close(id);
@@ -130,7 +130,7 @@ fn connect_completed(token: usize, status: NTSTATUS) {
     let Some(connector) = connector else {
         return;
     };
-    match with(|m| m.chance.below(20)) {
+    match with(|m| m.chance.below(40)) {
         0 => {
             establish::reject_one(connector);
         }
@@ -138,7 +138,7 @@ fn connect_completed(token: usize, status: NTSTATUS) {
             close::close(connector);
         }
         2 => {
-            query::data_of(connector);
+            query::data_of(connector, None);
         }
         3..5 => {}
         _ => {
@@ -150,12 +150,12 @@ fn connect_completed(token: usize, status: NTSTATUS) {
 /// NdkCloseCompletion.
 pub(super) fn closed(token: usize) {
     let _inside = Inside::enter(side_of(token), "close completion", None);
-    let buffer = with(|m| {
+    let ground = with(|m| {
         m.tokens[token].completed = Some(STATUS_SUCCESS);
         let id = m.tokens[token].object?;
         m.closed(id)
     });
-    memory::free(buffer);
+    memory::free(ground);
 }
 
 /// The side of the object that an event's context names, if it is one of that kind and may have events.
@@ -177,17 +177,16 @@ pub(super) fn cq_notified(cq: Id, status: NTSTATUS) {
     let _inside = Inside::enter(side, "CQ notification", Some(status));
     let what = with(|m| {
         if status != STATUS_SUCCESS {
-            // Its queue pairs are dead.
-            m.cq(cq).entries = u64::MAX / 2;
+            queue::failed(m, cq, status);
         }
-        m.chance.below(20)
+        m.chance.below(200)
     });
     match what {
         0 => {
             close::close(cq);
         }
-        1 => {}
-        2..5 => {
+        1..10 => {}
+        10..40 => {
             queue::arm_one(side, Some(cq));
             queue::drain(side, cq);
         }
@@ -204,7 +203,7 @@ pub(super) fn srq_notified(srq: Id, status: NTSTATUS) {
         return;
     };
     let _inside = Inside::enter(side, "SRQ notification", Some(status));
-    if with(|m| m.chance.one_in(15)) {
+    if with(|m| m.chance.one_in(60)) {
         close::close(srq);
     }
 }
@@ -219,7 +218,9 @@ pub(super) fn connecting(listener: Id, connector: Raw) {
         let body = Body::Connector(Connector {
             phase: Phase::Incoming,
             qp: None,
+            attempt: 0,
             peer: None,
+            limits: (0, 0),
         });
         let id = m.unborn(side, Kind::Connector, body);
         m.born(id, connector);
@@ -229,10 +230,10 @@ pub(super) fn connecting(listener: Id, connector: Raw) {
         close::close(id);
         return;
     }
-    if let Some(Some(head)) = query::data_of(id) {
+    if let Some(Some(head)) = query::data_of(id, Some(256)) {
         with(|m| introduce(m, id, head));
     }
-    match with(|m| m.chance.below(20)) {
+    match with(|m| m.chance.below(60)) {
         0 => {
             establish::reject_one(id);
         }
@@ -246,7 +247,7 @@ pub(super) fn connecting(listener: Id, connector: Raw) {
             close::close(listener);
             close::close(id);
         }
-        4..8 => {}
+        4..14 => {}
         _ => {
             establish::accept_one(id);
         }
@@ -255,13 +256,15 @@ pub(super) fn connecting(listener: Id, connector: Raw) {
 
 /// The two ends of a connection get to know each other.
 fn introduce(m: &mut Model, id: Id, head: [u8; 8]) {
-    let Some(asker) = connect::asker(head) else {
+    // A request may come late, when the other end is at another attempt already.
+    let Some(attempt) = connect::attempt(head) else {
         return;
     };
-    if m.objects
-        .get(asker)
-        .is_some_and(|o| o.kind == Kind::Connector)
-    {
+    let token = m.tokens.get(attempt);
+    let Some(asker) = token.and_then(|token| token.connector) else {
+        return;
+    };
+    if m.connector(asker).attempt == attempt {
         m.connector(id).peer = Some(asker);
         m.connector(asker).peer = Some(id);
     }

@@ -1,5 +1,6 @@
 //! Closing: any object, at any time, before what depends on it and after.
 
+use super::memory;
 use super::model::{Id, Kind, Model, Phase, with};
 use super::raw;
 use super::slot::Slot;
@@ -30,13 +31,11 @@ pub(super) fn close(id: Id) -> bool {
         return false;
     };
     let status = raw::close(object, token as u64);
-    let buffer = with(|m| {
+    let ground = with(|m| {
         m.returned(token, status, &[STATUS_SUCCESS, STATUS_PENDING]);
         (status == STATUS_SUCCESS).then(|| m.closed(id)).flatten()
     });
-    if let Some(buffer) = buffer {
-        buffer.free();
-    }
+    memory::free(ground);
     true
 }
 
@@ -50,12 +49,13 @@ pub(super) fn any(side: usize) -> bool {
             (6, Kind::Qp),
             (2, Kind::Srq),
             (6, Kind::Mr),
-            (4, Kind::Mw),
-            (8, Kind::Connector),
-            (3, Kind::Listener),
-            (3, Kind::SharedEndpoint),
+            (6, Kind::Mw),
+            (6, Kind::Connector),
+            (6, Kind::Listener),
+            (9, Kind::SharedEndpoint),
         ]);
-        m.some(side, kind)
+        let used = m.chance.one_in(8);
+        m.some_where(side, kind, |m, id| used || !m.is_used(id))
     });
     id.is_some_and(close)
 }
@@ -63,17 +63,39 @@ pub(super) fn any(side: usize) -> bool {
 /// Closes a connector whose connection is over, or a QP that has had one.
 pub(super) fn spent(side: usize) -> bool {
     let id = with(|m| {
-        let over =
-            |m: &mut Model, c: Id| matches!(m.connector(c).phase, Phase::Over | Phase::PeerGone);
+        let over = |m: &mut Model, c: Id| match m.connector(c).phase {
+            Phase::Over | Phase::PeerGone => true,
+            Phase::Connected => {
+                let qp = m.connector(c).qp;
+                qp.is_some_and(|qp| !m.is_live(qp) || m.qp(qp).dead || is_orphan(m, qp))
+            }
+            _ => false,
+        };
         let alone = |m: &mut Model, qp: Id| {
             let user = m.qp(qp).connector;
-            user.is_some_and(|connector| !m.is_live(connector))
+            let unused = user.is_none() && (m.qp(qp).dead || is_orphan(m, qp));
+            unused || user.is_some_and(|connector| !m.is_live(connector))
         };
         match m.some_where(side, Kind::Connector, over) {
             Some(connector) => Some(connector),
             None => m.some_where(side, Kind::Qp, alone),
         }
     });
+    id.is_some_and(close)
+}
+
+/// What a QP needs is being closed, or dead: nothing is to be expected of it.
+fn is_orphan(m: &mut Model, qp: Id) -> bool {
+    let qp = m.qp(qp);
+    let (cqs, pd, srq) = ([qp.receive_cq, qp.initiator_cq], qp.pd, qp.srq);
+    !m.is_live(pd)
+        || srq.is_some_and(|srq| !m.is_live(srq))
+        || cqs.iter().any(|cq| !m.is_live(*cq) || m.cq(*cq).overrun)
+}
+
+/// Closes a CQ that is dead.
+pub(super) fn worn(side: usize) -> bool {
+    let id = with(|m| m.some_where(side, Kind::Cq, |m, cq| m.cq(cq).overrun));
     id.is_some_and(close)
 }
 

@@ -41,8 +41,8 @@ pub(super) fn local(m: &mut Model, machine: usize) -> (Address, bool) {
 }
 
 /// What both ends may ask for. True if the private data is not too long.
-pub(super) fn offer(m: &mut Model, most: usize, id: Id) -> (Offer, bool) {
-    let length = match m.chance.below(30) {
+pub(super) fn offer(m: &mut Model, most: usize, token: usize) -> (Offer, bool) {
+    let length = match m.chance.below(60) {
         0 => 0,
         1 => most + 1,
         2 => most,
@@ -51,9 +51,9 @@ pub(super) fn offer(m: &mut Model, most: usize, id: Id) -> (Offer, bool) {
     let mut data = vec![m.chance.number() as u8; length];
     // Who is asking: the other end looks it up.
     if let Some(head) = data.first_chunk_mut::<8>() {
-        *head = (id as u64 ^ MARK).to_le_bytes();
+        *head = (token as u64 ^ MARK).to_le_bytes();
     }
-    let limits = [0, 1, 4, 16, 16, 16, 16, 100];
+    let limits = [0, 1, 4, 4, 16, 16, 16, 16, 16, 16, 16, 100];
     let (inbound, outbound) = (m.chance.of(&limits), m.chance.of(&limits));
     let offer = Offer {
         inbound,
@@ -66,10 +66,10 @@ pub(super) fn offer(m: &mut Model, most: usize, id: Id) -> (Offer, bool) {
 /// Tells private data of the walk from other bytes.
 const MARK: u64 = 0x5350_494e_0000_0000;
 
-/// The connector that private data of a request names.
-pub(super) fn asker(data: [u8; 8]) -> Option<Id> {
+/// The connect that private data of a request names.
+pub(super) fn attempt(data: [u8; 8]) -> Option<usize> {
     let number = u64::from_le_bytes(data) ^ MARK;
-    (number < 1 << 32).then_some(number as Id)
+    (number < 1 << 32).then_some(number as usize)
 }
 
 /// Bytes of private data that a request may have.
@@ -115,11 +115,12 @@ const NOT_CONNECTING: &[NTSTATUS] = &[
 ];
 
 /// Somebody who listens, mostly; and whether a connect may name it at all.
-fn destination(m: &mut Model, v4: bool) -> (SocketAddr, bool) {
+fn destination(m: &mut Model, v4: bool) -> Option<(SocketAddr, bool)> {
     let mut listening = Vec::new();
     for side in 0..m.sides.len() {
         for id in m.live(side, Kind::Listener) {
-            if let Body::Listener { at: Some(at) } = m.objects[*id].body
+            if let Body::Listener(listener) = &m.objects[*id].body
+                && let Some(at) = listener.at
                 && at.is_ipv4() == v4
             {
                 listening.push(at);
@@ -131,14 +132,11 @@ fn destination(m: &mut Model, v4: bool) -> (SocketAddr, bool) {
     } else {
         IpAddr::V6(addresses(m.chance.index(3)).1)
     };
-    match m.chance.below(50) {
-        0 => (SocketAddr::new(anybody, 0), false),
-        1 if v4 => (SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 445), false),
-        2 => (SocketAddr::new(anybody, 9), true),
-        _ => match m.chance.pick(&listening) {
-            Some(at) => (at, true),
-            None => (SocketAddr::new(anybody, 445), true),
-        },
+    match m.chance.below(100) {
+        0 => Some((SocketAddr::new(anybody, 0), false)),
+        1 if v4 => Some((SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 445), false)),
+        2..4 => Some((SocketAddr::new(anybody, 9), true)),
+        _ => m.chance.pick(&listening).map(|at| (at, true)),
     }
 }
 
@@ -180,8 +178,12 @@ pub(super) fn connect(side: usize) -> bool {
         let (connector, qp, _) = pair(m, side, Phase::Idle)?;
         let machine = m.sides[side].machine;
         let own = ip(m, machine);
-        let port = m.chance.of(PORTS);
-        let (to, mut is_good) = destination(m, own.is_ipv4());
+        let port = if m.chance.one_in(6) {
+            m.chance.of(PORTS)
+        } else {
+            0
+        };
+        let (to, mut is_good) = destination(m, own.is_ipv4())?;
         let mut from = Address::new(SocketAddr::new(own, port));
         match m.chance.below(60) {
             0 => (from, is_good) = (from.cut(3), false),
@@ -194,16 +196,19 @@ pub(super) fn connect(side: usize) -> bool {
             }
             _ => {}
         }
-        let endpoint = if m.chance.one_in(5) {
+        let endpoint = if m.chance.one_in(8) {
             m.some(side, Kind::SharedEndpoint)
         } else {
             None
         };
-        let (offer, fits) = offer(m, CALLER, connector);
         let slot = match endpoint {
             None => Slot::Connect,
             Some(_) => Slot::ConnectWithSharedEndpoint,
         };
+        let mut users = vec![connector, qp];
+        users.extend(endpoint);
+        let token = m.call(side, slot, &users);
+        let (offer, fits) = offer(m, CALLER, token);
         let right = match (is_good && fits, endpoint) {
             (true, None) => CONNECTING,
             // It may be of the other family.
@@ -225,13 +230,11 @@ pub(super) fn connect(side: usize) -> bool {
             ],
             (false, Some(_)) => NOT_CONNECTING,
         };
-        let mut users = vec![connector, qp];
-        users.extend(endpoint);
-        let token = m.call(side, slot, &users);
         let was_idle = m.connector(connector).phase == Phase::Idle;
         if was_idle {
             let body = m.connector(connector);
             (body.phase, body.qp, body.peer) = (Phase::Connecting, Some(qp), None);
+            (body.attempt, body.limits) = (token, (offer.inbound, offer.outbound));
         }
         m.tokens[token].connector = was_idle.then_some(connector);
         let given = m.qp(qp).connector.is_none() && was_idle;

@@ -1,6 +1,7 @@
 //! Creating objects.
 
-use super::model::{Body, Connector, Cq, Id, Kind, Model, Mr, Mw, Phase, Qp, Srq, with};
+use super::model::{Body, Connector, Cq, Id, Kind, Listener, Model, Mr, Mw, Phase, Qp, Srq, with};
+use super::post::{fits, forgets};
 use super::raw::{self, Address, Raw, Sizes};
 use super::slot::Slot;
 use ndkpi::NTSTATUS;
@@ -75,8 +76,9 @@ pub(super) fn cq(side: usize) -> bool {
             1 => 65_537,
             2 => u32::MAX,
             3 => 65_536,
-            4..10 => m.chance.of(&[1, 2, 3]),
-            _ => m.chance.of(&[16, 64, 256, 512]),
+            4 => m.chance.of(&[1, 2, 3]),
+            5..8 => 16,
+            _ => m.chance.of(&[64, 256, 512]),
         };
         let body = Body::Cq(Cq {
             depth: depth.into(),
@@ -108,7 +110,9 @@ pub(super) fn connector(side: usize) -> bool {
     let body = Body::Connector(Connector {
         phase: Phase::Idle,
         qp: None,
+        attempt: 0,
         peer: None,
+        limits: (0, 0),
     });
     let making = with(|m| {
         let idle = |m: &mut Model, c: Id| m.connector(c).phase == Phase::Idle;
@@ -131,7 +135,7 @@ fn enough(m: &mut Model, side: usize, kind: Kind, waits: impl Fn(&mut Model, Id)
 }
 
 pub(super) fn listener(side: usize) -> bool {
-    let body = Body::Listener { at: None };
+    let body = Body::Listener(Listener::default());
     let making = with(|m| of_adapter(m, side, Kind::Listener, Slot::CreateListener, body));
     making.is_some_and(|making| {
         let (listener, token) = making.contexts();
@@ -192,7 +196,7 @@ fn of_pd(
 
 /// Mostly the oldest protection domain, so that what belongs together is in one.
 fn usual_pd(m: &mut Model, side: usize) -> Option<Id> {
-    if m.chance.percent(85) {
+    if m.chance.percent(95) {
         m.adapter(side)?;
         return m.live(side, Kind::Pd).first().copied();
     }
@@ -218,7 +222,12 @@ pub(super) fn mr(side: usize) -> bool {
 }
 
 pub(super) fn mw(side: usize) -> bool {
-    let body = |_: &mut Model, pd| Body::Mw(Mw { pd, named: None });
+    let body = |_: &mut Model, pd| {
+        Body::Mw(Mw {
+            pd,
+            ..Mw::default()
+        })
+    };
     let making = with(|m| of_pd(m, side, Kind::Mw, Slot::CreateMw, body));
     making.is_some_and(|making| {
         let made = raw::create_mw(making.parent, making.contexts().1);
@@ -236,12 +245,13 @@ pub(super) fn srq(side: usize) -> bool {
             _ => {
                 let depth = m.chance.of(&[1, 4, 32, 64]);
                 let threshold = m.chance.below(u64::from(depth) + 1) as u32;
-                (depth, m.chance.of(&[0, 1, 2, 16]), threshold, true)
+                (depth, m.chance.of(&[1, 2, 2, 16]), threshold, true)
             }
         };
         let body = |_: &mut Model, pd| {
             Body::Srq(Srq {
                 pd,
+                depth,
                 sges,
                 ..Srq::default()
             })
@@ -267,37 +277,30 @@ pub(super) fn qp(side: usize) -> bool {
             return None;
         }
         let pd = usual_pd(m, side)?;
-        let receive_cq = m.some(side, Kind::Cq)?;
+        // Mostly such as have some entries to spare.
+        let any = m.chance.one_in(20);
+        let roomy = |m: &mut Model, cq: Id| any || (!m.cq(cq).overrun && fits(m, cq, 16));
+        let receive_cq = m.some_where(side, Kind::Cq, roomy)?;
         let initiator_cq = if m.chance.percent(50) {
             receive_cq
         } else {
-            m.some(side, Kind::Cq)?
+            m.some_where(side, Kind::Cq, roomy)?
         };
         let srq = if m.chance.percent(25) {
             m.some_where(side, Kind::Srq, |m, srq| m.srq(srq).pd == pd)
         } else {
             None
         };
-        let (sizes, is_good) = sizes(m, srq.is_some());
-        if srq.is_some() {
+        if let Some(srq) = srq {
             // Who knows which of the shared receives end there.
-            m.cq(receive_cq).entries = u64::MAX / 2;
+            let waiting = m.srq(srq).requests.len() as u64;
+            if !fits(m, receive_cq, waiting) {
+                forgets(m).then_some(())?;
+                m.cq(receive_cq).overrun = true;
+            }
         }
-        let body = Body::Qp(Qp {
-            pd,
-            receive_cq,
-            initiator_cq,
-            srq,
-            sizes,
-            initiating: false,
-            receiving: false,
-            connector: None,
-            touched: false,
-            given: false,
-            received: 0,
-            posted: [0; 2],
-            done: [0; 2],
-        });
+        let (sizes, is_good) = sizes(m, srq.is_some());
+        let body = Body::Qp(Qp::new(pd, receive_cq, initiator_cq, srq, sizes));
         let slot = match srq {
             None => Slot::CreateQp,
             Some(_) => Slot::CreateQpWithSrq,
@@ -307,6 +310,10 @@ pub(super) fn qp(side: usize) -> bool {
         users.extend(srq);
         let parent = m.raw(pd);
         let mut making = make(m, side, Kind::Qp, slot, body, parent, &users);
+        m.cq(receive_cq).qps.push(making.id);
+        if initiator_cq != receive_cq {
+            m.cq(initiator_cq).qps.push(making.id);
+        }
         if !is_good {
             making.right = REFUSED;
         }
@@ -328,12 +335,18 @@ pub(super) fn qp(side: usize) -> bool {
 /// Sizes of a queue pair, and whether the adapter has as much.
 fn sizes(m: &mut Model, shared: bool) -> (Sizes, bool) {
     let mut sizes = Sizes {
-        receive_depth: m.chance.of(&[0, 1, 4, 32, 32, 64]),
-        initiator_depth: m.chance.of(&[0, 1, 4, 16, 32, 64]),
+        receive_depth: m.chance.of(&[1, 4, 32, 32, 64]),
+        initiator_depth: m.chance.of(&[1, 4, 16, 32, 64]),
         receive_sges: m.chance.of(&[1, 2, 4, 16]),
         initiator_sges: m.chance.of(&[1, 2, 4, 16]),
         inline: m.chance.of(&[0, 16, 128, 256]),
     };
+    if m.chance.one_in(15) {
+        sizes.receive_depth = 0;
+    }
+    if m.chance.one_in(15) {
+        sizes.initiator_depth = 0;
+    }
     let wrong = m.chance.below(60);
     match wrong {
         0 if !shared => sizes.receive_depth = 8193,

@@ -5,9 +5,9 @@ use super::leave;
 use super::model::{self, Model, with};
 use super::raw::{Elsewhere, Raw};
 use super::tally::Tally;
-use super::{connect, sweep, walk};
+use super::{connect, memory, sweep, walk};
 use ndkpi::{NDK_VERSION_1_2, NDK_VERSION_2_1};
-use ntsim::consumer::{Adapter, Buffer, Status};
+use ntsim::consumer::{Adapter, Status};
 use ntsim::ndk::rules;
 use ntsim::wire::{Switch, SwitchConfig};
 use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, World};
@@ -16,8 +16,16 @@ use std::time::Duration;
 
 /// Machines of an epoch.
 pub(super) const MACHINES: usize = 2;
-/// Bytes for inline requests.
-const SCRATCH: usize = 1024;
+/// Bytes that inline requests take theirs from, and as many again.
+const SCRATCH: usize = 2048;
+/// In one of so many epochs the consumers are careless.
+const CARELESS: u64 = 8;
+/// What careless consumers break, and a provider has to answer or survive. Elsewhere no rule is pardoned.
+const BROKEN: [&str; 3] = [
+    rules::CONSUMER_PARAMETER,
+    rules::CONSUMER_IN_FLIGHT,
+    rules::CONSUMER_OVERRUN,
+];
 
 /// A consumer, as the host knows it.
 pub(super) struct Consumer {
@@ -65,17 +73,15 @@ impl Epoch {
         let interleave = chance.weighted(&[(4, 0), (1, 2), (2, 3), (2, 10), (1, 50)]);
         let processors = chance.of(&[1, 2, 2, 3]);
         let pace = chance.of(&[5, 50, 500]);
+        let careless = chance.one_in(CARELESS);
         let mut world = World::builder().seed(seed).interleave(interleave).build();
-        // What a careless consumer does, and a provider has to answer or survive.
-        for rule in [
-            rules::CONSUMER_PARAMETER,
-            rules::CONSUMER_IN_FLIGHT,
-            rules::CONSUMER_OVERRUN,
-        ] {
-            world.pardon(rule);
+        if careless {
+            for rule in BROKEN {
+                world.pardon(rule);
+            }
         }
         let net = world.switch(wire(&mut chance));
-        model::begin(Model::new(Chance::new(chance.number()), MACHINES));
+        model::begin(Model::new(Chance::new(chance.number()), careless, MACHINES));
         let mut epoch = Epoch {
             world,
             net,
@@ -85,7 +91,10 @@ impl Epoch {
             chance,
             pace,
         };
-        with(|m| m.tally.epochs = 1);
+        with(|m| {
+            m.tally.epochs = 1;
+            m.tally.careless = u64::from(careless);
+        });
         for index in 0..MACHINES {
             epoch.start_machine(index)?;
             epoch.add_consumer(index)?;
@@ -138,9 +147,9 @@ impl Epoch {
         let processor = self.chance.below(u64::from(self.processors)) as u8;
         let scratch = self.world.call(self.machines[machine], || {
             elsewhere.bind(side, processor);
-            Buffer::new(SCRATCH)
+            memory::allocate(SCRATCH)
         });
-        with(|m| m.sides[side].scratch = scratch.ok());
+        with(|m| m.sides[side].scratch = scratch);
         self.consumers.push(Consumer {
             adapter: None,
             elsewhere,
@@ -178,7 +187,7 @@ impl Epoch {
 
     /// Does the next thing.
     fn step(&mut self) -> Result<(), String> {
-        if self.chance.one_in(400) {
+        if self.chance.one_in(800) {
             super::upheaval::any(self)?;
         }
         let side = self.chance.index(self.consumers.len());
@@ -264,9 +273,7 @@ impl Epoch {
         for side in 0..self.consumers.len() {
             let machine = self.machine(side);
             let scratch = with(|m| m.sides[side].scratch.take());
-            if let Some(scratch) = scratch {
-                self.world.call(machine, || scratch.free());
-            }
+            self.world.call(machine, || memory::free(scratch));
         }
         // What the last DPCs still do is done.
         self.world.run_for(Duration::from_millis(1));
@@ -276,6 +283,10 @@ impl Epoch {
             }
         }
         self.check()?;
+        for rule in BROKEN {
+            let times = self.world.pardoned(rule) as u64;
+            with(|m| m.tally.pardoned(rule, times));
+        }
         let report = self.world.finish();
         if report.is_clean() && report.leaks.is_empty() {
             Ok(())

@@ -150,7 +150,6 @@ fn accept_with(connector: Id, qp: Id) -> bool {
         let side = m.objects[connector].side;
         m.adapter(side)?;
         (m.is_live(connector) && m.is_live(qp)).then_some(())?;
-        let (offer, fits) = offer(m, CALLEE, connector);
         let event = event(m, side);
         let slot = if event.is_ex() {
             Slot::AcceptEx
@@ -158,11 +157,13 @@ fn accept_with(connector: Id, qp: Id) -> bool {
             Slot::Accept
         };
         let token = m.call(side, slot, &[connector, qp]);
+        let (offer, fits) = offer(m, CALLEE, token);
         let incoming = m.connector(connector).phase == Phase::Incoming;
         let free = m.qp(qp).connector.is_none();
         if incoming {
             let body = m.connector(connector);
             (body.phase, body.qp) = (Phase::Establishing, Some(qp));
+            body.limits = (offer.inbound, offer.outbound);
             m.tokens[token].connector = Some(connector);
         }
         if incoming && free {
@@ -228,7 +229,7 @@ pub(super) fn reject_one(id: Id) -> bool {
         let side = m.objects[id].side;
         m.adapter(side)?;
         m.is_live(id).then_some(())?;
-        let (offer, fits) = offer(m, CALLEE, id);
+        let (offer, fits) = offer(m, CALLEE, 0);
         let phase = m.connector(id).phase;
         let right: &[NTSTATUS] = match (phase, fits) {
             (_, false) => &[STATUS_INVALID_BUFFER_SIZE],

@@ -3,7 +3,7 @@
 use super::epoch::Epoch;
 use super::model::{Kind, with};
 use super::slot::Slot;
-use super::{close, memory};
+use super::{close, lam};
 use std::time::Duration;
 
 /// No close takes as long: a provider does not wait for the peer.
@@ -46,7 +46,7 @@ pub(super) fn leave(epoch: &mut Epoch, side: usize) -> Result<(), String> {
             let Some((adapter, lam, token)) = next else {
                 break;
             };
-            memory::release(adapter, lam, token);
+            lam::release(adapter, lam, token);
         }
     });
     with(|m| m.sides[side].adapter = None);

@@ -1,7 +1,7 @@
 //! Listeners.
 
 use super::connect::{PORTS, addresses, local};
-use super::model::{Body, Id, Kind, Model, with};
+use super::model::{Id, Kind, with};
 use super::raw::{self, Address};
 use super::slot::Slot;
 use ndkpi::NTSTATUS;
@@ -19,13 +19,11 @@ pub(super) const LISTENS: &[NTSTATUS] = &[
 
 pub(super) fn listen(side: usize) -> bool {
     let plan = with(|m| {
-        let again = m.chance.one_in(8);
+        let again = m.chance.one_in(15);
         let id = if again {
             m.some(side, Kind::Listener)?
         } else {
-            let idle =
-                |m: &mut Model, id: Id| matches!(m.objects[id].body, Body::Listener { at: None });
-            m.some_where(side, Kind::Listener, idle)?
+            m.some_where(side, Kind::Listener, |m, id| !m.listener(id).told)?
         };
         let machine = m.sides[side].machine;
         let (at, is_good) = if m.chance.one_in(10) {
@@ -45,6 +43,7 @@ pub(super) fn listen(side: usize) -> bool {
         } else {
             &[STATUS_INVALID_ADDRESS]
         };
+        m.listener(id).told = true;
         let token = m.call(side, Slot::Listen, &[id]);
         Some((id, m.raw(id), at, token, right))
     });
@@ -52,7 +51,12 @@ pub(super) fn listen(side: usize) -> bool {
         return false;
     };
     let status = raw::listen(listener, &at, token as u64);
-    with(|m| m.returned(token, status, right));
+    with(|m| {
+        m.returned(token, status, right);
+        if !matches!(status, STATUS_SUCCESS | STATUS_PENDING) && m.listener(id).at.is_none() {
+            m.listener(id).told = false;
+        }
+    });
     if status == STATUS_SUCCESS {
         ask_where(id);
     }
@@ -65,7 +69,12 @@ pub(super) fn ask_where(id: Id) -> bool {
         let side = m.objects[id].side;
         m.adapter(side)?;
         m.is_live(id).then_some(())?;
-        let room = m.chance.of(&[28, 28, 28, 16, 2, 0]);
+        let wanted = m.listener(id).at.is_none() && !m.chance.one_in(10);
+        let room = if wanted {
+            28
+        } else {
+            m.chance.of(&[28, 16, 2, 0])
+        };
         let token = m.call(side, Slot::ListenerLocalAddress, &[id]);
         Some((side, m.raw(id), room, token))
     });
@@ -88,9 +97,7 @@ pub(super) fn ask_where(id: Id) -> bool {
                 ip if ip.is_unspecified() => addresses(m.sides[side].machine).0.into(),
                 ip => ip,
             };
-            if let Body::Listener { at } = &mut m.objects[id].body {
-                *at = Some(SocketAddr::new(ip, found.port()));
-            }
+            m.listener(id).at = Some(SocketAddr::new(ip, found.port()));
         }
     });
     true
@@ -99,7 +106,7 @@ pub(super) fn ask_where(id: Id) -> bool {
 pub(super) fn pause(side: usize) -> bool {
     let plan = with(|m| {
         let id = m.some(side, Kind::Listener)?;
-        let pause = m.chance.one_in(4);
+        let pause = m.chance.one_in(5);
         let token = m.call(side, Slot::ControlConnectEvents, &[id]);
         Some((m.raw(id), pause, token))
     });

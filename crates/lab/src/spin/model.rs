@@ -4,7 +4,9 @@
 //! about to do, calls without holding the model, and looks again: between the two anything may have happened.
 
 use super::chance::Chance;
+use super::data::{GroundId, Grounds};
 use super::raw::{Raw, Sizes};
+use super::request::{Message, Request};
 use super::slot::Slot;
 use super::tally::Tally;
 use crate::status;
@@ -12,6 +14,7 @@ use ndkpi::status::*;
 use ndkpi::{NDK_LOGICAL_ADDRESS, NTSTATUS};
 use ntsim::consumer::{Buffer, bookkeeping};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Names an object of the epoch, for good.
@@ -70,10 +73,13 @@ pub(super) enum State {
 pub(super) struct Cq {
     /// NdkArmCq or NdkGetCqResults runs, which the consumer serialises.
     pub(super) busy: bool,
-    /// The least depth it ever had.
+    /// Its depth, or the least that it may have while it is resized.
     pub(super) depth: u64,
-    /// Requests posted that it may get an entry of.
-    pub(super) entries: u64,
+    pub(super) resizing: bool,
+    /// More requests were posted than it has entries, or it is dead for another reason.
+    pub(super) overrun: bool,
+    /// Queue pairs whose results may come here.
+    pub(super) qps: Vec<Id>,
 }
 
 /// A queue pair.
@@ -93,20 +99,52 @@ pub(super) struct Qp {
     pub(super) touched: bool,
     /// It was given to a connector.
     pub(super) given: bool,
-    /// Receives posted.
-    pub(super) received: u32,
-    /// Number of the last request of the queues, and of the last result.
-    pub(super) posted: [u32; 2],
-    pub(super) done: [u32; 2],
+    /// A request has failed, as far as the walk was told.
+    pub(super) dead: bool,
+    /// Number of the last request of the queues.
+    pub(super) numbers: [u32; 2],
+    /// Requests without a result.
+    pub(super) requests: [VecDeque<Request>; 2],
+    /// What the partner has sent and did not arrive yet.
+    pub(super) messages: VecDeque<Message>,
+}
+
+impl Qp {
+    pub(super) fn new(
+        pd: Id,
+        receive_cq: Id,
+        initiator_cq: Id,
+        srq: Option<Id>,
+        sizes: Sizes,
+    ) -> Qp {
+        Qp {
+            pd,
+            receive_cq,
+            initiator_cq,
+            srq,
+            sizes,
+            initiating: false,
+            receiving: false,
+            connector: None,
+            touched: false,
+            given: false,
+            dead: false,
+            numbers: [0; 2],
+            requests: Default::default(),
+            messages: VecDeque::new(),
+        }
+    }
 }
 
 /// A shared receive queue.
 #[derive(Debug, Default)]
 pub(super) struct Srq {
     pub(super) pd: Id,
+    pub(super) depth: u32,
     pub(super) sges: u32,
     pub(super) receiving: bool,
-    pub(super) posted: u32,
+    pub(super) number: u32,
+    pub(super) requests: VecDeque<Request>,
 }
 
 /// A memory region.
@@ -115,26 +153,39 @@ pub(super) struct Mr {
     pub(super) pd: Id,
     pub(super) fast: bool,
     /// What it is registered over.
-    pub(super) buffer: Option<Buffer>,
-    /// It was initialised for fast registration.
-    pub(super) initialised: bool,
-    /// What its tokens name, as far as the walk asked: the address, bytes, the local and the remote token.
+    pub(super) ground: Option<GroundId>,
+    /// It was initialised for fast registration, so that its memory may be the peer's too.
+    pub(super) initialised: Option<bool>,
     pub(super) named: Option<Named>,
 }
 
-/// Memory that a token names.
+/// Memory that tokens name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Named {
-    pub(super) address: u64,
-    pub(super) length: u32,
+    /// All of a buffer.
+    pub(super) ground: GroundId,
     pub(super) local: u32,
     pub(super) remote: u32,
+    /// By the tokens everything is allowed.
+    pub(super) open: bool,
+    /// They name it already.
+    pub(super) ready: bool,
+}
+
+impl Named {
+    /// Whether a request that uses it should succeed.
+    pub(super) fn is_good(&self) -> bool {
+        self.open && self.ready && self.remote != 0
+    }
 }
 
 /// A memory window.
 #[derive(Default)]
 pub(super) struct Mw {
     pub(super) pd: Id,
+    /// The region that it is a window on, and the QP that made it one.
+    pub(super) mr: Option<Id>,
+    pub(super) qp: Option<Id>,
     pub(super) named: Option<Named>,
 }
 
@@ -157,8 +208,21 @@ pub(super) enum Phase {
 pub(super) struct Connector {
     pub(super) phase: Phase,
     pub(super) qp: Option<Id>,
+    /// The connect that is on its way, or was.
+    pub(super) attempt: usize,
     /// The other end, if its connector is one of the walk's.
     pub(super) peer: Option<Id>,
+    /// Reads in progress that the other end may have here, and this one there.
+    pub(super) limits: (u32, u32),
+}
+
+/// A listener.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    /// It has been told to listen.
+    pub(super) told: bool,
+    /// Where it does.
+    pub(super) at: Option<SocketAddr>,
 }
 
 /// What only some kinds have.
@@ -170,7 +234,7 @@ pub(super) enum Body {
     Mr(Mr),
     Mw(Mw),
     Connector(Connector),
-    Listener { at: Option<SocketAddr> },
+    Listener(Listener),
     SharedEndpoint,
 }
 
@@ -182,6 +246,11 @@ pub(super) struct Object {
     raw: Option<Raw>,
     /// Calls that need it and have not returned, nor been completed.
     users: u32,
+    /// Requests of its side, and of the peer's, that name it.
+    pub(super) local: u32,
+    pub(super) remote: u32,
+    /// A request is about to change what it names.
+    pub(super) changing: bool,
     pub(super) body: Body,
 }
 
@@ -207,15 +276,15 @@ bodies! {
     mr: Mr Mr;
     mw: Mw Mw;
     connector: Connector Connector;
+    listener: Listener Listener;
 }
 
 /// A logical address mapping.
 pub(super) struct Lam {
-    pub(super) buffer: Buffer,
+    pub(super) ground: GroundId,
     /// Where the mapping is.
     pub(super) memory: Buffer,
     pub(super) first_byte: u32,
-    pub(super) length: u32,
     pub(super) pages: Vec<NDK_LOGICAL_ADDRESS>,
     /// Requests or registrations may name its pages: it stays until there can be none.
     pub(super) used: bool,
@@ -232,7 +301,7 @@ pub(super) struct Side {
     live: [Vec<Id>; Kind::ALL.len()],
     pub(super) lams: Vec<Lam>,
     /// Memory for inline requests.
-    pub(super) scratch: Option<Buffer>,
+    pub(super) scratch: Option<GroundId>,
     /// Calls that have not returned.
     calls: u32,
     /// Objects whose creation or close pends.
@@ -260,8 +329,9 @@ pub(super) struct Token {
     released: bool,
     /// Completions so far.
     pub(super) completed: Option<NTSTATUS>,
-    /// Memory that it holds.
-    pub(super) buffer: Option<Buffer>,
+    /// Memory that it holds, and whether everything will be allowed there.
+    pub(super) ground: Option<GroundId>,
+    pub(super) open: bool,
     /// The connector whose phase it changes.
     pub(super) connector: Option<Id>,
 }
@@ -270,6 +340,9 @@ pub(super) struct Token {
 pub(super) struct Model {
     pub(super) chance: Chance,
     pub(super) tally: Tally,
+    /// In this epoch the consumers do what they must not.
+    pub(super) careless: bool,
+    pub(super) grounds: Grounds,
     pub(super) sides: Vec<Side>,
     pub(super) objects: Vec<Object>,
     pub(super) tokens: Vec<Token>,
@@ -301,10 +374,12 @@ pub(super) fn end() -> Option<Model> {
 }
 
 impl Model {
-    pub(super) fn new(chance: Chance, machines: usize) -> Model {
+    pub(super) fn new(chance: Chance, careless: bool, machines: usize) -> Model {
         Model {
             chance,
             tally: Tally::default(),
+            careless,
+            grounds: Grounds::default(),
             sides: Vec::new(),
             objects: Vec::new(),
             tokens: Vec::new(),
@@ -391,6 +466,9 @@ impl Model {
             state: State::Unborn,
             raw: None,
             users: 0,
+            local: 0,
+            remote: 0,
+            changing: false,
             body,
         });
         self.sides[side].unfinished += 1;
@@ -430,7 +508,8 @@ impl Model {
             users: users.to_vec(),
             released: false,
             completed: None,
-            buffer: None,
+            ground: None,
+            open: false,
             connector: None,
         });
         self.tokens.len() - 1
@@ -451,6 +530,13 @@ impl Model {
         self.release(token);
         let Token { slot, side, .. } = self.tokens[token];
         self.tally.call(slot, None);
+        self.sides[side].calls -= 1;
+    }
+
+    /// A function was not called after all, for lack of memory.
+    pub(super) fn not_called(&mut self, token: usize) {
+        self.release(token);
+        let side = self.tokens[token].side;
         self.sides[side].calls -= 1;
     }
 
@@ -522,13 +608,14 @@ impl Model {
         let live = &mut self.sides[side].live[object.kind as usize];
         live.retain(|other| *other != id);
         self.sides[side].unfinished += 1;
+        self.close_windows(id);
         let token = self.call(side, slot, &[]);
         self.tokens[token].object = Some(id);
         token
     }
 
     /// An object is closed. The memory that it had.
-    pub(super) fn closed(&mut self, id: Id) -> Option<Buffer> {
+    pub(super) fn closed(&mut self, id: Id) -> Option<GroundId> {
         let object = &mut self.objects[id];
         if object.state != State::Closing {
             let text = format!("object {id} is closed, which was {:?}", object.state);
@@ -537,8 +624,9 @@ impl Model {
         }
         object.state = State::Closed;
         self.sides[object.side].unfinished -= 1;
-        match &mut object.body {
-            Body::Mr(mr) => mr.buffer.take(),
+        self.abandon(id);
+        match &mut self.objects[id].body {
+            Body::Mr(mr) => mr.ground.take(),
             _ => None,
         }
     }

@@ -1,259 +1,253 @@
-//! Posting: transfers and receives.
+//! Posting to initiator queues: which queue pair, and what moves bytes.
 
+use super::data::{self, Piece};
+use super::list::{List, Use, WRONG, inline, list, size};
 use super::model::{Id, Kind, Model, Named, Phase, with};
-use super::raw::{self, Transfer};
+use super::raw::{self, Raw, Transfer};
+use super::request::{INITIATOR, RECEIVE, Request, What, context};
 use super::slot::Slot;
 use ndkpi::status::*;
 use ndkpi::*;
 
-/// The initiator queue among a QP's.
-pub(super) const INITIATOR: usize = 0;
-/// The receive queue.
-pub(super) const RECEIVE: usize = 1;
-
-/// The context of a request: whose, of which queue, which number.
-pub(super) fn request(owner: Id, queue: usize, number: u32) -> u64 {
-    (owner as u64) << 33 | (queue as u64) << 32 | u64::from(number)
-}
-
-/// What [`request`] made a context of.
-pub(super) fn parse(context: u64) -> (Id, usize, u32) {
-    (
-        (context >> 33) as Id,
-        (context >> 32 & 1) as usize,
-        context as u32,
-    )
-}
-
-/// Most elements of a list that the walk makes: more than any QP takes.
-const LIST: usize = 18;
-
 /// A post that is about to be called.
 pub(super) struct Posting {
-    pub(super) qp: raw::Raw,
+    pub(super) qp: Raw,
     pub(super) request: u64,
     id: Id,
     queue: usize,
+    number: u32,
+    /// Whether its queue has room, as far as the walk was told.
+    has_room: bool,
     token: usize,
 }
 
 impl Posting {
     /// Its post has returned.
     pub(super) fn done(self, m: &mut Model, status: NTSTATUS, right: &[NTSTATUS]) {
+        if status != STATUS_SUCCESS {
+            m.not_posted(self.id, self.queue, self.number);
+        }
         let qp = m.qp(self.id);
         if self.queue == INITIATOR {
             qp.initiating = false;
         } else {
             qp.receiving = false;
-            qp.received += u32::from(status == STATUS_SUCCESS);
+        }
+        if status == STATUS_CONNECTION_INVALID {
+            qp.dead = qp.given;
+        }
+        // A region or a window may be busy, too.
+        let slot = m.tokens[self.token].slot;
+        let of_memory = matches!(slot, Slot::Bind | Slot::FastRegister);
+        if status == STATUS_NO_MORE_ENTRIES && self.has_room && !of_memory {
+            let (id, queue) = (self.id, ["initiator", "receive"][self.queue]);
+            let qp = m.qp(id);
+            let (used, sizes) = (qp.requests[self.queue].len(), qp.sizes);
+            m.fault(format!(
+                "the {queue} queue of QP {id} has no room, but holds {used} of {sizes:?}"
+            ));
         }
         m.returned(self.token, status, right);
     }
 }
 
-/// A QP of the side, mostly one that is connected.
-fn some_qp(m: &mut Model, side: usize, queue: usize) -> Option<Id> {
-    let connected = m.chance.percent(85);
-    let free = move |m: &mut Model, qp: Id| {
-        let qp = m.qp(qp);
-        !(if queue == INITIATOR {
-            qp.initiating
-        } else {
-            qp.receiving
-        })
+/// Whether a connection stands, as far as the walk was told at both ends.
+pub(super) fn stands(m: &mut Model, qp: Id) -> bool {
+    let Some(own) = m.qp(qp).connector else {
+        return false;
     };
-    let chosen = if connected {
-        m.some_where(side, Kind::Qp, |m, qp| free(m, qp) && is_connected(m, qp))
-    } else {
-        None
+    if m.qp(qp).dead || !m.is_live(own) || m.connector(own).phase != Phase::Connected {
+        return false;
+    }
+    let (Some(other), Some(peer)) = (m.partner(qp), m.connector(own).peer) else {
+        return false;
     };
-    chosen.or_else(|| m.some_where(side, Kind::Qp, free))
+    let phase = m.connector(peer).phase;
+    m.is_live(other)
+        && !m.qp(other).dead
+        && m.is_live(peer)
+        && matches!(phase, Phase::Connected | Phase::Establishing)
 }
 
-fn is_connected(m: &mut Model, qp: Id) -> bool {
-    m.qp(qp)
-        .connector
-        .is_some_and(|c| m.is_live(c) && m.connector(c).phase == Phase::Connected)
+/// Whether a CQ takes so many more results without running over.
+pub(super) fn fits(m: &mut Model, cq: Id, more: u64) -> bool {
+    m.is_live(cq) && m.outstanding(cq) + more <= m.cq(cq).depth
 }
 
-/// Prepares a post to a queue of a QP; `also` are other objects that it names.
-pub(super) fn begin(
+/// Once in a while a careless consumer forgets what its completion queues hold.
+pub(super) fn forgets(m: &mut Model) -> bool {
+    m.careless && m.chance.percent(20)
+}
+
+/// A QP to post to: one whose connection stands and for which that holds; seldom any.
+fn some_qp(m: &mut Model, side: usize, holds: impl Fn(&mut Model, Id) -> bool) -> Option<Id> {
+    let forgets = forgets(m);
+    let free = move |m: &mut Model, id: Id| {
+        let cq = m.qp(id).initiator_cq;
+        !m.qp(id).initiating && (forgets || fits(m, cq, 1))
+    };
+    if m.chance.one_in(60) {
+        return m.some_where(side, Kind::Qp, free);
+    }
+    m.some_where(side, Kind::Qp, |m, id| {
+        let qp = m.qp(id);
+        let has_room = qp.requests[INITIATOR].len() < qp.sizes.initiator_depth as usize;
+        has_room && free(m, id) && stands(m, id) && holds(m, id)
+    })
+}
+
+/// A QP for an initiator request.
+pub(super) fn choose(
     m: &mut Model,
     side: usize,
+    holds: impl Fn(&mut Model, Id) -> bool,
+) -> Option<Id> {
+    m.adapter(side)?;
+    some_qp(m, side, holds)
+}
+
+/// Notes that a request is about to be posted; `also` are other objects that the call names.
+pub(super) fn begin(
+    m: &mut Model,
     slot: Slot,
-    queue: usize,
-    also: impl FnOnce(&mut Model, Id) -> Option<Vec<Id>>,
-) -> Option<(Id, Posting)> {
-    let id = some_qp(m, side, queue)?;
-    let also = also(m, id)?;
+    (id, queue): (Id, usize),
+    also: &[Id],
+    mut request: Request,
+) -> Posting {
     let qp = m.qp(id);
-    if queue == INITIATOR {
+    qp.numbers[queue] += 1;
+    let number = qp.numbers[queue];
+    let (depth, cq) = if queue == INITIATOR {
         qp.initiating = true;
+        (qp.sizes.initiator_depth, qp.initiator_cq)
     } else {
         qp.receiving = true;
-    }
-    qp.posted[queue] += 1;
-    let number = qp.posted[queue];
-    let cq = if queue == INITIATOR {
-        qp.initiator_cq
-    } else {
-        qp.receive_cq
+        (qp.sizes.receive_depth, qp.receive_cq)
     };
-    m.cq(cq).entries += 1;
+    let has_room = qp.requests[queue].len() < depth as usize;
+    request.number = number;
+    m.posting(id, queue, request);
+    if m.outstanding(cq) > m.cq(cq).depth {
+        m.cq(cq).overrun = true;
+    }
+    let side = m.objects[id].side;
     let mut users = vec![id];
     users.extend(also);
     let token = m.call(side, slot, &users);
-    let posting = Posting {
+    Posting {
         qp: m.raw(id),
-        request: request(id, queue, number),
+        request: context(id, queue, number),
         id,
         queue,
+        number,
+        has_room,
         token,
-    };
-    Some((id, posting))
-}
-
-/// A list of elements in the memory of a protection domain.
-fn list(m: &mut Model, side: usize, pd: Id, limit: u32, into: bool) -> ([NDK_SGE; LIST], usize) {
-    let mut list = [raw::sge(0, 0, 0); LIST];
-    let count = match m.chance.below(100) {
-        0 => limit as usize + 1,
-        1 => limit as usize,
-        2 => 0,
-        3..15 if !into => 0,
-        _ => 1 + m.chance.index(2.min(limit as usize).max(1)),
-    };
-    let count = count.min(LIST);
-    for element in &mut list[..count] {
-        *element = self::element(m, side, pd, into);
-    }
-    (list, count)
-}
-
-/// An element; for a message to come in, mostly one with room for it.
-fn element(m: &mut Model, side: usize, pd: Id, into: bool) -> NDK_SGE {
-    match m.chance.below(600) {
-        0 => raw::sge(0x1000, 64, 0xdead_0000),
-        1 => raw::sge(0, u32::MAX, 1),
-        2..40 if !into => privileged(m, side, pd).unwrap_or(raw::sge(0, 0, 0)),
-        _ => {
-            let named = m.some_where(side, Kind::Mr, |m, mr| {
-                let mr = m.mr(mr);
-                mr.pd == pd && mr.named.is_some()
-            });
-            match named.and_then(|mr| m.mr(mr).named) {
-                Some(named) if into && !m.chance.one_in(30) => {
-                    raw::sge(named.address, named.length, named.local)
-                }
-                Some(named) => {
-                    let (address, length) = part(m, named);
-                    raw::sge(address, length, named.local)
-                }
-                None => raw::sge(0, 0, 0),
-            }
-        }
     }
 }
 
-/// A part of a mapping, by the privileged token.
-fn privileged(m: &mut Model, side: usize, pd: Id) -> Option<NDK_SGE> {
-    let super::model::Body::Pd {
-        privileged: Some(token),
-    } = m.objects[pd].body
-    else {
-        return None;
-    };
-    let lams = m.sides[side].lams.len();
-    let lam = (lams > 0).then(|| m.chance.index(lams))?;
-    let lam = &mut m.sides[side].lams[lam];
-    lam.used = true;
-    let room = lam.length.min(4096 - lam.first_byte);
-    let address = lam.pages.first()?.cast_unsigned() + u64::from(lam.first_byte);
-    Some(raw::sge(address, room.min(200), token))
-}
-
-/// A part of what a token names; seldom more than that.
-pub(super) fn part(m: &mut Model, named: Named) -> (u64, u32) {
-    let length = match m.chance.below(100) {
-        0 => 0,
-        1 => named.length,
-        2 if m.chance.one_in(5) => named.length + 1,
-        3..10 => named.length.min(5000),
-        _ => named.length.min(1 + m.chance.below(300) as u32),
-    };
-    let spare = named.length.saturating_sub(length);
-    let offset = m.chance.below(u64::from(spare) + 1);
-    (named.address + offset, length)
-}
-
-/// Memory of the peer of a QP, mostly; and mostly some that it may touch.
-fn remote(m: &mut Model, qp: Id) -> (u64, u32) {
-    let wrong = (0x7000_u64, 0xdead_beef_u32);
-    if m.chance.one_in(150) {
-        return wrong;
-    }
-    let peer = m
-        .qp(qp)
-        .connector
-        .and_then(|connector| m.connector(connector).peer)
-        .and_then(|peer| m.connector(peer).qp);
-    let Some(peer) = peer else {
-        return wrong;
-    };
-    let (pd, side) = (m.qp(peer).pd, m.objects[peer].side);
-    let window = m.chance.one_in(8);
-    let live = m.live(side, if window { Kind::Mw } else { Kind::Mr });
-    let mut candidates = live.to_vec();
-    candidates.retain(|id| {
-        if window {
-            let mw = m.mw(*id);
-            mw.pd == pd && mw.named.is_some()
-        } else {
-            let mr = m.mr(*id);
-            mr.pd == pd && mr.named.is_some()
-        }
-    });
-    let Some(id) = m.chance.pick(&candidates) else {
-        return wrong;
-    };
-    let named = if window {
-        m.mw(id).named
-    } else {
-        m.mr(id).named
-    };
-    named.map_or(wrong, |named| (named.address, named.remote))
-}
-
-fn flags(m: &mut Model, often: &[u32]) -> u32 {
+/// Flags that any initiator request may have. The last request that a queue has room for is not silent: it could not be told when there
+/// is room again.
+pub(super) fn flags(m: &mut Model, qp: Id) -> u32 {
     let mut flags = 0;
-    for flag in often {
+    for flag in [
+        NDK_OP_FLAG_SILENT_SUCCESS,
+        NDK_OP_FLAG_READ_FENCE,
+        NDK_OP_FLAG_DEFER,
+    ] {
         if m.chance.one_in(4) {
             flags |= flag;
         }
     }
-    if m.chance.one_in(100) {
-        // What means nothing for the request is ignored.
-        flags |= NDK_OP_FLAG_RDMA_READ_SINK | 0x8000_0000;
+    let qp = m.qp(qp);
+    let (cq, used, depth) = (
+        qp.initiator_cq,
+        qp.requests[INITIATOR].len() + 1,
+        qp.sizes.initiator_depth as usize,
+    );
+    if used >= depth || !fits(m, cq, 2) {
+        flags &= !(NDK_OP_FLAG_SILENT_SUCCESS | NDK_OP_FLAG_DEFER);
     }
     flags
 }
 
-/// How a receive may be answered whose completion queue may be overrun.
-const OVERRUN: &[NTSTATUS] = &[
-    STATUS_SUCCESS,
-    STATUS_NO_MORE_ENTRIES,
-    STATUS_CONNECTION_INVALID,
-];
+/// A request that has these flags.
+pub(super) fn request(flags: u32, what: What, local: Vec<Id>, remote: Vec<Id>) -> Request {
+    Request {
+        number: 0,
+        silent: flags & NDK_OP_FLAG_SILENT_SUCCESS != 0,
+        local,
+        remote,
+        what,
+        unnames: None,
+    }
+}
+
+/// Memory of the peer that a QP may use: what names it, and how.
+fn target(m: &mut Model, other: Id) -> Option<(Vec<Id>, Named)> {
+    let (pd, side) = (m.qp(other).pd, m.objects[other].side);
+    if m.chance.one_in(4)
+        && let Some(mw) = window(m, other)
+        && let Some(named) = m.mw(mw).named
+    {
+        let mut names = vec![mw];
+        names.extend(m.mw(mw).mr);
+        return Some((names, named));
+    }
+    super::list::region(m, side, pd).map(|(mr, named)| (vec![mr], named))
+}
+
+/// A window that the peer of a QP may use.
+pub(super) fn window(m: &mut Model, qp: Id) -> Option<Id> {
+    let side = m.objects[qp].side;
+    m.some_where(side, Kind::Mw, |m, mw| {
+        let mw = m.mw(mw);
+        mw.qp == Some(qp) && mw.named.is_some_and(|named| named.is_good())
+    })
+}
+
+/// Bytes that the next message to a QP may have; None if no receive waits for it.
+fn next_room(m: &mut Model, to: Id) -> Option<u32> {
+    let room = |request: &Request| match &request.what {
+        What::Receive { into } => data::length(into),
+        _ => 0,
+    };
+    let Some(srq) = m.qp(to).srq else {
+        let qp = m.qp(to);
+        return qp.requests[RECEIVE].get(qp.messages.len()).map(room);
+    };
+    let side = m.objects[to].side;
+    let users = m.live(side, Kind::Qp).to_vec();
+    let mut on_their_way = 0;
+    for user in users {
+        let qp = m.qp(user);
+        if qp.srq == Some(srq) {
+            on_their_way += qp.messages.len();
+        }
+    }
+    let waiting = &m.srq(srq).requests;
+    if waiting.len() <= on_their_way {
+        return None;
+    }
+    waiting.iter().map(room).min()
+}
+
 /// How a post may be answered.
 const POSTED: &[NTSTATUS] = &[
     STATUS_SUCCESS,
     STATUS_CONNECTION_INVALID,
     STATUS_NO_MORE_ENTRIES,
 ];
+/// A read: the connection may allow none.
+const READ: &[NTSTATUS] = &[
+    STATUS_SUCCESS,
+    STATUS_CONNECTION_INVALID,
+    STATUS_NO_MORE_ENTRIES,
+    STATUS_INVALID_DEVICE_REQUEST,
+];
 /// On a QP that was never given to a connector.
-pub(super) const UNCONNECTED: &[NTSTATUS] = &[STATUS_CONNECTION_INVALID];
+const UNCONNECTED: &[NTSTATUS] = &[STATUS_CONNECTION_INVALID];
 /// With too many elements, too many bytes or too many inline bytes.
-const TOO_MUCH: &[NTSTATUS] = &[
+pub(super) const TOO_MUCH: &[NTSTATUS] = &[
     STATUS_DATA_OVERRUN,
     STATUS_BUFFER_OVERFLOW,
     STATUS_INVALID_PARAMETER,
@@ -278,210 +272,245 @@ pub(super) fn write(side: usize) -> bool {
     initiate(side, Slot::Write)
 }
 
+/// A transfer that is about to be posted.
+struct Plan {
+    transfer: Transfer,
+    list: List,
+    flags: u32,
+    request: Request,
+}
+
 fn initiate(side: usize, slot: Slot) -> bool {
     let plan = with(|m| {
-        let (id, posting) = begin(m, side, slot, INITIATOR, |_, _| Some(Vec::new()))?;
-        let (address, token) = remote(m, id);
-        let (transfer, common): (Transfer, &[u32]) = match slot {
-            Slot::Read => (
-                Transfer::Read { address, token },
-                &[NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE],
-            ),
-            Slot::Write => (Transfer::Write { address, token }, &[NDK_OP_FLAG_INLINE]),
-            Slot::SendAndInvalidate => (Transfer::SendAndInvalidate { token }, &[]),
-            _ => (
-                Transfer::Send,
-                &[NDK_OP_FLAG_INLINE, NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT],
-            ),
+        let lucky = m.chance.one_in(100);
+        let id = choose(m, side, |m, id| {
+            lucky
+                || match slot {
+                    Slot::Send => partner_has_room(m, id),
+                    Slot::SendAndInvalidate => partner_has_room(m, id) && unnamed(m, id).is_some(),
+                    Slot::Read => may_read(m, id),
+                    _ => true,
+                }
+        })?;
+        let plan = match slot {
+            Slot::Read => reading(m, side, id),
+            Slot::Write => writing(m, side, id),
+            _ => sending(m, side, id, slot == Slot::SendAndInvalidate),
         };
-        let mut flags = self::flags(
-            m,
-            &[
-                NDK_OP_FLAG_SILENT_SUCCESS,
-                NDK_OP_FLAG_READ_FENCE,
-                NDK_OP_FLAG_DEFER,
-            ],
+        let right = match (plan.list.too_much, m.qp(id).given) {
+            (true, _) => TOO_MUCH,
+            (false, false) => UNCONNECTED,
+            (false, true) if slot == Slot::Read => READ,
+            (false, true) => POSTED,
+        };
+        let Plan {
+            transfer,
+            list,
+            flags,
+            request,
+        } = plan;
+        let posting = begin(m, slot, (id, INITIATOR), &[], request);
+        Some((posting, transfer, list, flags, right))
+    });
+    plan.is_some_and(|(posting, transfer, list, flags, right)| {
+        let status = raw::post(
+            posting.qp,
+            transfer,
+            posting.request,
+            list.elements(),
+            flags,
         );
-        flags |= self::flags(m, common);
-        if slot == Slot::Read && !m.chance.one_in(10) {
-            flags &= !NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE;
-        }
-        let (pd, sizes, given) = {
-            let qp = m.qp(id);
-            (qp.pd, qp.sizes, qp.given)
-        };
-        let limit = if slot == Slot::Read {
-            16
-        } else {
-            sizes.initiator_sges
-        };
-        let (mut list, mut count) = list(m, side, pd, limit, false);
-        let mut is_good = count <= limit as usize;
-        if flags & NDK_OP_FLAG_INLINE != 0 && slot != Slot::Read {
-            (count, is_good) = inline(m, side, sizes.inline, &mut list);
-        }
-        let bytes: u64 = list[..count].iter().map(|sge| u64::from(sge.Length)).sum();
-        is_good &= bytes <= 1 << 30;
-        let right = match (is_good, given) {
-            (true, true) => POSTED,
-            (true, false) => UNCONNECTED,
-            (false, _) => TOO_MUCH,
-        };
-        Some((posting, transfer, list, count, flags, right))
-    });
-    plan.is_some_and(|(posting, transfer, list, count, flags, right)| {
-        let status = raw::post(posting.qp, transfer, posting.request, &list[..count], flags);
         with(|m| {
-            let reads: &[NTSTATUS] = &[
-                STATUS_SUCCESS,
-                STATUS_CONNECTION_INVALID,
-                STATUS_NO_MORE_ENTRIES,
-                // The connection allows none.
-                STATUS_INVALID_DEVICE_REQUEST,
-            ];
-            let right = if slot == Slot::Read && std::ptr::eq(right, POSTED) {
-                reads
-            } else {
-                right
-            };
+            drop(list);
             posting.done(m, status, right);
         });
         true
     })
 }
 
-/// A list of inline data, and whether the QP takes as much.
-fn inline(m: &mut Model, side: usize, limit: u32, list: &mut [NDK_SGE; LIST]) -> (usize, bool) {
-    let base = match &m.sides[side].scratch {
-        Some(scratch) => scratch.address(),
-        None => return (0, true),
+fn partner_has_room(m: &mut Model, qp: Id) -> bool {
+    m.partner(qp).is_some_and(|to| next_room(m, to).is_some())
+}
+
+/// Whether the connection of a QP allows it to read.
+fn may_read(m: &mut Model, qp: Id) -> bool {
+    let Some(own) = m.qp(qp).connector else {
+        return false;
     };
-    let count = m.chance.index(4);
-    let mut total = 0;
-    for element in &mut list[..count] {
-        let length = if m.chance.one_in(40) {
-            257
-        } else {
-            m.chance.below(u64::from(limit) / 3 + 1) as u32
-        };
-        total += length;
-        *element = raw::sge(base + m.chance.below(256), length, 0xffff_ffff);
+    let outbound = m.connector(own).limits.1;
+    let peer = m.connector(own).peer;
+    outbound > 0 && peer.is_some_and(|peer| m.connector(peer).limits.0 > 0)
+}
+
+/// What the peer of a QP may be told to let name nothing any more, with the token.
+fn unnamed(m: &mut Model, qp: Id) -> Option<(Id, Named)> {
+    let other = m.partner(qp)?;
+    let (pd, side) = (m.qp(other).pd, m.objects[other].side);
+    let id = match window(m, other).filter(|mw| !m.is_used(*mw)) {
+        Some(mw) => mw,
+        None => m.some_where(side, Kind::Mr, |m, id| {
+            let mr = m.mr(id);
+            let fits = mr.pd == pd && mr.fast && mr.named.is_some_and(|named| named.is_good());
+            fits && !m.is_used(id)
+        })?,
+    };
+    (*m.named(id)).map(|named| (id, named))
+}
+
+/// What means nothing for a request is ignored.
+fn meaningless(m: &mut Model) -> u32 {
+    if m.chance.one_in(100) {
+        NDK_OP_FLAG_RDMA_READ_SINK | 0x8000_0000
+    } else {
+        0
     }
-    (count, total <= limit)
 }
 
-pub(super) fn receive(side: usize) -> bool {
-    let plan = with(|m| {
-        let none = |_: &mut Model, _| Some(Vec::new());
-        let (id, posting) = begin(m, side, Slot::Receive, RECEIVE, none)?;
-        let qp = m.qp(id);
-        let (pd, sizes, shared, cq) = (qp.pd, qp.sizes, qp.srq.is_some(), qp.receive_cq);
-        let alone = !qp.touched;
-        let full = qp.received >= sizes.receive_depth;
-        let (list, count) = list(m, side, pd, sizes.receive_sges, true);
-        let is_good = count <= sizes.receive_sges as usize
-            && list[..count]
-                .iter()
-                .map(|s| u64::from(s.Length))
-                .sum::<u64>()
-                <= 1 << 30;
-        // An overrun of the completion queue ends its queue pairs: then receives come back at once.
-        let other = m.qp(id).initiator_cq;
-        let overrun = [cq, other]
-            .iter()
-            .any(|cq| m.cq(*cq).entries > m.cq(*cq).depth);
-        let right: &[NTSTATUS] = match (shared, is_good, full) {
-            (true, ..) => &[STATUS_INVALID_DEVICE_REQUEST],
-            (_, false, _) => TOO_MUCH,
-            (_, true, true) if alone && !overrun => &[STATUS_NO_MORE_ENTRIES],
-            (_, true, false) if alone && !overrun => &[STATUS_SUCCESS],
-            // That queue pair is dead.
-            _ if overrun => OVERRUN,
-            _ => &[STATUS_SUCCESS, STATUS_NO_MORE_ENTRIES],
-        };
-        Some((id, posting, list, count, right))
-    });
-    plan.is_some_and(|(id, posting, list, count, right)| {
-        let request = posting.request;
-        let status = raw::post(posting.qp, Transfer::Receive, request, &list[..count], 0);
-        with(|m| {
-            // What happened meanwhile may have taken requests out of the queue, or the queue out of use.
-            let changed = m.qp(id).touched || m.has_lost_its_device(id);
-            let right = if changed && OVERRUN.contains(&right[0]) {
-                OVERRUN
-            } else {
-                right
-            };
-            posting.done(m, status, right);
-        });
-        true
-    })
+/// What a request reads from this side: seldom inline.
+fn from(m: &mut Model, side: usize, qp: Id, most: u32, flags: &mut u32) -> List {
+    let (pd, sizes) = (m.qp(qp).pd, m.qp(qp).sizes);
+    if m.chance.one_in(4) {
+        *flags |= NDK_OP_FLAG_INLINE;
+        return inline(m, side, sizes.inline, most);
+    }
+    list(m, side, pd, sizes.initiator_sges, most, Use::Read)
 }
 
-pub(super) fn srq_receive(side: usize) -> bool {
-    let plan = with(|m| {
-        let id = m.some_where(side, Kind::Srq, |m, srq| !m.srq(srq).receiving)?;
-        let srq = m.srq(id);
-        srq.receiving = true;
-        srq.posted += 1;
-        let (pd, sges) = (srq.pd, srq.sges);
-        let request = request(id, RECEIVE, srq.posted);
-        let (list, count) = list(m, side, pd, sges, true);
-        let bytes: u64 = list[..count].iter().map(|s| u64::from(s.Length)).sum();
-        let right: &[NTSTATUS] = if count <= sges as usize && bytes <= 1 << 30 {
-            &[STATUS_SUCCESS, STATUS_NO_MORE_ENTRIES]
-        } else {
-            &[
-                STATUS_DATA_OVERRUN,
-                STATUS_BUFFER_OVERFLOW,
-                STATUS_NO_MORE_ENTRIES,
-            ]
-        };
-        let token = m.call(side, Slot::SrqReceive, &[id]);
-        Some((id, m.raw(id), request, list, count, token, right))
+fn sending(m: &mut Model, side: usize, qp: Id, invalidates: bool) -> Plan {
+    let mut flags = flags(m, qp) | meaningless(m);
+    if !invalidates && m.chance.one_in(4) {
+        flags |= NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT;
+    }
+    let to = m.partner(qp);
+    let room = to.and_then(|to| next_room(m, to)).unwrap_or(500);
+    // Seldom more than the receive has room for.
+    let most = if m.chance.one_in(WRONG) {
+        room + 1
+    } else {
+        room
+    };
+    let list = from(m, side, qp, most, &mut flags);
+    let what = to.map_or(What::Nothing, |to| {
+        let message = list.is_right.then(|| list.pieces.clone());
+        m.qp(to).messages.push_back(message);
+        What::Send { to }
     });
-    plan.is_some_and(|(id, srq, request, list, count, token, right)| {
-        let status = raw::srq_receive(srq, request, &list[..count]);
-        with(|m| {
-            m.srq(id).receiving = false;
-            // The queue fails with its device.
-            let failed = m.has_lost_its_device(id) && status == STATUS_CONNECTION_INVALID;
-            let right = if failed { &[status] } else { right };
-            m.returned(token, status, right);
-        });
-        true
-    })
+    let mut request = request(flags, what, list.regions.clone(), Vec::new());
+    let transfer = if invalidates {
+        request.unnames = unnamed(m, qp);
+        let token = request.unnames.map_or(0xdead_beef, |(_, n)| n.remote);
+        request.remote.extend(request.unnames.map(|(id, _)| id));
+        Transfer::SendAndInvalidate { token }
+    } else {
+        Transfer::Send
+    };
+    Plan {
+        transfer,
+        list,
+        flags,
+        request,
+    }
 }
 
-pub(super) fn modify_srq(side: usize) -> bool {
-    let plan = with(|m| {
-        let id = m.some(side, Kind::Srq)?;
-        let depth = m.chance.of(&[0, 0, 1, 16, 64, 16_385]);
-        let threshold = m.chance.of(&[0, 1, 4, 16, 20_000]);
-        let right: &[NTSTATUS] = if depth > 16_384 || threshold > 16_384 {
-            &[STATUS_INVALID_PARAMETER]
-        } else {
-            &[
-                STATUS_SUCCESS,
-                STATUS_PENDING,
-                STATUS_INVALID_PARAMETER,
-                STATUS_BUFFER_OVERFLOW,
-            ]
+/// Memory that a peer has not.
+const NOWHERE: (u64, u32) = (0x7000, 0xdead_beef);
+
+/// Where a piece of the peer's memory is, for its token.
+fn place(m: &Model, piece: Piece, named: Named) -> (u64, u32) {
+    let address = m.grounds.address(piece.ground) + u64::from(piece.offset);
+    (address, named.remote)
+}
+
+fn writing(m: &mut Model, side: usize, qp: Id) -> Plan {
+    let mut flags = flags(m, qp) | meaningless(m);
+    let target = match m.partner(qp) {
+        Some(other) if !m.chance.one_in(WRONG) => target(m, other),
+        _ => None,
+    };
+    let Some((remote, named)) = target else {
+        let list = from(m, side, qp, 300, &mut flags);
+        let request = request(flags, What::Nothing, list.regions.clone(), Vec::new());
+        let (address, token) = NOWHERE;
+        return Plan {
+            transfer: Transfer::Write { address, token },
+            list,
+            flags,
+            request,
         };
-        let token = m.call(side, Slot::ModifySrq, &[id]);
-        Some((m.raw(id), depth, threshold, token, right))
-    });
-    plan.is_some_and(|(srq, depth, threshold, token, right)| {
-        let status = raw::modify_srq(srq, depth, threshold, token as u64);
-        with(|m| m.returned(token, status, right));
-        true
-    })
+    };
+    let most = size(m, m.grounds.readable(named.ground));
+    let mut into = m.grounds.sink(&mut m.chance, named.ground, most);
+    let list = from(m, side, qp, into.length, &mut flags);
+    m.grounds.shorten(&mut into, list.length());
+    let (address, token) = place(m, into, named);
+    let what = if list.is_right {
+        What::Write {
+            from: list.pieces.clone(),
+            into,
+        }
+    } else {
+        What::Nothing
+    };
+    Plan {
+        transfer: Transfer::Write { address, token },
+        request: request(flags, what, list.regions.clone(), remote),
+        list,
+        flags,
+    }
+}
+
+/// Elements that a read may have, whatever the QP's limit.
+const READ_ELEMENTS: u32 = 16;
+
+fn reading(m: &mut Model, side: usize, qp: Id) -> Plan {
+    let mut flags = flags(m, qp) | meaningless(m);
+    let pd = m.qp(qp).pd;
+    let target = match m.partner(qp) {
+        Some(other) if !m.chance.one_in(WRONG) => target(m, other),
+        _ => None,
+    };
+    let most = target
+        .as_ref()
+        .map_or(300, |(_, n)| m.grounds.readable(n.ground));
+    let list = list(m, side, pd, READ_ELEMENTS, most, Use::Write);
+    let (what, remote, (address, token)) = match target {
+        Some((remote, named)) if list.is_right => {
+            let from = m.grounds.source(&mut m.chance, named.ground, list.length());
+            let into = list.pieces.clone();
+            (What::Read { from, into }, remote, place(m, from, named))
+        }
+        _ => {
+            // Nothing is to come: nothing is kept for it.
+            for piece in &list.pieces {
+                m.grounds.give_back(*piece);
+            }
+            (What::Nothing, Vec::new(), NOWHERE)
+        }
+    };
+    let mut request = request(flags, what, list.regions.clone(), remote);
+    // The region of the first element names nothing any more once the read is done.
+    if let Some(first) = list.regions.first().copied()
+        && let Some(named) = m.mr(first).named
+    {
+        let alone = m.mr(first).fast && !m.is_used(first);
+        if (alone && m.chance.one_in(4)) || m.chance.one_in(500) {
+            flags |= NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE;
+            request.unnames = alone.then_some((first, named));
+        }
+    }
+    Plan {
+        transfer: Transfer::Read { address, token },
+        list,
+        flags,
+        request,
+    }
 }
 
 pub(super) fn flush(side: usize) -> bool {
     let plan = with(|m| {
         let id = m.some(side, Kind::Qp)?;
-        m.qp(id).touched = true;
+        let qp = m.qp(id);
+        (qp.touched, qp.dead) = (true, true);
         Some((m.raw(id), m.call(side, Slot::Flush, &[id])))
     });
     plan.is_some_and(|(qp, token)| {
@@ -489,16 +518,4 @@ pub(super) fn flush(side: usize) -> bool {
         with(|m| m.over(token));
         true
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_context_tells_whose_request_it_is() {
-        for (owner, queue, number) in [(0, 0, 1), (7, RECEIVE, u32::MAX), (123_456, INITIATOR, 9)] {
-            assert_eq!(parse(request(owner, queue, number)), (owner, queue, number));
-        }
-    }
 }

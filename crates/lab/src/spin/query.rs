@@ -118,16 +118,17 @@ fn of_connector(side: usize, id: Id, room: u32, peer: bool) -> bool {
 
 pub(super) fn connection_data(side: usize) -> bool {
     let id = with(|m| m.some(side, Kind::Connector));
-    id.is_some_and(|id| data_of(id).is_some())
+    id.is_some_and(|id| data_of(id, None).is_some())
 }
 
 /// NdkGetConnectionData on a connector: the first bytes of what the peer sent, if there are any.
-pub(super) fn data_of(id: Id) -> Option<Option<[u8; 8]>> {
+/// With no room given there is any.
+pub(super) fn data_of(id: Id, room: Option<usize>) -> Option<Option<[u8; 8]>> {
     let (connector, room, limits, token) = with(|m| {
         let side = m.objects[id].side;
         m.adapter(side)?;
         m.is_live(id).then_some(())?;
-        let room = m.chance.of(&[0, 16, 55, 148, 256]);
+        let room = room.unwrap_or_else(|| m.chance.of(&[0, 16, 55, 148, 256]));
         let limits = m.chance.percent(50);
         let token = m.call(side, Slot::GetConnectionData, &[id]);
         Some((m.raw(id), room, limits, token))

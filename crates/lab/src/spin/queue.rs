@@ -1,7 +1,9 @@
 //! Completion queues: taking results, arming, resizing, moderation.
 
 use super::model::{Id, Kind, Model, with};
+use super::post::forgets;
 use super::raw::{self, BATCH, Taken};
+use super::request;
 use super::slot::Slot;
 use crate::status;
 use ndkpi::status::*;
@@ -13,7 +15,13 @@ fn serial(m: &mut Model, side: usize, slot: Slot, cq: Option<Id>) -> Option<(Id,
     let cq = match cq {
         Some(cq) if m.is_live(cq) && !m.cq(cq).busy => cq,
         Some(_) => return None,
-        None => m.some_where(side, Kind::Cq, |m, cq| !m.cq(cq).busy)?,
+        None => {
+            // Mostly one on which something is to come.
+            let any = m.chance.one_in(5);
+            m.some_where(side, Kind::Cq, |m, cq| {
+                !m.cq(cq).busy && (any || m.outstanding(cq) > 0)
+            })?
+        }
     };
     m.cq(cq).busy = true;
     let token = m.call(side, slot, &[cq]);
@@ -22,7 +30,7 @@ fn serial(m: &mut Model, side: usize, slot: Slot, cq: Option<Id>) -> Option<(Id,
 
 /// Takes results of a completion queue, or of any. How many.
 pub(super) fn take(side: usize, cq: Option<Id>) -> Option<usize> {
-    let (cq, raw, token, room, ex) = with(|m| {
+    let (cq, raw, token, room, ex, closed) = with(|m| {
         let ex = m.chance.percent(50);
         let slot = if ex {
             Slot::GetCqResultsEx
@@ -31,7 +39,7 @@ pub(super) fn take(side: usize, cq: Option<Id>) -> Option<usize> {
         };
         let (cq, raw, token) = serial(m, side, slot, cq)?;
         let room = m.chance.of(&[0, 1, 2, BATCH, BATCH, BATCH]);
-        Some((cq, raw, token, room, ex))
+        Some((cq, raw, token, room, ex, m.closed_of(cq)))
     })?;
     let mut taken = [None; BATCH];
     let count = raw::results(raw, room, ex, &mut taken);
@@ -39,6 +47,10 @@ pub(super) fn take(side: usize, cq: Option<Id>) -> Option<usize> {
         for result in taken[..count].iter().flatten() {
             judge(m, cq, result);
         }
+        if count < room {
+            m.drained(cq, &closed);
+        }
+        drop(closed);
         m.cq(cq).busy = false;
         m.over(token);
     });
@@ -74,26 +86,35 @@ fn judge(m: &mut Model, cq: Id, taken: &Taken) {
     if m.objects.get(qp).is_none_or(|o| o.kind != Kind::Qp) {
         return m.fault(text("is of no QP"));
     }
-    let (owner, queue, number) = super::post::parse(taken.request);
+    let (owner, queue, number) = request::parse(taken.request);
     let receives = [
         NdkOperationTypeReceive,
         NdkOperationTypeReceiveAndInvalidate,
     ];
     if let Some(kind) = taken.kind
-        && receives.contains(&kind) != (queue == super::post::RECEIVE)
+        && receives.contains(&kind) != (queue == request::RECEIVE)
     {
         return m.fault(text("has a type of the other queue"));
     }
-    if owner != qp {
-        if m.qp(qp).srq != Some(owner) {
-            m.fault(text("is of another QP"));
-        }
-        return;
+    if owner != qp && m.qp(qp).srq != Some(owner) {
+        return m.fault(text("is of another QP"));
     }
-    let done = &mut m.qp(qp).done[queue];
-    let before = std::mem::replace(done, number);
-    if number <= before {
-        m.fault(text("came after that of a later request"));
+    m.qp(qp).dead |= taken.status != STATUS_SUCCESS;
+    if let Err(what) = m.finish(qp, (owner, queue, number), taken.status, taken.bytes) {
+        m.fault(text(what));
+    }
+}
+
+/// A CQ has told that it is dead.
+pub(super) fn failed(m: &mut Model, cq: Id, status: NTSTATUS) {
+    if status == STATUS_BUFFER_OVERFLOW && !m.cq(cq).overrun {
+        m.fault(format!(
+            "CQ {cq} ran over, which has room for every request"
+        ));
+    }
+    m.cq(cq).overrun = true;
+    for qp in m.cq(cq).qps.clone() {
+        m.qp(qp).dead = true;
     }
 }
 
@@ -139,22 +160,42 @@ pub(super) fn arm_one(side: usize, cq: Option<Id>) -> bool {
 
 pub(super) fn resize(side: usize) -> bool {
     let plan = with(|m| {
-        let cq = m.some(side, Kind::Cq)?;
-        let depth = m.chance.of(&[0, 1, 8, 64, 256, 512, 512, 65_536, 65_537]);
+        let cq = m.some_where(side, Kind::Cq, |m, cq| !m.cq(cq).resizing)?;
+        let mut depth = match m.chance.below(20) {
+            0 => 0,
+            1 => 65_537,
+            2 => m.chance.of(&[1, 8, 65_536]),
+            _ => m.chance.of(&[64, 256, 512, 512]),
+        };
         let right: &[NTSTATUS] = if (1..=65_536).contains(&depth) {
+            let outstanding = m.outstanding(cq);
+            if u64::from(depth) < outstanding {
+                if forgets(m) {
+                    m.cq(cq).overrun = true;
+                } else {
+                    depth = outstanding as u32;
+                }
+            }
             // From now on it may be that small.
             let body = m.cq(cq);
             body.depth = body.depth.min(depth.into());
+            body.resizing = true;
             &[STATUS_SUCCESS, STATUS_PENDING, STATUS_BUFFER_OVERFLOW]
         } else {
             &[STATUS_INVALID_PARAMETER]
         };
         let token = m.call(side, Slot::ResizeCq, &[cq]);
-        Some((m.raw(cq), depth, token, right))
+        Some((cq, m.raw(cq), depth, token, right))
     });
-    plan.is_some_and(|(cq, depth, token, right)| {
+    plan.is_some_and(|(id, cq, depth, token, right)| {
         let status = raw::resize_cq(cq, depth, token as u64);
-        with(|m| m.returned(token, status, right));
+        with(|m| {
+            m.returned(token, status, right);
+            m.cq(id).resizing = false;
+            if status == STATUS_SUCCESS {
+                m.cq(id).depth = depth.into();
+            }
+        });
         true
     })
 }

@@ -113,6 +113,19 @@ slots! {
     }
 }
 
+impl Slot {
+    /// Those that post to an initiator queue.
+    pub const INITIATOR: &[Slot] = &[
+        Slot::Send,
+        Slot::SendAndInvalidate,
+        Slot::Read,
+        Slot::Write,
+        Slot::Bind,
+        Slot::FastRegister,
+        Slot::Invalidate,
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::Slot;

@@ -1,7 +1,7 @@
 //! A lack of memory at every place where a call allocates: the first allocation fails, then the second, until there are no more.
 
 use super::epoch::Epoch;
-use super::{connect, create, establish, listen, memory, post, queue};
+use super::{connect, create, establish, fast, lam, listen, memory, post, queue, receive};
 use std::time::Duration;
 
 /// What is swept.
@@ -15,12 +15,12 @@ const OPERATIONS: &[fn(usize) -> bool] = &[
     create::connector,
     create::listener,
     create::shared_endpoint,
-    memory::build_lam,
+    lam::build_lam,
     memory::register,
     memory::initialize,
     memory::deregister,
-    memory::fast_register,
-    memory::bind,
+    fast::fast_register,
+    fast::bind,
     listen::listen,
     connect::connect,
     establish::accept,
@@ -29,7 +29,7 @@ const OPERATIONS: &[fn(usize) -> bool] = &[
     queue::resize,
     queue::moderate,
     post::send,
-    post::modify_srq,
+    receive::modify_srq,
 ];
 
 /// More than any call allocates.

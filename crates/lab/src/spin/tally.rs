@@ -30,6 +30,14 @@ pub struct Tally {
     pub machines: u64,
     /// Connections that both ends had.
     pub connections: u64,
+    /// Transfers whose bytes were compared with what was sent, read or written, and how many bytes.
+    pub transfers: u64,
+    /// See [`transfers`](Self::transfers).
+    pub bytes: u64,
+    /// Epochs in which the consumers were careless.
+    pub careless: u64,
+    /// Rules that they broke then.
+    pub pardoned: BTreeMap<&'static str, u64>,
     total: u64,
 }
 
@@ -76,6 +84,17 @@ impl Tally {
         add(&mut self.results, status);
     }
 
+    pub(super) fn checked(&mut self, bytes: usize) {
+        self.transfers += 1;
+        self.bytes += bytes as u64;
+    }
+
+    pub(super) fn pardoned(&mut self, rule: &'static str, times: u64) {
+        if times > 0 {
+            *self.pardoned.entry(rule).or_default() += times;
+        }
+    }
+
     pub(super) fn failed(&mut self, function: &'static str) {
         add(&mut self.failed, function);
     }
@@ -101,6 +120,10 @@ impl Tally {
         self.epochs += other.epochs;
         self.machines += other.machines;
         self.connections += other.connections;
+        self.transfers += other.transfers;
+        self.bytes += other.bytes;
+        self.careless += other.careless;
+        sum(&mut self.pardoned, other.pardoned);
         self.total += other.total;
     }
 }
@@ -162,6 +185,15 @@ impl fmt::Display for Tally {
             );
             writeln!(f, "{}", line.trim_end())?;
         }
+        let [done, _, refused] = self.answers(|slot| Slot::INITIATOR.contains(&slot));
+        writeln!(
+            f,
+            "{:<46} {:>10} {done:>10} {:>10} {refused:>10}  {:.0} % succeeded",
+            "requests to initiator queues",
+            done + refused,
+            0,
+            100.0 * done as f64 / (done + refused).max(1) as f64
+        )?;
         let told: u64 = self.callbacks.values().sum();
         writeln!(
             f,
@@ -186,6 +218,21 @@ impl fmt::Display for Tally {
                 "connections",
                 self.connections,
                 "established as far as the consumers know, by end".to_owned(),
+            ),
+            (
+                "transfers whose bytes were compared",
+                self.transfers,
+                format!("{} bytes", self.bytes),
+            ),
+            (
+                "rules broken on purpose",
+                self.pardoned.values().sum(),
+                format!(
+                    "in {} of {} epochs, which pardon that: {}",
+                    self.careless,
+                    self.epochs,
+                    list(self.pardoned.iter(), |rule| (*rule).to_owned())
+                ),
             ),
             (
                 "calls on another processor",

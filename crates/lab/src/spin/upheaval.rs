@@ -1,8 +1,8 @@
 //! What happens to machines and wires.
 
 use super::epoch::{Epoch, MACHINES, wire};
-use super::leave;
 use super::model::with;
+use super::{leave, memory};
 use ndkpi::OID_NDK_SET_STATE;
 use ntsim::ndis::OidRequest;
 use ntsim::wire::SwitchConfig;
@@ -154,9 +154,7 @@ fn removed(epoch: &mut Epoch, machine: usize) -> Result<(), String> {
     leave_all(epoch, machine)?;
     for side in sides(machine) {
         let scratch = with(|m| m.sides[side].scratch.take());
-        if let Some(scratch) = scratch {
-            epoch.world.call(id, || scratch.free());
-        }
+        epoch.world.call(id, || memory::free(scratch));
     }
     epoch.world.end_surprise_removal(id);
     Ok(())

@@ -1,7 +1,9 @@
 //! The choice of what to do next.
 
 use super::model::{Kind, with};
-use super::{close, connect, create, establish, listen, memory, post, query, queue};
+use super::{
+    close, connect, create, establish, fast, lam, listen, memory, post, query, queue, receive,
+};
 
 /// Does something with a side, if there is something to do it with.
 type Operation = fn(usize) -> bool;
@@ -17,9 +19,9 @@ const OPERATIONS: &[(u64, Operation)] = &[
     (60, create::connector),
     (25, create::listener),
     (12, create::shared_endpoint),
-    (20, memory::build_lam),
-    (8, memory::release_lam),
-    (60, listen::listen),
+    (20, lam::build_lam),
+    (8, lam::release_lam),
+    (30, listen::listen),
     (6, listen::pause),
     (90, connect::connect),
     (90, establish::accept),
@@ -30,16 +32,16 @@ const OPERATIONS: &[(u64, Operation)] = &[
     (10, memory::deregister),
     (30, memory::initialize),
     (20, memory::any_tokens),
-    (6, memory::mw_token),
+    (6, fast::mw_token),
     (8, memory::privileged),
-    (40, memory::fast_register),
-    (30, memory::bind),
-    (12, memory::invalidate),
-    (200, post::receive),
-    (60, post::srq_receive),
-    (6, post::modify_srq),
+    (60, fast::fast_register),
+    (60, fast::bind),
+    (30, fast::invalidate),
+    (200, receive::receive),
+    (60, receive::srq_receive),
+    (6, receive::modify_srq),
     (150, post::send),
-    (10, post::send_and_invalidate),
+    (20, post::send_and_invalidate),
     (150, post::write),
     (80, post::read),
     (1, post::flush),
@@ -51,9 +53,10 @@ const OPERATIONS: &[(u64, Operation)] = &[
     (8, query::info),
     (16, query::address),
     (10, query::connection_data),
-    (10, close::any),
+    (6, close::any),
     (5, close::surplus),
     (40, close::spent),
+    (5, close::worn),
 ];
 
 /// Does something with a side.

@@ -25,6 +25,7 @@ pub(in crate::spin) fn moderate(cq: Raw, interval: u32, count: u32) -> NTSTATUS 
 #[derive(Clone, Copy)]
 pub(in crate::spin) struct Taken {
     pub(in crate::spin) status: NTSTATUS,
+    pub(in crate::spin) bytes: u32,
     pub(in crate::spin) qp: u64,
     pub(in crate::spin) request: u64,
     /// Only the Ex form tells.
@@ -51,6 +52,7 @@ pub(in crate::spin) fn results(
         for (into, result) in into.iter_mut().zip(&results[..count as usize]) {
             *into = Some(Taken {
                 status: result.Status,
+                bytes: result.BytesTransferred,
                 qp: result.QPContext.addr() as u64,
                 request: result.RequestContext.addr() as u64,
                 kind: Some(result.Type),
@@ -64,6 +66,7 @@ pub(in crate::spin) fn results(
     for (into, result) in into.iter_mut().zip(&results[..count as usize]) {
         *into = Some(Taken {
             status: result.Status,
+            bytes: result.BytesTransferred,
             qp: result.QPContext.addr() as u64,
             request: result.RequestContext.addr() as u64,
             kind: None,
