@@ -13,6 +13,7 @@
 //! None here is held across a call: the port's lock and the send queue's come before the NIC's, see [`crate::nic`] and [`crate::ndk`].
 #![allow(unsafe_code, reason = "NDIS is called with the adapter's handle")]
 
+mod link_watch;
 mod standstill;
 
 use alloc::boxed::Box;
@@ -42,6 +43,7 @@ use crate::nic::{self, Fault, Link, Nic, TxCookie};
 use crate::turn::{Mask, Turn};
 use crate::wdf;
 
+use self::link_watch::LinkWatch;
 use self::standstill::Standstill;
 
 /// Received frames in one run of the service routine, before it makes way for others.
@@ -92,7 +94,7 @@ pub struct Adapter {
     link: SpinLock<Link>,
     /// Who runs the service routine.
     turn: Turn,
-    look_at_link: AtomicBool,
+    link_watch: LinkWatch,
     fault_logged: AtomicBool,
     removed: AtomicBool,
     /// Messages to be ignored; a line interrupt is the first.
@@ -130,7 +132,7 @@ impl Adapter {
             statistics: Statistics::default(),
             link: SpinLock::new(parts.nic.link()),
             turn: Turn::new(),
-            look_at_link: AtomicBool::new(true),
+            link_watch: LinkWatch::try_new()?,
             fault_logged: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             masks: [Mask::new(), Mask::new()],
@@ -143,11 +145,12 @@ impl Adapter {
     /// # Safety
     /// `self` stays at this address until it is dropped.
     pub unsafe fn bind(&self) {
-        // SAFETY: all three callbacks are fields, and wait for a run in progress when they are dropped.
+        // SAFETY: all four callbacks are fields, and wait for a run in progress when they are dropped.
         unsafe {
             self.again.bind(self);
             self.ndk_work.bind(self);
             self.recovery.bind(self);
+            self.link_watch.bind(self);
         }
     }
 
@@ -163,6 +166,7 @@ impl Adapter {
         let interrupt = unsafe { Interrupt::connect(self, self.handle(), passive)? };
         let vectors = interrupt.vectors();
         *self.interrupt.lock() = Some(interrupt);
+        self.link_watch.expect(vectors);
         // SAFETY: `shut_down` stops the device before `again` goes.
         let waker = unsafe { self.again.waker() };
         self.nic().start(vectors, waker, passive).map_err(|fault| {
@@ -180,6 +184,7 @@ impl Adapter {
         self.nic().stop(passive);
         let interrupt = self.interrupt.lock().take();
         drop(interrupt);
+        self.link_watch.stop(passive);
         self.again.stop(passive);
         at_dispatch(|| {
             self.reap();
@@ -244,7 +249,7 @@ impl Adapter {
     /// An interrupt came: true if the service routine is to run. IRQL: any.
     pub fn on_interrupt(&self, message: usize, config: bool) -> bool {
         if config {
-            self.look_at_link.store(true, Ordering::Release);
+            self.link_watch.note();
         }
         !self.masks.get(message).is_some_and(Mask::ignores)
     }
@@ -259,6 +264,12 @@ impl Adapter {
         } else if state.lift() {
             self.again.queue();
         }
+    }
+
+    /// The link may be read again, and has to be.
+    fn look_at_link(&self) {
+        self.link_watch.look();
+        self.again.queue();
     }
 
     fn on_dpc(&self) {
@@ -301,7 +312,7 @@ impl Adapter {
     /// One round of the service routine: how many frames came, and whether the device will interrupt when more do.
     fn pass(&self, budget: usize) -> (usize, bool) {
         let nic = self.nic();
-        if self.look_at_link.swap(false, Ordering::AcqRel) {
+        if self.link_watch.is_due() {
             self.update_link();
         }
         self.reap();

@@ -147,7 +147,7 @@ impl Adapter {
             }
             Err(fault) => debug_print!(Error, "no restart: {fault}"),
         }
-        self.look_at_link.store(true, Ordering::Release);
+        self.link_watch.look();
         self.again.queue();
     }
 }

@@ -90,6 +90,46 @@ fn the_link_going_down_and_up_is_told() {
     pair.clean_up();
 }
 
+/// Devices that have one message for everything do not say when the link has changed.
+#[test]
+fn a_link_that_shares_its_message_is_read_now_and_then_and_every_change_is_told() {
+    let nic = NicConfig {
+        messages: 1,
+        ..Default::default()
+    };
+    let mut pair = Pair::with(9, nic, &[]);
+    pair.world.run_for(Duration::from_millis(100));
+    let before = pair.nic_a.counters();
+    for _ in 0..200 {
+        assert!(pair.ping(56));
+        pair.world.run_for(Duration::from_micros(50));
+    }
+    let after = pair.nic_a.counters();
+    let (interrupts, loads) = (
+        after.interrupts - before.interrupts,
+        after.config_loads - before.config_loads,
+    );
+    assert!(interrupts >= 200, "{interrupts}");
+    assert!(
+        (1..20).contains(&loads),
+        "{loads} loads, {interrupts} interrupts"
+    );
+    pair.world.take_status_indications(pair.a);
+    // In the middle of traffic, and no interrupt follows.
+    for up in [false, true, false, true] {
+        pair.world.run_for(Duration::from_millis(7));
+        assert!(!pair.nic_a.is_link_up() || pair.ping(56));
+        pair.nic_a.set_link(up);
+        pair.world.run_for(Duration::from_millis(50));
+        let told = pair.world.take_status_indications(pair.a);
+        let changes = told.iter().filter(|told| told.code == LINK_STATE);
+        assert_eq!(changes.count(), 1);
+        assert_eq!(pair.world.adapter(pair.a).unwrap().link.up, up);
+    }
+    assert!(pair.ping(56));
+    pair.clean_up();
+}
+
 #[test]
 fn an_adapter_started_without_link_learns_of_it_later() {
     let mut pair = Pair::new(4);

@@ -96,6 +96,8 @@ pub struct NicCounters {
     pub notifications: u64,
     /// Interrupts raised.
     pub interrupts: u64,
+    /// Loads from the network configuration.
+    pub config_loads: u64,
 }
 
 /// What drivers have set.

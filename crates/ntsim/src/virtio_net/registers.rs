@@ -404,6 +404,7 @@ impl Nic {
             );
             return 0;
         }
+        self.counters.borrow_mut().config_loads += 1;
         let status = if self.is_link_up() {
             layout::LINK_UP
         } else {
