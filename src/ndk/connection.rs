@@ -119,6 +119,8 @@ pub struct Connection {
     endpoint: Option<SocketAddr>,
     /// Its place among those that wait for the way to their peer.
     place: Place,
+    /// What it sends seems not to arrive.
+    pub(super) doubted: bool,
     /// Counts the connector's attempts, so that the answer to an old one is not taken for the current one's.
     pub(super) attempt: u32,
     pub(super) limits: ReadLimits,
@@ -188,6 +190,7 @@ impl Connection {
             shared: None,
             endpoint: None,
             place: Place::OUTSIDE,
+            doubted: false,
             attempt: 0,
             limits: ReadLimits::default(),
             data: ArrayVec::new(),

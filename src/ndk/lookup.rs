@@ -2,13 +2,13 @@
 //!
 //! The looking up itself is done at PASSIVE_LEVEL by the port's resolver lanes; everything here runs under the port's lock.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use ndis_sys::status::{
     STATUS_CONNECTION_ABORTED, STATUS_DEVICE_REMOVED, STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS,
 };
 use ndis_sys::types::NTSTATUS;
-use roce::{AcceptParams, ConnectParams, Path};
+use roce::{AcceptParams, ConnectParams, Path, QpId};
 
 use super::connection::{Connection, Phase};
 use super::slab::Key;
@@ -26,6 +26,13 @@ pub struct Route {
     pub unknown_local: bool,
     /// Which attempt of the connector this is for.
     pub attempt: u32,
+}
+
+impl Connection {
+    fn is_between(&self, local: IpAddr, peer: IpAddr) -> bool {
+        let is = |end: Option<SocketAddr>, ip| end.is_some_and(|end| end.ip() == ip);
+        is(self.local, local) && is(self.peer, peer)
+    }
 }
 
 impl State {
@@ -133,6 +140,36 @@ impl State {
             c.phase = Phase::Accepting;
         }
         Ok(())
+    }
+
+    /// What a queue pair sends seems not to arrive: the way to its peer is to be looked up again.
+    pub(super) fn on_path_doubted(&mut self, qp: QpId) {
+        let key = self.qps.get(qp.index()).and_then(|entry| entry.connector);
+        if let Some(c) = key.and_then(|key| self.connections.get_mut(key)) {
+            c.doubted = true;
+            self.doubts = true;
+        }
+    }
+
+    /// The ends of one connection of which the way is doubted, and with it those of all others between the same addresses.
+    pub(super) fn take_doubted(&mut self) -> Option<(SocketAddr, SocketAddr)> {
+        let doubted = self.connections.iter().find(|c| c.doubted)?;
+        let ends = (doubted.local?, doubted.peer?);
+        for c in self.connections.iter_mut() {
+            c.doubted &= !c.is_between(ends.0.ip(), ends.1.ip());
+        }
+        Some(ends)
+    }
+
+    /// Connections go the way that was found between their addresses.
+    pub(super) fn redirect(&mut self, path: &Path) {
+        for c in self.connections.iter() {
+            if let Some(qp) = &c.qp
+                && c.is_between(path.src_ip, path.dst_ip)
+            {
+                self.engine.redirect(qp.id(), path.dst_mac);
+            }
+        }
     }
 
     /// The engine has failed, and says so of its connections. Ends what it does not know: connectors that wait for the way to their peer.

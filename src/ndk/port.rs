@@ -2,13 +2,14 @@
 #![allow(unsafe_code, reason = "binds kernel callbacks to the port")]
 
 use alloc::boxed::Box;
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use ndis_sys::status::{STATUS_DEVICE_REMOVED, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
 use nt::{Dpc, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
-use roce::{Instant, MAX_PIECES, PathMtu, TxToken, Verdict};
+use roce::{Instant, MAX_PIECES, Path, PathMtu, TxToken, Verdict};
 
 use super::address::LocalAddress;
 use super::life::{Home, Queue};
@@ -85,6 +86,8 @@ pub struct Port {
     traffic: Traffic,
     /// Look up the way to peers, one each, because a peer that does not answer takes seconds.
     lanes: [WorkItem<Port>; LANES],
+    /// Looks up again the way to peers that do not seem to hear. Not one of the lanes: those who connect must not wait for peers that are gone.
+    refresher: WorkItem<Port>,
     /// Reads the adapter's addresses.
     address_reader: WorkItem<Port>,
     address_watch: AddressWatch,
@@ -161,6 +164,7 @@ impl Port {
             lane(Port::resolve::<2>)?,
             lane(Port::resolve::<3>)?,
         ];
+        let refresher = lane(Port::refresh)?;
         let address_reader = lane(Port::read_addresses)?;
         let rest = lane(|port, _| {
             port.call_out.queue();
@@ -184,6 +188,7 @@ impl Port {
             mtu: config.mtu,
             traffic: Traffic::default(),
             lanes,
+            refresher,
             address_reader,
             address_watch: AddressWatch::new(),
         })?;
@@ -196,6 +201,7 @@ impl Port {
             port.lanes
                 .iter()
                 .for_each(|lane| lane.bind(&raw const *port));
+            port.refresher.bind(&raw const *port);
             port.address_reader.bind(&raw const *port);
             port.address_watch.start(&raw const *port, passive);
         }
@@ -391,6 +397,7 @@ impl Port {
         self.address_watch.stop(passive);
         self.address_reader.close(passive);
         self.lanes.iter().for_each(|lane| lane.close(passive));
+        self.refresher.close(passive);
         {
             let mut state = self.state.lock();
             state.stopped = true;
@@ -440,20 +447,28 @@ impl Port {
             if route.unknown_local {
                 self.read_addresses(passive);
             }
-            let (local, peer) = (LocalAddress::of(route.local), LocalAddress::of(route.peer));
-            let way = if self.peek(|state| state.addresses.is_local(peer.ip, false)) {
-                Ok(neighbour::to_self(self.mac(), self.mtu(), local, peer))
-            } else {
-                neighbour::resolve(
-                    self.platform.luid,
-                    self.mac(),
-                    self.mtu(),
-                    local,
-                    peer,
-                    passive,
-                )
-            };
+            let way = self.way(route.local, route.peer, passive);
             self.with(|state| state.resolved(key, route.attempt, way));
+        }
+    }
+
+    /// Asks TCP/IP for the way from a local address to a peer: anew, whatever it was before.
+    fn way(&self, local: SocketAddr, peer: SocketAddr, passive: Passive) -> Result<Path, NTSTATUS> {
+        let (mac, mtu) = (self.mac(), self.mtu());
+        let (local, peer) = (LocalAddress::of(local), LocalAddress::of(peer));
+        if self.peek(|state| state.addresses.is_local(peer.ip, false)) {
+            Ok(neighbour::to_self(mac, mtu, local, peer))
+        } else {
+            neighbour::resolve(self.platform.luid, mac, mtu, local, peer, passive)
+        }
+    }
+
+    /// The ways that are doubted, one peer's after the other. Of a way that is not found any more the connections end by themselves.
+    fn refresh(&self, passive: Passive) {
+        while let Some((local, peer)) = self.peek(State::take_doubted) {
+            if let Ok(path) = self.way(local, peer, passive) {
+                self.with(|state| state.redirect(&path));
+            }
         }
     }
 
@@ -486,6 +501,9 @@ impl Port {
             if !state.take_events() {
                 break;
             }
+        }
+        if core::mem::take(&mut state.doubts) {
+            self.refresher.queue();
         }
         // A timer that is set too early only looks again; setting it anew whenever an acknowledgement moves a deadline costs more.
         if let Some(deadline) = state.engine.next_deadline()

@@ -147,6 +147,8 @@ pub struct State {
     pub frame_waits: bool,
     /// The timer is set for this time.
     pub timer_set: Option<Instant>,
+    /// There are connections of which the way to the peer is doubted.
+    pub doubts: bool,
     /// Resolver lanes that are at work, one bit each.
     pub lanes_busy: u8,
     /// The port is shutting down: nothing is sent any more.
@@ -179,6 +181,7 @@ impl State {
             looped: nt::boxed::try_box(ArrayVec::new())?,
             frame_waits: false,
             timer_set: None,
+            doubts: false,
             lanes_busy: 0,
             stopped: false,
             engine,
@@ -247,6 +250,7 @@ impl State {
             Event::SrqNotify { srq, status } => self.on_srq(srq, status),
             // The connection's own event follows, or has come; the requests have completed.
             Event::QpFatal { qp, .. } => self.on_qp_fatal(qp),
+            Event::PathDoubted { qp } => self.on_path_doubted(qp),
             Event::QpIdle { qp } => {
                 if let Some(entry) = self.qps.clear(qp.index()) {
                     Qp::gone_quiet(entry.object.get());

@@ -15,6 +15,7 @@ mod closing;
 mod completion;
 mod connect;
 mod connections;
+mod detour;
 mod disconnects;
 mod endpoints;
 mod fast;

@@ -348,6 +348,12 @@ impl Engine {
             }
             return Some(Event::QpFatal { qp: id, status });
         }
+        if qp.take_doubt() {
+            if qp.has_news() {
+                self.news.push(index);
+            }
+            return Some(Event::PathDoubted { qp: id });
+        }
         if let Some(event) = disconnect_done(qp) {
             if qp.has_news() {
                 self.news.push(index);

@@ -34,6 +34,13 @@ pub enum Event {
         /// The first failure.
         status: Status,
     },
+    /// What a connected queue pair sends seems not to arrive: its acknowledgement times were up twice in a row, or the peer repeats what
+    /// has been answered. Its owner may look for a new way, and tell of it with [`Engine::redirect`](crate::Engine::redirect); it need
+    /// not. Twice a second at most for one queue pair.
+    PathDoubted {
+        /// The queue pair.
+        qp: QpId,
+    },
     /// A queue pair whose `destroy_qp` answered `Busy` is gone.
     QpIdle {
         /// The queue pair that was.

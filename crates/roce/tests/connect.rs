@@ -68,7 +68,7 @@ fn next_event(p: &mut Pair, side: Side) -> Event {
         });
         p.host(side).events.remove(0);
         match found.unwrap() {
-            Event::CqNotify { .. } | Event::QpFatal { .. } => {}
+            Event::CqNotify { .. } | Event::QpFatal { .. } | Event::PathDoubted { .. } => {}
             event => return event,
         }
     }

@@ -216,12 +216,13 @@ fn a_peer_that_falls_silent_is_given_up_on_both_kinds_of_request() {
             (3, Status::Flushed),
         ];
         assert_eq!(outcomes(&p.a.completions), want);
+        let status = Status::RetryExceeded;
         assert_eq!(
             p.a.events,
-            [Event::QpFatal {
-                qp: qa,
-                status: Status::RetryExceeded
-            }]
+            [
+                Event::PathDoubted { qp: qa },
+                Event::QpFatal { qp: qa, status }
+            ]
         );
         // The first try and seven more.
         assert_eq!(p.a.engine.counters().timeouts, 8);

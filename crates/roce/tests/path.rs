@@ -2,12 +2,13 @@
 
 mod util;
 
-use roce::wire::Packet;
-use roce::{AcceptParams, ConnectParams, Event, Path, SendOp, Verdict};
+use roce::wire::{Opcode, Packet};
+use roce::{AcceptParams, ConnectParams, Event, Path, SendOp, Status, Verdict};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use util::connections::PORT;
+use util::raw::{PSN, Raw};
 use util::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -163,4 +164,72 @@ fn r097_address_resolution_is_left_to_the_host() {
 fn check_after(p: &mut Pair, check: &impl Fn(&mut Pair), time: Duration) {
     p.run(time);
     check(p);
+}
+
+/// The next hop after it has changed.
+const NEW: [u8; 6] = [2, 0, 0, 0, 2, 0xb];
+
+fn doubts(raw: &mut Raw) -> usize {
+    raw.host.collect();
+    let doubted = Event::PathDoubted { qp: raw.qp };
+    let count = raw.host.events.iter().filter(|e| **e == doubted).count();
+    raw.host.events.clear();
+    count
+}
+
+/// Where everything goes that the engine wants to send now.
+fn hops(raw: &mut Raw) -> Vec<[u8; 6]> {
+    let sent = std::iter::from_fn(|| raw.host.transmit(raw.now));
+    sent.map(|frame| {
+        let packet = Packet::parse(&frame).unwrap();
+        packet.verify_icrc().unwrap();
+        packet.eth.dst
+    })
+    .collect()
+}
+
+#[test]
+fn requests_that_are_not_heard_go_to_the_next_hop_that_was_looked_up_again() {
+    let mut raw = Raw::new(Setup::default());
+    let old = raw.path.src_mac;
+    raw.host.send(raw.now, raw.qp, 1, SendOp::Send, &[]);
+    assert_eq!(hops(&mut raw), [old]);
+    raw.wait(5 * MS);
+    assert_eq!(doubts(&mut raw), 0, "one frame may be lost");
+    assert_eq!(hops(&mut raw), [old]);
+    raw.wait(10 * MS);
+    assert_eq!(doubts(&mut raw), 1);
+    assert_eq!(hops(&mut raw), [old]);
+    raw.wait(20 * MS);
+    assert_eq!(doubts(&mut raw), 0, "not so soon again");
+    assert_eq!(hops(&mut raw), [old]);
+    raw.host.engine.redirect(raw.qp, NEW);
+    assert_eq!(hops(&mut raw), [NEW], "at once");
+    raw.acknowledge(PSN, 0);
+    raw.host.collect();
+    assert_eq!(outcomes(&raw.host.completions), [(1, Status::Success)]);
+    raw.host.send(raw.now, raw.qp, 2, SendOp::Send, &[]);
+    assert_eq!(hops(&mut raw), [NEW]);
+}
+
+#[test]
+fn acknowledgements_that_are_not_heard_go_to_the_next_hop_that_was_looked_up_again() {
+    let mut raw = Raw::new(Setup::default());
+    let old = raw.path.src_mac;
+    for psn in [PSN, PSN + 1, PSN + 2] {
+        raw.host.engine.post_recv(raw.now, raw.qp, 1, &[]).unwrap();
+        // Each is repeated once: its acknowledgement was lost, or late.
+        raw.inject(Opcode::SendOnly, psn, &[]);
+        raw.inject(Opcode::SendOnly, psn, &[]);
+        assert_eq!((doubts(&mut raw), hops(&mut raw)), (0, vec![old]));
+    }
+    raw.inject(Opcode::SendOnly, PSN + 2, &[]);
+    assert_eq!((doubts(&mut raw), hops(&mut raw)), (1, vec![old]));
+    raw.inject(Opcode::SendOnly, PSN + 2, &[]);
+    assert_eq!((doubts(&mut raw), hops(&mut raw)), (0, vec![old]));
+    raw.host.engine.redirect(raw.qp, NEW);
+    assert_eq!(hops(&mut raw), [NEW], "at once");
+    raw.host.engine.flush(raw.now, raw.qp);
+    raw.host.engine.redirect(raw.qp, old);
+    assert_eq!((doubts(&mut raw), hops(&mut raw)), (0, vec![]));
 }

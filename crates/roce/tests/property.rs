@@ -372,7 +372,10 @@ impl World {
     fn check(&mut self) {
         for side in [Side::A, Side::B] {
             let done = std::mem::take(&mut self.p.host(side).completions);
-            assert_eq!(self.p.host(side).events, []);
+            // In such weather doubts are in order, and mean nothing.
+            let events = &mut self.p.host(side).events;
+            events.retain(|event| !matches!(event, Event::PathDoubted { .. }));
+            assert_eq!(*events, []);
             for c in done {
                 assert_eq!(c.status, Status::Success, "{c:?}");
                 if let Some(at) = self.pools[ix(side)].receives.remove(&c.context) {

@@ -285,11 +285,12 @@ fn r027_timeouts_resend_and_run_out() {
     r.wait(SECOND);
     r.silence();
     assert_eq!(r.host.engine.next_deadline(), None);
+    let doubted = Event::PathDoubted { qp: r.qp };
     let fatal = Event::QpFatal {
         qp: r.qp,
         status: Status::RetryExceeded,
     };
-    assert_eq!(r.host.events, [fatal]);
+    assert_eq!(r.host.events, [doubted, fatal]);
 }
 
 #[test]

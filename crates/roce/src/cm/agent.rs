@@ -258,6 +258,13 @@ impl Agent {
         None
     }
 
+    /// Messages of a connection go to another next hop from now on.
+    pub fn redirect(&mut self, conn: ConnId, mac: [u8; 6]) {
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.redirect(mac);
+        }
+    }
+
     /// What is known about a connection.
     #[must_use]
     pub fn connection(&self, conn: ConnId) -> Option<&ConnInfo> {

@@ -271,6 +271,11 @@ impl Connection {
         &self.path
     }
 
+    /// Messages go to another next hop from now on.
+    pub fn redirect(&mut self, mac: [u8; 6]) {
+        self.path.dst_mac = mac;
+    }
+
     pub fn message(&self) -> &[u8; mad::LEN] {
         &self.mad
     }

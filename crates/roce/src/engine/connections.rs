@@ -170,6 +170,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Sends the frames of a connected queue pair, and the messages about its connection, to another next hop from now on: the peer, or
+    /// the router before it, has another MAC address. Does nothing for a queue pair that is gone.
+    pub fn redirect(&mut self, qp: QpId, mac: [u8; 6]) {
+        let conn = self.with_qp(qp, |q, _| {
+            q.redirect(mac);
+            q.conn
+        });
+        if let Some(conn) = conn.flatten() {
+            self.cm.redirect(conn, mac);
+        }
+    }
+
     /// Completes a connection after [`Event::Replied`]: confirms it to the peer. [`Event::Established`] follows.
     ///
     /// # Errors

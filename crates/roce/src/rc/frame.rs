@@ -74,6 +74,11 @@ impl Template {
         }
         template
     }
+
+    /// Sends to another next hop from now on.
+    pub fn redirect(&mut self, mac: [u8; 6]) {
+        put(&mut self.bytes, 0, &mac);
+    }
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {

@@ -1,6 +1,7 @@
 //! Reliable connected queue pairs: requester and responder as separate state machines over PSN arithmetic.
 
 mod ack;
+mod doubt;
 mod frame;
 mod link;
 mod owed;

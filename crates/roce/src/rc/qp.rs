@@ -1,6 +1,7 @@
 //! One queue pair: both its queues, both its halves, and its states.
 
 use super::ack::{Failure, ReadResponse};
+use super::doubt::Doubt;
 use super::frame;
 use super::link::Link;
 use super::parked::{self, Parked};
@@ -162,6 +163,8 @@ pub(crate) struct Qp {
     requester: Requester,
     responder: Responder,
     link: Link,
+    /// Whether what it sends still arrives.
+    doubt: Doubt,
     /// Transmissions that the NIC holds.
     in_flight: u32,
 }
@@ -195,6 +198,7 @@ impl Qp {
             requester: Requester::new(),
             responder,
             link: Link::none(id, params.pd),
+            doubt: Doubt::default(),
             in_flight: 0,
         }
     }
@@ -218,7 +222,26 @@ impl Qp {
     /// Whether its owner has to be told something.
     pub fn has_news(&self) -> bool {
         self.untold_failure.is_some()
+            || self.doubt.is_due()
             || ((self.dying || self.disconnected.is_some()) && self.is_quiet())
+    }
+
+    /// Whether the owner is to hear that what it sends may not arrive. Once it is not connected any more, that does not matter.
+    pub fn take_doubt(&mut self) -> bool {
+        self.doubt.take() && matches!(self.state, State::Accepted | State::Connected)
+    }
+
+    /// Sends to another next hop from now on: at once what may not have arrived.
+    pub fn redirect(&mut self, mac: [u8; 6]) {
+        self.link.template.redirect(mac);
+        match self.state {
+            State::Connected => self.requester.redirected(),
+            State::Accepted => {}
+            State::Init | State::PeerGone | State::Error => return,
+        }
+        if self.doubt.is_of_peer() {
+            self.responder.owed_again();
+        }
     }
 
     /// Sends nothing more, not even what ends the connection.
@@ -437,7 +460,7 @@ impl Qp {
                 if matches!(self.state, State::Accepted | State::Connected)
                     && !self.parked.is_full() =>
             {
-                self.execute(request, memory, shared);
+                self.execute(now, request, memory, shared);
             }
             Incoming::Acknowledge { psn, syndrome } if self.state == State::Connected => {
                 let result = self.requester.on_acknowledge(
@@ -481,6 +504,7 @@ impl Qp {
 
     fn execute<M: Memory>(
         &mut self,
+        now: Instant,
         request: &Request<'_>,
         memory: &mut M,
         shared: &mut Shared<'_>,
@@ -497,12 +521,17 @@ impl Qp {
             memory,
             shared.counters,
         );
-        if self.state == State::Accepted && executed != Executed::Quietly {
+        if self.state == State::Accepted
+            && !matches!(executed, Executed::Quietly | Executed::Repeated)
+        {
             self.peer_spoke = true;
         }
         match executed {
-            Executed::Quietly | Executed::InOrder => {}
+            Executed::Quietly => {}
+            Executed::Repeated => self.doubt.repeated(now, request.psn),
+            Executed::InOrder => self.doubt.progress(),
             Executed::Received(mut completion) => {
+                self.doubt.progress();
                 completion.qp_context = self.params.context;
                 self.deliver(&completion, shared);
                 if shared.cqs.has_failed(self.params.recv_cq) {
@@ -687,8 +716,11 @@ impl Qp {
     pub fn on_timer(&mut self, now: Instant, shared: &mut Shared<'_>) {
         if self.state != State::Connected {
             self.requester.stop();
-        } else if let Err(failure) = self.requester.on_timer(now, shared.counters) {
-            self.fail_request(failure, shared);
+            return;
+        }
+        match self.requester.on_timer(now, shared.counters) {
+            Ok(()) => self.doubt.timed_out(now, self.requester.timeouts),
+            Err(failure) => self.fail_request(failure, shared),
         }
     }
 }

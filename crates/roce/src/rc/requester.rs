@@ -428,6 +428,13 @@ impl Requester {
         };
     }
 
+    /// What timed out went elsewhere: sends it again without waiting for the next timeout.
+    pub fn redirected(&mut self) {
+        if self.timeouts > 0 && self.una != self.next {
+            self.go_back();
+        }
+    }
+
     /// Back to the oldest packet that may not have arrived.
     pub(super) fn go_back(&mut self) {
         self.go_to_una();

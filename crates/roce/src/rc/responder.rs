@@ -48,6 +48,8 @@ const ACCESS: Refusal = Refusal {
 pub(super) enum Executed {
     /// Nothing for the owner.
     Quietly,
+    /// It was a repetition; nothing else.
+    Repeated,
     /// It was the next in order; nothing else.
     InOrder,
     /// A receive is finished.
@@ -149,7 +151,7 @@ impl Responder {
         }
         if distance < 0 {
             self.on_duplicate(request, link, counters);
-            return Executed::Quietly;
+            return Executed::Repeated;
         }
         let result = match request.op {
             Opcode::ReadRequest => self.on_read(request, link, keys),
@@ -194,6 +196,11 @@ impl Responder {
             }
             _ => self.owed.repeated(),
         }
+    }
+
+    /// The last acknowledgement may not have arrived: sends it again.
+    pub fn owed_again(&mut self) {
+        self.owed.repeated();
     }
 
     fn message_done(&mut self) {
