@@ -130,10 +130,7 @@ fn exchange(p: &mut Pair, ends: &Ends) {
         .post_recv(p.now, ends.qa, 2, &[back.all()])
         .unwrap();
     p.a.send(p.now, ends.qa, 3, SendOp::Send, &[src.all()]);
-    let write = SendOp::Write {
-        remote_va: target.va,
-        rkey: target.key.0,
-    };
+    let write = target.write();
     p.a.send(p.now, ends.qa, 4, write, &[src.all()]);
     p.run_until(MINUTES, |p| {
         p.a.completions.len() == 2 && p.b.completions.len() == 1
@@ -141,10 +138,7 @@ fn exchange(p: &mut Pair, ends: &Ends) {
     assert_eq!(p.b.bytes(&dst), p.a.bytes(&src));
     assert_eq!(p.b.bytes(&target), p.a.bytes(&src));
     let own = p.b.open(vec![0; len]);
-    let read = SendOp::Read {
-        remote_va: src.va,
-        rkey: src.key.0,
-    };
+    let read = src.read();
     p.b.send(p.now, ends.qb, 5, read, &[own.all()]);
     p.b.send(p.now, ends.qb, 6, SendOp::Send, &[dst.all()]);
     p.run_until(MINUTES, |p| {

@@ -5,7 +5,7 @@ mod util;
 use roce::wire::Opcode;
 use roce::{
     AcceptParams, Arm, ConnId, ConnectParams, CqStatus, DisconnectReason, DisconnectResult, Event,
-    PathMtu, PostError, QpId, SendFlags, SendOp, SendRequest, Status,
+    PostError, QpId, SendFlags, SendOp, SendRequest, Status,
 };
 use std::time::Duration;
 use util::*;
@@ -13,10 +13,7 @@ use util::*;
 const PORT: u16 = 5000;
 const SEND: SendRequest<'_> = SendRequest {
     context: 99,
-    op: SendOp::Send,
-    sgl: &[],
-    inline: None,
-    flags: SendFlags::empty(),
+    ..util::request(SendOp::Send)
 };
 
 struct Connected {
@@ -67,10 +64,7 @@ fn establish(p: &mut Pair, conn: ConnId) {
 }
 
 fn connected() -> Connected {
-    let mut p = Pair::new(Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    });
+    let mut p = Pair::new(Setup::small());
     p.b.engine.listen(IP_B, PORT).unwrap();
     let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
     let a = request(&mut p, qa);

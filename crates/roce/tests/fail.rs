@@ -4,8 +4,8 @@ mod util;
 
 use roce::{
     Arm, CmError, Completion, ConnId, ConnState, ConnectFailure, CqId, CqStatus, CreateError,
-    DestroyError, DisconnectReason, DisconnectResult, Event, PostError, QpId, QpParams, SendFlags,
-    SendOp, SendRequest, SrqStatus, Status, Usage, Verdict,
+    DestroyError, DisconnectReason, DisconnectResult, Event, PostError, QpId, QpParams, SendOp,
+    SendRequest, SrqStatus, Status, Usage, Verdict,
 };
 use std::time::Duration;
 use util::*;
@@ -14,10 +14,7 @@ const MS: Duration = Duration::from_millis(1);
 
 const SEND: SendRequest<'_> = SendRequest {
     context: 99,
-    op: SendOp::Send,
-    sgl: &[],
-    inline: None,
-    flags: SendFlags::empty(),
+    ..request(SendOp::Send)
 };
 
 /// A and B with one connection, events so far taken out.

@@ -6,34 +6,8 @@ mod util;
 use roce::wire::{Icrc, Packet};
 use roce::{Access, Completion, PathMtu, Rng, SendOp, Status};
 use std::time::Duration;
+use util::random::*;
 use util::*;
-
-fn seeds(default: u64) -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
-    match number("ROCE_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("ROCE_CASES").unwrap_or(default)).collect(),
-    }
-}
-
-/// Tells which case failed, whatever panics in it.
-struct Witness(u64);
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("repeat with ROCE_SEED={}", self.0);
-        }
-    }
-}
-
-fn below(rng: &mut Rng, n: u32) -> u32 {
-    rng.next_u32() % n.max(1)
-}
-
-fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
-    from[below(rng, from.len() as u32) as usize]
-}
 
 /// Makes the ICRC of an IPv4 frame right.
 fn seal(frame: &mut [u8]) {
@@ -83,15 +57,9 @@ fn ranges_forged_at_closed_memory_reach_nothing() {
         for _ in 0..12 {
             let (qa, qb) = p.attach();
             let op = if below(&mut rng, 2) == 0 {
-                SendOp::Write {
-                    remote_va: open.va,
-                    rkey: open.key.0,
-                }
+                open.write()
             } else {
-                SendOp::Read {
-                    remote_va: open.va,
-                    rkey: open.key.0,
-                }
+                open.read()
             };
             let len = 1 + below(&mut rng, 600);
             p.a.send(p.now, qa, 1, op, &[sink.sge(0, len)]);
@@ -165,14 +133,8 @@ fn forged_packets_stay_inside_the_rules() {
             p.b.engine.post_recv(p.now, qb, i, &[open.all()]).unwrap();
             let op = match i % 3 {
                 0 => SendOp::Send,
-                1 => SendOp::Write {
-                    remote_va: open.va,
-                    rkey: open.key.0,
-                },
-                _ => SendOp::Read {
-                    remote_va: open.va,
-                    rkey: open.key.0,
-                },
+                1 => open.write(),
+                _ => open.read(),
             };
             p.a.send(p.now, qa, i, op, &[sink.sge(0, below(&mut rng, 3000))]);
         }

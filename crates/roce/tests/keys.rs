@@ -4,49 +4,12 @@ mod util;
 
 use roce::wire::Opcode::*;
 use roce::{
-    Access, Completion, CompletionOp, DeregisterError, DestroyError, Event, MrKey, PathMtu,
-    PostError, QpId, RegionId, SendFlags, SendOp, SendRequest, Status,
+    Access, Completion, CompletionOp, DeregisterError, DestroyError, Event, MrKey, PostError, QpId,
+    RegionId, SendFlags, SendOp, SendRequest, Status,
 };
+use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
-
-const ACK: u8 = 0x1f;
-const ACCESS: u8 = 0x62;
-
-fn setup() -> Setup {
-    Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    }
-}
-
-fn write(mr: &Mr) -> SendOp {
-    SendOp::Write {
-        remote_va: mr.va,
-        rkey: mr.key.0,
-    }
-}
-
-fn read(mr: &Mr) -> SendOp {
-    SendOp::Read {
-        remote_va: mr.va,
-        rkey: mr.key.0,
-    }
-}
-
-fn invalidate(mr: &Mr) -> SendOp {
-    SendOp::Invalidate { key: mr.key }
-}
-
-fn request(op: SendOp) -> SendRequest<'static> {
-    SendRequest {
-        context: 0,
-        op,
-        sgl: &[],
-        inline: None,
-        flags: SendFlags::empty(),
-    }
-}
 
 fn ops(completions: &[Completion]) -> Vec<(u64, CompletionOp, Status)> {
     completions
@@ -55,19 +18,11 @@ fn ops(completions: &[Completion]) -> Vec<(u64, CompletionOp, Status)> {
         .collect()
 }
 
-fn reth(mr: &Mr, len: u32) -> roce::wire::Reth {
-    roce::wire::Reth {
-        va: mr.va,
-        rkey: mr.key.0,
-        len,
-    }
-}
-
 /// What SMB Direct does: register, tell the peer, the peer writes and says that it is done with the key, and so on with the same
 /// entry.
 #[test]
 fn r013_w20_a_key_is_registered_used_invalidated_by_the_peer_and_registered_again() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let entry = p.a.engine.register_fast(p.a.pd, true).unwrap();
     let token = p.b.open(vec![0; 600]);
     let answer = p.b.open(pattern(600, 1));
@@ -86,7 +41,7 @@ fn r013_w20_a_key_is_registered_used_invalidated_by_the_peer_and_registered_agai
         p.a.send(p.now, qa, 4, SendOp::Send, &[inbox.sge(0, 16)]);
         p.run(SECOND);
         assert_eq!(p.a.engine.valid_region(newest), Some(memory.region));
-        p.b.send(p.now, qb, 5, write(&mr), &[answer.all()]);
+        p.b.send(p.now, qb, 5, mr.write(), &[answer.all()]);
         let last = SendOp::SendInvalidate(mr.key.0);
         p.b.send(p.now, qb, 6, last, &[answer.sge(0, 300 + round)]);
         p.run(SECOND);
@@ -119,7 +74,7 @@ fn r013_w20_a_key_is_registered_used_invalidated_by_the_peer_and_registered_agai
 
 #[test]
 fn the_receive_names_the_key_that_the_peer_invalidated() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let mr = p.a.fast(p.now, qa, 1, vec![0; 10]);
     p.run(SECOND);
     p.a.engine.post_recv(p.now, qa, 2, &[]).unwrap();
@@ -154,7 +109,7 @@ fn a_registration_that_has_not_been_executed_opens_nothing() {
         .post_fast(r.now, r.qp, 1, entry, &memory, ALL, SendFlags::DEFER)
         .unwrap();
     assert_eq!(r.host.engine.valid_region(mr.key), None);
-    r.inject_reth(WriteOnly, PSN, reth(&mr, 4), b"evil");
+    r.inject_reth(WriteOnly, PSN, mr.reth(0, 4), b"evil");
     assert_eq!(r.only_ack(), (PSN, ACCESS));
     assert_eq!(r.host.bytes(&mr), [0; 100]);
 }
@@ -173,14 +128,14 @@ fn a_deferred_registration_is_executed_with_the_next_request() {
     r.host.send(r.now, r.qp, 2, SendOp::Send, &[mr.sge(0, 5)]);
     assert_eq!(r.packets(), [(SendOnly, PSN)]);
     assert_eq!(outcomes(&r.host.completions), [(1, Status::Success)]);
-    r.inject_reth(WriteOnly, PSN, reth(&mr, 4), b"good");
+    r.inject_reth(WriteOnly, PSN, mr.reth(0, 4), b"good");
     assert_eq!(r.only_ack(), (PSN, ACK));
     assert_eq!(r.host.bytes(&mr)[..5], *b"good\0");
 }
 
 #[test]
 fn what_can_be_known_when_posting_is_refused_then() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let none = SendFlags::empty();
     let memory = p.a.unregistered(vec![0; 64]);
     let plain = p.a.open(vec![0; 64]);
@@ -221,7 +176,7 @@ fn what_can_be_known_when_posting_is_refused_then() {
     }
     assert_eq!(
         p.a.engine
-            .post_send(p.now, qa, &request(invalidate(&plain))),
+            .post_send(p.now, qa, &request(plain.invalidate())),
         Err(PostError::UnknownKey)
     );
     let far = Mr {
@@ -246,11 +201,11 @@ fn what_can_be_known_when_posting_is_refused_then() {
     let no_read = SendRequest {
         sgl: &element,
         flags: SendFlags::INVALIDATE_LOCAL,
-        ..request(write(&plain))
+        ..request(plain.write())
     };
     let no_element = SendRequest {
         flags: SendFlags::INVALIDATE_LOCAL,
-        ..request(read(&plain))
+        ..request(plain.read())
     };
     for bad in [with_element, inline, no_read, no_element] {
         assert_eq!(
@@ -268,7 +223,7 @@ fn what_can_be_known_when_posting_is_refused_then() {
 /// Two page buffers per region are enough: one belongs to what is valid, one to what is posted.
 #[test]
 fn one_registration_of_an_entry_is_posted_at_a_time() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let (qa2, _) = p.attach();
     let entry = p.a.engine.register_fast(p.a.pd, true).unwrap();
     let memory = [1, 2].map(|i| p.a.unregistered(pattern(100, i)));
@@ -283,7 +238,7 @@ fn one_registration_of_an_entry_is_posted_at_a_time() {
     );
     p.run(SECOND);
     assert_eq!(p.a.engine.valid_region(first.key), Some(memory[0].region));
-    p.a.send(p.now, qa, 3, invalidate(&first), &[]);
+    p.a.send(p.now, qa, 3, first.invalidate(), &[]);
     let second =
         p.a.post_fast(p.now, qa, 4, first.key, &memory[1], ALL, none)
             .unwrap();
@@ -305,14 +260,14 @@ fn one_registration_of_an_entry_is_posted_at_a_time() {
 
 #[test]
 fn registering_what_is_valid_fails_the_queue_pair() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let remote = p.b.open(vec![0; 100]);
     let mr = p.a.fast(p.now, qa, 1, pattern(100, 1));
     p.run(SECOND);
     let again =
         p.a.post_fast(p.now, qa, 3, mr.key, &mr, ALL, SendFlags::empty())
             .unwrap();
-    p.a.send(p.now, qa, 4, write(&remote), &[again.all()]);
+    p.a.send(p.now, qa, 4, remote.write(), &[again.all()]);
     p.run(SECOND);
     assert_eq!(
         ops(&p.a.completions),
@@ -363,13 +318,13 @@ fn a_local_operation_fails_after_everything_before_it_has_completed() {
 
 #[test]
 fn w22_what_is_not_valid_cannot_be_invalidated() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let mr = p.a.fast(p.now, qa, 1, vec![0; 100]);
     p.run(SECOND);
     p.a.engine.post_recv(p.now, qa, 2, &[]).unwrap();
     p.b.send(p.now, qb, 3, SendOp::SendInvalidate(mr.key.0), &[]);
     p.run(SECOND);
-    p.a.send(p.now, qa, 4, invalidate(&mr), &[]);
+    p.a.send(p.now, qa, 4, mr.invalidate(), &[]);
     p.a.send(p.now, qa, 5, SendOp::Send, &[]);
     p.run(SECOND);
     assert_eq!(
@@ -387,7 +342,7 @@ fn invalidation_waits_for_earlier_requests_and_is_not_passed_by_later_ones() {
     let mut r = Raw::small();
     let mr = r.host.fast(r.now, r.qp, 1, pattern(300, 1));
     r.host.send(r.now, r.qp, 2, SendOp::Send, &[mr.all()]);
-    r.host.send(r.now, r.qp, 3, invalidate(&mr), &[]);
+    r.host.send(r.now, r.qp, 3, mr.invalidate(), &[]);
     r.host.send(r.now, r.qp, 4, SendOp::Send, &[]);
     assert_eq!(r.packets(), [(SendFirst, PSN), (SendLast, PSN + 1)]);
     assert!(r.host.engine.valid_region(mr.key).is_some());
@@ -476,9 +431,9 @@ fn silent_and_fenced_local_operations() {
     assert_eq!(r.host.engine.valid_region(mr.key), Some(memory.region));
     r.acknowledge(PSN + 1, ACK);
     r.host
-        .send_with(r.now, r.qp, 4, invalidate(&mr), &[], SendFlags::SILENT);
+        .send_with(r.now, r.qp, 4, mr.invalidate(), &[], SendFlags::SILENT);
     r.host
-        .send_with(r.now, r.qp, 5, invalidate(&mr), &[], SendFlags::SILENT);
+        .send_with(r.now, r.qp, 5, mr.invalidate(), &[], SendFlags::SILENT);
     r.silence();
     // Silent unless they fail.
     assert_eq!(
@@ -494,19 +449,19 @@ fn silent_and_fenced_local_operations() {
 /// The consumer frees memory when its invalidation completes: no transmission may read it then.
 #[test]
 fn invalidation_completes_when_no_transmission_reads_through_the_key() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let (qa2, _) = p.attach();
     p.a.nic_holds = None;
     let mr = p.a.fast(p.now, qa, 1, pattern(100, 1));
     let sink = p.b.open(vec![0; 100]);
     p.run(SECOND);
-    p.b.send(p.now, qb, 2, read(&mr), &[sink.all()]);
+    p.b.send(p.now, qb, 2, mr.read(), &[sink.all()]);
     p.run(SECOND);
     assert_eq!(p.b.bytes(&sink), p.a.bytes(&mr));
     assert_eq!(p.a.held(), 1);
     // From another queue pair than the one whose transmission holds it.
     p.a.completions.clear();
-    p.a.send(p.now, qa2, 3, invalidate(&mr), &[]);
+    p.a.send(p.now, qa2, 3, mr.invalidate(), &[]);
     p.a.send(
         p.now,
         qa2,
@@ -534,19 +489,19 @@ fn invalidation_completes_when_no_transmission_reads_through_the_key() {
     let mut done = outcomes(&p.a.completions);
     done.sort_unstable_by_key(|c| c.0);
     assert_eq!(done, [3, 4, 5].map(|c| (c, Status::Success)));
-    p.b.send(p.now, qb, 6, read(&mr), &[sink.all()]);
+    p.b.send(p.now, qb, 6, mr.read(), &[sink.all()]);
     p.run(SECOND);
     assert_eq!(p.b.completions.last().unwrap().status, Status::RemoteAccess);
 }
 
 #[test]
 fn a_send_of_ones_own_that_the_nic_still_reads_holds_back_an_invalidation_too() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let remote = p.b.open(vec![0; 100]);
     let mr = p.a.fast(p.now, qa, 1, pattern(100, 1));
-    p.a.send_with(p.now, qa, 2, write(&remote), &[mr.all()], SendFlags::SILENT);
-    p.a.send(p.now, qa, 3, invalidate(&mr), &[]);
+    p.a.send_with(p.now, qa, 2, remote.write(), &[mr.all()], SendFlags::SILENT);
+    p.a.send(p.now, qa, 3, mr.invalidate(), &[]);
     p.run(SECOND);
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Success)]);
     assert_eq!(p.a.engine.valid_region(mr.key), None);
@@ -560,7 +515,7 @@ fn a_send_of_ones_own_that_the_nic_still_reads_holds_back_an_invalidation_too() 
 
 /// A waits for its NIC: B has read through the key, and then invalidated it.
 fn remotely_invalidated(nothing_else: bool) -> (Pair, QpId, QpId, Mr) {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let mr = p.a.fast(p.now, qa, 1, pattern(100, 1));
     let sink = p.b.open(vec![0; 100]);
@@ -569,7 +524,7 @@ fn remotely_invalidated(nothing_else: bool) -> (Pair, QpId, QpId, Mr) {
     }
     p.run(SECOND);
     p.a.completions.clear();
-    p.b.send(p.now, qb, 2, read(&mr), &[sink.all()]);
+    p.b.send(p.now, qb, 2, mr.read(), &[sink.all()]);
     let last = SendOp::SendInvalidate(mr.key.0);
     p.b.send_with(p.now, qb, 3, last, &[], SendFlags::FENCE);
     if !nothing_else {
@@ -650,15 +605,15 @@ fn a_queue_pair_lives_until_what_waits_has_completed() {
 
 #[test]
 fn a_queue_pair_waits_for_another_one_whose_transmission_reads_what_it_invalidated() {
-    let (mut p, _, qb) = Pair::attached(setup());
+    let (mut p, _, qb) = Pair::attached(Setup::small());
     let (qa2, _) = p.attach();
     p.a.nic_holds = None;
     let mr = p.a.fast(p.now, qa2, 1, pattern(100, 1));
     let sink = p.b.open(vec![0; 100]);
     p.run(SECOND);
-    p.b.send(p.now, qb, 2, read(&mr), &[sink.all()]);
+    p.b.send(p.now, qb, 2, mr.read(), &[sink.all()]);
     p.run(SECOND);
-    p.a.send(p.now, qa2, 3, invalidate(&mr), &[]);
+    p.a.send(p.now, qa2, 3, mr.invalidate(), &[]);
     p.run(SECOND);
     assert_eq!(p.a.engine.destroy_qp(p.now, qa2), Err(DestroyError::Busy));
     p.run(SECOND);
@@ -675,13 +630,13 @@ fn a_queue_pair_waits_for_another_one_whose_transmission_reads_what_it_invalidat
 /// More receives than can be kept waiting: the peer repeats itself, and nothing is lost.
 #[test]
 fn too_many_waiting_receives_make_the_peer_wait() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let mr = p.a.fast(p.now, qa, 1, pattern(100, 1));
     let sink = p.b.open(vec![0; 100]);
     p.run(SECOND);
     p.a.completions.clear();
-    p.b.send(p.now, qb, 1000, read(&mr), &[sink.all()]);
+    p.b.send(p.now, qb, 1000, mr.read(), &[sink.all()]);
     let last = SendOp::SendInvalidate(mr.key.0);
     p.b.send_with(p.now, qb, 1001, last, &[], SendFlags::FENCE);
     let mut next = 0;
@@ -770,7 +725,7 @@ fn w21_keys_that_the_peer_must_not_invalidate() {
 /// A key of another protection domain, valid there.
 #[test]
 fn w21_a_key_of_another_protection_domain_cannot_be_invalidated() {
-    let (mut p, _, qb) = Pair::attached(setup());
+    let (mut p, _, qb) = Pair::attached(Setup::small());
     p.a.pd = p.a.engine.create_pd().unwrap();
     let (foreign, _) = p.attach();
     let mr = p.a.fast(p.now, foreign, 1, vec![0; 8]);
@@ -812,7 +767,7 @@ fn a_repeated_send_with_invalidate_does_not_invalidate_again() {
             break;
         }
         r.host
-            .send_with(r.now, r.qp, 5, invalidate(&newest), &[], SendFlags::SILENT);
+            .send_with(r.now, r.qp, 5, newest.invalidate(), &[], SendFlags::SILENT);
         r.silence();
     }
     r.inject_invalidate(SendLastInvalidate, PSN + 1, mr.key.0, b"abc");
@@ -892,12 +847,12 @@ fn sends_with_invalidate_of_every_length_and_their_repetition() {
 
 #[test]
 fn w23_a_read_invalidates_its_first_element() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let source = p.b.open(pattern(700, 1));
     let one = p.a.fast(p.now, qa, 1, vec![0; 300]);
     let two = p.a.fast(p.now, qa, 2, vec![0; 400]);
     let flags = SendFlags::INVALIDATE_LOCAL;
-    p.a.send_with(p.now, qa, 3, read(&source), &[one.all(), two.all()], flags);
+    p.a.send_with(p.now, qa, 3, source.read(), &[one.all(), two.all()], flags);
     p.run(SECOND);
     assert_eq!(p.a.bytes(&one), &p.b.bytes(&source)[..300]);
     assert_eq!(p.a.bytes(&two), &p.b.bytes(&source)[300..]);
@@ -926,16 +881,16 @@ fn w23_a_read_into_a_key_that_cannot_be_invalidated_is_not_sent() {
 
 #[test]
 fn w23_a_read_that_invalidates_waits_for_transmissions_through_its_key() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let source = p.b.open(pattern(100, 1));
     let sink = p.b.open(vec![0; 100]);
     let mr = p.a.fast(p.now, qa, 1, vec![0; 100]);
     p.run(SECOND);
-    p.b.send(p.now, qb, 2, read(&mr), &[sink.all()]);
+    p.b.send(p.now, qb, 2, mr.read(), &[sink.all()]);
     p.run(SECOND);
     let flags = SendFlags::INVALIDATE_LOCAL;
-    p.a.send_with(p.now, qa, 3, read(&source), &[mr.all()], flags);
+    p.a.send_with(p.now, qa, 3, source.read(), &[mr.all()], flags);
     p.run(SECOND);
     assert_eq!(p.a.engine.valid_region(mr.key), None);
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Success)]);
@@ -949,7 +904,7 @@ fn w23_a_read_that_invalidates_waits_for_transmissions_through_its_key() {
 
 #[test]
 fn a_flush_takes_back_what_was_posted() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let (other, _) = p.attach();
     let entry = p.a.engine.register_fast(p.a.pd, true).unwrap();
     let memory = p.a.unregistered(vec![0; 8]);
@@ -960,7 +915,7 @@ fn a_flush_takes_back_what_was_posted() {
         p.now,
         qa,
         2,
-        invalidate(&mr),
+        mr.invalidate(),
         &[],
         SendFlags::DEFER | SendFlags::SILENT,
     );
@@ -982,7 +937,7 @@ fn a_flush_takes_back_what_was_posted() {
 
 #[test]
 fn entries_are_given_back_in_any_state() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let (qa2, _) = p.attach();
     let invalid = p.a.engine.register_fast(p.a.pd, true).unwrap();
     let valid = p.a.fast(p.now, qa, 1, vec![0; 8]);
@@ -1014,13 +969,13 @@ fn entries_are_given_back_in_any_state() {
 /// A registration that waits for the NIC fails when its entry goes, instead of waiting for ever.
 #[test]
 fn an_entry_given_back_while_its_registration_waits_fails_it() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let (qa2, _) = p.attach();
     p.a.nic_holds = None;
     let remote = p.b.open(vec![0; 8]);
     let mr = p.a.fast(p.now, qa, 1, vec![0; 8]);
-    p.a.send(p.now, qa, 2, write(&remote), &[mr.all()]);
-    p.a.send(p.now, qa, 3, invalidate(&mr), &[]);
+    p.a.send(p.now, qa, 2, remote.write(), &[mr.all()]);
+    p.a.send(p.now, qa, 3, mr.invalidate(), &[]);
     p.run(SECOND);
     let again =
         p.a.post_fast(p.now, qa2, 4, mr.key, &mr, ALL, SendFlags::empty())

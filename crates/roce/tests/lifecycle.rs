@@ -6,36 +6,20 @@ use roce::cm::QpAttributes;
 use roce::wire::Opcode;
 use roce::{
     Arm, Completion, Config, CqStatus, CreateError, DeregisterError, DestroyError, Event, Instant,
-    PathMtu, PostError, Psn, QpParams, SendFlags, SendOp, SendRequest, Status, TxToken,
+    PostError, Psn, QpParams, SendFlags, SendOp, SendRequest, Status, TxToken,
 };
 use util::raw::{PEER_QPN, PSN, Raw};
 use util::*;
 
-const SEND: SendRequest<'_> = SendRequest {
-    context: 0,
-    op: SendOp::Send,
-    sgl: &[],
-    inline: None,
-    flags: SendFlags::empty(),
-};
-
-fn setup() -> Setup {
-    Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    }
-}
+const SEND: SendRequest<'_> = request(SendOp::Send);
 
 #[test]
 fn a_request_does_not_complete_while_the_nic_reads_its_memory() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let local = p.a.open(pattern(600, 1));
     let remote = p.b.open(vec![0; 600]);
-    let op = SendOp::Write {
-        remote_va: remote.va,
-        rkey: remote.key.0,
-    };
+    let op = remote.write();
     p.a.send(p.now, qa, 1, op, &[local.all()]);
     p.a.send(p.now, qa, 2, op, &[]);
     p.run(SECOND);
@@ -54,16 +38,13 @@ fn a_request_does_not_complete_while_the_nic_reads_its_memory() {
 
 #[test]
 fn silent_requests_keep_their_slot_until_the_nic_is_done() {
-    let mut s = setup();
+    let mut s = Setup::small();
     s.config.max_queue_depth = 64;
     let (mut p, qa, _) = Pair::attached(s);
     p.a.nic_holds = None;
     let local = p.a.open(pattern(8, 1));
     let remote = p.b.open(vec![0; 8]);
-    let op = SendOp::Write {
-        remote_va: remote.va,
-        rkey: remote.key.0,
-    };
+    let op = remote.write();
     for i in 0..u64::from(DEPTH) {
         p.a.send_with(p.now, qa, i, op, &[local.all()], SendFlags::SILENT);
     }
@@ -80,7 +61,7 @@ fn silent_requests_keep_their_slot_until_the_nic_is_done() {
 
 #[test]
 fn retransmissions_count_like_any_other_transmission() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let local = p.a.open(pattern(100, 1));
     let remote = p.b.open(vec![0; 100]);
@@ -92,16 +73,7 @@ fn retransmissions_count_like_any_other_transmission() {
             Fate::Pass
         }
     });
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Write {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[local.all()],
-    );
+    p.a.send(p.now, qa, 1, remote.write(), &[local.all()]);
     p.run(SECOND);
     assert_eq!(p.a.held(), 2);
     assert_eq!(p.a.engine.deregister(local.key), Err(DeregisterError::Busy));
@@ -119,21 +91,15 @@ fn retransmissions_count_like_any_other_transmission() {
 
 #[test]
 fn deregistering_waits_for_transmissions_that_read_the_region_and_for_no_others() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     p.b.nic_holds = None;
     let used = p.a.open(pattern(100, 1));
     let also_used = p.a.open(pattern(100, 2));
     let unused = p.a.open(pattern(100, 3));
     let remote = p.b.open(vec![0; 400]);
-    let write = SendOp::Write {
-        remote_va: remote.va,
-        rkey: remote.key.0,
-    };
-    let read = SendOp::Read {
-        remote_va: remote.va,
-        rkey: remote.key.0,
-    };
+    let write = remote.write();
+    let read = remote.read();
     p.a.send(p.now, qa, 1, write, &[used.all(), also_used.all()]);
     p.a.send(p.now, qa, 2, read, &[unused.all()]);
     p.run(SECOND);
@@ -178,20 +144,11 @@ fn deregistering_waits_for_transmissions_that_read_the_region_and_for_no_others(
 
 #[test]
 fn tokens_that_are_not_outstanding_are_ignored() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let local = p.a.open(pattern(100, 1));
     let remote = p.b.open(vec![0; 100]);
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Write {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[local.all()],
-    );
+    p.a.send(p.now, qa, 1, remote.write(), &[local.all()]);
     p.run(SECOND);
     for bits in [1, 77, u64::MAX, 1 << 32] {
         assert_eq!(TxToken::from_bits(bits).to_bits(), bits);
@@ -208,22 +165,13 @@ fn tokens_that_are_not_outstanding_are_ignored() {
 
 #[test]
 fn the_engine_stops_sending_when_it_can_account_for_no_more() {
-    let mut s = setup();
+    let mut s = Setup::small();
     s.config.max_transmissions = 5;
     let (mut p, qa, _) = Pair::attached(s);
     p.a.nic_holds = None;
     let local = p.a.open(pattern(2560, 1));
     let remote = p.b.open(vec![0; 2560]);
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Write {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[local.all()],
-    );
+    p.a.send(p.now, qa, 1, remote.write(), &[local.all()]);
     p.pump();
     assert_eq!(p.a.held(), 5);
     p.a.release_all(p.now);
@@ -237,7 +185,7 @@ fn the_engine_stops_sending_when_it_can_account_for_no_more() {
 
 #[test]
 fn flush_completes_everything_in_order() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let local = p.a.open(pattern(600, 1));
     p.net.script = Box::new(|_, _| Fate::Drop);
     for i in 0..3 {
@@ -285,7 +233,7 @@ fn flush_completes_everything_in_order() {
 
 #[test]
 fn flush_waits_for_the_nic_before_it_reports_what_the_nic_reads() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let local = p.a.open(pattern(100, 1));
     for i in 0..3 {
@@ -307,7 +255,7 @@ fn flush_waits_for_the_nic_before_it_reports_what_the_nic_reads() {
 
 #[test]
 fn flush_before_connecting_empties_the_receive_queue_and_no_more() {
-    let mut p = Pair::new(setup());
+    let mut p = Pair::new(Setup::small());
     let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
     p.a.engine.post_recv(p.now, qa, 1, &[]).unwrap();
     p.a.engine.flush(p.now, qa);
@@ -341,7 +289,7 @@ fn a_flush_does_not_swallow_an_acknowledgement() {
 
 #[test]
 fn destroying_a_queue_pair_waits_for_the_nic() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let local = p.a.open(pattern(600, 1));
     let before = p.a.engine.usage();
@@ -375,7 +323,7 @@ fn destroying_a_queue_pair_waits_for_the_nic() {
 
 #[test]
 fn a_quiet_queue_pair_is_destroyed_at_once_and_its_completions_stay() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     p.a.engine.post_recv(p.now, qa, 4, &[]).unwrap();
     assert_eq!(p.a.engine.destroy_qp(p.now, qa), Ok(()));
     p.a.collect();
@@ -389,7 +337,7 @@ fn a_quiet_queue_pair_is_destroyed_at_once_and_its_completions_stay() {
 
 #[test]
 fn objects_are_destroyed_only_when_nothing_uses_them() {
-    let mut p = Pair::new(setup());
+    let mut p = Pair::new(Setup::small());
     let e = &mut p.a.engine;
     let (pd, cq) = (p.a.pd, p.a.cq);
     let key = e
@@ -516,7 +464,7 @@ fn queue_pair_numbers_are_not_reused_soon_and_differ_from_run_to_run() {
 
 #[test]
 fn an_overrun_completion_queue_kills_its_queue_pairs() {
-    let mut p = Pair::new(setup());
+    let mut p = Pair::new(Setup::small());
     let small = p.a.engine.create_cq(2).unwrap();
     let params = QpParams {
         send_cq: small,
@@ -579,7 +527,7 @@ fn an_overrun_completion_queue_kills_its_queue_pairs() {
 
 #[test]
 fn unreachable_send_memory_fails_the_request() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let local = p.a.open(pattern(600, 1));
     p.a.memory.faulty.push(local.region);
     p.a.send(p.now, qa, 1, SendOp::Send, &[local.all()]);
@@ -591,7 +539,7 @@ fn unreachable_send_memory_fails_the_request() {
 /// A key that dies between two packets of its message fails the rest of it; what the NIC has is given back first.
 #[test]
 fn a_region_deregistered_under_a_send_fails_it() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     p.a.nic_ring = 2;
     let local = p.a.open(pattern(1000, 1));
@@ -627,7 +575,7 @@ fn a_region_deregistered_under_a_send_fails_it() {
 
 #[test]
 fn the_place_of_a_queue_pair_with_a_last_word_goes_to_one_that_waits_its_turn() {
-    let mut s = setup();
+    let mut s = Setup::small();
     s.config.max_qps = 2;
     s.config.max_transmissions = 1;
     let mut raw = Raw::new(s);

@@ -3,16 +3,9 @@
 mod util;
 
 use roce::wire::Opcode::*;
-use roce::{Event, PathMtu, SendOp, Status};
+use roce::{Event, SendOp, Status};
 use std::time::Duration;
 use util::*;
-
-fn setup() -> Setup {
-    Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    }
-}
 
 /// Drops the `n`-th frame (from 0) that `from` sends.
 fn drop_nth(p: &mut Pair, victim: Side, n: usize) {
@@ -36,7 +29,7 @@ fn any_one_frame_may_be_lost_delayed_or_doubled() {
     for victim in [Side::A, Side::B] {
         for n in 0..14 {
             for kind in 0..3 {
-                let (mut p, qa, qb) = Pair::attached(setup());
+                let (mut p, qa, qb) = Pair::attached(Setup::small());
                 let src = p.a.open(pattern(900, 1));
                 let sink = p.a.open(vec![0; 900]);
                 let received = p.b.open(vec![0; 900]);
@@ -56,26 +49,8 @@ fn any_one_frame_may_be_lost_delayed_or_doubled() {
                     .post_recv(p.now, qb, 1, &[received.all()])
                     .unwrap();
                 p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
-                p.a.send(
-                    p.now,
-                    qa,
-                    2,
-                    SendOp::Read {
-                        remote_va: source.va,
-                        rkey: source.key.0,
-                    },
-                    &[sink.all()],
-                );
-                p.a.send(
-                    p.now,
-                    qa,
-                    3,
-                    SendOp::Write {
-                        remote_va: written.va,
-                        rkey: written.key.0,
-                    },
-                    &[src.all()],
-                );
+                p.a.send(p.now, qa, 2, source.read(), &[sink.all()]);
+                p.a.send(p.now, qa, 3, written.write(), &[src.all()]);
                 p.run(SECOND);
                 let what = format!("frame {n} of {victim:?}, kind {kind}");
                 assert_eq!(
@@ -94,20 +69,11 @@ fn any_one_frame_may_be_lost_delayed_or_doubled() {
 
 #[test]
 fn r023_a_lost_middle_packet_is_recovered_by_a_nak_without_waiting() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let src = p.a.open(pattern(2000, 1));
     let dst = p.b.open(vec![0; 2000]);
     drop_nth(&mut p, Side::A, 3);
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Write {
-            remote_va: dst.va,
-            rkey: dst.key.0,
-        },
-        &[src.all()],
-    );
+    p.a.send(p.now, qa, 1, dst.write(), &[src.all()]);
     let start = p.now;
     p.run_until(SECOND, |p| !p.a.completions.is_empty());
     assert!(p.now.since(start) < Duration::from_micros(100));
@@ -119,20 +85,11 @@ fn r023_a_lost_middle_packet_is_recovered_by_a_nak_without_waiting() {
 
 #[test]
 fn r030_lost_read_data_is_asked_for_again_without_waiting() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let sink = p.a.open(vec![0; 2000]);
     let src = p.b.open(pattern(2000, 1));
     drop_nth(&mut p, Side::B, 3);
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Read {
-            remote_va: src.va,
-            rkey: src.key.0,
-        },
-        &[sink.all()],
-    );
+    p.a.send(p.now, qa, 1, src.read(), &[sink.all()]);
     let start = p.now;
     p.run_until(SECOND, |p| !p.a.completions.is_empty());
     assert!(p.now.since(start) < Duration::from_micros(100));
@@ -151,7 +108,7 @@ fn r030_lost_read_data_is_asked_for_again_without_waiting() {
 
 #[test]
 fn lost_acknowledgements_cost_a_timeout_and_nothing_else() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let dst = p.b.open(vec![0; 100]);
     let src = p.a.open(pattern(100, 1));
     p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
@@ -170,7 +127,7 @@ fn lost_acknowledgements_cost_a_timeout_and_nothing_else() {
 
 #[test]
 fn r049_a_sender_waits_for_a_late_receive() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let dst = p.b.open(vec![0; 600]);
     let src = p.a.open(pattern(600, 1));
     for i in 0..3 {
@@ -196,7 +153,7 @@ fn r049_a_sender_waits_for_a_late_receive() {
 #[test]
 fn a_peer_that_falls_silent_is_given_up_on_both_kinds_of_request() {
     for read in [false, true] {
-        let (mut p, qa, _) = Pair::attached(setup());
+        let (mut p, qa, _) = Pair::attached(Setup::small());
         let mr = p.a.open(pattern(600, 1));
         let remote = p.b.open(vec![0; 600]);
         let (remote_va, rkey) = (remote.va, remote.key.0);
@@ -232,7 +189,7 @@ fn a_peer_that_falls_silent_is_given_up_on_both_kinds_of_request() {
 /// The connection of one queue pair dies; its neighbours notice nothing.
 #[test]
 fn nothing_on_the_wire_moves_another_queue_pair() {
-    let mut p = Pair::new(setup());
+    let mut p = Pair::new(Setup::small());
     let (bad_a, _) = p.attach();
     let (good_a, good_b) = p.attach();
     let dst = p.b.open(vec![0; 100]);
@@ -261,7 +218,7 @@ fn nothing_on_the_wire_moves_another_queue_pair() {
 
 #[test]
 fn a_storm_of_corruption_delivers_nothing_wrong() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     p.net.weather.corruption = 300;
     let dst = p.b.open(vec![0; 20_000]);
     let src = p.a.open(pattern(20_000, 1));

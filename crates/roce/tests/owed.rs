@@ -5,29 +5,15 @@ mod util;
 use roce::wire::Opcode::*;
 use roce::wire::Reth;
 use roce::{Access, DeregisterError, Event, SendOp, Status};
+use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
-
-const ACK: u8 = 0x1f;
-const SEQUENCE: u8 = 0x60;
-const ACCESS: u8 = 0x62;
-const OPERATION: u8 = 0x63;
-/// RNR NAK with the default timer code 12.
-const RNR: u8 = 0x20 | 12;
 
 const NOTHING: Reth = Reth {
     va: 0,
     rkey: 0,
     len: 0,
 };
-
-fn reth(mr: &Mr, offset: u64, len: u32) -> Reth {
-    Reth {
-        va: mr.va + offset,
-        rkey: mr.key.0,
-        len,
-    }
-}
 
 /// An empty WRITE that wants no acknowledgement.
 fn quiet_write(r: &mut Raw, psn: u32) {
@@ -121,15 +107,15 @@ fn r050_a_receive_just_in_time_leaves_the_gap_behind_it() {
 fn r046_a_read_repeated_after_deregistration_is_dropped() {
     let mut r = Raw::small();
     let mr = r.host.open(pattern(1000, 1));
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 1000), &[]);
     assert_eq!(r.replies().len(), 4);
     // One repetition waits to be answered when the region goes, and one comes later.
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 1000), &[]);
     r.host.engine.deregister(mr.key).unwrap();
     r.silence();
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 1000), &[]);
     r.silence();
-    r.inject_reth(ReadRequest, PSN + 2, reth(&mr, 512, 488), &[]);
+    r.inject_reth(ReadRequest, PSN + 2, mr.reth(512, 488), &[]);
     r.silence();
     assert_eq!(r.host.engine.counters().drop_unreplayable, 3);
     assert_eq!(r.host.engine.counters().tx_fatal_naks, 0);
@@ -138,10 +124,10 @@ fn r046_a_read_repeated_after_deregistration_is_dropped() {
     r.inject_reth(WriteOnly, PSN + 4, NOTHING, &[]);
     assert_eq!(r.only_ack(), (PSN + 4, ACK));
     let other = r.host.open(pattern(100, 2));
-    r.inject_reth(ReadRequest, PSN + 5, reth(&other, 0, 100), &[]);
+    r.inject_reth(ReadRequest, PSN + 5, other.reth(0, 100), &[]);
     assert_eq!(r.packets(), [(ReadResponseOnly, PSN + 5)]);
     // A new READ with the dead key is refused.
-    r.inject_reth(ReadRequest, PSN + 6, reth(&mr, 0, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN + 6, mr.reth(0, 1000), &[]);
     assert_eq!(r.only_ack(), (PSN + 6, ACCESS));
 }
 
@@ -152,9 +138,9 @@ fn r059_a_repetition_is_refused_where_it_is_no_repetition_any_more() {
     let mr = r.host.open(pattern(1000, 1));
     r.host.nic_ring = 2;
     r.host.nic_holds = None;
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 1000), &[]);
     assert_eq!(r.packets().len(), 2);
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 1000), &[]);
     assert_eq!(r.host.engine.deregister(mr.key), Err(DeregisterError::Busy));
     r.host.release_all(r.now);
     assert_eq!(r.only_ack(), (PSN + 2, ACCESS));
@@ -196,10 +182,7 @@ fn requests_that_a_dead_completion_queue_cannot_report_are_refused() {
         ]
     );
     p.a.completions.clear();
-    let write = SendOp::Write {
-        remote_va: dst.va,
-        rkey: dst.key.0,
-    };
+    let write = dst.write();
     p.a.send(p.now, bystander_a, 9, write, &[src.all()]);
     p.run(SECOND);
     assert_eq!(outcomes(&p.a.completions), [(9, Status::RemoteOperation)]);
@@ -219,7 +202,7 @@ fn requests_that_a_dead_completion_queue_cannot_report_are_refused() {
 fn a_dead_completion_queue_takes_back_no_acknowledgement() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 100]);
-    r.inject_reth(WriteOnly, PSN, reth(&mr, 0, 4), b"data");
+    r.inject_reth(WriteOnly, PSN, mr.reth(0, 4), b"data");
     let other = r.host.create_qp();
     let full = 4096;
     for context in 0..64 {
@@ -234,9 +217,9 @@ fn a_dead_completion_queue_takes_back_no_acknowledgement() {
     assert_eq!(r.only_ack(), (PSN, ACK));
     // Refused as often as it comes, because the refusal may be lost; what was executed is not.
     for _ in 0..2 {
-        r.inject_reth(WriteOnly, PSN + 1, reth(&mr, 0, 4), b"more");
+        r.inject_reth(WriteOnly, PSN + 1, mr.reth(0, 4), b"more");
         assert_eq!(r.only_ack(), (PSN + 1, OPERATION));
-        r.inject_reth(WriteOnly, PSN, reth(&mr, 0, 4), b"data");
+        r.inject_reth(WriteOnly, PSN, mr.reth(0, 4), b"data");
         r.silence();
     }
     assert_eq!(r.host.bytes(&mr)[..4], *b"data");
@@ -246,7 +229,7 @@ fn a_dead_completion_queue_takes_back_no_acknowledgement() {
 fn r053_a_read_request_or_an_acknowledgement_with_payload_is_malformed() {
     let mut r = Raw::small();
     let mr = r.host.register(pattern(100, 1), Access::REMOTE_READ);
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 4), &[1, 2, 3, 4]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 4), &[1, 2, 3, 4]);
     r.host.send(r.now, r.qp, 1, SendOp::Send, &[]);
     assert_eq!(r.packets(), [(SendOnly, PSN)]);
     r.respond(Acknowledge, PSN, Some(ACK), &[0; 4]);

@@ -8,34 +8,8 @@ use roce::{
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
+use util::random::*;
 use util::*;
-
-fn seeds(default: u64) -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
-    match number("ROCE_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("ROCE_CASES").unwrap_or(default)).collect(),
-    }
-}
-
-/// Tells which case failed, whatever panics in it.
-struct Witness(u64);
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("repeat with ROCE_SEED={}", self.0);
-        }
-    }
-}
-
-fn below(rng: &mut Rng, n: u32) -> u32 {
-    rng.next_u32() % n.max(1)
-}
-
-fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
-    from[below(rng, from.len() as u32) as usize]
-}
 
 fn random_setup(rng: &mut Rng, seed: u64) -> Setup {
     let psn = |rng: &mut Rng| match below(rng, 3) {

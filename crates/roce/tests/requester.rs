@@ -6,11 +6,10 @@ use roce::wire::Opcode::*;
 use roce::wire::Reth;
 use roce::{Event, PathMtu, SendFlags, SendOp, Status};
 use std::time::Duration;
+use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
 
-const ACK: u8 = 0x1f;
-const SEQUENCE: u8 = 0x60;
 const MS: Duration = Duration::from_millis(1);
 /// Ack timeout code 10: 4.096 us * 1024.
 const T: Duration = Duration::from_nanos(4096 << 10);
@@ -646,10 +645,7 @@ fn r025_progress_restores_the_rnr_retries() {
 
 #[test]
 fn r018_long_messages_ask_for_acknowledgements_several_times_a_window() {
-    let mut setup = Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    };
+    let mut setup = Setup::small();
     setup.config.send_window = 16;
     let mut r = Raw::new(setup);
     let mr = r.host.open(vec![0; 256 * 40]);

@@ -4,27 +4,10 @@ mod util;
 
 use roce::wire::Opcode::*;
 use roce::wire::{Bth, ExtHeaders, Opcode, Reth};
-use roce::{
-    Access, CompletionOp, Event, PathMtu, PostError, SendFlags, SendOp, SendRequest, Status,
-};
+use roce::{Access, CompletionOp, Event, PathMtu, PostError, SendOp, Status};
+use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
-
-const ACK: u8 = 0x1f;
-const SEQUENCE: u8 = 0x60;
-const INVALID: u8 = 0x61;
-const ACCESS: u8 = 0x62;
-const OPERATION: u8 = 0x63;
-/// RNR NAK with the default timer code 12.
-const RNR: u8 = 0x20 | 12;
-
-fn reth(mr: &Mr, offset: u64, len: u32) -> Reth {
-    Reth {
-        va: mr.va + offset,
-        rkey: mr.key.0,
-        len,
-    }
-}
 
 fn receive(r: &mut Raw, context: u64, mr: &Mr) {
     r.host
@@ -39,13 +22,7 @@ fn assert_dead(r: &mut Raw) {
     r.inject(SendOnly, PSN + 1, b"more");
     r.inject(SendOnly, PSN + 9, b"more");
     r.silence();
-    let request = SendRequest {
-        context: 0,
-        op: SendOp::Send,
-        sgl: &[],
-        inline: None,
-        flags: SendFlags::empty(),
-    };
+    let request = request(SendOp::Send);
     assert_eq!(
         r.host.engine.post_send(r.now, r.qp, &request),
         Err(PostError::NotConnected)
@@ -87,8 +64,8 @@ fn r040_r041_acknowledgements_and_their_msn() {
     let reply = &r.replies()[0];
     assert_eq!((reply.psn, reply.msn), (PSN + 1, Some(1)));
     assert_eq!(r.host.bytes(&mr)[256], 77);
-    r.inject_reth(WriteOnly, PSN + 2, reth(&mr, 0, 4), &[9; 4]);
-    r.inject_reth(ReadRequest, PSN + 3, reth(&mr, 0, 300), &[]);
+    r.inject_reth(WriteOnly, PSN + 2, mr.reth(0, 4), &[9; 4]);
+    r.inject_reth(ReadRequest, PSN + 3, mr.reth(0, 300), &[]);
     let replies = r.replies();
     let seen: Vec<_> = replies.iter().map(|x| (x.op, x.psn, x.msn)).collect();
     assert_eq!(
@@ -155,16 +132,16 @@ fn r043_r044_duplicates_are_acknowledged_and_not_executed() {
     let mr = r.host.open(vec![0; 1000]);
     receive(&mut r, 1, &mr);
     r.inject(SendOnly, PSN, b"x");
-    r.inject_reth(WriteOnly, PSN + 1, reth(&mr, 500, 2), b"yy");
-    r.inject_reth(WriteFirst, PSN + 2, reth(&mr, 600, 257), &[7; 256]);
+    r.inject_reth(WriteOnly, PSN + 1, mr.reth(500, 2), b"yy");
+    r.inject_reth(WriteFirst, PSN + 2, mr.reth(600, 257), &[7; 256]);
     r.inject(WriteLast, PSN + 3, &[8]);
     r.replies();
     r.host.bytes_mut(&mr).fill(0);
     receive(&mut r, 2, &mr);
     r.inject(SendOnly, PSN, b"x");
     assert_eq!(r.only_ack(), (PSN + 3, ACK));
-    r.inject_reth(WriteOnly, PSN + 1, reth(&mr, 500, 2), b"yy");
-    r.inject_reth(WriteFirst, PSN + 2, reth(&mr, 600, 257), &[7; 256]);
+    r.inject_reth(WriteOnly, PSN + 1, mr.reth(500, 2), b"yy");
+    r.inject_reth(WriteFirst, PSN + 2, mr.reth(600, 257), &[7; 256]);
     r.inject(WriteLast, PSN + 3, &[8]);
     assert_eq!(r.only_ack(), (PSN + 3, ACK));
     assert!(r.host.bytes(&mr).iter().all(|b| *b == 0));
@@ -177,10 +154,10 @@ fn r043_r044_duplicates_are_acknowledged_and_not_executed() {
 fn duplicates_do_not_disturb_a_message_under_way() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 1000]);
-    r.inject_reth(WriteFirst, PSN, reth(&mr, 0, 700), &[1; 256]);
+    r.inject_reth(WriteFirst, PSN, mr.reth(0, 700), &[1; 256]);
     r.inject(WriteMiddle, PSN + 1, &[2; 256]);
     r.inject(WriteMiddle, PSN + 1, &[9; 256]);
-    r.inject_reth(WriteFirst, PSN, reth(&mr, 0, 700), &[9; 256]);
+    r.inject_reth(WriteFirst, PSN, mr.reth(0, 700), &[9; 256]);
     r.inject(WriteLast, PSN + 2, &[3; 188]);
     assert_eq!(r.only_ack(), (PSN + 2, ACK));
     let b = r.host.bytes(&mr);
@@ -193,10 +170,10 @@ fn r045_r046_a_repeated_read_is_answered_again_if_it_is_the_same() {
     let mut r = Raw::small();
     let mr = r.host.open(pattern(2000, 1));
     let other = r.host.open(pattern(2000, 1));
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 100, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(100, 1000), &[]);
     assert_eq!(r.replies().len(), 4);
     // The whole of it.
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 100, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(100, 1000), &[]);
     let again = r.replies();
     assert_eq!(again.len(), 4);
     assert_eq!(
@@ -207,7 +184,7 @@ fn r045_r046_a_repeated_read_is_answered_again_if_it_is_the_same() {
         r.host.bytes(&mr)[100..1100]
     );
     // From the middle: a shorter READ of its own.
-    r.inject_reth(ReadRequest, PSN + 2, reth(&mr, 100 + 512, 1000 - 512), &[]);
+    r.inject_reth(ReadRequest, PSN + 2, mr.reth(100 + 512, 1000 - 512), &[]);
     let again = r.replies();
     let seen: Vec<_> = again
         .iter()
@@ -223,20 +200,20 @@ fn r045_r046_a_repeated_read_is_answered_again_if_it_is_the_same() {
     assert_eq!(again[0].payload, r.host.bytes(&mr)[612..868]);
     // What was never asked for.
     let refused = [
-        (PSN, reth(&mr, 100, 1001)),
-        (PSN, reth(&mr, 100, 1024)),
-        (PSN + 2, reth(&mr, 100 + 512, 512)),
-        (PSN, reth(&mr, 101, 999)),
+        (PSN, mr.reth(100, 1001)),
+        (PSN, mr.reth(100, 1024)),
+        (PSN + 2, mr.reth(100 + 512, 512)),
+        (PSN, mr.reth(101, 999)),
         (
             PSN,
             Reth {
                 rkey: other.key.0,
-                ..reth(&mr, 100, 1000)
+                ..mr.reth(100, 1000)
             },
         ),
-        (PSN + 2, reth(&mr, 100 + 512, 489)),
-        (PSN + 2, reth(&mr, 100, 1000)),
-        (PSN.wrapping_sub(1), reth(&mr, 100, 1000)),
+        (PSN + 2, mr.reth(100 + 512, 489)),
+        (PSN + 2, mr.reth(100, 1000)),
+        (PSN.wrapping_sub(1), mr.reth(100, 1000)),
     ];
     for (psn, range) in refused {
         r.inject_reth(ReadRequest, psn, range, &[]);
@@ -254,13 +231,13 @@ fn r048_as_many_reads_can_be_replayed_as_the_next_power_of_two() {
     });
     let mr = r.host.open(pattern(2000, 1));
     for i in 0..5 {
-        r.inject_reth(ReadRequest, PSN + i, reth(&mr, u64::from(i), 10), &[]);
+        r.inject_reth(ReadRequest, PSN + i, mr.reth(u64::from(i), 10), &[]);
         r.replies();
     }
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 10), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 10), &[]);
     r.silence();
     for i in 1..5 {
-        r.inject_reth(ReadRequest, PSN + i, reth(&mr, u64::from(i), 10), &[]);
+        r.inject_reth(ReadRequest, PSN + i, mr.reth(u64::from(i), 10), &[]);
         assert_eq!(r.packets(), [(ReadResponseOnly, PSN + i)]);
     }
 }
@@ -274,7 +251,7 @@ fn more_reads_outstanding_than_granted_end_the_connection() {
     });
     let mr = r.host.open(pattern(2000, 1));
     for i in 0..3 {
-        r.inject_reth(ReadRequest, PSN + i, reth(&mr, 0, 10), &[]);
+        r.inject_reth(ReadRequest, PSN + i, mr.reth(0, 10), &[]);
     }
     let replies = r.replies();
     let seen: Vec<_> = replies.iter().map(|x| (x.op, x.psn, x.syndrome)).collect();
@@ -293,20 +270,20 @@ fn replays_come_in_order() {
     let mut r = Raw::small();
     let mr = r.host.open(pattern(2000, 1));
     for i in 0..3 {
-        r.inject_reth(ReadRequest, PSN + 2 * i, reth(&mr, 0, 400), &[]);
+        r.inject_reth(ReadRequest, PSN + 2 * i, mr.reth(0, 400), &[]);
     }
     r.replies();
     for i in [1, 0, 2] {
-        r.inject_reth(ReadRequest, PSN + 2 * i, reth(&mr, 0, 400), &[]);
+        r.inject_reth(ReadRequest, PSN + 2 * i, mr.reth(0, 400), &[]);
     }
     let psns = |r: &mut Raw| r.packets().iter().map(|p| p.1).collect::<Vec<_>>();
     assert_eq!(psns(&mut r), (PSN..PSN + 6).collect::<Vec<_>>());
     // A repetition of an older one goes before what is left of a younger one.
     r.host.nic_ring = 1;
     r.host.nic_holds = None;
-    r.inject_reth(ReadRequest, PSN + 2, reth(&mr, 0, 400), &[]);
+    r.inject_reth(ReadRequest, PSN + 2, mr.reth(0, 400), &[]);
     assert_eq!(psns(&mut r), [PSN + 2]);
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 400), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 400), &[]);
     r.host.release_all(r.now);
     r.host.nic_ring = 100;
     assert_eq!(psns(&mut r), [PSN, PSN + 1, PSN + 3]);
@@ -335,7 +312,7 @@ fn r049_r050_without_a_receive_the_peer_is_asked_to_wait() {
 fn r051_write_with_immediate_waits_for_a_receive_at_its_last_packet_only() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 1000]);
-    r.inject_reth(WriteFirst, PSN, reth(&mr, 0, 300), &[5; 256]);
+    r.inject_reth(WriteFirst, PSN, mr.reth(0, 300), &[5; 256]);
     r.inject_immediate(WriteLastImm, PSN + 1, None, *b"imm!", &[6; 44]);
     assert_eq!(r.only_ack(), (PSN + 1, RNR));
     assert_eq!(r.host.bytes(&mr)[..257], [&[5; 256][..], &[0]].concat());
@@ -415,7 +392,7 @@ fn r052_opcodes_out_of_order_end_the_connection() {
         for op in *ops {
             let reth = op
                 .has_reth()
-                .then(|| reth(&mr, 0, if *op == ReadRequest { 8 } else { 600 }));
+                .then(|| mr.reth(0, if *op == ReadRequest { 8 } else { 600 }));
             let atomic = op.is_atomic().then_some(roce::wire::AtomicEth {
                 va: mr.va,
                 rkey: mr.key.0,
@@ -473,7 +450,7 @@ fn r053_every_packet_but_the_last_is_full() {
         receive(&mut r, 1, &mr);
         let reth = op
             .has_reth()
-            .then(|| reth(&mr, 0, if op == WriteOnly { 256 } else { 600 }));
+            .then(|| mr.reth(0, if op == WriteOnly { 256 } else { 600 }));
         r.inject_ext(
             op,
             PSN,
@@ -516,7 +493,7 @@ fn a_write_must_bring_exactly_what_it_announced() {
         for (i, len) in lens.iter().enumerate() {
             let psn = PSN + i as u32;
             match i {
-                0 => r.inject_reth(WriteFirst, psn, reth(&mr, 0, announced), &vec![1; *len]),
+                0 => r.inject_reth(WriteFirst, psn, mr.reth(0, announced), &vec![1; *len]),
                 _ if i + 1 == lens.len() => r.inject(WriteLast, psn, &vec![1; *len]),
                 _ => r.inject(WriteMiddle, psn, &vec![1; *len]),
             }
@@ -572,19 +549,19 @@ fn r055_bad_remote_ranges_are_denied_and_nothing_is_touched() {
             let gone = r.host.open(vec![0; 1000]);
             r.host.engine.deregister(gone.key).unwrap();
             let len = if op == WriteOnly { 200 } else { 600 };
-            let good = reth(&mr, 0, len);
+            let good = mr.reth(0, len);
             let bad = match case {
                 0 => Reth {
                     rkey: good.rkey ^ 0x80,
                     ..good
                 },
                 1 => Reth { rkey: 0, ..good },
-                2 => reth(&private, 0, len),
+                2 => private.reth(0, len),
                 3 => Reth {
                     rkey: foreign.0,
                     ..good
                 },
-                4 => reth(&mr, 1000 - u64::from(len) + 1, len),
+                4 => mr.reth(1000 - u64::from(len) + 1, len),
                 5 => Reth {
                     va: good.va - 1,
                     ..good
@@ -593,7 +570,7 @@ fn r055_bad_remote_ranges_are_denied_and_nothing_is_touched() {
                     va: u64::MAX - 10,
                     ..good
                 },
-                _ => reth(&gone, 0, len),
+                _ => gone.reth(0, len),
             };
             receive(&mut r, 6, &mr);
             let payload = if op == ReadRequest {
@@ -624,7 +601,7 @@ fn r055_access_rights_are_per_direction() {
         r.inject_reth(
             op,
             PSN,
-            reth(&mr, 0, 10),
+            mr.reth(0, 10),
             if op == WriteOnly { &[1; 10] } else { &[] },
         );
         let want = if allowed { ACK } else { ACCESS };
@@ -636,7 +613,7 @@ fn r055_access_rights_are_per_direction() {
 fn a_region_deregistered_in_the_middle_of_a_write_ends_it() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 1000]);
-    r.inject_reth(WriteFirst, PSN, reth(&mr, 0, 600), &[1; 256]);
+    r.inject_reth(WriteFirst, PSN, mr.reth(0, 600), &[1; 256]);
     r.replies();
     r.host.engine.deregister(mr.key).unwrap();
     r.inject(WriteMiddle, PSN + 1, &[1; 256]);
@@ -671,7 +648,7 @@ fn r057_operations_that_are_not_enabled_are_invalid() {
         ..Setup::default()
     });
     let mr = r.host.open(vec![0; 1000]);
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 8), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 8), &[]);
     assert_eq!(r.only_ack(), (PSN, INVALID));
     for op in [CompareSwap, FetchAdd] {
         let mut r = Raw::small();
@@ -696,7 +673,7 @@ fn r057_operations_that_are_not_enabled_are_invalid() {
     }
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 8]);
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, (1 << 31) + 1), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, (1 << 31) + 1), &[]);
     assert_eq!(r.only_ack(), (PSN, INVALID));
 }
 
@@ -707,9 +684,9 @@ fn r059_r061_answers_keep_the_order_of_requests() {
     let sink = r.host.open(vec![0; 1000]);
     receive(&mut r, 1, &sink);
     // A READ, a SEND, and a request that must be refused, all before anything can be sent.
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 600), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 600), &[]);
     r.inject(SendOnly, PSN + 3, b"hello");
-    r.inject_reth(ReadRequest, PSN + 4, reth(&mr, 900, 101), &[]);
+    r.inject_reth(ReadRequest, PSN + 4, mr.reth(900, 101), &[]);
     let replies = r.replies();
     let seen: Vec<_> = replies.iter().map(|x| (x.op, x.psn, x.syndrome)).collect();
     let want = [
@@ -772,7 +749,7 @@ fn read_memory_that_vanishes_under_the_answer_is_told_at_its_packet() {
     let mr = r.host.open(pattern(1000, 1));
     r.host.nic_ring = 2;
     r.host.nic_holds = None;
-    r.inject_reth(ReadRequest, PSN, reth(&mr, 0, 1000), &[]);
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 1000), &[]);
     assert_eq!(
         r.packets(),
         [(ReadResponseFirst, PSN), (ReadResponseMiddle, PSN + 1)]

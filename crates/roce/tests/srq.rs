@@ -4,17 +4,10 @@ mod util;
 
 use roce::{
     Completion, CompletionOp, Config, CqId, CreateError, DestroyError, Event, Instant,
-    ModifySrqError, PathMtu, PostError, QpId, QpParams, SendOp, SrqId, SrqStatus, Status,
+    ModifySrqError, PostError, QpId, QpParams, SendOp, SrqId, SrqStatus, Status,
 };
 use util::raw::{PSN, Raw};
 use util::*;
-
-fn setup() -> Setup {
-    Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    }
-}
 
 /// A queue pair of a host that receives from `srq`.
 fn create_qp(host: &mut Host, srq: SrqId, context: u64) -> QpId {
@@ -41,7 +34,7 @@ struct Scene {
 
 impl Scene {
     fn new(depth: u32, threshold: u32) -> Scene {
-        let mut p = Pair::new(setup());
+        let mut p = Pair::new(Setup::small());
         let srq = p.b.engine.create_srq(p.b.pd, depth, 2, threshold).unwrap();
         let a = [(); 2].map(|()| p.a.create_qp());
         let b = [100, 101].map(|context| create_qp(&mut p.b, srq, context));
@@ -352,7 +345,7 @@ fn resizing_keeps_receives_in_order() {
 fn queues_and_queue_pairs_are_bound_to_each_other() {
     let config = Config {
         max_srqs: 1,
-        ..setup().config
+        ..Setup::small().config
     };
     let mut h = Host::new(&config);
     let (pd, cq) = (h.pd, h.cq);
@@ -388,7 +381,7 @@ fn queues_and_queue_pairs_are_bound_to_each_other() {
 
 #[test]
 fn elements_are_of_the_queues_protection_domain() {
-    let mut p = Pair::new(setup());
+    let mut p = Pair::new(Setup::small());
     let other = p.b.engine.create_pd().unwrap();
     let sink = p.b.open(vec![0; 64]);
     let source = p.a.open(pattern(64, 1));
@@ -465,7 +458,7 @@ fn s07_a_queue_that_fails_takes_its_queue_pairs_with_it() {
 /// One end of a connection whose other is the test.
 fn raw() -> (Raw, SrqId) {
     let mut srq = None;
-    let raw = Raw::with(setup(), |host| {
+    let raw = Raw::with(Setup::small(), |host| {
         let queue = host.engine.create_srq(host.pd, 4, 2, 0).unwrap();
         srq = Some(queue);
         create_qp(host, queue, 5)

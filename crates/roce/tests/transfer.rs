@@ -66,26 +66,8 @@ fn r004_r014_r015_every_length_arrives_in_the_right_number_of_packets() {
                 .post_recv(p.now, qb, 1, &[received.all()])
                 .unwrap();
             p.a.send(p.now, qa, 1, SendOp::Send, &[send.all()]);
-            p.a.send(
-                p.now,
-                qa,
-                2,
-                SendOp::Write {
-                    remote_va: written.va,
-                    rkey: written.key.0,
-                },
-                &[write.all()],
-            );
-            p.a.send(
-                p.now,
-                qa,
-                3,
-                SendOp::Read {
-                    remote_va: source.va,
-                    rkey: source.key.0,
-                },
-                &[read.all()],
-            );
+            p.a.send(p.now, qa, 2, written.write(), &[write.all()]);
+            p.a.send(p.now, qa, 3, source.read(), &[read.all()]);
             p.run(SECOND);
             let done: Vec<_> = (1..=3).map(|i| (i, Status::Success)).collect();
             assert_eq!(outcomes(&p.a.completions), done, "{mtu:?} {len}");
@@ -130,10 +112,7 @@ fn everything_works_over_ipv6_too() {
     let dst = p.b.open(vec![0; 3000]);
     p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
     p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
-    let read = SendOp::Read {
-        remote_va: dst.va,
-        rkey: dst.key.0,
-    };
+    let read = dst.read();
     p.a.send(p.now, qa, 2, read, &[back.all()]);
     p.run(SECOND);
     assert_eq!(p.a.bytes(&back), p.a.bytes(&src));
@@ -246,10 +225,7 @@ fn r016_psns_wrap_inside_writes_and_read_responses() {
 
 #[test]
 fn elements_are_gathered_and_scattered_in_order() {
-    let (mut p, qa, qb) = Pair::attached(Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    });
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let src = p.a.open(pattern(2000, 1));
     let dst = p.b.open(vec![0; 2000]);
     let out = [
@@ -276,16 +252,7 @@ fn elements_are_gathered_and_scattered_in_order() {
 
     // And a READ into several elements.
     let parts = [src.sge(0, 300), src.sge(1990, 10), src.sge(400, 600)];
-    p.a.send(
-        p.now,
-        qa,
-        2,
-        SendOp::Read {
-            remote_va: dst.va,
-            rkey: dst.key.0,
-        },
-        &parts,
-    );
+    p.a.send(p.now, qa, 2, dst.read(), &parts);
     p.run(SECOND);
     let a = p.a.bytes(&src);
     let got: Vec<u8> = [&a[0..300], &a[1990..2000], &a[400..1000]].concat();
@@ -294,10 +261,7 @@ fn elements_are_gathered_and_scattered_in_order() {
 
 #[test]
 fn inline_data_is_copied_when_posted() {
-    let (mut p, qa, qb) = Pair::attached(Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    });
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let dst = p.b.open(vec![0; 512]);
     p.b.engine
         .post_recv(p.now, qb, 1, &[dst.sge(0, 256)])
@@ -318,10 +282,7 @@ fn inline_data_is_copied_when_posted() {
         rkey: dst.key.0,
     };
     p.a.engine.post_send(p.now, qa, &request).unwrap();
-    request.op = SendOp::Read {
-        remote_va: dst.va,
-        rkey: dst.key.0,
-    };
+    request.op = dst.read();
     assert_eq!(
         p.a.engine.post_send(p.now, qa, &request),
         Err(PostError::InvalidRequest)
@@ -344,10 +305,7 @@ fn inline_data_is_copied_when_posted() {
 
 #[test]
 fn r037_r038_solicited_and_silent() {
-    let (mut p, qa, qb) = Pair::attached(Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    });
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let src = p.a.open(pattern(600, 1));
     let dst = p.b.open(vec![0; 600]);
     for i in 0..3 {
@@ -366,10 +324,7 @@ fn r037_r038_solicited_and_silent() {
         p.now,
         qa,
         3,
-        SendOp::Write {
-            remote_va: dst.va,
-            rkey: dst.key.0,
-        },
+        dst.write(),
         &[src.all()],
         SendFlags::SOLICITED,
     );
@@ -404,24 +359,12 @@ fn r037_r038_solicited_and_silent() {
 
 #[test]
 fn r035_a_fence_holds_a_send_until_read_data_has_landed() {
-    let (mut p, qa, qb) = Pair::attached(Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    });
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let buffer = p.a.open(vec![0; 1000]);
     let remote = p.b.open(pattern(1000, 1));
     let dst = p.b.open(vec![0; 1000]);
     p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Read {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[buffer.all()],
-    );
+    p.a.send(p.now, qa, 1, remote.read(), &[buffer.all()]);
     p.a.send_with(
         p.now,
         qa,
@@ -495,26 +438,14 @@ fn r034_reads_are_refused_when_none_were_granted() {
 /// A READ longer than a chunk is asked for in parts that never exceed the window.
 #[test]
 fn long_reads_go_out_in_chunks() {
-    let mut setup = Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    };
+    let mut setup = Setup::small();
     setup.config.read_chunk = 8;
     setup.config.read_window = 20;
     let (mut p, qa, _) = Pair::attached(setup);
     let len = 256 * 61 + 7;
     let local = p.a.open(vec![0; len]);
     let remote = p.b.open(pattern(len, 1));
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Read {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[local.all()],
-    );
+    p.a.send(p.now, qa, 1, remote.read(), &[local.all()]);
     p.run(SECOND);
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Success)]);
     assert_eq!(p.a.bytes(&local), p.b.bytes(&remote));
@@ -528,25 +459,13 @@ fn long_reads_go_out_in_chunks() {
 
 #[test]
 fn long_messages_stay_inside_the_window_and_ask_for_acknowledgements_on_the_way() {
-    let mut setup = Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    };
+    let mut setup = Setup::small();
     setup.config.send_window = 16;
     let (mut p, qa, _) = Pair::attached(setup);
     let len = 256 * 500;
     let local = p.a.open(pattern(len, 1));
     let remote = p.b.open(vec![0; len]);
-    p.a.send(
-        p.now,
-        qa,
-        1,
-        SendOp::Write {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[local.all()],
-    );
+    p.a.send(p.now, qa, 1, remote.write(), &[local.all()]);
     p.run(SECOND);
     assert_eq!(p.a.bytes(&local), p.b.bytes(&remote));
     let first = p.log[0].psn;
@@ -565,16 +484,7 @@ fn r019_one_acknowledgement_completes_several_messages_in_order() {
     let (mut p, qa, _) = Pair::attached(Setup::default());
     let remote = p.b.open(vec![0; 8]);
     for i in 0..20 {
-        p.a.send(
-            p.now,
-            qa,
-            i,
-            SendOp::Write {
-                remote_va: remote.va,
-                rkey: remote.key.0,
-            },
-            &[],
-        );
+        p.a.send(p.now, qa, i, remote.write(), &[]);
     }
     p.run(SECOND);
     assert_eq!(
@@ -586,10 +496,7 @@ fn r019_one_acknowledgement_completes_several_messages_in_order() {
 
 #[test]
 fn several_queue_pairs_take_turns() {
-    let mut p = Pair::new(Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    });
+    let mut p = Pair::new(Setup::small());
     let pairs: Vec<_> = (0..3).map(|_| p.attach()).collect();
     let src = p.a.open(pattern(2560, 1));
     let dst = p.b.open(vec![0; 2560 * 3]);
@@ -619,10 +526,7 @@ fn limits_are_checked_when_posted() {
     let unconnected = p.a.create_qp();
     let mut request = SendRequest {
         context: 1,
-        op: SendOp::Send,
-        sgl: &[],
-        inline: None,
-        flags: SendFlags::empty(),
+        ..request(SendOp::Send)
     };
     assert_eq!(
         p.a.engine.post_send(p.now, unconnected, &request),
@@ -668,10 +572,7 @@ fn limits_are_checked_when_posted() {
 fn deferred_requests_go_out_with_the_next_or_after_a_refusal() {
     let (mut p, qa, _) = Pair::attached(Setup::default());
     let remote = p.b.open(vec![0; 8]);
-    let op = SendOp::Write {
-        remote_va: remote.va,
-        rkey: remote.key.0,
-    };
+    let op = remote.write();
     p.a.send_with(p.now, qa, 1, op, &[], SendFlags::DEFER);
     p.a.send_with(p.now, qa, 2, op, &[], SendFlags::DEFER);
     p.run(SECOND);
@@ -705,14 +606,8 @@ fn local_keys_are_checked_before_anything_is_sent_and_in_order() {
     let good = p.a.open(vec![1; 3000]);
     let read_only = p.a.register(vec![0; 8], Access::REMOTE_READ);
     let remote = p.b.open(pattern(3000, 3));
-    let write = SendOp::Write {
-        remote_va: remote.va,
-        rkey: remote.key.0,
-    };
-    let read = SendOp::Read {
-        remote_va: remote.va,
-        rkey: remote.key.0,
-    };
+    let write = remote.write();
+    let read = remote.read();
     // Reading from memory that others may not write is fine; a READ into it is not.
     p.a.send(p.now, qa, 1, write, &[read_only.all()]);
     p.a.send(p.now, qa, 2, write, &[good.all()]);
@@ -766,26 +661,8 @@ fn opcodes_are_never_odd() {
     p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
     p.b.engine.post_recv(p.now, qb, 2, &[remote.all()]).unwrap();
     p.a.send(p.now, qa, 1, SendOp::Send, &[]);
-    p.a.send(
-        p.now,
-        qa,
-        2,
-        SendOp::Write {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[mr.all()],
-    );
-    p.a.send(
-        p.now,
-        qa,
-        3,
-        SendOp::Read {
-            remote_va: remote.va,
-            rkey: remote.key.0,
-        },
-        &[mr.all()],
-    );
+    p.a.send(p.now, qa, 2, remote.write(), &[mr.all()]);
+    p.a.send(p.now, qa, 3, remote.read(), &[mr.all()]);
     p.a.send(
         p.now,
         qa,

@@ -4,34 +4,15 @@ mod util;
 
 use roce::wire::Opcode::*;
 use roce::{
-    Access, CompletionOp, DeregisterError, DestroyError, Event, MrKey, PathMtu, PostError, QpId,
-    SendFlags, SendOp, SendRequest, Status,
+    Access, CompletionOp, DeregisterError, DestroyError, Event, MrKey, PostError, QpId, SendFlags,
+    SendOp, SendRequest, Status,
 };
+use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
 
-const ACK: u8 = 0x1f;
-const ACCESS: u8 = 0x62;
 const READ: Access = Access::REMOTE_READ;
 const WRITE: Access = Access::REMOTE_WRITE;
-
-fn setup() -> Setup {
-    Setup {
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    }
-}
-
-fn read(mr: &Mr) -> SendOp {
-    SendOp::Read {
-        remote_va: mr.va,
-        rkey: mr.key.0,
-    }
-}
-
-fn invalidate(mr: &Mr) -> SendOp {
-    SendOp::Invalidate { key: mr.key }
-}
 
 /// A window over bytes 100 to 199 of a region to which the peer has no access otherwise, and the region.
 fn bound(access: Access) -> (Raw, Mr, Mr) {
@@ -104,7 +85,7 @@ fn r017_nothing_else_is_accessible_through_a_window() {
 /// IBTA: a window of type 2 belongs to the queue pair that has bound it.
 #[test]
 fn a_window_is_for_one_queue_pair_only() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let (_, other) = p.attach();
     let mr = p.a.open(pattern(64, 1));
     let sink = p.b.open(vec![0; 64]);
@@ -113,8 +94,8 @@ fn a_window_is_for_one_queue_pair_only() {
         p.a.post_bind(p.now, qa, 1, window, (&mr, 0, 64), READ)
             .unwrap();
     p.run(SECOND);
-    p.b.send(p.now, qb, 1, read(&w), &[sink.all()]);
-    p.b.send(p.now, other, 2, read(&w), &[sink.all()]);
+    p.b.send(p.now, qb, 1, w.read(), &[sink.all()]);
+    p.b.send(p.now, other, 2, w.read(), &[sink.all()]);
     p.run(SECOND);
     let mut done = outcomes(&p.b.completions);
     done.sort_unstable_by_key(|c| c.0);
@@ -123,7 +104,7 @@ fn a_window_is_for_one_queue_pair_only() {
 
 #[test]
 fn a_peer_on_another_queue_pair_cannot_invalidate_a_window() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let (other_a, other_b) = p.attach();
     let mr = p.a.open(pattern(64, 1));
     let window = p.a.engine.create_window(p.a.pd).unwrap();
@@ -171,7 +152,7 @@ fn r016_a_window_that_has_not_been_bound_yet_opens_nothing() {
 
 #[test]
 fn r015_what_can_be_known_when_posting_is_refused_then() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let window = p.a.engine.create_window(p.a.pd).unwrap();
     let mr = p.a.open(vec![0; 64]);
     let read_only = p.a.register(vec![0; 64], READ);
@@ -232,7 +213,7 @@ fn r015_what_can_be_known_when_posting_is_refused_then() {
 #[test]
 fn a_range_outside_the_region_fails_the_binding_and_the_queue_pair() {
     for (offset, len) in [(0, 65), (64, 1), (1, 64)] {
-        let (mut p, qa, _) = Pair::attached(setup());
+        let (mut p, qa, _) = Pair::attached(Setup::small());
         let window = p.a.engine.create_window(p.a.pd).unwrap();
         let mr = p.a.open(vec![0; 64]);
         p.a.post_bind(p.now, qa, 1, window, (&mr, offset, len), READ)
@@ -270,7 +251,7 @@ fn a_region_deregistered_before_its_binding_is_executed_fails_it() {
 
 #[test]
 fn a_window_is_no_local_memory() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     let window = p.a.engine.create_window(p.a.pd).unwrap();
     let mr = p.a.open(vec![0; 64]);
     let w =
@@ -286,7 +267,7 @@ fn a_window_is_no_local_memory() {
 
 #[test]
 fn binding_anew_replaces() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let window = p.a.engine.create_window(p.a.pd).unwrap();
     let one = p.a.open(pattern(64, 1));
     let two = p.a.open(pattern(64, 2));
@@ -301,10 +282,10 @@ fn binding_anew_replaces() {
     p.run(SECOND);
     // The first region is free of it.
     assert_eq!(p.a.engine.deregister(one.key), Ok(()));
-    p.b.send(p.now, qb, 3, read(&new), &[sink.all()]);
+    p.b.send(p.now, qb, 3, new.read(), &[sink.all()]);
     p.run(SECOND);
     assert_eq!(p.b.bytes(&sink), p.a.bytes(&two));
-    p.b.send(p.now, qb, 4, read(&old), &[sink.all()]);
+    p.b.send(p.now, qb, 4, old.read(), &[sink.all()]);
     p.run(SECOND);
     assert_eq!(
         outcomes(&p.b.completions),
@@ -316,7 +297,7 @@ fn binding_anew_replaces() {
 #[test]
 fn x26_a_region_is_deregistered_when_its_last_window_lets_go() {
     for how in 0..6 {
-        let (mut p, qa, qb) = Pair::attached(setup());
+        let (mut p, qa, qb) = Pair::attached(Setup::small());
         let mr = p.a.open(pattern(64, 1));
         let elsewhere = p.a.open(pattern(64, 2));
         let sink = p.b.open(vec![0; 64]);
@@ -330,12 +311,12 @@ fn x26_a_region_is_deregistered_when_its_last_window_lets_go() {
         assert_eq!(p.a.engine.deregister(mr.key), Err(DeregisterError::Busy));
         p.a.engine.destroy_window(second.key).unwrap();
         // The region is gone for everybody but the windows.
-        p.b.send(p.now, qb, 3, read(&w), &[sink.all()]);
+        p.b.send(p.now, qb, 3, w.read(), &[sink.all()]);
         p.run(SECOND);
         assert_eq!(p.b.bytes(&sink), p.a.bytes(&mr));
         assert_eq!(p.a.events, []);
         match how {
-            0 => p.a.send(p.now, qa, 4, invalidate(&w), &[]),
+            0 => p.a.send(p.now, qa, 4, w.invalidate(), &[]),
             1 => p.b.send(p.now, qb, 4, SendOp::SendInvalidate(w.key.0), &[]),
             2 => {
                 let part = (&elsewhere, 0, 64);
@@ -388,7 +369,7 @@ fn x26_a_flushed_binding_lets_go_of_its_region() {
 /// The registration waits with the binding behind it, and neither is ever executed: the owner is told of memory that it knows.
 #[test]
 fn x26_a_region_that_was_never_registered_is_deregistered_when_its_binding_lets_go() {
-    let (mut p, qa, _) = Pair::attached(setup());
+    let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.open(vec![0; 64]);
     let window = p.a.engine.create_window(p.a.pd).unwrap();
     let mr = p.a.fast(p.now, qa, 1, vec![0; 64]);
@@ -410,7 +391,7 @@ fn x26_a_region_that_was_never_registered_is_deregistered_when_its_binding_lets_
 
 /// A peer's READ through the window is in A's NIC.
 fn held() -> (Pair, QpId, Mr, Mr) {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     p.a.nic_holds = None;
     let mr = p.a.open(pattern(64, 1));
     let sink = p.b.open(vec![0; 64]);
@@ -419,7 +400,7 @@ fn held() -> (Pair, QpId, Mr, Mr) {
         p.a.post_bind(p.now, qa, 1, window, (&mr, 0, 64), READ)
             .unwrap();
     p.run(SECOND);
-    p.b.send(p.now, qb, 2, read(&w), &[sink.all()]);
+    p.b.send(p.now, qb, 2, w.read(), &[sink.all()]);
     p.run(SECOND);
     assert_eq!((p.a.held(), p.b.bytes(&sink)), (1, p.a.bytes(&mr)));
     p.a.completions.clear();
@@ -434,7 +415,7 @@ fn invalidating_or_unbinding_a_window_waits_for_transmissions_through_it() {
             p.a.post_bind(p.now, qa, 3, w.key, (&mr, 0, 0), READ)
                 .unwrap();
         } else {
-            p.a.send(p.now, qa, 3, invalidate(&w), &[]);
+            p.a.send(p.now, qa, 3, w.invalidate(), &[]);
         }
         p.run(SECOND);
         assert_eq!(p.a.completions, []);
@@ -458,7 +439,7 @@ fn invalidating_or_unbinding_a_window_waits_for_transmissions_through_it() {
 #[test]
 fn a_window_bound_after_its_invalidation_waits_for_transmissions_through_it() {
     let (mut p, qa, w, mr) = held();
-    p.a.send(p.now, qa, 3, invalidate(&w), &[]);
+    p.a.send(p.now, qa, 3, w.invalidate(), &[]);
     p.a.post_bind(p.now, qa, 4, w.key, (&mr, 0, 32), READ)
         .unwrap();
     p.run(SECOND);
@@ -501,7 +482,7 @@ fn a_window_destroyed_under_a_transmission_leaves_nothing_behind() {
 #[test]
 fn a_window_destroyed_while_its_binding_waits_fails_it() {
     let (mut p, qa, w, mr) = held();
-    p.a.send(p.now, qa, 3, invalidate(&w), &[]);
+    p.a.send(p.now, qa, 3, w.invalidate(), &[]);
     let again =
         p.a.post_bind(p.now, qa, 4, w.key, (&mr, 0, 32), READ)
             .unwrap();
@@ -518,7 +499,7 @@ fn a_window_destroyed_while_its_binding_waits_fails_it() {
 
 #[test]
 fn a_window_dies_with_a_fast_registration_and_does_not_come_back_with_the_next() {
-    let (mut p, qa, qb) = Pair::attached(setup());
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
     let sink = p.b.open(vec![0; 64]);
     let window = p.a.engine.create_window(p.a.pd).unwrap();
     // Registration, binding and use in one chain.
@@ -527,13 +508,13 @@ fn a_window_dies_with_a_fast_registration_and_does_not_come_back_with_the_next()
         p.a.post_bind(p.now, qa, 2, window, (&mr, 0, 64), READ)
             .unwrap();
     p.run(SECOND);
-    p.b.send(p.now, qb, 3, read(&w), &[sink.all()]);
+    p.b.send(p.now, qb, 3, w.read(), &[sink.all()]);
     p.run(SECOND);
     assert_eq!(p.b.bytes(&sink), p.a.bytes(&mr));
     // So often that the region has the same key again.
     let mut newest = mr;
     loop {
-        p.a.send(p.now, qa, 4, invalidate(&newest), &[]);
+        p.a.send(p.now, qa, 4, newest.invalidate(), &[]);
         newest =
             p.a.post_fast(p.now, qa, 5, newest.key, &mr, ALL, SendFlags::empty())
                 .unwrap();
@@ -545,14 +526,14 @@ fn a_window_dies_with_a_fast_registration_and_does_not_come_back_with_the_next()
     assert!(p.a.completions.iter().all(|c| c.status == Status::Success));
     // The relation has ended with the registration.
     assert_eq!(p.a.engine.deregister(newest.key), Ok(()));
-    p.b.send(p.now, qb, 6, read(&w), &[sink.all()]);
+    p.b.send(p.now, qb, 6, w.read(), &[sink.all()]);
     p.run(SECOND);
     assert_eq!(outcomes(&p.b.completions)[1], (6, Status::RemoteAccess));
 }
 
 #[test]
 fn windows_count_as_users_of_their_protection_domain() {
-    let (mut p, _, _) = Pair::attached(setup());
+    let (mut p, _, _) = Pair::attached(Setup::small());
     let pd = p.a.engine.create_pd().unwrap();
     let w = p.a.engine.create_window(pd).unwrap();
     assert_eq!(p.a.engine.destroy_pd(pd), Err(DestroyError::Busy));

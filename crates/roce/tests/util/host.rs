@@ -1,6 +1,7 @@
 //! One machine: an engine, its memory, a NIC that holds what it sends for a while.
 
 use super::memory::TestMemory;
+use roce::wire::Reth;
 use roce::{
     Access, Completion, Config, CqId, Engine, Event, Instant, MrKey, PdId, PostError, QpId,
     QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit, TxToken,
@@ -29,6 +30,47 @@ impl Mr {
 
     pub fn all(&self) -> Sge {
         self.sge(0, self.len)
+    }
+
+    /// Names `len` bytes from `offset` on to the other side.
+    pub fn reth(&self, offset: u64, len: u32) -> Reth {
+        Reth {
+            va: self.va + offset,
+            rkey: self.key.0,
+            len,
+        }
+    }
+
+    /// To read from its beginning on, for the other side.
+    pub fn read(&self) -> SendOp {
+        SendOp::Read {
+            remote_va: self.va,
+            rkey: self.key.0,
+        }
+    }
+
+    /// To write from its beginning on, for the other side.
+    pub fn write(&self) -> SendOp {
+        SendOp::Write {
+            remote_va: self.va,
+            rkey: self.key.0,
+        }
+    }
+
+    /// To invalidate its key, for this side.
+    pub fn invalidate(&self) -> SendOp {
+        SendOp::Invalidate { key: self.key }
+    }
+}
+
+/// A request without data.
+pub const fn request(op: SendOp) -> SendRequest<'static> {
+    SendRequest {
+        context: 0,
+        op,
+        sgl: &[],
+        inline: None,
+        flags: SendFlags::empty(),
     }
 }
 
@@ -147,10 +189,8 @@ impl Host {
         };
         let request = SendRequest {
             context,
-            op,
-            sgl: &[],
-            inline: None,
             flags,
+            ..request(op)
         };
         let key = self.engine.post_send(now, qp, &request)?.unwrap();
         Ok(Mr { key, ..*memory })
@@ -177,10 +217,7 @@ impl Host {
         };
         let request = SendRequest {
             context,
-            op,
-            sgl: &[],
-            inline: None,
-            flags: SendFlags::empty(),
+            ..request(op)
         };
         let key = self.engine.post_send(now, qp, &request)?.unwrap();
         Ok(Mr {

@@ -5,10 +5,11 @@ pub mod connections;
 pub mod host;
 pub mod memory;
 pub mod network;
+pub mod random;
 pub mod raw;
 
 #[allow(unused_imports, reason = "each test file uses a part")]
-pub use host::{ALL, DEPTH, Host, Mr};
+pub use host::{ALL, DEPTH, Host, Mr, request};
 #[allow(unused_imports, reason = "each test file uses a part")]
 pub use network::{Fate, Network, Side, Weather};
 
@@ -86,6 +87,14 @@ pub const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 pub const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
 
 impl Setup {
+    /// With 256-byte packets.
+    pub fn small() -> Setup {
+        Setup {
+            mtu: PathMtu::Mtu256,
+            ..Setup::default()
+        }
+    }
+
     /// The way from one side to the other.
     pub fn path(&self, from: Side) -> Path {
         let path = path(from, self.mtu);

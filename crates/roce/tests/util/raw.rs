@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use roce::cm::QpAttributes;
 use roce::wire::frame::{Header, pad_of};
 use roce::wire::{Aeth, Bth, ExtHeaders, Ieth, Immediate, Opcode, Packet, Reth, Syndrome};
-use roce::{Config, Instant, Path, PathMtu, Psn, QpId, Verdict};
+use roce::{Config, Instant, Path, Psn, QpId, Verdict};
 use std::time::Duration;
 
 /// The number the test's end pretends to have.
@@ -36,6 +36,22 @@ pub struct Raw {
 
 /// First PSN in each direction.
 pub const PSN: u32 = 100;
+
+/// Syndromes of acknowledgements (IBTA 9.7.5.2.8), as the engine writes them with its default settings.
+pub mod syndrome {
+    /// An acknowledgement; it counts no credits.
+    pub const ACK: u8 = 0x1f;
+    /// RNR NAK with the timer code 12.
+    pub const RNR: u8 = 0x20 | 12;
+    /// PSN sequence error.
+    pub const SEQUENCE: u8 = 0x60;
+    /// Invalid request.
+    pub const INVALID: u8 = 0x61;
+    /// Remote access error.
+    pub const ACCESS: u8 = 0x62;
+    /// Remote operational error.
+    pub const OPERATION: u8 = 0x63;
+}
 
 impl Raw {
     pub fn new(setup: Setup) -> Raw {
@@ -77,10 +93,7 @@ impl Raw {
 
     /// With 256-byte packets.
     pub fn small() -> Raw {
-        Raw::new(Setup {
-            mtu: PathMtu::Mtu256,
-            ..Setup::default()
-        })
+        Raw::new(Setup::small())
     }
 
     pub fn frame(&self, bth: Bth, ext: ExtHeaders, payload: &[u8]) -> Vec<u8> {
