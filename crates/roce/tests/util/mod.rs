@@ -15,7 +15,7 @@ pub use network::{Fate, Network, Side, Weather};
 
 use roce::cm::QpAttributes;
 use roce::wire::{Opcode, Packet};
-use roce::{Completion, Config, Instant, Path, PathMtu, Psn, QpId, Rng, Status};
+use roce::{Completion, CompletionOp, Config, Instant, Path, PathMtu, Psn, QpId, Rng, Status};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -331,6 +331,14 @@ impl Pair {
 /// (context, status) of each.
 pub fn outcomes(completions: &[Completion]) -> Vec<(u64, Status)> {
     completions.iter().map(|c| (c.context, c.status)).collect()
+}
+
+/// (context, operation, status) of each.
+pub fn ops(completions: &[Completion]) -> Vec<(u64, CompletionOp, Status)> {
+    completions
+        .iter()
+        .map(|c| (c.context, c.op, c.status))
+        .collect()
 }
 
 /// Bytes that differ from place to place and from one `salt` to another.

@@ -1,11 +1,11 @@
 //! One engine, and a test that speaks packet by packet to it.
 
-use super::{Host, Setup};
+use super::{Host, Mr, Setup, request};
 use arrayvec::ArrayVec;
 use roce::cm::QpAttributes;
 use roce::wire::frame::{Header, pad_of};
 use roce::wire::{Aeth, Bth, ExtHeaders, Ieth, Immediate, Opcode, Packet, Reth, Syndrome};
-use roce::{Config, Instant, Path, Psn, QpId, Verdict};
+use roce::{Config, Event, Instant, Path, PostError, Psn, QpId, SendOp, Status, Verdict};
 use std::time::Duration;
 
 /// The number the test's end pretends to have.
@@ -108,6 +108,14 @@ impl Raw {
 
     pub fn bth(&self, op: Opcode, psn: u32) -> Bth {
         Bth::new(op, self.qpn, Psn::new(psn))
+    }
+
+    /// Posts a receive of a whole region.
+    pub fn receive(&mut self, context: u64, mr: &Mr) {
+        self.host
+            .engine
+            .post_recv(self.now, self.qp, context, &[mr.all()])
+            .unwrap();
     }
 
     pub fn feed(&mut self, frame: &[u8]) {
@@ -233,6 +241,33 @@ impl Raw {
 
     pub fn silence(&mut self) {
         assert_eq!(self.replies(), []);
+    }
+
+    /// The connection is over: nothing is answered, everything is flushed.
+    pub fn assert_dead(&mut self) {
+        for psn in [PSN, PSN + 1, PSN + 9] {
+            self.inject(Opcode::SendOnly, psn, b"more");
+        }
+        self.silence();
+        assert_eq!(
+            self.host
+                .engine
+                .post_send(self.now, self.qp, &request(SendOp::Send)),
+            Err(PostError::NotConnected)
+        );
+        self.host
+            .engine
+            .post_recv(self.now, self.qp, 999, &[])
+            .unwrap();
+        self.host.collect();
+        let last = self.host.completions.last().unwrap();
+        assert_eq!((last.context, last.status), (999, Status::Flushed));
+        assert!(
+            self.host
+                .events
+                .iter()
+                .any(|e| matches!(e, Event::QpFatal { .. }))
+        );
     }
 
     pub fn wait(&mut self, time: Duration) {
