@@ -6,9 +6,10 @@ use std::rc::Rc;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::{create, enter, into_provider};
+use super::call::create;
 use super::connector::ConnectorPart;
 use super::cq::{self, CqPart};
+use super::hook::{enter, into_provider};
 use super::lam::{self, Mappings};
 use super::listener::{self, ListenerPart};
 use super::object::{Kind, Object, Part, Provider, State};

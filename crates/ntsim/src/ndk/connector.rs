@@ -6,7 +6,9 @@ use std::rc::Rc;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::{Callback, Hook, Then, enter, request};
+use super::call::{Then, request};
+use super::callback::Callback;
+use super::hook::{Hook, enter};
 use super::object::{Kind, Object, Part};
 use super::rules;
 use super::tables::{common, slots};

@@ -7,7 +7,9 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::account::Wrong;
-use super::call::{Callback, Hook, Then, enter, request};
+use super::call::{Then, request};
+use super::callback::Callback;
+use super::hook::{Hook, enter};
 use super::object::{Kind, Object, Part, with_layer};
 use super::place::Place;
 use super::qp::QpPart;

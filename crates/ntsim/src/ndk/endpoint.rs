@@ -3,7 +3,7 @@
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::enter;
+use super::hook::enter;
 use super::object::Kind;
 use super::tables::{common, slots};
 use crate::verifier::Function;

@@ -8,7 +8,8 @@ use ndis_sys::wdm;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::{Hook, Then, enter, request};
+use super::call::{Then, request};
+use super::hook::{Hook, enter};
 use super::in_flight::Element;
 use super::mr;
 use super::object::{Kind, Object, Part};

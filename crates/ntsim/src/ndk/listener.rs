@@ -5,8 +5,10 @@ use std::cell::Cell;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::{Callback, enter, request};
+use super::call::request;
+use super::callback::Callback;
 use super::connector::ConnectorPart;
+use super::hook::enter;
 use super::object::{Kind, Object, Part, State};
 use super::rules;
 use super::tables::{common, slots};

@@ -4,16 +4,18 @@
 //! of its header belong to whoever sits between provider and consumer. What the consumer calls, and what it wants to be
 //! called back, thus passes here; [`rules`] is what is checked on the way.
 //!
-//! [`object`] is the record of an object and its life; [`call`] the mechanism of calls in both directions: entering the
-//! provider, completion callbacks, closing. The other files have one kind of object each. Contexts that a provider gets
+//! [`object`] is the record of an object and its life; [`hook`] and [`callback`] are the mechanism of calls in both
+//! directions, [`call`] that of functions that may pend and of closing. The other files have one kind of object each. Contexts that a provider gets
 //! are handles ([`slab`]), the context of a queue pair too, so that a wrong one is noticed and not followed.
 
 mod account;
 mod adapter;
 mod call;
+mod callback;
 mod connector;
 mod cq;
 mod endpoint;
+mod hook;
 mod in_flight;
 mod lam;
 pub(crate) mod leave;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::enter;
+use super::hook::enter;
 use super::object::{Kind, Object, Part, State, with_layer};
 use super::rules;
 use super::slab::Handle;

@@ -7,7 +7,8 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::account::Account;
-use super::call::{Hook, create, enter};
+use super::call::create;
+use super::hook::{Hook, enter};
 use super::in_flight::InFlight;
 use super::mr::MrPart;
 use super::mw::MwPart;

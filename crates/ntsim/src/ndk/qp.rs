@@ -7,7 +7,7 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::account::{Account, Wrong};
-use super::call::{Hook, enter};
+use super::hook::{Hook, enter};
 use super::in_flight::{Element, InFlight, elements};
 use super::lam;
 use super::mr;

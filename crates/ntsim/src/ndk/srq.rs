@@ -7,7 +7,9 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::account::Account;
-use super::call::{Callback, Then, enter, request};
+use super::call::{Then, request};
+use super::callback::Callback;
+use super::hook::enter;
 use super::in_flight::{InFlight, elements};
 use super::lam;
 use super::object::{Kind, Object, Part};

@@ -1,0 +1,108 @@
+//! Completion callbacks, and functions that must not have any.
+
+use ndkpi::status::*;
+
+use super::super::bench::*;
+use super::super::fake::{Misdeed, Mode};
+use super::{accused, creates, resizes, sends};
+use crate::ndk::rules;
+use crate::verifier::rules as kernel;
+
+#[test]
+pub(super) fn creates_and_completions() {
+    use Misdeed::*;
+    let without = &[rules::CREATE_WITHOUT_OBJECT];
+    accused(Mode::Inline, SuccessWithoutObject, creates, without);
+    accused(Mode::Early, SuccessWithoutObject, creates, without);
+    accused(Mode::Later, SuccessWithoutObject, creates, without);
+    let out = &[rules::OUT_AFTER_PENDING];
+    accused(Mode::Later, OutWrittenAfterPending, creates, out);
+    accused(Mode::Early, OutWrittenAfterPending, creates, out);
+    accused(
+        Mode::Early,
+        CompletesTwice,
+        resizes,
+        &[rules::COMPLETION_TWICE],
+    );
+    let not = &[rules::COMPLETION_NOT_PENDING];
+    accused(Mode::Inline, CompletesAndReturnsSuccess, resizes, not);
+    accused(Mode::Inline, CompletesAfterSuccess, resizes, not);
+    accused(
+        Mode::Later,
+        CompletesPending,
+        resizes,
+        &[rules::COMPLETION_STATUS],
+    );
+    accused(
+        Mode::Later,
+        WrongContext,
+        resizes,
+        &[rules::CALLBACK_CONTEXT],
+    );
+    accused(
+        Mode::Early,
+        CallsWithLock,
+        resizes,
+        &[rules::CALLBACK_WITH_LOCK],
+    );
+    accused(
+        Mode::Later,
+        CallsWithLock,
+        resizes,
+        &[rules::CALLBACK_WITH_LOCK],
+    );
+    accused(Mode::Early, CallsAtHighIrql, resizes, &[kernel::IRQL]);
+    accused(Mode::Inline, PostPends, sends, &[rules::PENDING]);
+}
+
+#[test]
+fn a_completion_that_comes_long_after_another_is_known_by_its_context() {
+    let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
+    let cq = b.cq(Told::new()).unwrap();
+    b.resize(cq);
+    let (completion, context) = b.fake.last_callback.get().unwrap();
+    for _ in 0..2000 {
+        b.resize(cq);
+    }
+    let fake = b.fake;
+    // SAFETY: a callback with a context that is worth nothing any more: that is the point.
+    fake.defer(move || unsafe { completion(context, STATUS_SUCCESS) });
+    b.work();
+    assert_eq!(b.rules(), [rules::CALLBACK_CONTEXT]);
+}
+
+#[test]
+fn a_callback_on_another_machine() {
+    let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
+    let cq = b.cq(Told::new()).unwrap();
+    let told = Told::new();
+    b.run(|| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) }
+    });
+    let other = b.world.add_machine(crate::MachineConfig::named("B"));
+    let fake = b.fake;
+    b.world.call(other, || fake.work());
+    assert_eq!(b.rules(), [rules::CALLBACK_CONTEXT]);
+    assert_eq!(told.times(), 0);
+}
+
+#[test]
+fn a_consumers_own_lock_is_not_held_against_the_provider() {
+    use ndis_sys::imports::{KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock};
+    let mut b = Bench::new(Mode::Early, Misdeed::Nothing);
+    let cq = b.cq(Told::new()).unwrap();
+    let told = Told::new();
+    let mut lock = 0_usize;
+    b.run(|| {
+        let lock = &raw mut lock;
+        // SAFETY: the consumer's lock, and as a consumer calls.
+        unsafe {
+            let irql = KeAcquireSpinLockRaiseToDpc(lock.cast());
+            (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context());
+            KeReleaseSpinLock(lock.cast(), irql);
+        }
+    });
+    assert_eq!(told.times(), 1);
+    assert_eq!(b.rules(), [""; 0]);
+}
