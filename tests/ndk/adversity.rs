@@ -84,12 +84,8 @@ fn d09_disconnecting_from_a_silent_peer_times_out_and_is_final() {
             connected.active.start_disconnect().inline_status(),
             STATUS_CONNECTION_INVALID
         );
-        connected.active.close();
     });
-    lab.on(&b, || {
-        connected.passive.close();
-        connected.listener.close();
-    });
+    lab.drop_connection(&a, &b, connected);
     lab.end(a, b);
 }
 
@@ -100,9 +96,7 @@ fn m03_a_peer_that_falls_silent_times_a_connect_out_and_a_retry_works() {
     // So that the neighbour is known.
     let connected = lab.connect(&a, &b);
     lab.hang_up(&a, &b, connected);
-    let qp = lab.on(&a, || {
-        a.pd.create_qp(&a.cq, &a.cq, crate::lab::limits()).unwrap()
-    });
+    let qp = lab.queue_pair(&a);
     silence(&lab);
     let active = lab.connector(&a);
     let connecting = lab.on(&a, || {
@@ -168,11 +162,8 @@ fn data_survives_a_wire_that_loses_repeats_and_reorders() {
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
     const SIZE: usize = 200_000;
-    let (ours, theirs) = (
-        lab.region(&a, SIZE, ALL_RIGHTS, 0),
-        lab.region(&b, SIZE, ALL_RIGHTS, 0),
-    );
-    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (ours, theirs) = lab.regions(&a, &b, SIZE, 0);
+    let (address, token) = lab.on(&b, || theirs.remote());
     let pattern = |seed: usize| (0..SIZE).map(move |at| ((at * 31 + seed) >> 3) as u8);
     let mut regions = (ours, theirs);
     lab.net.set_links(SwitchConfig {
@@ -228,11 +219,8 @@ fn d08_disconnect_waits_until_the_nic_has_let_go_of_the_memory() {
     let mut lab = Lab::with(&[], slow_nic());
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
-    let (ours, theirs) = (
-        lab.region(&a, 40_000, ALL_RIGHTS, 1),
-        lab.region(&b, 40_000, ALL_RIGHTS, 0),
-    );
-    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (ours, theirs) = lab.regions(&a, &b, 40_000, 1);
+    let (address, token) = lab.on(&b, || theirs.remote());
     let silently = ndkpi::NDK_OP_FLAG_SILENT_SUCCESS;
     let disconnecting = lab.on(&a, || {
         a.qp.write(1, &[ours.sge(0, 40_000)], address, token, silently)
@@ -262,11 +250,8 @@ fn x27_deregistering_waits_for_the_nic_but_the_token_is_dead_at_once() {
     let mut lab = Lab::with(&[], slow_nic());
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
-    let (ours, theirs) = (
-        lab.region(&a, 4096, ALL_RIGHTS, 1),
-        lab.region(&b, 4096, ALL_RIGHTS, 0),
-    );
-    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (ours, theirs) = lab.regions(&a, &b, 4096, 1);
+    let (address, token) = lab.on(&b, || theirs.remote());
     // It is the consumer's mistake.
     let rule = ntsim::ndk::rules::CONSUMER_IN_FLIGHT;
     lab.on(&a, || ours.mr.local_token());
@@ -299,11 +284,8 @@ fn l15_closing_the_adapter_waits_for_all_that_is_below_it_and_for_the_nic() {
     let mut lab = Lab::with(&[], slow_nic());
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
-    let (ours, theirs) = (
-        lab.region(&a, 40_000, ALL_RIGHTS, 1),
-        lab.region(&b, 40_000, ALL_RIGHTS, 0),
-    );
-    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (ours, theirs) = lab.regions(&a, &b, 40_000, 1);
+    let (address, token) = lab.on(&b, || theirs.remote());
     let Side {
         adapter,
         pd,
@@ -374,13 +356,9 @@ fn x48_surprise_removal_ends_connections_and_lets_everything_be_closed() {
         assert_eq!(a.adapter.create_pd().err(), Some(STATUS_DEVICE_REMOVED));
         let connector = a.adapter.create_connector();
         assert_eq!(connector.err(), Some(STATUS_DEVICE_REMOVED));
-        connected.active.close();
         ours.close();
     });
-    lab.on(&b, || {
-        connected.passive.close();
-        connected.listener.close();
-    });
+    lab.drop_connection(&a, &b, connected);
     lab.close(a);
     lab.world.end_surprise_removal(machine);
     lab.close(b);

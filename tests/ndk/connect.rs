@@ -46,14 +46,8 @@ fn m01_connect_without_listener_is_refused_and_can_be_retried() {
     let passive = lab.request(&listener);
     let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
-    let completing = lab.on(&a, || active.start_complete_connect());
-    completing.wait(&mut lab.world).unwrap();
-    accepting.wait(&mut lab.world).unwrap();
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.complete(&a, &active, &accepting);
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.end(a, b);
 }
 
@@ -61,12 +55,8 @@ fn m01_connect_without_listener_is_refused_and_can_be_retried() {
 fn m02_m15_m21_a_rejected_connect_is_refused_and_carries_the_reasons() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), b"let me in")
-    });
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) =
+        lab.ask_with(&a, &b, ReadLimits::default(), b"let me in");
     let asked = lab.on(&b, || passive.connection_data()).unwrap();
     assert_eq!(&asked.private_data[..9], b"let me in");
     assert_eq!(lab.on(&b, || passive.reject(b"not by the hair")), Ok(()));
@@ -77,11 +67,7 @@ fn m02_m15_m21_a_rejected_connect_is_refused_and_carries_the_reasons() {
     let answer = lab.on(&a, || active.connection_data()).unwrap();
     assert_eq!(&answer.private_data[..15], b"not by the hair");
     assert!(answer.private_data[15..].iter().all(|byte| *byte == 0));
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.close(a);
     lab.close(b);
     drop((asked, answer));
@@ -116,10 +102,7 @@ fn m03_a_silent_host_times_out_or_is_unreachable() {
 fn c05_m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connecting = lab.dial(&a, &active, &b);
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) = lab.ask(&a, &b);
     assert!(!connecting.is_done(), "nobody has accepted yet");
     let accepting = lab.on(&b, || {
         passive.start_accept(&b.qp, ReadLimits::default(), b"welcome")
@@ -145,11 +128,7 @@ fn c05_m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion()
     );
     assert_eq!(lab.on(&b, || passive.peer_address()).unwrap(), active_end);
     assert_eq!(lab.on(&b, || passive.local_address()).unwrap(), to(&b));
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.close(a);
     lab.close(b);
     drop(answer);
@@ -160,10 +139,7 @@ fn c05_m04_m05_m15_connect_ends_with_the_accept_and_accept_with_the_completion()
 fn m06_an_accept_that_is_never_completed_times_out() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connecting = lab.dial(&a, &active, &b);
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) = lab.ask(&a, &b);
     let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     assert_eq!(failure(accepting.wait(&mut lab.world)), STATUS_IO_TIMEOUT);
@@ -177,11 +153,7 @@ fn m06_an_accept_that_is_never_completed_times_out() {
         ),
         "{status:x?}"
     );
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.end(a, b);
 }
 
@@ -190,10 +162,7 @@ fn m07_m08_l16_a_peer_that_gives_up_aborts_accept_and_reject() {
     for reject in [false, true] {
         let mut lab = Lab::new();
         let (a, b) = (lab.side_a(), lab.side_b());
-        let listener = lab.listen(&b);
-        let active = lab.connector(&a);
-        let connecting = lab.dial(&a, &active, &b);
-        let passive = lab.request(&listener);
+        let (listener, active, connecting, passive) = lab.ask(&a, &b);
         let begun = lab.world.now();
         let closing = lab.on(&a, || active.start_close());
         closing.wait(&mut lab.world).unwrap();
@@ -225,10 +194,7 @@ fn m07_m08_l16_a_peer_that_gives_up_aborts_accept_and_reject() {
 fn m09_the_active_side_may_reject_the_answer() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connecting = lab.dial(&a, &active, &b);
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) = lab.ask(&a, &b);
     let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     assert_eq!(lab.on(&a, || active.reject(b"changed my mind")), Ok(()));
@@ -245,11 +211,7 @@ fn m09_the_active_side_may_reject_the_answer() {
         let sent = lab.on(side, || side.qp.send(1, &[], 0));
         assert_eq!(sent, Err(STATUS_CONNECTION_INVALID), "nor one to use");
     }
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.end(a, b);
 }
 
@@ -286,10 +248,7 @@ fn m10_calls_out_of_turn_are_connection_invalid() {
 fn m11_completing_after_the_passive_side_vanished_is_aborted() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connecting = lab.dial(&a, &active, &b);
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) = lab.ask(&a, &b);
     let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
     lab.on(&b, || passive.close());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ndkpi::status::*;
 use ntsim::consumer::ReadLimits;
 
-use crate::lab::{A, A6, ALL_RIGHTS, B, B6, Lab, PORT, failure, from, limits, to};
+use crate::lab::{A, A6, B, B6, Lab, PORT, failure, from, to};
 
 #[test]
 fn m20_m21_m22_a_paused_listener_is_no_listener() {
@@ -63,20 +63,8 @@ fn several_connections_over_one_listener() {
     let listener = lab.listen(&b);
     let mut open = Vec::new();
     for _ in 0..5 {
-        let active = lab.connector(&a);
-        let qp_a = lab.on(&a, || a.pd.create_qp(&a.cq, &a.cq, limits()).unwrap());
-        let qp_b = lab.on(&b, || b.pd.create_qp(&b.cq, &b.cq, limits()).unwrap());
-        let connecting = lab.on(&a, || {
-            active.start_connect(&qp_a, from(&a), to(&b), ReadLimits::default(), &[])
-        });
-        let passive = lab.request(&listener);
-        let accepting = lab.on(&b, || {
-            passive.start_accept(&qp_b, ReadLimits::default(), &[])
-        });
-        connecting.wait(&mut lab.world).unwrap();
-        let completing = lab.on(&a, || active.start_complete_connect());
-        completing.wait(&mut lab.world).unwrap();
-        accepting.wait(&mut lab.world).unwrap();
+        let (qp_a, qp_b) = (lab.queue_pair(&a), lab.queue_pair(&b));
+        let (active, passive) = lab.join((&a, &qp_a), (&b, &qp_b), &listener);
         open.push((active, passive, qp_a, qp_b));
     }
     let mut ports: Vec<_> = open
@@ -113,10 +101,7 @@ fn e12_connections_work_over_ipv6_too() {
             .ip(),
         A6
     );
-    let (ours, theirs) = (
-        lab.region(&a, 9000, ALL_RIGHTS, 3),
-        lab.region(&b, 9000, ALL_RIGHTS, 0),
-    );
+    let (ours, theirs) = lab.regions(&a, &b, 9000, 3);
     lab.on(&b, || b.qp.receive(1, &[theirs.sge(0, 9000)]))
         .unwrap();
     lab.on(&a, || a.qp.send(2, &[ours.sge(0, 9000)], 0))
@@ -137,10 +122,7 @@ fn an_adapter_connects_to_itself_without_the_wire() {
     // Another port, so that the two ends can be told apart.
     b.address = A;
     let connected = lab.connect(&a, &b);
-    let (ours, theirs) = (
-        lab.region(&a, 60_000, ALL_RIGHTS, 3),
-        lab.region(&b, 60_000, ALL_RIGHTS, 0),
-    );
+    let (ours, theirs) = lab.regions(&a, &b, 60_000, 3);
     lab.on(&b, || b.qp.receive(1, &[theirs.sge(0, 60_000)]))
         .unwrap();
     lab.on(&a, || a.qp.send(2, &[ours.sge(0, 60_000)], 0))

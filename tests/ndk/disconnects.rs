@@ -166,10 +166,7 @@ fn d12_the_ex_event_tells_a_reason_of_the_providers_own() {
     for graceful in [true, false] {
         let mut lab = Lab::new();
         let (a, b) = (lab.side_a(), lab.side_b());
-        let listener = lab.listen(&b);
-        let active = lab.connector(&a);
-        let connecting = lab.dial(&a, &active, &b);
-        let passive = lab.request(&listener);
+        let (listener, active, connecting, passive) = lab.ask(&a, &b);
         let (reasons, accepted) = (Reasons::default(), Completed::default());
         reasons.0.borrow_mut().reserve(8);
         lab.on(&b, || {
@@ -208,11 +205,7 @@ fn d12_the_ex_event_tells_a_reason_of_the_providers_own() {
         let reasons = reasons.0.take();
         // Disconnected by the peer, or broken. 0 would mean that there is no reason to tell.
         assert_eq!(reasons, [if graceful { 1 } else { 2 }]);
-        lab.on(&a, || active.close());
-        lab.on(&b, || {
-            passive.close();
-            listener.close();
-        });
+        lab.close_ends(&a, active, &b, passive, listener);
         lab.end(a, b);
     }
 }
@@ -237,11 +230,7 @@ fn d06_two_disconnects_that_cross_both_succeed_without_events() {
     lab.world.run_for(Duration::from_secs(1));
     assert_eq!(connected.active.disconnect_events().count(), 0);
     assert_eq!(connected.passive.disconnect_events().count(), 0);
-    lab.on(&a, || connected.active.close());
-    lab.on(&b, || {
-        connected.passive.close();
-        connected.listener.close();
-    });
+    lab.drop_connection(&a, &b, connected);
     lab.end(a, b);
 }
 
@@ -277,13 +266,9 @@ fn d10_disconnect_flushes_both_queues_before_it_completes() {
         ]
     );
     lab.on(&a, || {
-        connected.active.close();
         region.close();
     });
-    lab.on(&b, || {
-        connected.passive.close();
-        connected.listener.close();
-    });
+    lab.drop_connection(&a, &b, connected);
     lab.end(a, b);
 }
 
@@ -311,13 +296,9 @@ fn d11_what_was_connected_once_is_never_connected_again() {
             STATUS_CONNECTION_INVALID
         );
         assert_eq!(a.qp.send(1, &[], 0), Err(STATUS_CONNECTION_INVALID));
-        connected.active.close();
         fresh.close();
     });
-    lab.on(&b, || {
-        connected.passive.close();
-        connected.listener.close();
-    });
+    lab.drop_connection(&a, &b, connected);
     lab.end(a, b);
 }
 
@@ -326,10 +307,7 @@ fn d05_no_disconnect_event_wanted_none_given() {
     for passive_wants_none in [false, true] {
         let mut lab = Lab::new();
         let (a, b) = (lab.side_a(), lab.side_b());
-        let listener = lab.listen(&b);
-        let active = lab.connector(&a);
-        let connecting = lab.dial(&a, &active, &b);
-        let passive = lab.request(&listener);
+        let (listener, active, connecting, passive) = lab.ask(&a, &b);
         let (accepted, done) = (Completed::default(), Completed::default());
         let accepting = lab.on(&b, || {
             if !passive_wants_none {
@@ -382,11 +360,7 @@ fn d05_no_disconnect_event_wanted_none_given() {
         let disconnecting = lab.on(other, || ending.start_disconnect());
         disconnecting.wait(&mut lab.world).unwrap();
         lab.world.run_for(SOON);
-        lab.on(&a, || active.close());
-        lab.on(&b, || {
-            passive.close();
-            listener.close();
-        });
+        lab.close_ends(&a, active, &b, passive, listener);
         lab.end(a, b);
     }
 }

@@ -28,9 +28,7 @@ fn e01_l12_l17_a_listeners_port_is_taken_until_its_last_connector_is_closed() {
     );
     // L-17: nobody gets in any more.
     let late = lab.connector(&a);
-    let qp = lab.on(&a, || {
-        a.pd.create_qp(&a.cq, &a.cq, crate::lab::limits()).unwrap()
-    });
+    let qp = lab.queue_pair(&a);
     let connecting = lab.on(&a, || {
         late.start_connect(&qp, from(&a), to(&b), ReadLimits::default(), &[])
     });

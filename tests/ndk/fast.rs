@@ -331,9 +331,7 @@ fn a_fast_registered_region_serves_local_requests() {
     let mut s = Story::begin();
     let fast = Fast::new(&mut s.lab, &s.a, 3 * PAGE, 0x3c);
     let (base, _) = fast.register(&mut s.lab, &s.a, NDK_OP_FLAG_ALLOW_LOCAL_WRITE);
-    let theirs = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let theirs = s.lab.on(&s.b, || s.theirs.remote());
     s.lab
         .on(&s.a, || {
             let from = [fast.sge(base, 100, 2 * PAGE)];
@@ -493,9 +491,7 @@ fn w22_what_the_peer_has_invalidated_cannot_be_invalidated_again() {
 fn w23_a_read_can_end_the_token_of_its_own_memory() {
     let mut s = Story::begin();
     s.lab.on(&s.b, || s.theirs.buffer.bytes_mut().fill(0x42));
-    let theirs = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let theirs = s.lab.on(&s.b, || s.theirs.remote());
     let fast = Fast::new(&mut s.lab, &s.a, 2 * PAGE, 0);
     let flags = s.lab.on(&s.a, || s.a.adapter.info()).unwrap().AdapterFlags;
     assert_ne!(
@@ -532,9 +528,7 @@ fn w23_a_read_can_end_the_token_of_its_own_memory() {
 fn a_chain_registers_uses_and_invalidates_in_order() {
     let mut s = Story::begin();
     let fast = Fast::new(&mut s.lab, &s.a, 2 * PAGE, 0x77);
-    let theirs = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let theirs = s.lab.on(&s.b, || s.theirs.remote());
     let base = u64::from(fast.lam.first_byte());
     s.lab.on(&s.a, || {
         let silent = NDK_OP_FLAG_DEFER | NDK_OP_FLAG_SILENT_SUCCESS;
@@ -577,9 +571,7 @@ fn a_region_can_be_registered_anew_behind_its_invalidation() {
     let mut s = Story::begin();
     let old = Fast::new(&mut s.lab, &s.a, PAGE, 0x11);
     let new = Fast::new(&mut s.lab, &s.a, PAGE, 0x22);
-    let theirs = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let theirs = s.lab.on(&s.b, || s.theirs.remote());
     let (base, _) = old.register(&mut s.lab, &s.a, 0);
     s.lab.on(&s.a, || {
         let write = |context, at: u64, sge| {

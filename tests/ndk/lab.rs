@@ -61,6 +61,11 @@ impl Region {
         sge(&self.buffer, &self.mr, offset, length)
     }
 
+    /// What the peer must know of it: address and remote token. Kernel code.
+    pub fn remote(&self) -> (u64, u32) {
+        (self.buffer.address(), self.mr.remote_token())
+    }
+
     /// Deregisters and frees it. Kernel code.
     pub fn close(self) {
         self.mr.deregister().unwrap();
@@ -209,6 +214,31 @@ impl Lab {
         })
     }
 
+    /// `b` listens, `a` asks for a connection, and the request has come: listener, active connector, its request, passive
+    /// connector.
+    #[track_caller]
+    pub fn ask(&mut self, a: &Side, b: &Side) -> (Listener, Connector, Pending, Connector) {
+        self.ask_with(a, b, ReadLimits::default(), &[])
+    }
+
+    /// The same with read limits and private data.
+    #[track_caller]
+    pub fn ask_with(
+        &mut self,
+        a: &Side,
+        b: &Side,
+        limits: ReadLimits,
+        data: &[u8],
+    ) -> (Listener, Connector, Pending, Connector) {
+        let listener = self.listen(b);
+        let active = self.connector(a);
+        let connecting = self.on(a, || {
+            active.start_connect(&a.qp, from(a), to(b), limits, data)
+        });
+        let passive = self.request(&listener);
+        (listener, active, connecting, passive)
+    }
+
     /// Begins to accept a request with the queue pair of `b`.
     pub fn accept(&mut self, b: &Side, passive: &Connector) -> Pending {
         self.on(b, || {
@@ -228,16 +258,37 @@ impl Lab {
     }
 
     /// Connects `a` to `b` over a listener that is there.
+    #[track_caller]
     pub fn establish(&mut self, a: &Side, b: &Side, listener: &Listener) -> (Connector, Connector) {
+        self.join((a, &a.qp), (b, &b.qp), listener)
+    }
+
+    /// Connects these queue pairs of `a` and `b` over a listener that is there.
+    #[track_caller]
+    pub fn join(
+        &mut self,
+        (a, qp_a): (&Side, &Qp),
+        (b, qp_b): (&Side, &Qp),
+        listener: &Listener,
+    ) -> (Connector, Connector) {
+        let limits = ReadLimits::default();
         let active = self.connector(a);
-        let connecting = self.dial(a, &active, b);
+        let connecting = self.on(a, || {
+            active.start_connect(qp_a, from(a), to(b), limits, &[])
+        });
         let passive = self.request(listener);
-        let accepting = self.accept(b, &passive);
+        let accepting = self.on(b, || passive.start_accept(qp_b, limits, &[]));
         connecting.wait(&mut self.world).expect("connect");
+        self.complete(a, &active, &accepting);
+        (active, passive)
+    }
+
+    /// Completes a connect that was accepted: both sides can post afterwards.
+    #[track_caller]
+    pub fn complete(&mut self, a: &Side, active: &Connector, accepting: &Pending) {
         let completing = self.on(a, || active.start_complete_connect());
         completing.wait(&mut self.world).expect("complete connect");
         accepting.wait(&mut self.world).expect("accept");
-        (active, passive)
     }
 
     /// Registered memory of a side, all bytes `fill`.
@@ -249,6 +300,12 @@ impl Lab {
             mr.register(&buffer, flags).unwrap();
             Region { buffer, mr }
         })
+    }
+
+    /// Registered memory of both sides, with all rights: that of `a` full of `fill`, that of `b` of 0.
+    pub fn regions(&mut self, a: &Side, b: &Side, length: usize, fill: u8) -> (Region, Region) {
+        let ours = self.region(a, length, ALL_RIGHTS, fill);
+        (ours, self.region(b, length, ALL_RIGHTS, 0))
     }
 
     /// Waits for the next result of a side.
@@ -285,19 +342,32 @@ impl Lab {
         } = connected;
         let disconnecting = self.on(a, || active.start_disconnect());
         disconnecting.wait(&mut self.world).expect("disconnect");
-        self.on(a, || active.close());
-        self.on(b, || {
-            passive.close();
-            listener.close();
-        });
+        self.close_ends(a, active, b, passive, listener);
     }
 
     /// Closes a connection as it is, and what was made for it.
     pub fn drop_connection(&mut self, a: &Side, b: &Side, connected: Connected) {
-        self.on(a, || connected.active.close());
+        let Connected {
+            active,
+            passive,
+            listener,
+        } = connected;
+        self.close_ends(a, active, b, passive, listener);
+    }
+
+    /// Closes both ends of a connection, whatever became of it, and the listener.
+    pub fn close_ends(
+        &mut self,
+        a: &Side,
+        active: Connector,
+        b: &Side,
+        passive: Connector,
+        listener: Listener,
+    ) {
+        self.on(a, || active.close());
         self.on(b, || {
-            connected.passive.close();
-            connected.listener.close();
+            passive.close();
+            listener.close();
         });
     }
 

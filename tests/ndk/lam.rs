@@ -179,7 +179,7 @@ fn r18_r19_r20_the_privileged_token_reaches_mapped_memory_and_is_no_use_to_peers
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
     let theirs = lab.region(&b, 16_384, ALL_RIGHTS, 0x42);
-    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (address, token) = lab.on(&b, || theirs.remote());
     let privileged = |side: &crate::lab::Side| {
         let mut token = 0;
         // SAFETY: an open PD and an out parameter.

@@ -108,17 +108,7 @@ fn s07_a_lost_adapter_is_a_fatal_error_of_its_shared_receive_queues() {
             })
         });
         let listener = lab.listen(&b);
-        let active = lab.connector(&a);
-        let wanted = ReadLimits::default();
-        let connecting = lab.on(&a, || {
-            active.start_connect(&qps[0], from(&a), to(&b), wanted, &[])
-        });
-        let passive = lab.request(&listener);
-        let accepting = lab.accept(&b, &passive);
-        connecting.wait(&mut lab.world).unwrap();
-        let completing = lab.on(&a, || active.start_complete_connect());
-        completing.wait(&mut lab.world).unwrap();
-        accepting.wait(&mut lab.world).unwrap();
+        let (active, passive) = lab.join((&a, &qps[0]), (&b, &b.qp), &listener);
         lab.on(&a, || srq.receive(1, &[])).unwrap();
         assert_eq!(srq.notifications().len(), 0);
         loss.happens(&mut lab);
@@ -152,11 +142,8 @@ fn every_request_comes_back_though_the_nic_held_its_memory() {
         let mut lab = Lab::with(&[], slow_nic());
         let (a, b) = (lab.side_a(), lab.side_b());
         let connected = lab.connect(&a, &b);
-        let (ours, theirs) = (
-            lab.region(&a, 40_000, ALL_RIGHTS, 1),
-            lab.region(&b, 40_000, ALL_RIGHTS, 0),
-        );
-        let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+        let (ours, theirs) = lab.regions(&a, &b, 40_000, 1);
+        let (address, token) = lab.on(&b, || theirs.remote());
         lab.on(&a, || {
             for context in 0..4 {
                 let whole = [ours.sge(0, 40_000)];

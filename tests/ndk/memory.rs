@@ -175,7 +175,7 @@ fn r05_r06_r07_tokens_come_with_registration_and_go_with_it() {
     let ours = lab.region(&a, 4096, ALL_RIGHTS, 1);
     // the flag means nothing here and does no harm.
     let theirs = lab.region(&b, 4096, ALL_RIGHTS | NDK_MR_FLAG_RDMA_READ_SINK, 0);
-    let (address, old) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (address, old) = lab.on(&b, || theirs.remote());
     lab.on(&b, || {
         theirs.mr.deregister().unwrap();
         theirs.mr.register(&theirs.buffer, ALL_RIGHTS).unwrap();
@@ -202,7 +202,7 @@ fn x28_closing_a_registered_region_deregisters_it() {
     let connected = lab.connect(&a, &b);
     let ours = lab.region(&a, 4096, ALL_RIGHTS, 1);
     let theirs = lab.region(&b, 4096, ALL_RIGHTS, 0);
-    let (address, old) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (address, old) = lab.on(&b, || theirs.remote());
     lab.on(&b, || theirs.mr.close());
     lab.on(&a, || a.qp.write(1, &[ours.sge(0, 10)], address, old, 0))
         .unwrap();

@@ -96,10 +96,7 @@ fn a_virtual_address_with_the_privileged_token() {
 fn a_request_that_is_not_answered() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connect = lab.dial(&a, &active, &b);
-    let passive = lab.request(&listener);
+    let (listener, active, connect, passive) = lab.ask(&a, &b);
     // Not accepted before the connect is over: it never will be well.
     lab.world
         .run_until(|_| connect.is_done(), Duration::from_secs(600));

@@ -14,17 +14,12 @@ fn m13_m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
     let info = lab.on(&a, || a.adapter.info()).unwrap();
     let (cap_in, cap_out) = (info.MaxInboundReadLimit, info.MaxOutboundReadLimit);
     assert!(cap_in >= 8 && cap_out >= 8, "the numbers below assume it");
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
     // Far more inbound than the adapter can, and 5 outbound.
     let asked = ReadLimits {
         inbound: 100_000,
         outbound: 5,
     };
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), asked, &[])
-    });
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) = lab.ask_with(&a, &b, asked, &[]);
     // Before the passive consumer has spoken: what its adapter and the peer allow.
     let offered = lab.on(&b, || passive.connection_data()).unwrap().limits;
     assert_eq!(
@@ -48,14 +43,8 @@ fn m13_m14_read_limits_are_the_least_of_both_sides_and_of_the_adapters() {
             outbound: 3
         }
     );
-    let completing = lab.on(&a, || active.start_complete_connect());
-    completing.wait(&mut lab.world).unwrap();
-    accepting.wait(&mut lab.world).unwrap();
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.complete(&a, &active, &accepting);
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.end(a, b);
 }
 
@@ -64,16 +53,11 @@ fn m13_limits_beyond_the_adapters_are_cut_down_to_them_on_both_sides() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
     let info = lab.on(&a, || a.adapter.info()).unwrap();
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
     let most = ReadLimits {
         inbound: u32::MAX,
         outbound: u32::MAX,
     };
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), most, &[])
-    });
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) = lab.ask_with(&a, &b, most, &[]);
     let accepting = lab.on(&b, || passive.start_accept(&b.qp, most, &[]));
     assert_eq!(connecting.wait(&mut lab.world), Ok(()));
     let adapters = info.MaxInboundReadLimit.min(info.MaxOutboundReadLimit);
@@ -85,14 +69,8 @@ fn m13_limits_beyond_the_adapters_are_cut_down_to_them_on_both_sides() {
         lab.on(&a, || active.connection_data()).unwrap().limits,
         expected
     );
-    let completing = lab.on(&a, || active.start_complete_connect());
-    completing.wait(&mut lab.world).unwrap();
-    assert_eq!(accepting.wait(&mut lab.world), Ok(()));
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.complete(&a, &active, &accepting);
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.end(a, b);
 }
 
@@ -100,12 +78,8 @@ fn m13_limits_beyond_the_adapters_are_cut_down_to_them_on_both_sides() {
 fn m16_to_m19_connection_data_obeys_its_buffer() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), ReadLimits::default(), &[7; 56])
-    });
-    let passive = lab.request(&listener);
+    let (listener, active, connecting, passive) =
+        lab.ask_with(&a, &b, ReadLimits::default(), &[7; 56]);
     // A length without a buffer.
     lab.world.pardon(ntsim::ndk::rules::CONSUMER_PARAMETER);
     lab.on(&b, || {
@@ -143,11 +117,7 @@ fn m16_to_m19_connection_data_obeys_its_buffer() {
     });
     lab.on(&b, || passive.reject(&[])).unwrap();
     let _ = connecting.wait(&mut lab.world);
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.end(a, b);
 }
 
@@ -213,14 +183,8 @@ fn m23_x36_private_data_up_to_the_advertised_sizes_is_carried_and_more_is_refuse
     let ConnectionData { private_data, .. } = lab.on(&a, || active.connection_data()).unwrap();
     assert_eq!(&private_data[..callee], &bytes[..callee]);
     drop(private_data);
-    let completing = lab.on(&a, || active.start_complete_connect());
-    completing.wait(&mut lab.world).unwrap();
-    accepting.wait(&mut lab.world).unwrap();
-    lab.on(&a, || active.close());
-    lab.on(&b, || {
-        passive.close();
-        listener.close();
-    });
+    lab.complete(&a, &active, &accepting);
+    lab.close_ends(&a, active, &b, passive, listener);
     lab.end(a, b);
 }
 

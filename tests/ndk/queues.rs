@@ -11,7 +11,7 @@ use ndkpi::{
     NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT, NDK_RESULT,
 };
 
-use crate::lab::{ALL_RIGHTS, Connected, Lab, SOON, Side, limits};
+use crate::lab::{Connected, Lab, SOON, Side, limits};
 use crate::raw::never_completed;
 use crate::story::Story;
 
@@ -275,10 +275,7 @@ fn q12_q14_an_overrun_kills_the_queue_and_its_queue_pairs() {
     let unused = std::mem::replace(&mut b.qp, qp);
     lab.on(&b, || unused.close());
     let connected = lab.connect(&a, &b);
-    let (ours, theirs) = (
-        lab.region(&a, 4096, ALL_RIGHTS, 1),
-        lab.region(&b, 4096, ALL_RIGHTS, 0),
-    );
+    let (ours, theirs) = lab.regions(&a, &b, 4096, 1);
     lab.on(&b, || {
         for _ in 0..3 {
             b.qp.receive(0, &[theirs.sge(0, 10)]).unwrap();

@@ -12,15 +12,13 @@ use ndkpi::{
 use ntsim::consumer::ReadLimits;
 use ntsim::wire::Verdict;
 
-use crate::lab::{ALL_RIGHTS, Lab, from, limits, to};
+use crate::lab::{ALL_RIGHTS, Lab, limits};
 use crate::story::{SIZE, Story};
 
 #[test]
 fn w19_write_and_read_reach_the_peers_memory() {
     let mut s = Story::begin();
-    let (address, token) = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let (address, token) = s.lab.on(&s.b, || s.theirs.remote());
     s.lab
         .on(&s.a, || {
             s.a.qp
@@ -58,9 +56,7 @@ fn w19_write_and_read_reach_the_peers_memory() {
 #[test]
 fn w07_a_fenced_send_carries_what_the_read_before_it_brought() {
     let mut s = Story::begin();
-    let (address, token) = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let (address, token) = s.lab.on(&s.b, || s.theirs.remote());
     s.lab
         .on(&s.b, || {
             s.theirs.buffer.bytes_mut()[..8192].fill(0x77);
@@ -260,29 +256,20 @@ fn w07_a_fenced_request_leaves_when_all_earlier_reads_are_done() {
 fn w24_more_reads_than_the_limit_wait_their_turn() {
     let mut lab = Lab::new();
     let (a, b) = (lab.side_a(), lab.side_b());
-    let listener = lab.listen(&b);
-    let active = lab.connector(&a);
     // Two reads at a time, one way; none the other way.
     let limit = ReadLimits {
         inbound: 0,
         outbound: 2,
     };
-    let connecting = lab.on(&a, || {
-        active.start_connect(&a.qp, from(&a), to(&b), limit, &[])
-    });
-    let passive = lab.request(&listener);
-    let accepting = lab.on(&b, || {
-        passive.start_accept(&b.qp, ReadLimits::default(), &[])
-    });
+    let (listener, active, connecting, passive) = lab.ask_with(&a, &b, limit, &[]);
+    let accepting = lab.accept(&b, &passive);
     connecting.wait(&mut lab.world).unwrap();
-    let completing = lab.on(&a, || active.start_complete_connect());
-    completing.wait(&mut lab.world).unwrap();
-    accepting.wait(&mut lab.world).unwrap();
+    lab.complete(&a, &active, &accepting);
     let (ours, theirs) = (
         lab.region(&a, 32 * 100, ALL_RIGHTS, 0),
         lab.region(&b, 32 * 100, ALL_RIGHTS, 9),
     );
-    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (address, token) = lab.on(&b, || theirs.remote());
     // The reads between the two, as seen by both links.
     let (now, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let ports = lab.net.ports();

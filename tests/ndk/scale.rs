@@ -57,18 +57,8 @@ fn ten_thousand_queue_pairs_live_on_one_adapter_and_cost_what_they_hold() {
     let listener = lab.listen(&b);
     let mut connections = Vec::new();
     for qp in qps.iter().step_by(COUNT / 20) {
-        let active = lab.connector(&a);
-        let wanted = ReadLimits::default();
-        let connecting = lab.on(&a, || {
-            active.start_connect(qp, from(&a), to(&b), wanted, &[])
-        });
-        let passive = lab.request(&listener);
         let other = lab.queue_pair(&b);
-        let accepting = lab.on(&b, || passive.start_accept(&other, wanted, &[]));
-        connecting.wait(&mut lab.world).unwrap();
-        let completing = lab.on(&a, || active.start_complete_connect());
-        completing.wait(&mut lab.world).unwrap();
-        accepting.wait(&mut lab.world).unwrap();
+        let (active, passive) = lab.join((&a, qp), (&b, &other), &listener);
         lab.on(&b, || other.send(2, &[], 0)).unwrap();
         let received = lab.result(&a);
         let found = (received.RequestContext as u64, received.Status);

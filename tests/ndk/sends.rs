@@ -123,9 +123,7 @@ fn initiator_posts_need_a_connection_and_w04_receives_do_not() {
 #[test]
 fn w06_silent_success_is_silent_and_failure_is_not() {
     let mut s = Story::begin();
-    let (address, token) = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let (address, token) = s.lab.on(&s.b, || s.theirs.remote());
     s.lab
         .on(&s.a, || {
             s.a.qp.write(
@@ -220,9 +218,7 @@ fn w08_w09_w10_inline_data_is_taken_during_the_call() {
 #[test]
 fn w16_w17_deferred_requests_are_executed_all_the_same() {
     let mut s = Story::begin();
-    let (address, token) = s.lab.on(&s.b, || {
-        (s.theirs.buffer.address(), s.theirs.mr.remote_token())
-    });
+    let (address, token) = s.lab.on(&s.b, || s.theirs.remote());
     s.lab.on(&s.a, || {
         for index in 0..3 {
             s.a.qp

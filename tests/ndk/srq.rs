@@ -1,12 +1,10 @@
 //! Shared receive queues.
 
-use std::net::SocketAddr;
-
 use ndkpi::status::*;
 use ndkpi::{NdkOperationTypeReceive, NdkOperationTypeSend};
-use ntsim::consumer::{Connector, Cq, Listener, Qp, QpLimits, ReadLimits, Srq};
+use ntsim::consumer::{Connector, Cq, Listener, Qp, QpLimits, Srq};
 
-use crate::lab::{ALL_RIGHTS, Lab, PORT, Region, Side, failure, from, limits};
+use crate::lab::{ALL_RIGHTS, Lab, Region, Side, failure, limits};
 use crate::raw::never_completed;
 
 /// Two connections from A to B, whose queue pairs at B share one receive queue.
@@ -62,19 +60,7 @@ impl Story {
             b.pd.create_qp_with_srq(receives, &b.cq, &self.srq, shared)
                 .unwrap()
         });
-        let active = lab.connector(a);
-        let connecting = lab.on(a, || {
-            let to = SocketAddr::new(b.address, PORT);
-            active.start_connect(&end_a, from(a), to, ReadLimits::default(), &[])
-        });
-        let passive = lab.request(&self.listener);
-        let accepting = lab.on(b, || {
-            passive.start_accept(&end_b, ReadLimits::default(), &[])
-        });
-        connecting.wait(&mut lab.world).unwrap();
-        let completing = lab.on(a, || active.start_complete_connect());
-        completing.wait(&mut lab.world).unwrap();
-        accepting.wait(&mut lab.world).unwrap();
+        let (active, passive) = lab.join((a, &end_a), (b, &end_b), &self.listener);
         self.ends.push((end_a, end_b));
         self.connectors.push((active, passive));
     }

@@ -13,7 +13,7 @@ use ntsim::consumer::{Adapter, ReadLimits};
 use ntsim::ndis::OidRequest;
 use ntsim::virtio_net::NicConfig;
 
-use crate::lab::{ALL_RIGHTS, B, Lab, SOON, failure, from, to};
+use crate::lab::{B, Lab, SOON, failure, from, to};
 use crate::raw::{Completed, Shared};
 use crate::story::Story;
 
@@ -91,11 +91,8 @@ fn n14_the_counters_follow_what_happens() {
         (0, 1, 1)
     );
     // One write of two packets, each with its headers, and an acknowledgement.
-    let (ours, theirs) = (
-        lab.region(&a, 2000, ALL_RIGHTS, 3),
-        lab.region(&b, 2000, ALL_RIGHTS, 0),
-    );
-    let (at, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    let (ours, theirs) = lab.regions(&a, &b, 2000, 3);
+    let (at, token) = lab.on(&b, || theirs.remote());
     lab.on(&a, || a.qp.write(1, &[ours.sge(0, 2000)], at, token, 0))
         .unwrap();
     assert_eq!(lab.result(&a).Status, STATUS_SUCCESS);

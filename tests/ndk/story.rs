@@ -62,9 +62,7 @@ impl Story {
 
     /// For a small write of A: ten bytes, and where B has room for them.
     pub fn target(&mut self) -> (NDK_SGE, u64, u32) {
-        let (address, token) = self.lab.on(&self.b, || {
-            (self.theirs.buffer.address(), self.theirs.mr.remote_token())
-        });
+        let (address, token) = self.lab.on(&self.b, || self.theirs.remote());
         (
             self.lab.on(&self.a, || self.ours.sge(0, 10)),
             address,
