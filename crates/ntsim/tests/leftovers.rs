@@ -6,7 +6,7 @@ mod common;
 use std::ffi::c_void;
 use std::ptr;
 
-use common::{TAG, broken, suspects};
+use common::{TAG, broken, start, suspects};
 use ndis_sys::imports::*;
 use ndis_sys::socket::AF_UNSPEC;
 use ndis_sys::status::STATUS_SUCCESS;
@@ -34,24 +34,6 @@ unsafe extern "efiapi" fn sleepy(_context: *mut c_void) {
     unsafe { KeDelayExecutionThread(KernelMode, 0, &mut interval) };
 }
 
-unsafe fn start(routine: KSTART_ROUTINE) -> HANDLE {
-    let mut handle = ptr::null_mut();
-    // SAFETY: a routine that needs no context.
-    let status = unsafe {
-        PsCreateSystemThread(
-            &mut handle,
-            0,
-            ptr::null_mut(),
-            ptr::null_mut(),
-            ptr::null_mut(),
-            routine,
-            ptr::null_mut(),
-        )
-    };
-    assert_eq!(status, STATUS_SUCCESS);
-    handle
-}
-
 unsafe fn object(handle: HANDLE) -> *mut c_void {
     let mut object = ptr::null_mut();
     // SAFETY: an open handle.
@@ -72,7 +54,7 @@ unsafe fn object(handle: HANDLE) -> *mut c_void {
 unsafe fn thread(routine: KSTART_ROUTINE, wait: bool, close: bool, dereference: bool) -> NTSTATUS {
     // SAFETY: calls as documented.
     unsafe {
-        let handle = start(routine);
+        let handle = start(routine, ptr::null_mut()).expect("a thread");
         let thread = object(handle);
         if wait {
             KeWaitForSingleObject(thread, Executive, KernelMode, 0, ptr::null_mut());
@@ -213,20 +195,8 @@ fn fails(name: &'static str, call: impl FnOnce() -> bool) {
 #[test]
 fn functions_fail_when_told_to() {
     fails("PsCreateSystemThread", || {
-        let mut handle = ptr::null_mut();
         // SAFETY: calls as documented.
-        let status = unsafe {
-            PsCreateSystemThread(
-                &mut handle,
-                0,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                brief,
-                ptr::null_mut(),
-            )
-        };
-        status != STATUS_SUCCESS
+        unsafe { start(brief, ptr::null_mut()) }.is_err()
     });
     fails("NotifyRouteChange2", || {
         let mut handle = ptr::null_mut();

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;
 
-use common::{broken, suspects};
+use common::{broken, start, suspects};
 use ndis_sys::imports::*;
 use ndis_sys::ndis::NDIS_EVENT;
 use ndis_sys::status::{STATUS_SUCCESS, STATUS_TIMEOUT};
@@ -126,17 +126,7 @@ fn two_threads_play_ping_pong() {
         unsafe {
             KeInitializeEvent(&raw mut (*game).ping, SynchronizationEvent, 0);
             KeInitializeEvent(&raw mut (*game).pong, SynchronizationEvent, 0);
-            let mut handle = ptr::null_mut();
-            let status = PsCreateSystemThread(
-                &mut handle,
-                0,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                pong,
-                game.cast(),
-            );
-            assert_eq!(status, STATUS_SUCCESS);
+            let handle = start(pong, game.cast()).expect("a thread");
             let mut thread = ptr::null_mut();
             let status = ObReferenceObjectByHandle(
                 handle,
@@ -177,16 +167,7 @@ fn a_thread_ends_itself_and_a_semaphore_counts() {
         // SAFETY: on this stack, which stays until the thread has ended.
         unsafe {
             KeInitializeEvent(&raw mut event, NotificationEvent, 0);
-            let mut handle = ptr::null_mut();
-            PsCreateSystemThread(
-                &mut handle,
-                0,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                terminate,
-                (&raw mut event).cast(),
-            );
+            let handle = start(terminate, (&raw mut event).cast()).expect("a thread");
             wait((&raw mut event).cast(), None);
             ZwClose(handle);
             let object = (&raw mut semaphore).cast();
@@ -569,16 +550,7 @@ fn a_fast_mutex_admits_one_thread_at_a_time() {
         // SAFETY: it stays on this stack until the threads have ended.
         unsafe {
             for _ in 0..3 {
-                let mut handle = ptr::null_mut();
-                PsCreateSystemThread(
-                    &mut handle,
-                    0,
-                    ptr::null_mut(),
-                    ptr::null_mut(),
-                    ptr::null_mut(),
-                    contender,
-                    contended.cast(),
-                );
+                let handle = start(contender, contended.cast()).expect("a thread");
                 ZwClose(handle);
             }
             while (*contended).done.get() < 3 {

@@ -7,7 +7,7 @@ mod common;
 use std::ffi::c_void;
 use std::ptr;
 
-use common::suspects;
+use common::{start, suspects};
 use ndis_sys::imports::*;
 use ndis_sys::status::STATUS_SUCCESS;
 use ndis_sys::types::KernelMode;
@@ -65,18 +65,9 @@ fn worlds_leave_nothing_behind() {
         let (mut world, a) = suspects();
         for _ in 0..20 {
             world.call(a, || {
-                let mut handle = ptr::null_mut();
                 // SAFETY: a routine that needs no context.
                 unsafe {
-                    PsCreateSystemThread(
-                        &mut handle,
-                        0,
-                        ptr::null_mut(),
-                        ptr::null_mut(),
-                        ptr::null_mut(),
-                        terminates,
-                        ptr::null_mut(),
-                    );
+                    let handle = start(terminates, ptr::null_mut()).expect("a thread");
                     ZwClose(handle);
                 }
             });

@@ -1,6 +1,13 @@
 //! What the tests of the rules share.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::ffi::c_void;
+use std::ptr;
+
+use ndis_sys::imports::PsCreateSystemThread;
+use ndis_sys::status::STATUS_SUCCESS;
+use ndis_sys::types::{HANDLE, NTSTATUS};
+use ndis_sys::wdm::KSTART_ROUTINE;
 use ntsim::{MachineConfig, MachineId, World};
 
 /// A world whose violations are looked at, with one machine.
@@ -22,3 +29,29 @@ pub fn broken(world: &mut World) -> Vec<&'static str> {
 
 /// Pool tag of the tests' drivers.
 pub const TAG: u32 = u32::from_le_bytes(*b"Test");
+
+/// Starts a system thread and gives its handle. Kernel code.
+///
+/// # Safety
+/// The routine may be called with the context, at any time from now on.
+#[allow(unsafe_code, reason = "tiny drivers")]
+pub unsafe fn start(routine: KSTART_ROUTINE, context: *mut c_void) -> Result<HANDLE, NTSTATUS> {
+    let mut handle = ptr::null_mut();
+    // SAFETY: the caller's promise.
+    let status = unsafe {
+        PsCreateSystemThread(
+            &mut handle,
+            0,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            routine,
+            context,
+        )
+    };
+    if status == STATUS_SUCCESS {
+        Ok(handle)
+    } else {
+        Err(status)
+    }
+}
