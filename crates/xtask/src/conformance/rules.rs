@@ -196,7 +196,7 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("leaves the MDL as it was."), "{text}");
-        assert_eq!(culprits, ["ntsim::ndk::tests::culprits::mappings"]);
+        assert_eq!(culprits, ["ntsim::ndk::tests::culprits::objects::mappings"]);
     }
 
     #[test]
@@ -219,8 +219,12 @@ pub const LIMIT: &str = "limit";
 
     #[test]
     fn a_culprit_speaks_of_its_rule() {
-        let of =
-            |function: &str| body(&root(), &format!("ntsim::ndk::tests::culprits::{function}"));
+        let of = |function: &str| {
+            body(
+                &root(),
+                &format!("ntsim::ndk::tests::culprits::objects::{function}"),
+            )
+        };
         assert!(of("mappings").unwrap().contains("::LAM"));
         assert!(!of("headers").unwrap().contains("::LAM"));
         assert!(of("no_such_test").is_err());
