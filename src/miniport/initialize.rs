@@ -27,7 +27,7 @@ use super::attributes::{self, Capabilities};
 use super::events::{Log, unique};
 use super::receive::Receiver;
 use super::send::Sender;
-use super::settings::{Settings, active_path_mtu};
+use super::settings::Settings;
 use crate::adapter::{Adapter, Parts};
 use crate::driver::Driver;
 use crate::ndk::{Platform, Port, PortConfig, random_seed};
@@ -158,7 +158,7 @@ unsafe fn make_parts(
     let boxed: Box<dyn Nic> = nic;
     let nic: nic::Handle = Shared::try_new(boxed)?;
 
-    let path_mtu = active_path_mtu(settings.frame_size, nic.mtu());
+    let path_mtu = settings.path_mtu(nic.mtu());
     if path_mtu != settings.frame_size {
         log_path_mtu(log, path_mtu);
     }

@@ -24,9 +24,6 @@ use super::events::{Log, unique};
 use super::filter::Mac;
 use crate::nic::ETHERNET_HEADER;
 
-/// Bytes of headers around the payload of the longest RoCEv2 frame: IPv6, UDP, BTH, the longest extension, ICRC.
-const ROCE_HEADERS: u16 = 40 + 8 + 12 + 16 + 4;
-
 /// What the registry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -108,16 +105,12 @@ fn path_mtu(bytes: u32) -> Option<PathMtu> {
         .find(|mtu| mtu.bytes() == bytes)
 }
 
-/// The largest path MTU that is not above `wanted` and fits into packets of `mtu` bytes.
-pub fn active_path_mtu(wanted: PathMtu, mtu: u16) -> PathMtu {
-    let room = u32::from(mtu.saturating_sub(ROCE_HEADERS));
-    let fits =
-        |candidate: &PathMtu| candidate.bytes() <= wanted.bytes() && candidate.bytes() <= room;
-    let largest = (1..=5).rev().filter_map(PathMtu::from_code).find(fits);
-    largest.unwrap_or(PathMtu::Mtu256)
-}
-
 impl Settings {
+    /// The path MTU in use over a link whose largest IP packet has `mtu` bytes: the largest that fits and is not above the one wanted.
+    pub fn path_mtu(&self, mtu: u16) -> PathMtu {
+        PathMtu::for_link(mtu).min(self.frame_size)
+    }
+
     /// Longest IP packet the settings allow, bytes.
     pub fn mtu(&self) -> u16 {
         self.jumbo_packet.saturating_sub(ETHERNET_HEADER as u16)
@@ -261,17 +254,6 @@ impl Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_mtu_fits_into_the_link_and_the_wish() {
-        let active = |wanted, mtu| active_path_mtu(path_mtu(wanted).unwrap(), mtu).bytes();
-        assert_eq!(active(1024, 1500), 1024);
-        assert_eq!(active(4096, 1500), 1024);
-        assert_eq!(active(4096, 4200), 4096);
-        assert_eq!(active(4096, 4096), 2048);
-        assert_eq!(active(256, 9000), 256);
-        assert_eq!(active(4096, 100), 256);
-    }
 
     #[test]
     fn defaults_are_valid() {
