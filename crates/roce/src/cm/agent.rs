@@ -334,11 +334,10 @@ impl Agent {
         if req.local_comm_id == 0 {
             return;
         }
-        let duplicate = self.find_named(req.ca_guid, req.local_comm_id);
+        let duplicate = self.find_named(source, req.ca_guid, req.local_comm_id);
         let stale = self.find_with_qp(source, req.ca_guid, req.qpn);
         if let Some(slot) = duplicate {
             if let Some(c) = self.connections.get_mut(slot)
-                && c.path().dst_ip == source.ip()
                 && let Some(reply) = c.on_duplicate_req()
             {
                 self.replies.push(reply);
@@ -480,11 +479,7 @@ impl Agent {
             // The peer never learned our name of the connection. It gives its own, and who it is.
             let [a, b, c, d, e, f, g, h, ..] = rej.info;
             let guid = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-            self.find_named(guid, rej.local_comm_id).filter(|slot| {
-                self.connections
-                    .get(*slot)
-                    .is_some_and(|c| c.path().dst_ip == source.ip())
-            })
+            self.find_named(source, guid, rej.local_comm_id)
         } else {
             self.find(source, rej.remote_comm_id)
         };
@@ -551,17 +546,22 @@ impl Agent {
             .then_some(slot)
     }
 
-    /// The passive connection that the peer named so.
-    fn find_named(&self, guid: u64, comm_id: u32) -> Option<Slot> {
+    /// The passive connection that the sender named so. GUIDs and names can be seen and copied by others: what one sender calls its
+    /// connections is nothing to another.
+    fn find_named(&self, source: &Source<'_>, guid: u64, comm_id: u32) -> Option<Slot> {
         self.lookup
             .named(guid, comm_id)
             .filter_map(|index| self.connections.at(index))
-            .find(|(_, c)| c.remote_guid == guid && c.remote_comm_id == comm_id)
+            .find(|(_, c)| {
+                c.remote_guid == guid
+                    && c.remote_comm_id == comm_id
+                    && c.path().dst_ip == source.ip()
+            })
             .map(|(slot, _)| slot)
     }
 
-    /// The live connection with the sender that has this queue pair of its. GUIDs and numbers can be seen and copied by others: only
-    /// who can speak from the peer's address may end what the peer has.
+    /// The live connection with the sender that has this queue pair of its. Only who can speak from the peer's
+    /// address may end what the peer has.
     fn find_with_qp(&self, source: &Source<'_>, guid: u64, qpn: u32) -> Option<Slot> {
         self.lookup
             .with_qp(guid, qpn)

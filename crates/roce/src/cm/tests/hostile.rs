@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::cm_msg::Message;
-use crate::wire::{Bth, Deth, ExtHeaders, Opcode, Packet, frame, mad};
+use crate::wire::{Bth, Deth, ExtHeaders, Gid, Opcode, Packet, frame, mad};
 use arrayvec::ArrayVec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -188,4 +188,35 @@ proptest! {
         link.run_until_idle();
         prop_assert_eq!(link.agents[A].len() + link.agents[B].len(), 0);
     }
+}
+
+/// Somebody has listened, and takes the name of a connection before its owner does.
+#[test]
+fn a_request_is_heard_though_another_host_has_sent_the_same_names() {
+    let mut link = Link::new();
+    let mad = req_mad(&mut link);
+    let (_, message) = Message::parse(&mad).unwrap();
+    let Message::Req(honest) = message else {
+        panic!("not a REQ");
+    };
+    let thief: core::net::IpAddr = "10.0.0.9".parse().unwrap();
+    let mut copied = honest;
+    // The source address of the RDMA-CM header.
+    copied.private[19] = 9;
+    copied.primary.local_gid = Gid::from(thief);
+    let path = Path {
+        src_ip: thief,
+        ..link.path(A)
+    };
+    link.send_by(B, &path, &Message::Req(copied), 1);
+    let stolen = link.requested();
+    link.send(B, &Message::Req(honest), 2);
+    let conn = link.requested();
+    assert_ne!(stolen, conn);
+    let peer = link.agents[B].connection(conn).unwrap().peer;
+    assert_eq!(peer.ip(), link.path(A).src_ip);
+    // And a repetition is one of its own.
+    link.send(B, &Message::Req(honest), 2);
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
 }

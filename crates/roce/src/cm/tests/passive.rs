@@ -142,11 +142,11 @@ fn r082_a_duplicate_request_is_no_second_connection() {
 }
 
 #[test]
-fn a_strangers_copy_of_a_request_is_not_answered() {
+fn a_strangers_copy_of_a_request_is_refused_as_one_that_speaks_of_others() {
     let mut link = Link::new();
     let req = request(&mut link);
     link.send(B, &Message::Req(req), 1);
-    link.requested();
+    let b = link.requested();
     let stranger = Path {
         src_ip: "10.0.0.3".parse().unwrap(),
         ..link.path(A)
@@ -154,7 +154,14 @@ fn a_strangers_copy_of_a_request_is_not_answered() {
     link.send_by(B, &stranger, &Message::Req(req), 1);
     link.run_for(Duration::from_millis(1));
     link.no_events();
-    assert_eq!(link.sent.len(), 0);
+    // It is not taken for a repetition, which would be asked to wait.
+    assert_eq!(link.sent.len(), 1);
+    let Message::Rej(rej) = link.sent[0].message() else {
+        panic!("not a REJ");
+    };
+    assert_eq!(rej.reason, RejReason::CONSUMER);
+    // And the request is still to be had.
+    link.accept(b, &qp(6), &[]).unwrap();
 }
 
 #[test]
