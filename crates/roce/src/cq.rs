@@ -212,7 +212,7 @@ impl Cq {
             self.count == self.ring.len()
                 || self
                     .moderation
-                    .is_none_or(|m| m.is_over(now.since(wait.since), entries))
+                    .is_none_or(|m| m.is_over(now.since(wait.since), entries, self.ring.len()))
         })
     }
 

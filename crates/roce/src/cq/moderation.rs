@@ -19,6 +19,7 @@ pub enum ModerateError {
 pub(super) struct Moderation {
     /// From the first entry on.
     pub interval: Option<Duration>,
+    /// `MODERATION_UNLIMITED`: any number.
     count: u32,
 }
 
@@ -34,14 +35,22 @@ impl Moderation {
         }
         let interval = (interval_us != MODERATION_UNLIMITED)
             .then(|| Duration::from_micros(u64::from(interval_us)));
-        if interval.is_none() && (count == MODERATION_UNLIMITED || count as usize > depth) {
+        let moderation = Moderation { interval, count };
+        if interval.is_none() && moderation.limit(depth).is_none() {
             return Err(ModerateError::Unlimited);
         }
-        Ok(Some(Moderation { interval, count }))
+        Ok(Some(moderation))
     }
 
-    /// Whether a wait that has lasted so long, and brought so many entries, is over.
-    pub fn is_over(&self, waited: Duration, entries: u64) -> bool {
-        entries >= u64::from(self.count) || self.interval.is_some_and(|i| waited >= i)
+    /// Entries that end a wait in a queue of this depth. More than it can hold is no limit.
+    fn limit(&self, depth: usize) -> Option<u64> {
+        let held = self.count != MODERATION_UNLIMITED && self.count as usize <= depth;
+        held.then_some(u64::from(self.count))
+    }
+
+    /// Whether a wait that has lasted so long, and brought so many entries, is over in a queue of this depth.
+    pub fn is_over(&self, waited: Duration, entries: u64, depth: usize) -> bool {
+        self.limit(depth).is_some_and(|limit| entries >= limit)
+            || self.interval.is_some_and(|i| waited >= i)
     }
 }

@@ -460,3 +460,18 @@ fn q24_q26_x11_which_settings_mean_what() {
     s.remove(id);
     assert_eq!(s.moderate(id, 1, 2), Err(ModerateError::Unknown));
 }
+
+#[test]
+fn x11_a_count_that_the_queue_cannot_hold_is_no_limit_however_many_are_polled_meanwhile() {
+    let (mut s, id) = set(8);
+    s.moderate(id, 1000, 20).unwrap();
+    s.arm(id, Arm::Any);
+    for context in 0..40 {
+        s.push(id, &entry(context));
+        drain(&mut s, id);
+    }
+    assert_eq!(told(&mut s), 0);
+    // In a larger queue it is one.
+    s.resize(id, &mut CqMemory::try_new(20).unwrap()).unwrap();
+    assert_eq!(told(&mut s), 1);
+}
