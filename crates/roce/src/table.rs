@@ -213,17 +213,6 @@ impl<T> Table<T> {
         entry.value.as_mut().map(|v| (slot, v))
     }
 
-    /// Everything that lives.
-    pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
-        self.entries.iter().zip(0u32..).filter_map(|(e, index)| {
-            let slot = Slot {
-                index,
-                generation: e.generation,
-            };
-            e.value.as_ref().map(|v| (slot, v))
-        })
-    }
-
     /// Most objects that there can be.
     pub fn capacity(&self) -> u32 {
         self.entries.capacity()
