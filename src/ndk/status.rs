@@ -95,6 +95,8 @@ pub fn of_srq(status: SrqStatus) -> NTSTATUS {
 pub fn of_create(error: CreateError) -> NTSTATUS {
     match error {
         CreateError::InvalidParameter => STATUS_INVALID_PARAMETER,
+        // A completion queue, or the shared receive queue, is spent.
+        CreateError::DeadQueue => STATUS_INVALID_DEVICE_REQUEST,
         CreateError::EngineFailed => STATUS_DEVICE_REMOVED,
         CreateError::TableFull | CreateError::OutOfMemory | CreateError::UnknownObject => {
             STATUS_INSUFFICIENT_RESOURCES

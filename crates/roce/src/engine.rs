@@ -47,6 +47,8 @@ pub enum CreateError {
     InvalidParameter,
     /// An object named in the parameters does not exist.
     UnknownObject,
+    /// A completion queue or shared receive queue named in the parameters has failed.
+    DeadQueue,
     /// [`Engine::fail`] was called.
     EngineFailed,
 }

@@ -154,6 +154,13 @@ impl Engine {
         {
             return Err(CreateError::UnknownObject);
         }
+        // What completes there would never be told.
+        if self.cqs.has_failed(params.send_cq)
+            || self.cqs.has_failed(params.recv_cq)
+            || params.srq.is_some_and(|srq| self.srqs.has_failed(srq))
+        {
+            return Err(CreateError::DeadQueue);
+        }
         Ok(())
     }
 
