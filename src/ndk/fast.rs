@@ -106,8 +106,8 @@ impl State {
 ///
 /// STATUS_ACCESS_VIOLATION for remote rights on a region that was initialised without. STATUS_INVALID_PARAMETER for more pages than the
 /// region was initialised for, for pages that no mapping of this adapter has, for a length that they do not cover, and for a base that
-/// is not at the same offset in its page as the first byte, so that base 0 needs an offset of 0. STATUS_NO_MORE_ENTRIES while an
-/// earlier registration of the region is posted and has not been executed.
+/// is not at the same offset in its page as the first byte, so that base 0 needs an offset of 0. STATUS_DEVICE_BUSY while an earlier
+/// registration of the region is posted and has not been executed: a chain registers a region once.
 pub(super) unsafe extern "efiapi" fn fast_register(
     qp: *mut NDK_QP,
     context: *mut c_void,

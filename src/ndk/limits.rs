@@ -37,7 +37,8 @@ pub const MAX_PDS: u32 = 1024;
 pub const MAX_MRS: u32 = 65536;
 /// Memory windows of one adapter.
 pub const MAX_MWS: u32 = 16384;
-/// Connections of one adapter: one for each queue pair, and those that are being set up or rest before their names are free.
+/// Connections of one adapter: one for each queue pair, and those that are being set up or rest before their names are free. Those that
+/// peers ask for and that are not established yet may be half of them: of more that come at once, the rest are asked for again.
 pub const MAX_CONNECTIONS: u32 = 20480;
 /// Listeners of one adapter that listen: enough to take every port that the provider chooses from.
 pub const MAX_LISTENERS: u32 = 17 * 1024;

@@ -107,8 +107,8 @@ unsafe extern "efiapi" fn get_remote_token_from_mw(mw: *mut NDK_MW) -> u32 {
 ///
 /// ALLOW_REMOTE_READ and ALLOW_REMOTE_WRITE are what the peer of this QP may do; writing needs a region with local write, or it
 /// is STATUS_ACCESS_VIOLATION. More than MaxWindowSize is STATUS_INVALID_PARAMETER. A range outside the region, or a region that
-/// is not registered when the request's turn comes, completes STATUS_ACCESS_VIOLATION. STATUS_NO_MORE_ENTRIES while an earlier binding
-/// of the window is posted and has not been executed.
+/// is not registered when the request's turn comes, completes STATUS_ACCESS_VIOLATION. STATUS_DEVICE_BUSY while an earlier binding of the
+/// window is posted and has not been executed.
 pub(super) unsafe extern "efiapi" fn bind(
     qp: *mut NDK_QP,
     context: *mut c_void,

@@ -5,7 +5,7 @@
 use ndis_sys::status::{
     STATUS_ACCESS_VIOLATION, STATUS_ADDRESS_ALREADY_EXISTS, STATUS_BUFFER_OVERFLOW,
     STATUS_CANCELLED, STATUS_CONNECTION_ABORTED, STATUS_CONNECTION_INVALID,
-    STATUS_CONNECTION_REFUSED, STATUS_DATA_OVERRUN, STATUS_DEVICE_REMOVED,
+    STATUS_CONNECTION_REFUSED, STATUS_DATA_OVERRUN, STATUS_DEVICE_BUSY, STATUS_DEVICE_REMOVED,
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS,
     STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
     STATUS_IO_TIMEOUT, STATUS_NO_MORE_ENTRIES, STATUS_REMOTE_RESOURCES, STATUS_SHARING_VIOLATION,
@@ -107,14 +107,15 @@ pub fn of_create(error: CreateError) -> NTSTATUS {
 /// Why a post was not accepted.
 ///
 /// Decisions: a full queue is STATUS_NO_MORE_ENTRIES, too many SGEs STATUS_DATA_OVERRUN, too many bytes STATUS_BUFFER_OVERFLOW, too
-/// many inline bytes STATUS_INVALID_PARAMETER, a read on a connection that allows none STATUS_INVALID_DEVICE_REQUEST, a second
-/// registration of a key posted behind one that has not been executed the same.
+/// many inline bytes STATUS_INVALID_PARAMETER, a read on a connection that allows none STATUS_INVALID_DEVICE_REQUEST. Decision X-68: a
+/// second registration or binding behind one that has not been executed is STATUS_DEVICE_BUSY, so that it is told from a full queue.
 pub fn of_post(error: PostError) -> NTSTATUS {
     match error {
         PostError::UnknownQp | PostError::UnknownSrq | PostError::NotConnected => {
             STATUS_CONNECTION_INVALID
         }
-        PostError::QueueFull | PostError::KeyBusy => STATUS_NO_MORE_ENTRIES,
+        PostError::QueueFull => STATUS_NO_MORE_ENTRIES,
+        PostError::KeyBusy => STATUS_DEVICE_BUSY,
         PostError::TooManySges => STATUS_DATA_OVERRUN,
         PostError::TooLong => STATUS_BUFFER_OVERFLOW,
         PostError::InlineTooLong => STATUS_INVALID_PARAMETER,
