@@ -8,7 +8,6 @@
 )]
 
 use core::ffi::c_void;
-use core::sync::atomic::Ordering;
 
 use ndis_sys::status::{
     STATUS_IMPLEMENTATION_LIMIT, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST,
@@ -97,7 +96,6 @@ impl State {
                 pages,
             };
         }
-        mr.token.store(key.0, Ordering::Release);
         STATUS_SUCCESS
     }
 }
@@ -142,22 +140,13 @@ pub(super) unsafe extern "efiapi" fn fast_register(
         let Some(registration) = state.mrs.get_mut(mr.key()) else {
             return STATUS_INVALID_DEVICE_REQUEST;
         };
-        let Phase::Fast {
-            key,
-            lists: [first, second],
-            pages,
-        } = registration.phase
-        else {
+        let Phase::Fast { key, lists, pages } = registration.phase else {
             return STATUS_INVALID_DEVICE_REQUEST;
         };
         if page_count > pages || !state.memory.are_mapped(list(), first_byte, len) {
             return STATUS_INVALID_PARAMETER;
         }
-        let spare = if state.engine.valid_region(key) == Some(first) {
-            second
-        } else {
-            first
-        };
+        let spare = state.engine.spare_region(key, lists);
         let op = SendOp::FastRegister {
             key,
             base,
@@ -170,13 +159,11 @@ pub(super) unsafe extern "efiapi" fn fast_register(
                 // Nothing is sent or received before the lock is let go of, and a post that was refused left the list alone, which
                 // another registration may be waiting for.
                 state.memory.name_pages(spare, list(), first_byte, len);
-                if let Some(newest) = newest {
-                    mr.token.store(newest.0, Ordering::Release);
-                    if let Some(registration) = state.mrs.get_mut(mr.key())
-                        && let Phase::Fast { key, .. } = &mut registration.phase
-                    {
-                        *key = newest;
-                    }
+                if let Some(newest) = newest
+                    && let Some(registration) = state.mrs.get_mut(mr.key())
+                    && let Phase::Fast { key, .. } = &mut registration.phase
+                {
+                    *key = newest;
                 }
                 STATUS_SUCCESS
             }

@@ -5,7 +5,7 @@
 )]
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ndis_sys::status::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
@@ -32,8 +32,6 @@ pub struct Mr {
     key: AtomicU64,
     /// Created for NdkFastRegister, not for NdkRegisterMr.
     pub(super) fast: bool,
-    /// Local and remote token: the wire's R_Key as a number. 0 while there is none.
-    pub(super) token: AtomicU32,
     pd: Ref<Pd>,
 }
 
@@ -63,7 +61,7 @@ pub(super) enum Phase {
     Registered { key: MrKey, region: RegionId },
     /// Initialised for fast registration.
     Fast {
-        /// The newest key.
+        /// The newest key: the entry's, for the engine. The token is the one that the engine says.
         key: MrKey,
         /// The pages of the valid registration and of the next, or the other way round.
         lists: [RegionId; 2],
@@ -127,6 +125,15 @@ impl State {
                 *memory = self.take_memory(regions);
                 Given::Back
             }
+        }
+    }
+
+    /// The key of what a region gives access to, or will when what is posted has been executed.
+    pub(super) fn mr_token(&self, key: Key) -> Option<MrKey> {
+        match self.mrs.get(key)?.phase {
+            Phase::Registered { key, .. } => Some(key),
+            Phase::Fast { key, .. } => self.engine.current_key(key),
+            Phase::Idle | Phase::Mapping | Phase::Draining { .. } | Phase::Drained { .. } => None,
         }
     }
 
@@ -212,11 +219,6 @@ impl Mr {
         Key::from_bits(self.key.load(Ordering::Acquire))
     }
 
-    /// The newest key, as a token; 0 if there is none.
-    pub(super) fn token(&self) -> u32 {
-        self.token.load(Ordering::Acquire)
-    }
-
     /// The protection domain it belongs to.
     pub(super) fn pd(&self) -> &Object<Pd> {
         &self.pd
@@ -242,7 +244,6 @@ pub unsafe extern "efiapi" fn create_mr(
     let body = Mr {
         key: AtomicU64::new(0),
         fast: fast_register != 0,
-        token: AtomicU32::new(0),
         pd: pd.reference(),
     };
     let Ok(mr) = pd.try_new_child(body) else {
@@ -335,7 +336,6 @@ unsafe extern "efiapi" fn register_mr(
                     if let Some(registration) = state.mrs.get_mut(mr.key()) {
                         registration.phase = Phase::Registered { key, region };
                     }
-                    mr.token.store(key.0, Ordering::Release);
                     Ok(())
                 }
                 Err(roce::RegisterError::InvalidRange) => {
@@ -375,9 +375,6 @@ unsafe extern "efiapi" fn deregister_mr(
     let mut memory = [None, None];
     let given = mr.port().with(|state| {
         let given = state.give_up(mr.key(), &mut memory);
-        if !matches!(given, Given::Nothing) {
-            mr.token.store(0, Ordering::Release);
-        }
         if matches!(given, Given::Later)
             && let Some(registration) = state.mrs.get_mut(mr.key())
         {
@@ -396,10 +393,10 @@ unsafe extern "efiapi" fn deregister_mr(
 /// NdkGetLocalTokenFromMr and NdkGetRemoteTokenFromMr. IRQL <= DISPATCH_LEVEL.
 ///
 /// Decision X-52: the token is the R_Key as a number in host order. A consumer that puts it in a little-endian field,
-/// as SMB Direct does, gives its peer the number that goes into the RETH.
+/// as SMB Direct does, gives its peer the number that goes into the RETH. 0 while there is none.
 unsafe extern "efiapi" fn get_token_from_mr(mr: *mut NDK_MR) -> u32 {
     // SAFETY: the consumer passes an open MR.
-    unsafe { Object::<Mr>::from_raw(mr) }
-        .token
-        .load(Ordering::Acquire)
+    let mr = unsafe { Object::<Mr>::from_raw(mr) };
+    let token = mr.port().peek(|state| state.mr_token(mr.key()));
+    token.map_or(0, |key| key.0)
 }

@@ -528,23 +528,29 @@ unsafe extern "efiapi" fn invalidate(
 ) -> NTSTATUS {
     // SAFETY: the consumer passes an open QP, and an open MR or MW, whose type the header says.
     let (qp, kind) = unsafe { (Object::<Qp>::from_raw(qp), (*object).ObjectType) };
-    let token = match kind {
-        // SAFETY: as above.
-        ndkpi::NdkObjectTypeMr => unsafe { Object::<Mr>::from_raw(object.cast()) }.token(),
-        // SAFETY: as above.
-        ndkpi::NdkObjectTypeMw => unsafe { Object::<Mw>::from_raw(object.cast()) }.key().0,
-        _ => return STATUS_INVALID_DEVICE_REQUEST,
-    };
-    let op = SendOp::Invalidate {
-        key: roce::MrKey(token),
-    };
-    match qp
-        .port()
-        .with(|state| post_local(state, qp.id, context, flags, op))
-    {
-        Ok(_) => STATUS_SUCCESS,
-        Err(status) => status,
-    }
+    qp.port().with(|state| {
+        let token = match kind {
+            ndkpi::NdkObjectTypeMr => {
+                // SAFETY: as above.
+                let mr = unsafe { Object::<Mr>::from_raw(object.cast()) };
+                state.mr_token(mr.key())
+            }
+            ndkpi::NdkObjectTypeMw => {
+                // SAFETY: as above.
+                let mw = unsafe { Object::<Mw>::from_raw(object.cast()) };
+                state.mw_token(mw)
+            }
+            _ => None,
+        };
+        let Some(key) = token else {
+            return STATUS_INVALID_DEVICE_REQUEST;
+        };
+        let op = SendOp::Invalidate { key };
+        match post_local(state, qp.id, context, flags, op) {
+            Ok(_) => STATUS_SUCCESS,
+            Err(status) => status,
+        }
+    })
 }
 
 /// What the flags of a fast registration or a binding permit. REMOTE_WRITE is two bits and implies local write. RDMA_READ_SINK is

@@ -20,6 +20,7 @@ use super::line::Line;
 use super::listener::Listening;
 use super::memory::Regions;
 use super::mr::Registration;
+use super::mw::Mw;
 use super::object::{self, Listed};
 use super::ports::PortSpace;
 use super::qp::Qp;
@@ -121,6 +122,8 @@ pub struct State {
     pub qps: ByIndex<QpEntry>,
     /// Memory region objects.
     pub mrs: Slab<Registration>,
+    /// Memory windows. The engine calls them by their keys here.
+    pub mws: Slab<Listed<Mw>>,
     /// Connectors.
     pub connections: Slab<Connection>,
     /// Connectors that wait for the way to their peer.
@@ -168,6 +171,7 @@ impl State {
             srqs: ByIndex::try_new(limits.max_srqs)?,
             qps: ByIndex::try_new(limits.max_qps)?,
             mrs: Slab::new(limits::MAX_MRS),
+            mws: Slab::new(limits::MAX_MWS),
             connections: Slab::new(limits::MAX_CONNECTORS),
             lookups: Line::new(),
             by_conn: ByIndex::try_new(limits.max_connections)?,
@@ -257,6 +261,7 @@ impl State {
                 }
             }
             Event::RegionIdle { region, .. } => self.on_region_idle(region),
+            Event::WindowIdle { window } => self.on_window_idle(Key::from_bits(window)),
             Event::ConnectRequest { listener, conn } => self.on_connect_request(listener, conn),
             Event::Replied { conn } => self.on_replied(conn),
             Event::ConnectFailed { conn, reason } => self.on_connect_failed(conn, reason),

@@ -559,7 +559,6 @@ fn a_chain_registers_uses_and_invalidates_in_order() {
                 .all(|b| *b == 0x77)
         );
     });
-    // Flushed before it is executed, a registration leaves the region as it was.
     let (again, _) = fast.register(&mut s.lab, &s.a, 0);
     assert_eq!(again % PAGE as u64, base);
     s.lab.on(&s.a, || fast.close(&s.a));
@@ -677,5 +676,53 @@ fn r09_r11_any_number_of_pages_can_be_reached_from_0() {
         assert_eq!(s.lab.result(&s.b).Status, STATUS_SUCCESS);
     }
     s.lab.on(&s.b, || fast.close(&s.b));
+    s.end();
+}
+
+#[test]
+fn w12_a_registration_flushed_before_it_is_executed_leaves_the_region_as_it_was() {
+    let mut s = Story::begin();
+    let fast = Fast::new(&mut s.lab, &s.b, PAGE, 0x33);
+    let (base, token) = fast.register(&mut s.lab, &s.b, PEER);
+    s.lab.on(&s.b, || {
+        s.b.qp.invalidate(2, &fast.mr, NDK_OP_FLAG_DEFER).unwrap();
+        fast.post(&s.b, 3, base, NDK_OP_FLAG_DEFER | PEER).unwrap();
+        assert_ne!(fast.mr.remote_token(), token);
+        s.b.qp.flush();
+    });
+    for context in [2, 3] {
+        let done = s.lab.result(&s.b);
+        assert_eq!(
+            (done.RequestContext as u64, done.Status),
+            (context, STATUS_CANCELLED)
+        );
+    }
+    assert_eq!(s.lab.on(&s.b, || fast.mr.remote_token()), token);
+    // Over another connection it can be reached, until it is invalidated there.
+    let (qp_a, qp_b) = (s.lab.queue_pair(&s.a), s.lab.queue_pair(&s.b));
+    let spent_a = std::mem::replace(&mut s.a.qp, qp_a);
+    let spent_b = std::mem::replace(&mut s.b.qp, qp_b);
+    let (active, passive) = s.lab.establish(&s.a, &s.b, &s.connected.listener);
+    assert_eq!(write(&mut s, base, token, 10), STATUS_SUCCESS);
+    s.lab
+        .on(&s.b, || s.b.qp.invalidate(4, &fast.mr, 0))
+        .unwrap();
+    let done = s.lab.result(&s.b);
+    assert_eq!(
+        (done.RequestContext as u64, done.Status),
+        (4, STATUS_SUCCESS)
+    );
+    assert_eq!(write(&mut s, base, token, 10), STATUS_REMOTE_RESOURCES);
+    let used_a = std::mem::replace(&mut s.a.qp, spent_a);
+    let used_b = std::mem::replace(&mut s.b.qp, spent_b);
+    s.lab.on(&s.a, || {
+        active.close();
+        used_a.close();
+    });
+    s.lab.on(&s.b, || {
+        passive.close();
+        used_b.close();
+        fast.close(&s.b);
+    });
     s.end();
 }

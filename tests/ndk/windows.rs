@@ -10,7 +10,7 @@ use ndkpi::{
 };
 use ntsim::consumer::{Buffer, Lam, Mr, Mw, Qp};
 
-use crate::lab::{Lab, Region, Side, failure, from};
+use crate::lab::{Lab, Region, Side, failure, from, slow_nic};
 use crate::raw::{Completed, Shared};
 use crate::story::Story;
 
@@ -421,4 +421,37 @@ fn c09_every_request_and_what_it_needs_works_at_dispatch_level() {
     });
     s.lab.on(&s.b, || theirs.close(&s.b));
     s.end();
+}
+
+/// The consumer gives the memory other contents as soon as it is told that the old binding is over.
+#[test]
+fn r16_what_a_window_gave_access_to_is_not_read_after_its_close_or_next_binding_has_completed() {
+    for close in [false, true] {
+        let mut s = Story::begin_in(Lab::with(&[], slow_nic()));
+        s.lab.on(&s.b, || s.theirs.buffer.bytes_mut().fill(0x11));
+        let mw = window(&mut s);
+        let (address, token) = bind(&mut s, &mw, 0, 1000, READ);
+        s.lab
+            .on(&s.a, || {
+                s.a.qp.read(1, &[s.ours.sge(0, 1000)], address, token, 0)
+            })
+            .unwrap();
+        // B's answer is in its NIC by now, which has not read the memory yet.
+        s.lab.world.run_for(Duration::from_millis(30));
+        let mut window = Some(mw);
+        if close {
+            s.lab.on(&s.b, || window.take().unwrap().close());
+        } else {
+            bind(&mut s, window.as_ref().unwrap(), 2000, 10, READ);
+        }
+        s.lab.on(&s.b, || s.theirs.buffer.bytes_mut().fill(0x22));
+        assert_eq!(s.outcome().1, STATUS_SUCCESS);
+        s.lab.on(&s.a, || {
+            assert!(s.ours.buffer.bytes()[..1000].iter().all(|b| *b == 0x11));
+        });
+        if let Some(mw) = window {
+            s.lab.on(&s.b, || mw.close());
+        }
+        s.end();
+    }
 }

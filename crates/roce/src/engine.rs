@@ -335,9 +335,7 @@ impl Engine {
         if let Some((srq, status)) = self.srqs.pop_notification() {
             return Some(Event::SrqNotify { srq, status });
         }
-        self.keys
-            .pop_idle()
-            .map(|(key, region)| Event::RegionIdle { key, region })
+        self.keys.pop_idle()
     }
 
     /// What one queue pair has to tell, one thing at a time.

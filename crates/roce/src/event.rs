@@ -53,6 +53,11 @@ pub enum Event {
         /// The region: of a fast registered key, that of its last registration.
         region: RegionId,
     },
+    /// A window whose `destroy_window` answered `Busy` is no longer read through.
+    WindowIdle {
+        /// The name that was given to `create_window`.
+        window: u64,
+    },
     /// A peer wants to connect. Answer with `accept` or `reject`.
     ConnectRequest {
         /// Whom it asked.

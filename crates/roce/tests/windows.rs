@@ -18,7 +18,7 @@ const WRITE: Access = Access::REMOTE_WRITE;
 fn bound(access: Access) -> (Raw, Mr, Mr) {
     let mut r = Raw::small();
     let mr = r.host.register(pattern(300, 1), Access::LOCAL_WRITE);
-    let window = r.host.engine.create_window(r.host.pd).unwrap();
+    let window = r.host.engine.create_window(r.host.pd, 0).unwrap();
     let window = r
         .host
         .post_bind(r.now, r.qp, 1, window, (&mr, 100, 100), access)
@@ -89,7 +89,7 @@ fn a_window_is_for_one_queue_pair_only() {
     let (_, other) = p.attach();
     let mr = p.a.open(pattern(64, 1));
     let sink = p.b.open(vec![0; 64]);
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     let w =
         p.a.post_bind(p.now, qa, 1, window, (&mr, 0, 64), READ)
             .unwrap();
@@ -107,7 +107,7 @@ fn a_peer_on_another_queue_pair_cannot_invalidate_a_window() {
     let (mut p, qa, _) = Pair::attached(Setup::small());
     let (other_a, other_b) = p.attach();
     let mr = p.a.open(pattern(64, 1));
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     let w =
         p.a.post_bind(p.now, qa, 1, window, (&mr, 0, 64), READ)
             .unwrap();
@@ -125,7 +125,7 @@ fn a_peer_on_another_queue_pair_cannot_invalidate_a_window() {
 fn r016_a_window_that_has_not_been_bound_yet_opens_nothing() {
     let mut r = Raw::small();
     let mr = r.host.open(pattern(300, 1));
-    let window = r.host.engine.create_window(r.host.pd).unwrap();
+    let window = r.host.engine.create_window(r.host.pd, 0).unwrap();
     let request = SendRequest {
         context: 1,
         op: SendOp::Bind {
@@ -153,13 +153,13 @@ fn r016_a_window_that_has_not_been_bound_yet_opens_nothing() {
 #[test]
 fn r015_what_can_be_known_when_posting_is_refused_then() {
     let (mut p, qa, _) = Pair::attached(Setup::small());
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     let mr = p.a.open(vec![0; 64]);
     let read_only = p.a.register(vec![0; 64], READ);
     let pd = p.a.engine.create_pd().unwrap();
     let own = std::mem::replace(&mut p.a.pd, pd);
     let foreign = p.a.open(vec![0; 64]);
-    let foreign_window = p.a.engine.create_window(pd).unwrap();
+    let foreign_window = p.a.engine.create_window(pd, 0).unwrap();
     p.a.pd = own;
     let idle = p.a.engine.register_fast(p.a.pd, true).unwrap();
     let wraps = Mr {
@@ -214,7 +214,7 @@ fn r015_what_can_be_known_when_posting_is_refused_then() {
 fn a_range_outside_the_region_fails_the_binding_and_the_queue_pair() {
     for (offset, len) in [(0, 65), (64, 1), (1, 64)] {
         let (mut p, qa, _) = Pair::attached(Setup::small());
-        let window = p.a.engine.create_window(p.a.pd).unwrap();
+        let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
         let mr = p.a.open(vec![0; 64]);
         p.a.post_bind(p.now, qa, 1, window, (&mr, offset, len), READ)
             .unwrap();
@@ -236,7 +236,7 @@ fn a_range_outside_the_region_fails_the_binding_and_the_queue_pair() {
 fn a_region_deregistered_before_its_binding_is_executed_fails_it() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 64]);
-    let window = r.host.engine.create_window(r.host.pd).unwrap();
+    let window = r.host.engine.create_window(r.host.pd, 0).unwrap();
     r.host
         .post_bind(r.now, r.qp, 1, window, (&mr, 0, 64), READ)
         .unwrap();
@@ -252,7 +252,7 @@ fn a_region_deregistered_before_its_binding_is_executed_fails_it() {
 #[test]
 fn a_window_is_no_local_memory() {
     let (mut p, qa, _) = Pair::attached(Setup::small());
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     let mr = p.a.open(vec![0; 64]);
     let w =
         p.a.post_bind(p.now, qa, 1, window, (&mr, 0, 64), READ)
@@ -268,7 +268,7 @@ fn a_window_is_no_local_memory() {
 #[test]
 fn binding_anew_replaces() {
     let (mut p, qa, qb) = Pair::attached(Setup::small());
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     let one = p.a.open(pattern(64, 1));
     let two = p.a.open(pattern(64, 2));
     let sink = p.b.open(vec![0; 64]);
@@ -301,7 +301,7 @@ fn x26_a_region_is_deregistered_when_its_last_window_lets_go() {
         let mr = p.a.open(pattern(64, 1));
         let elsewhere = p.a.open(pattern(64, 2));
         let sink = p.b.open(vec![0; 64]);
-        let windows = [0; 2].map(|_| p.a.engine.create_window(p.a.pd).unwrap());
+        let windows = [0; 2].map(|_| p.a.engine.create_window(p.a.pd, 0).unwrap());
         let [w, second] = windows.map(|w| {
             let w = p.a.post_bind(p.now, qa, 1, w, (&mr, 0, 64), READ).unwrap();
             p.run(SECOND);
@@ -353,7 +353,7 @@ fn x26_a_region_is_deregistered_when_its_last_window_lets_go() {
 fn x26_a_flushed_binding_lets_go_of_its_region() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 64]);
-    let window = r.host.engine.create_window(r.host.pd).unwrap();
+    let window = r.host.engine.create_window(r.host.pd, 0).unwrap();
     let w = r
         .host
         .post_bind(r.now, r.qp, 1, window, (&mr, 0, 64), READ)
@@ -371,7 +371,7 @@ fn x26_a_flushed_binding_lets_go_of_its_region() {
 fn x26_a_region_that_was_never_registered_is_deregistered_when_its_binding_lets_go() {
     let (mut p, qa, _) = Pair::attached(Setup::small());
     p.a.open(vec![0; 64]);
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     let mr = p.a.fast(p.now, qa, 1, vec![0; 64]);
     let w =
         p.a.post_bind(p.now, qa, 2, window, (&mr, 0, 64), READ)
@@ -395,7 +395,7 @@ fn held() -> (Pair, QpId, Mr, Mr) {
     p.a.nic_holds = None;
     let mr = p.a.open(pattern(64, 1));
     let sink = p.b.open(vec![0; 64]);
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 7).unwrap();
     let w =
         p.a.post_bind(p.now, qa, 1, window, (&mr, 0, 64), READ)
             .unwrap();
@@ -455,7 +455,7 @@ fn a_window_bound_after_its_invalidation_waits_for_transmissions_through_it() {
 #[test]
 fn a_window_destroyed_under_a_transmission_leaves_nothing_behind() {
     let (mut p, _, w, mr) = held();
-    p.a.engine.destroy_window(w.key).unwrap();
+    assert_eq!(p.a.engine.destroy_window(w.key), Err(DeregisterError::Busy));
     assert_eq!(
         p.a.engine.destroy_window(w.key),
         Err(DeregisterError::Unknown)
@@ -465,17 +465,38 @@ fn a_window_destroyed_under_a_transmission_leaves_nothing_behind() {
     // Two of 64 entries are still in use, and come back when the NIC is done.
     let pd = p.a.pd;
     let fill = |p: &mut Pair| -> usize {
-        let all: Vec<_> = std::iter::from_fn(|| p.a.engine.create_window(pd).ok()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| p.a.engine.create_window(pd, 0).ok()).collect();
         for w in &all {
             p.a.engine.destroy_window(*w).unwrap();
         }
         all.len()
     };
     assert_eq!(fill(&mut p), 62);
+    assert_eq!(p.a.events, []);
     p.a.release_all(p.now);
     p.run(SECOND);
-    assert_eq!(p.a.events.len(), 1);
+    let idle = [
+        Event::WindowIdle { window: 7 },
+        Event::RegionIdle {
+            key: mr.key,
+            region: mr.region,
+        },
+    ];
+    assert_eq!(p.a.events, idle);
     assert_eq!(fill(&mut p), 64);
+}
+
+/// The consumer gives what lies in the first part another meaning when the window is bound to the second.
+#[test]
+fn binding_a_window_anew_waits_for_transmissions_through_it() {
+    let (mut p, qa, w, mr) = held();
+    p.a.post_bind(p.now, qa, 3, w.key, (&mr, 32, 32), READ)
+        .unwrap();
+    p.run(SECOND);
+    assert_eq!(p.a.completions, []);
+    p.a.release_all(p.now);
+    p.run(SECOND);
+    assert_eq!(outcomes(&p.a.completions), [(3, Status::Success)]);
 }
 
 /// A binding that waits for the NIC fails when its window goes, instead of waiting for ever.
@@ -487,7 +508,10 @@ fn a_window_destroyed_while_its_binding_waits_fails_it() {
         p.a.post_bind(p.now, qa, 4, w.key, (&mr, 0, 32), READ)
             .unwrap();
     p.run(SECOND);
-    p.a.engine.destroy_window(again.key).unwrap();
+    assert_eq!(
+        p.a.engine.destroy_window(again.key),
+        Err(DeregisterError::Busy)
+    );
     p.a.release_all(p.now);
     p.run(SECOND);
     assert_eq!(
@@ -501,7 +525,7 @@ fn a_window_destroyed_while_its_binding_waits_fails_it() {
 fn a_window_dies_with_a_fast_registration_and_does_not_come_back_with_the_next() {
     let (mut p, qa, qb) = Pair::attached(Setup::small());
     let sink = p.b.open(vec![0; 64]);
-    let window = p.a.engine.create_window(p.a.pd).unwrap();
+    let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     // Registration, binding and use in one chain.
     let mr = p.a.fast(p.now, qa, 1, pattern(64, 1));
     let w =
@@ -535,9 +559,9 @@ fn a_window_dies_with_a_fast_registration_and_does_not_come_back_with_the_next()
 fn windows_count_as_users_of_their_protection_domain() {
     let (mut p, _, _) = Pair::attached(Setup::small());
     let pd = p.a.engine.create_pd().unwrap();
-    let w = p.a.engine.create_window(pd).unwrap();
+    let w = p.a.engine.create_window(pd, 0).unwrap();
     assert_eq!(p.a.engine.destroy_pd(pd), Err(DestroyError::Busy));
     p.a.engine.destroy_window(w).unwrap();
     assert_eq!(p.a.engine.destroy_pd(pd), Ok(()));
-    assert!(p.a.engine.create_window(pd).is_err());
+    assert!(p.a.engine.create_window(pd, 0).is_err());
 }

@@ -36,10 +36,7 @@ impl Posting {
         if status == STATUS_CONNECTION_INVALID {
             qp.dead = qp.given;
         }
-        // A region or a window may be busy, too.
-        let slot = m.tokens[self.token].slot;
-        let of_memory = matches!(slot, Slot::Bind | Slot::FastRegister);
-        if status == STATUS_NO_MORE_ENTRIES && self.has_room && !of_memory {
+        if status == STATUS_NO_MORE_ENTRIES && self.has_room {
             let (id, queue) = (self.id, ["initiator", "receive"][self.queue]);
             let qp = m.qp(id);
             let (used, sizes) = (qp.requests[self.queue].len(), qp.sizes);

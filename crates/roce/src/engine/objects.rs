@@ -266,35 +266,59 @@ impl Engine {
     }
 
     /// Makes a memory window: a key through which the peer gets at part of a region once [`SendOp::Bind`](crate::SendOp::Bind) has
-    /// bound it, and which opens nothing until then. Windows count as keys.
+    /// bound it, and which opens nothing until then. Windows count as keys. `name` is what events call it.
     ///
     /// # Errors
     /// [`RegisterError::UnknownPd`], [`RegisterError::TableFull`].
-    pub fn create_window(&mut self, pd: PdId) -> Result<MrKey, RegisterError> {
+    pub fn create_window(&mut self, pd: PdId, name: u64) -> Result<MrKey, RegisterError> {
         let users = &mut self
             .pds
             .get_mut(pd.0)
             .ok_or(RegisterError::UnknownPd)?
             .users;
-        let key = self.keys.create_window(pd)?;
+        let key = self.keys.create_window(pd, name)?;
         *users += 1;
         Ok(key)
     }
 
-    /// Ends a window, whatever it is bound to; `window` is its newest key. Nothing has to be waited for: transmissions through it
-    /// are the region's as well, whose deregistration waits. A binding that has been posted fails when its turn comes.
+    /// Ends a window, whatever it is bound to; `window` is its newest key. A binding that has been posted fails when its turn comes.
     ///
     /// # Errors
-    /// [`DeregisterError::Unknown`].
+    /// [`DeregisterError::Unknown`]; [`DeregisterError::Busy`] if the NIC still reads through it:
+    /// [`Event::WindowIdle`](crate::Event::WindowIdle) follows.
     pub fn destroy_window(&mut self, window: MrKey) -> Result<(), DeregisterError> {
-        let pd = self
-            .keys
-            .destroy_window(window)
-            .ok_or(DeregisterError::Unknown)?;
-        if let Some(p) = self.pds.get_mut(pd.0) {
+        let given = self.keys.destroy_window(window);
+        self.count_key_off(given)
+    }
+
+    /// The protection domain has one key less.
+    fn count_key_off(
+        &mut self,
+        given: Result<PdId, (DeregisterError, Option<PdId>)>,
+    ) -> Result<(), DeregisterError> {
+        let (pd, result) = match given {
+            Ok(pd) => (Some(pd), Ok(())),
+            Err((error, pd)) => (pd, Err(error)),
+        };
+        if let Some(p) = pd.and_then(|pd| self.pds.get_mut(pd.0)) {
             p.users = p.users.saturating_sub(1);
         }
-        Ok(())
+        result
+    }
+
+    /// The key to use for what an entry gives access to, or will when the registration or binding posted last has been executed.
+    /// `newest` is the entry's newest key, by which its owner asks for it: of the two, only that of a registration or binding that was
+    /// flushed has ended without ever giving access.
+    #[must_use]
+    pub fn current_key(&self, newest: MrKey) -> Option<MrKey> {
+        self.keys.current(newest)
+    }
+
+    /// Of two regions that a fast registered entry refers to in turn, the one that its next registration can have: through the other
+    /// there is access, or transmissions still read it. `key` is the newest key.
+    #[must_use]
+    pub fn spare_region(&self, key: MrKey, regions: [RegionId; 2]) -> RegionId {
+        self.keys.spare_region(key, regions)
     }
 
     /// The region that is accessible through an entry now: `key` is its newest key, and need not be valid yet. `None` if it has no
@@ -311,13 +335,7 @@ impl Engine {
     /// [`DeregisterError::Busy`] if the NIC still reads the memory, or windows are bound to it or posted to be, which go on giving
     /// access; [`Event::RegionIdle`](crate::Event::RegionIdle) follows.
     pub fn deregister(&mut self, key: MrKey) -> Result<(), DeregisterError> {
-        let (pd, result) = match self.keys.deregister(key) {
-            Ok(pd) => (Some(pd), Ok(())),
-            Err((error, pd)) => (pd, Err(error)),
-        };
-        if let Some(p) = pd.and_then(|pd| self.pds.get_mut(pd.0)) {
-            p.users = p.users.saturating_sub(1);
-        }
-        result
+        let given = self.keys.deregister(key);
+        self.count_key_off(given)
     }
 }

@@ -77,7 +77,7 @@ impl KeyTable {
         if entry.pending.is_some() {
             return Err(PostError::KeyBusy);
         }
-        if entry.state == State::Invalid {
+        if entry.state == State::Invalid && entry.in_flight == 0 {
             // What its owner is told of should it be deregistered before, and be idle only later.
             entry.region = region;
         }
@@ -135,6 +135,31 @@ impl KeyTable {
             .get(key.index())
             .filter(|e| e.state == State::Valid && e.newest == key.tag() && e.kind != Kind::Window)
             .map(|e| e.region)
+    }
+
+    /// Of two regions that an entry's registrations refer to in turn, the one that nothing is read through.
+    pub fn spare_region(&self, key: MrKey, [first, second]: [RegionId; 2]) -> RegionId {
+        let used = self
+            .entries
+            .get(key.index())
+            .filter(|e| e.state == State::Valid || e.in_flight > 0)
+            .map(|e| e.region);
+        if used == Some(first) { second } else { first }
+    }
+
+    /// The key under which an entry gives access, or will when what is posted has been executed. It is not the newest if the one that
+    /// had that was taken back.
+    pub fn current(&self, newest: MrKey) -> Option<MrKey> {
+        let entry = self
+            .entries
+            .get(newest.index())
+            .filter(|e| e.is_owned() && e.newest == newest.tag())?;
+        let is_old = entry.state == State::Valid && entry.pending.is_none();
+        Some(if is_old {
+            MrKey::new(newest.index(), entry.tag)
+        } else {
+            newest
+        })
     }
 
     /// Whether `key` is of a kind that a queue pair in `pd` can invalidate. It need not be valid.

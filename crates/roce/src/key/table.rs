@@ -3,6 +3,7 @@
 use super::{Access, DeregisterError, KeyError, MrKey, RegisterError};
 use crate::PdId;
 use crate::chunks::Chunks;
+use crate::event::Event;
 use crate::memory::RegionId;
 use crate::rc::QpId;
 use crate::rng::Rng;
@@ -82,6 +83,7 @@ pub(super) enum Over {
 pub(super) struct Entry {
     pub base: u64,
     pub len: u64,
+    /// What the registration that is valid, or was last, refers to; a window's name.
     pub region: RegionId,
     pub pd: PdId,
     /// Holds by transmissions, through this registration or an earlier one: there is no later one before they are gone.
@@ -315,9 +317,19 @@ impl KeyTable {
 
     /// Ends the key of a region, in whatever state. Gives the protection domain that has one key less now.
     pub fn deregister(&mut self, key: MrKey) -> Result<PdId, (DeregisterError, Option<PdId>)> {
-        let Some(entry) = self.owned(key).filter(|e| e.kind != Kind::Window) else {
+        if self.owned(key).is_none_or(|e| e.kind == Kind::Window) {
             return Err((DeregisterError::Unknown, None));
-        };
+        }
+        self.give_back(key)
+    }
+
+    /// Ends the key of a region or of a window that has been unbound. Gives the protection domain that has one key less now.
+    pub(super) fn give_back(
+        &mut self,
+        key: MrKey,
+    ) -> Result<PdId, (DeregisterError, Option<PdId>)> {
+        let unknown = (DeregisterError::Unknown, None);
+        let entry = self.owned(key).ok_or(unknown)?;
         let pd = entry.pd;
         let busy = entry.is_busy();
         entry.state = if busy { State::Dying } else { State::Free };
@@ -327,16 +339,6 @@ impl KeyTable {
         }
         self.free.push(&mut self.entries, key.index());
         Ok(pd)
-    }
-
-    /// Ends the key of a window that has been unbound. Gives the protection domain that has one key less now.
-    pub(super) fn free_window(&mut self, key: MrKey) -> Option<PdId> {
-        let entry = self.owned(key)?;
-        let pd = entry.pd;
-        entry.state = State::Dying;
-        self.live = self.live.saturating_sub(1);
-        self.end(key.index());
-        Some(pd)
     }
 
     /// The entry that `key` gives a queue pair in `pd` access to.
@@ -422,7 +424,7 @@ impl KeyTable {
     }
 
     /// Ends one hold. If it was the last, those who waited for that are found with [`pop_drained`](Self::pop_drained), which has
-    /// to be called then; a dead region that nobody waits for becomes idle.
+    /// to be called then; a dead entry that nobody waits for becomes idle.
     pub fn release(&mut self, hold: KeyHold) {
         self.release_entry(hold.key);
         if hold.region != hold.key {
@@ -446,7 +448,7 @@ impl KeyTable {
         }
     }
 
-    /// A dead entry that nothing needs any more becomes idle, or free if nobody waits to hear of it.
+    /// A dead entry that nothing needs any more becomes idle.
     pub(super) fn end(&mut self, index: u32) {
         let Some(entry) = self.entries.get_mut(index) else {
             return;
@@ -454,13 +456,8 @@ impl KeyTable {
         if entry.state != State::Dying || entry.is_busy() || entry.queued {
             return;
         }
-        if entry.kind == Kind::Window {
-            entry.state = State::Free;
-            self.free.push(&mut self.entries, index);
-        } else {
-            entry.state = State::Idle;
-            self.idle.push(&mut self.entries, index);
-        }
+        entry.state = State::Idle;
+        self.idle.push(&mut self.entries, index);
     }
 
     /// The next queue pairs that can go on because a key has lost its last hold: the one that has invalidated it, the one that
@@ -474,12 +471,20 @@ impl KeyTable {
         Some(waiters)
     }
 
-    /// The next dead region that nothing reads any more, and the last key it had.
-    pub fn pop_idle(&mut self) -> Option<(MrKey, RegionId)> {
+    /// What is to be told of the next dead region or window that nothing reads through any more.
+    pub fn pop_idle(&mut self) -> Option<Event> {
         let index = self.idle.pop(&self.entries)?;
         let entry = self.entries.get_mut(index)?;
         entry.state = State::Free;
-        let idle = (MrKey::new(index, entry.newest), entry.region);
+        let idle = match entry.kind {
+            Kind::Window => Event::WindowIdle {
+                window: entry.region.0,
+            },
+            Kind::Region | Kind::Fast { .. } => Event::RegionIdle {
+                key: MrKey::new(index, entry.newest),
+                region: entry.region,
+            },
+        };
         self.free.push(&mut self.entries, index);
         Some(idle)
     }

@@ -1,6 +1,7 @@
 use super::table::{KeyTable, Place};
 use super::*;
 use crate::PdId;
+use crate::event::Event;
 use crate::memory::RegionId;
 use crate::rng::Rng;
 use crate::table::Slot;
@@ -147,7 +148,11 @@ fn a_held_region_dies_at_once_but_is_idle_only_after_the_last_release() {
         Err(RegisterError::TableFull)
     );
     t.release(b);
-    assert_eq!(t.pop_idle(), Some((k, RegionId(9))));
+    let idle = Event::RegionIdle {
+        key: k,
+        region: RegionId(9),
+    };
+    assert_eq!(t.pop_idle(), Some(idle));
     assert_eq!(t.pop_idle(), None);
     assert!(
         t.register(pd(0), 0, 8, Access::empty(), RegionId(1))

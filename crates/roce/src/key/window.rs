@@ -4,8 +4,9 @@
 //! binding is flushed; a region that has been deregistered serves its windows until then (NDKPI digest X-26).
 
 use super::table::{Entry, Kind, Over, Pending, State};
-use super::{Access, KeyTable, MrKey, RegisterError, Registered};
+use super::{Access, DeregisterError, KeyTable, MrKey, RegisterError, Registered};
 use crate::PdId;
+use crate::memory::RegionId;
 use crate::rc::QpId;
 use crate::request::PostError;
 
@@ -20,16 +21,20 @@ pub(crate) struct Binding {
 
 impl KeyTable {
     /// Allocates a key that gives access to nothing until it is bound.
-    pub fn create_window(&mut self, pd: PdId) -> Result<MrKey, RegisterError> {
+    pub fn create_window(&mut self, pd: PdId, name: u64) -> Result<MrKey, RegisterError> {
         self.allocate(pd, |entry| {
             entry.kind = Kind::Window;
+            entry.region = RegionId(name);
             entry.state = State::Invalid;
         })
     }
 
     /// Ends a window, bound or not. Gives the protection domain that has one key less now.
-    pub fn destroy_window(&mut self, key: MrKey) -> Option<PdId> {
-        let entry = self.owned(key).filter(|e| e.kind == Kind::Window)?;
+    pub fn destroy_window(&mut self, key: MrKey) -> Result<PdId, (DeregisterError, Option<PdId>)> {
+        let entry = self
+            .owned(key)
+            .filter(|e| e.kind == Kind::Window)
+            .ok_or((DeregisterError::Unknown, None))?;
         // A binding that waits for the NIC is woken when that is done, and finds nothing.
         let over = entry
             .pending
@@ -39,7 +44,7 @@ impl KeyTable {
             self.bind_over(mr);
         }
         self.unbind(key);
-        self.free_window(key)
+        self.give_back(key)
     }
 
     /// The region that a bound window lies in, unless its registration has ended.
@@ -126,8 +131,8 @@ impl KeyTable {
         }
     }
 
-    /// Executes the binding for which [`post_bind`](Self::post_bind) gave `key`. One of no length ends the window's access like an
-    /// invalidation: [`is_draining`](Self::is_draining).
+    /// Executes the binding for which [`post_bind`](Self::post_bind) gave `key`. What the window was bound to before is out of reach
+    /// when it is done: while transmissions still read it, the window gives access to nothing.
     pub fn execute_bind(&mut self, key: MrKey) -> Registered {
         let Some(entry) = self.owned(key).filter(|e| e.kind == Kind::Window) else {
             return Registered::Refused;
@@ -135,9 +140,6 @@ impl KeyTable {
         let Some(pending) = entry.pending else {
             return Registered::Refused;
         };
-        if entry.state == State::Invalid && entry.in_flight > 0 {
-            return Registered::NotYet;
-        }
         let target = match pending.over {
             Over::Key(mr) => match self.entries.get(mr.index()) {
                 Some(e)
@@ -155,12 +157,12 @@ impl KeyTable {
         let Some(entry) = self.owned(key) else {
             return Registered::Refused;
         };
+        if entry.in_flight > 0 {
+            return Registered::NotYet;
+        }
         entry.pending = None;
         entry.tag = entry.newest;
         let Some((mr, serial)) = target else {
-            if entry.in_flight > 0 {
-                entry.waiter = Some(pending.qp);
-            }
             return Registered::Done;
         };
         entry.base = pending.base;

@@ -242,10 +242,7 @@ impl Requester {
         };
         let (done, status) = match wqe.kind {
             Kind::FastRegister => (keys.execute_fast(MrKey(wqe.rkey)), Status::LocalOperation),
-            Kind::Bind => {
-                wqe.drains = wqe.rkey;
-                (keys.execute_bind(MrKey(wqe.rkey)), Status::WindowBind)
-            }
+            Kind::Bind => (keys.execute_bind(MrKey(wqe.rkey)), Status::WindowBind),
             // Earlier requests may have to be sent again from the memory that the key stands for.
             _ if seq != self.una_wqe => return Step::Idle,
             _ => {
