@@ -54,7 +54,8 @@ pub enum Command {
     /// The API spinner: a random walk over the dispatch tables, on two machines, with memory that fails and devices that go away.
     ///
     /// The walk is made of epochs, each from a seed of its own. When something is wrong the seed is printed with the command
-    /// that repeats the epoch, and the exit status is 1.
+    /// that repeats the epoch, and the exit status is 1. In one epoch of eight the consumers break some rules on purpose, which that
+    /// epoch pardons; in the others nothing is pardoned.
     Spin(SpinOptions),
 }
 

@@ -80,7 +80,7 @@ pub(super) fn size(m: &mut Model, most: u32) -> u32 {
 /// A list of up to so many elements and so many bytes in memory of a protection domain; seldom a wrong one.
 pub(super) fn list(m: &mut Model, side: usize, pd: Id, limit: u32, most: u32, what: Use) -> List {
     if m.chance.one_in(WRONG) {
-        return wrong(m, side, pd, limit);
+        return wrong(m, side, pd, limit, what);
     }
     let mut list = List::empty();
     let count = match m.chance.below(60) {
@@ -147,7 +147,7 @@ fn privileged(m: &mut Model, side: usize, pd: Id, most: u32) -> Option<(Piece, N
 }
 
 /// A list that fails its request, or the post.
-fn wrong(m: &mut Model, side: usize, pd: Id, limit: u32) -> List {
+fn wrong(m: &mut Model, side: usize, pd: Id, limit: u32, what: Use) -> List {
     let mut list = List::empty();
     list.is_right = false;
     let some = m.some_where(side, Kind::Mr, |m, mr| {
@@ -156,7 +156,8 @@ fn wrong(m: &mut Model, side: usize, pd: Id, limit: u32) -> List {
     let named = some.and_then(|mr| m.mr(mr).named);
     list.regions.extend(some);
     match (m.chance.below(4), named) {
-        (0, Some(named)) => {
+        // What is written may go to the part that is there.
+        (0, Some(named)) if what == Use::Read => {
             let address = m.grounds.address(named.ground);
             let length = m.grounds.length(named.ground) + 1;
             list.push(raw::sge(address, length, named.local));

@@ -21,8 +21,9 @@ pub(super) fn free(ground: Option<GroundId>) {
         let ground = ground?;
         let (buffer, changed) = m.grounds.give_up(ground);
         if let Some(offset) = changed {
+            let length = m.grounds.length(ground);
             m.fault(format!(
-                "somebody wrote to byte {offset} of buffer {ground}"
+                "somebody wrote to byte {offset} of buffer {ground}, which has {length}"
             ));
         }
         buffer

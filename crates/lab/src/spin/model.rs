@@ -186,6 +186,8 @@ pub(super) struct Mw {
     /// The region that it is a window on, and the QP that made it one.
     pub(super) mr: Option<Id>,
     pub(super) qp: Option<Id>,
+    /// All regions that it may be a window on.
+    pub(super) regions: Vec<Id>,
     pub(super) named: Option<Named>,
 }
 

@@ -348,7 +348,7 @@ fn unnamed(m: &mut Model, qp: Id) -> Option<(Id, Named)> {
         None => m.some_where(side, Kind::Mr, |m, id| {
             let mr = m.mr(id);
             let fits = mr.pd == pd && mr.fast && mr.named.is_some_and(|named| named.is_good());
-            fits && !m.is_used(id)
+            fits && !m.is_used(id) && !m.has_windows(id)
         })?,
     };
     (*m.named(id)).map(|named| (id, named))
@@ -490,7 +490,8 @@ fn reading(m: &mut Model, side: usize, qp: Id) -> Plan {
         && let Some(named) = m.mr(first).named
     {
         let alone = m.mr(first).fast && !m.is_used(first);
-        if (alone && m.chance.one_in(4)) || m.chance.one_in(500) {
+        let wanted = (alone && m.chance.one_in(4)) || m.chance.one_in(500);
+        if wanted && !m.has_windows(first) {
             flags |= NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE;
             request.unnames = alone.then_some((first, named));
         }

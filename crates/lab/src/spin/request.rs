@@ -97,6 +97,14 @@ impl Model {
         }
     }
 
+    /// Whether there may be windows on a region. Whether a request that ends its registration parts them from it, so that its close need
+    /// not wait for them, is not documented.
+    pub(super) fn has_windows(&mut self, mr: Id) -> bool {
+        let side = self.objects[mr].side;
+        let windows = self.live(side, Kind::Mw).to_vec();
+        windows.iter().any(|mw| self.mw(*mw).regions.contains(&mr))
+    }
+
     /// Notes that a request is about to be posted.
     pub(super) fn posting(&mut self, owner: Id, queue: usize, request: Request) {
         self.count_uses(&request, 1);
