@@ -72,9 +72,10 @@ pub(super) fn register(side: usize) -> bool {
             ],
         };
         let token = m.call(side, Slot::RegisterMr, &[id]);
-        Some((id, m.raw(id), length, said, flags, token, right))
+        let before = m.mr(id).deregistrations;
+        Some((id, before, m.raw(id), length, said, flags, token, right))
     });
-    let Some((id, mr, length, said, flags, token, right)) = plan else {
+    let Some((id, before, mr, length, said, flags, token, right)) = plan else {
         return false;
     };
     let Some(ground) = allocate(length) else {
@@ -95,7 +96,17 @@ pub(super) fn register(side: usize) -> bool {
         match status {
             STATUS_PENDING => None,
             STATUS_SUCCESS if registered => {
+                let unsure = m.mr(id).deregistrations != before;
+                if unsure && m.mr(id).ground.is_some() {
+                    // It was deregistered, and registered anew.
+                    return m.tokens[token].ground.take();
+                }
                 self::registered(m, token);
+                let mr = m.mr(id);
+                mr.unsure = unsure;
+                if unsure {
+                    mr.named = None;
+                }
                 None
             }
             _ => m.tokens[token].ground.take(),
@@ -140,6 +151,8 @@ pub(super) fn deregister(side: usize) -> bool {
         let mr = m.mr(id);
         mr.named = None;
         mr.initialised = None;
+        mr.deregistrations += 1;
+        let unsure = std::mem::take(&mut mr.unsure);
         let ground = mr.ground.take();
         let right: &[NTSTATUS] = if ground.is_some() || mr.fast {
             &[
@@ -157,9 +170,9 @@ pub(super) fn deregister(side: usize) -> bool {
         };
         let token = m.call(side, Slot::DeregisterMr, &[id]);
         m.tokens[token].ground = ground;
-        Some((id, m.raw(id), token, right))
+        Some((id, unsure, m.raw(id), token, right))
     });
-    let Some((id, mr, token, right)) = plan else {
+    let Some((id, unsure, mr, token, right)) = plan else {
         return false;
     };
     let status = raw::deregister_mr(mr, token as u64);
@@ -168,7 +181,7 @@ pub(super) fn deregister(side: usize) -> bool {
             STATUS_PENDING => None,
             _ => m.tokens[token].ground.take(),
         };
-        if status == STATUS_INVALID_DEVICE_REQUEST && held.is_some() {
+        if status == STATUS_INVALID_DEVICE_REQUEST && held.is_some() && !unsure {
             m.fault(format!("MR {id} is registered and cannot be deregistered"));
         }
         m.returned(token, status, right);

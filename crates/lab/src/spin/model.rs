@@ -154,6 +154,10 @@ pub(super) struct Mr {
     pub(super) fast: bool,
     /// What it is registered over.
     pub(super) ground: Option<GroundId>,
+    /// Deregistrations that were begun.
+    pub(super) deregistrations: u32,
+    /// One was begun while the last registration was: nobody knows which came first.
+    pub(super) unsure: bool,
     /// It was initialised for fast registration, so that its memory may be the peer's too.
     pub(super) initialised: Option<bool>,
     pub(super) named: Option<Named>,
