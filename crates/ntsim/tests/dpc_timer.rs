@@ -518,6 +518,61 @@ fn interleaving_loses_updates_that_nothing_protects() {
     assert_eq!(lost, (1..=8).map(|seed| race(seed, 3)).collect::<Vec<_>>());
 }
 
+unsafe extern "efiapi" fn raise_flag(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    // SAFETY: the context is a number that outlives the DPC.
+    unsafe { context.cast::<u32>().write_volatile(1) };
+}
+
+#[test]
+fn who_stalls_lets_other_processors_go_on() {
+    for held in [false, true] {
+        let (mut world, a) = suspects_with(2);
+        let mut guarded = Guarded { lock: 0, count: 0 };
+        let (mut flag, mut dpcs) = (0u32, [KDPC::ZEROED; 2]);
+        let (guarded, flag, dpcs) = (&raw mut guarded, &raw mut flag, &raw mut dpcs);
+        let waited = world.try_call(a, || {
+            // SAFETY: all outlive the DPCs, which have run when the world is idle.
+            unsafe {
+                let mut there = PROCESSOR_NUMBER {
+                    Number: 1,
+                    ..PROCESSOR_NUMBER::ZEROED
+                };
+                KeInitializeDpc(&raw mut (*dpcs)[0], raise_flag, flag.cast());
+                KeInitializeDpc(&raw mut (*dpcs)[1], increment_locked, guarded.cast());
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*guarded).lock);
+                for dpc in [&raw mut (*dpcs)[0], &raw mut (*dpcs)[1]] {
+                    KeSetTargetProcessorDpcEx(dpc, &mut there);
+                }
+                // The second wants the lock, and spins on its processor until it gets it.
+                KeInsertQueueDpc(&raw mut (*dpcs)[0], ptr::null_mut(), ptr::null_mut());
+                if held {
+                    KeInsertQueueDpc(&raw mut (*dpcs)[1], ptr::null_mut(), ptr::null_mut());
+                }
+                let mut waited = 0;
+                while flag.read_volatile() == 0 {
+                    KeStallExecutionProcessor(10);
+                    waited += 1;
+                }
+                let read = (*guarded).count;
+                KeStallExecutionProcessor(10);
+                (*guarded).count = read + 1;
+                KeReleaseSpinLock(&raw mut (*guarded).lock, old);
+                waited
+            }
+        });
+        world.run_until_idle();
+        assert_eq!(waited, Some(1));
+        // SAFETY: nobody uses it any more.
+        assert_eq!(unsafe { (*guarded).count }, 1 + u32::from(held));
+        assert_eq!(broken(&mut world), [""; 0]);
+    }
+}
+
 /// What a DPC under a lock works on.
 struct Guarded {
     lock: usize,

@@ -1,13 +1,22 @@
 //! What the environment says of a run. Each story runs in a process of its own, with an environment of its own.
+#![allow(unsafe_code, reason = "calls of the kernel")]
 
 use std::process::{Command, Output};
 
-use ntsim::World;
+use ndis_sys::imports::KeQueryActiveProcessorCountEx;
+use ntsim::{MachineConfig, World};
 
 /// The story of the child processes.
 #[test]
 fn a_world_with_seed_5_and_interleaving_2() {
-    let world = World::builder().seed(5).interleave(2).build();
+    let mut world = World::builder().seed(5).interleave(2).build();
+    for asked in [1, 3] {
+        let config = MachineConfig::default().processors(asked);
+        let machine = world.add_machine(config);
+        // SAFETY: needs nothing.
+        let count = world.call(machine, || unsafe { KeQueryActiveProcessorCountEx(0) });
+        println!("{count} processors instead of {asked}");
+    }
     let report = world.finish();
     println!("seed {} interleave {}", report.seed, report.interleave);
 }
@@ -21,6 +30,8 @@ fn child(environment: &[(&str, &str)]) -> Output {
         ])
         .env_remove("NTSIM_SEED")
         .env_remove("NTSIM_INTERLEAVE")
+        .env_remove("NTSIM_PROCESSORS")
+        .env_remove("NTSIM_TIMER_TICK")
         .envs(environment.iter().copied())
         .output()
         .expect("a child process")
@@ -55,4 +66,48 @@ fn what_is_no_number_is_refused() {
             &format!("{name} must be a number, not {value}")
         ));
     }
+}
+
+/// A story that breaks a rule.
+#[test]
+#[ignore = "fails"]
+fn a_world_that_ends_with_a_report() {
+    let mut world = World::builder().build();
+    let machine = world.add_machine(MachineConfig::default());
+    // SAFETY: too long on purpose.
+    world.call(machine, || unsafe {
+        ndis_sys::imports::KeStallExecutionProcessor(1000)
+    });
+}
+
+#[test]
+fn machines_have_at_least_so_many_processors() {
+    let output = child(&[]);
+    for text in ["1 processors instead of 1", "3 processors instead of 3"] {
+        assert!(says(&output, text), "{text}");
+    }
+    // A test that needs more keeps them.
+    let output = child(&[("NTSIM_PROCESSORS", "2")]);
+    for text in ["2 processors instead of 1", "3 processors instead of 3"] {
+        assert!(says(&output, text), "{text}");
+    }
+}
+
+#[test]
+fn a_report_names_all_that_repeats_the_run() {
+    let environment = [
+        ("NTSIM_SEED", "7"),
+        ("NTSIM_PROCESSORS", "2"),
+        ("NTSIM_TIMER_TICK", "15625000"),
+    ];
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "a_world_that_ends_with_a_report", "--ignored"])
+        .env_remove("NTSIM_INTERLEAVE")
+        .envs(environment)
+        .output()
+        .expect("a child process");
+    assert!(says(
+        &output,
+        "repeat with NTSIM_SEED=7 NTSIM_INTERLEAVE=0 NTSIM_PROCESSORS=2 NTSIM_TIMER_TICK=15625000"
+    ));
 }

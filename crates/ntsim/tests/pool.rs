@@ -181,6 +181,104 @@ fn writing_to_freed_memory() {
 }
 
 #[test]
+fn who_wrote_to_freed_memory_is_told_when_the_world_ends_at_the_latest() {
+    let (mut world, a) = suspects();
+    world.call(a, || {
+        // SAFETY: small blocks stay accessible.
+        unsafe {
+            let block = allocate(100);
+            free(block);
+            *block.add(8) = 1;
+            let live = allocate(100);
+            *live.add(100) = 1;
+        }
+    });
+    assert_eq!(broken(&mut world), [""; 0], "nobody has looked yet");
+    let report = world.finish();
+    let mut rules: Vec<_> = report.violations.iter().map(|v| v.rule).collect();
+    rules.sort_unstable();
+    assert_eq!(rules, [rules::POOL_GUARD, rules::POOL_USE_AFTER_FREE]);
+    // A world that is dropped fails its test likewise.
+    let mut world = World::builder().seed(11).build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    world.call(a, || {
+        // SAFETY: small blocks stay accessible.
+        unsafe {
+            let block = allocate(100);
+            free(block);
+            *block.add(8) = 1;
+        }
+    });
+    let dropped = std::panic::AssertUnwindSafe(|| drop(world));
+    let payload = std::panic::catch_unwind(dropped).expect_err("a broken rule fails the run");
+    let text = payload.downcast_ref::<String>().expect("a report");
+    assert!(text.contains("pool-use-after-free"), "{text}");
+}
+
+unsafe extern "efiapi" fn careless_entry(
+    object: *mut DRIVER_OBJECT,
+    _path: *mut UNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: the object is the driver's; small blocks stay accessible.
+    unsafe {
+        (*object).DriverUnload = Some(leaky_unload);
+        let block = allocate(100);
+        free(block);
+        *block.add(99) = 1;
+    }
+    STATUS_SUCCESS
+}
+
+#[test]
+fn who_wrote_to_freed_memory_is_told_when_the_driver_goes() {
+    let (mut world, a) = suspects();
+    let driver = world
+        .load_driver(a, "careless", careless_entry)
+        .expect("it loads");
+    assert_eq!(broken(&mut world), [""; 0]);
+    world.unload_driver(driver);
+    assert_eq!(broken(&mut world), [rules::POOL_USE_AFTER_FREE]);
+    world.check_pool(a);
+    assert_eq!(broken(&mut world), [""; 0], "once is enough");
+}
+
+#[test]
+fn large_freed_memory_is_not_even_read() {
+    for (size, write) in [(5000, false), (5000, true), (2048, false)] {
+        let (mut world, a) = suspects();
+        let read = world.try_call(a, || {
+            // SAFETY: freed, on purpose.
+            unsafe {
+                let block = allocate(size);
+                free(block);
+                if write {
+                    block.write_volatile(1);
+                }
+                block.read_volatile()
+            }
+        });
+        assert_eq!(read, None, "the driver does not get that far");
+        let violations = world.take_violations();
+        assert_eq!(violations[0].rule, rules::POOL_USE_AFTER_FREE);
+        let told = format!("the block of {size} bytes");
+        assert!(violations[0].text.contains(&told), "{}", violations[0]);
+    }
+    // What comes there next is memory like any other.
+    let (mut world, a) = suspects();
+    world.call(a, || {
+        for _ in 0..2000 {
+            // SAFETY: within the block.
+            unsafe {
+                let block = allocate(5000);
+                block.write_bytes(7, 5000);
+                free(block);
+            }
+        }
+    });
+    assert_eq!(broken(&mut world), [""; 0]);
+}
+
+#[test]
 fn freeing_a_held_lock() {
     let rules = accused(|| {
         // SAFETY: a zeroed word is a free lock.

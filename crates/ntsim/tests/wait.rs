@@ -224,6 +224,71 @@ fn a_wait_is_a_deadlock_even_if_a_timer_ticks_for_ever() {
     assert_eq!(broken(&mut world), [rules::DEADLOCK]);
 }
 
+unsafe extern "efiapi" fn idle_worker(context: *mut c_void) {
+    // SAFETY: the context is an event that outlives the thread.
+    unsafe { wait(context, None) };
+}
+
+/// Starts a thread that waits for an event.
+fn start_worker(world: &mut World, a: MachineId, event: *mut KEVENT) {
+    world.call(a, || {
+        let mut handle = ptr::null_mut();
+        // SAFETY: the event outlives the thread.
+        unsafe {
+            KeInitializeEvent(event, NotificationEvent, 0);
+            let status = PsCreateSystemThread(
+                &mut handle,
+                0,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                idle_worker,
+                event.cast(),
+            );
+            assert_eq!(status, STATUS_SUCCESS);
+            ZwClose(handle);
+        }
+    });
+}
+
+#[test]
+fn a_thread_that_waits_for_work_may_wait_for_ever() {
+    let (mut world, a) = suspects();
+    let mut event = KEVENT::ZEROED;
+    let event = &raw mut event;
+    start_worker(&mut world, a, event);
+    world.run_for(Duration::from_secs(3600));
+    // SAFETY: the times are on this stack.
+    world.call(a, || unsafe {
+        for _ in 0..10 {
+            KeDelayExecutionThread(KernelMode, 0, &mut -10_000_000);
+        }
+        KeSetEvent(event, IO_NO_INCREMENT, 0);
+    });
+    world.run_until_idle();
+    assert_eq!(broken(&mut world), [""; 0]);
+}
+
+#[test]
+fn looking_again_and_again_for_what_nobody_does_is_a_deadlock() {
+    let mut world = World::builder()
+        .collect_violations()
+        .wait_horizon(Duration::from_secs(1))
+        .build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let mut event = KEVENT::ZEROED;
+    let event = &raw mut event;
+    start_worker(&mut world, a, event);
+    let returned = world.try_call(a, || {
+        loop {
+            // SAFETY: the time is on this stack.
+            unsafe { KeDelayExecutionThread(KernelMode, 0, &mut -1_000_000) };
+        }
+    });
+    assert!(returned.is_none());
+    assert_eq!(broken(&mut world), [rules::DEADLOCK]);
+}
+
 #[test]
 fn waiting_where_one_must_not() {
     let (mut world, a) = suspects();

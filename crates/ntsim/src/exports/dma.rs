@@ -193,8 +193,8 @@ pub unsafe extern "system" fn IoGetDmaAdapter(
         || description.Dma64BitAddresses == 0
     {
         verifier::violation(
-            rules::DMA_MISUSE,
-            "IoGetDmaAdapter: the simulator has adapters only for bus masters with scatter/gather and 64 address bits",
+            rules::NOT_SIMULATED,
+            "IoGetDmaAdapter: there are adapters only for bus masters with scatter/gather and 64 address bits",
         );
         return ptr::null_mut();
     }

@@ -1,7 +1,7 @@
 //! `Ob*`, `Ps*`, `ZwClose`: objects, handles, system threads.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr;
 
@@ -46,11 +46,11 @@ struct Object {
 /// A machine's objects and handles.
 #[derive(Default)]
 pub(crate) struct Objects {
-    objects: RefCell<HashMap<usize, Object>>,
-    handles: RefCell<HashMap<usize, usize>>,
+    objects: RefCell<BTreeMap<usize, Object>>,
+    handles: RefCell<BTreeMap<usize, usize>>,
     next_handle: Cell<usize>,
     /// The thread object of the running system thread, by stack.
-    running: RefCell<HashMap<usize, usize>>,
+    running: RefCell<BTreeMap<usize, usize>>,
 }
 
 impl Objects {

@@ -1,7 +1,7 @@
 //! Memory descriptor lists: walking them, and what is known of those that exist.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use ndis_sys::wdm::{
     MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED, MDL_PARTIAL, MDL_SOURCE_IS_NONPAGED_POOL,
@@ -114,9 +114,9 @@ pub(crate) struct State {
     pub(crate) owner: u32,
 }
 
-/// The MDLs of a machine that are locked or mapped.
+/// The MDLs of a machine that are locked or mapped, by address: what reports name does not vary.
 #[derive(Default)]
-pub(crate) struct Mdls(RefCell<HashMap<usize, State>>);
+pub(crate) struct Mdls(RefCell<BTreeMap<usize, State>>);
 
 impl Mdls {
     pub(crate) fn get(&self, mdl: usize) -> State {

@@ -11,8 +11,8 @@ use crate::world::machine::Machine;
 
 const DISPATCH: u8 = crate::world::processor::DISPATCH;
 
-/// The machine of this thread's world in whose paged pool an address lies.
-fn with_owner<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
+/// The machine of this thread's world in whose window an address lies.
+fn with_machine<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
     if !arena::contains(address) {
         return None;
     }
@@ -20,7 +20,20 @@ fn with_owner<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
     let core = context::try_core()?;
     let machines = core.machines.try_borrow().ok()?;
     let machine = machines.iter().find(|m| std::ptr::eq(&***m, owner))?;
-    machine.ram.is_paged(address).then(|| f(machine))
+    Some(f(machine))
+}
+
+/// The machine of this thread's world in whose paged pool an address lies.
+fn with_owner<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
+    with_machine(address, |machine| {
+        machine.ram.is_paged(address).then(|| f(machine))
+    })
+    .flatten()
+}
+
+/// What lay at an address that is inaccessible because its memory was freed, as reports name it.
+pub(crate) fn freed(address: usize) -> Option<String> {
+    with_machine(address, |machine| machine.pool.freed_around(address)).flatten()
 }
 
 /// Whether an address lies in paged pool.

@@ -299,6 +299,9 @@ impl Pool {
         }
         // SAFETY: the block is not in use any more.
         unsafe { fill(address, POISON_BYTE, block.size) };
+        if block.pages > 0 {
+            machine.ram.set_freed(address, block.pages, true);
+        }
         self.quarantine.borrow_mut().push_back((address, block));
         self.quarantined.set(self.quarantined.get() + block.size);
         self.empty_quarantine(&machine.ram, QUARANTINE);
@@ -365,6 +368,9 @@ impl Pool {
                 break;
             };
             self.quarantined.set(self.quarantined.get() - block.size);
+            if block.pages > 0 {
+                ram.set_freed(address, block.pages, false);
+            }
             check_poison(address, &block);
             if block.pages > 0 {
                 ram.free_pages(address, block.pages);
@@ -374,14 +380,43 @@ impl Pool {
         }
     }
 
-    /// Checks all guards and all poison now.
-    pub(crate) fn check_all(&self) {
-        for (address, block) in self.blocks.borrow().iter() {
-            check_guards(*address, block, "a check of the pool");
+    /// Checks all guards and all poison now. What is found is repaired: it is reported once.
+    pub(crate) fn check_all(&self, ram: &Ram) {
+        let _kernel = context::KernelMode::enter();
+        let mut blocks: Vec<_> = self.blocks.borrow().iter().map(|(a, b)| (*a, *b)).collect();
+        blocks.sort_unstable_by_key(|(address, _)| *address);
+        for (address, block) in blocks {
+            check_guards(address, &block, "a check of the pool");
         }
-        for (address, block) in self.quarantine.borrow().iter() {
-            check_poison(*address, block);
+        // Reporting may allocate and free, if only for who reads the report.
+        let freed: Vec<_> = self.quarantine.borrow().iter().copied().collect();
+        for (address, block) in freed {
+            if block.pages > 0 {
+                // Whoever has a mapping of its own, as an MDL gives, could write it nevertheless.
+                ram.set_freed(address, block.pages, false);
+            }
+            check_poison(address, &block);
+            if block.pages > 0 {
+                ram.set_freed(address, block.pages, true);
+            }
         }
+    }
+
+    /// The freed block of pages around an address, which nothing may access any more, as reports name it.
+    pub(crate) fn freed_around(&self, address: usize) -> Option<String> {
+        let _kernel = context::KernelMode::enter();
+        let quarantine = self.quarantine.try_borrow().ok()?;
+        let inside = |(start, block): &&(usize, Block)| {
+            block.pages > 0 && address.wrapping_sub(*start) < block.extent()
+        };
+        let (start, block) = quarantine.iter().find(inside)?;
+        Some(format!(
+            "offset {} of the block of {} bytes at {start:#x} (tag '{}', allocated by {}), which was freed",
+            address - start,
+            block.size,
+            tag_text(block.tag),
+            block.function
+        ))
     }
 
     /// Lists what drivers hold: one of them, or all.
@@ -485,6 +520,11 @@ fn check_guards(address: usize, block: &Block, by: &str) {
         (_, Some(at)) => format!("{at} bytes behind"),
         _ => return,
     };
+    // SAFETY: as above.
+    unsafe {
+        fill(address - front, GUARD_BYTE, front);
+        fill(address + block.size, GUARD_BYTE, behind);
+    }
     verifier::violation(
         rules::POOL_GUARD,
         format!(
@@ -499,6 +539,8 @@ fn check_guards(address: usize, block: &Block, by: &str) {
 fn check_poison(address: usize, block: &Block) {
     // SAFETY: quarantined memory belongs to the pool.
     if let Some(at) = unsafe { find_other(address, POISON_BYTE, block.size) } {
+        // SAFETY: as above.
+        unsafe { fill(address, POISON_BYTE, block.size) };
         verifier::violation(
             rules::POOL_USE_AFTER_FREE,
             format!(

@@ -254,6 +254,12 @@ impl Ram {
         self.window.protect(at, pages as usize * PAGE, !paged);
     }
 
+    /// Makes pages of the pool that nobody may access inaccessible, or accessible again.
+    pub(crate) fn set_freed(&self, address: usize, pages: u32, freed: bool) {
+        let at = address - self.window.base();
+        self.window.protect(at, pages as usize * PAGE, !freed);
+    }
+
     /// Whether an address lies in paged pool.
     #[inline]
     pub(crate) fn is_paged(&self, address: usize) -> bool {

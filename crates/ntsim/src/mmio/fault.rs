@@ -117,6 +117,8 @@ fn violation(address: usize, context: &ucontext_t) {
     let (rule, text) = if paged::contains(address) {
         let text = format!("{text}, which is paged pool");
         (rules::PAGED_ACCESS, text)
+    } else if let Some(block) = paged::freed(address) {
+        (rules::POOL_USE_AFTER_FREE, format!("{text}: {block}"))
     } else {
         (rules::ACCESS_VIOLATION, text)
     };

@@ -1,7 +1,7 @@
 //! Which spin locks a processor's code holds, and in which orders locks have been acquired.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// How a spin lock was acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +103,9 @@ impl LockStack {
 #[derive(Default)]
 pub(crate) struct LockOrder {
     /// For each lock, those acquired while it was held, with the function that did.
-    after: RefCell<HashMap<usize, HashMap<usize, &'static str>>>,
+    after: RefCell<BTreeMap<usize, BTreeMap<usize, &'static str>>>,
     /// Locks that nobody will release: those that a handler or callback held when it returned, and its name.
-    left: RefCell<HashMap<usize, &'static str>>,
+    left: RefCell<BTreeMap<usize, &'static str>>,
 }
 
 impl LockOrder {

@@ -39,7 +39,11 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule {} broken", self.rule)?;
+        if self.rule == rules::NOT_SIMULATED {
+            write!(f, "not simulated")?;
+        } else {
+            write!(f, "rule {} broken", self.rule)?;
+        }
         if !self.culprit.is_empty() {
             write!(f, " by {}", self.culprit)?;
         }
@@ -238,6 +242,9 @@ fn crossings(core: &Core, count: usize) -> Vec<Crossed> {
 
 /// Who is to blame for what happens now.
 fn culprit(rule: &str) -> String {
+    if rule == rules::NOT_SIMULATED {
+        return String::new();
+    }
     if let Some(whose) = law::Law::of(rule).and_then(|law| law.whose) {
         return whose.to_owned();
     }
@@ -308,7 +315,7 @@ pub(crate) fn abort(rule: &'static str, text: &str) -> ! {
         for crossed in crossings(&core, SHOWN_LAST) {
             report.push_str(&format!("  {crossed}\n"));
         }
-        report.push_str(&format!("repeat with NTSIM_SEED={}\n", core.seed));
+        report.push_str(&repeat(&core));
     }
     // Not by the library's stream, whose lock may be held, and which test programs redirect.
     // SAFETY: the bytes are there.
@@ -338,10 +345,25 @@ pub(crate) fn report_text(core: &Core) -> String {
             text.push('\n');
         }
     }
-    text.push_str(&format!(
-        "repeat with NTSIM_SEED={} NTSIM_INTERLEAVE={}\n",
+    text.push_str(&repeat(core));
+    text
+}
+
+/// What in the environment repeats the run.
+fn repeat(core: &Core) -> String {
+    let mut text = format!(
+        "repeat with NTSIM_SEED={} NTSIM_INTERLEAVE={}",
         core.seed, core.interleave
-    ));
+    );
+    for (name, value) in [
+        ("NTSIM_PROCESSORS", core.processors.map(u64::from)),
+        ("NTSIM_TIMER_TICK", core.timer_tick),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!(" {name}={value}"));
+        }
+    }
+    text.push('\n');
     text
 }
 

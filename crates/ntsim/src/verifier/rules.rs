@@ -16,7 +16,7 @@ pub const LOCK_RECURSIVE: &str = "lock-recursive";
 pub const LOCK_NOT_HELD: &str = "lock-not-held";
 /// A spin lock was released at the wrong IRQL, to the wrong IRQL, or by the other kind of function.
 pub const LOCK_IRQL: &str = "lock-irql";
-/// Two spin locks are acquired in both orders.
+/// Two spin locks are acquired in both orders, even if a third one that is held both times keeps them apart today.
 pub const LOCK_ORDER: &str = "lock-order";
 /// A spin lock is held where none may be: while calling out to somebody else's callback, for instance.
 pub const LOCK_HELD: &str = "lock-held";
@@ -42,7 +42,7 @@ pub const POOL_BAD_FREE: &str = "pool-bad-free";
 pub const POOL_TAG: &str = "pool-tag";
 /// Memory was written outside an allocation.
 pub const POOL_GUARD: &str = "pool-guard";
-/// Memory was written after it was freed.
+/// Memory was written after it was freed, or read if it was larger than half a page.
 pub const POOL_USE_AFTER_FREE: &str = "pool-use-after-free";
 /// Memory was allocated wrongly: no bytes, no tag, undefined flags.
 pub const POOL_ARGUMENT: &str = "pool-argument";
@@ -92,6 +92,9 @@ pub const STACK_DEPTH: &str = "stack-depth";
 pub const STACK_OVERFLOW: &str = "stack-overflow";
 /// Driver code ran without end.
 pub const HANG: &str = "hang";
+/// Windows has what was asked for, the simulator has not. No rule is broken; the run ends here because what follows would
+/// prove nothing.
+pub const NOT_SIMULATED: &str = "not-simulated";
 /// `KeBugCheckEx`.
 pub const BUGCHECK: &str = "bugcheck";
 

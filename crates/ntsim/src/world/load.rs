@@ -149,6 +149,8 @@ impl Machine {
     /// `when` says when it went, for reports.
     pub(crate) fn accuse_leftovers(self: &Rc<Self>, driver: &Driver, when: &str) {
         let (number, name) = (driver.number, driver.name.as_str());
+        // Who wrote where it may not is easier to find while the driver's last calls are in the history.
+        self.pool.check_all(&self.ram);
         // What is queued may run any moment: a driver has to wait for it, not to hope.
         while let Some(timer) = self.timers.of_driver(number) {
             verifier::violation(

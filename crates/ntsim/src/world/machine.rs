@@ -27,12 +27,12 @@ pub struct MachineConfig {
     pub ipv6: Option<(Ipv6Addr, u8)>,
     /// Address of its NIC; None makes one from the machine's number.
     pub mac: Option<[u8; 6]>,
-    /// How many processors, at least 1. By default `NTSIM_PROCESSORS`, or 1.
+    /// How many processors, at least 1. More if `NTSIM_PROCESSORS` says so.
     pub processors: u32,
     /// Bytes of physical memory, a multiple of 1 MiB.
     pub ram: usize,
-    /// Timers expire at multiples of this many nanoseconds, as they do at clock ticks on Windows; 0 for exactly
-    /// when asked.
+    /// Timers expire at multiples of this many nanoseconds, as they do at clock ticks on Windows (15.625 ms); 0, the default,
+    /// for exactly when asked. `NTSIM_TIMER_TICK` counts more.
     pub timer_tick: u64,
 }
 
@@ -43,7 +43,7 @@ impl Default for MachineConfig {
             ipv4: None,
             ipv6: None,
             mac: None,
-            processors: super::variable("NTSIM_PROCESSORS").unwrap_or(1).max(1),
+            processors: 1,
             ram: 64 << 20,
             timer_tick: 0,
         }
@@ -84,6 +84,13 @@ impl MachineConfig {
     #[must_use]
     pub fn processors(mut self, processors: u32) -> Self {
         self.processors = processors;
+        self
+    }
+
+    /// With timers that expire at multiples of so many nanoseconds.
+    #[must_use]
+    pub fn timer_tick(mut self, nanoseconds: u64) -> Self {
+        self.timer_tick = nanoseconds;
         self
     }
 
@@ -131,6 +138,8 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new(core: &Rc<Core>, id: MachineId, mut config: MachineConfig) -> Rc<Machine> {
         assert!(config.processors > 0, "a machine needs a processor");
+        config.processors = config.processors.max(core.processors.unwrap_or(1));
+        config.timer_tick = core.timer_tick.unwrap_or(config.timer_tick);
         if config.name.is_empty() {
             config.name = format!("machine {}", id.0);
         }
@@ -179,6 +188,12 @@ impl Machine {
                 .borrow_mut()
                 .push_back((Rc::clone(self), processor));
         }
+    }
+
+    /// Checks the guards of what its pool has given out, and what was freed.
+    pub(crate) fn check_pool(self: &Rc<Self>) {
+        let _entered = self.enter(0);
+        self.pool.check_all(&self.ram);
     }
 
     /// Writes into the machine's event log.

@@ -99,6 +99,10 @@ pub(crate) struct Core {
     turns: Cell<u32>,
     /// One in so many returns to driver code is interrupted; 0 for none.
     pub(crate) interleave: u32,
+    /// What the environment says of machines: at least so many processors.
+    pub(crate) processors: Option<u32>,
+    /// Likewise: nanoseconds of a clock tick.
+    pub(crate) timer_tick: Option<u64>,
     interleave_rng: Rng,
     interleaving: Cell<bool>,
     /// A thread that is to be preempted at one of its returns to driver code.
@@ -141,6 +145,17 @@ impl Core {
     /// The value of type `T` that some part of the simulator keeps for this world.
     pub(crate) fn ext<T: Default + 'static>(&self) -> Rc<T> {
         self.extensions.get()
+    }
+
+    /// Checks the pools of all machines, unless the world stopped or its test fails: there is a report then, and what was left
+    /// in the middle of something proves nothing.
+    fn check_pools(&self) {
+        if self.stopped.get() || self.verifier.unreported() || std::thread::panicking() {
+            return;
+        }
+        for machine in self.machines.borrow().iter() {
+            machine.check_pool();
+        }
     }
 
     /// The machine of that id.
@@ -215,13 +230,18 @@ impl WorldBuilder {
     /// processors and interrupts get their turn there, as they do at any moment on real machines. That the code holds a spin
     /// lock stops nobody but who wants it, who then spins until it is released. By default
     /// (0, and no `NTSIM_INTERLEAVE`) they only get it when driver code gives the processor back.
+    ///
+    /// Not simulated: that a thread loses its processor to another. Threads, work items and timers get their turn only where
+    /// code at PASSIVE_LEVEL waits or ends, or is held on purpose ([`World::hold_oid`]).
     #[must_use]
     pub fn interleave(mut self, one_in: u32) -> Self {
         self.interleave = one_in;
         self
     }
 
-    /// How long a wait without timeout may last before it counts as a deadlock.
+    /// How long a wait without timeout may last before it counts as a deadlock: that of code that the test called. Of other
+    /// threads, such as those of a driver that wait for work, it is judged only when nothing is left in the world that could end
+    /// it, or when the code that the test called has looked at something again and again for ten times as long.
     #[must_use]
     pub fn wait_horizon(mut self, horizon: Duration) -> Self {
         self.wait_horizon = horizon;
@@ -260,6 +280,8 @@ impl WorldBuilder {
             activity: Cell::new(0),
             turns: Cell::new(0),
             interleave,
+            processors: variable("NTSIM_PROCESSORS"),
+            timer_tick: variable("NTSIM_TIMER_TICK"),
             interleave_rng: Rng::new(seed ^ 0x1e4f),
             interleaving: Cell::new(false),
             hold: RefCell::default(),
@@ -358,7 +380,8 @@ impl DpcCount {
 
 impl World {
     /// Settings of a new world: seed 1, nothing interleaved, virtual clock. What the environment says of `NTSIM_SEED`
-    /// and `NTSIM_INTERLEAVE` counts more than what tests say, so that a failed run can be repeated.
+    /// and `NTSIM_INTERLEAVE` counts more than what tests say, so that a failed run can be repeated. Machines have at least
+    /// `NTSIM_PROCESSORS` processors, and timers that expire at multiples of `NTSIM_TIMER_TICK` nanoseconds.
     #[must_use]
     pub fn builder() -> WorldBuilder {
         WorldBuilder {
@@ -582,12 +605,14 @@ impl World {
 
     /// Checks all guard bytes and freed memory of a machine now.
     pub fn check_pool(&mut self, machine: MachineId) {
-        self.machine(machine).pool.check_all();
+        self.machine(machine).check_pool();
         self.check();
     }
 
-    /// Ends the world and tells what was wrong.
+    /// Ends the world and tells what was wrong. The pools of all machines are checked once more, as they are when a world is
+    /// dropped.
     pub fn finish(self) -> Report {
+        self.core.check_pools();
         crate::wire::flush(&self.core);
         verifier::finish(&self.core)
     }
@@ -608,6 +633,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let core = &self.core;
+        core.check_pools();
         let report =
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
         core.stop();

@@ -384,7 +384,8 @@ impl Machine {
     /// A device's write of a message-signalled interrupt.
     pub(crate) fn msi_write(self: &Rc<Self>, address: u64, data: u32) {
         if address & !0xf_ffff == MSI_ADDRESS {
-            self.raise_interrupt(data & 0xff);
+            // A local APIC has 256 vectors, but every processor has its own; these are numbered throughout.
+            self.raise_interrupt(data);
         }
     }
 }

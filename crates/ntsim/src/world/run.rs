@@ -47,10 +47,14 @@ impl Core {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Lets virtual time pass without running anything but devices: what a busy loop does. Nothing happens in real
-    /// time.
+    /// Lets virtual time pass without giving the processor back: what a busy loop does. Devices and what waits for other
+    /// processors go on meanwhile, as does what interrupts this one.
     pub(crate) fn stall(&self, nanoseconds: u64) {
-        self.run_devices();
+        if thread::on_thread() && !self.stopped.get() && !self.interleaving.get() {
+            self.run_meanwhile();
+        } else {
+            self.run_devices();
+        }
         let spun = self.spun.get().saturating_add(nanoseconds);
         self.spun.set(spun);
         if spun > LONGEST_SPIN {
@@ -305,6 +309,12 @@ impl Core {
         {
             return;
         }
+        self.run_meanwhile();
+    }
+
+    /// Lets devices, other processors and what interrupts this one have their turn beside the code that runs here, on a
+    /// kernel thread.
+    fn run_meanwhile(&self) {
         self.interleaving.set(true);
         self.run_devices();
         self.continue_released();

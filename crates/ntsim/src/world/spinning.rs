@@ -63,8 +63,7 @@ pub(crate) fn released(lock: usize) {
     context::with(|c| {
         // SAFETY: null or kept by the world while it is in the context.
         let core = unsafe { c.core.get().as_ref() };
-        // Without interleaving, nobody runs beside who holds a lock.
-        if let Some(core) = core.filter(|core| core.interleave != 0) {
+        if let Some(core) = core {
             let mut spinning = core.spinning.borrow_mut();
             if let Some(index) = spinning.iter().position(|s| s.lock == lock) {
                 let spin = spinning.remove(index);

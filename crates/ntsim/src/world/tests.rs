@@ -1,9 +1,13 @@
 //! What ends the process, seen from another.
 
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::rc::Rc;
 
 use super::context::KernelMode;
+use super::wait::{sleep_until, wait_until};
 use super::{MachineConfig, World};
 use crate::verifier::{Function, cross};
 
@@ -42,8 +46,68 @@ fn a_stack_used_up_inside_the_kernel_ends_the_process_with_a_report() {
         "rule stack-overflow broken inside the simulated kernel",
         "kernel thread 1 (machine A, processor 0, IRQL 0",
         "<- TestRecurses",
-        "NTSIM_SEED=77",
+        "NTSIM_SEED=77 NTSIM_INTERLEAVE=0",
     ] {
         assert!(told.contains(part), "{part} is not in:\n{told}");
     }
+}
+
+#[test]
+fn who_unwinds_out_of_a_call_leaves_a_world_that_stands_still() {
+    let mut world = World::builder().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let core = Rc::clone(&world.core);
+    core.schedule(1000, || panic!("the test's own"));
+    let gone_on = Rc::new(Cell::new(false));
+    let note = Rc::clone(&gone_on);
+    let call = AssertUnwindSafe(|| {
+        world.on_machine(a, |_| {
+            sleep_until(2000);
+            note.set(true);
+        });
+    });
+    assert!(catch_unwind(call).is_err());
+    // The thread's job lay on the stack that was unwound.
+    core.run_to(5000);
+    assert!(core.stopped.get() && !gone_on.get());
+    drop(world);
+}
+
+#[test]
+fn who_unwinds_out_of_a_wait_of_the_host_waits_no_more() {
+    let mut world = World::builder().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let core = Rc::clone(&world.core);
+    core.schedule(1000, || panic!("the test's own"));
+    let machine = world.machine(a);
+    let waits = AssertUnwindSafe(|| {
+        let _entered = machine.enter(0);
+        wait_until(|| false, None, "for nothing");
+    });
+    assert!(catch_unwind(waits).is_err());
+    assert!(core.waits.borrow().is_empty());
+    core.run_to(5000);
+    assert_eq!(core.now(), 5000);
+}
+
+#[test]
+fn every_vector_has_a_message_of_its_own() {
+    let mut world = World::builder().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let machine = world.machine(a);
+    let count = 600;
+    let raised: Rc<RefCell<Vec<u32>>> = Rc::new(RefCell::new(vec![0; count]));
+    let vectors: Vec<_> = (0..count)
+        .map(|index| {
+            let raised = Rc::clone(&raised);
+            let isr = Rc::new(move || raised.borrow_mut()[index] += 1);
+            machine.interrupts.connect(5, 0, isr)
+        })
+        .collect();
+    for vector in vectors {
+        let (address, data) = machine.interrupts.message(vector);
+        machine.msi_write(address, data);
+    }
+    world.run_until_idle();
+    assert_eq!(*raised.borrow(), vec![1; count]);
 }

@@ -308,6 +308,21 @@ impl Core {
     }
 }
 
+/// Stops the world if the host unwinds while a thread is in the middle of a job that lies on the host's stack: it could not go
+/// on.
+struct Unfinished<'a> {
+    core: &'a Core,
+    thread: &'a Rc<Thread>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.thread.state.get() == State::Blocked {
+            self.core.stop();
+        }
+    }
+}
+
 /// Runs `f` on a kernel thread: on this one if it is one, otherwise on one of its own, running the world until it
 /// is done. Ends the run (panics) if it can never be done.
 pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
@@ -337,6 +352,11 @@ pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
     };
     let lent = &raw mut frame;
     let thread = core.assign(job(lent));
+    let _guard = Unfinished {
+        core: &core,
+        thread: &thread,
+    };
+    let since = core.now();
     core.resume(&thread);
     while thread.state.get() == State::Blocked {
         if !core.step(u64::MAX) {
@@ -345,7 +365,7 @@ pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
             }
             break;
         }
-        core.check_wait_horizon();
+        core.check_wait_horizon(Some(&thread), since);
     }
     // SAFETY: the thread is idle, or will never run again: the frame is ours. Read through the pointer that was
     // lent out.

@@ -11,6 +11,9 @@ use super::processor::DISPATCH;
 use super::thread::{State, Thread, current, to_host};
 use crate::verifier::{self, rules};
 
+/// Code that looks at something again and again may do so for as many times the horizon of endless waits.
+const IN_VAIN: u64 = 10;
+
 /// A wait in progress.
 pub(crate) struct Wait {
     pub(crate) what: WaitFor,
@@ -96,6 +99,19 @@ pub(crate) fn block(what: WaitFor, deadline: Option<u64>, story: String) -> Outc
     outcome
 }
 
+/// Forgets a wait of the host when it unwinds out of it.
+struct Forgotten<'a> {
+    core: &'a Core,
+    wait: &'a Rc<Wait>,
+}
+
+impl Drop for Forgotten<'_> {
+    fn drop(&mut self) {
+        let mut waits = self.core.waits.borrow_mut();
+        waits.retain(|w| !Rc::ptr_eq(w, self.wait));
+    }
+}
+
 impl Core {
     fn wait_until_satisfied(&self, wait: &Rc<Wait>) -> Outcome {
         if let Some(thread) = &wait.thread {
@@ -106,6 +122,8 @@ impl Core {
             }
         } else {
             context::with_processor(|p| p.lower_irql(0));
+            // What the wait points to lies on this stack.
+            let _forgotten = Forgotten { core: self, wait };
             while wait.outcome.get().is_none() {
                 if !self.step(u64::MAX) {
                     if !self.stopped.get() {
@@ -113,7 +131,7 @@ impl Core {
                     }
                     self.unwind_stopped();
                 }
-                self.check_wait_horizon();
+                self.check_wait_horizon(None, wait.since);
             }
         }
         wait.outcome.get().unwrap_or(Outcome::TimedOut)
@@ -215,14 +233,22 @@ impl Core {
         self.stop();
     }
 
-    /// An endless wait that lasts longer than any sensible operation is a deadlock too, even if timers still tick.
-    pub(super) fn check_wait_horizon(&self) {
+    /// An endless wait that lasts longer than any sensible operation is a deadlock too, even if timers still tick: that of the
+    /// thread which the host has driven since then, or of the host itself. Threads that wait for work may wait for ever.
+    pub(super) fn check_wait_horizon(&self, driven: Option<&Rc<Thread>>, driven_since: u64) {
         let now = self.now();
-        let stuck = self
-            .waits
-            .borrow()
-            .iter()
-            .any(|w| w.forever && now.saturating_sub(w.since) > self.wait_horizon)
+        let longer = |since: u64, times: u64| {
+            now.saturating_sub(since) > self.wait_horizon.saturating_mul(times)
+        };
+        // Whoever looks again and again with a timeout does not wait for ever, and yet may have somebody to wait for who does.
+        let in_vain = longer(driven_since, IN_VAIN);
+        let own = |w: &Wait| match (&w.thread, driven) {
+            (Some(waits), Some(driven)) => Rc::ptr_eq(waits, driven),
+            (None, None) => true,
+            _ => false,
+        };
+        let endless = |w: &Rc<Wait>| w.forever && longer(w.since, 1) && (in_vain || own(w));
+        let stuck = self.waits.borrow().iter().any(endless)
             || self
                 .spinning
                 .borrow()
