@@ -244,6 +244,9 @@ fn a_fast_registration_that_makes_no_sense_is_refused() {
     // The region that is not for this, at the end.
     let rule = ntsim::ndk::rules::CONSUMER_PARAMETER;
     s.lab.world.pardon(rule);
+    // Pages that nobody mapped.
+    let unmapped = ntsim::ndk::rules::CONSUMER_LOGICAL_ADDRESS;
+    s.lab.world.pardon(unmapped);
     s.lab.on(&s.b, || {
         let pages = fast.lam.pages();
         let first = fast.lam.first_byte();
@@ -290,6 +293,7 @@ fn a_fast_registration_that_makes_no_sense_is_refused() {
             STATUS_INVALID_DEVICE_REQUEST
         );
     });
+    assert_eq!(s.lab.world.pardoned(unmapped), 2);
     assert_eq!(s.lab.world.pardoned(rule), 1);
     s.lab.no_result(&s.b);
     s.lab.on(&s.b, || fast.close(&s.b));

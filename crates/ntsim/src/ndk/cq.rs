@@ -12,13 +12,11 @@ use super::callback::Callback;
 use super::hook::{Hook, enter};
 use super::object::{Kind, Object, Part, with_layer};
 use super::place::Place;
-use super::qp::QpPart;
 use super::rules;
 use super::slab::Handle;
 use super::tables::{common, slots};
 use crate::consumer::Status;
 use crate::verifier::{Function, violation};
-use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::processor::{DISPATCH, PASSIVE};
 
@@ -41,10 +39,12 @@ pub(super) struct CqPart {
     expected: Cell<u64>,
     /// The most of them that there have been since the depth was set.
     most: Cell<u64>,
-    /// Shared receive queues whose receives may complete here.
-    shared: RefCell<Vec<Rc<Object>>>,
-    /// It may have run over before the depth was set.
+    /// Shared receive queues whose receives may complete here, and how many queue pairs take them from there.
+    shared: RefCell<Vec<(Rc<Object>, u32)>>,
+    /// It may have run over before the depth was set, or before a shared receive queue was let go.
     may_have_overrun: Cell<bool>,
+    /// Results came of which it is unknown what they are for: nobody knows how many are still to come.
+    blurred: Cell<bool>,
     /// Queue pairs that are closed and may have results here.
     leaving: RefCell<Vec<Handle>>,
     /// Queue pairs whose provider is suspected, until nothing is in the queue any more that could explain it.
@@ -71,6 +71,7 @@ impl CqPart {
             most: Cell::new(0),
             shared: RefCell::default(),
             may_have_overrun: Cell::new(false),
+            blurred: Cell::new(false),
             leaving: RefCell::default(),
             suspected: RefCell::default(),
         }
@@ -81,14 +82,14 @@ impl CqPart {
         self.armed.get() > 0
     }
 
-    /// Requests without a result whose results come here, or may: of a queue pair with two completion queues, all.
-    pub(super) fn outstanding(&self, cq: &Object) -> u64 {
-        let objects = cq.provider.objects.borrow();
-        let parts = objects.iter().filter_map(|object| match &object.part {
-            Part::Qp(part) if part.uses(cq) => Some(part),
-            _ => None,
+    /// Requests whose results were not taken and come here; of shared receive queues, those that may.
+    pub(super) fn outstanding(&self) -> u64 {
+        let shared = self.shared.borrow();
+        let receives = shared.iter().map(|(srq, _)| match &srq.part {
+            Part::Srq(part) => part.account.outstanding(),
+            _ => 0,
         });
-        parts.map(QpPart::outstanding).sum()
+        self.expected.get() + receives.sum::<u64>()
     }
 
     /// A request is about to be posted that completes here. How many that makes.
@@ -111,19 +112,39 @@ impl CqPart {
         self.expected.set(self.expected.get().saturating_sub(count));
     }
 
-    /// Receives of a shared queue may complete here.
+    /// A queue pair was created whose receives, from a shared queue, complete here.
     pub(super) fn share(&self, srq: &Rc<Object>) {
         let mut shared = self.shared.borrow_mut();
-        if !shared.iter().any(|known| known.handle == srq.handle) {
-            shared.push(Rc::clone(srq));
+        match shared.iter_mut().find(|(s, _)| s.handle == srq.handle) {
+            Some((_, users)) => *users += 1,
+            None => shared.push((Rc::clone(srq), 1)),
         }
+    }
+
+    /// A queue pair that shared a queue has no results here any more. There may have been too many while it had.
+    pub(super) fn unshare(&self, srq: &Object) {
+        let overrun = self.may_have_overrun();
+        let mut shared = self.shared.borrow_mut();
+        let Some(index) = shared.iter().position(|(s, _)| s.handle == srq.handle) else {
+            return;
+        };
+        shared[index].1 -= 1;
+        if shared[index].1 == 0 {
+            shared.remove(index);
+            self.may_have_overrun.set(overrun);
+        }
+    }
+
+    /// A result came that may or may not be of a shared receive queue.
+    pub(super) fn blur(&self) {
+        self.blurred.set(true);
     }
 
     /// Whether there have been more requests at some time than entries. A queue that runs over while it is not armed tells nobody,
     /// and loses what it has no room for.
     fn may_have_overrun(&self) -> bool {
         let shared = self.shared.borrow();
-        let receives = shared.iter().map(|srq| match &srq.part {
+        let receives = shared.iter().map(|(srq, _)| match &srq.part {
             Part::Srq(part) => part.most.get(),
             _ => 0,
         });
@@ -183,12 +204,11 @@ impl CqPart {
 
     /// A notification came. Whether the queue was armed.
     ///
-    /// Armed twice before it came, it should come once. But where something happens in the middle of calls, the second arm may have come
-    /// when the provider was already on its way to tell of the first: then another notification is right.
+    /// Armed twice before it came, it should come once. But the second arm may have come when the provider was already on its way
+    /// to tell of the first, from a DPC that was queued for instance: then another notification is right.
     fn disarm(&self) -> bool {
         let armed = self.armed.get();
-        let races = context::core().interleave > 0;
-        self.armed.set(u32::from(races && armed > 1));
+        self.armed.set(u32::from(armed > 1));
         armed > 0
     }
 
@@ -399,12 +419,12 @@ fn check_notification(object: &Object, part: &CqPart, status: NTSTATUS) {
 
 /// The queue ran over: the consumer's fault if more requests are outstanding than it has entries.
 fn check_overrun(cq: &Object, part: &CqPart) {
-    let (outstanding, depth) = (part.outstanding(cq), part.depth.get());
-    if outstanding > u64::from(depth) {
+    let (outstanding, depth) = (part.outstanding(), part.depth.get());
+    if outstanding > u64::from(depth) && !part.blurred.get() {
         violation(
             rules::CONSUMER_OVERRUN,
             format!(
-                "{cq} ran over: it has {depth} entries, and {outstanding} request(s) of its queue pairs have no result taken"
+                "{cq} ran over: it has {depth} entries, and {outstanding} request(s) that complete there have no result taken"
             ),
         );
     }

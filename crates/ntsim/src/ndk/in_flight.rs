@@ -2,7 +2,9 @@
 //!
 //! A request is outstanding from its post until the consumer takes its result. Where that cannot be told it is not: a request
 //! with silent success has no result, and the disconnect of a connection, the close of its connector and the close of the queue
-//! pair end whatever the queue pair had outstanding, results taken or not.
+//! pair end whatever the queue pair had outstanding, results taken or not. And a result that does not tell its type
+//! (NdkGetCqResults) ends a request of either queue with its context, where both queues complete in one: the consumer cannot know
+//! either which of them it was.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

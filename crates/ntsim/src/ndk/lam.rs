@@ -40,32 +40,31 @@ impl Mappings {
     }
 }
 
-/// The MDL chain of a mapping as it was before.
+/// A mapping that was built.
 struct Mapping {
-    mdl: *const wdm::MDL,
-    before: Vec<[usize; MDL_WORDS]>,
-    /// The addresses of the chain.
+    /// The addresses of the MDLs that it is made of.
     mdls: Vec<usize>,
+    /// What they held before the provider built it.
+    before: Vec<Header>,
+    /// And after.
+    after: Vec<Header>,
     /// Logical addresses of its pages.
     pages: Vec<u64>,
 }
 
 const MDL_WORDS: usize = size_of::<wdm::MDL>() / size_of::<usize>();
 
-/// The headers of an MDL chain.
+/// The header of an MDL, as words.
+type Header = [usize; MDL_WORDS];
+
+/// The headers of MDLs.
 ///
 /// # Safety
-/// `mdl` begins a chain.
-unsafe fn snapshot(mut mdl: *const wdm::MDL) -> Vec<[usize; MDL_WORDS]> {
-    let mut headers = Vec::new();
-    while !mdl.is_null() {
-        // SAFETY: the caller's promise; MDLs are made of words and so aligned.
-        unsafe {
-            headers.push(mdl.cast::<[usize; MDL_WORDS]>().read());
-            mdl = (*mdl).Next;
-        }
-    }
-    headers
+/// They are there.
+unsafe fn headers(mdls: &[usize]) -> Vec<Header> {
+    // SAFETY: the caller's promise; MDLs are made of words and so aligned.
+    let header = |mdl: &usize| unsafe { *(*mdl as *const Header) };
+    mdls.iter().map(header).collect()
 }
 
 fn mappings(object: &Object) -> &Mappings {
@@ -97,14 +96,17 @@ pub(super) unsafe extern "efiapi" fn build(
     if room > 0 && hook.null(lam, "pNdkLAM") {
         return STATUS_INVALID_PARAMETER;
     }
-    let mdl_header = mdl.cast::<wdm::MDL>();
+    // SAFETY: the consumer passes a chain.
+    let (mdls, before) = unsafe {
+        let mdls = mr::chain(mdl, length);
+        let before = headers(&mdls);
+        (mdls, before)
+    };
     let mut mapping = Mapping {
-        // SAFETY: the consumer passes a chain.
-        mdls: unsafe { mr::chain(mdl) },
+        mdls,
+        before,
+        after: Vec::new(),
         pages: Vec::new(),
-        mdl: mdl_header,
-        // SAFETY: the consumer passes a chain.
-        before: unsafe { snapshot(mdl_header) },
     };
     let object = Rc::clone(&hook.object);
     let then: Then = Box::new(move |status| {
@@ -112,6 +114,8 @@ pub(super) unsafe extern "efiapi" fn build(
         let (needed, first) = unsafe { (*size, *offset) };
         match status {
             STATUS_SUCCESS => {
+                // SAFETY: the consumer keeps its hands off the chain until now.
+                mapping.after = unsafe { headers(&mapping.mdls) };
                 // SAFETY: the buffer was large enough, says the provider.
                 mapping.pages = unsafe { check_built(&object, lam, length, first, room) };
                 mappings(&object).0.borrow_mut().insert(lam.addr(), mapping);
@@ -141,12 +145,13 @@ pub(super) unsafe extern "efiapi" fn build(
         then(status);
         return status;
     };
-    request(&hook, completion, context, Some(then), |done, cookie| {
+    let build = |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe {
             ((*table).NdkBuildLAM)(adapter, mdl, length, Some(done), cookie, lam, size, offset)
         }
-    })
+    };
+    request(&hook, completion, context, Some(then), build)
 }
 
 /// The pages that an element touches.
@@ -165,6 +170,21 @@ pub(super) fn check_elements(hook: &Hook, pd: &Object, elements: impl Iterator<I
         for element in elements.filter(|e| e.token == token && e.length > 0) {
             check_mapped(hook, mappings(&part.adapter), &element);
         }
+    }
+}
+
+/// Accuses the consumer of fast-registering pages that lie in no mapping.
+pub(super) fn check_pages(hook: &Hook, pd: &Object, mut pages: impl Iterator<Item = u64>) {
+    let Part::Pd(part) = &pd.part else { return };
+    let mappings = mappings(&part.adapter);
+    if let Some(page) = pages.find(|page| !mappings.has_page(*page)) {
+        violation(
+            rules::CONSUMER_LOGICAL_ADDRESS,
+            format!(
+                "{} on {}: the page at {page:#x} is in no logical address mapping",
+                hook.function.name, hook.object
+            ),
+        );
     }
 }
 
@@ -261,20 +281,35 @@ pub(super) unsafe extern "efiapi" fn release(
     };
     check_unused(&hook, &mapping);
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
+    // SAFETY: the consumer keeps the MDLs until the mapping is released.
+    let found = unsafe { headers(&mapping.mdls) };
     // SAFETY: the provider's table; called as the consumer called.
     hook.call(|| unsafe { ((*table).NdkReleaseLAM)(adapter, lam) });
-    check_released(&hook, &mapping);
+    check_released(&hook, &mapping, &found);
 }
 
-fn check_released(hook: &Hook, mapping: &Mapping) {
-    // SAFETY: the consumer keeps the MDL until the mapping is released, and it is just being.
-    let after = unsafe { snapshot(mapping.mdl) };
-    if after != mapping.before {
+/// Accuses the provider unless it took back what it changed in the MDLs as it built the mapping, and changed nothing else.
+/// `found` is what they held before the release: between its calls they are the consumer's, who may map the pages or put
+/// something else behind them.
+fn check_released(hook: &Hook, mapping: &Mapping, found: &[Header]) {
+    // SAFETY: as for `found`; the release is just returning.
+    let left = unsafe { headers(&mapping.mdls) };
+    let words = |headers: &[Header]| headers.concat();
+    let (before, after) = (words(&mapping.before), words(&mapping.after));
+    let (found, left) = (words(found), words(&left));
+    let is_right = |at: usize| {
+        if before[at] == after[at] {
+            return left[at] == found[at];
+        }
+        // Both may have changed it: then nobody knows what is right.
+        left[at] == before[at] || found[at] != after[at]
+    };
+    if !(0..left.len()).all(is_right) {
         violation(
             rules::LAM,
             format!(
-                "NdkReleaseLAM on {}: the MDL is {after:x?}, it was {:x?}",
-                hook.object, mapping.before
+                "NdkReleaseLAM on {}: the MDL is {left:x?}, it was {found:x?}, and {before:x?} before it was mapped",
+                hook.object
             ),
         );
     }

@@ -51,17 +51,20 @@ fn part(object: &Object) -> &MrPart {
     }
 }
 
-/// The MDLs of a chain.
+/// The MDLs of a chain in which its first `length` bytes lie.
 ///
 /// # Safety
 /// `mdl` begins a chain.
-pub(super) unsafe fn chain(mdl: *mut MDL) -> Vec<usize> {
+pub(super) unsafe fn chain(mdl: *mut MDL, mut length: usize) -> Vec<usize> {
     let mut next = mdl.cast::<wdm::MDL>();
     let mut all = Vec::new();
-    while !next.is_null() {
+    while !next.is_null() && length > 0 {
         all.push(next.addr());
         // SAFETY: the caller's promise.
-        next = unsafe { (*next).Next };
+        unsafe {
+            length = length.saturating_sub((*next).ByteCount as usize);
+            next = (*next).Next;
+        }
     }
     all
 }
@@ -169,7 +172,7 @@ unsafe extern "efiapi" fn register(
     }
     check_kind(&hook, &hook.object, false);
     // SAFETY: the consumer's chain.
-    let mdls = unsafe { chain(mdl) };
+    let mdls = unsafe { chain(mdl, length) };
     let object = Rc::clone(&hook.object);
     let then: Then = Box::new(move |status| {
         if status == STATUS_SUCCESS {

@@ -191,13 +191,17 @@ impl Default for Layer {
 }
 
 impl Layer {
-    /// The first of what `f` gives for objects that are not closed.
+    /// The first of what `f` gives for objects that are not closed, by kind and age.
     pub(super) fn find_open<R>(&self, f: impl Fn(&Object) -> Option<R>) -> Option<R> {
-        let handles = self.by_address.borrow();
-        handles
-            .values()
-            .filter_map(|handle| self.objects.get(*handle))
-            .find_map(|object| f(&object))
+        let mut open: Vec<_> = {
+            let handles = self.by_address.borrow();
+            handles
+                .values()
+                .filter_map(|h| self.objects.get(*h))
+                .collect()
+        };
+        open.sort_by_key(|object| (object.kind as u32, object.number));
+        open.iter().find_map(|object| f(object))
     }
 }
 
@@ -250,10 +254,10 @@ pub(crate) fn deaf_queues() -> Vec<String> {
         let Part::Cq(part) = &queue.part else {
             continue;
         };
-        let outstanding = part.outstanding(queue);
+        let outstanding = part.outstanding();
         if queue.state.get() == State::Open && !part.is_armed() && outstanding > 0 {
             queues.push((queue.number, format!(
-                "{queue} is not armed and notifies nobody; {outstanding} request(s) of its queue pairs have no result taken"
+                "{queue} is not armed and notifies nobody; {outstanding} request(s) that complete there have no result taken"
             )));
         }
     }
@@ -359,6 +363,9 @@ impl Object {
             dispatch_of(header).write(hooks_of(self.kind));
         }
         self.state.set(State::Open);
+        if let Part::Qp(qp) = &self.part {
+            qp.created();
+        }
         for antecedent in self.antecedents.borrow().iter() {
             antecedent.successors.set(antecedent.successors.get() + 1);
         }

@@ -192,9 +192,6 @@ fn queue_pair(
         Some(srq) => Some(hook.argument(srq, Kind::Srq)?),
         None => None,
     };
-    if let (Part::Cq(cq), Some(srq)) = (&receive.part, &srq) {
-        cq.share(srq);
-    }
     let part = QpPart::new(
         context,
         Rc::clone(&hook.object),

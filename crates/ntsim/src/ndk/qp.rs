@@ -95,13 +95,11 @@ impl QpPart {
         expected.handle == cq.handle
     }
 
-    /// Its own account, and that of its shared receive queue: requests without a result.
-    pub(super) fn outstanding(&self) -> u64 {
-        let shared = self.srq.as_ref().map_or(0, |srq| match &srq.part {
-            Part::Srq(srq) => srq.account.outstanding(),
-            _ => 0,
-        });
-        self.account.outstanding() + shared
+    /// It was created.
+    pub(super) fn created(&self) {
+        if let (Part::Cq(cq), Some(srq)) = (&self.receive_cq.part, &self.srq) {
+            cq.share(srq);
+        }
     }
 
     /// A request of it that uses such memory.
@@ -160,6 +158,9 @@ impl QpPart {
             None => {
                 srq.account.blur();
                 self.account.blur();
+                if let Part::Cq(cq) = &cq.part {
+                    cq.blur();
+                }
                 Ok(())
             }
         }
@@ -206,6 +207,9 @@ impl QpPart {
         }
         // Requests that succeed without a word come from the initiator queue.
         settle(&self.initiator_cq, self.account.outstanding());
+        if let (Part::Cq(cq), Some(srq)) = (&self.receive_cq.part, &self.srq) {
+            cq.unshare(srq);
+        }
         let missing = self.account.missing();
         if self.emptied.get() && missing > 0 {
             violation(
@@ -532,6 +536,14 @@ unsafe extern "efiapi" fn fast_register(
         return STATUS_INVALID_PARAMETER;
     }
     mr::check_kind(&hook, &region, true);
+    // SAFETY: the consumer's array; not null if it has elements.
+    let array_of = |index| unsafe { *array.add(index) };
+    let all = (0..pages as usize).map(array_of);
+    lam::check_pages(
+        &hook,
+        &part(&hook).pd,
+        all.map(NDK_LOGICAL_ADDRESS::cast_unsigned),
+    );
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     initiate(&hook, context, flags, || {
         // SAFETY: the provider's table; called as the consumer called.

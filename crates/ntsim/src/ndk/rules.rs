@@ -197,15 +197,15 @@ rules! {
         "The consumer serialises NdkGetCqResults, NdkGetCqResultsEx and NdkArmCq on one completion queue, and posts to one queue."
         "ndkpi-work-request-posting-requirements";
     CONSUMER_IN_FLIGHT Consumer "ndk.consumer-in-flight"
-        "The consumer neither deregisters a region nor releases a logical address mapping while a request uses it: posted and without a \
-         result, on a queue pair that is open and was not disconnected."
+        "The consumer neither deregisters a region nor releases a logical address mapping while a request uses it: posted, on a queue \
+         pair that is open and was not disconnected, and its result not taken."
         "nc-ndkpi-ndk_fn_release_lam";
     CONSUMER_UNLOCKED Consumer "ndk.consumer-unlocked"
         "The pages of an MDL stay locked as long as it is registered or mapped: NdkDeregisterMr, or NdkReleaseLAM, comes first."
         "nc-ndkpi-ndk_fn_register_mr";
     CONSUMER_LOGICAL_ADDRESS Consumer "ndk.consumer-logical-address"
         "An element with the privileged token lies within pages of a logical address mapping that NdkBuildLAM gave and that is not \
-         released: the adapter accesses whatever is there."
+         released, and so does memory that is fast-registered: the adapter accesses whatever is there."
         "nc-ndkpi-ndk_fn_build_lam";
     CONSUMER_OVERRUN Consumer "ndk.consumer-overrun"
         "A completion queue has room for the results of all requests that are outstanding."

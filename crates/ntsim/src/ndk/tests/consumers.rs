@@ -35,15 +35,15 @@ fn element(token: u32, address: u64) -> NDK_SGE {
 }
 
 /// A connected queue pair, and a region whose token the consumer has asked for.
-struct Connected {
-    cq: *mut NDK_CQ,
-    pd: *mut NDK_PD,
-    qp: *mut NDK_QP,
-    mr: *mut NDK_MR,
-    connector: *mut NDK_CONNECTOR,
+pub(super) struct Connected {
+    pub(super) cq: *mut NDK_CQ,
+    pub(super) pd: *mut NDK_PD,
+    pub(super) qp: *mut NDK_QP,
+    pub(super) mr: *mut NDK_MR,
+    pub(super) connector: *mut NDK_CONNECTOR,
 }
 
-fn connected(b: &mut Bench) -> Connected {
+pub(super) fn connected(b: &mut Bench) -> Connected {
     let cq = b.cq(Told::new()).unwrap();
     let pd = b.pd();
     let qp = b.qp(pd, cq, cq, 1);
@@ -89,7 +89,11 @@ fn deregister(b: &mut Bench, mr: *mut NDK_MR) {
     assert_eq!(status, STATUS_SUCCESS);
 }
 
-fn build(b: &mut Bench, mdl: *mut MDL, room: &mut [u64; 8]) -> *mut NDK_LOGICAL_ADDRESS_MAPPING {
+pub(super) fn build(
+    b: &mut Bench,
+    mdl: *mut MDL,
+    room: &mut [u64; 8],
+) -> *mut NDK_LOGICAL_ADDRESS_MAPPING {
     let adapter = b.adapter;
     let lam = room.as_mut_ptr().cast::<NDK_LOGICAL_ADDRESS_MAPPING>();
     let (mut size, mut offset) = (64, 0);
@@ -103,7 +107,7 @@ fn build(b: &mut Bench, mdl: *mut MDL, room: &mut [u64; 8]) -> *mut NDK_LOGICAL_
     lam
 }
 
-fn release(b: &mut Bench, lam: *mut NDK_LOGICAL_ADDRESS_MAPPING) {
+pub(super) fn release(b: &mut Bench, lam: *mut NDK_LOGICAL_ADDRESS_MAPPING) {
     let adapter = b.adapter;
     // SAFETY: as a consumer calls.
     b.run(|| unsafe { (table!(adapter).NdkReleaseLAM)(adapter, lam) });
@@ -235,7 +239,7 @@ pub(super) fn logical_addresses() {
 }
 
 /// An MDL over locked pages.
-fn locked(b: &mut Bench) -> (*mut c_void, *mut wdm::MDL) {
+pub(super) fn locked(b: &mut Bench) -> (*mut c_void, *mut wdm::MDL) {
     b.run(|| {
         // SAFETY: as a driver calls.
         unsafe {
@@ -247,7 +251,7 @@ fn locked(b: &mut Bench) -> (*mut c_void, *mut wdm::MDL) {
     })
 }
 
-fn unlock(b: &mut Bench, (memory, mdl): (*mut c_void, *mut wdm::MDL)) {
+pub(super) fn unlock(b: &mut Bench, (memory, mdl): (*mut c_void, *mut wdm::MDL)) {
     b.run(|| {
         // SAFETY: made by `locked`.
         unsafe {
@@ -258,7 +262,7 @@ fn unlock(b: &mut Bench, (memory, mdl): (*mut c_void, *mut wdm::MDL)) {
     });
 }
 
-fn register(b: &mut Bench, mr: *mut NDK_MR, mdl: *mut wdm::MDL) {
+pub(super) fn register(b: &mut Bench, mr: *mut NDK_MR, mdl: *mut wdm::MDL) {
     let status = b.request(|context| {
         // SAFETY: as a consumer calls.
         unsafe { (table!(mr).NdkRegisterMr)(mr, mdl.cast(), 4096, 0, on_status, context) }

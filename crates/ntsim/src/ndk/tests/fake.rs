@@ -85,6 +85,9 @@ pub(super) enum Misdeed {
     ErrorCodeOnSuccess,
     LamUnaligned,
     LamChangesMdl,
+    LamBuildChangesMdl,
+    /// No misdeed: it is changed for as long as it is mapped.
+    LamMapsMdl,
     LamPendsWithoutCallback,
 }
 

@@ -8,3 +8,5 @@ mod consumers;
 mod culprits;
 mod history;
 mod innocent;
+mod mappings;
+mod overruns;

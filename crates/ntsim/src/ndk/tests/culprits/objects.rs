@@ -303,6 +303,7 @@ pub(super) fn mappings() {
     let mode = Mode::Inline;
     accused(mode, LamUnaligned, maps, &[rules::LAM]);
     accused(mode, LamChangesMdl, maps, &[rules::LAM]);
+    accused(mode, LamBuildChangesMdl, maps, &[rules::LAM]);
     let missing = &[rules::COMPLETION_MISSING, rules::CONSUMER_PARAMETER];
     accused(mode, LamPendsWithoutCallback, maps, missing);
     accused(mode, Nothing, maps, &[]);

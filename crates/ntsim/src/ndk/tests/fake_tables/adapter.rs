@@ -179,6 +179,9 @@ unsafe extern "efiapi" fn build_lam(
             *size = needed;
             return STATUS_BUFFER_TOO_SMALL;
         }
+        if fake.does(Misdeed::LamBuildChangesMdl) || fake.does(Misdeed::LamMapsMdl) {
+            (*mdl.cast::<wdm::MDL>()).MdlFlags |= 1;
+        }
         *offset = first;
         (*lam).AdapterContext = mdl.cast();
         (*lam).AdapterPageCount = pages as u32;
@@ -203,6 +206,9 @@ unsafe extern "efiapi" fn release_lam(
 ) {
     // SAFETY: an object and a mapping.
     unsafe {
+        if thing(adapter).fake().does(Misdeed::LamMapsMdl) {
+            (*(*lam).AdapterContext.cast::<wdm::MDL>()).MdlFlags &= !1;
+        }
         if thing(adapter).fake().does(Misdeed::LamChangesMdl) {
             (*(*lam).AdapterContext.cast::<wdm::MDL>()).ByteCount += 1;
         }
