@@ -5,7 +5,7 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
-use crate::ndis::{adapter, driver, lifecycle, ndis, oid, reset, status};
+use crate::ndis::{adapter, driver, lifecycle, ndis, oid, reset, status, world};
 use crate::verifier::{cross, expect_no_locks};
 
 super::exports! {
@@ -159,7 +159,7 @@ unsafe extern "system" fn NdisMRemoveMiniport(MiniportHandle: NDIS_HANDLE) -> ND
         .get::<adapter::Adapter>(MiniportHandle, "NdisMRemoveMiniport")
     {
         Some(adapter) => {
-            adapter.removed.set(true);
+            world::fail(&adapter);
             NDIS_STATUS_SUCCESS
         }
         None => NDIS_STATUS_FAILURE,

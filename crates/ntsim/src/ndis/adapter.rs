@@ -109,6 +109,8 @@ pub(crate) struct Adapter {
     pub(crate) pause_completed: Cell<bool>,
     pub(crate) restart_completed: Cell<Option<NDIS_STATUS>>,
     pub(crate) removed: Cell<bool>,
+    /// Its miniport has said that the device failed.
+    pub(crate) failing: Cell<bool>,
     /// In D3.
     pub(crate) asleep: Cell<bool>,
     pub(crate) paused_for_sleep: Cell<bool>,
@@ -159,6 +161,7 @@ impl Adapter {
             pause_completed: Cell::new(false),
             restart_completed: Cell::new(None),
             removed: Cell::new(false),
+            failing: Cell::new(false),
             asleep: Cell::new(false),
             paused_for_sleep: Cell::new(false),
             resets: Resets::default(),

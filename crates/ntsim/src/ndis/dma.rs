@@ -93,8 +93,8 @@ pub(crate) unsafe fn register(
     if d.Flags & NDIS_SG_DMA_64_BIT_ADDRESS == 0 {
         // All memory of the simulated machines lies above 4 GiB and there are no bounce buffers.
         violation(
-            rules::DMA,
-            format!("{F}: a 64-bit device must set NDIS_SG_DMA_64_BIT_ADDRESS"),
+            crate::verifier::rules::NOT_SIMULATED,
+            format!("{F}: without NDIS_SG_DMA_64_BIT_ADDRESS, which needs bounce buffers"),
         );
         return NDIS_STATUS_NOT_SUPPORTED;
     }

@@ -480,7 +480,6 @@ pub(crate) fn deregister(handle: NDIS_HANDLE) {
     let Some(interrupt) = ndis.handles.get::<Interrupt>(handle, F) else {
         return;
     };
-    ndis.handles.remove(handle);
     interrupt.connected.set(false);
     let (Some(adapter), Some(machine)) = (interrupt.adapter.upgrade(), interrupt.machine.upgrade())
     else {
@@ -500,6 +499,8 @@ pub(crate) fn deregister(handle: NDIS_HANDLE) {
         None,
         format!("{F} waits for interrupt DPCs"),
     );
+    // Until then they may use it.
+    ndis.handles.remove(handle);
     adapter
         .interrupts
         .borrow_mut()

@@ -131,12 +131,17 @@ pub(crate) fn initialize(adapter: &Rc<Adapter>) -> Result<(), i32> {
     adapter.state.set(State::Paused);
     adapter.lives.set(adapter.lives.get() + 1);
     super::reset::watch(adapter);
+    tell_power_profile(adapter);
+    Ok(())
+}
+
+/// Tells the miniport that the machine runs on mains: after its initialisation, and when it is back in D0.
+pub(crate) fn tell_power_profile(adapter: &Rc<Adapter>) {
     pnp_event(
         adapter,
         NdisDevicePnPEventPowerProfileChanged,
         &(NdisPowerProfileAcOnLine as u32).to_le_bytes(),
     );
-    Ok(())
 }
 
 /// OIDs that a miniport's list of supported OIDs must name.
@@ -456,13 +461,12 @@ pub(crate) fn halt(adapter: &Rc<Adapter>, action: NDIS_HALT_ACTION) {
     if adapter.state.get() != State::Paused {
         return;
     }
-    let outstanding = adapter.requests.outstanding();
-    if outstanding > 0 {
-        violation(
-            rules::OID,
-            format!("{outstanding} OID request(s) were not completed before halt"),
-        );
-    }
+    // Sends are over since the pause completed.
+    wait_until(
+        || adapter.requests.are_over(),
+        None,
+        "the adapter is to be halted, but OID requests are outstanding",
+    );
     adapter.state.set(State::Halting);
     if let Some(halt) = adapter.driver.handlers.HaltHandlerEx {
         let _charged = adapter.driver.driver.charge();

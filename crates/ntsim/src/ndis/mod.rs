@@ -19,7 +19,7 @@ pub mod rules;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod work;
-mod world;
+pub(crate) mod world;
 
 #[cfg(test)]
 mod tests;

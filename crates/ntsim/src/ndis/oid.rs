@@ -55,8 +55,18 @@ impl Requests {
         self.busy.get() && (inside == 0 || inside == thread::number())
     }
 
+    /// How many the miniport has not completed.
     pub(crate) fn outstanding(&self) -> usize {
-        self.outstanding.borrow().len()
+        let outstanding = self.outstanding.borrow();
+        outstanding
+            .values()
+            .filter(|o| o.completed.is_none())
+            .count()
+    }
+
+    /// The miniport has none, completed ones neither: nobody is in its handler, or about to take an answer.
+    pub(super) fn are_over(&self) -> bool {
+        self.outstanding.borrow().is_empty()
     }
 }
 

@@ -80,7 +80,8 @@ pub(crate) unsafe fn indicate(
         accuse(format!("port {port} does not exist"));
     }
     match adapter.state.get() {
-        State::Running | State::Pausing => {}
+        // As soon as MiniportRestart is called.
+        State::Running | State::Pausing | State::Restarting => {}
         state => accuse(format!("the adapter is {state:?}")),
     }
     let resources = flags & NDIS_RECEIVE_FLAGS_RESOURCES != 0;

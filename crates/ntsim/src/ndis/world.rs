@@ -22,6 +22,7 @@ use crate::pnp::registry::{Key, Value};
 use crate::world::driver::Driver;
 use crate::world::machine::Machine;
 use crate::world::thread::on_kernel_stack;
+use crate::world::wait::wait_until;
 use crate::world::{MachineId, World};
 
 /// Type of a driver's entry point.
@@ -335,11 +336,7 @@ impl World {
     /// before the second half.
     pub fn begin_surprise_removal(&mut self, machine: MachineId) {
         self.on_machine(machine, |machine| {
-            for adapter in adapters(machine) {
-                adapter.device.missing.set(true);
-                adapter.removed.set(true);
-                lifecycle::pnp_event(&adapter, NdisDevicePnPEventSurpriseRemoved, &[]);
-            }
+            adapters(machine).iter().for_each(tell_removed);
         });
     }
 
@@ -350,6 +347,11 @@ impl World {
 
     fn remove_adapters(&mut self, machine: MachineId, action: NDIS_HALT_ACTION) {
         self.on_machine(machine, |machine| {
+            wait_until(
+                || adapters(machine).iter().all(|a| !a.failing.get()),
+                None,
+                "adapters are being removed because their miniports said that they failed",
+            );
             for adapter in adapters(machine) {
                 lifecycle::stop(&adapter);
                 lifecycle::halt(&adapter, action);
@@ -563,6 +565,35 @@ impl World {
             .and_then(|k: &Key| k.value(name))
             .cloned()
     }
+}
+
+/// Tells a miniport that its device is gone.
+fn tell_removed(adapter: &Rc<Adapter>) {
+    adapter.device.missing.set(true);
+    adapter.removed.set(true);
+    lifecycle::pnp_event(adapter, NdisDevicePnPEventSurpriseRemoved, &[]);
+}
+
+/// `NdisMRemoveMiniport`: the device has failed, says its miniport. Soon it is treated as one that is gone.
+pub(crate) fn fail(adapter: &Rc<Adapter>) {
+    if adapter.failing.replace(true) {
+        return;
+    }
+    let (machine, adapter) = (adapter.machine(), Rc::clone(adapter));
+    Rc::clone(&machine).queue_work(move || {
+        // Whoever halts it already is quicker.
+        if adapter.state.get() != State::Halted {
+            tell_removed(&adapter);
+            lifecycle::stop(&adapter);
+            lifecycle::halt(&adapter, NdisHaltDeviceFailed);
+            lifecycle::remove(&adapter);
+        }
+        adapter.failing.set(false);
+        let all = machine.ext::<LoadedDrivers>().0.borrow().clone();
+        for driver in all {
+            unload_if_unused(&machine, &driver);
+        }
+    });
 }
 
 fn class_key(machine: &Machine) -> Option<String> {

@@ -66,6 +66,23 @@ pub(super) enum Fault {
     EntryFails,
 }
 
+/// What is allowed and rarely done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Corner {
+    None,
+    /// It completes the request that it keeps in the DPC in which it completes a reset.
+    OidEndsInReset,
+    /// It indicates a frame in MiniportRestart.
+    IndicatesInRestart,
+    /// An interrupt DPC that uses the interrupt's handle is queued when the interrupt is deregistered.
+    DpcAtDeregister,
+}
+
+/// Whether it does that.
+pub(super) fn corner(corner: Corner) -> bool {
+    CORNER.get() == corner
+}
+
 thread_local! {
     pub(super) static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
     pub(super) static NICS: RefCell<Vec<Rc<Nic>>> = const { RefCell::new(Vec::new()) };
@@ -89,6 +106,8 @@ thread_local! {
     /// NICs have no messages.
     pub(super) static LINES: Cell<bool> = const { Cell::new(false) };
     pub(super) static RESOURCES: Cell<bool> = const { Cell::new(false) };
+    /// It does at the next opportunity what is allowed and rarely done.
+    pub(super) static CORNER: Cell<Corner> = const { Cell::new(Corner::None) };
 }
 
 pub(super) fn is(fault: Fault) -> bool {

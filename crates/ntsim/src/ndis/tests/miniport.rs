@@ -12,8 +12,8 @@ use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
 use super::fault::{
-    ATTRIBUTES, Fault, HANGS, KEEP_OIDS, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE,
-    PEND_RESET, RESETS, aside, is, is_provider, log,
+    ATTRIBUTES, Corner, Fault, HANGS, KEEP_OIDS, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE,
+    PEND_RESET, RESETS, aside, corner, is, is_provider, log,
 };
 use super::nic::Nic;
 use super::traffic::*;
@@ -469,6 +469,10 @@ unsafe extern "efiapi" fn halt(context: NDIS_HANDLE, _action: NDIS_HALT_ACTION) 
     // SAFETY: our context, whose last use this is; calls as documented.
     unsafe {
         let adapter = Box::from_raw(context.cast::<Adapter>());
+        if corner(Corner::DpcAtDeregister) {
+            let queued = NdisMQueueDpc(adapter.interrupt, 1, 1 << 1, null_mut());
+            assert_eq!(queued, 1 << 1);
+        }
         if !is(Fault::LeakInterrupt) {
             NdisMDeregisterInterruptEx(adapter.interrupt);
         }
@@ -548,6 +552,9 @@ unsafe extern "efiapi" fn restart(
     unsafe {
         let attributes = (*parameters).RestartAttributes;
         assert_eq!((*attributes).Oid, OID_GEN_MINIPORT_RESTART_ATTRIBUTES);
+        if corner(Corner::IndicatesInRestart) {
+            indicate(of(context), &[0; 60]);
+        }
     }
     of(context).running.set(true);
     NDIS_STATUS_SUCCESS
@@ -596,6 +603,11 @@ unsafe extern "efiapi" fn complete_reset(context: *mut c_void, _item: NDIS_HANDL
     // SAFETY: a reset is pending, and completed at DISPATCH_LEVEL.
     unsafe {
         let old = KfRaiseIrql(DISPATCH_LEVEL);
+        if corner(Corner::OidEndsInReset) {
+            KEEP_OIDS.set(false);
+            let request = adapter.pending_oid.get();
+            NdisMOidRequestComplete(adapter.handle, request, NDIS_STATUS_REQUEST_ABORTED);
+        }
         NdisMResetComplete(adapter.handle, NDIS_STATUS_SUCCESS, 1);
         if is(Fault::ResetCompletesTwice) {
             NdisMResetComplete(adapter.handle, NDIS_STATUS_SUCCESS, 1);
@@ -672,6 +684,17 @@ unsafe extern "efiapi" fn complete_oid(context: *mut c_void, _item: NDIS_HANDLE)
         if is(Fault::OidCompletesTwice) {
             NdisMOidRequestComplete(adapter.handle, request, status);
         }
+    }
+}
+
+/// Answers the request that was kept.
+pub(super) fn answer_kept(context: NDIS_HANDLE) {
+    let adapter = of(context);
+    let request = adapter.pending_oid.get();
+    // SAFETY: NDIS's pending request.
+    unsafe {
+        let status = answer(request);
+        NdisMOidRequestComplete(adapter.handle, request, status);
     }
 }
 

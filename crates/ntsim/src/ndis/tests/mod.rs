@@ -1,5 +1,6 @@
 //! NDIS tested with a miniport of its own: first well behaved, then breaking one rule at a time.
 
+mod corners;
 mod fault;
 mod miniport;
 mod netio;
@@ -22,8 +23,8 @@ use ndis_sys::types::*;
 use super::{DriverImage, InstallError, OidRequest, rules};
 use crate::world::{MachineConfig, MachineId, World, WorldBuilder};
 use fault::{
-    ATTRIBUTES, FAULT, Fault, HANGS, KEEP_OIDS, KEEP_SENDS, LINES, LOG, NICS, OIDS_INSIDE,
-    PEND_OIDS, PEND_PAUSE, PEND_RESET, RESETS, RESOURCES,
+    ATTRIBUTES, CORNER, Corner, FAULT, Fault, HANGS, KEEP_OIDS, KEEP_SENDS, LINES, LOG, NICS,
+    OIDS_INSIDE, PEND_OIDS, PEND_PAUSE, PEND_RESET, RESETS, RESOURCES,
 };
 
 const INX: &str = r#"
@@ -85,6 +86,7 @@ fn two_machines_as_set(collect: bool) -> (World, MachineId, MachineId) {
 
 fn two_machines_of(builder: WorldBuilder) -> (World, MachineId, MachineId) {
     FAULT.set(Fault::None);
+    CORNER.set(Corner::None);
     PEND_OIDS.set(false);
     KEEP_OIDS.set(false);
     KEEP_SENDS.set(false);

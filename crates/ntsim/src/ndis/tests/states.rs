@@ -13,8 +13,8 @@ const AWARE: u32 = NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND;
 
 #[test]
 fn a_power_aware_miniport_sleeps_paused_or_running_and_another_is_halted() {
-    let paused: &[&str] = &["D? 3", "pause", "D 3", "D 0", "restart"];
-    let running: &[&str] = &["D? 3", "D 3", "D 0"];
+    let paused: &[&str] = &["D? 3", "pause", "D 3", "D 0", "pnp 5", "restart"];
+    let running: &[&str] = &["D? 3", "D 3", "D 0", "pnp 5"];
     let halted: &[&str] = &["pause", "halt", "initialize", "pnp 5", "restart"];
     for (attributes, story) in [
         (AWARE, paused),

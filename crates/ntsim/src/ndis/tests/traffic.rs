@@ -8,7 +8,7 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
-use super::fault::{Fault, KEEP_SENDS, RESOURCES, aside, is, log};
+use super::fault::{Corner, Fault, KEEP_SENDS, RESOURCES, aside, corner, is, log};
 use super::miniport::{Adapter, header, of};
 use crate::world::context;
 
@@ -154,14 +154,23 @@ pub(super) unsafe extern "efiapi" fn message_interrupt(
     1
 }
 
+unsafe extern "efiapi" fn nothing(_context: *mut c_void) -> BOOLEAN {
+    1
+}
+
 pub(super) unsafe extern "efiapi" fn message_dpc(
     context: NDIS_HANDLE,
-    _message: u32,
+    message: u32,
     _dpc: *mut c_void,
     throttle: *mut c_void,
     _reserved: *mut c_void,
 ) {
     let adapter = of(context);
+    if corner(Corner::DpcAtDeregister) && message == 1 {
+        // SAFETY: the interrupt is there until this has returned.
+        unsafe { NdisMSynchronizeWithInterruptEx(adapter.interrupt, 1, nothing, context) };
+        log("late DPC");
+    }
     let throttle = throttle.cast::<NDIS_RECEIVE_THROTTLE_PARAMETERS>();
     // SAFETY: NDIS's structure.
     let limit = unsafe { (*throttle).MaxNblsToIndicate };
