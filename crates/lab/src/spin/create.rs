@@ -9,6 +9,13 @@ use ndkpi::status::*;
 
 /// The answers to a create with arguments that are right.
 const MADE: &[NTSTATUS] = &[STATUS_SUCCESS, STATUS_PENDING];
+/// The answers to the create of a QP on queues that may have failed.
+const ON_DEAD_QUEUES: &[NTSTATUS] = &[
+    STATUS_SUCCESS,
+    STATUS_PENDING,
+    STATUS_INVALID_PARAMETER,
+    STATUS_INVALID_DEVICE_REQUEST,
+];
 /// The answer to one beyond a limit.
 const REFUSED: &[NTSTATUS] = &[STATUS_INVALID_PARAMETER];
 
@@ -314,7 +321,11 @@ pub(super) fn qp(side: usize) -> bool {
         if initiator_cq != receive_cq {
             m.cq(initiator_cq).qps.push(making.id);
         }
-        if !is_good {
+        // An overrun may be told later, if at all.
+        let overrun = m.cq(receive_cq).overrun || m.cq(initiator_cq).overrun;
+        if overrun || m.careless || m.has_lost_its_device(receive_cq) {
+            making.right = ON_DEAD_QUEUES;
+        } else if !is_good {
             making.right = REFUSED;
         }
         let raws = (
