@@ -1,7 +1,7 @@
 //! Socket addresses as NDKPI takes them.
 
 use ndkpi::{AF_INET, AF_INET6, SOCKADDR, SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_INET};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// An address in C's form, with its length.
 pub(super) struct Address(SOCKADDR_INET);
@@ -9,20 +9,21 @@ pub(super) struct Address(SOCKADDR_INET);
 impl Address {
     pub(super) fn new(address: SocketAddr) -> Address {
         let port = address.port().to_be();
-        Address(match address.ip() {
-            IpAddr::V4(ip) => SOCKADDR_INET {
+        Address(match address {
+            SocketAddr::V4(v4) => SOCKADDR_INET {
                 Ipv4: SOCKADDR_IN {
                     sin_family: AF_INET,
                     sin_port: port,
-                    sin_addr: ip.octets(),
+                    sin_addr: v4.ip().octets(),
                     sin_zero: [0; 8],
                 },
             },
-            IpAddr::V6(ip) => SOCKADDR_INET {
+            SocketAddr::V6(v6) => SOCKADDR_INET {
                 Ipv6: SOCKADDR_IN6 {
                     sin6_family: AF_INET6,
                     sin6_port: port,
-                    sin6_addr: ip.octets(),
+                    sin6_addr: v6.ip().octets(),
+                    sin6_scope_id: v6.scope_id(),
                     ..SOCKADDR_IN6::ZEROED
                 },
             },
@@ -63,10 +64,12 @@ impl Address {
                     Ipv4Addr::from(self.0.Ipv4.sin_addr).into(),
                     u16::from_be(self.0.Ipv4.sin_port),
                 )),
-                AF_INET6 => Some(SocketAddr::new(
-                    Ipv6Addr::from(self.0.Ipv6.sin6_addr).into(),
+                AF_INET6 => Some(SocketAddr::V6(SocketAddrV6::new(
+                    Ipv6Addr::from(self.0.Ipv6.sin6_addr),
                     u16::from_be(self.0.Ipv6.sin6_port),
-                )),
+                    0,
+                    self.0.Ipv6.sin6_scope_id,
+                ))),
                 _ => None,
             }
         }

@@ -423,8 +423,12 @@ impl Binding {
 
 /// The table row of an address.
 pub(crate) fn address_row(binding: &Binding, address: Address) -> MIB_UNICASTIPADDRESS_ROW {
+    let mut ip = to_sockaddr(address.ip, 0);
+    if matches!(address.ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        ip.Ipv6.sin6_scope_id = binding.if_index;
+    }
     MIB_UNICASTIPADDRESS_ROW {
-        Address: to_sockaddr(address.ip, 0),
+        Address: ip,
         InterfaceLuid: NET_LUID {
             Value: binding.luid,
         },

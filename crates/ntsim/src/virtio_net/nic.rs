@@ -11,6 +11,7 @@ use super::memory::DmaMemory;
 use super::queue::Queue;
 use super::receive::Placing;
 use super::rules;
+use super::sabotage::Sulks;
 use super::transmit::Latency;
 use crate::World;
 use crate::pci::{Bar, Capability, Function, Identity};
@@ -136,6 +137,8 @@ pub struct Nic {
     pub(super) state: RefCell<State>,
     port: RefCell<Option<Port>>,
     link_wanted: Cell<bool>,
+    /// What it does not do that it should.
+    pub(super) sulks: Sulks,
     pub(super) backlog: RefCell<VecDeque<Frame>>,
     pub(super) latency: RefCell<Latency>,
     /// Frames taken in this turn, kept for its memory.
@@ -249,6 +252,7 @@ impl Nic {
             config,
             port: RefCell::default(),
             link_wanted: Cell::new(true),
+            sulks: Sulks::default(),
             backlog: RefCell::default(),
             latency: RefCell::default(),
             batch: RefCell::default(),

@@ -240,7 +240,9 @@ impl Nic {
 
     fn write_status(&self, state: &mut State, value: u8) {
         if value == 0 {
-            self.reset(state);
+            if !self.sulks.resets.get() {
+                self.reset(state);
+            }
             return;
         }
         let old = state.status;

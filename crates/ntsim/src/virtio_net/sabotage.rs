@@ -1,5 +1,7 @@
 //! What a device may do to a driver that has done nothing wrong.
 
+use std::cell::Cell;
+
 use super::layout;
 use super::memory::DmaMemory;
 use super::nic::{Nic, RECEIVE, TRANSMIT};
@@ -35,7 +37,26 @@ pub enum UsedFlaw {
     Repeat,
 }
 
+/// What a device does not do that it should.
+#[derive(Debug, Default)]
+pub(super) struct Sulks {
+    /// It goes on as before when it is told to reset itself.
+    pub(super) resets: Cell<bool>,
+    /// It leaves alone what is to be sent.
+    pub(super) sends: Cell<bool>,
+}
+
 impl Nic {
+    /// Ignores that it is told to reset itself, and goes on as before; or obeys again, the next time it is told.
+    pub fn ignore_resets(&self, ignore: bool) {
+        self.sulks.resets.set(ignore);
+    }
+
+    /// Leaves alone what is to be sent, as a device does whose back end stands still; or goes on.
+    pub fn stand_still(&self, still: bool) {
+        self.sulks.sends.set(still);
+    }
+
     /// Gives up, as devices do that met an error of their own: sets DEVICE_NEEDS_RESET and says so. Nothing happens unless
     /// a driver runs the device.
     pub fn give_up(&self) {

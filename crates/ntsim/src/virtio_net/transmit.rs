@@ -40,7 +40,7 @@ impl Nic {
     /// Takes up to a batch of frames out of the ring.
     fn collect(&self, batch: &mut Vec<Frame>) -> bool {
         let mut state = self.state.borrow_mut();
-        if !state.is_running() || !self.function.is_bus_master() {
+        if !state.is_running() || !self.function.is_bus_master() || self.sulks.sends.get() {
             return false;
         }
         let queue = &mut state.queues[TRANSMIT];
