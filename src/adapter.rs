@@ -23,7 +23,8 @@ use nt::eventlog::Entry;
 use nt::irql::at_dispatch;
 use nt::sys::ndis::{NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NET_BUFFER_LIST};
 use nt::sys::status::{
-    NDIS_ERROR_CODE_HARDWARE_FAILURE, STATUS_DEVICE_NOT_READY, STATUS_DEVICE_REMOVED,
+    NDIS_ERROR_CODE_HARDWARE_FAILURE, NDIS_ERROR_CODE_OUT_OF_RESOURCES, STATUS_DEVICE_NOT_READY,
+    STATUS_DEVICE_REMOVED, STATUS_INSUFFICIENT_RESOURCES,
 };
 use nt::sys::types::NDIS_HANDLE;
 use nt::{Dpc, NoMemory, Passive, SpinLock, Status, WorkItem, debug_print, sys};
@@ -95,6 +96,8 @@ pub struct Adapter {
     /// Who runs the service routine.
     turn: Turn,
     link_watch: LinkWatch,
+    /// The RDMA port gets the room in the NIC's queue before frames of protocols that wait for some.
+    rdma_first: AtomicBool,
     fault_logged: AtomicBool,
     removed: AtomicBool,
     /// Messages to be ignored; a line interrupt is the first.
@@ -133,6 +136,7 @@ impl Adapter {
             link: SpinLock::new(parts.nic.link()),
             turn: Turn::new(),
             link_watch: LinkWatch::try_new()?,
+            rdma_first: AtomicBool::new(true),
             fault_logged: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             masks: [Mask::new(), Mask::new()],
@@ -145,12 +149,13 @@ impl Adapter {
     /// # Safety
     /// `self` stays at this address until it is dropped.
     pub unsafe fn bind(&self) {
-        // SAFETY: all four callbacks are fields, and wait for a run in progress when they are dropped.
+        // SAFETY: the callbacks are fields, or of fields, and wait for a run in progress when they are dropped.
         unsafe {
             self.again.bind(self);
             self.ndk_work.bind(self);
             self.recovery.bind(self);
             self.link_watch.bind(self);
+            self.standstill.bind(self);
         }
     }
 
@@ -181,6 +186,7 @@ impl Adapter {
         // The device still works: NDK objects that are being closed wait for their frames.
         self.port().shutdown(passive);
         self.recovery.close(passive);
+        self.standstill.stop(passive);
         self.nic().stop(passive);
         let interrupt = self.interrupt.lock().take();
         drop(interrupt);
@@ -327,7 +333,8 @@ impl Adapter {
         (received, received < budget && !nic.enable_interrupts())
     }
 
-    /// Takes back what the NIC has sent, and sends what waited for room.
+    /// Takes back what the NIC has sent, and sends what waited for room: protocols and the RDMA port take turns in who is first, because
+    /// the first may leave none.
     fn reap(&self) {
         let mut done = Chain::new();
         self.nic().reap(&mut |cookies| {
@@ -338,6 +345,9 @@ impl Adapter {
                 }
             }
         });
+        if self.sender().has_waiting() && self.rdma_first.fetch_xor(true, Ordering::Relaxed) {
+            self.port().pump();
+        }
         self.send_waiting(&mut done);
         self.complete_sends(done);
     }
@@ -428,6 +438,16 @@ impl Adapter {
         self.update_link();
     }
 
+    /// There is no memory for NDK to begin anew.
+    fn log_no_memory(&self) {
+        self.parts.log.write(&Entry {
+            code: NDIS_ERROR_CODE_OUT_OF_RESOURCES.cast_signed(),
+            unique: unique::NDK_MEMORY,
+            status: STATUS_INSUFFICIENT_RESOURCES,
+            strings: &[],
+        });
+    }
+
     /// OID_NDK_SET_STATE: false if the administrator does not allow it (decision X-44: the OID fails then). IRQL: <= DISPATCH_LEVEL.
     pub fn order_ndk(&self, enable: bool) -> bool {
         if enable && !self.settings().network_direct {
@@ -447,11 +467,11 @@ impl Adapter {
             if enable != self.port().is_enabled() {
                 self.port().set_enabled(enable);
                 ndk::raise_event(self.handle(), enable, passive);
-            } else if !broken
-                || self.is_removed()
-                || self.nic().fault().is_some()
-                || self.port().renew(passive).is_err()
-            {
+            } else if !broken || self.is_removed() || self.nic().fault().is_some() {
+                return;
+            } else if self.port().renew(passive).is_err() {
+                self.log_no_memory();
+                self.renew_later();
                 return;
             }
         }

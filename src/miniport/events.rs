@@ -14,6 +14,8 @@ pub mod unique {
     pub const NO_DEVICE: u32 = 3;
     /// The device stopped working.
     pub const FAULT: u32 = 4;
+    /// There is no memory for NDK to begin anew after a failure.
+    pub const NDK_MEMORY: u32 = 5;
 }
 
 /// The event log, writing about one device.

@@ -232,6 +232,11 @@ impl Sender {
             .fetch_sub(u64::from(count), Ordering::SeqCst);
     }
 
+    /// Whether frames wait for room in the NIC: false if certainly none does. IRQL: any.
+    pub fn has_waiting(&self) -> bool {
+        self.waits.load(Ordering::SeqCst)
+    }
+
     /// Whether NDIS has got back every list. Whoever has refused further ones before he asks can rely on it. IRQL: any.
     pub fn is_idle(&self) -> bool {
         self.outstanding.load(Ordering::SeqCst) == 0
@@ -525,7 +530,7 @@ impl Adapter {
 
     /// There may be room again: sends what waits. IRQL: DISPATCH_LEVEL, no lock held.
     pub fn send_waiting(&self, done: &mut Chain) {
-        if self.sender().waits.load(Ordering::SeqCst) {
+        if self.sender().has_waiting() {
             self.sender().hand_over_waiting(self, None, done);
             self.nic().kick();
         }

@@ -202,3 +202,85 @@ fn a_device_that_fails_under_a_consumer() {
         pair.clean_up();
     }
 }
+
+/// It still has the addresses of its queues, and of memory that has been given back: it must not get at them again before it has
+/// forgotten them.
+#[test]
+fn a_device_that_does_not_reset_itself_is_cut_off_until_it_does() {
+    let mut pair = Pair::new(5);
+    let listener = Listener::on(&pair.net);
+    let mac = pair.nic_a.mac();
+    pair.nic_a.ignore_resets(true);
+    assert!(pair.nic_a.corrupt_used(Side::Transmit, UsedFlaw::BadId));
+    let (mut received, mut cut_off) = (pair.nic_a.counters().received, false);
+    for millisecond in 0..500 {
+        listener.say(&frame(mac, [2, 0, 0, 0, 8, 8], 60));
+        pair.world.run_for(Duration::from_millis(1));
+        let now = pair.nic_a.counters().received;
+        let grows = now > std::mem::replace(&mut received, now);
+        assert!(!(cut_off && grows), "after {millisecond} ms");
+        cut_off |= !grows;
+    }
+    assert!(cut_off, "the driver does not know whether it was reset");
+    pair.nic_a.ignore_resets(false);
+    pair.world.run_for(Duration::from_secs(40));
+    assert!(pair.ping(56));
+    pair.clean_up();
+}
+
+/// What is behind the device may be away for longer than a few restarts take.
+#[test]
+fn a_device_that_stands_still_for_minutes_works_again_afterwards() {
+    let mut pair = Pair::new(6);
+    let mac = pair.nic_a.mac();
+    pair.nic_a.stand_still(true);
+    for _ in 0..300 {
+        pair.world
+            .send_frames(pair.a, vec![frame([0xff; 6], mac, 60)]);
+        pair.world.run_for(Duration::from_secs(1));
+    }
+    let failures = failures_logged(&pair);
+    assert!((4..10).contains(&failures), "{failures}");
+    assert!(!pair.world.adapter(pair.a).unwrap().link.up);
+    pair.nic_a.stand_still(false);
+    pair.world.run_for(Duration::from_secs(600));
+    assert!(pair.ping(56));
+    assert!(pair.world.adapter(pair.a).unwrap().ndk_enabled);
+    assert_eq!(failures_logged(&pair), failures);
+    pair.clean_up();
+}
+
+/// A device need not take what it could not send.
+#[test]
+fn a_device_that_does_not_send_while_its_link_is_down_has_not_failed() {
+    let mut pair = Pair::new(7);
+    let mac = pair.nic_a.mac();
+    pair.nic_a.set_link(false);
+    pair.nic_a.stand_still(true);
+    pair.world
+        .send_frames(pair.a, vec![frame([0xff; 6], mac, 60); 10]);
+    pair.world.run_for(Duration::from_secs(60));
+    assert_eq!(failures_logged(&pair), 0);
+    pair.nic_a.set_link(true);
+    pair.world.run_for(Duration::from_secs(8));
+    pair.nic_a.stand_still(false);
+    pair.world.run_for(Duration::from_secs(60));
+    assert_eq!(failures_logged(&pair), 0);
+    assert!(pair.ping(56));
+    pair.clean_up();
+}
+
+#[test]
+fn ndk_begins_anew_after_a_failure_as_soon_as_there_is_memory_for_it() {
+    let mut pair = Pair::new(8);
+    pair.world.fail_allocations(pair.a, Some(0), true);
+    pair.nic_a.give_up();
+    pair.world.run_for(Duration::from_secs(30));
+    let adapter = pair.world.adapter(pair.a).unwrap();
+    assert!(adapter.link.up && !adapter.ndk_enabled);
+    pair.world.fail_allocations(pair.a, None, false);
+    pair.world.run_for(Duration::from_secs(15));
+    assert!(pair.world.adapter(pair.a).unwrap().ndk_enabled);
+    assert!(pair.ping(56));
+    pair.clean_up();
+}

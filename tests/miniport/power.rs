@@ -126,6 +126,23 @@ fn a_device_that_failed_works_again_after_a_sleep() {
     pair.world.wake(pair.a).unwrap();
     pair.world.run_for(Duration::from_millis(5));
     assert!(pair.ping(56));
+    assert!(pair.world.adapter(pair.a).unwrap().ndk_enabled);
+    pair.clean_up();
+}
+
+#[test]
+fn a_device_that_was_given_up_works_again_after_a_sleep_and_ndk_with_it() {
+    let mut pair = Pair::new(9);
+    for _ in 0..=3 {
+        pair.nic_a.give_up();
+        pair.world.run_for(Duration::from_millis(20));
+    }
+    let ndk = |pair: &Pair| pair.world.adapter(pair.a).unwrap().ndk_enabled;
+    assert!(!pair.world.adapter(pair.a).unwrap().link.up && !ndk(&pair));
+    pair.world.sleep(pair.a);
+    pair.world.wake(pair.a).unwrap();
+    pair.world.run_for(Duration::from_millis(5));
+    assert!(pair.ping(56) && ndk(&pair));
     pair.clean_up();
 }
 

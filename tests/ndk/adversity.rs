@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ntsim::consumer::ReadLimits;
+use ntsim::virtio_net::NicConfig;
 use ntsim::wire::SwitchConfig;
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, SOON, Side, from, slow_nic, to};
+use crate::story::Story;
 
 /// Cuts every cable.
 fn silence(lab: &Lab) {
@@ -437,4 +439,46 @@ fn c09_everything_can_be_called_at_dispatch_level() {
         listener.close();
     });
     lab.end(a, b);
+}
+
+/// Frames of protocols that wait for room in the NIC leave some of it to RDMA.
+#[test]
+fn a_standing_backlog_of_frames_of_protocols_does_not_starve_a_connection() {
+    let mut s = Story::begin_in(Lab::with(
+        &[],
+        NicConfig {
+            queue_size: 16,
+            transmit_latency: Duration::from_millis(2),
+            ..NicConfig::default()
+        },
+    ));
+    let (element, address, token) = s.target();
+    let machine = s.lab.a;
+    let frames = |count: usize| {
+        let mut frame = vec![0; 60];
+        frame[..6].fill(0xff);
+        frame[6..12].copy_from_slice(&s.lab.nics[0].mac());
+        // An Ethernet type for experiments.
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        vec![frame; count]
+    };
+    let (backlog, more) = (frames(200), frames(10));
+    s.lab.world.send_frames(machine, backlog);
+    for round in 0..5 {
+        s.lab
+            .on(&s.a, || s.a.qp.write(round, &[element], address, token, 0))
+            .unwrap();
+        let mut result = None;
+        while result.is_none() {
+            s.lab.world.send_frames(machine, more.clone());
+            s.lab.world.run_for(Duration::from_millis(1));
+            result = s.lab.on(&s.a, || s.a.cq.poll());
+        }
+        assert_eq!(result.unwrap().Status, STATUS_SUCCESS, "write {round}");
+        assert!(s.lab.world.sends(machine).outstanding > 100, "a backlog");
+    }
+    while s.lab.world.sends(machine).outstanding > 0 {
+        s.lab.world.run_for(Duration::from_millis(10));
+    }
+    s.end();
 }

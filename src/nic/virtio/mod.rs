@@ -253,6 +253,10 @@ impl VirtioNet {
             Finding::Idle => return,
             Finding::Busy => {}
             Finding::Unserved => self.wake(),
+            // What is behind a device whose link is down may well wait for the link.
+            Finding::Stalled if !self.link().up && self.is(state::RUNNING) => {
+                self.tx.lock().begin_watch();
+            }
             Finding::Stalled => {
                 self.fail(Fault::Stalled);
                 self.wake();
@@ -271,11 +275,13 @@ impl VirtioNet {
 
     /// Makes ready again what [`VirtioNet::try_new`] made, after a reset.
     fn begin_anew(&self, passive: Passive) -> Result<(), Error> {
-        self.transport.reconnect();
-        if !self.tx.lock().restart() || !self.transport.reset(passive) {
+        // A device that did not confirm its reset is off the bus, and still has addresses of memory that is others' by now: it
+        // comes back only after it has forgotten them. Registers can be reached without that.
+        if !self.transport.reset(passive) || !self.tx.lock().restart() {
             return Err(Error::Device);
         }
         self.rx.queue.lock().restart();
+        self.transport.reconnect();
         self.transport.add_status(status::ACKNOWLEDGE);
         self.transport.add_status(status::DRIVER);
         if self.transport.device_features() & self.features != self.features {
@@ -284,10 +290,19 @@ impl VirtioNet {
         self.transport.set_features(self.features)
     }
 
-    /// The steps of [`Nic::start`] that the device cannot refuse.
-    fn run(&self) {
-        self.state.store(state::RUNNING, Ordering::Release);
+    /// The steps of [`Nic::start`] that the device cannot refuse. `from`: the state in which it was set up; if it has been stopped since,
+    /// it stays so.
+    fn run(&self, from: u8) {
+        // No doorbell may ring before this (3.1.1), and none does before the state says that the device runs.
         self.transport.add_status(status::DRIVER_OK);
+        let runs =
+            self.state
+                .compare_exchange(from, state::RUNNING, Ordering::AcqRel, Ordering::Acquire);
+        if runs.is_err() {
+            self.transport.order_reset();
+            self.wake();
+            return;
+        }
         // A service routine that ran before had the interrupts disabled, and did not enable them.
         self.tx.lock().enable_interrupts();
         // The device must not be told of buffers before it runs (3.1.1).
@@ -465,7 +480,7 @@ impl Nic for VirtioNet {
             self.transport.reset(passive);
             return Err(Fault::Refused);
         }
-        self.run();
+        self.run(state::RESTING);
         Ok(())
     }
 
@@ -681,7 +696,7 @@ impl Nic for VirtioNet {
             return Err(Fault::Refused);
         }
         self.fault.store(0, Ordering::Release);
-        self.run();
+        self.run(state::STOPPED);
         Ok(())
     }
 }
