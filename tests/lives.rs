@@ -541,3 +541,27 @@ fn two_references_are_dropped_while_it_is_closed() {
         ended(&port.objects[0]);
     });
 }
+
+#[test]
+fn who_waits_is_served_in_order_and_no_more_at_a_time_than_is_asked() {
+    check(|| {
+        let port = Port::new(false);
+        let notified = || [0, 1].map(|number| port.objects[number].hear(|heard| heard.notified));
+        port.with(|port| {
+            port.event(0);
+            port.event(1);
+        });
+        assert!(port.queue.call_out(1));
+        assert_eq!(notified(), [1, 0]);
+        port.with(|port| port.event(0));
+        assert!(port.queue.call_out(1));
+        assert_eq!(notified(), [1, 1]);
+        assert!(!port.queue.call_out(2));
+        assert_eq!(notified(), [2, 1]);
+        port.objects.iter().for_each(Object::close);
+        while port.dpc() {}
+        port.objects.iter().for_each(|object| {
+            ended(object);
+        });
+    });
+}

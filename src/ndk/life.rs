@@ -215,6 +215,8 @@ unsafe fn run<T: Lives>(life: NonNull<Life>) {
 pub struct Queue {
     /// Newest first.
     head: AtomicPtr<Life>,
+    /// Taken and not yet served, oldest first: older than all above. Only whoever calls out touches it.
+    rest: AtomicPtr<Life>,
 }
 
 impl Queue {
@@ -222,10 +224,11 @@ impl Queue {
     pub fn new() -> Self {
         Self {
             head: AtomicPtr::new(ptr::null_mut()),
+            rest: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
-    /// True if nothing is queued.
+    /// True if nothing has been queued since the last [`Queue::call_out`] that came to the end, or during it.
     pub fn is_empty(&self) -> bool {
         self.head.load(Ordering::SeqCst).is_null()
     }
@@ -261,24 +264,24 @@ impl Queue {
         oldest
     }
 
-    /// Calls out for everything queued, up to about `budget` objects: true if that was not all, or may not have been.
+    /// Calls out for what is queued, up to `budget` objects: true if that was not all, or may not have been.
     ///
     /// Never twice at the same time. IRQL = DISPATCH_LEVEL, no lock held.
     pub fn call_out(&self, budget: usize) -> bool {
-        let mut done = 0_usize;
-        while done < budget {
-            let mut next = self.take();
+        let mut next = self.rest.swap(ptr::null_mut(), Ordering::Acquire);
+        for _ in 0..budget {
             if next.is_null() {
+                next = self.take();
+            }
+            let Some(life) = NonNull::new(next) else {
                 return false;
-            }
-            while let Some(life) = NonNull::new(next) {
-                // SAFETY: taken from the queue, so ours; the link is read before the object can be queued again or freed.
-                next = unsafe { life.as_ref() }.next.load(Ordering::Relaxed);
-                // SAFETY: as above; `run` was set for the object's own type.
-                unsafe { (life.as_ref().run)(life) };
-                done += 1;
-            }
+            };
+            // SAFETY: taken from the queue, so ours; the link is read before the object can be queued again or freed.
+            next = unsafe { life.as_ref() }.next.load(Ordering::Relaxed);
+            // SAFETY: as above; `run` was set for the object's own type.
+            unsafe { (life.as_ref().run)(life) };
         }
+        self.rest.store(next, Ordering::Release);
         true
     }
 }

@@ -20,7 +20,7 @@ use crate::nic::{self, DmaPiece, TxCookie, TxError, TxFrame};
 use crate::turn::Schedule;
 
 /// How many objects one DPC serves before it makes way.
-const CALL_OUT_BUDGET: usize = 64;
+const CALL_OUT_BUDGET: usize = 128;
 
 /// How many frames to the port itself are taken in at a time, before it makes way.
 const LOOP_BUDGET: usize = 64;
