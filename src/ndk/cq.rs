@@ -273,6 +273,9 @@ unsafe extern "efiapi" fn get_cq_results_ex(
 ///
 /// Interval 0, or a count of 0 or 1, is no moderation; MAXULONG as interval leaves the count alone in effect, MAXULONG or more than the
 /// depth as count the interval; both is STATUS_INVALID_PARAMETER_MIX. Errors are not held back.
+///
+/// An interval may be rounded down to what the adapter can do (page of this function): one shorter than a tick of the clock, by which
+/// the port's timer goes, is none.
 unsafe extern "efiapi" fn control_cq_interrupt_moderation(
     cq: *mut NDK_CQ,
     interval: u32,
@@ -280,6 +283,12 @@ unsafe extern "efiapi" fn control_cq_interrupt_moderation(
 ) -> NTSTATUS {
     // SAFETY: the consumer passes an open CQ.
     let cq = unsafe { Object::<Cq>::from_raw(cq) };
+    let nanoseconds = u64::from(interval).saturating_mul(1000);
+    let interval = if nanoseconds < nt::time::tick() {
+        0
+    } else {
+        interval
+    };
     match cq
         .port()
         .with(|state| state.engine.moderate_cq(state.now, cq.id, interval, count))

@@ -21,8 +21,23 @@ pub const A6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
 pub const B6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
 /// The port that servers listen on.
 pub const PORT: u16 = 445;
-/// Bytes of memory of a machine.
-const MEMORY: usize = 64 << 20;
+
+/// What a machine has.
+#[derive(Clone, Copy)]
+struct Size {
+    processors: u32,
+    /// Bytes.
+    memory: usize,
+    /// Nanoseconds between two ticks of its clock; 0: its timers are exact.
+    tick: u64,
+}
+
+const SMALL: Size = Size {
+    processors: 1,
+    memory: 64 << 20,
+    tick: 0,
+};
+
 /// Longer than anything on a good wire takes.
 pub const SOON: Duration = Duration::from_secs(2);
 /// All rights.
@@ -94,29 +109,39 @@ impl Lab {
 
     /// Two machines with such NICs, and the driver installed with these settings.
     pub fn with(keywords: &[(&str, &str)], nic: NicConfig) -> Lab {
-        Lab::build(World::builder().build(), (1, MEMORY), keywords, nic)
+        Lab::build(World::builder().build(), SMALL, keywords, nic)
     }
 
     /// Two machines with room for many objects.
     pub fn large() -> Lab {
         let world = World::builder().build();
-        Lab::build(world, (1, 4 * MEMORY), &[], NicConfig::default())
+        let size = Size {
+            memory: 4 * SMALL.memory,
+            ..SMALL
+        };
+        Lab::build(world, size, &[], NicConfig::default())
+    }
+
+    /// Two machines whose timers come at ticks of a clock, so many nanoseconds apart.
+    pub fn ticking(tick: u64) -> Lab {
+        let size = Size { tick, ..SMALL };
+        let world = World::builder().build();
+        Lab::build(world, size, &[], NicConfig::default())
     }
 
     /// Two machines of two processors each, in a world where what happens elsewhere happens in the middle of things: when, is up
     /// to the seed.
     pub fn racing(seed: u64) -> Lab {
         let world = World::builder().seed(seed).interleave(3).build();
-        Lab::build(world, (2, MEMORY), &[], NicConfig::default())
+        let size = Size {
+            processors: 2,
+            ..SMALL
+        };
+        Lab::build(world, size, &[], NicConfig::default())
     }
 
-    /// With so many processors and bytes of memory for each machine.
-    fn build(
-        mut world: World,
-        size: (u32, usize),
-        keywords: &[(&str, &str)],
-        nic: NicConfig,
-    ) -> Lab {
+    /// With machines of a size.
+    fn build(mut world: World, size: Size, keywords: &[(&str, &str)], nic: NicConfig) -> Lab {
         let (a, b) = (
             machine(&mut world, "A", (A, A6), 1, size),
             machine(&mut world, "B", (B, B6), 2, size),
@@ -403,19 +428,21 @@ fn machine(
     name: &str,
     (v4, v6): (IpAddr, IpAddr),
     last: u8,
-    (processors, memory): (u32, usize),
+    size: Size,
 ) -> MachineId {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) else {
         panic!("an IPv4 and an IPv6 address")
     };
-    world.add_machine(
-        MachineConfig::named(name)
-            .ipv4(v4, 24)
-            .ipv6(v6, 64)
-            .mac([0x52, 0x54, 0, 0, 0, last])
-            .processors(processors)
-            .ram(memory),
-    )
+    let config = MachineConfig::named(name)
+        .ipv4(v4, 24)
+        .ipv6(v6, 64)
+        .mac([0x52, 0x54, 0, 0, 0, last])
+        .processors(size.processors)
+        .ram(size.memory);
+    world.add_machine(MachineConfig {
+        timer_tick: size.tick,
+        ..config
+    })
 }
 
 /// A NIC that reads the memory of a frame long after it was handed over.

@@ -6,6 +6,7 @@ use ndkpi::status::*;
 use ndkpi::{NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED, NDK_CQ_NOTIFY_ANY};
 use ntsim::consumer::Cq;
 
+use crate::lab::Lab;
 use crate::story::Story;
 
 const UNLIMITED: u32 = u32::MAX;
@@ -111,6 +112,36 @@ fn q26_the_latest_interval_wins() {
     assert_eq!(moderated(&mut s, 0, 0), STATUS_SUCCESS);
     s.lab.world.run_for(Duration::from_millis(1));
     assert_eq!(notified(&s), 2);
+    s.end();
+}
+
+/// NDKPI allows an interval to be shorter than asked, not longer.
+#[test]
+fn q26_an_interval_shorter_than_a_tick_does_not_last_for_one() {
+    const TICK: Duration = Duration::from_micros(15_625);
+    let mut s = Story::begin_in(Lab::ticking(TICK.as_nanos() as u64));
+    // The first moment after a tick.
+    let now = s.lab.world.now().as_nanos();
+    let to_go = TICK.as_nanos() - now % TICK.as_nanos();
+    s.lab
+        .world
+        .run_for(Duration::from_nanos(to_go as u64) + Duration::from_micros(100));
+    for interval in [1, 50, 1000, 15_624] {
+        assert_eq!(moderated(&mut s, interval, 64), STATUS_SUCCESS);
+        arm(&mut s);
+        let before = notified(&s);
+        let begun = s.lab.world.now();
+        receive(&mut s, 1);
+        let b = &s.b;
+        assert!(
+            s.lab
+                .world
+                .run_until(|_| b.cq.notifications().count() > before, TICK * 4)
+        );
+        let waited = s.lab.world.now() - begun;
+        let most = Duration::from_micros(interval.into()) + Duration::from_millis(1);
+        assert!(waited <= most, "{interval} us: {waited:?}");
+    }
     s.end();
 }
 

@@ -14,6 +14,13 @@ pub fn now() -> u64 {
     hundreds.saturating_mul(100)
 }
 
+/// Nanoseconds between two ticks of the clock: a [`Timer`](crate::Timer) may come so much late. IRQL: any.
+pub fn tick() -> u64 {
+    // SAFETY: no conditions.
+    let hundreds = unsafe { sys::KeQueryTimeIncrement() };
+    u64::from(hundreds).saturating_mul(100)
+}
+
 /// Waits without giving up the processor. For registers only, and not more than 50 at a time. IRQL: any.
 pub fn stall(microseconds: u32) {
     // SAFETY: no conditions.
