@@ -128,6 +128,9 @@ pub unsafe extern "efiapi" fn build_lam(
         return STATUS_BUFFER_TOO_SMALL;
     }
     let port = adapter.port();
+    if let Err(status) = port.ready() {
+        return status;
+    }
     // SAFETY: by the contract of this function; the mapping is dropped when it is released, or when the adapter is closed.
     let mapping = match unsafe { Mapping::new(&port.platform().dma, first, length) } {
         Ok(mapping) => mapping,

@@ -308,6 +308,9 @@ unsafe extern "efiapi" fn register_mr(
         return STATUS_INVALID_PARAMETER;
     };
     let port = mr.port();
+    if let Err(status) = port.ready() {
+        return status;
+    }
     // Mapping happens without the lock; the phase keeps a second register call out meanwhile.
     let begun = port.peek(|state| match state.mrs.get_mut(mr.key()) {
         Some(registration) if matches!(registration.phase, Phase::Idle) => {

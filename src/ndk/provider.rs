@@ -61,7 +61,12 @@ pub unsafe fn open(
 ) -> NDIS_STATUS {
     // SAFETY: by the contract of this function. The driver is built for NDIS 6.50 or later, so all three fields are there.
     let parameters = unsafe { *parameters };
-    if !port.is_enabled() || !port.opens().try_enter() {
+    if !port.opens().try_enter() {
+        return NDIS_STATUS_ADAPTER_NOT_READY;
+    }
+    // Looked at from inside: whoever disables the port afterwards, and waits until every adapter is closed, waits for this one too.
+    if !port.is_enabled() {
+        port.opens().leave();
         return NDIS_STATUS_ADAPTER_NOT_READY;
     }
     let result = match negotiate(parameters.Version) {

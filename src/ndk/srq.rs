@@ -7,7 +7,8 @@
 use core::ffi::c_void;
 
 use ndis_sys::status::{
-    STATUS_BUFFER_OVERFLOW, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+    STATUS_BUFFER_OVERFLOW, STATUS_DEVICE_REMOVED, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
 use ndkpi::{
@@ -164,7 +165,21 @@ pub unsafe extern "efiapi" fn create_srq(
                 low: false,
                 failed: false,
             };
-            port.peek(|state| state.srqs.set(id.index(), entry));
+            // Who is not in the table yet when the adapter is lost does not hear of it.
+            let alive = port.peek(|state| {
+                let alive = !state.engine.has_failed();
+                if alive {
+                    state.srqs.set(id.index(), entry);
+                } else {
+                    let _ = state.engine.destroy_srq(id);
+                }
+                alive
+            });
+            if !alive {
+                // SAFETY: nobody knows it.
+                unsafe { object::discard(srq) };
+                return STATUS_DEVICE_REMOVED;
+            }
             // SAFETY: by the contract of this function.
             unsafe { out.write(srq.as_raw()) };
             STATUS_SUCCESS
@@ -180,7 +195,7 @@ pub unsafe extern "efiapi" fn create_srq(
 
 /// NdkModifySrq. Never pends. IRQL <= DISPATCH_LEVEL.
 ///
-/// A depth of 0 keeps the depth; a threshold of 0 keeps the threshold and whether it is armed. Decisions X-40, 2.6): a
+/// A depth of 0 keeps the depth; a threshold of 0 keeps the threshold and whether it is armed. Decision X-40: a
 /// threshold above the depth is STATUS_INVALID_PARAMETER, a depth below what is queued STATUS_BUFFER_OVERFLOW; nothing changes then.
 unsafe extern "efiapi" fn modify_srq(
     srq: *mut NDK_SRQ,

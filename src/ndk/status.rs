@@ -141,7 +141,7 @@ pub fn of_cm(error: CmError) -> NTSTATUS {
     }
 }
 
-/// How a connect request ended that did not succeed. All of these can be retried with the same objects.
+/// How a connect request ended that did not succeed. It can be retried with the same objects, unless the device is gone.
 pub fn of_connect(failure: ConnectFailure) -> NTSTATUS {
     match failure {
         ConnectFailure::Rejected { .. } => STATUS_CONNECTION_REFUSED,
