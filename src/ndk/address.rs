@@ -156,6 +156,20 @@ impl LocalAddresses {
         self.list.iter()
     }
 
+    /// An endpoint with the scope id that goes with it on this interface, whatever a consumer gave or the wire did not say: all
+    /// link-local addresses there, peers' too, have that of the adapter's own, and others have none.
+    pub fn scoped(&self, endpoint: SocketAddr) -> SocketAddr {
+        let SocketAddr::V6(mut v6) = endpoint else {
+            return endpoint;
+        };
+        if !v6.ip().is_unicast_link_local() {
+            v6.set_scope_id(0);
+        } else if let Some(local) = self.list.iter().find(|local| local.scope != 0) {
+            v6.set_scope_id(local.scope);
+        }
+        v6.into()
+    }
+
     /// Whether a consumer may bind to this address: one of the adapter's, or, where `wildcard` allows it, the unspecified one.
     ///
     /// Decision X-62: a listener may name the unspecified address and then hears on every address of the adapter.

@@ -13,15 +13,16 @@ use arrayvec::ArrayVec;
 use ndis_sys::status::{
     STATUS_ADDRESS_ALREADY_EXISTS, STATUS_CANCELLED, STATUS_CONNECTION_ABORTED,
     STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_DEVICE_NOT_READY,
-    STATUS_INTERNAL_ERROR, STATUS_INVALID_BUFFER_SIZE, STATUS_INVALID_DEVICE_REQUEST,
-    STATUS_IO_TIMEOUT, STATUS_SUCCESS,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_IO_TIMEOUT, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
-use roce::{ConnId, ConnectFailure, DisconnectReason, DisconnectResult, QpId};
+use roce::{
+    AcceptParams, ConnId, ConnectFailure, DisconnectReason, DisconnectResult, Path, PathMtu, QpId,
+};
 
 use super::connector::Connector;
 use super::endpoint::{SharedEndpoint, SharedEntry};
-use super::limits::{MAX_CALLEE_DATA, MAX_CALLER_DATA, MAX_READS};
+use super::limits::{MAX_CALLEE_DATA, MAX_READS};
 use super::line::{Place, Waits};
 use super::object::{self, Context, Listed, Object, Ref, Request};
 use super::qp::Qp;
@@ -44,8 +45,6 @@ pub enum Phase {
     Completing,
     /// A peer's request; Accept or Reject is due.
     Incoming,
-    /// Accept was called; the way back to the peer is being looked up.
-    Answering,
     /// The acceptance is on its way; the peer has to complete.
     Accepting,
     /// Data can flow.
@@ -56,6 +55,23 @@ pub enum Phase {
     Disconnecting,
     /// Never to be used again.
     Over,
+}
+
+impl Phase {
+    /// Something that leads to a connection, or fails: on this side or the peer's behalf.
+    fn is_attempt(self) -> bool {
+        match self {
+            Self::Resolving
+            | Self::Requesting
+            | Self::Replied
+            | Self::Completing
+            | Self::Incoming
+            | Self::Accepting => true,
+            Self::Idle | Self::Connected | Self::PeerGone | Self::Disconnecting | Self::Over => {
+                false
+            }
+        }
+    }
 }
 
 /// Read limits: inbound is what the peer may have in progress here, outbound what this side may have there.
@@ -74,6 +90,9 @@ impl ReadLimits {
         (cap(self.inbound), cap(self.outbound))
     }
 }
+
+/// What a consumer sends along with a request, an acceptance or a rejection.
+pub type PrivateData = ArrayVec<u8, MAX_CALLEE_DATA>;
 
 /// Where the disconnect event goes.
 #[derive(Clone, Copy)]
@@ -125,7 +144,7 @@ pub struct Connection {
     pub(super) attempt: u32,
     pub(super) limits: ReadLimits,
     /// Private data to be sent once the way to the peer is known.
-    pub(super) data: ArrayVec<u8, MAX_CALLEE_DATA>,
+    pub(super) data: PrivateData,
     sink: Option<DisconnectSink>,
     request: Option<Request<Connector>>,
     outcome: Option<NTSTATUS>,
@@ -147,7 +166,7 @@ pub struct Connect<'a> {
     /// What the consumer asks for.
     pub limits: ReadLimits,
     /// Private data.
-    pub data: &'a [u8],
+    pub data: PrivateData,
 }
 
 /// Where a connection comes from.
@@ -164,8 +183,10 @@ pub struct Accept<'a> {
     pub qp: &'a Object<Qp>,
     /// What the consumer asks for.
     pub limits: ReadLimits,
+    /// Path MTU that this side can do.
+    pub mtu: PathMtu,
     /// Private data.
-    pub data: &'a [u8],
+    pub data: PrivateData,
     /// Where the disconnect event goes, if anywhere.
     pub sink: Option<DisconnectSink>,
 }
@@ -193,7 +214,7 @@ impl Connection {
             doubted: false,
             attempt: 0,
             limits: ReadLimits::default(),
-            data: ArrayVec::new(),
+            data: PrivateData::new(),
             sink: None,
             request: None,
             outcome: None,
@@ -281,14 +302,6 @@ impl Connection {
     }
 }
 
-fn copied<const N: usize>(data: &[u8]) -> Result<ArrayVec<u8, N>, NTSTATUS> {
-    let mut copy = ArrayVec::new();
-    // Decision X-36: more private data than the message carries is STATUS_INVALID_BUFFER_SIZE.
-    copy.try_extend_from_slice(data)
-        .map_err(|_| STATUS_INVALID_BUFFER_SIZE)?;
-    Ok(copy)
-}
-
 impl State {
     /// NdkConnect up to the point where the way to the peer must be looked up, which the caller then starts.
     ///
@@ -303,10 +316,6 @@ impl State {
         want: &Connect<'_>,
         request: Request<Connector>,
     ) -> Result<(), NTSTATUS> {
-        if want.data.len() > MAX_CALLER_DATA {
-            return Err(STATUS_INVALID_BUFFER_SIZE);
-        }
-        let data = copied(want.data)?;
         let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
         match c.phase {
             Phase::Idle if c.is_pending() => return Err(STATUS_CONNECTION_ACTIVE),
@@ -317,8 +326,9 @@ impl State {
             _ => return Err(STATUS_CONNECTION_ACTIVE),
         }
         self.qp_is_free(want.qp)?;
+        let peer = self.addresses.scoped(want.peer);
         let named = match want.source {
-            Source::Address(local) => local,
+            Source::Address(local) => self.addresses.scoped(local),
             Source::Shared(shared) => self
                 .shared
                 .get(shared.key())
@@ -326,13 +336,14 @@ impl State {
                 .ok_or(STATUS_INTERNAL_ERROR)?,
         };
         let same = |other: &Connection| {
-            other.endpoint.is_some() && other.local == Some(named) && other.peer == Some(want.peer)
+            other.endpoint.is_some() && other.local == Some(named) && other.peer == Some(peer)
         };
-        if named.port() != 0 && self.connections.iter().any(same) {
+        // An endpoint that nobody has, of port 0 too, is no connection's.
+        if self.ports.is_claimed(named) && self.connections.iter().any(same) {
             return Err(STATUS_ADDRESS_ALREADY_EXISTS);
         }
         let (local, shared) = match want.source {
-            Source::Address(local) => (self.ports.claim(local).map_err(status::of_claim)?, None),
+            Source::Address(_) => (self.ports.claim(named).map_err(status::of_claim)?, None),
             Source::Shared(shared) => {
                 if !self.ports.share(named) {
                     return Err(STATUS_INTERNAL_ERROR);
@@ -344,11 +355,11 @@ impl State {
         let stale = self.connections.get_mut(key).and_then(|c| {
             c.qp = Some(want.qp.reference());
             c.local = Some(local);
-            c.peer = Some(want.peer);
+            c.peer = Some(peer);
             c.shared = shared;
             c.endpoint = Some(local);
             c.limits = want.limits;
-            c.data = data;
+            c.data = want.data.clone();
             c.peer_gave_up = false;
             c.attempt = c.attempt.wrapping_add(1);
             c.pending(Phase::Resolving, request);
@@ -361,31 +372,51 @@ impl State {
         Ok(())
     }
 
-    /// NdkAccept up to the point where the way back must be looked up, which the caller then starts.
+    /// NdkAccept.
+    ///
+    /// The peer is answered over the way its request came, without looking it up: who asks with addresses of nobody cannot hold up
+    /// those who wait for a look-up.
     pub fn accept(
         &mut self,
         key: Key,
         want: &Accept<'_>,
         request: Request<Connector>,
     ) -> Result<(), NTSTATUS> {
-        let data = copied(want.data)?;
         let connection = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
-        match connection.phase {
-            Phase::Incoming if connection.peer_gave_up => return Err(STATUS_CONNECTION_ABORTED),
-            Phase::Incoming => {}
+        let conn = match (connection.phase, connection.conn) {
+            (Phase::Incoming, _) if connection.peer_gave_up => {
+                return Err(STATUS_CONNECTION_ABORTED);
+            }
+            (Phase::Incoming, Some(conn)) => conn,
             _ => return Err(STATUS_CONNECTION_INVALID),
-        }
+        };
         self.qp_is_free(want.qp)?;
+        let way_back = self
+            .engine
+            .way_back(conn)
+            .ok_or(STATUS_CONNECTION_ABORTED)?;
+        let (inbound, outbound) = want.limits.capped();
+        let params = AcceptParams {
+            qp: want.qp.id(),
+            path: Path {
+                vlan: None,
+                traffic_class: 0,
+                mtu: want.mtu,
+                ..way_back
+            },
+            private_data: &want.data,
+            responder_resources: inbound,
+            initiator_depth: outbound,
+        };
+        self.engine
+            .accept(self.now, conn, &params)
+            .map_err(status::of_cm)?;
         self.attach_qp(want.qp, key);
         if let Some(c) = self.connections.get_mut(key) {
             c.qp = Some(want.qp.reference());
-            c.limits = want.limits;
-            c.data = data;
             c.sink = want.sink;
-            c.attempt = c.attempt.wrapping_add(1);
-            c.pending(Phase::Answering, request);
+            c.pending(Phase::Accepting, request);
         }
-        self.look_up(key);
         Ok(())
     }
 
@@ -408,10 +439,7 @@ impl State {
             self.engine.establish(self.now, conn).map_err(status::of_cm)
         };
         if let Err(failure) = result {
-            self.counters.connect_failures += 1;
-            if let Some(c) = self.connections.get_mut(key) {
-                c.phase = Phase::Over;
-            }
+            self.end_with(key, Phase::Over);
             return Err(failure);
         }
         if let Some(c) = self.connections.get_mut(key) {
@@ -423,19 +451,16 @@ impl State {
 
     /// NdkReject, on either side. The connector is over afterwards.
     pub fn reject(&mut self, key: Key, data: &[u8]) -> Result<(), NTSTATUS> {
-        if data.len() > MAX_CALLEE_DATA {
-            return Err(STATUS_INVALID_BUFFER_SIZE);
-        }
         let c = self.connections.get_mut(key).ok_or(STATUS_INTERNAL_ERROR)?;
         let conn = match (c.phase, c.conn) {
             (Phase::Incoming | Phase::Replied, Some(conn)) if !c.is_pending() => conn,
             _ => return Err(STATUS_CONNECTION_INVALID),
         };
-        c.phase = Phase::Over;
-        if c.peer_gave_up {
+        let gone = c.peer_gave_up;
+        self.end_with(key, Phase::Over);
+        if gone {
             return Err(STATUS_CONNECTION_ABORTED);
         }
-        self.counters.connect_failures += 1;
         self.engine
             .reject(self.now, conn, data)
             .map_err(status::of_cm)
@@ -481,10 +506,12 @@ impl State {
     /// connection is torn down without waiting for the peer, and its QP is flushed.
     pub fn close_connection(&mut self, key: Key) {
         self.look_up_no_more(key);
+        let Some(phase) = self.end_with(key, Phase::Over) else {
+            return;
+        };
         let Some(c) = self.connections.get_mut(key) else {
             return;
         };
-        let phase = mem::replace(&mut c.phase, Phase::Over);
         c.sink = None;
         c.disconnect_due = None;
         if c.outcome.is_none() {
@@ -535,9 +562,11 @@ impl State {
             let conn = c.conn;
             match c.phase {
                 Phase::Resolving | Phase::Requesting => {
+                    self.end_attempt(key);
                     self.connect_failed(key, STATUS_DEVICE_NOT_READY);
                 }
-                Phase::Answering | Phase::Accepting | Phase::Completing => {
+                Phase::Accepting | Phase::Completing => {
+                    self.end_attempt(key);
                     self.establish_failed(key, STATUS_DEVICE_NOT_READY);
                 }
                 Phase::Connected => {
@@ -551,6 +580,13 @@ impl State {
         }
         for qp in self.qps.iter() {
             self.engine.flush(self.now, qp.object.get().id());
+        }
+    }
+
+    /// The engine is to do no more for the connection that was being set up.
+    fn end_attempt(&mut self, key: Key) {
+        if let Some(conn) = self.connections.get_mut(key).and_then(|c| c.conn.take()) {
+            self.forget(conn);
         }
     }
 
@@ -588,8 +624,19 @@ impl State {
         Some(qp)
     }
 
+    /// The phase in which a connector ends what it is doing: from which it comes. An attempt that ends without a connection counts as one
+    /// that failed, whoever ended it.
+    fn end_with(&mut self, key: Key, last: Phase) -> Option<Phase> {
+        let c = self.connections.get_mut(key)?;
+        let phase = mem::replace(&mut c.phase, last);
+        if phase.is_attempt() {
+            self.counters.connect_failures += 1;
+        }
+        Some(phase)
+    }
+
     pub(super) fn connect_failed(&mut self, key: Key, failure: NTSTATUS) {
-        self.counters.connect_failures += 1;
+        self.end_with(key, Phase::Idle);
         let qp = self.detach_qp(key);
         self.release_endpoint(key);
         if let Some(c) = self.connections.get_mut(key) {
@@ -597,15 +644,13 @@ impl State {
                 _qp: qp,
                 _shared: c.shared.take(),
             };
-            c.phase = Phase::Idle;
             c.finish(failure);
         }
     }
 
     pub(super) fn establish_failed(&mut self, key: Key, failure: NTSTATUS) {
-        self.counters.connect_failures += 1;
+        self.end_with(key, Phase::Over);
         if let Some(c) = self.connections.get_mut(key) {
-            c.phase = Phase::Over;
             c.sink = None;
             c.finish(failure);
         }

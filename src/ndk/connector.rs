@@ -22,9 +22,11 @@ use ndkpi::{
 
 use super::adapter::Adapter;
 use super::address;
-use super::connection::{Accept, Connect, Connection, DisconnectSink, News, ReadLimits, Source};
+use super::connection::{
+    Accept, Connect, Connection, DisconnectSink, News, PrivateData, ReadLimits, Source,
+};
 use super::endpoint::{SharedEndpoint, SharedEntry};
-use super::limits::MAX_CALLEE_DATA;
+use super::limits::{MAX_CALLEE_DATA, MAX_CALLER_DATA};
 use super::listener::Listener;
 use super::object::{self, Context, Kind, Listed, Object, Ref, Request, header, query_extension};
 use super::qp::Qp;
@@ -218,16 +220,30 @@ pub unsafe extern "efiapi" fn create_connector(
     }
 }
 
-/// A consumer's buffer as a slice; empty for null.
+/// A copy of a consumer's private data, made before any lock is taken.
+///
+/// Decision X-36: more than `most` bytes, what the message carries, is STATUS_INVALID_BUFFER_SIZE.
 ///
 /// # Safety
 /// `data` is null or points at `length` readable bytes that stay as they are for the call.
-unsafe fn bytes<'a>(data: *const c_void, length: u32) -> &'a [u8] {
+unsafe fn private_data(
+    data: *const c_void,
+    length: u32,
+    most: usize,
+) -> Result<PrivateData, NTSTATUS> {
+    let mut copy = PrivateData::new();
     if data.is_null() || length == 0 {
-        return &[];
+        return Ok(copy);
+    }
+    let length = length as usize;
+    if length > most {
+        return Err(STATUS_INVALID_BUFFER_SIZE);
     }
     // SAFETY: by the caller's promise.
-    unsafe { core::slice::from_raw_parts(data.cast::<u8>(), length as usize) }
+    let data = unsafe { core::slice::from_raw_parts(data.cast::<u8>(), length) };
+    copy.try_extend_from_slice(data)
+        .map_err(|_| STATUS_INVALID_BUFFER_SIZE)?;
+    Ok(copy)
 }
 
 /// NdkConnect. Pends until the peer has answered. IRQL <= DISPATCH_LEVEL.
@@ -261,7 +277,7 @@ unsafe extern "efiapi" fn connect(
         (
             address::read(source.cast(), source_length),
             address::read(destination.cast(), destination_length),
-            bytes(data, data_length),
+            private_data(data, data_length, MAX_CALLER_DATA),
         )
     };
     let local = match local {
@@ -277,6 +293,10 @@ unsafe extern "efiapi" fn connect(
             peer
         }
         _ => return STATUS_INVALID_PARAMETER,
+    };
+    let data = match data {
+        Ok(data) => data,
+        Err(status) => return status,
     };
     let want = Connect {
         qp,
@@ -315,7 +335,7 @@ unsafe extern "efiapi" fn connect_with_shared_endpoint(
     let (peer, data) = unsafe {
         (
             address::read(destination.cast(), destination_length),
-            bytes(data, data_length),
+            private_data(data, data_length, MAX_CALLER_DATA),
         )
     };
     let local = connector.port().peek(|state| {
@@ -334,6 +354,10 @@ unsafe extern "efiapi" fn connect_with_shared_endpoint(
         }
         _ => return STATUS_INVALID_PARAMETER,
     };
+    let data = match data {
+        Ok(data) => data,
+        Err(status) => return status,
+    };
     let want = Connect {
         qp,
         source: Source::Shared(shared),
@@ -347,19 +371,33 @@ unsafe extern "efiapi" fn connect_with_shared_endpoint(
 
 impl Object<Connector> {
     /// Begins a request that needs the way to the peer, and has it looked up.
+    ///
+    /// Once it has begun it may end elsewhere at any time, and the consumer may close the connector when it does: all that is used then is
+    /// the port.
     fn start(
         &self,
         begin: impl FnOnce(&mut super::state::State, Key) -> Result<(), NTSTATUS>,
     ) -> NTSTATUS {
-        match self
-            .port()
+        let port = self.port();
+        match port
             .ready()
-            .and_then(|()| self.port().with(|state| begin(state, self.key())))
+            .and_then(|()| port.with(|state| begin(state, self.key())))
         {
             Ok(()) => {
-                self.port().resolve_soon();
+                port.resolve_soon();
                 STATUS_PENDING
             }
+            Err(status) => status,
+        }
+    }
+
+    /// As [`Object::begin`], unless the adapter is lost or without power.
+    fn begin_if_ready(
+        &self,
+        begin: impl FnOnce(&mut super::state::State, Key) -> Result<(), NTSTATUS>,
+    ) -> NTSTATUS {
+        match self.port().ready() {
+            Ok(()) => self.begin(begin),
             Err(status) => status,
         }
     }
@@ -426,18 +464,23 @@ unsafe extern "efiapi" fn accept(
         (
             Object::<Connector>::from_raw(connector),
             Object::<Qp>::from_raw(qp),
-            bytes(data, data_length),
+            private_data(data, data_length, MAX_CALLEE_DATA),
         )
+    };
+    let data = match data {
+        Ok(data) => data,
+        Err(status) => return status,
     };
     let sink = event.map(|event| DisconnectSink::Plain(event, Context(event_context)));
     let want = Accept {
         qp,
         limits: ReadLimits { inbound, outbound },
+        mtu: connector.port().mtu(),
         data,
         sink,
     };
     let request = Request::new(connector, completion, context);
-    connector.start(|state, key| state.accept(key, &want, request))
+    connector.begin_if_ready(|state, key| state.accept(key, &want, request))
 }
 
 /// NdkAcceptEx. Pends until the peer has completed the connection. IRQL <= DISPATCH_LEVEL.
@@ -458,18 +501,23 @@ unsafe extern "efiapi" fn accept_ex(
         (
             Object::<Connector>::from_raw(connector),
             Object::<Qp>::from_raw(qp),
-            bytes(data, data_length),
+            private_data(data, data_length, MAX_CALLEE_DATA),
         )
+    };
+    let data = match data {
+        Ok(data) => data,
+        Err(status) => return status,
     };
     let sink = event.map(|event| DisconnectSink::WithReason(event, Context(event_context)));
     let want = Accept {
         qp,
         limits: ReadLimits { inbound, outbound },
+        mtu: connector.port().mtu(),
         data,
         sink,
     };
     let request = Request::new(connector, completion, context);
-    connector.start(|state, key| state.accept(key, &want, request))
+    connector.begin_if_ready(|state, key| state.accept(key, &want, request))
 }
 
 /// NdkReject. Synchronous. IRQL <= DISPATCH_LEVEL.
@@ -478,19 +526,20 @@ unsafe extern "efiapi" fn reject(
     data: *const c_void,
     data_length: u32,
 ) -> NTSTATUS {
-    if data_length as usize > MAX_CALLEE_DATA {
-        return STATUS_INVALID_BUFFER_SIZE;
-    }
     // SAFETY: the consumer passes an open connector, and data with its length.
     let (connector, data) = unsafe {
         (
             Object::<Connector>::from_raw(connector),
-            bytes(data, data_length),
+            private_data(data, data_length, MAX_CALLEE_DATA),
         )
+    };
+    let data = match data {
+        Ok(data) => data,
+        Err(status) => return status,
     };
     match connector
         .port()
-        .with(|state| state.reject(connector.key(), data))
+        .with(|state| state.reject(connector.key(), &data))
     {
         Ok(()) => STATUS_SUCCESS,
         Err(status) => status,
@@ -520,38 +569,37 @@ unsafe extern "efiapi" fn get_connection_data(
     if data.is_null() && room > 0 {
         return STATUS_INVALID_PARAMETER;
     }
-    connector.port().peek(|state| {
-        let conn = state
-            .connections
-            .get(connector.key())
-            .and_then(Connection::conn);
-        let Some(info) = conn.and_then(|conn| state.engine.connection(conn)) else {
-            return STATUS_CONNECTION_INVALID;
-        };
-        // SAFETY: each is null or the consumer's out parameter.
-        unsafe {
-            if !inbound.is_null() {
-                *inbound = u32::from(info.responder_resources);
-            }
-            if !outbound.is_null() {
-                *outbound = u32::from(info.initiator_depth);
-            }
-            *data_length = info.private_data.len() as u32;
+    // Copied out of the lock's reach before it goes into memory of the consumer's.
+    let info = connector.port().peek(|state| {
+        let conn = state.connections.get(connector.key())?.conn()?;
+        state.engine.connection(conn).cloned()
+    });
+    let Some(info) = info else {
+        return STATUS_CONNECTION_INVALID;
+    };
+    // SAFETY: each is null or the consumer's out parameter.
+    unsafe {
+        if !inbound.is_null() {
+            *inbound = u32::from(info.responder_resources);
         }
-        if data.is_null() {
-            return STATUS_SUCCESS;
+        if !outbound.is_null() {
+            *outbound = u32::from(info.initiator_depth);
         }
-        let length = room.min(info.private_data.len());
-        // SAFETY: the consumer's buffer has `room` bytes, the data at least `length`.
-        unsafe {
-            core::ptr::copy_nonoverlapping(info.private_data.as_ptr(), data.cast::<u8>(), length)
-        };
-        if length < info.private_data.len() {
-            STATUS_BUFFER_TOO_SMALL
-        } else {
-            STATUS_SUCCESS
-        }
-    })
+        *data_length = info.private_data.len() as u32;
+    }
+    if data.is_null() {
+        return STATUS_SUCCESS;
+    }
+    let length = room.min(info.private_data.len());
+    // SAFETY: the consumer's buffer has `room` bytes, the data at least `length`.
+    unsafe {
+        core::ptr::copy_nonoverlapping(info.private_data.as_ptr(), data.cast::<u8>(), length)
+    };
+    if length < info.private_data.len() {
+        STATUS_BUFFER_TOO_SMALL
+    } else {
+        STATUS_SUCCESS
+    }
 }
 
 /// # Safety

@@ -73,6 +73,8 @@ impl State {
             let Some(endpoint) = entry.endpoint else {
                 continue;
             };
+            let endpoint = self.addresses.scoped(endpoint);
+            entry.endpoint = Some(endpoint);
             let local = self.addresses.is_local(endpoint.ip(), false);
             pending.outcome = Some(if local {
                 STATUS_SUCCESS
@@ -174,6 +176,7 @@ pub unsafe extern "efiapi" fn create_shared_endpoint(
     // SAFETY: quiesce takes the entry out.
     let listed = unsafe { Listed::new(shared) };
     let result = shared.port().peek(|state| {
+        let wanted = state.addresses.scoped(wanted);
         let endpoint = state.ports.claim(wanted).map_err(status::of_claim)?;
         let known = state.addresses.is_local(endpoint.ip(), false);
         let pending = PendingCreate {

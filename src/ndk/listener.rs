@@ -83,6 +83,7 @@ impl State {
         if listening.endpoint.is_some() || listening.request.is_some() {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
+        let wanted = self.addresses.scoped(wanted);
         let endpoint = self.ports.claim(wanted).map_err(status::of_claim)?;
         listening.endpoint = Some(endpoint);
         if known {
@@ -134,6 +135,11 @@ impl State {
             let Some(endpoint) = self.listeners.get(key).and_then(|l| l.endpoint) else {
                 continue;
             };
+            // The list may have been empty when this was asked for.
+            let endpoint = self.addresses.scoped(endpoint);
+            if let Some(listening) = self.listeners.get_mut(key) {
+                listening.endpoint = Some(endpoint);
+            }
             let outcome = if self.addresses.is_local(endpoint.ip(), true) {
                 self.listen_now(key).err().unwrap_or(STATUS_SUCCESS)
             } else {
@@ -292,17 +298,16 @@ unsafe extern "efiapi" fn listen(
     let Some(wanted) = (unsafe { address::read(address.cast(), length) }) else {
         return STATUS_INVALID_ADDRESS;
     };
-    if let Err(status) = listener.port().ready() {
+    let port = listener.port();
+    if let Err(status) = port.ready() {
         return status;
     }
     let request = Request::new(listener, completion, context);
-    match listener
-        .port()
-        .with(|state| state.listen(listener.key(), wanted, request))
-    {
+    match port.with(|state| state.listen(listener.key(), wanted, request)) {
         Ok(true) => STATUS_SUCCESS,
         Ok(false) => {
-            listener.port().read_addresses_soon();
+            // A listen that pends may end elsewhere at any time, and the consumer may close the listener when it does.
+            port.read_addresses_soon();
             STATUS_PENDING
         }
         Err(status) => status,

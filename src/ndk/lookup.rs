@@ -4,11 +4,9 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use ndis_sys::status::{
-    STATUS_CONNECTION_ABORTED, STATUS_DEVICE_REMOVED, STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS,
-};
+use ndis_sys::status::{STATUS_DEVICE_REMOVED, STATUS_INTERNAL_ERROR, STATUS_INVALID_ADDRESS};
 use ndis_sys::types::NTSTATUS;
-use roce::{AcceptParams, ConnectParams, Path, QpId};
+use roce::{ConnectParams, Path, QpId};
 
 use super::connection::{Connection, Phase};
 use super::slab::Key;
@@ -62,25 +60,17 @@ impl State {
         ))
     }
 
-    /// The way to the peer is known, or it is known that there is none: sends the request or the acceptance, if the connector is still at
+    /// The way to the peer is known, or it is known that there is none: sends the request, if the connector is still at
     /// that attempt.
     pub fn resolved(&mut self, key: Key, attempt: u32, way: Result<Path, NTSTATUS>) {
         let Some(c) = self.connections.get(key).filter(|c| c.attempt == attempt) else {
             return;
         };
-        match c.phase {
-            Phase::Resolving => {
-                if let Err(failure) = self.request(key, way) {
-                    self.connect_failed(key, failure);
-                }
-            }
-            Phase::Answering => {
-                if let Err(failure) = self.answer(key, way) {
-                    self.establish_failed(key, failure);
-                }
-            }
-            // Closed meanwhile.
-            _ => {}
+        // Unless it was closed meanwhile.
+        if c.phase == Phase::Resolving
+            && let Err(failure) = self.request(key, way)
+        {
+            self.connect_failed(key, failure);
         }
     }
 
@@ -93,6 +83,7 @@ impl State {
         if !self.addresses.is_local(local.ip(), false) {
             return Err(STATUS_INVALID_ADDRESS);
         }
+        let [local, peer] = [local, peer].map(|end| self.addresses.scoped(end));
         let (inbound, outbound) = c.limits.capped();
         let params = ConnectParams {
             qp: qp.id(),
@@ -110,34 +101,8 @@ impl State {
         self.by_conn.set(conn.index(), key);
         if let Some(c) = self.connections.get_mut(key) {
             c.conn = Some(conn);
+            (c.local, c.peer) = (Some(local), Some(peer));
             c.phase = Phase::Requesting;
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, key: Key, way: Result<Path, NTSTATUS>) -> Result<(), NTSTATUS> {
-        let c = self.connections.get(key).ok_or(STATUS_INTERNAL_ERROR)?;
-        let (Some(conn), Some(qp)) = (c.conn, &c.qp) else {
-            return Err(STATUS_INTERNAL_ERROR);
-        };
-        if c.peer_gave_up {
-            return Err(STATUS_CONNECTION_ABORTED);
-        }
-        let (inbound, outbound) = c.limits.capped();
-        // A peer to which there is no way back is a peer that is gone.
-        let path = way.map_err(|_| STATUS_CONNECTION_ABORTED)?;
-        let params = AcceptParams {
-            qp: qp.id(),
-            path,
-            private_data: &c.data,
-            responder_resources: inbound,
-            initiator_depth: outbound,
-        };
-        self.engine
-            .accept(self.now, conn, &params)
-            .map_err(status::of_cm)?;
-        if let Some(c) = self.connections.get_mut(key) {
-            c.phase = Phase::Accepting;
         }
         Ok(())
     }
@@ -178,10 +143,8 @@ impl State {
         while let Some(key) = self.connections.next(at) {
             at = key.index() + 1;
             self.look_up_no_more(key);
-            match self.connections.get(key).map(Connection::phase) {
-                Some(Phase::Resolving) => self.connect_failed(key, STATUS_DEVICE_REMOVED),
-                Some(Phase::Answering) => self.establish_failed(key, STATUS_DEVICE_REMOVED),
-                _ => {}
+            if self.connections.get(key).map(Connection::phase) == Some(Phase::Resolving) {
+                self.connect_failed(key, STATUS_DEVICE_REMOVED);
             }
         }
     }

@@ -48,7 +48,7 @@ impl PortSpace {
         }
     }
 
-    /// Takes `wanted`, choosing a free port from 49152 to 65535 if its port is 0. The first reference is the caller's.
+    /// Takes `wanted`, choosing a free port from 49152 to 65535 if its port is 0; its scope id stays. The first reference is the caller's.
     ///
     /// The wildcard address stands for every address of its family, so it collides with each of them.
     pub fn claim(&mut self, wanted: SocketAddr) -> Result<SocketAddr, ClaimError> {
@@ -74,7 +74,9 @@ impl PortSpace {
                 references: 1,
             },
         );
-        Ok(SocketAddr::new(address, port))
+        let mut chosen = wanted;
+        chosen.set_port(port);
+        Ok(chosen)
     }
 
     /// One more object refers to an endpoint that is already claimed. Returns false if it is not.
@@ -102,6 +104,11 @@ impl PortSpace {
                 self.entries.remove(at);
             }
         }
+    }
+
+    /// Whether somebody has exactly this address and port.
+    pub fn is_claimed(&self, endpoint: SocketAddr) -> bool {
+        self.position(endpoint).is_some()
     }
 
     fn position(&self, endpoint: SocketAddr) -> Option<usize> {

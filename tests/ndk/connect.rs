@@ -6,7 +6,7 @@ use std::time::Duration;
 use ndkpi::status::*;
 use ntsim::consumer::{Connector, ReadLimits};
 
-use crate::lab::{A, B, Lab, PORT, SOON, failure, from, to};
+use crate::lab::{A, B, Connected, Lab, PORT, SOON, failure, from, to};
 
 #[test]
 fn m01_a_port_that_nobody_has_opened_refuses_too() {
@@ -370,5 +370,44 @@ fn m10_what_waits_for_no_completion_cannot_be_completed() {
         passive.close();
         listener.close();
     });
+    lab.end(a, b);
+}
+
+/// Others may ask for the way to peers that do not answer for as long as they like.
+#[test]
+fn a_peer_is_accepted_while_peers_that_are_not_there_are_looked_up() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let nobody: Vec<_> = (100..108_u8)
+        .map(|host| {
+            let (qp, connector) = (lab.queue_pair(&b), lab.connector(&b));
+            let peer = SocketAddr::from(([10, 0, 0, host], PORT));
+            let connecting = lab.on(&b, || {
+                connector.start_connect(&qp, from(&b), peer, ReadLimits::default(), &[])
+            });
+            (qp, connector, connecting)
+        })
+        .collect();
+    lab.world.run_for(Duration::from_millis(1));
+    let begun = lab.world.now();
+    let (active, passive) = lab.establish(&a, &b, &listener);
+    let took = lab.world.now() - begun;
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(nobody.iter().all(|(.., connecting)| !connecting.is_done()));
+    for (qp, connector, connecting) in nobody {
+        let status = failure(connecting.wait(&mut lab.world));
+        assert_eq!(status, STATUS_HOST_UNREACHABLE);
+        lab.on(&b, || {
+            connector.close();
+            qp.close();
+        });
+    }
+    let connected = Connected {
+        active,
+        passive,
+        listener,
+    };
+    lab.hang_up(&a, &b, connected);
     lab.end(a, b);
 }

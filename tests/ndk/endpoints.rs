@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ndkpi::status::*;
-use ndkpi::{NTSTATUS, SOCKADDR};
+use ndkpi::{NDK_VERSION_2_1, NTSTATUS, SOCKADDR};
 use ntsim::consumer::{Listener, ReadLimits};
 
 use crate::lab::{A6, B6, Connected, Lab, PORT, Side, failure, from, to};
@@ -275,5 +275,57 @@ fn a_listener_at_the_wildcard_hears_on_every_address() {
         everywhere.close();
         precise.close();
     });
+    lab.end(a, b);
+}
+
+/// Addresses that every link has need an interface to mean one host.
+#[test]
+fn e10_link_local_addresses_have_the_scope_of_their_interface_whether_it_is_given_or_not() {
+    let mut lab = Lab::new();
+    // What IPv6 makes of the NICs' Ethernet addresses.
+    let [at_a, at_b] =
+        ["fe80::5054:ff:fe00:1", "fe80::5054:ff:fe00:2"].map(|ip| ip.parse().unwrap());
+    let (machine_a, machine_b) = (lab.a, lab.b);
+    let a = lab.side_of(machine_a, at_a, NDK_VERSION_2_1);
+    let b = lab.side_of(machine_b, at_b, NDK_VERSION_2_1);
+    let listener = lab.listen(&b);
+    let (active, passive) = lab.establish(&a, &b, &listener);
+    let scope = |end: Result<SocketAddr, i32>| match end {
+        Ok(SocketAddr::V6(v6)) => v6.scope_id(),
+        other => panic!("{other:?}"),
+    };
+    let (here, there) = lab.on(&a, || (active.local_address(), active.peer_address()));
+    assert_ne!(scope(here), 0);
+    assert_eq!(scope(there), scope(here));
+    lab.on(&b, || {
+        let own = scope(listener.local_address());
+        assert_ne!(own, 0);
+        assert_eq!(scope(passive.local_address()), own);
+        assert_eq!(scope(passive.peer_address()), own);
+    });
+    // The same two ends again, with and without it.
+    let (here, there) = (here.unwrap(), there.unwrap());
+    let bare = |end: SocketAddr| SocketAddr::new(end.ip(), end.port());
+    let (qp, second) = (lab.queue_pair(&a), lab.connector(&a));
+    for (here, there) in [
+        (here, there),
+        (bare(here), bare(there)),
+        (here, bare(there)),
+    ] {
+        let again = lab.on(&a, || {
+            second.start_connect(&qp, here, there, ReadLimits::default(), &[])
+        });
+        assert_eq!(again.inline_status(), STATUS_ADDRESS_ALREADY_EXISTS);
+    }
+    lab.on(&a, || {
+        second.close();
+        qp.close();
+    });
+    let connected = Connected {
+        active,
+        passive,
+        listener,
+    };
+    lab.hang_up(&a, &b, connected);
     lab.end(a, b);
 }

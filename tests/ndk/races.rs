@@ -7,16 +7,17 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 
 use ndis_sys::imports::{KeInitializeDpc, KeInsertQueueDpc, KeSetTargetProcessorDpcEx};
 use ndis_sys::wdm::{KDPC, PROCESSOR_NUMBER};
 use ndkpi::status::*;
-use ndkpi::{NDK_CQ_NOTIFY_ANY, NDK_SGE};
-use ntsim::consumer::{Connector, Pending};
+use ndkpi::{NDK_CONNECTOR, NDK_CQ_NOTIFY_ANY, NDK_LISTENER, NDK_SGE};
+use ntsim::consumer::{Connector, Pending, Qp};
 
-use crate::lab::{Connected, Lab, SOON, Side};
+use crate::lab::{A, Connected, Lab, SOON, Side};
+use crate::raw::{Completed, closed, never_created, sockaddr};
 use crate::story::Story;
 
 /// The environment says with which seed to run, whatever a test asks for: to repeat one run, or to try many.
@@ -250,5 +251,191 @@ fn q05_no_entry_falls_between_the_last_poll_and_the_arm() {
     assert!(
         polled > 0 && notified > 0 || seed_is_given(),
         "{polled} polled, {notified} notified: no seed came in between"
+    );
+}
+
+/// Something that its consumer closes as soon as a request of it has ended.
+struct Brief<T> {
+    object: Cell<*mut T>,
+    gone: Completed,
+}
+
+impl<T> Brief<T> {
+    fn new() -> Self {
+        Self {
+            object: Cell::new(null_mut()),
+            gone: Completed::default(),
+        }
+    }
+
+    fn context(&self) -> *mut c_void {
+        std::ptr::from_ref(self).cast_mut().cast()
+    }
+}
+
+/// Counts the close, whether it pends or not.
+fn count(gone: &Completed, status: i32) {
+    if status != STATUS_PENDING {
+        // SAFETY: the context of this callback is what it is made for.
+        unsafe { closed(gone.context()) };
+    }
+}
+
+unsafe extern "efiapi" fn close_connector(context: *mut c_void, status: i32) {
+    assert_eq!(status, STATUS_INVALID_ADDRESS);
+    // SAFETY: the context outlives the request, whose object is open until here.
+    unsafe {
+        let brief = &*context.cast::<Brief<NDK_CONNECTOR>>();
+        let connector = brief.object.get();
+        let close = (*(*connector).Dispatch).NdkCloseConnector;
+        count(
+            &brief.gone,
+            close(connector.cast(), closed, brief.gone.context()),
+        );
+    }
+}
+
+unsafe extern "efiapi" fn close_listener(context: *mut c_void, status: i32) {
+    assert_eq!(status, STATUS_INVALID_ADDRESS);
+    // SAFETY: as above.
+    unsafe {
+        let brief = &*context.cast::<Brief<NDK_LISTENER>>();
+        let listener = brief.object.get();
+        let close = (*(*listener).Dispatch).NdkCloseListener;
+        count(
+            &brief.gone,
+            close(listener.cast(), closed, brief.gone.context()),
+        );
+    }
+}
+
+/// The call that began the request may not have returned when the consumer has heard of its end on another processor, and closed.
+#[test]
+fn c06_l04_what_is_closed_when_its_request_ends_is_not_touched_by_the_call_that_began_it() {
+    const EACH: usize = 12;
+    for seed in seeds(24) {
+        let mut lab = Lab::racing(seed);
+        let a = lab.side_a();
+        let qps: Vec<_> = (0..EACH).map(|_| lab.queue_pair(&a)).collect();
+        let connectors: Vec<_> = (0..EACH).map(|_| Brief::<NDK_CONNECTOR>::new()).collect();
+        let listeners: Vec<_> = (0..EACH).map(|_| Brief::<NDK_LISTENER>::new()).collect();
+        lab.on(&a, || {
+            for brief in &connectors {
+                let mut out = null_mut();
+                let create = a.adapter.table().NdkCreateConnector;
+                // SAFETY: an open adapter and an out parameter.
+                let status =
+                    unsafe { create(a.adapter.raw(), never_created, null_mut(), &raw mut out) };
+                assert_eq!(status, STATUS_SUCCESS);
+                brief.object.set(out);
+            }
+            for brief in &listeners {
+                let mut out = null_mut();
+                let create = a.adapter.table().NdkCreateListener;
+                // SAFETY: as above.
+                let status = unsafe {
+                    create(
+                        a.adapter.raw(),
+                        never_asked,
+                        null_mut(),
+                        never_created,
+                        null_mut(),
+                        &raw mut out,
+                    )
+                };
+                assert_eq!(status, STATUS_SUCCESS);
+                brief.object.set(out);
+            }
+        });
+        // The adapter does not have this address: that is found out elsewhere.
+        let foreign = sockaddr("10.0.0.77:0".parse().unwrap());
+        let peer = sockaddr((A, 1).into());
+        let begin = |which: std::ops::Range<usize>| {
+            for index in which {
+                let (connector, listener) = (&connectors[index], &listeners[index]);
+                // SAFETY: open objects, addresses with their lengths, contexts that outlive the requests.
+                unsafe {
+                    let object = connector.object.get();
+                    let status = ((*(*object).Dispatch).NdkConnect)(
+                        object,
+                        qps[index].raw(),
+                        foreign.as_ptr().cast(),
+                        16,
+                        peer.as_ptr().cast(),
+                        16,
+                        1,
+                        1,
+                        null(),
+                        0,
+                        close_connector,
+                        connector.context(),
+                    );
+                    assert_eq!(status, STATUS_PENDING);
+                    let object = listener.object.get();
+                    let status = ((*(*object).Dispatch).NdkListen)(
+                        object,
+                        foreign.as_ptr().cast(),
+                        16,
+                        close_listener,
+                        listener.context(),
+                    );
+                    assert_eq!(status, STATUS_PENDING);
+                }
+            }
+        };
+        race(&mut lab, &a, || begin(EACH / 2..EACH), &|| {
+            begin(0..EACH / 2)
+        });
+        let all_gone = || {
+            connectors.iter().all(|brief| brief.gone.count() == 1)
+                && listeners.iter().all(|brief| brief.gone.count() == 1)
+        };
+        assert!(lab.world.run_until(|_| all_gone(), SOON), "seed {seed}");
+        lab.on(&a, || qps.into_iter().for_each(Qp::close));
+        lab.close(a);
+        lab.finish();
+    }
+}
+
+unsafe extern "efiapi" fn never_asked(_: *mut c_void, _: *mut NDK_CONNECTOR) {
+    panic!("nobody connects");
+}
+
+/// An adapter may be lost while a shared receive queue is being made: who has one hears of it.
+#[test]
+fn s07_a_shared_receive_queue_made_while_the_adapter_is_lost_is_refused_or_told() {
+    let mut made = 0;
+    for seed in seeds(16) {
+        let mut lab = Lab::racing(seed);
+        let a = lab.side_a();
+        let srqs = RefCell::new(Vec::new());
+        lab.nics[0].give_up();
+        race(
+            &mut lab,
+            &a,
+            || {
+                for _ in 0..24 {
+                    match a.pd.create_srq(8, 1, 0) {
+                        Ok(srq) => srqs.borrow_mut().push(srq),
+                        Err(status) => assert_eq!(status, STATUS_DEVICE_REMOVED),
+                    }
+                }
+            },
+            &|| (),
+        );
+        lab.world.run_for(SOON);
+        let srqs = srqs.take();
+        made += srqs.len();
+        for (index, srq) in srqs.iter().enumerate() {
+            let told: Vec<_> = srq.notifications().iter().map(|c| c.status).collect();
+            assert_eq!(told, [STATUS_INTERNAL_ERROR], "seed {seed}, number {index}");
+        }
+        lab.on(&a, || srqs.into_iter().for_each(|srq| srq.close()));
+        lab.close(a);
+        lab.finish();
+    }
+    assert!(
+        (1..16 * 24).contains(&made) || seed_is_given(),
+        "{made} made: no seed lost the adapter in the middle"
     );
 }

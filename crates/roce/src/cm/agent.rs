@@ -272,6 +272,12 @@ impl Agent {
         (!connection.is_forgotten()).then_some(&connection.info)
     }
 
+    /// See [`Engine::way_back`](crate::Engine::way_back).
+    pub fn way_back(&self, conn: ConnId) -> Option<Path> {
+        let connection = self.connections.get(conn.0)?;
+        (!connection.is_forgotten()).then(|| *connection.path())
+    }
+
     /// Connections in the table, those included that are over and only answer late messages.
     pub(crate) fn len(&self) -> u32 {
         self.connections.len()

@@ -239,6 +239,12 @@ impl Engine {
         self.cm.connection(conn)
     }
 
+    /// The way on which messages go to a connection's peer. Before [`Engine::accept`]: the way the request came, backwards.
+    #[must_use]
+    pub fn way_back(&self, conn: ConnId) -> Option<Path> {
+        self.cm.way_back(conn)
+    }
+
     fn known(&self, conn: ConnId) -> Result<(), CmError> {
         self.connection(conn).map(|_| ()).ok_or(CmError::Unknown)
     }
