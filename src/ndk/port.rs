@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use ndis_sys::status::{STATUS_DEVICE_REMOVED, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
-use nt::{Dpc, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
+use nt::{Dpc, Event, EventKind, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
 use roce::{Instant, MAX_PIECES, Path, PathMtu, TxToken, Verdict};
 
 use super::address::LocalAddress;
@@ -28,8 +28,8 @@ const LOOP_BUDGET: usize = 64;
 /// Received frames dealt with before the lock is let go of: their checksums are verified and their payload is copied under it.
 const FRAMES_UNDER_LOCK: usize = 8;
 
-/// DMA pieces of one frame at most: a piece of payload is at most one path MTU (a page) long, so it crosses at most one border
-/// between pages.
+/// DMA pieces of one frame that is not copied: a piece of payload is at most one path MTU (a page) long, so it crosses one border
+/// between pages, and more only if its memory is a chain of small MDLs.
 const MAX_DMA_PIECES: usize = 2 * MAX_PIECES;
 
 /// How many peers can be looked up at a time.
@@ -90,6 +90,8 @@ pub struct Port {
     refresher: WorkItem<Port>,
     /// Reads the adapter's addresses.
     address_reader: WorkItem<Port>,
+    /// Set unless somebody reads them: so that of two readings the later one is kept.
+    addresses_free: Event,
     address_watch: AddressWatch,
 }
 
@@ -190,6 +192,7 @@ impl Port {
             lanes,
             refresher,
             address_reader,
+            addresses_free: Event::try_new(EventKind::Synchronization, true)?,
             address_watch: AddressWatch::new(),
         })?;
         // SAFETY: the box does not move, and `drop` ends DPC, timer, work items and notification, and waits for runs in progress, before
@@ -478,6 +481,7 @@ impl Port {
     }
 
     fn read_addresses(&self, passive: Passive) {
+        self.addresses_free.wait(passive);
         let addresses = neighbour::read_addresses(self.platform.luid, passive);
         self.with(|state| {
             if let Some(addresses) = addresses {
@@ -489,6 +493,7 @@ impl Port {
             state.listen_again();
             state.share_again();
         });
+        self.addresses_free.set();
     }
 
     fn settle(&self, state: &mut State) {
@@ -565,19 +570,29 @@ impl Port {
     }
 
     /// Hands the current frame to the NIC. Gives its length, bytes.
-    fn hand_over(&self, state: &State) -> Result<usize, TxError> {
+    fn hand_over(&self, state: &mut State) -> Result<usize, TxError> {
         let frame = &state.frame;
-        let mut pieces = ArrayVec::<DmaPiece, MAX_DMA_PIECES>::new();
-        if !frame
-            .pieces
-            .iter()
-            .all(|piece| state.memory.dma(piece, &mut pieces))
-        {
-            return Err(TxError::TooLong);
-        }
         let cookie = frame
             .token
             .map_or(TxCookie::None, |token| TxCookie::Rdma(token.to_bits()));
+        let mut pieces = ArrayVec::<DmaPiece, MAX_DMA_PIECES>::new();
+        let found = frame
+            .pieces
+            .iter()
+            .all(|piece| state.memory.dma(piece, &mut pieces));
+        if !found || pieces.len() > self.nic.max_pieces() {
+            // Memory in more pieces than a frame can have is copied. What is not there any more is not there for that either.
+            if !state.put_together() {
+                return Err(TxError::TooLong);
+            }
+            self.nic.transmit(&TxFrame {
+                header: &state.whole,
+                pieces: &[],
+                trailer: &[],
+                cookie,
+            })?;
+            return Ok(state.whole.len());
+        }
         self.nic.transmit(&TxFrame {
             header: &frame.header,
             pieces: &pieces,

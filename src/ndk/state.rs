@@ -68,7 +68,7 @@ impl<T> ByIndex<T> {
 }
 
 /// The longest frame: header, one path MTU of payload, padding and CRC.
-const MAX_LOOPED: usize = MAX_HEADER + 4096 + 8;
+const MAX_WHOLE: usize = MAX_HEADER + 4096 + 8;
 
 /// What the port knows about a completion queue.
 pub struct CqEntry {
@@ -104,6 +104,8 @@ pub struct ConnectionCounters {
     pub connection_errors: u64,
     /// Connections that stand now.
     pub active_connections: u64,
+    /// Completion queues that failed, of engines that have been replaced.
+    pub cq_errors: u64,
 }
 
 /// Everything under the port's lock.
@@ -144,8 +146,8 @@ pub struct State {
     pub counters: ConnectionCounters,
     /// The frame being handed to the NIC; kept here because it is large, and because the NIC may be full.
     pub frame: Transmit,
-    /// A frame to the port itself, in one piece.
-    pub looped: Box<ArrayVec<u8, MAX_LOOPED>>,
+    /// A frame in one piece: one to the port itself, or one of memory in more pieces than the NIC takes.
+    pub whole: Box<ArrayVec<u8, MAX_WHOLE>>,
     /// `frame` is waiting for room in the NIC.
     pub frame_waits: bool,
     /// The timer is set for this time.
@@ -182,7 +184,7 @@ impl State {
             addresses: LocalAddresses::default(),
             counters: ConnectionCounters::default(),
             frame: Transmit::new(),
-            looped: nt::boxed::try_box(ArrayVec::new())?,
+            whole: nt::boxed::try_box(ArrayVec::new())?,
             frame_waits: false,
             timer_set: None,
             doubts: false,
@@ -214,31 +216,34 @@ impl State {
         any
     }
 
-    /// The current frame is for this port itself: takes it in as if the NIC had received it.
-    pub fn loop_back(&mut self) {
+    /// Copies the current frame into one piece, [`State::whole`]: false if not all of it can be had.
+    pub fn put_together(&mut self) -> bool {
         let Self {
             frame,
-            looped,
-            engine,
+            whole,
             memory,
-            now,
             ..
         } = self;
-        looped.clear();
-        let mut whole = looped.try_extend_from_slice(&frame.header).is_ok();
+        whole.clear();
+        let mut all = whole.try_extend_from_slice(&frame.header).is_ok();
         for piece in &frame.pieces {
             let copied = memory.visit(piece.region, piece.offset, piece.len, &mut |bytes| {
-                whole &= looped.try_extend_from_slice(bytes).is_ok();
+                all &= whole.try_extend_from_slice(bytes).is_ok();
             });
-            whole &= copied.is_ok();
+            all &= copied.is_ok();
         }
-        whole &= looped.try_extend_from_slice(&frame.trailer).is_ok();
-        if let Some(token) = frame.token {
-            engine.transmitted(*now, token);
+        all && whole.try_extend_from_slice(&frame.trailer).is_ok()
+    }
+
+    /// The current frame is for this port itself: takes it in as if the NIC had received it.
+    pub fn loop_back(&mut self) {
+        let all = self.put_together();
+        if let Some(token) = self.frame.token {
+            self.engine.transmitted(self.now, token);
         }
-        if whole {
+        if all {
             // What is not RoCE after all is lost, as it would be on a wire.
-            let _ = engine.receive(*now, looped, memory);
+            let _ = self.engine.receive(self.now, &self.whole, &mut self.memory);
         }
     }
 
@@ -274,6 +279,7 @@ impl State {
 
     /// Puts a new engine in the place of the old one, which comes back: there are no objects that refer to it.
     pub fn renew(&mut self, engine: Engine) -> Engine {
+        self.counters.cq_errors += self.engine.counters().cq_errors;
         let old = core::mem::replace(&mut self.engine, engine);
         self.frame_waits = false;
         self.engine
@@ -296,7 +302,7 @@ impl State {
         let listening = self.listeners.get(key)?;
         let (parent, endpoint) = (listening.open_object()?, listening.endpoint()?);
         let info = self.engine.connection(conn)?;
-        let (local, peer) = (info.local, info.peer);
+        let [local, peer] = [info.local, info.peer].map(|end| self.addresses.scoped(end));
         let connector = Connector::for_listener(parent)?;
         let entry = Connection::incoming(connector.listed(), conn, local, peer, endpoint);
         if !self.ports.share(endpoint) {

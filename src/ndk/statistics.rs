@@ -89,6 +89,7 @@ impl Port {
         // The engine knows of completion queues that failed unarmed, too.
         let (counters, cq_errors) =
             self.peek(|state| (state.counters, state.engine.counters().cq_errors));
+        let cq_errors = counters.cq_errors + cq_errors;
         let [octets_in, octets_out, frames_in, frames_out] = self.traffic();
         NDIS_NDK_STATISTICS_INFO {
             Header: header(

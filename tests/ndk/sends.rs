@@ -8,6 +8,9 @@ use ndkpi::{
     NdkOperationTypeReceive, NdkOperationTypeSend, NdkOperationTypeWrite,
 };
 
+use ntsim::consumer::QpLimits;
+use ntsim::virtio_net::NicConfig;
+
 use crate::lab::{ALL_RIGHTS, Lab, SOON, limits};
 use crate::story::{SIZE, Story};
 
@@ -373,6 +376,50 @@ fn w04_a_receive_from_before_the_connection_takes_its_first_message() {
         assert_eq!((bytes[9], bytes[10], bytes[100]), (0xa5, 0, 0));
     });
     assert_eq!(lab.result(&a).Status, STATUS_SUCCESS);
+    lab.hang_up(&a, &b, connected);
+    lab.on(&a, || ours.close());
+    lab.on(&b, || theirs.close());
+    lab.end(a, b);
+}
+
+/// A NIC takes only so many pieces of a frame as its queue is long.
+#[test]
+fn a_frame_of_more_pieces_than_the_nic_takes_arrives_all_the_same() {
+    const PIECES: usize = 16;
+    let mut lab = Lab::with(
+        &[],
+        NicConfig {
+            queue_size: 8,
+            ..NicConfig::default()
+        },
+    );
+    let (mut a, b) = (lab.side_a(), lab.side_b());
+    let limits = QpLimits {
+        initiator_sges: PIECES as u32,
+        ..limits()
+    };
+    let many = lab.on(&a, || a.pd.create_qp(&a.cq, &a.cq, limits).unwrap());
+    let few = std::mem::replace(&mut a.qp, many);
+    lab.on(&a, || few.close());
+    let connected = lab.connect(&a, &b);
+    let (mut ours, theirs) = (
+        lab.region(&a, 4096, ALL_RIGHTS, 0),
+        lab.region(&b, 4096, ALL_RIGHTS, 0),
+    );
+    let pieces: [_; PIECES] = lab.on(&a, || {
+        std::array::from_fn(|piece| ours.sge(200 * piece, 50))
+    });
+    lab.on(&a, || {
+        for (index, byte) in ours.buffer.bytes_mut().iter_mut().enumerate() {
+            *byte = (index / 200) as u8 + 1;
+        }
+    });
+    let (address, token) = lab.on(&b, || (theirs.buffer.address(), theirs.mr.remote_token()));
+    lab.on(&a, || a.qp.write(1, &pieces, address, token, 0))
+        .unwrap();
+    assert_eq!(lab.result(&a).Status, STATUS_SUCCESS);
+    let expected: Vec<_> = (0..50 * PIECES).map(|at| (at / 50) as u8 + 1).collect();
+    assert_eq!(theirs.buffer.bytes()[..50 * PIECES], expected);
     lab.hang_up(&a, &b, connected);
     lab.on(&a, || ours.close());
     lab.on(&b, || theirs.close());

@@ -1,10 +1,14 @@
 //! What becomes of NDK when the device is without power, or fails.
 
+use std::time::Duration;
+
 use ndkpi::status::*;
 use ndkpi::{NDK_CQ_NOTIFY_ANY, NDK_VERSION_2_1, NdkOperationTypeWrite};
-use ntsim::consumer::{Adapter, Leave};
+use ntsim::consumer::{Adapter, Buffer, Lam, Leave};
+use ntsim::wire::LinkConfig;
 
-use crate::lab::{B, Lab, SOON, Side, limits};
+use crate::lab::{B, Connected, Lab, SOON, Side, failure, limits};
+use crate::statistics::statistics;
 use crate::story::Story;
 
 /// NDIS_STATUS_ADAPTER_NOT_READY.
@@ -24,6 +28,9 @@ fn x49_low_power_ends_connections_and_leaves_objects_as_they_were() {
     s.lab
         .on(&s.a, || s.a.qp.receive(1, &[s.ours.sge(0, 10)]))
         .unwrap();
+    let (mr, buffer) = s.lab.on(&s.a, || {
+        (s.a.pd.create_mr().unwrap(), Buffer::new(4096).unwrap())
+    });
     let events = s.connected.active.disconnect_events().count();
     let machine = s.lab.a;
     s.lab.world.sleep(machine);
@@ -33,8 +40,12 @@ fn x49_low_power_ends_connections_and_leaves_objects_as_they_were() {
         let refused = Some(STATUS_DEVICE_NOT_READY);
         assert_eq!(s.a.adapter.create_cq(1).err(), refused);
         assert_eq!(s.a.adapter.create_connector().err(), refused);
+        assert_eq!(mr.register(&buffer, 0).err(), refused);
+        assert_eq!(Lam::build(&s.a.adapter, &buffer, 4096).err(), refused);
         assert_eq!(s.a.qp.send(2, &[], 0), Err(STATUS_CONNECTION_INVALID));
         assert_eq!(s.a.adapter.leaving(), None, "it may stay");
+        mr.close();
+        buffer.free();
     });
     s.lab.world.run_for(SOON);
     s.lab.world.wake(machine).unwrap();
@@ -90,6 +101,50 @@ fn x49_low_power_ends_connections_and_leaves_objects_as_they_were() {
 }
 
 #[test]
+fn x49_a_connect_that_low_power_ended_can_be_repeated_with_the_same_objects() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let active = lab.connector(&a);
+    // Before an answer came, at whatever stage.
+    for wait in [0, 10, 1000] {
+        lab.net.set_links(LinkConfig {
+            loss: f64::from(u8::from(wait == 1000)),
+            ..LinkConfig::default()
+        });
+        let connecting = lab.dial(&a, &active, &b);
+        lab.world.run_for(Duration::from_micros(wait));
+        assert!(!connecting.is_done());
+        let machine = lab.a;
+        lab.world.sleep(machine);
+        assert_eq!(
+            failure(connecting.wait(&mut lab.world)),
+            STATUS_DEVICE_NOT_READY
+        );
+        lab.net.set_links(LinkConfig::default());
+        lab.world.wake(machine).unwrap();
+    }
+    lab.world.run_for(SOON);
+    while let Some((request, _)) = listener.take_request() {
+        lab.on(&b, || request.close());
+    }
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    let accepting = lab.accept(&b, &passive);
+    connecting.wait(&mut lab.world).unwrap();
+    let completing = lab.on(&a, || active.start_complete_connect());
+    completing.wait(&mut lab.world).unwrap();
+    accepting.wait(&mut lab.world).unwrap();
+    let connected = Connected {
+        active,
+        passive,
+        listener,
+    };
+    lab.hang_up(&a, &b, connected);
+    lab.end(a, b);
+}
+
+#[test]
 fn q13_s07_x49_a_device_that_fails_fails_every_queue_and_ndk_begins_anew() {
     let mut s = Story::begin();
     let machine = s.lab.a;
@@ -120,6 +175,9 @@ fn q13_s07_x49_a_device_that_fails_fails_every_queue_and_ndk_begins_anew() {
         assert_eq!(s.a.adapter.create_cq(1).err(), Some(STATUS_DEVICE_REMOVED));
         assert!(s.a.cq.poll().is_none());
     });
+    // A counter of OID_NDK_STATISTICS never goes back.
+    let errors = statistics(&mut s.lab, machine).CounterSet.CQError;
+    assert!(errors > 0);
     // NDK is disabled until all is closed; ordinary traffic flows again.
     assert_eq!(s.a.adapter.leaving(), Some(Leave::Disabled));
     let opened = s.lab.on(&s.a, || Adapter::open(NDK_VERSION_2_1).err());
@@ -144,6 +202,8 @@ fn q13_s07_x49_a_device_that_fails_fails_every_queue_and_ndk_begins_anew() {
     assert!(!lab.world.adapter(machine).unwrap().ndk_enabled);
     lab.world.run_for(SOON);
     assert!(lab.world.adapter(machine).unwrap().ndk_enabled);
+    let later = statistics(&mut lab, machine).CounterSet.CQError;
+    assert_eq!(later, errors);
     lab.close(b);
     // As on the first day.
     let mut s = Story::begin_in(lab);

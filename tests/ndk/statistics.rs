@@ -431,3 +431,43 @@ fn n21_the_largest_frame_size_within_the_jumbo_packet_is_in_use() {
         s.end();
     }
 }
+
+#[test]
+fn n14_an_attempt_that_ends_without_a_connection_counts_once_whoever_ends_it() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let listener = lab.listen(&b);
+    let failures = |lab: &mut Lab| {
+        [lab.a, lab.b].map(|machine| statistics(lab, machine).CounterSet.ConnectFailure)
+    };
+    // This side closes while the peer thinks, the peer hears of it, and rejects all the same.
+    let active = lab.connector(&a);
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    lab.on(&a, || active.close());
+    assert_eq!(failure(connecting.wait(&mut lab.world)), STATUS_CANCELLED);
+    lab.world.run_for(SOON);
+    let rejected = lab.on(&b, || passive.reject(&[]));
+    assert_eq!(rejected, Err(STATUS_CONNECTION_ABORTED));
+    assert_eq!(failures(&mut lab), [1, 1]);
+    lab.on(&b, || passive.close());
+    // The peer closes without an answer.
+    let active = lab.connector(&a);
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    lab.on(&b, || passive.close());
+    let refused = failure(connecting.wait(&mut lab.world));
+    assert_eq!(refused, STATUS_CONNECTION_REFUSED);
+    assert_eq!(failures(&mut lab), [2, 2]);
+    // This side does not want any more what the peer accepted.
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    let accepting = lab.accept(&b, &passive);
+    connecting.wait(&mut lab.world).unwrap();
+    lab.on(&a, || active.close());
+    assert!(accepting.wait(&mut lab.world).is_err());
+    lab.on(&b, || passive.close());
+    assert_eq!(failures(&mut lab), [3, 3]);
+    lab.on(&b, || listener.close());
+    lab.end(a, b);
+}
