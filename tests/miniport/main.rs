@@ -21,7 +21,7 @@ use ntsim::{MachineConfig, MachineId, World};
 const INX: &str = include_str!("../../inf/vroce.inx");
 
 fn image() -> DriverImage {
-    DriverImage::Linked(vroce::DriverEntry)
+    DriverImage::linked_or_file(vroce::DriverEntry).expect("the image that NTSIM_IMAGE names")
 }
 
 fn ip(last: u8) -> IpAddr {

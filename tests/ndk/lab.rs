@@ -149,7 +149,8 @@ impl Lab {
         let net = world.switch(Default::default());
         let nics = [a, b].map(|id| {
             let nic = world.attach_nic(id, &net, nic.clone());
-            let image = ntsim::ndis::DriverImage::Linked(vroce::DriverEntry);
+            let image = ntsim::ndis::DriverImage::linked_or_file(vroce::DriverEntry)
+                .expect("the image that NTSIM_IMAGE names");
             let inf = include_str!("../../inf/vroce.inx");
             world
                 .install_with(id, inf, image, keywords)

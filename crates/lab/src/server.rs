@@ -1,8 +1,9 @@
 //! A simulated Windows server with vroce installed.
 
+use crate::driver::driver;
 use anyhow::{Context, Result, ensure};
 use ntsim::wire::Switch;
-use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, Report, World};
+use ntsim::{MachineConfig, MachineId, NicConfig, Report, World};
 use std::net::IpAddr;
 
 /// What Windows would install: the simulator installs from it too.
@@ -50,12 +51,7 @@ impl Server {
             },
         );
         world
-            .install_with(
-                machine,
-                INF,
-                DriverImage::Linked(vroce::DriverEntry),
-                KEYWORDS,
-            )
+            .install_with(machine, INF, driver()?, KEYWORDS)
             .with_context(|| format!("installing vroce.inx on {name}"))?;
         Ok(Server { machine, address })
     }

@@ -110,7 +110,7 @@ macro_rules! constants {
 /// Declares functions a kernel module exports.
 ///
 /// On Windows the module's name becomes the import; elsewhere the functions are resolved by the linker against a crate that defines
-/// them (the simulator). `sig` gets a type alias per function, so that such a definition can be checked against its declaration:
+/// them (the simulator), in the Windows convention: what it defines for a linked driver serves the driver's image too. `sig` gets a type alias per function, so that such a definition can be checked against its declaration:
 /// `const _: sig::KeInitializeDpc = KeInitializeDpc;`.
 macro_rules! imports {
     ($module:literal {
@@ -119,24 +119,15 @@ macro_rules! imports {
     variadic {
         $( $(#[$vmeta:meta])* fn $vname:ident($($varg:ident: $vty:ty),+, ...) $(-> $vret:ty)?; )*
     }) => {
-        #[cfg_attr(target_os = "windows", link(name = $module, kind = "raw-dylib", modifiers = "+verbatim"))]
-        unsafe extern "system" {
-            $( $(#[$meta])* pub fn $name($($arg: $ty),*) $(-> $ret)?; )*
-        }
-
-        #[cfg_attr(target_os = "windows", link(name = $module, kind = "raw-dylib", modifiers = "+verbatim"))]
-        unsafe extern "C" {
-            $( $(#[$vmeta])* pub fn $vname($($varg: $vty),+, ...) $(-> $vret)?; )*
-        }
-
-        /// The types of this module's functions.
-        #[allow(missing_docs, reason = "each has the name of a documented function")]
-        pub mod sig {
-            #[allow(unused_imports, reason = "a module of few functions needs few types")]
-            use super::*;
-            $( pub type $name = unsafe extern "system" fn($($arg: $ty),*) $(-> $ret)?; )*
-            $( pub type $vname = unsafe extern "C" fn($($varg: $vty),+, ...) $(-> $vret)?; )*
-        }
+        // raw-dylib does not know "efiapi"; on Windows "system" is the same convention.
+        #[cfg(target_os = "windows")]
+        imports!(@declare "system" "C" #[link(name = $module, kind = "raw-dylib", modifiers = "+verbatim")]
+            { $( $(#[$meta])* fn $name($($arg: $ty),*) $(-> $ret)?; )* }
+            { $( $(#[$vmeta])* fn $vname($($varg: $vty),+, ...) $(-> $vret)?; )* });
+        #[cfg(not(target_os = "windows"))]
+        imports!(@declare "efiapi" "efiapi" #[cfg(not(target_os = "windows"))]
+            { $( $(#[$meta])* fn $name($($arg: $ty),*) $(-> $ret)?; )* }
+            { $( $(#[$vmeta])* fn $vname($($varg: $vty),+, ...) $(-> $vret)?; )* });
 
         #[cfg(test)]
         pub(crate) const IMPORTS: &[crate::facts::Prototype] = &[
@@ -155,5 +146,28 @@ macro_rules! imports {
                 result: 0 $( + <fn() -> $vret as crate::facts::Returns>::SIZE )?,
             }, )*
         ];
+    };
+    (@declare $abi:literal $vabi:literal #[$link:meta]
+        { $( $(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?; )* }
+        { $( $(#[$vmeta:meta])* fn $vname:ident($($varg:ident: $vty:ty),+, ...) $(-> $vret:ty)?; )* }
+    ) => {
+        #[$link]
+        unsafe extern $abi {
+            $( $(#[$meta])* pub fn $name($($arg: $ty),*) $(-> $ret)?; )*
+        }
+
+        #[$link]
+        unsafe extern $vabi {
+            $( $(#[$vmeta])* pub fn $vname($($varg: $vty),+, ...) $(-> $vret)?; )*
+        }
+
+        /// The types of this module's functions.
+        #[allow(missing_docs, reason = "each has the name of a documented function")]
+        pub mod sig {
+            #[allow(unused_imports, reason = "a module of few functions needs few types")]
+            use super::*;
+            $( pub type $name = unsafe extern $abi fn($($arg: $ty),*) $(-> $ret)?; )*
+            $( pub type $vname = unsafe extern $vabi fn($($varg: $vty),+, ...) $(-> $vret)?; )*
+        }
     };
 }

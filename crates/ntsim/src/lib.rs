@@ -23,6 +23,7 @@ mod heap;
 
 pub mod consumer;
 pub mod exports;
+pub mod image;
 pub mod interrupt;
 pub mod memory;
 pub mod mmio;
@@ -36,6 +37,7 @@ pub mod virtio_net;
 pub mod wire;
 pub mod world;
 
+pub use image::{Image, ImageError};
 pub use ndis::{DriverImage, InstallError};
 pub use verifier::{Report, Violation};
 pub use virtio_net::NicConfig;

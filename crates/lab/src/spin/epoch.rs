@@ -10,7 +10,7 @@ use ndkpi::{NDK_VERSION_1_2, NDK_VERSION_2_1};
 use ntsim::consumer::{Adapter, Status};
 use ntsim::ndk::rules;
 use ntsim::wire::{Switch, SwitchConfig};
-use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, World};
+use ntsim::{MachineConfig, MachineId, NicConfig, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ impl Epoch {
             ("*NetworkDirectRoCEFrameSize", "4096"),
         ];
         let keywords = if self.chance.percent(50) { large } else { &[] };
-        let image = DriverImage::Linked(vroce::DriverEntry);
+        let image = crate::driver::driver().map_err(|error| format!("{error:#}"))?;
         self.world
             .install_with(machine, crate::server::INF, image, keywords)
             .map_err(|error| format!("installing: {error:?}"))?;

@@ -17,112 +17,47 @@ exports_unchecked! {
 
 /// Prints to the world's debug log.
 ///
-/// Rust cannot define variadic functions; this collects the arguments where the host's convention has them.
+/// Rust cannot define variadic functions; this puts the argument registers where the caller left room for them, in front of the
+/// arguments on the stack.
 ///
 /// # Safety
-/// To be called as `DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, ...) -> NTSTATUS` in the host's C
-/// convention, with arguments as the format says.
+/// To be called as `DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, ...) -> NTSTATUS`, with arguments as the format says.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn DbgPrintEx() {
+pub unsafe extern "efiapi" fn DbgPrintEx() {
     naked_asm!(
-        "sub rsp, 40",
-        "mov [rsp], rcx",
-        "mov [rsp + 8], r8",
-        "mov [rsp + 16], r9",
-        "mov rcx, rsp",
-        "lea r8, [rsp + 48]",
-        "call {print}",
-        "add rsp, 40",
-        "ret",
-        print = sym print_sysv,
-    )
-}
-
-/// As [`DbgPrintEx`] for callers of the Windows convention: loaded images.
-///
-/// # Safety
-/// To be called as `DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, ...) -> NTSTATUS` in the Windows
-/// convention, with arguments as the format says.
-#[unsafe(naked)]
-pub unsafe extern "win64" fn dbg_print_ex_win64() {
-    naked_asm!(
-        // The caller left room for the four register arguments; the stack arguments follow it.
         "mov [rsp + 32], r9",
         "lea r9, [rsp + 32]",
         "sub rsp, 40",
         "call {print}",
         "add rsp, 40",
         "ret",
-        print = sym print_win64,
+        print = sym print,
     )
 }
 
-/// The arguments after the format, one word each.
-struct Arguments {
-    registers: *const u64,
-    in_registers: usize,
-    stack: *const u64,
-    next: usize,
-}
-
-impl Arguments {
-    /// # Safety
-    /// There must be another argument.
-    unsafe fn next(&mut self) -> u64 {
-        let index = self.next;
-        self.next += 1;
-        // SAFETY: promised by the caller.
-        unsafe {
-            match index.checked_sub(self.in_registers) {
-                None => *self.registers.add(index),
-                Some(on_stack) => *self.stack.add(on_stack),
-            }
-        }
-    }
-}
-
-unsafe extern "sysv64" fn print_sysv(
-    _component: u32,
-    level: u32,
-    format: *const u8,
-    registers: *const u64,
-    stack: *const u64,
-) -> NTSTATUS {
-    let arguments = Arguments {
-        registers,
-        in_registers: 3,
-        stack,
-        next: 0,
-    };
-    // SAFETY: promised by the caller of DbgPrintEx.
-    unsafe { print(level, format, arguments) }
-}
-
-unsafe extern "win64" fn print_win64(
+/// # Safety
+/// `format` must be a terminated string, and `arguments` the words after it, as it says.
+unsafe extern "efiapi" fn print(
     _component: u32,
     level: u32,
     format: *const u8,
     arguments: *const u64,
 ) -> NTSTATUS {
-    let arguments = Arguments {
-        registers: arguments,
-        in_registers: 0,
-        stack: arguments,
-        next: 0,
-    };
-    // SAFETY: promised by the caller of DbgPrintEx.
-    unsafe { print(level, format, arguments) }
-}
-
-/// # Safety
-/// `format` must be a terminated string, and the arguments as it says.
-unsafe fn print(level: u32, format: *const u8, mut arguments: Arguments) -> NTSTATUS {
     let _crossing = cross(&functions::DbgPrintEx);
     // SAFETY: promised by the caller.
     let format = unsafe { std::ffi::CStr::from_ptr(format.cast()) }.to_bytes();
+    let mut next = arguments;
+    let mut argument = || {
+        // SAFETY: the caller promises as many words as the format wants.
+        unsafe {
+            let value = *next;
+            next = next.add(1);
+            value
+        }
+    };
     // SAFETY: promised by the caller.
-    let text = unsafe { format_text(format, &mut || arguments.next()) };
+    let text = unsafe { format_text(format, &mut argument) };
     let core = context::core();
     let machine = context::machine();
     let line = format!("[{}] {text}", machine.name);

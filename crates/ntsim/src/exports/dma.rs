@@ -172,7 +172,7 @@ impl Dma {
 /// # Safety
 /// The pointers must be valid; `NumberOfMapRegisters` for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoGetDmaAdapter(
+pub unsafe extern "efiapi" fn IoGetDmaAdapter(
     PhysicalDeviceObject: *mut DEVICE_OBJECT,
     DeviceDescription: *mut DEVICE_DESCRIPTION,
     NumberOfMapRegisters: *mut u32,

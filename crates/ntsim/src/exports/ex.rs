@@ -38,7 +38,7 @@ const CACHE_LINE: usize = 64;
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExAllocatePool2(
+pub unsafe extern "efiapi" fn ExAllocatePool2(
     Flags: POOL_FLAGS,
     NumberOfBytes: usize,
     Tag: u32,
@@ -117,7 +117,7 @@ fn free(address: *mut c_void, tag: Option<u32>, by: &'static str) {
 /// # Safety
 /// Nobody may use the memory any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExFreePool(P: *mut c_void) {
+pub unsafe extern "efiapi" fn ExFreePool(P: *mut c_void) {
     let _crossing = cross(&functions::ExFreePool);
     free(P, None, "ExFreePool");
 }
@@ -127,7 +127,7 @@ pub unsafe extern "system" fn ExFreePool(P: *mut c_void) {
 /// # Safety
 /// Nobody may use the memory any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExFreePoolWithTag(P: *mut c_void, Tag: u32) {
+pub unsafe extern "efiapi" fn ExFreePoolWithTag(P: *mut c_void, Tag: u32) {
     let _crossing = cross(&functions::ExFreePoolWithTag);
     free(P, (Tag != 0).then_some(Tag), "ExFreePoolWithTag");
 }
@@ -137,7 +137,7 @@ pub unsafe extern "system" fn ExFreePoolWithTag(P: *mut c_void, Tag: u32) {
 /// # Safety
 /// `RunRef` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExInitializeRundownProtection(RunRef: *mut EX_RUNDOWN_REF) {
+pub unsafe extern "efiapi" fn ExInitializeRundownProtection(RunRef: *mut EX_RUNDOWN_REF) {
     let _crossing = cross(&functions::ExInitializeRundownProtection);
     // SAFETY: promised by the caller.
     unsafe { (*RunRef).Count = 0 };
@@ -148,7 +148,7 @@ pub unsafe extern "system" fn ExInitializeRundownProtection(RunRef: *mut EX_RUND
 /// # Safety
 /// `RunRef` must point at initialised rundown protection.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExAcquireRundownProtection(RunRef: *mut EX_RUNDOWN_REF) -> BOOLEAN {
+pub unsafe extern "efiapi" fn ExAcquireRundownProtection(RunRef: *mut EX_RUNDOWN_REF) -> BOOLEAN {
     let _crossing = cross(&functions::ExAcquireRundownProtection);
     // SAFETY: promised by the caller.
     unsafe {
@@ -165,7 +165,7 @@ pub unsafe extern "system" fn ExAcquireRundownProtection(RunRef: *mut EX_RUNDOWN
 /// # Safety
 /// `RunRef` must point at initialised rundown protection.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExReleaseRundownProtection(RunRef: *mut EX_RUNDOWN_REF) {
+pub unsafe extern "efiapi" fn ExReleaseRundownProtection(RunRef: *mut EX_RUNDOWN_REF) {
     let _crossing = cross(&functions::ExReleaseRundownProtection);
     // SAFETY: promised by the caller.
     unsafe {
@@ -187,7 +187,7 @@ pub unsafe extern "system" fn ExReleaseRundownProtection(RunRef: *mut EX_RUNDOWN
 /// # Safety
 /// `RunRef` must point at initialised rundown protection that stays until the wait is over.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExWaitForRundownProtectionRelease(RunRef: *mut EX_RUNDOWN_REF) {
+pub unsafe extern "efiapi" fn ExWaitForRundownProtectionRelease(RunRef: *mut EX_RUNDOWN_REF) {
     let _crossing = cross(&functions::ExWaitForRundownProtectionRelease);
     // SAFETY: promised by the caller.
     unsafe { (*RunRef).Count |= EX_RUNDOWN_ACTIVE };
@@ -217,7 +217,7 @@ unsafe fn check_run_down(run_ref: *mut EX_RUNDOWN_REF, by: &str) {
 /// # Safety
 /// `RunRef` must point at initialised rundown protection.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExRundownCompleted(RunRef: *mut EX_RUNDOWN_REF) {
+pub unsafe extern "efiapi" fn ExRundownCompleted(RunRef: *mut EX_RUNDOWN_REF) {
     let _crossing = cross(&functions::ExRundownCompleted);
     // SAFETY: promised by the caller.
     unsafe {
@@ -231,7 +231,7 @@ pub unsafe extern "system" fn ExRundownCompleted(RunRef: *mut EX_RUNDOWN_REF) {
 /// # Safety
 /// `RunRef` must point at initialised rundown protection.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExReInitializeRundownProtection(RunRef: *mut EX_RUNDOWN_REF) {
+pub unsafe extern "efiapi" fn ExReInitializeRundownProtection(RunRef: *mut EX_RUNDOWN_REF) {
     let _crossing = cross(&functions::ExReInitializeRundownProtection);
     // SAFETY: promised by the caller.
     unsafe {
@@ -245,7 +245,7 @@ pub unsafe extern "system" fn ExReInitializeRundownProtection(RunRef: *mut EX_RU
 /// # Safety
 /// `FastMutex` must point at an initialised fast mutex.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExAcquireFastMutex(FastMutex: *mut FAST_MUTEX) {
+pub unsafe extern "efiapi" fn ExAcquireFastMutex(FastMutex: *mut FAST_MUTEX) {
     let _crossing = cross(&functions::ExAcquireFastMutex);
     let me = context::with(|c| c.thread.get()).cast_mut().cast();
     // SAFETY: promised by the caller.
@@ -274,7 +274,7 @@ pub unsafe extern "system" fn ExAcquireFastMutex(FastMutex: *mut FAST_MUTEX) {
 /// # Safety
 /// `FastMutex` must point at an initialised fast mutex.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExReleaseFastMutex(FastMutex: *mut FAST_MUTEX) {
+pub unsafe extern "efiapi" fn ExReleaseFastMutex(FastMutex: *mut FAST_MUTEX) {
     let _crossing = cross(&functions::ExReleaseFastMutex);
     // SAFETY: promised by the caller.
     let old = unsafe {

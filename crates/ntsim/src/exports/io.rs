@@ -71,7 +71,7 @@ impl WorkItems {
 /// # Safety
 /// `DeviceObject` must point at a device.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoAllocateWorkItem(
+pub unsafe extern "efiapi" fn IoAllocateWorkItem(
     DeviceObject: *mut DEVICE_OBJECT,
 ) -> *mut IO_WORKITEM {
     let crossing = cross(&functions::IoAllocateWorkItem);
@@ -105,7 +105,7 @@ pub unsafe extern "system" fn IoAllocateWorkItem(
 /// # Safety
 /// Nobody may use the item any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoFreeWorkItem(IoWorkItem: *mut IO_WORKITEM) {
+pub unsafe extern "efiapi" fn IoFreeWorkItem(IoWorkItem: *mut IO_WORKITEM) {
     let _crossing = cross(&functions::IoFreeWorkItem);
     let machine = context::machine();
     let item = machine
@@ -168,7 +168,7 @@ fn queue(item: *mut IO_WORKITEM, by: &str, routine: impl FnOnce(*mut DEVICE_OBJE
 /// # Safety
 /// `WorkerRoutine` must be callable with `Context`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoQueueWorkItem(
+pub unsafe extern "efiapi" fn IoQueueWorkItem(
     IoWorkItem: *mut IO_WORKITEM,
     WorkerRoutine: IO_WORKITEM_ROUTINE,
     QueueType: WORK_QUEUE_TYPE,
@@ -190,7 +190,7 @@ pub unsafe extern "system" fn IoQueueWorkItem(
 /// # Safety
 /// `WorkerRoutine` must be callable with `Context`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoQueueWorkItemEx(
+pub unsafe extern "efiapi" fn IoQueueWorkItemEx(
     IoWorkItem: *mut IO_WORKITEM,
     WorkerRoutine: IO_WORKITEM_ROUTINE_EX,
     QueueType: WORK_QUEUE_TYPE,
@@ -239,7 +239,7 @@ impl DriverExtensions {
 /// # Safety
 /// `DriverObject` must point at a driver object, `DriverObjectExtension` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoAllocateDriverObjectExtension(
+pub unsafe extern "efiapi" fn IoAllocateDriverObjectExtension(
     DriverObject: *mut DRIVER_OBJECT,
     ClientIdentificationAddress: *mut c_void,
     DriverObjectExtensionSize: u32,
@@ -272,7 +272,7 @@ pub unsafe extern "system" fn IoAllocateDriverObjectExtension(
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoGetDriverObjectExtension(
+pub unsafe extern "efiapi" fn IoGetDriverObjectExtension(
     DriverObject: *mut DRIVER_OBJECT,
     ClientIdentificationAddress: *mut c_void,
 ) -> *mut c_void {
@@ -291,7 +291,7 @@ pub unsafe extern "system" fn IoGetDriverObjectExtension(
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoAllocateErrorLogEntry(
+pub unsafe extern "efiapi" fn IoAllocateErrorLogEntry(
     IoObject: *mut c_void,
     EntrySize: u8,
 ) -> *mut c_void {
@@ -321,7 +321,7 @@ pub unsafe extern "system" fn IoAllocateErrorLogEntry(
 /// # Safety
 /// `ElEntry` must be of `IoAllocateErrorLogEntry`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoWriteErrorLogEntry(ElEntry: *mut c_void) {
+pub unsafe extern "efiapi" fn IoWriteErrorLogEntry(ElEntry: *mut c_void) {
     let _crossing = cross(&functions::IoWriteErrorLogEntry);
     let machine = context::machine();
     let Some(size) = machine.pool.size_of(ElEntry as usize) else {
@@ -387,7 +387,7 @@ fn strings(bytes: &[u8], at: usize, count: usize) -> Option<Vec<String>> {
 /// # Safety
 /// `ElEntry` must be of `IoAllocateErrorLogEntry`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoFreeErrorLogEntry(ElEntry: *mut c_void) {
+pub unsafe extern "efiapi" fn IoFreeErrorLogEntry(ElEntry: *mut c_void) {
     let _crossing = cross(&functions::IoFreeErrorLogEntry);
     context::machine().pool_free(ElEntry as usize, Some(ERROR_LOG_TAG), "IoFreeErrorLogEntry");
 }
@@ -409,7 +409,7 @@ impl DeviceProperties {
 /// # Safety
 /// `PropertyBuffer` must have `BufferLength` bytes, `ResultLength` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoGetDeviceProperty(
+pub unsafe extern "efiapi" fn IoGetDeviceProperty(
     DeviceObject: *mut DEVICE_OBJECT,
     DeviceProperty: DEVICE_REGISTRY_PROPERTY,
     BufferLength: u32,

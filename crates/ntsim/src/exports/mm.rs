@@ -122,7 +122,7 @@ unsafe fn over_paged_pool(target: *const MDL) -> bool {
 /// # Safety
 /// None needed: the buffer is not accessed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoAllocateMdl(
+pub unsafe extern "efiapi" fn IoAllocateMdl(
     VirtualAddress: *mut c_void,
     Length: u32,
     SecondaryBuffer: BOOLEAN,
@@ -146,7 +146,7 @@ pub unsafe extern "system" fn IoAllocateMdl(
 /// # Safety
 /// `Mdl` must be of `IoAllocateMdl`, and nobody may use it any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoFreeMdl(Mdl: *mut MDL) {
+pub unsafe extern "efiapi" fn IoFreeMdl(Mdl: *mut MDL) {
     let _crossing = cross(&functions::IoFreeMdl);
     let machine = context::machine();
     let mdls = machine.ext::<Mdls>();
@@ -179,7 +179,7 @@ pub unsafe extern "system" fn IoFreeMdl(Mdl: *mut MDL) {
 /// # Safety
 /// Both must point at MDLs, the target's with room for the part's pages.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn IoBuildPartialMdl(
+pub unsafe extern "efiapi" fn IoBuildPartialMdl(
     SourceMdl: *mut MDL,
     TargetMdl: *mut MDL,
     VirtualAddress: *mut c_void,
@@ -258,7 +258,7 @@ pub unsafe extern "system" fn IoBuildPartialMdl(
 /// # Safety
 /// `MemoryDescriptorList` must point at an MDL with room for its pages.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmBuildMdlForNonPagedPool(MemoryDescriptorList: *mut MDL) {
+pub unsafe extern "efiapi" fn MmBuildMdlForNonPagedPool(MemoryDescriptorList: *mut MDL) {
     let _crossing = cross(&functions::MmBuildMdlForNonPagedPool);
     // SAFETY: promised by the caller.
     let (flags, address) = unsafe {
@@ -305,7 +305,7 @@ pub unsafe extern "system" fn MmBuildMdlForNonPagedPool(MemoryDescriptorList: *m
 /// # Safety
 /// `MemoryDescriptorList` must point at an MDL.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmMapLockedPagesSpecifyCache(
+pub unsafe extern "efiapi" fn MmMapLockedPagesSpecifyCache(
     MemoryDescriptorList: *mut MDL,
     AccessMode: KPROCESSOR_MODE,
     CacheType: MEMORY_CACHING_TYPE,
@@ -409,7 +409,7 @@ unsafe fn unmap(list: *mut MDL, address: Option<usize>, by: &str) {
 /// # Safety
 /// `MemoryDescriptorList` must point at an MDL, and nobody may use its mapping any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmUnmapLockedPages(
+pub unsafe extern "efiapi" fn MmUnmapLockedPages(
     BaseAddress: *mut c_void,
     MemoryDescriptorList: *mut MDL,
 ) {
@@ -429,7 +429,7 @@ pub unsafe extern "system" fn MmUnmapLockedPages(
 /// # Safety
 /// `MemoryDescriptorList` must point at an MDL with room for its pages.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmProbeAndLockPages(
+pub unsafe extern "efiapi" fn MmProbeAndLockPages(
     MemoryDescriptorList: *mut MDL,
     AccessMode: KPROCESSOR_MODE,
     Operation: LOCK_OPERATION,
@@ -495,7 +495,7 @@ pub unsafe extern "system" fn MmProbeAndLockPages(
 /// # Safety
 /// `MemoryDescriptorList` must point at an MDL.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmUnlockPages(MemoryDescriptorList: *mut MDL) {
+pub unsafe extern "efiapi" fn MmUnlockPages(MemoryDescriptorList: *mut MDL) {
     let _crossing = cross(&functions::MmUnlockPages);
     let machine = context::machine();
     let mdls = machine.ext::<Mdls>();
@@ -525,7 +525,7 @@ pub unsafe extern "system" fn MmUnlockPages(MemoryDescriptorList: *mut MDL) {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmGetPhysicalAddress(BaseAddress: *mut c_void) -> PHYSICAL_ADDRESS {
+pub unsafe extern "efiapi" fn MmGetPhysicalAddress(BaseAddress: *mut c_void) -> PHYSICAL_ADDRESS {
     let _crossing = cross(&functions::MmGetPhysicalAddress);
     let machine = context::machine();
     match machine.ram.physical(BaseAddress as usize) {
@@ -560,7 +560,7 @@ impl IoMappings {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmMapIoSpaceEx(
+pub unsafe extern "efiapi" fn MmMapIoSpaceEx(
     PhysicalAddress: PHYSICAL_ADDRESS,
     NumberOfBytes: usize,
     Protect: u32,
@@ -599,7 +599,7 @@ pub unsafe extern "system" fn MmMapIoSpaceEx(
 /// # Safety
 /// Nobody may use the mapping any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmUnmapIoSpace(BaseAddress: *mut c_void, NumberOfBytes: usize) {
+pub unsafe extern "efiapi" fn MmUnmapIoSpace(BaseAddress: *mut c_void, NumberOfBytes: usize) {
     let _crossing = cross(&functions::MmUnmapIoSpace);
     let machine = context::machine();
     let address = BaseAddress as usize;
@@ -623,7 +623,7 @@ pub unsafe extern "system" fn MmUnmapIoSpace(BaseAddress: *mut c_void, NumberOfB
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmIsAddressValid(VirtualAddress: *mut c_void) -> BOOLEAN {
+pub unsafe extern "efiapi" fn MmIsAddressValid(VirtualAddress: *mut c_void) -> BOOLEAN {
     let _crossing = cross(&functions::MmIsAddressValid);
     BOOLEAN::from(
         context::machine()
@@ -638,7 +638,7 @@ pub unsafe extern "system" fn MmIsAddressValid(VirtualAddress: *mut c_void) -> B
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmSizeOfMdl(Base: *mut c_void, Length: usize) -> usize {
+pub unsafe extern "efiapi" fn MmSizeOfMdl(Base: *mut c_void, Length: usize) -> usize {
     let _crossing = cross(&functions::MmSizeOfMdl);
     mdl::size(Base as usize, Length)
 }
@@ -648,7 +648,7 @@ pub unsafe extern "system" fn MmSizeOfMdl(Base: *mut c_void, Length: usize) -> u
 /// # Safety
 /// `SystemRoutineName` must point at a string.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn MmGetSystemRoutineAddress(
+pub unsafe extern "efiapi" fn MmGetSystemRoutineAddress(
     SystemRoutineName: *mut UNICODE_STRING,
 ) -> *mut c_void {
     let _crossing = cross(&functions::MmGetSystemRoutineAddress);

@@ -13,7 +13,7 @@ use crate::verifier::Function;
 pub struct Export {
     /// What is known of it.
     pub function: &'static Function,
-    /// Where it is. Its convention is `extern "system"` of the host.
+    /// Where it is. Its convention is `extern "efiapi"`: on x86-64 that of Windows.
     pub address: *const (),
 }
 

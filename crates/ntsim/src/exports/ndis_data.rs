@@ -30,7 +30,7 @@ super::exports! {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateNetBufferListPool(
+unsafe extern "efiapi" fn NdisAllocateNetBufferListPool(
     NdisHandle: NDIS_HANDLE,
     Parameters: *const NET_BUFFER_LIST_POOL_PARAMETERS,
 ) -> NDIS_HANDLE {
@@ -40,13 +40,13 @@ unsafe extern "system" fn NdisAllocateNetBufferListPool(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeNetBufferListPool(PoolHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisFreeNetBufferListPool(PoolHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisFreeNetBufferListPool);
     pool::free_pool(PoolHandle, true, "NdisFreeNetBufferListPool");
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateNetBufferPool(
+unsafe extern "efiapi" fn NdisAllocateNetBufferPool(
     NdisHandle: NDIS_HANDLE,
     Parameters: *const NET_BUFFER_POOL_PARAMETERS,
 ) -> NDIS_HANDLE {
@@ -56,13 +56,13 @@ unsafe extern "system" fn NdisAllocateNetBufferPool(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeNetBufferPool(PoolHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisFreeNetBufferPool(PoolHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisFreeNetBufferPool);
     pool::free_pool(PoolHandle, false, "NdisFreeNetBufferPool");
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateNetBufferAndNetBufferList(
+unsafe extern "efiapi" fn NdisAllocateNetBufferAndNetBufferList(
     PoolHandle: NDIS_HANDLE,
     ContextSize: u16,
     ContextBackFill: u16,
@@ -85,7 +85,7 @@ unsafe extern "system" fn NdisAllocateNetBufferAndNetBufferList(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateNetBufferList(
+unsafe extern "efiapi" fn NdisAllocateNetBufferList(
     PoolHandle: NDIS_HANDLE,
     ContextSize: u16,
     ContextBackFill: u16,
@@ -104,14 +104,14 @@ unsafe extern "system" fn NdisAllocateNetBufferList(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeNetBufferList(NetBufferList: *mut NET_BUFFER_LIST) {
+unsafe extern "efiapi" fn NdisFreeNetBufferList(NetBufferList: *mut NET_BUFFER_LIST) {
     let _crossing = cross(&functions::NdisFreeNetBufferList);
     // SAFETY: the driver's pointers, as documented.
     unsafe { pool::free_list(NetBufferList) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateNetBuffer(
+unsafe extern "efiapi" fn NdisAllocateNetBuffer(
     PoolHandle: NDIS_HANDLE,
     MdlChain: *mut MDL,
     DataOffset: u32,
@@ -123,7 +123,7 @@ unsafe extern "system" fn NdisAllocateNetBuffer(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateNetBufferMdlAndData(
+unsafe extern "efiapi" fn NdisAllocateNetBufferMdlAndData(
     PoolHandle: NDIS_HANDLE,
 ) -> *mut NET_BUFFER {
     let _crossing = cross(&functions::NdisAllocateNetBufferMdlAndData);
@@ -132,14 +132,14 @@ unsafe extern "system" fn NdisAllocateNetBufferMdlAndData(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeNetBuffer(NetBuffer: *mut NET_BUFFER) {
+unsafe extern "efiapi" fn NdisFreeNetBuffer(NetBuffer: *mut NET_BUFFER) {
     let _crossing = cross(&functions::NdisFreeNetBuffer);
     // SAFETY: the driver's pointers, as documented.
     unsafe { pool::free_buffer(NetBuffer) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateMdl(
+unsafe extern "efiapi" fn NdisAllocateMdl(
     _NdisHandle: NDIS_HANDLE,
     VirtualAddress: *mut c_void,
     Length: u32,
@@ -175,13 +175,13 @@ unsafe extern "system" fn NdisAllocateMdl(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeMdl(Mdl: *mut MDL) {
+unsafe extern "efiapi" fn NdisFreeMdl(Mdl: *mut MDL) {
     let _crossing = cross(&functions::NdisFreeMdl);
     context::machine().pool_free(Mdl.expose_provenance(), None, "NdisFreeMdl");
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisGetDataBuffer(
+unsafe extern "efiapi" fn NdisGetDataBuffer(
     NetBuffer: *mut NET_BUFFER,
     BytesNeeded: u32,
     Storage: *mut c_void,
@@ -209,7 +209,7 @@ unsafe extern "system" fn NdisGetDataBuffer(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisQueryNetBufferPhysicalCount(NetBuffer: *mut NET_BUFFER) -> u32 {
+unsafe extern "efiapi" fn NdisQueryNetBufferPhysicalCount(NetBuffer: *mut NET_BUFFER) -> u32 {
     let _crossing = cross(&functions::NdisQueryNetBufferPhysicalCount);
     // SAFETY: the driver's net buffer with its chain.
     let scatter = unsafe {
@@ -221,7 +221,7 @@ unsafe extern "system" fn NdisQueryNetBufferPhysicalCount(NetBuffer: *mut NET_BU
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMIndicateReceiveNetBufferLists(
+unsafe extern "efiapi" fn NdisMIndicateReceiveNetBufferLists(
     MiniportAdapterHandle: NDIS_HANDLE,
     NetBufferList: *mut NET_BUFFER_LIST,
     PortNumber: NDIS_PORT_NUMBER,
@@ -243,7 +243,7 @@ unsafe extern "system" fn NdisMIndicateReceiveNetBufferLists(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMSendNetBufferListsComplete(
+unsafe extern "efiapi" fn NdisMSendNetBufferListsComplete(
     MiniportAdapterHandle: NDIS_HANDLE,
     NetBufferList: *mut NET_BUFFER_LIST,
     SendCompleteFlags: u32,

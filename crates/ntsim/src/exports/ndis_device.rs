@@ -35,7 +35,7 @@ super::exports! {
 const PCI_WHICHSPACE_CONFIG: u32 = 0;
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMRegisterInterruptEx(
+unsafe extern "efiapi" fn NdisMRegisterInterruptEx(
     MiniportAdapterHandle: NDIS_HANDLE,
     MiniportInterruptContext: NDIS_HANDLE,
     MiniportInterruptCharacteristics: *mut NDIS_MINIPORT_INTERRUPT_CHARACTERISTICS,
@@ -54,13 +54,13 @@ unsafe extern "system" fn NdisMRegisterInterruptEx(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMDeregisterInterruptEx(NdisInterruptHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisMDeregisterInterruptEx(NdisInterruptHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisMDeregisterInterruptEx);
     interrupt::deregister(NdisInterruptHandle);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMSynchronizeWithInterruptEx(
+unsafe extern "efiapi" fn NdisMSynchronizeWithInterruptEx(
     NdisInterruptHandle: NDIS_HANDLE,
     MessageId: u32,
     SynchronizeFunction: MINIPORT_SYNCHRONIZE_INTERRUPT,
@@ -76,7 +76,7 @@ unsafe extern "system" fn NdisMSynchronizeWithInterruptEx(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMQueueDpc(
+unsafe extern "efiapi" fn NdisMQueueDpc(
     NdisInterruptHandle: NDIS_HANDLE,
     MessageId: u32,
     TargetProcessors: u32,
@@ -92,7 +92,7 @@ unsafe extern "system" fn NdisMQueueDpc(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMQueueDpcEx(
+unsafe extern "efiapi" fn NdisMQueueDpcEx(
     NdisInterruptHandle: NDIS_HANDLE,
     MessageId: u32,
     TargetProcessors: *mut GROUP_AFFINITY,
@@ -135,7 +135,7 @@ fn bus_access(handle: NDIS_HANDLE, space: u32, function: &str) -> Option<std::rc
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMGetBusData(
+unsafe extern "efiapi" fn NdisMGetBusData(
     NdisMiniportHandle: NDIS_HANDLE,
     WhichSpace: u32,
     Offset: u32,
@@ -161,7 +161,7 @@ unsafe extern "system" fn NdisMGetBusData(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMSetBusData(
+unsafe extern "efiapi" fn NdisMSetBusData(
     NdisMiniportHandle: NDIS_HANDLE,
     WhichSpace: u32,
     Offset: u32,
@@ -187,7 +187,7 @@ unsafe extern "system" fn NdisMSetBusData(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMMapIoSpace(
+unsafe extern "efiapi" fn NdisMMapIoSpace(
     VirtualAddress: *mut *mut c_void,
     MiniportAdapterHandle: NDIS_HANDLE,
     PhysicalAddress: NDIS_PHYSICAL_ADDRESS,
@@ -205,7 +205,7 @@ unsafe extern "system" fn NdisMMapIoSpace(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMUnmapIoSpace(
+unsafe extern "efiapi" fn NdisMUnmapIoSpace(
     MiniportAdapterHandle: NDIS_HANDLE,
     VirtualAddress: *mut c_void,
     Length: u32,
@@ -215,7 +215,7 @@ unsafe extern "system" fn NdisMUnmapIoSpace(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMGetDeviceProperty(
+unsafe extern "efiapi" fn NdisMGetDeviceProperty(
     MiniportAdapterHandle: NDIS_HANDLE,
     PhysicalDeviceObject: *mut *mut DEVICE_OBJECT,
     FunctionalDeviceObject: *mut *mut DEVICE_OBJECT,
@@ -255,7 +255,7 @@ unsafe extern "system" fn NdisMGetDeviceProperty(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMGetDmaAlignment(MiniportAdapterHandle: NDIS_HANDLE) -> u32 {
+unsafe extern "efiapi" fn NdisMGetDmaAlignment(MiniportAdapterHandle: NDIS_HANDLE) -> u32 {
     let _crossing = cross(&functions::NdisMGetDmaAlignment);
     ndis()
         .handles
@@ -264,7 +264,7 @@ unsafe extern "system" fn NdisMGetDmaAlignment(MiniportAdapterHandle: NDIS_HANDL
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMRegisterScatterGatherDma(
+unsafe extern "efiapi" fn NdisMRegisterScatterGatherDma(
     MiniportAdapterHandle: NDIS_HANDLE,
     DmaDescription: *mut NDIS_SG_DMA_DESCRIPTION,
     NdisMiniportDmaHandle: *mut NDIS_HANDLE,
@@ -275,13 +275,13 @@ unsafe extern "system" fn NdisMRegisterScatterGatherDma(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMDeregisterScatterGatherDma(NdisMiniportDmaHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisMDeregisterScatterGatherDma(NdisMiniportDmaHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisMDeregisterScatterGatherDma);
     dma::deregister(NdisMiniportDmaHandle);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMAllocateNetBufferSGList(
+unsafe extern "efiapi" fn NdisMAllocateNetBufferSGList(
     NdisMiniportDmaHandle: NDIS_HANDLE,
     NetBuffer: *mut NET_BUFFER,
     Context: *mut c_void,
@@ -304,7 +304,7 @@ unsafe extern "system" fn NdisMAllocateNetBufferSGList(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMFreeNetBufferSGList(
+unsafe extern "efiapi" fn NdisMFreeNetBufferSGList(
     NdisMiniportDmaHandle: NDIS_HANDLE,
     pSGL: *mut SCATTER_GATHER_LIST,
     NetBuffer: *mut NET_BUFFER,
@@ -314,7 +314,7 @@ unsafe extern "system" fn NdisMFreeNetBufferSGList(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMAllocateSharedMemory(
+unsafe extern "efiapi" fn NdisMAllocateSharedMemory(
     MiniportAdapterHandle: NDIS_HANDLE,
     Length: u32,
     _Cached: BOOLEAN,
@@ -336,7 +336,7 @@ unsafe extern "system" fn NdisMAllocateSharedMemory(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMAllocateSharedMemoryAsyncEx(
+unsafe extern "efiapi" fn NdisMAllocateSharedMemoryAsyncEx(
     _MiniportDmaHandle: NDIS_HANDLE,
     _Length: u32,
     _Cached: BOOLEAN,
@@ -348,7 +348,7 @@ unsafe extern "system" fn NdisMAllocateSharedMemoryAsyncEx(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMFreeSharedMemory(
+unsafe extern "efiapi" fn NdisMFreeSharedMemory(
     MiniportAdapterHandle: NDIS_HANDLE,
     Length: u32,
     _Cached: BOOLEAN,

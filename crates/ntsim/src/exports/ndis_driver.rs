@@ -27,7 +27,7 @@ super::exports! {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMRegisterMiniportDriver(
+unsafe extern "efiapi" fn NdisMRegisterMiniportDriver(
     DriverObject: *mut DRIVER_OBJECT,
     _RegistryPath: *mut UNICODE_STRING,
     MiniportDriverContext: NDIS_HANDLE,
@@ -47,13 +47,13 @@ unsafe extern "system" fn NdisMRegisterMiniportDriver(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMDeregisterMiniportDriver(NdisMiniportDriverHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisMDeregisterMiniportDriver(NdisMiniportDriverHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisMDeregisterMiniportDriver);
     driver::deregister(NdisMiniportDriverHandle);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisSetOptionalHandlers(
+unsafe extern "efiapi" fn NdisSetOptionalHandlers(
     NdisHandle: NDIS_HANDLE,
     OptionalHandlers: *mut NDIS_DRIVER_OPTIONAL_HANDLERS,
 ) -> NDIS_STATUS {
@@ -63,7 +63,7 @@ unsafe extern "system" fn NdisSetOptionalHandlers(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMSetMiniportAttributes(
+unsafe extern "efiapi" fn NdisMSetMiniportAttributes(
     NdisMiniportHandle: NDIS_HANDLE,
     MiniportAttributes: *mut NDIS_MINIPORT_ADAPTER_ATTRIBUTES,
 ) -> NDIS_STATUS {
@@ -73,7 +73,7 @@ unsafe extern "system" fn NdisMSetMiniportAttributes(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMOidRequestComplete(
+unsafe extern "efiapi" fn NdisMOidRequestComplete(
     MiniportAdapterHandle: NDIS_HANDLE,
     OidRequest: *mut NDIS_OID_REQUEST,
     Status: NDIS_STATUS,
@@ -90,7 +90,7 @@ unsafe extern "system" fn NdisMOidRequestComplete(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMDirectOidRequestComplete(
+unsafe extern "efiapi" fn NdisMDirectOidRequestComplete(
     MiniportAdapterHandle: NDIS_HANDLE,
     OidRequest: *mut NDIS_OID_REQUEST,
     Status: NDIS_STATUS,
@@ -107,7 +107,7 @@ unsafe extern "system" fn NdisMDirectOidRequestComplete(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMIndicateStatusEx(
+unsafe extern "efiapi" fn NdisMIndicateStatusEx(
     MiniportAdapterHandle: NDIS_HANDLE,
     StatusIndication: *mut NDIS_STATUS_INDICATION,
 ) {
@@ -118,14 +118,14 @@ unsafe extern "system" fn NdisMIndicateStatusEx(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMPauseComplete(MiniportAdapterHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisMPauseComplete(MiniportAdapterHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisMPauseComplete);
     expect_no_locks("NdisMPauseComplete");
     lifecycle::pause_complete(MiniportAdapterHandle);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMRestartComplete(
+unsafe extern "efiapi" fn NdisMRestartComplete(
     MiniportAdapterHandle: NDIS_HANDLE,
     Status: NDIS_STATUS,
 ) {
@@ -135,7 +135,7 @@ unsafe extern "system" fn NdisMRestartComplete(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMResetComplete(
+unsafe extern "efiapi" fn NdisMResetComplete(
     MiniportAdapterHandle: NDIS_HANDLE,
     Status: NDIS_STATUS,
     AddressingReset: BOOLEAN,
@@ -146,13 +146,13 @@ unsafe extern "system" fn NdisMResetComplete(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMResetMiniport(MiniportAdapterHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisMResetMiniport(MiniportAdapterHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisMResetMiniport);
     reset::request(MiniportAdapterHandle);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMRemoveMiniport(MiniportHandle: NDIS_HANDLE) -> NDIS_STATUS {
+unsafe extern "efiapi" fn NdisMRemoveMiniport(MiniportHandle: NDIS_HANDLE) -> NDIS_STATUS {
     let _crossing = cross(&functions::NdisMRemoveMiniport);
     match ndis()
         .handles
@@ -167,7 +167,7 @@ unsafe extern "system" fn NdisMRemoveMiniport(MiniportHandle: NDIS_HANDLE) -> ND
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMNetPnPEvent(
+unsafe extern "efiapi" fn NdisMNetPnPEvent(
     MiniportAdapterHandle: NDIS_HANDLE,
     NetPnPEventNotification: *mut NET_PNP_EVENT_NOTIFICATION,
 ) -> NDIS_STATUS {
@@ -177,7 +177,7 @@ unsafe extern "system" fn NdisMNetPnPEvent(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisGetVersion() -> u32 {
+unsafe extern "efiapi" fn NdisGetVersion() -> u32 {
     let _crossing = cross(&functions::NdisGetVersion);
     driver::NDIS_VERSION
 }

@@ -24,7 +24,7 @@ const EVENT: &[u8] = &[kind::NOTIFICATION_EVENT];
 /// # Safety
 /// `Event` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn NdisInitializeEvent(Event: *mut NDIS_EVENT) {
+pub unsafe extern "efiapi" fn NdisInitializeEvent(Event: *mut NDIS_EVENT) {
     let _crossing = cross(&functions::NdisInitializeEvent);
     // SAFETY: promised by the caller.
     unsafe {
@@ -42,7 +42,7 @@ pub unsafe extern "system" fn NdisInitializeEvent(Event: *mut NDIS_EVENT) {
 /// # Safety
 /// `Event` must point at an initialised event.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn NdisSetEvent(Event: *mut NDIS_EVENT) {
+pub unsafe extern "efiapi" fn NdisSetEvent(Event: *mut NDIS_EVENT) {
     let _crossing = cross(&functions::NdisSetEvent);
     // SAFETY: promised by the caller.
     unsafe {
@@ -56,7 +56,7 @@ pub unsafe extern "system" fn NdisSetEvent(Event: *mut NDIS_EVENT) {
 /// # Safety
 /// `Event` must point at an initialised event.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn NdisResetEvent(Event: *mut NDIS_EVENT) {
+pub unsafe extern "efiapi" fn NdisResetEvent(Event: *mut NDIS_EVENT) {
     let _crossing = cross(&functions::NdisResetEvent);
     // SAFETY: promised by the caller.
     unsafe {
@@ -70,7 +70,7 @@ pub unsafe extern "system" fn NdisResetEvent(Event: *mut NDIS_EVENT) {
 /// # Safety
 /// `Event` must point at an initialised event that stays until the wait is over.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn NdisWaitEvent(Event: *mut NDIS_EVENT, MsToWait: u32) -> BOOLEAN {
+pub unsafe extern "efiapi" fn NdisWaitEvent(Event: *mut NDIS_EVENT, MsToWait: u32) -> BOOLEAN {
     let _crossing = cross(&functions::NdisWaitEvent);
     // SAFETY: promised by the caller.
     unsafe {

@@ -36,13 +36,13 @@ super::exports! {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisMSleep(MicrosecondsToSleep: u32) {
+unsafe extern "efiapi" fn NdisMSleep(MicrosecondsToSleep: u32) {
     let _crossing = cross(&functions::NdisMSleep);
     sleep_until(context::core().now() + u64::from(MicrosecondsToSleep) * 1000);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisOpenConfigurationEx(
+unsafe extern "efiapi" fn NdisOpenConfigurationEx(
     ConfigObject: *mut NDIS_CONFIGURATION_OBJECT,
     ConfigurationHandle: *mut NDIS_HANDLE,
 ) -> NDIS_STATUS {
@@ -52,7 +52,7 @@ unsafe extern "system" fn NdisOpenConfigurationEx(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisReadConfiguration(
+unsafe extern "efiapi" fn NdisReadConfiguration(
     Status: *mut NDIS_STATUS,
     ParameterValue: *mut *mut NDIS_CONFIGURATION_PARAMETER,
     ConfigurationHandle: NDIS_HANDLE,
@@ -73,7 +73,7 @@ unsafe extern "system" fn NdisReadConfiguration(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisWriteConfiguration(
+unsafe extern "efiapi" fn NdisWriteConfiguration(
     Status: *mut NDIS_STATUS,
     ConfigurationHandle: NDIS_HANDLE,
     Keyword: *mut NDIS_STRING,
@@ -85,13 +85,13 @@ unsafe extern "system" fn NdisWriteConfiguration(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisCloseConfiguration(ConfigurationHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisCloseConfiguration(ConfigurationHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisCloseConfiguration);
     config::close(ConfigurationHandle);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisReadNetworkAddress(
+unsafe extern "efiapi" fn NdisReadNetworkAddress(
     Status: *mut NDIS_STATUS,
     NetworkAddress: *mut *mut c_void,
     NetworkAddressLength: *mut u32,
@@ -112,19 +112,19 @@ unsafe extern "system" fn NdisReadNetworkAddress(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateIoWorkItem(NdisObjectHandle: NDIS_HANDLE) -> NDIS_HANDLE {
+unsafe extern "efiapi" fn NdisAllocateIoWorkItem(NdisObjectHandle: NDIS_HANDLE) -> NDIS_HANDLE {
     let _crossing = cross(&functions::NdisAllocateIoWorkItem);
     work::allocate_item(NdisObjectHandle)
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeIoWorkItem(NdisIoWorkItemHandle: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisFreeIoWorkItem(NdisIoWorkItemHandle: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisFreeIoWorkItem);
     work::free_item(NdisIoWorkItemHandle);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisQueueIoWorkItem(
+unsafe extern "efiapi" fn NdisQueueIoWorkItem(
     NdisIoWorkItemHandle: NDIS_HANDLE,
     Routine: NDIS_IO_WORKITEM_FUNCTION,
     WorkItemContext: *mut c_void,
@@ -134,7 +134,7 @@ unsafe extern "system" fn NdisQueueIoWorkItem(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateTimerObject(
+unsafe extern "efiapi" fn NdisAllocateTimerObject(
     NdisHandle: NDIS_HANDLE,
     TimerCharacteristics: *mut NDIS_TIMER_CHARACTERISTICS,
     pTimerObject: *mut NDIS_HANDLE,
@@ -145,7 +145,7 @@ unsafe extern "system" fn NdisAllocateTimerObject(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisSetTimerObject(
+unsafe extern "efiapi" fn NdisSetTimerObject(
     TimerObject: NDIS_HANDLE,
     DueTime: LARGE_INTEGER,
     MillisecondsPeriod: i32,
@@ -156,19 +156,19 @@ unsafe extern "system" fn NdisSetTimerObject(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisCancelTimerObject(TimerObject: NDIS_HANDLE) -> BOOLEAN {
+unsafe extern "efiapi" fn NdisCancelTimerObject(TimerObject: NDIS_HANDLE) -> BOOLEAN {
     let _crossing = cross(&functions::NdisCancelTimerObject);
     work::cancel_timer(TimerObject)
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeTimerObject(TimerObject: NDIS_HANDLE) {
+unsafe extern "efiapi" fn NdisFreeTimerObject(TimerObject: NDIS_HANDLE) {
     let _crossing = cross(&functions::NdisFreeTimerObject);
     work::free_timer(TimerObject);
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisGetSystemUpTimeEx(pSystemUpTime: *mut LARGE_INTEGER) {
+unsafe extern "efiapi" fn NdisGetSystemUpTimeEx(pSystemUpTime: *mut LARGE_INTEGER) {
     let _crossing = cross(&functions::NdisGetSystemUpTimeEx);
     context::core().looked_at_clock();
     let milliseconds = time::interrupt_time() / 10_000;
@@ -177,7 +177,7 @@ unsafe extern "system" fn NdisGetSystemUpTimeEx(pSystemUpTime: *mut LARGE_INTEGE
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisGetRssProcessorInformation(
+unsafe extern "efiapi" fn NdisGetRssProcessorInformation(
     _NdisHandle: NDIS_HANDLE,
     _RssProcessorInfo: *mut NDIS_RSS_PROCESSOR_INFO,
     _Size: *mut usize,
@@ -188,7 +188,7 @@ unsafe extern "system" fn NdisGetRssProcessorInformation(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisAllocateMemoryWithTagPriority(
+unsafe extern "efiapi" fn NdisAllocateMemoryWithTagPriority(
     _NdisHandle: NDIS_HANDLE,
     Length: u32,
     Tag: u32,
@@ -221,7 +221,7 @@ unsafe extern "system" fn NdisAllocateMemoryWithTagPriority(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisFreeMemory(
+unsafe extern "efiapi" fn NdisFreeMemory(
     VirtualAddress: *mut c_void,
     _Length: u32,
     MemoryFlags: u32,
@@ -237,7 +237,7 @@ unsafe extern "system" fn NdisFreeMemory(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NdisWriteEventLogEntry(
+unsafe extern "efiapi" fn NdisWriteEventLogEntry(
     _LogHandle: *mut c_void,
     EventCode: NDIS_STATUS,
     _UniqueEventValue: u32,
@@ -287,7 +287,7 @@ pub(crate) mod variadic {
     }
 
     #[unsafe(no_mangle)]
-    unsafe extern "system" fn NdisWriteErrorLogEntry(
+    unsafe extern "efiapi" fn NdisWriteErrorLogEntry(
         NdisAdapterHandle: NDIS_HANDLE,
         ErrorCode: u32,
         NumberOfErrorValues: u32,

@@ -94,7 +94,7 @@ fn binding_of(luid: NET_LUID, index: NET_IFINDEX) -> Option<Rc<Binding>> {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn GetUnicastIpAddressTable(
+unsafe extern "efiapi" fn GetUnicastIpAddressTable(
     Family: ADDRESS_FAMILY,
     Table: *mut *mut MIB_UNICASTIPADDRESS_TABLE,
 ) -> NTSTATUS {
@@ -149,7 +149,7 @@ unsafe extern "system" fn GetUnicastIpAddressTable(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn GetUnicastIpAddressEntry(Row: *mut MIB_UNICASTIPADDRESS_ROW) -> NTSTATUS {
+unsafe extern "efiapi" fn GetUnicastIpAddressEntry(Row: *mut MIB_UNICASTIPADDRESS_ROW) -> NTSTATUS {
     let _crossing = cross(&functions::GetUnicastIpAddressEntry);
     // SAFETY: null or the driver's row.
     let Some(row) = (unsafe { Row.as_mut() }) else {
@@ -171,7 +171,7 @@ unsafe extern "system" fn GetUnicastIpAddressEntry(Row: *mut MIB_UNICASTIPADDRES
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn FreeMibTable(Memory: *mut c_void) {
+unsafe extern "efiapi" fn FreeMibTable(Memory: *mut c_void) {
     let _crossing = cross(&functions::FreeMibTable);
     let machine = context::machine();
     let tables = machine.ext::<Tables>();
@@ -193,7 +193,7 @@ unsafe extern "system" fn FreeMibTable(Memory: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NotifyUnicastIpAddressChange(
+unsafe extern "efiapi" fn NotifyUnicastIpAddressChange(
     Family: ADDRESS_FAMILY,
     Callback: PUNICAST_IPADDRESS_CHANGE_CALLBACK,
     CallerContext: *mut c_void,
@@ -225,7 +225,7 @@ unsafe extern "system" fn NotifyUnicastIpAddressChange(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn NotifyRouteChange2(
+unsafe extern "efiapi" fn NotifyRouteChange2(
     Family: ADDRESS_FAMILY,
     _Callback: PIPFORWARD_CHANGE_CALLBACK,
     _CallerContext: *mut c_void,
@@ -258,7 +258,7 @@ unsafe extern "system" fn NotifyRouteChange2(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn CancelMibChangeNotify2(NotificationHandle: HANDLE) -> NTSTATUS {
+unsafe extern "efiapi" fn CancelMibChangeNotify2(NotificationHandle: HANDLE) -> NTSTATUS {
     let _crossing = cross(&functions::CancelMibChangeNotify2);
     let value = NotificationHandle.addr();
     let machine = context::machine();
@@ -303,7 +303,7 @@ fn fill(row: &mut MIB_IPNET_ROW2, binding: &Binding, neighbour: crate::tcpip::st
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn ResolveIpNetEntry2(
+unsafe extern "efiapi" fn ResolveIpNetEntry2(
     Row: *mut MIB_IPNET_ROW2,
     SourceAddress: *const SOCKADDR_INET,
 ) -> NTSTATUS {
@@ -336,7 +336,7 @@ unsafe extern "system" fn ResolveIpNetEntry2(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn GetIpNetEntry2(Row: *mut MIB_IPNET_ROW2) -> NTSTATUS {
+unsafe extern "efiapi" fn GetIpNetEntry2(Row: *mut MIB_IPNET_ROW2) -> NTSTATUS {
     let _crossing = cross(&functions::GetIpNetEntry2);
     // SAFETY: null or the driver's.
     let Some(row) = (unsafe { Row.as_mut() }) else {
@@ -358,7 +358,7 @@ unsafe extern "system" fn GetIpNetEntry2(Row: *mut MIB_IPNET_ROW2) -> NTSTATUS {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn GetBestRoute2(
+unsafe extern "efiapi" fn GetBestRoute2(
     InterfaceLuid: *const NET_LUID,
     InterfaceIndex: NET_IFINDEX,
     SourceAddress: *const SOCKADDR_INET,
@@ -459,7 +459,7 @@ fn network(address: tcpip::Address) -> std::net::IpAddr {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn ConvertInterfaceLuidToIndex(
+unsafe extern "efiapi" fn ConvertInterfaceLuidToIndex(
     InterfaceLuid: *const NET_LUID,
     InterfaceIndex: *mut NET_IFINDEX,
 ) -> NTSTATUS {
@@ -486,7 +486,7 @@ unsafe extern "system" fn ConvertInterfaceLuidToIndex(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn ConvertInterfaceIndexToLuid(
+unsafe extern "efiapi" fn ConvertInterfaceIndexToLuid(
     InterfaceIndex: NET_IFINDEX,
     InterfaceLuid: *mut NET_LUID,
 ) -> NTSTATUS {

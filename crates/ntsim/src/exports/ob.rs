@@ -178,7 +178,7 @@ fn thread_key() -> usize {
 /// # Safety
 /// `ThreadHandle` must be valid for a write, `StartRoutine` callable with `StartContext`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn PsCreateSystemThread(
+pub unsafe extern "efiapi" fn PsCreateSystemThread(
     ThreadHandle: *mut HANDLE,
     DesiredAccess: u32,
     ObjectAttributes: *mut OBJECT_ATTRIBUTES,
@@ -247,7 +247,7 @@ pub unsafe extern "system" fn PsCreateSystemThread(
 /// # Safety
 /// Nothing on the thread's stack may be needed any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn PsTerminateSystemThread(ExitStatus: NTSTATUS) -> NTSTATUS {
+pub unsafe extern "efiapi" fn PsTerminateSystemThread(ExitStatus: NTSTATUS) -> NTSTATUS {
     let crossing = cross(&functions::PsTerminateSystemThread);
     let _ = ExitStatus;
     let machine = context::machine();
@@ -272,7 +272,7 @@ pub unsafe extern "system" fn PsTerminateSystemThread(ExitStatus: NTSTATUS) -> N
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ZwClose(Handle: HANDLE) -> NTSTATUS {
+pub unsafe extern "efiapi" fn ZwClose(Handle: HANDLE) -> NTSTATUS {
     let _crossing = cross(&functions::ZwClose);
     let machine = context::machine();
     let objects = machine.ext::<Objects>();
@@ -297,7 +297,7 @@ pub unsafe extern "system" fn ZwClose(Handle: HANDLE) -> NTSTATUS {
 /// # Safety
 /// `Object` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ObReferenceObjectByHandle(
+pub unsafe extern "efiapi" fn ObReferenceObjectByHandle(
     Handle: HANDLE,
     DesiredAccess: u32,
     ObjectType: *mut c_void,
@@ -326,7 +326,7 @@ pub unsafe extern "system" fn ObReferenceObjectByHandle(
 /// # Safety
 /// `Object` must point at an object.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ObfReferenceObject(Object: *mut c_void) -> isize {
+pub unsafe extern "efiapi" fn ObfReferenceObject(Object: *mut c_void) -> isize {
     let _crossing = cross(&functions::ObfReferenceObject);
     context::machine()
         .ext::<Objects>()
@@ -338,7 +338,7 @@ pub unsafe extern "system" fn ObfReferenceObject(Object: *mut c_void) -> isize {
 /// # Safety
 /// The caller must own a reference.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ObfDereferenceObject(Object: *mut c_void) -> isize {
+pub unsafe extern "efiapi" fn ObfDereferenceObject(Object: *mut c_void) -> isize {
     let _crossing = cross(&functions::ObfDereferenceObject);
     let machine = context::machine();
     machine

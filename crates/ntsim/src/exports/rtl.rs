@@ -52,7 +52,7 @@ pub(crate) unsafe fn counted<'a>(string: *const UNICODE_STRING) -> &'a [u16] {
 /// # Safety
 /// `DestinationString` must be valid for a write, `SourceString` null or terminated.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn RtlInitUnicodeString(
+pub unsafe extern "efiapi" fn RtlInitUnicodeString(
     DestinationString: *mut UNICODE_STRING,
     SourceString: *const u16,
 ) {
@@ -79,7 +79,7 @@ pub unsafe extern "system" fn RtlInitUnicodeString(
 /// # Safety
 /// `DestinationString` must point at a string with a buffer, `SourceString` at a string or be null.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn RtlCopyUnicodeString(
+pub unsafe extern "efiapi" fn RtlCopyUnicodeString(
     DestinationString: *mut UNICODE_STRING,
     SourceString: *const UNICODE_STRING,
 ) {
@@ -125,7 +125,7 @@ fn compare(a: &[u16], b: &[u16], ignore_case: bool) -> i32 {
 /// # Safety
 /// Both must point at strings.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn RtlEqualUnicodeString(
+pub unsafe extern "efiapi" fn RtlEqualUnicodeString(
     String1: *const UNICODE_STRING,
     String2: *const UNICODE_STRING,
     CaseInSensitive: BOOLEAN,
@@ -141,7 +141,7 @@ pub unsafe extern "system" fn RtlEqualUnicodeString(
 /// # Safety
 /// Both must point at strings.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn RtlCompareUnicodeString(
+pub unsafe extern "efiapi" fn RtlCompareUnicodeString(
     String1: *const UNICODE_STRING,
     String2: *const UNICODE_STRING,
     CaseInSensitive: BOOLEAN,
@@ -157,7 +157,7 @@ pub unsafe extern "system" fn RtlCompareUnicodeString(
 /// # Safety
 /// Both sources must have that many bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn RtlCompareMemory(
+pub unsafe extern "efiapi" fn RtlCompareMemory(
     Source1: *const c_void,
     Source2: *const c_void,
     Length: usize,
@@ -178,7 +178,7 @@ pub unsafe extern "system" fn RtlCompareMemory(
 /// # Safety
 /// `Seed` must point at a number.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn RtlRandomEx(Seed: *mut u32) -> u32 {
+pub unsafe extern "efiapi" fn RtlRandomEx(Seed: *mut u32) -> u32 {
     let _crossing = cross(&functions::RtlRandomEx);
     if Seed.is_null() {
         verifier::bugcheck(

@@ -125,7 +125,7 @@ fn client_of(globals: *mut WDF_DRIVER_GLOBALS, function: &str) -> Option<Rc<Clie
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn WdfVersionBind(
+unsafe extern "efiapi" fn WdfVersionBind(
     DriverObject: *mut DRIVER_OBJECT,
     RegistryPath: *mut UNICODE_STRING,
     BindInfo: *mut WDF_BIND_INFO,
@@ -216,7 +216,7 @@ unsafe fn component_name(mut text: *const u16) -> String {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn WdfVersionUnbind(
+unsafe extern "efiapi" fn WdfVersionUnbind(
     _RegistryPath: *mut UNICODE_STRING,
     BindInfo: *mut WDF_BIND_INFO,
     ComponentGlobals: PWDF_COMPONENT_GLOBALS,

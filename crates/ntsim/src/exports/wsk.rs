@@ -104,7 +104,7 @@ fn by_handle(handle: *mut WSK_CLIENT, function: &str) -> Option<Rc<Client>> {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn WskRegister(
+unsafe extern "efiapi" fn WskRegister(
     WskClientNpi: *mut WSK_CLIENT_NPI,
     WskRegistration: *mut WSK_REGISTRATION,
 ) -> NTSTATUS {
@@ -146,7 +146,7 @@ unsafe extern "system" fn WskRegister(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn WskDeregister(WskRegistration: *mut WSK_REGISTRATION) {
+unsafe extern "efiapi" fn WskDeregister(WskRegistration: *mut WSK_REGISTRATION) {
     const F: &str = "WskDeregister";
     let _crossing = cross(&functions::WskDeregister);
     let Some(client) = registered(WskRegistration.addr(), F) else {
@@ -162,7 +162,7 @@ unsafe extern "system" fn WskDeregister(WskRegistration: *mut WSK_REGISTRATION) 
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn WskCaptureProviderNPI(
+unsafe extern "efiapi" fn WskCaptureProviderNPI(
     WskRegistration: *mut WSK_REGISTRATION,
     _WaitTimeout: u32,
     WskProviderNpi: *mut WSK_PROVIDER_NPI,
@@ -188,7 +188,7 @@ unsafe extern "system" fn WskCaptureProviderNPI(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "system" fn WskReleaseProviderNPI(WskRegistration: *mut WSK_REGISTRATION) {
+unsafe extern "efiapi" fn WskReleaseProviderNPI(WskRegistration: *mut WSK_REGISTRATION) {
     const F: &str = "WskReleaseProviderNPI";
     let _crossing = cross(&functions::WskReleaseProviderNPI);
     let Some(client) = registered(WskRegistration.addr(), F) else {

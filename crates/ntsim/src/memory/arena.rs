@@ -78,6 +78,30 @@ pub(crate) fn machine_at(address: usize) -> *const Machine {
         .map_or(ptr::null(), |m| m.load(Ordering::Acquire).cast_const())
 }
 
+/// What may be done to a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// Nothing.
+    Inaccessible,
+    /// It may be read.
+    ReadOnly,
+    /// It may be read and written.
+    ReadWrite,
+    /// It may be read and executed.
+    Execute,
+}
+
+impl Protection {
+    /// For data that nobody may access at times.
+    pub(crate) fn unless(inaccessible: bool) -> Self {
+        if inaccessible {
+            Self::Inaccessible
+        } else {
+            Self::ReadWrite
+        }
+    }
+}
+
 /// A machine's window. Inaccessible until something is mapped into it.
 pub(crate) struct Window {
     index: usize,
@@ -137,13 +161,14 @@ impl Window {
         );
     }
 
-    /// Makes mapped pages accessible, or not.
-    pub(crate) fn protect(&self, at: usize, len: usize, accessible: bool) {
+    /// Sets who may access mapped pages, and how.
+    pub(crate) fn protect(&self, at: usize, len: usize, protection: Protection) {
         assert!(at + len <= WINDOW);
-        let protection = if accessible {
-            libc::PROT_READ | libc::PROT_WRITE
-        } else {
-            libc::PROT_NONE
+        let protection = match protection {
+            Protection::Inaccessible => libc::PROT_NONE,
+            Protection::ReadOnly => libc::PROT_READ,
+            Protection::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+            Protection::Execute => libc::PROT_READ | libc::PROT_EXEC,
         };
         // SAFETY: pages of our own window.
         let done =

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
 use std::rc::Rc;
 
-use super::arena::{WINDOW, Window};
+use super::arena::{Protection, WINDOW, Window};
 use super::runs::Runs;
 use crate::world::machine::Machine;
 use crate::world::rng::Rng;
@@ -238,6 +238,12 @@ impl Ram {
         self.pool.borrow_mut().give(first as u32, pages);
     }
 
+    /// Sets how pages of `alloc_pages` may be accessed. They have to be [`Protection::ReadWrite`] again when they are freed.
+    pub(crate) fn protect(&self, address: usize, pages: usize, protection: Protection) {
+        let at = address - self.window.base();
+        self.window.protect(at, pages * PAGE, protection);
+    }
+
     /// Makes pages part of the paged pool, or no longer.
     pub(crate) fn set_paged(&self, address: usize, pages: u32, paged: bool) {
         let mut blocks = self.paged.borrow_mut();
@@ -251,13 +257,15 @@ impl Ram {
             let entry = frame.get() & !PAGED;
             frame.set(if paged { entry | PAGED } else { entry });
         }
-        self.window.protect(at, pages as usize * PAGE, !paged);
+        self.window
+            .protect(at, pages as usize * PAGE, Protection::unless(paged));
     }
 
     /// Makes pages of the pool that nobody may access inaccessible, or accessible again.
     pub(crate) fn set_freed(&self, address: usize, pages: u32, freed: bool) {
         let at = address - self.window.base();
-        self.window.protect(at, pages as usize * PAGE, !freed);
+        self.window
+            .protect(at, pages as usize * PAGE, Protection::unless(freed));
     }
 
     /// Whether an address lies in paged pool.
@@ -270,14 +278,15 @@ impl Ram {
     /// Makes a page of the paged pool accessible.
     pub(super) fn page_in(&self, address: usize) {
         let at = (address - self.window.base()) & !(PAGE - 1);
-        self.window.protect(at, PAGE, true);
+        self.window.protect(at, PAGE, Protection::ReadWrite);
     }
 
     /// Makes all paged pool inaccessible.
     pub(super) fn page_out(&self) {
         for (address, pages) in self.paged.borrow().iter() {
             let at = address - self.window.base();
-            self.window.protect(at, *pages as usize * PAGE, false);
+            self.window
+                .protect(at, *pages as usize * PAGE, Protection::Inaccessible);
         }
     }
 

@@ -15,9 +15,10 @@ use std::sync::Once;
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::{decode, execute, mapping};
+use crate::image::Images;
 use crate::memory::paged;
 use crate::verifier::{self, rules};
-use crate::world::context::KernelMode;
+use crate::world::context::{self, KernelMode};
 use crate::world::thread;
 
 /// The action that was there before ours.
@@ -103,7 +104,11 @@ fn violation(address: usize, context: &ucontext_t) {
         "load from"
     };
     // The processor does not tell addresses that are not canonical: they are reported as 0.
-    let text = format!("{what} {address:#x} by the instruction at {rip:#x}");
+    let text = format!(
+        "{what} {} by the instruction at {}",
+        named(address),
+        named(rip)
+    );
     // There is nothing to unwind from where no code is.
     let backtrace = if address == rip {
         Backtrace::disabled()
@@ -123,6 +128,16 @@ fn violation(address: usize, context: &ucontext_t) {
         (rules::ACCESS_VIOLATION, text)
     };
     crate::world::access_violation(rule, &text, &backtrace);
+}
+
+/// An address, and what it is if it lies in a driver's image.
+fn named(address: usize) -> String {
+    let _kernel = KernelMode::enter();
+    let image = context::try_machine().and_then(|m| m.ext::<Images>().describe(address));
+    match image {
+        Some(image) => format!("{address:#x} = {image}"),
+        None => format!("{address:#x}"),
+    }
 }
 
 /// Serves the access if the address is a device's. False: not ours.

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use ndis_sys::ndis::*;
 use ndis_sys::types::*;
@@ -14,6 +16,7 @@ use super::oid::{self, OidRequest, OidResult};
 use super::{driver::MiniportDriver, lifecycle, of, power, reset};
 use crate::exports::io::DeviceProperties;
 use crate::exports::ob::Objects;
+use crate::image::{Image, ImageError};
 use crate::pnp::MachineRegistry;
 use crate::pnp::device::{self, Device, Devices};
 use crate::pnp::inf::InfError;
@@ -23,7 +26,7 @@ use crate::world::driver::Driver;
 use crate::world::machine::Machine;
 use crate::world::thread::on_kernel_stack;
 use crate::world::wait::wait_until;
-use crate::world::{MachineId, World};
+use crate::world::{LoadError, MachineId, World};
 
 /// Type of a driver's entry point.
 pub type DriverEntry = unsafe extern "efiapi" fn(
@@ -32,10 +35,35 @@ pub type DriverEntry = unsafe extern "efiapi" fn(
 ) -> NTSTATUS;
 
 /// Where a driver's code is.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum DriverImage {
     /// Linked into this process.
     Linked(DriverEntry),
+    /// In a file. Each machine loads a copy of its own.
+    File(Image),
+}
+
+/// The environment variable that names the image to test instead of the linked driver.
+const IMAGE_VARIABLE: &str = "NTSIM_IMAGE";
+
+impl DriverImage {
+    /// The linked driver, or, if the environment variable `NTSIM_IMAGE` names a file, the image in it: the same tests then judge
+    /// the image.
+    ///
+    /// # Errors
+    /// The file that the variable names is not the image of a driver.
+    pub fn linked_or_file(entry: DriverEntry) -> Result<DriverImage, ImageError> {
+        // Read once: tests make worlds by the hundred.
+        static FILE: OnceLock<Option<Result<Image, ImageError>>> = OnceLock::new();
+        let file = FILE.get_or_init(|| {
+            let path = std::env::var_os(IMAGE_VARIABLE).filter(|path| !path.is_empty())?;
+            Some(Image::read(Path::new(&path)))
+        });
+        match file {
+            None => Ok(DriverImage::Linked(entry)),
+            Some(image) => image.clone().map(DriverImage::File),
+        }
+    }
 }
 
 /// How lists that were given to a miniport to send came back.
@@ -58,6 +86,8 @@ pub enum InstallError {
     Inf(InfError),
     /// The machine has no device without a driver.
     NoDevice,
+    /// The image cannot be loaded.
+    Image(ImageError),
     /// `DriverEntry` failed with this status.
     DriverEntry(i32),
     /// `DriverEntry` succeeded without registering a miniport driver.
@@ -75,6 +105,7 @@ impl fmt::Display for InstallError {
         match self {
             Self::Inf(e) => e.fmt(f),
             Self::NoDevice => f.write_str("the machine has no device without a driver"),
+            Self::Image(e) => e.fmt(f),
             Self::DriverEntry(s) => write!(f, "DriverEntry failed with {s:#x}"),
             Self::NoMiniport => f.write_str("DriverEntry registered no miniport driver"),
             Self::AddDevice(s) => write!(f, "MiniportAddDevice failed with {s:#x}"),
@@ -131,12 +162,16 @@ fn load(
     service: &str,
     image: DriverImage,
 ) -> Result<Rc<Loaded>, InstallError> {
-    let DriverImage::Linked(entry) = image;
     let path = format!("\\Registry\\Machine\\SYSTEM\\CurrentControlSet\\Services\\{service}");
-    // SAFETY: the two types differ in that the path is to be read only, as every entry point does.
-    let entry = unsafe { std::mem::transmute::<DriverEntry, DRIVER_INITIALIZE>(entry) };
-    // SAFETY: an entry point by its type, in code that stays.
-    let driver = unsafe { machine.load_driver(service, &path, entry, (std::ptr::null_mut(), 0)) };
+    let driver = match image {
+        DriverImage::Linked(entry) => {
+            // SAFETY: the two types differ in that the path is to be read only, as every entry point does.
+            let entry = unsafe { std::mem::transmute::<DriverEntry, DRIVER_INITIALIZE>(entry) };
+            // SAFETY: an entry point by its type, in code that stays.
+            unsafe { machine.load_driver(service, &path, entry) }.map_err(LoadError::DriverEntry)
+        }
+        DriverImage::File(image) => machine.load_image(service, &path, &image),
+    };
     match driver {
         Ok(driver) => {
             let loaded = Rc::new(Loaded {
@@ -150,7 +185,8 @@ fn load(
                 .push(Rc::clone(&loaded));
             Ok(loaded)
         }
-        Err(status) => Err(InstallError::DriverEntry(status)),
+        Err(LoadError::DriverEntry(status)) => Err(InstallError::DriverEntry(status)),
+        Err(LoadError::Image(error)) => Err(InstallError::Image(error)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Loading and unloading drivers.
 
 use std::ffi::c_void;
+use std::fmt;
+use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 
@@ -10,19 +12,42 @@ use ndis_sys::wdm::{
     DRIVER_EXTENSION, DRIVER_INITIALIZE, DRIVER_OBJECT, DRIVER_UNLOAD, UNICODE_STRING,
 };
 
+use super::context;
 use super::driver::Driver;
 use super::driver_call::call_driver;
 use super::machine::Machine;
 use super::processor::PASSIVE;
+use super::rng::Rng;
 use crate::exports::dma::Dma;
 use crate::exports::io::{DriverExtensions, WorkItems};
 use crate::exports::mm::IoMappings;
 use crate::exports::ob::Objects;
+use crate::image::{Image, ImageError, Images, Mapped};
 use crate::memory::mdl::Mdls;
 use crate::verifier::{self, Function, rules};
 
 static DRIVER_ENTRY: Function = Function::callback("DriverEntry", PASSIVE..=PASSIVE);
 static UNLOAD: Function = Function::callback("DriverUnload", PASSIVE..=PASSIVE);
+
+/// Why a driver's image could not be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadError {
+    /// The image is not one that can be loaded here.
+    Image(ImageError),
+    /// Its entry point failed with this status.
+    DriverEntry(NTSTATUS),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(error) => error.fmt(f),
+            Self::DriverEntry(status) => write!(f, "DriverEntry failed with {status:#x}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
 
 /// The I/O manager's number for this kind of object.
 const IO_TYPE_DRIVER: i16 = 4;
@@ -59,7 +84,43 @@ impl Machine {
         name: &str,
         registry_path: &str,
         entry: DRIVER_INITIALIZE,
-        image: (*mut c_void, u32),
+    ) -> Result<Rc<Driver>, NTSTATUS> {
+        // SAFETY: the caller's promise.
+        unsafe { self.start_driver(name, registry_path, entry, 0..0) }
+    }
+
+    /// As `load_driver` for an image, of which every load has its own copy.
+    pub(crate) fn load_image(
+        self: &Rc<Self>,
+        name: &str,
+        registry_path: &str,
+        image: &Image,
+    ) -> Result<Rc<Driver>, LoadError> {
+        // A stream of its own: a run with an image draws what a run with the linked driver draws.
+        let random = Rng::new(context::core().seed ^ 0x636f_6f6b_6965).next();
+        let mapped = Mapped::new(image, &self.ram, random).map_err(LoadError::Image)?;
+        // SAFETY: the address of the image's entry point, which has the signature of every driver's.
+        let entry = unsafe {
+            std::mem::transmute::<*const (), DRIVER_INITIALIZE>(mapped.entry() as *const ())
+        };
+        let range = mapped.range();
+        let images = self.ext::<Images>();
+        images.add(mapped);
+        // SAFETY: as above; the code stays until `forget_driver`.
+        let driver = unsafe { self.start_driver(name, registry_path, entry, range.clone()) }
+            .map_err(LoadError::DriverEntry)?;
+        images.initialised(range.start, &self.ram);
+        Ok(driver)
+    }
+
+    /// # Safety
+    /// As `load_driver`.
+    unsafe fn start_driver(
+        self: &Rc<Self>,
+        name: &str,
+        registry_path: &str,
+        entry: DRIVER_INITIALIZE,
+        image: Range<usize>,
     ) -> Result<Rc<Driver>, NTSTATUS> {
         let driver = self.drivers.add(name);
         let made = (|| {
@@ -70,6 +131,7 @@ impl Machine {
             Some((object, driver_name, service, path))
         })();
         let Some((address, driver_name, service, path)) = made else {
+            self.ext::<Images>().unload(image.start, &self.ram);
             return Err(STATUS_INSUFFICIENT_RESOURCES);
         };
         let loaded = address as *mut Loaded;
@@ -80,8 +142,8 @@ impl Machine {
             object.write(DRIVER_OBJECT {
                 Type: IO_TYPE_DRIVER,
                 Size: size_of::<DRIVER_OBJECT>() as i16,
-                DriverStart: image.0,
-                DriverSize: image.1,
+                DriverStart: image.start as *mut c_void,
+                DriverSize: image.len() as u32,
                 DriverExtension: extension,
                 DriverName: driver_name,
                 DriverInit: Some(entry),
@@ -129,13 +191,14 @@ impl Machine {
         self.accuse_leftovers(driver, when);
         let object = driver.object.get();
         // SAFETY: the object is still there; its strings are the kernel's.
-        let strings = unsafe {
+        let (image, strings) = unsafe {
             let loaded = object as *mut Loaded;
-            [
+            let strings = [
                 (*loaded).object.DriverName.Buffer,
                 (*loaded).extension.ServiceKeyName.Buffer,
                 (*loaded).registry_path.Buffer,
-            ]
+            ];
+            ((*loaded).object.DriverStart as usize, strings)
         };
         for string in strings {
             self.pool_free(string as usize, None, "the unloading of a driver");
@@ -143,6 +206,7 @@ impl Machine {
         self.pool_free(object, None, "the unloading of a driver");
         driver.loaded.set(false);
         driver.object.set(0);
+        self.ext::<Images>().unload(image, &self.ram);
     }
 
     /// Accuses a driver that has gone of what it left behind, and forgets what belonged to its driver object.

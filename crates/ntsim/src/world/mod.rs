@@ -65,12 +65,14 @@ use std::time::{Duration, Instant};
 use ndis_sys::types::NTSTATUS;
 use ndis_sys::wdm::DRIVER_INITIALIZE;
 
+use crate::image::Image;
 use crate::verifier::{self, Report, Verifier, Violation};
 use extensions::Extensions;
 use machine::Machine;
 use rng::Rng;
 use signal_stack::SignalStack;
 
+pub use load::LoadError;
 pub use machine::{EventLogEntry, MachineConfig, MachineId};
 
 /// How a world's clock goes.
@@ -507,7 +509,30 @@ impl World {
         let driver = {
             let _entered = machine.enter(0);
             // SAFETY: a function of this process stays; that it is an entry point, its type says.
-            unsafe { machine.load_driver(name, &path, entry, (std::ptr::null_mut(), 0)) }
+            unsafe { machine.load_driver(name, &path, entry) }
+        };
+        self.check();
+        driver.map(|driver| DriverId {
+            machine: machine.id,
+            number: driver.number,
+        })
+    }
+
+    /// Loads a driver's image: maps it, makes its driver object and calls its entry point.
+    ///
+    /// # Errors
+    /// Why it cannot be loaded, or what the entry point returned.
+    pub fn load_image(
+        &mut self,
+        machine: MachineId,
+        name: &str,
+        image: &Image,
+    ) -> Result<DriverId, LoadError> {
+        let path = format!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\{name}");
+        let machine = self.machine(machine);
+        let driver = {
+            let _entered = machine.enter(0);
+            machine.load_image(name, &path, image)
         };
         self.check();
         driver.map(|driver| DriverId {

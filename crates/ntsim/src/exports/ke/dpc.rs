@@ -39,7 +39,7 @@ static ROUTINE: Function = Function::callback("DPC routine", DISPATCH..=DISPATCH
 /// # Safety
 /// `Dpc` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeInitializeDpc(
+pub unsafe extern "efiapi" fn KeInitializeDpc(
     Dpc: *mut KDPC,
     DeferredRoutine: KDEFERRED_ROUTINE,
     DeferredContext: *mut c_void,
@@ -144,7 +144,7 @@ pub(crate) unsafe fn insert(dpc: *mut KDPC, first: *mut c_void, second: *mut c_v
 /// # Safety
 /// `Dpc` must point at an initialised DPC that stays until it has run.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeInsertQueueDpc(
+pub unsafe extern "efiapi" fn KeInsertQueueDpc(
     Dpc: *mut KDPC,
     SystemArgument1: *mut c_void,
     SystemArgument2: *mut c_void,
@@ -162,7 +162,7 @@ pub unsafe extern "system" fn KeInsertQueueDpc(
 /// # Safety
 /// `Dpc` must point at an initialised DPC.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeRemoveQueueDpc(Dpc: *mut KDPC) -> BOOLEAN {
+pub unsafe extern "efiapi" fn KeRemoveQueueDpc(Dpc: *mut KDPC) -> BOOLEAN {
     let _crossing = cross(&functions::KeRemoveQueueDpc);
     // SAFETY: promised by the caller.
     unsafe { check_initialized(Dpc, "KeRemoveQueueDpc") };
@@ -184,7 +184,7 @@ pub unsafe extern "system" fn KeRemoveQueueDpc(Dpc: *mut KDPC) -> BOOLEAN {
 /// # Safety
 /// `Dpc` must point at an initialised DPC, `ProcNumber` at a processor number.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeSetTargetProcessorDpcEx(
+pub unsafe extern "efiapi" fn KeSetTargetProcessorDpcEx(
     Dpc: *mut KDPC,
     ProcNumber: *mut PROCESSOR_NUMBER,
 ) -> NTSTATUS {
@@ -208,7 +208,7 @@ pub unsafe extern "system" fn KeSetTargetProcessorDpcEx(
 /// # Safety
 /// `Dpc` must point at an initialised DPC.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeSetImportanceDpc(Dpc: *mut KDPC, Importance: KDPC_IMPORTANCE) {
+pub unsafe extern "efiapi" fn KeSetImportanceDpc(Dpc: *mut KDPC, Importance: KDPC_IMPORTANCE) {
     let _crossing = cross(&functions::KeSetImportanceDpc);
     // SAFETY: promised by the caller.
     unsafe {
@@ -224,7 +224,7 @@ pub unsafe extern "system" fn KeSetImportanceDpc(Dpc: *mut KDPC, Importance: KDP
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeFlushQueuedDpcs() {
+pub unsafe extern "efiapi" fn KeFlushQueuedDpcs() {
     let _crossing = cross(&functions::KeFlushQueuedDpcs);
     let machine = context::machine();
     for processor in &machine.processors {

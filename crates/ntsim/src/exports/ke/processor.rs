@@ -35,7 +35,7 @@ fn number(index: u32) -> PROCESSOR_NUMBER {
 /// # Safety
 /// `ProcNumber` must be null or valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeGetCurrentProcessorNumberEx(
+pub unsafe extern "efiapi" fn KeGetCurrentProcessorNumberEx(
     ProcNumber: *mut PROCESSOR_NUMBER,
 ) -> u32 {
     let _crossing = cross(&functions::KeGetCurrentProcessorNumberEx);
@@ -60,7 +60,7 @@ fn count_in(group: u16) -> u32 {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeQueryActiveProcessorCountEx(GroupNumber: u16) -> u32 {
+pub unsafe extern "efiapi" fn KeQueryActiveProcessorCountEx(GroupNumber: u16) -> u32 {
     let _crossing = cross(&functions::KeQueryActiveProcessorCountEx);
     count_in(GroupNumber)
 }
@@ -70,7 +70,7 @@ pub unsafe extern "system" fn KeQueryActiveProcessorCountEx(GroupNumber: u16) ->
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeQueryMaximumProcessorCountEx(GroupNumber: u16) -> u32 {
+pub unsafe extern "efiapi" fn KeQueryMaximumProcessorCountEx(GroupNumber: u16) -> u32 {
     let _crossing = cross(&functions::KeQueryMaximumProcessorCountEx);
     count_in(GroupNumber)
 }
@@ -80,7 +80,7 @@ pub unsafe extern "system" fn KeQueryMaximumProcessorCountEx(GroupNumber: u16) -
 /// # Safety
 /// `ProcNumber` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeGetProcessorNumberFromIndex(
+pub unsafe extern "efiapi" fn KeGetProcessorNumberFromIndex(
     ProcIndex: u32,
     ProcNumber: *mut PROCESSOR_NUMBER,
 ) -> NTSTATUS {
@@ -98,7 +98,7 @@ pub unsafe extern "system" fn KeGetProcessorNumberFromIndex(
 /// # Safety
 /// `ProcNumber` must point at a processor number.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeGetProcessorIndexFromNumber(
+pub unsafe extern "efiapi" fn KeGetProcessorIndexFromNumber(
     ProcNumber: *mut PROCESSOR_NUMBER,
 ) -> u32 {
     let _crossing = cross(&functions::KeGetProcessorIndexFromNumber);
@@ -140,7 +140,7 @@ fn migrate(mask: usize) {
 /// # Safety
 /// `Affinity` must point at a set, `PreviousAffinity` must be null or valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeSetSystemGroupAffinityThread(
+pub unsafe extern "efiapi" fn KeSetSystemGroupAffinityThread(
     Affinity: *mut GROUP_AFFINITY,
     PreviousAffinity: *mut GROUP_AFFINITY,
 ) {
@@ -166,7 +166,7 @@ pub unsafe extern "system" fn KeSetSystemGroupAffinityThread(
 /// # Safety
 /// `PreviousAffinity` must point at a set.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeRevertToUserGroupAffinityThread(
+pub unsafe extern "efiapi" fn KeRevertToUserGroupAffinityThread(
     PreviousAffinity: *mut GROUP_AFFINITY,
 ) {
     let _crossing = cross(&functions::KeRevertToUserGroupAffinityThread);

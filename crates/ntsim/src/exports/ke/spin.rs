@@ -190,7 +190,7 @@ pub(crate) unsafe fn release(
 /// # Safety
 /// `SpinLock` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeInitializeSpinLock(SpinLock: *mut KSPIN_LOCK) {
+pub unsafe extern "efiapi" fn KeInitializeSpinLock(SpinLock: *mut KSPIN_LOCK) {
     let _crossing = cross(&functions::KeInitializeSpinLock);
     paged::expect_resident(SpinLock as usize, "the spin lock", "KeInitializeSpinLock");
     context::with_processor(|p| {
@@ -216,7 +216,7 @@ pub unsafe extern "system" fn KeInitializeSpinLock(SpinLock: *mut KSPIN_LOCK) {
 /// # Safety
 /// `SpinLock` must point at an initialised lock.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeAcquireSpinLockRaiseToDpc(SpinLock: *mut KSPIN_LOCK) -> KIRQL {
+pub unsafe extern "efiapi" fn KeAcquireSpinLockRaiseToDpc(SpinLock: *mut KSPIN_LOCK) -> KIRQL {
     let _crossing = cross(&functions::KeAcquireSpinLockRaiseToDpc);
     context::with_processor(|p| {
         let old = p.set_irql(p.irql().max(DISPATCH));
@@ -239,7 +239,7 @@ pub unsafe extern "system" fn KeAcquireSpinLockRaiseToDpc(SpinLock: *mut KSPIN_L
 /// # Safety
 /// `SpinLock` must point at an initialised lock.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeReleaseSpinLock(SpinLock: *mut KSPIN_LOCK, NewIrql: KIRQL) {
+pub unsafe extern "efiapi" fn KeReleaseSpinLock(SpinLock: *mut KSPIN_LOCK, NewIrql: KIRQL) {
     let _crossing = cross(&functions::KeReleaseSpinLock);
     context::with_processor(|p| {
         // SAFETY: promised by the caller.
@@ -253,7 +253,7 @@ pub unsafe extern "system" fn KeReleaseSpinLock(SpinLock: *mut KSPIN_LOCK, NewIr
 /// # Safety
 /// `SpinLock` must point at an initialised lock.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeAcquireSpinLockAtDpcLevel(SpinLock: *mut KSPIN_LOCK) {
+pub unsafe extern "efiapi" fn KeAcquireSpinLockAtDpcLevel(SpinLock: *mut KSPIN_LOCK) {
     let _crossing = cross(&functions::KeAcquireSpinLockAtDpcLevel);
     context::with_processor(|p| {
         let irql = p.irql();
@@ -275,7 +275,7 @@ pub unsafe extern "system" fn KeAcquireSpinLockAtDpcLevel(SpinLock: *mut KSPIN_L
 /// # Safety
 /// `SpinLock` must point at an initialised lock.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeReleaseSpinLockFromDpcLevel(SpinLock: *mut KSPIN_LOCK) {
+pub unsafe extern "efiapi" fn KeReleaseSpinLockFromDpcLevel(SpinLock: *mut KSPIN_LOCK) {
     let _crossing = cross(&functions::KeReleaseSpinLockFromDpcLevel);
     context::with_processor(|p| {
         let irql = p.irql();
@@ -297,7 +297,7 @@ pub unsafe extern "system" fn KeReleaseSpinLockFromDpcLevel(SpinLock: *mut KSPIN
 /// # Safety
 /// `SpinLock` must point at an initialised lock.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeTryToAcquireSpinLockAtDpcLevel(
+pub unsafe extern "efiapi" fn KeTryToAcquireSpinLockAtDpcLevel(
     SpinLock: *mut KSPIN_LOCK,
 ) -> BOOLEAN {
     let _crossing = cross(&functions::KeTryToAcquireSpinLockAtDpcLevel);
@@ -320,7 +320,7 @@ pub unsafe extern "system" fn KeTryToAcquireSpinLockAtDpcLevel(
 /// # Safety
 /// `SpinLock` must point at an initialised lock.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeTestSpinLock(SpinLock: *mut KSPIN_LOCK) -> BOOLEAN {
+pub unsafe extern "efiapi" fn KeTestSpinLock(SpinLock: *mut KSPIN_LOCK) -> BOOLEAN {
     let _crossing = cross(&functions::KeTestSpinLock);
     // SAFETY: promised by the caller.
     BOOLEAN::from(unsafe { *SpinLock } == FREE)
@@ -331,7 +331,7 @@ pub unsafe extern "system" fn KeTestSpinLock(SpinLock: *mut KSPIN_LOCK) -> BOOLE
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeGetCurrentIrql() -> KIRQL {
+pub unsafe extern "efiapi" fn KeGetCurrentIrql() -> KIRQL {
     let _crossing = cross(&functions::KeGetCurrentIrql);
     context::irql()
 }
@@ -341,7 +341,7 @@ pub unsafe extern "system" fn KeGetCurrentIrql() -> KIRQL {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KfRaiseIrql(NewIrql: KIRQL) -> KIRQL {
+pub unsafe extern "efiapi" fn KfRaiseIrql(NewIrql: KIRQL) -> KIRQL {
     let _crossing = cross(&functions::KfRaiseIrql);
     context::with_processor(|p| {
         let old = p.irql();
@@ -361,7 +361,7 @@ pub unsafe extern "system" fn KfRaiseIrql(NewIrql: KIRQL) -> KIRQL {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeLowerIrql(NewIrql: KIRQL) {
+pub unsafe extern "efiapi" fn KeLowerIrql(NewIrql: KIRQL) {
     let _crossing = cross(&functions::KeLowerIrql);
     context::with_processor(|p| {
         let old = p.irql();

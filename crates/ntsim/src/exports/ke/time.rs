@@ -50,7 +50,7 @@ pub(crate) fn due(time: LARGE_INTEGER) -> u64 {
 /// # Safety
 /// `QpcTimeStamp` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeQueryInterruptTimePrecise(QpcTimeStamp: *mut u64) -> u64 {
+pub unsafe extern "efiapi" fn KeQueryInterruptTimePrecise(QpcTimeStamp: *mut u64) -> u64 {
     let _crossing = cross(&functions::KeQueryInterruptTimePrecise);
     context::core().looked_at_clock();
     let time = interrupt_time();
@@ -64,7 +64,7 @@ pub unsafe extern "system" fn KeQueryInterruptTimePrecise(QpcTimeStamp: *mut u64
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeQueryUnbiasedInterruptTime() -> u64 {
+pub unsafe extern "efiapi" fn KeQueryUnbiasedInterruptTime() -> u64 {
     let _crossing = cross(&functions::KeQueryUnbiasedInterruptTime);
     context::core().looked_at_clock();
     interrupt_time()
@@ -75,7 +75,7 @@ pub unsafe extern "system" fn KeQueryUnbiasedInterruptTime() -> u64 {
 /// # Safety
 /// `CurrentTime` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeQuerySystemTimePrecise(CurrentTime: *mut LARGE_INTEGER) {
+pub unsafe extern "efiapi" fn KeQuerySystemTimePrecise(CurrentTime: *mut LARGE_INTEGER) {
     let _crossing = cross(&functions::KeQuerySystemTimePrecise);
     context::core().looked_at_clock();
     // SAFETY: promised by the caller.
@@ -87,7 +87,7 @@ pub unsafe extern "system" fn KeQuerySystemTimePrecise(CurrentTime: *mut LARGE_I
 /// # Safety
 /// `PerformanceFrequency` must be null or valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeQueryPerformanceCounter(
+pub unsafe extern "efiapi" fn KeQueryPerformanceCounter(
     PerformanceFrequency: *mut LARGE_INTEGER,
 ) -> LARGE_INTEGER {
     let _crossing = cross(&functions::KeQueryPerformanceCounter);
@@ -104,7 +104,7 @@ pub unsafe extern "system" fn KeQueryPerformanceCounter(
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeQueryTimeIncrement() -> u32 {
+pub unsafe extern "efiapi" fn KeQueryTimeIncrement() -> u32 {
     let _crossing = cross(&functions::KeQueryTimeIncrement);
     match context::machine().config.timer_tick {
         0 => 156_250,
@@ -117,7 +117,7 @@ pub unsafe extern "system" fn KeQueryTimeIncrement() -> u32 {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeStallExecutionProcessor(MicroSeconds: u32) {
+pub unsafe extern "efiapi" fn KeStallExecutionProcessor(MicroSeconds: u32) {
     let _crossing = cross(&functions::KeStallExecutionProcessor);
     if MicroSeconds > 50 {
         verifier::violation(
@@ -133,7 +133,7 @@ pub unsafe extern "system" fn KeStallExecutionProcessor(MicroSeconds: u32) {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeBugCheckEx(
+pub unsafe extern "efiapi" fn KeBugCheckEx(
     BugCheckCode: u32,
     BugCheckParameter1: usize,
     BugCheckParameter2: usize,

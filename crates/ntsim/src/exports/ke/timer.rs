@@ -47,7 +47,7 @@ fn timer_kind(kind: TIMER_TYPE) -> u8 {
 /// # Safety
 /// `Timer` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeInitializeTimerEx(Timer: *mut KTIMER, Type: TIMER_TYPE) {
+pub unsafe extern "efiapi" fn KeInitializeTimerEx(Timer: *mut KTIMER, Type: TIMER_TYPE) {
     let _crossing = cross(&functions::KeInitializeTimerEx);
     if context::machine().timers.is_set(Timer as usize) {
         verifier::violation(
@@ -109,7 +109,7 @@ unsafe fn set(
 /// # Safety
 /// `Timer` must point at an initialised timer, `Dpc` at an initialised DPC or be null.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeSetTimer(
+pub unsafe extern "efiapi" fn KeSetTimer(
     Timer: *mut KTIMER,
     DueTime: LARGE_INTEGER,
     Dpc: *mut KDPC,
@@ -124,7 +124,7 @@ pub unsafe extern "system" fn KeSetTimer(
 /// # Safety
 /// As for `KeSetTimer`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeSetTimerEx(
+pub unsafe extern "efiapi" fn KeSetTimerEx(
     Timer: *mut KTIMER,
     DueTime: LARGE_INTEGER,
     Period: i32,
@@ -141,7 +141,7 @@ pub unsafe extern "system" fn KeSetTimerEx(
 /// # Safety
 /// As for `KeSetTimer`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeSetCoalescableTimer(
+pub unsafe extern "efiapi" fn KeSetCoalescableTimer(
     Timer: *mut KTIMER,
     DueTime: LARGE_INTEGER,
     Period: u32,
@@ -159,7 +159,7 @@ pub unsafe extern "system" fn KeSetCoalescableTimer(
 /// # Safety
 /// `Timer` must point at an initialised timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeCancelTimer(Timer: *mut KTIMER) -> BOOLEAN {
+pub unsafe extern "efiapi" fn KeCancelTimer(Timer: *mut KTIMER) -> BOOLEAN {
     let _crossing = cross(&functions::KeCancelTimer);
     // SAFETY: promised by the caller.
     unsafe { wait::check_initialized(Timer.cast(), TIMERS, "KeCancelTimer") };
@@ -171,7 +171,7 @@ pub unsafe extern "system" fn KeCancelTimer(Timer: *mut KTIMER) -> BOOLEAN {
 /// # Safety
 /// `Timer` must point at an initialised timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeReadStateTimer(Timer: *mut KTIMER) -> BOOLEAN {
+pub unsafe extern "efiapi" fn KeReadStateTimer(Timer: *mut KTIMER) -> BOOLEAN {
     let _crossing = cross(&functions::KeReadStateTimer);
     // SAFETY: promised by the caller.
     unsafe {
@@ -204,7 +204,7 @@ const EX_TIMER_TAG: u32 = u32::from_le_bytes(*b"ExTm");
 /// # Safety
 /// `Callback` must be callable with `CallbackContext` as long as the timer lives.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExAllocateTimer(
+pub unsafe extern "efiapi" fn ExAllocateTimer(
     Callback: EXT_CALLBACK,
     CallbackContext: *mut c_void,
     Attributes: u32,
@@ -292,7 +292,7 @@ unsafe fn free_ex(timer: *mut ExTimer) {
 /// # Safety
 /// `Timer` must be of `ExAllocateTimer`; `Parameters` must be null or valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExSetTimer(
+pub unsafe extern "efiapi" fn ExSetTimer(
     Timer: *mut EX_TIMER,
     DueTime: i64,
     Period: i64,
@@ -323,7 +323,7 @@ pub unsafe extern "system" fn ExSetTimer(
 /// # Safety
 /// `Timer` must be of `ExAllocateTimer`.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExCancelTimer(
+pub unsafe extern "efiapi" fn ExCancelTimer(
     Timer: *mut EX_TIMER,
     Parameters: *mut c_void,
 ) -> BOOLEAN {
@@ -342,7 +342,7 @@ pub unsafe extern "system" fn ExCancelTimer(
 /// # Safety
 /// `Timer` must be of `ExAllocateTimer`; `Parameters` must be null or valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn ExDeleteTimer(
+pub unsafe extern "efiapi" fn ExDeleteTimer(
     Timer: *mut EX_TIMER,
     Cancel: BOOLEAN,
     Wait: BOOLEAN,

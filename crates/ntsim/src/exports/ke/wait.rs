@@ -130,7 +130,7 @@ pub(crate) unsafe fn signal(header: *mut DISPATCHER_HEADER, state: i32) -> i32 {
 /// # Safety
 /// `Event` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeInitializeEvent(
+pub unsafe extern "efiapi" fn KeInitializeEvent(
     Event: *mut KEVENT,
     Type: EVENT_TYPE,
     State: BOOLEAN,
@@ -175,7 +175,7 @@ const EVENTS: &[u8] = &[kind::NOTIFICATION_EVENT, kind::SYNCHRONIZATION_EVENT];
 /// # Safety
 /// `Event` must point at an initialised event.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeSetEvent(
+pub unsafe extern "efiapi" fn KeSetEvent(
     Event: *mut KEVENT,
     Increment: KPRIORITY,
     Wait: BOOLEAN,
@@ -200,7 +200,7 @@ pub unsafe extern "system" fn KeSetEvent(
 /// # Safety
 /// `Event` must point at an initialised event.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeClearEvent(Event: *mut KEVENT) {
+pub unsafe extern "efiapi" fn KeClearEvent(Event: *mut KEVENT) {
     let _crossing = cross(&functions::KeClearEvent);
     // SAFETY: promised by the caller.
     unsafe {
@@ -214,7 +214,7 @@ pub unsafe extern "system" fn KeClearEvent(Event: *mut KEVENT) {
 /// # Safety
 /// `Event` must point at an initialised event.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeResetEvent(Event: *mut KEVENT) -> i32 {
+pub unsafe extern "efiapi" fn KeResetEvent(Event: *mut KEVENT) -> i32 {
     let _crossing = cross(&functions::KeResetEvent);
     // SAFETY: promised by the caller.
     unsafe {
@@ -228,7 +228,7 @@ pub unsafe extern "system" fn KeResetEvent(Event: *mut KEVENT) -> i32 {
 /// # Safety
 /// `Event` must point at an initialised event.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeReadStateEvent(Event: *mut KEVENT) -> i32 {
+pub unsafe extern "efiapi" fn KeReadStateEvent(Event: *mut KEVENT) -> i32 {
     let _crossing = cross(&functions::KeReadStateEvent);
     // SAFETY: promised by the caller.
     unsafe {
@@ -242,7 +242,7 @@ pub unsafe extern "system" fn KeReadStateEvent(Event: *mut KEVENT) -> i32 {
 /// # Safety
 /// `Semaphore` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeInitializeSemaphore(
+pub unsafe extern "efiapi" fn KeInitializeSemaphore(
     Semaphore: *mut KSEMAPHORE,
     Count: i32,
     Limit: i32,
@@ -265,7 +265,7 @@ pub unsafe extern "system" fn KeInitializeSemaphore(
 /// # Safety
 /// `Semaphore` must point at an initialised semaphore.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeReleaseSemaphore(
+pub unsafe extern "efiapi" fn KeReleaseSemaphore(
     Semaphore: *mut KSEMAPHORE,
     Increment: KPRIORITY,
     Adjustment: i32,
@@ -300,7 +300,7 @@ pub unsafe extern "system" fn KeReleaseSemaphore(
 /// `Object` must point at an initialised dispatcher object that stays until the wait is over; `Timeout` must be null
 /// or point at a time.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeWaitForSingleObject(
+pub unsafe extern "efiapi" fn KeWaitForSingleObject(
     Object: *mut c_void,
     WaitReason: KWAIT_REASON,
     WaitMode: KPROCESSOR_MODE,
@@ -353,7 +353,7 @@ pub unsafe extern "system" fn KeWaitForSingleObject(
 /// # Safety
 /// `Interval` must point at a time.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeDelayExecutionThread(
+pub unsafe extern "efiapi" fn KeDelayExecutionThread(
     WaitMode: KPROCESSOR_MODE,
     Alertable: BOOLEAN,
     Interval: *mut LARGE_INTEGER,
@@ -371,7 +371,7 @@ pub unsafe extern "system" fn KeDelayExecutionThread(
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeEnterCriticalRegion() {
+pub unsafe extern "efiapi" fn KeEnterCriticalRegion() {
     let _crossing = cross(&functions::KeEnterCriticalRegion);
 }
 
@@ -380,6 +380,6 @@ pub unsafe extern "system" fn KeEnterCriticalRegion() {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "system" fn KeLeaveCriticalRegion() {
+pub unsafe extern "efiapi" fn KeLeaveCriticalRegion() {
     let _crossing = cross(&functions::KeLeaveCriticalRegion);
 }

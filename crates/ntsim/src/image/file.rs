@@ -1,0 +1,318 @@
+//! An image as a file: what the kernel's loader demands of it before it maps anything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use object::LittleEndian as LE;
+use object::pe::{
+    IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG, IMAGE_FILE_EXECUTABLE_IMAGE, IMAGE_FILE_MACHINE_AMD64,
+    IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_DISCARDABLE, IMAGE_SCN_MEM_EXECUTE,
+    IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64,
+};
+use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
+
+use super::ImageError;
+use crate::memory::PAGE;
+
+/// A driver's image, read from a `.sys` file.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// What it is called in reports: the file's name.
+    name: String,
+    bytes: Arc<[u8]>,
+    layout: Arc<Layout>,
+}
+
+/// What of an image's headers its loading needs. Offsets are relative virtual addresses, from the start of the image.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The address that the image is linked for.
+    pub(super) base: u64,
+    /// Bytes, whole pages.
+    pub(super) size: usize,
+    pub(super) entry: usize,
+    /// Bytes of headers, mapped at the start.
+    pub(super) headers: usize,
+    pub(super) sections: Vec<Section>,
+    /// Where 64-bit addresses have to be relocated.
+    pub(super) relocations: Vec<usize>,
+    pub(super) imports: Vec<Import>,
+    /// The load configuration directory.
+    pub(super) load_config: Option<(usize, usize)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) name: String,
+    pub(super) at: usize,
+    /// Bytes, whole pages.
+    pub(super) size: usize,
+    /// Where its contents are in the file, and how many bytes; the rest is zero.
+    pub(super) contents: std::ops::Range<usize>,
+    pub(super) writable: bool,
+    pub(super) executable: bool,
+    /// Goes when the entry point has returned.
+    pub(super) discardable: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Import {
+    pub(super) module: String,
+    pub(super) function: String,
+    /// Where the function's address is to be stored.
+    pub(super) at: usize,
+}
+
+fn unfit(what: impl Into<String>) -> ImageError {
+    ImageError::Unfit(what.into())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The checksum of an image, as the kernel's loader computes it: 16-bit words added with end-around carry, the field itself taken
+/// as zero, plus the length of the file.
+fn checksum(bytes: &[u8], field: usize) -> u32 {
+    let word = |at: usize| {
+        let byte = |at: usize| {
+            let own = (field..field + 4).contains(&at);
+            u32::from(bytes.get(at).copied().filter(|_| !own).unwrap_or(0))
+        };
+        byte(at) | byte(at + 1) << 8
+    };
+    let sum = (0..bytes.len()).step_by(2).fold(0u32, |sum, at| {
+        let sum = sum + word(at);
+        (sum & 0xffff) + (sum >> 16)
+    });
+    sum.wrapping_add(bytes.len() as u32)
+}
+
+impl Image {
+    /// Reads an image.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no driver for x86-64.
+    pub fn read(path: &Path) -> Result<Image, ImageError> {
+        let bytes = std::fs::read(path)
+            .map_err(|e| ImageError::Read(format!("{}: {e}", path.display())))?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Self::parse(&name.to_string_lossy(), bytes)
+    }
+
+    /// Takes a file's bytes for an image.
+    ///
+    /// # Errors
+    /// They are not a driver for x86-64.
+    pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Image, ImageError> {
+        let layout = Layout::read(&bytes)?;
+        Ok(Image {
+            name: name.to_owned(),
+            bytes: bytes.into(),
+            layout: Arc::new(layout),
+        })
+    }
+
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl Layout {
+    fn read(bytes: &[u8]) -> Result<Layout, ImageError> {
+        let file = PeFile64::parse(bytes)?;
+        let headers = file.nt_headers();
+        Self::check(headers)?;
+        let optional = headers.optional_header();
+        let field = file.dos_header().nt_headers_offset() as usize + 24 + 64;
+        let (stated, actual) = (optional.check_sum(), checksum(bytes, field));
+        if stated != actual {
+            return Err(unfit(format!(
+                "its checksum is {stated:#x} and should be {actual:#x} (link with /RELEASE)"
+            )));
+        }
+        let size = (optional.size_of_image() as usize).next_multiple_of(PAGE);
+        let inside = |at: usize, len: usize| at.checked_add(len).is_some_and(|end| end <= size);
+        let headers = optional.size_of_headers() as usize;
+        if headers > bytes.len() || !inside(headers, 0) {
+            return Err(ImageError::Malformed("its headers do not fit in it".into()));
+        }
+        let mut end = headers.next_multiple_of(PAGE);
+        let sections: Vec<Section> = file
+            .section_table()
+            .iter()
+            .map(|header| {
+                let name = text(header.raw_name());
+                let at = header.virtual_address.get(LE) as usize;
+                let used = header.virtual_size.get(LE) as usize;
+                let raw = header.size_of_raw_data.get(LE) as usize;
+                let start = header.pointer_to_raw_data.get(LE) as usize;
+                let raw = raw.min(if used == 0 { raw } else { used });
+                let section = Section {
+                    at,
+                    size: used.max(raw).next_multiple_of(PAGE),
+                    contents: start..start.saturating_add(raw),
+                    writable: header.characteristics.get(LE).0 & IMAGE_SCN_MEM_WRITE.0 != 0,
+                    executable: header.characteristics.get(LE).0 & IMAGE_SCN_MEM_EXECUTE.0 != 0,
+                    discardable: header.characteristics.get(LE).0 & IMAGE_SCN_MEM_DISCARDABLE.0
+                        != 0,
+                    name,
+                };
+                if !at.is_multiple_of(PAGE) || at < end || !inside(at, section.size) {
+                    return Err(ImageError::Malformed(format!(
+                        "section {} lies outside the image, over another section, or not on a page",
+                        section.name
+                    )));
+                }
+                if section.contents.end > bytes.len() {
+                    return Err(ImageError::Malformed(format!(
+                        "section {} goes on after the end of the file",
+                        section.name
+                    )));
+                }
+                if section.writable && section.executable {
+                    return Err(unfit(format!(
+                        "section {} is both writable and executable, which hypervisor-protected code integrity forbids",
+                        section.name
+                    )));
+                }
+                end = at + section.size;
+                Ok(section)
+            })
+            .collect::<Result<_, _>>()?;
+        let entry = optional.address_of_entry_point() as usize;
+        let executable = |at: usize| {
+            sections
+                .iter()
+                .any(|s| s.executable && (s.at..s.at + s.size).contains(&at))
+        };
+        if !executable(entry) {
+            return Err(unfit("its entry point is not in executable code"));
+        }
+        let relocations = relocations(&file)?;
+        let imports = imports(&file)?;
+        let slots = relocations.iter().chain(imports.iter().map(|i| &i.at));
+        if slots.copied().any(|at| !inside(at, 8)) {
+            return Err(ImageError::Malformed(
+                "a relocation or an import lies outside the image".into(),
+            ));
+        }
+        let load_config = file
+            .data_directory(IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG)
+            .map(|directory| directory.address_range())
+            .filter(|(at, _)| *at != 0)
+            .map(|(at, len)| (at as usize, len as usize));
+        if load_config.is_some_and(|(at, len)| !inside(at, len.max(4))) {
+            return Err(ImageError::Malformed(
+                "its load configuration lies outside the image".into(),
+            ));
+        }
+        Ok(Layout {
+            base: optional.image_base(),
+            size,
+            entry,
+            headers,
+            sections,
+            relocations,
+            imports,
+            load_config,
+        })
+    }
+
+    fn check(headers: &ImageNtHeaders64) -> Result<(), ImageError> {
+        let (file, optional) = (headers.file_header(), headers.optional_header());
+        let machine = file.machine.get(LE);
+        if machine != IMAGE_FILE_MACHINE_AMD64 {
+            return Err(unfit(format!(
+                "it is for machine {:#06x}, not x86-64",
+                machine.0
+            )));
+        }
+        let characteristics = file.characteristics.get(LE).0;
+        if characteristics & IMAGE_FILE_EXECUTABLE_IMAGE.0 == 0 {
+            return Err(unfit("it is not executable: linked with errors?"));
+        }
+        if characteristics & IMAGE_FILE_RELOCS_STRIPPED.0 != 0 {
+            return Err(unfit("its relocations are stripped"));
+        }
+        let subsystem = optional.subsystem();
+        if subsystem != IMAGE_SUBSYSTEM_NATIVE {
+            return Err(unfit(format!(
+                "its subsystem is {}, not NATIVE (link with /SUBSYSTEM:NATIVE)",
+                subsystem.0
+            )));
+        }
+        let alignment = optional.section_alignment() as usize;
+        if !alignment.is_multiple_of(PAGE) || alignment == 0 {
+            return Err(unfit(format!(
+                "its sections are aligned to {alignment} bytes, not to pages: they cannot be protected"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn relocations(file: &PeFile64<'_>) -> Result<Vec<usize>, ImageError> {
+    use object::pe::{IMAGE_REL_BASED_ABSOLUTE, IMAGE_REL_BASED_DIR64};
+    let mut found = Vec::new();
+    let sections = file.section_table();
+    let blocks = file
+        .data_directories()
+        .relocation_blocks(file.data(), &sections)?;
+    if let Some(mut blocks) = blocks {
+        while let Some(block) = blocks.next()? {
+            for relocation in block {
+                if relocation.typ == IMAGE_REL_BASED_DIR64 {
+                    found.push(relocation.virtual_address as usize);
+                } else if relocation.typ != IMAGE_REL_BASED_ABSOLUTE {
+                    return Err(ImageError::Malformed(format!(
+                        "relocation of type {} at {:#x}",
+                        relocation.typ.0, relocation.virtual_address
+                    )));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn imports(file: &PeFile64<'_>) -> Result<Vec<Import>, ImageError> {
+    let mut found = Vec::new();
+    let Some(table) = file.import_table()? else {
+        return Ok(found);
+    };
+    let mut descriptors = table.descriptors()?;
+    while let Some(descriptor) = descriptors.next()? {
+        let module = text(table.name(descriptor.name.get(LE))?);
+        let first = descriptor.first_thunk.get(LE);
+        let names = match descriptor.original_first_thunk.get(LE) {
+            0 => first,
+            original => original,
+        };
+        let mut thunks = table.thunks(names)?;
+        let mut at = first as usize;
+        while let Some(thunk) = thunks.next::<ImageNtHeaders64>()? {
+            let function = match table.import::<ImageNtHeaders64>(thunk)? {
+                object::read::pe::Import::Name(_, name) => text(name),
+                object::read::pe::Import::Ordinal(number) => format!("#{number}"),
+            };
+            found.push(Import {
+                module: module.clone(),
+                function,
+                at,
+            });
+            at += 8;
+        }
+    }
+    Ok(found)
+}

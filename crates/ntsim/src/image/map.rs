@@ -1,0 +1,258 @@
+//! An image in a machine's memory.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::file::{Layout, Section};
+use super::{Image, ImageError, runtime};
+use crate::memory::arena::Protection;
+use crate::memory::{PAGE, Ram};
+
+/// An image that is mapped, relocated and bound. Its memory is given back by [`Images::unload`].
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    image: Image,
+    base: usize,
+}
+
+/// Where fields of the load configuration directory are, and the directory's size from which on they exist.
+const SECURITY_COOKIE: usize = 0x58;
+const GUARD_CHECK: usize = 0x70;
+const GUARD_DISPATCH: usize = 0x78;
+
+/// The cookie an image is linked with; the loader replaces it.
+const DEFAULT_COOKIE: u64 = 0x0000_2b99_2ddf_a232;
+/// A cookie has its upper 16 bits clear.
+const COOKIE_MASK: u64 = 0x0000_ffff_ffff_ffff;
+
+impl Mapped {
+    /// Maps an image into new pages of a machine's memory. `random` becomes its stack cookie.
+    pub(crate) fn new(image: &Image, ram: &Ram, random: u64) -> Result<Mapped, ImageError> {
+        let layout = image.layout();
+        let targets = resolve(layout)?;
+        let pages = layout.size / PAGE;
+        // One page more on either side stays inaccessible.
+        let all = u32::try_from(pages + 2).map_err(|_| ImageError::NoMemory)?;
+        let base = ram.alloc_pages(all).ok_or(ImageError::NoMemory)? + PAGE;
+        let mapped = Mapped {
+            image: image.clone(),
+            base,
+        };
+        // SAFETY: the pages were free until now.
+        let memory = unsafe { std::slice::from_raw_parts_mut(base as *mut u8, layout.size) };
+        memory.fill(0);
+        fill(memory, image);
+        relocate(memory, layout, base);
+        for (import, target) in layout.imports.iter().zip(targets) {
+            put(memory, import.at, target as u64);
+        }
+        configure(memory, layout, base, random);
+        mapped.protect(ram);
+        Ok(mapped)
+    }
+
+    /// The address of its entry point.
+    pub(crate) fn entry(&self) -> usize {
+        self.base + self.image.layout().entry
+    }
+
+    /// Where it lies.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.base..self.base + self.image.layout().size
+    }
+
+    fn section(&self, section: &Section) -> (usize, usize) {
+        (self.base + section.at, section.size / PAGE)
+    }
+
+    fn protect(&self, ram: &Ram) {
+        let layout = self.image.layout();
+        ram.protect(
+            self.base - PAGE,
+            layout.size / PAGE + 2,
+            Protection::Inaccessible,
+        );
+        ram.protect(
+            self.base,
+            layout.headers.div_ceil(PAGE),
+            Protection::ReadOnly,
+        );
+        for section in &layout.sections {
+            let (at, pages) = self.section(section);
+            ram.protect(
+                at,
+                pages,
+                match (section.writable, section.executable) {
+                    (true, _) => Protection::ReadWrite,
+                    (false, true) => Protection::Execute,
+                    (false, false) => Protection::ReadOnly,
+                },
+            );
+        }
+    }
+
+    /// Takes away what the image needs only for its initialisation: its entry point has returned.
+    pub(crate) fn discard(&self, ram: &Ram) {
+        for section in &self.image.layout().sections {
+            if section.discardable {
+                let (at, pages) = self.section(section);
+                ram.protect(at, pages, Protection::Inaccessible);
+            }
+        }
+    }
+
+    fn free(&self, ram: &Ram) {
+        let pages = self.image.layout().size / PAGE + 2;
+        ram.protect(self.base - PAGE, pages, Protection::ReadWrite);
+        ram.free_pages(self.base - PAGE, pages as u32);
+    }
+
+    /// An address in it, as a debugger would name it.
+    fn describe(&self, address: usize) -> String {
+        let at = address - self.base;
+        let section = self
+            .image
+            .layout()
+            .sections
+            .iter()
+            .find(|s| (s.at..s.at + s.size).contains(&at));
+        match section {
+            Some(s) => format!(
+                "{}+{at:#x} ({})",
+                self.image.name(),
+                s.name.trim_end_matches('\0')
+            ),
+            None => format!("{}+{at:#x}", self.image.name()),
+        }
+    }
+}
+
+fn resolve(layout: &Layout) -> Result<Vec<usize>, ImageError> {
+    let mut missing = Vec::new();
+    let targets = layout
+        .imports
+        .iter()
+        .map(|import| {
+            let found = runtime::resolve(&import.module, &import.function);
+            if found.is_none() {
+                missing.push(format!("{}!{}", import.module, import.function));
+            }
+            found.unwrap_or_default()
+        })
+        .collect();
+    if missing.is_empty() {
+        Ok(targets)
+    } else {
+        Err(ImageError::Imports(missing))
+    }
+}
+
+fn get(memory: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&memory[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+fn put(memory: &mut [u8], at: usize, value: u64) {
+    memory[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+fn fill(memory: &mut [u8], image: &Image) {
+    let (layout, bytes) = (image.layout(), image.bytes());
+    memory[..layout.headers].copy_from_slice(&bytes[..layout.headers]);
+    for section in &layout.sections {
+        let contents = &bytes[section.contents.clone()];
+        memory[section.at..][..contents.len()].copy_from_slice(contents);
+    }
+}
+
+fn relocate(memory: &mut [u8], layout: &Layout, base: usize) {
+    let delta = (base as u64).wrapping_sub(layout.base);
+    for at in &layout.relocations {
+        let address = get(memory, *at).wrapping_add(delta);
+        put(memory, *at, address);
+    }
+}
+
+/// What the loader writes into an image beyond its imports: where the load configuration directory says.
+fn configure(memory: &mut [u8], layout: &Layout, base: usize, random: u64) {
+    let Some((directory, _)) = layout.load_config else {
+        return;
+    };
+    let mut size = [0; 4];
+    size.copy_from_slice(&memory[directory..directory + 4]);
+    let size = u32::from_le_bytes(size) as usize;
+    // Where the field points to, within the image; it has been relocated.
+    let pointed = |memory: &[u8], field: usize| {
+        let has = size >= field + 8 && directory + field + 8 <= layout.size;
+        let at = has.then(|| get(memory, directory + field) as usize)?;
+        let at = at.checked_sub(base)?;
+        (at + 8 <= layout.size).then_some(at)
+    };
+    if let Some(at) = pointed(memory, SECURITY_COOKIE)
+        && get(memory, at) == DEFAULT_COOKIE
+    {
+        // Never zero, and never the default, which would say that nobody set it.
+        put(memory, at, (random & COOKIE_MASK & !1) | 2);
+    }
+    let (check, dispatch) = runtime::guard_stubs();
+    for (field, stub) in [(GUARD_CHECK, check), (GUARD_DISPATCH, dispatch)] {
+        if let Some(at) = pointed(memory, field) {
+            put(memory, at, stub as u64);
+        }
+    }
+}
+
+/// How many unloaded images are remembered, their memory inaccessible: whoever still runs in one is found out.
+const REMEMBERED: usize = 4;
+
+/// The images in a machine's memory.
+#[derive(Default)]
+pub(crate) struct Images {
+    loaded: RefCell<Vec<(Range<usize>, Mapped)>>,
+    unloaded: RefCell<VecDeque<Mapped>>,
+}
+
+impl Images {
+    /// Keeps an image that has been mapped.
+    pub(crate) fn add(&self, mapped: Mapped) {
+        self.loaded.borrow_mut().push((mapped.range(), mapped));
+    }
+
+    /// The entry point of the image has returned: see [`Mapped::discard`].
+    pub(crate) fn initialised(&self, base: usize, ram: &Ram) {
+        let loaded = self.loaded.borrow();
+        if let Some((_, mapped)) = loaded.iter().find(|(range, _)| range.start == base) {
+            mapped.discard(ram);
+        }
+    }
+
+    /// The driver is gone: nothing of the image can be accessed from here on.
+    pub(crate) fn unload(&self, base: usize, ram: &Ram) {
+        let mut loaded = self.loaded.borrow_mut();
+        let Some(index) = loaded.iter().position(|(range, _)| range.start == base) else {
+            return;
+        };
+        let (range, mapped) = loaded.swap_remove(index);
+        ram.protect(range.start, range.len() / PAGE, Protection::Inaccessible);
+        let mut unloaded = self.unloaded.borrow_mut();
+        unloaded.push_back(mapped);
+        if unloaded.len() > REMEMBERED
+            && let Some(oldest) = unloaded.pop_front()
+        {
+            oldest.free(ram);
+        }
+    }
+
+    /// What an address in an image is, if it is in one.
+    pub(crate) fn describe(&self, address: usize) -> Option<String> {
+        let loaded = self.loaded.borrow();
+        if let Some((_, mapped)) = loaded.iter().find(|(range, _)| range.contains(&address)) {
+            return Some(mapped.describe(address));
+        }
+        let unloaded = self.unloaded.borrow();
+        let mapped = unloaded.iter().rfind(|m| m.range().contains(&address))?;
+        Some(format!("{}, which is unloaded", mapped.describe(address)))
+    }
+}

@@ -1,0 +1,16 @@
+//! Driver images: `.sys` files, loaded as the kernel's loader does it.
+//!
+//! An [`Image`] is a file that has been read and found fit for a driver. Each load maps it anew into a machine's memory (`map`): its
+//! sections with the protections they ask for, relocated, its imports bound to [`exports`](crate::exports) and to what a loaded image
+//! needs besides (`runtime`). A linked driver and its image call the same functions: every export has the Windows convention.
+//!
+//! Simplified: pageable sections stay resident, imports are by name only, and nobody checks a signature.
+
+mod error;
+mod file;
+mod map;
+mod runtime;
+
+pub use error::ImageError;
+pub use file::Image;
+pub(crate) use map::{Images, Mapped};

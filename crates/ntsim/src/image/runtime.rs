@@ -1,0 +1,112 @@
+//! What images import or are given besides the kernel's functions: what compilers call by name, and the stubs of control flow guard.
+//!
+//! Linked drivers have these from the host's own libraries.
+
+use std::arch::naked_asm;
+use std::ffi::{c_char, c_int, c_void};
+
+use crate::exports::{self, Export};
+
+/// The address of the function that a module exports under this name; None if nobody does.
+pub(super) fn resolve(module: &str, function: &str) -> Option<usize> {
+    // The functions of the hardware abstraction layer have long been the kernel's own.
+    let module = if module.eq_ignore_ascii_case("hal.dll") {
+        "ntoskrnl.exe"
+    } else {
+        module
+    };
+    if module.eq_ignore_ascii_case("ntoskrnl.exe")
+        && let Some((_, address)) = COMPILER.iter().find(|(name, _)| *name == function)
+    {
+        return Some(address.0.addr());
+    }
+    exports::find(function)
+        .filter(|Export { function, .. }| function.module.eq_ignore_ascii_case(module))
+        .map(|export| export.address.addr())
+}
+
+struct Address(*const ());
+
+// SAFETY: addresses of functions do not change.
+unsafe impl Sync for Address {}
+
+/// What compilers call by name; ntoskrnl.exe exports all of it.
+static COMPILER: &[(&str, Address)] = &[
+    ("__chkstk", Address(check_stack as *const ())),
+    ("memcpy", Address(copy as *const ())),
+    ("memmove", Address(copy as *const ())),
+    ("memset", Address(set as *const ())),
+    ("memcmp", Address(compare as *const ())),
+    ("strlen", Address(length as *const ())),
+];
+
+/// Touches the stack page by page down to RAX bytes below, so that the guard page is met. Changes no register but R10, R11 and flags.
+///
+/// # Safety
+/// Called by a function's prologue.
+#[unsafe(naked)]
+unsafe extern "efiapi" fn check_stack() {
+    naked_asm!(
+        "mov r10, rsp",
+        "mov r11, rax",
+        "2:",
+        "cmp r11, 4096",
+        "jb 3f",
+        "sub r10, 4096",
+        "sub r11, 4096",
+        "test [r10], r10",
+        "jmp 2b",
+        "3:",
+        "sub r10, r11",
+        "test [r10], r10",
+        "ret",
+    )
+}
+
+/// # Safety
+/// As `memmove`.
+unsafe extern "efiapi" fn copy(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { libc::memmove(to, from, len) }
+}
+
+/// # Safety
+/// As `memset`.
+unsafe extern "efiapi" fn set(to: *mut c_void, byte: c_int, len: usize) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { libc::memset(to, byte, len) }
+}
+
+/// # Safety
+/// As `memcmp`.
+unsafe extern "efiapi" fn compare(a: *const c_void, b: *const c_void, len: usize) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { libc::memcmp(a, b, len) }
+}
+
+/// # Safety
+/// As `strlen`.
+unsafe extern "efiapi" fn length(text: *const c_char) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { libc::strlen(text) }
+}
+
+/// Control flow guard's check of the target in RCX, and its dispatch to the one in RAX. They let every target pass, as a kernel does
+/// that runs without kernel control flow guard.
+pub(super) fn guard_stubs() -> (usize, usize) {
+    ((check as *const ()).addr(), (dispatch as *const ()).addr())
+}
+
+/// # Safety
+/// Called by instrumented code.
+#[unsafe(naked)]
+unsafe extern "efiapi" fn check() {
+    naked_asm!("ret")
+}
+
+/// # Safety
+/// Called by instrumented code.
+#[unsafe(naked)]
+unsafe extern "efiapi" fn dispatch() {
+    naked_asm!("jmp rax")
+}
