@@ -121,6 +121,7 @@ pub unsafe fn halt(context: NDIS_HANDLE, passive: Passive) {
 ///
 /// # Safety
 /// As of [`initialize`]; the adapter is registered.
+#[inline(never)]
 unsafe fn make_parts(
     handle: NDIS_HANDLE,
     driver: &Driver,

@@ -9,9 +9,10 @@
 use core::ffi::c_void;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use arrayvec::ArrayVec;
+use alloc::vec::Vec;
 use ndis_sys::status::{STATUS_BUFFER_TOO_SMALL, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
+use nt::NoMemory;
 
 /// AF_INET.
 const INET: u16 = 2;
@@ -140,15 +141,28 @@ impl LocalAddress {
 pub const MAX_LOCAL_ADDRESSES: usize = 64;
 
 /// The adapter's own addresses, as TCP/IP last reported them.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct LocalAddresses {
-    list: ArrayVec<LocalAddress, MAX_LOCAL_ADDRESSES>,
+    list: Vec<LocalAddress>,
 }
 
 impl LocalAddresses {
+    /// An empty list with room for all that are seen.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn try_new() -> Result<Self, NoMemory> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(MAX_LOCAL_ADDRESSES)
+            .map_err(|_| NoMemory)?;
+        Ok(Self { list })
+    }
+
     /// Adds one; those beyond [`MAX_LOCAL_ADDRESSES`] are dropped.
     pub fn add(&mut self, address: LocalAddress) {
-        let _ = self.list.try_push(address);
+        if self.list.len() < self.list.capacity() {
+            self.list.push(address);
+        }
     }
 
     /// The addresses.

@@ -60,8 +60,9 @@ fn from_inet(address: &SOCKADDR_INET) -> Option<(IpAddr, u32)> {
     }
 }
 
-/// The unicast addresses of an interface that are ready for use. None if TCP/IP cannot say.
+/// The unicast addresses of an interface that are ready for use. None if TCP/IP cannot say, or there is no memory.
 pub fn read_addresses(luid: u64, _: Passive) -> Option<LocalAddresses> {
+    let mut addresses = LocalAddresses::try_new().ok()?;
     let mut table: *mut MIB_UNICASTIPADDRESS_TABLE = null_mut();
     // SAFETY: PASSIVE_LEVEL by the token; the table pointer is a local.
     let status = unsafe { sys::GetUnicastIpAddressTable(AF_UNSPEC, &raw mut table) };
@@ -75,7 +76,6 @@ pub fn read_addresses(luid: u64, _: Passive) -> Option<LocalAddresses> {
             (*table).NumEntries as usize,
         )
     };
-    let mut addresses = LocalAddresses::default();
     for row in rows {
         if row.InterfaceLuid.Value == luid
             && (row.DadState == IpDadStatePreferred || row.DadState == IpDadStateDeprecated)

@@ -60,7 +60,7 @@ pub struct PortConfig {
 
 /// The RDMA port of one adapter.
 pub struct Port {
-    state: SpinLock<State>,
+    state: SpinLock<Box<State>>,
     queue: Queue,
     /// Whether the DPC below is ordered, runs, or rests.
     call_outs: Schedule,
@@ -133,6 +133,7 @@ impl Port {
     ///
     /// # Errors
     /// [`NoMemory`].
+    #[inline(never)]
     pub fn try_new(config: PortConfig, passive: Passive) -> Result<Box<Port>, NoMemory> {
         let mac = config.nic.mac();
         let engine = roce::Config {
@@ -382,7 +383,7 @@ impl Port {
             seed: random_seed(passive),
             ..self.engine
         };
-        let new = roce::Engine::try_new(&config).map_err(|_| NoMemory)?;
+        let new = super::state::new_engine(&config)?;
         self.opens.close_and_wait(passive);
         let old = self.with(|state| state.renew(new));
         self.broken.store(false, Ordering::Release);

@@ -5,9 +5,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use arrayvec::ArrayVec;
-
 use nt::NoMemory;
+use nt::boxed::try_box_with;
 use roce::{ConnId, CqStatus, Engine, Event, Instant, ListenerId, MAX_HEADER, Memory, Transmit};
 
 use super::address::LocalAddresses;
@@ -113,7 +112,7 @@ pub struct State {
     /// When the lock was taken.
     pub now: Instant,
     /// The protocol.
-    pub engine: Engine,
+    pub engine: Box<Engine>,
     /// Registered memory.
     pub memory: Regions,
     /// Completion queues by engine index.
@@ -145,9 +144,9 @@ pub struct State {
     /// Connection counters.
     pub counters: ConnectionCounters,
     /// The frame being handed to the NIC; kept here because it is large, and because the NIC may be full.
-    pub frame: Transmit,
-    /// A frame in one piece: one to the port itself, or one of memory in more pieces than the NIC takes.
-    pub whole: Box<ArrayVec<u8, MAX_WHOLE>>,
+    pub frame: Box<Transmit>,
+    /// A frame in one piece, of at most [`MAX_WHOLE`] bytes: one to the port itself, or one of memory in more pieces than the NIC takes.
+    pub whole: Vec<u8>,
     /// `frame` is waiting for room in the NIC.
     pub frame_waits: bool,
     /// The timer is set for this time.
@@ -160,10 +159,21 @@ pub struct State {
     pub stopped: bool,
 }
 
+/// A new engine.
+pub fn new_engine(config: &roce::Config) -> Result<Box<Engine>, NoMemory> {
+    try_box_with(|| Engine::try_new(config).map_err(|_| NoMemory))
+}
+
 impl State {
     /// The state of a new port.
-    pub fn try_new(config: &roce::Config) -> Result<Self, NoMemory> {
-        let engine = Engine::try_new(config).map_err(|_| NoMemory)?;
+    pub fn try_new(config: &roce::Config) -> Result<Box<Self>, NoMemory> {
+        try_box_with(|| Self::new(config))
+    }
+
+    fn new(config: &roce::Config) -> Result<Self, NoMemory> {
+        let engine = new_engine(config)?;
+        let mut whole = Vec::new();
+        whole.try_reserve_exact(MAX_WHOLE).map_err(|_| NoMemory)?;
         let limits = *engine.config();
         Ok(Self {
             now: Instant::ZERO,
@@ -183,8 +193,8 @@ impl State {
             ports: PortSpace::new(),
             addresses: LocalAddresses::default(),
             counters: ConnectionCounters::default(),
-            frame: Transmit::new(),
-            whole: nt::boxed::try_box(ArrayVec::new())?,
+            frame: try_box_with(|| Ok::<_, NoMemory>(Transmit::new()))?,
+            whole,
             frame_waits: false,
             timer_set: None,
             doubts: false,
@@ -225,14 +235,21 @@ impl State {
             ..
         } = self;
         whole.clear();
-        let mut all = whole.try_extend_from_slice(&frame.header).is_ok();
+        let mut add = |bytes: &[u8]| {
+            let fits = bytes.len() <= whole.capacity() - whole.len();
+            if fits {
+                whole.extend_from_slice(bytes);
+            }
+            fits
+        };
+        let mut all = add(&frame.header);
         for piece in &frame.pieces {
             let copied = memory.visit(piece.region, piece.offset, piece.len, &mut |bytes| {
-                all &= whole.try_extend_from_slice(bytes).is_ok();
+                all &= add(bytes);
             });
             all &= copied.is_ok();
         }
-        all && whole.try_extend_from_slice(&frame.trailer).is_ok()
+        all && add(&frame.trailer)
     }
 
     /// The current frame is for this port itself: takes it in as if the NIC had received it.
@@ -278,7 +295,7 @@ impl State {
     }
 
     /// Puts a new engine in the place of the old one, which comes back: there are no objects that refer to it.
-    pub fn renew(&mut self, engine: Engine) -> Engine {
+    pub fn renew(&mut self, engine: Box<Engine>) -> Box<Engine> {
         self.counters.cq_errors += self.engine.counters().cq_errors;
         let old = core::mem::replace(&mut self.engine, engine);
         self.frame_waits = false;

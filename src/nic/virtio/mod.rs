@@ -162,6 +162,7 @@ impl VirtioNet {
     ///
     /// # Errors
     /// [`Error`].
+    #[inline(never)]
     pub fn try_new(
         function: Function,
         dma: &Adapter,

@@ -19,6 +19,7 @@ use crate::timers::Timers;
 use crate::wire::address::is_unicast;
 use crate::wire::cm_msg::{Answered, Dreq, Message, Rej, RejReason, Rep, Req, TransportService};
 use crate::wire::{Gid, Packet, Path, PathMtu, cma, frame, mad, udp};
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -40,8 +41,10 @@ pub(crate) struct Agent {
     lookup: Lookup,
     /// Connections that peers asked for and that have not been established, those included that rest before their names are free.
     unproven: u32,
-    /// Where this side can be reached; `None` until it is told: anywhere.
-    addresses: Option<ArrayVec<IpAddr, MAX_ADDRESSES>>,
+    /// Where this side can be reached, at most [`MAX_ADDRESSES`]; anywhere until it is told.
+    addresses: Vec<IpAddr>,
+    /// `addresses` has been told.
+    bounded: bool,
     /// Wakes connections at their deadlines or earlier.
     timers: Timers,
     /// Connections that have something to send.
@@ -61,6 +64,10 @@ impl Agent {
     pub fn try_new(config: &Config, rng: &mut Rng) -> Result<Self, OutOfMemory> {
         let capacity = config.max_connections;
         let mut rng = rng.fork();
+        let mut addresses = Vec::new();
+        addresses
+            .try_reserve_exact(MAX_ADDRESSES)
+            .map_err(|_| OutOfMemory)?;
         Ok(Self {
             config: *config,
             salt: rng.next_u32(),
@@ -68,7 +75,8 @@ impl Agent {
             connections: Table::try_new(capacity)?,
             lookup: Lookup::try_new(capacity, &mut rng)?,
             unproven: 0,
-            addresses: None,
+            addresses,
+            bounded: false,
             timers: Timers::try_new(capacity)?,
             ready: IndexList::try_new(capacity)?,
             eventful: IndexList::try_new(capacity)?,
@@ -286,13 +294,13 @@ impl Agent {
     /// See [`Engine::set_addresses`](crate::Engine::set_addresses).
     pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
-        self.addresses = Some(addresses.take(MAX_ADDRESSES).collect());
+        self.addresses.clear();
+        self.addresses.extend(addresses.take(MAX_ADDRESSES));
+        self.bounded = true;
     }
 
     fn is_here(&self, ip: IpAddr) -> bool {
-        self.addresses
-            .as_ref()
-            .is_none_or(|list| list.contains(&ip.to_canonical()))
+        !self.bounded || self.addresses.contains(&ip.to_canonical())
     }
 
     /// Takes a packet to queue pair 1 whose ICRC is right. What is no CM message is ignored.
