@@ -5,8 +5,14 @@
 //! arguments below make a kernel-mode image of the cdylib. For any other target there is nothing to do: the library is linked into
 //! tests and tools.
 
+#[path = "build/version.rs"]
+mod version;
+
+use std::path::Path;
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build/version.rs");
     println!("cargo:rustc-check-cfg=cfg(vroce_wdk)");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("windows") {
         return;
@@ -17,6 +23,13 @@ fn main() {
     } else {
         for argument in IMAGE {
             println!("cargo:rustc-link-arg-cdylib={argument}");
+        }
+        match version_resource() {
+            Ok(path) => println!("cargo:rustc-link-arg-cdylib={path}"),
+            Err(error) => {
+                eprintln!("the version resource cannot be written: {error}");
+                std::process::exit(1);
+            }
         }
     }
 }
@@ -40,6 +53,33 @@ const IMAGE: [&str; 14] = [
     "/OPT:ICF",
     "/INCREMENTAL:NO",
 ];
+
+/// Writes the version resource. Gives the path.
+fn version_resource() -> std::io::Result<String> {
+    let out = std::env::var("OUT_DIR").map_err(std::io::Error::other)?;
+    let text = env!("CARGO_PKG_VERSION");
+    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
+    let version = [(); 4].map(|()| parts.next().unwrap_or(0));
+    let resource = version::resource(
+        version,
+        &[
+            ("CompanyName", "The vroce authors"),
+            ("FileDescription", env!("CARGO_PKG_DESCRIPTION")),
+            ("FileVersion", text),
+            ("InternalName", "vroce.sys"),
+            (
+                "LegalCopyright",
+                concat!("Licensed under ", env!("CARGO_PKG_LICENSE")),
+            ),
+            ("OriginalFilename", "vroce.sys"),
+            ("ProductName", "vroce"),
+            ("ProductVersion", text),
+        ],
+    );
+    let path = Path::new(&out).join("version.res");
+    std::fs::write(&path, resource)?;
+    Ok(path.display().to_string())
+}
 
 #[cfg(windows)]
 fn with_wdk() {
