@@ -1,6 +1,7 @@
 //! `cargo xtask ...`: what cargo alone cannot do for vroce.
 
 mod conformance;
+mod image;
 mod interop;
 mod speed;
 mod workspace;
@@ -19,8 +20,14 @@ struct Cli {
 enum Task {
     /// Run the driver's tests, and write which requirement of NDKPI they prove.
     Conformance(conformance::Options),
+    /// Look at the driver's image: whether Windows would load it, and what it could do wrong there.
+    AuditImage(image::audit::Options),
+    /// Build the driver's image, vroce.sys, for Windows.
+    Image(image::Options),
     /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
     Interop(interop::Options),
+    /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver.
+    TestImage(image::test::Options),
     /// Compare the benchmark with that of an earlier commit.
     Speed(speed::Options),
 }
@@ -51,7 +58,10 @@ fn main() -> std::process::ExitCode {
     };
     let result = match cli.task {
         Task::Conformance(options) => conformance::run(&options),
+        Task::AuditImage(options) => image::audit::run(&options),
+        Task::Image(options) => image::run(&options),
         Task::Interop(options) => interop::run(&options),
+        Task::TestImage(options) => image::test::run(&options),
         Task::Speed(options) => speed::run(&options),
     };
     match result {

@@ -1,0 +1,123 @@
+//! What instructions an image has: none that a driver may not use.
+
+use super::Finding;
+use super::pe::Pe;
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, Register};
+use object::LittleEndian as LE;
+use object::pe::IMAGE_FILE_MACHINE_AMD64;
+use object::read::pe::ImageNtHeaders;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What every x64 processor has.
+const BASE: [CpuidFeature; 11] = [
+    CpuidFeature::INTEL8086,
+    CpuidFeature::INTEL186,
+    CpuidFeature::INTEL286,
+    CpuidFeature::INTEL386,
+    CpuidFeature::INTEL486,
+    CpuidFeature::X64,
+    CpuidFeature::CMOV,
+    CpuidFeature::CPUID,
+    CpuidFeature::MULTIBYTENOP,
+    CpuidFeature::SSE,
+    CpuidFeature::SSE2,
+];
+
+/// What the checksum uses where it has found it at run time (`crates/crc32`).
+const FOUND_AT_RUN_TIME: [CpuidFeature; 3] = [
+    CpuidFeature::PCLMULQDQ,
+    CpuidFeature::SSSE3,
+    CpuidFeature::SSE4_1,
+];
+
+/// Looks at the instructions of all functions.
+pub fn look(image: &Pe<'_>) -> Vec<Finding> {
+    let what = "instructions";
+    if image.headers().file_header().machine.get(LE) != IMAGE_FILE_MACHINE_AMD64 {
+        return vec![Finding {
+            what,
+            seen: Ok("not looked at: not x64".into()),
+        }];
+    }
+    let mut count = 0usize;
+    let mut wrong: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+    let mut features = BTreeSet::new();
+    for function in image.functions() {
+        for instruction in decode(image, function.begin, function.end) {
+            count += 1;
+            if let Some(why) = objection(&instruction) {
+                wrong.entry(why).or_default().push(instruction.ip());
+            }
+            for feature in instruction.cpuid_features() {
+                if !BASE.contains(feature) {
+                    features.insert(format!("{feature:?}"));
+                }
+            }
+        }
+    }
+    let seen = if count == 0 {
+        Err("no functions in the exception directory".into())
+    } else if wrong.is_empty() {
+        let features: Vec<_> = features.into_iter().collect();
+        Ok(format!(
+            "{count} looked at; beyond the base: {}",
+            features.join(" ")
+        ))
+    } else {
+        let text: Vec<_> = wrong
+            .iter()
+            .map(|(why, at)| format!("{} {why}, the first at {:#x}", at.len(), at[0]))
+            .collect();
+        Err(text.join("; "))
+    };
+    vec![Finding { what, seen }]
+}
+
+/// The instructions of a piece of code; their addresses are relative.
+pub fn decode(image: &Pe<'_>, begin: u32, end: u32) -> Vec<Instruction> {
+    let Some(code) = image.memory.get(begin as usize..end as usize) else {
+        return Vec::new();
+    };
+    Decoder::with_ip(64, code, u64::from(begin), DecoderOptions::NONE)
+        .into_iter()
+        .collect()
+}
+
+/// Why a driver may not have an instruction.
+fn objection(instruction: &Instruction) -> Option<&'static str> {
+    if instruction.is_invalid() {
+        return Some("not instructions");
+    }
+    if instruction.is_privileged() {
+        return Some("privileged (a driver calls the kernel for what they do)");
+    }
+    // The kernel saves neither of these for drivers: KeSaveExtendedProcessorState would have to be called.
+    let registers = (0..instruction.op_count()).map(|i| instruction.op_register(i));
+    for register in registers {
+        if register.is_ymm() || register.is_zmm() || register.is_k() {
+            return Some("on AVX registers");
+        }
+        if register.is_st()
+            || register.is_mm()
+            || (Register::TMM0..=Register::TMM7).contains(&register)
+        {
+            return Some("on x87, MMX or AMX registers");
+        }
+    }
+    if instruction.cpuid_features().iter().any(|f| {
+        matches!(
+            f,
+            CpuidFeature::FPU | CpuidFeature::FPU287 | CpuidFeature::FPU387 | CpuidFeature::MMX
+        ) || format!("{f:?}").starts_with("AVX")
+    }) && instruction.mnemonic() != Mnemonic::Wait
+    {
+        return Some("of x87, MMX or AVX");
+    }
+    let common = |f: &CpuidFeature| BASE.contains(f) || FOUND_AT_RUN_TIME.contains(f);
+    // TZCNT is BSF with a prefix that older processors ignore; compilers use it where the results agree.
+    if instruction.mnemonic() != Mnemonic::Tzcnt && !instruction.cpuid_features().iter().all(common)
+    {
+        return Some("that not every processor has");
+    }
+    None
+}

@@ -1,0 +1,114 @@
+//! `cargo xtask image`: the driver as Windows loads it, made on this machine.
+
+pub mod audit;
+pub mod test;
+mod toolchain;
+
+use crate::workspace::{root, target};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use toolchain::Toolchain;
+
+/// Options of `cargo xtask image`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The processor the image is for.
+    #[arg(long, value_enum, default_value = "x64")]
+    arch: Arch,
+    /// Install a compiler for the target if none is here (Debian, needs root).
+    #[arg(long)]
+    install: bool,
+}
+
+/// A processor, as INF files call it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Arch {
+    /// x86-64.
+    X64,
+    /// AArch64: built, never run.
+    Arm64,
+}
+
+impl Arch {
+    fn target(self) -> &'static str {
+        match self {
+            Self::X64 => "x86_64-pc-windows-msvc",
+            Self::Arm64 => "aarch64-pc-windows-msvc",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::X64 => "x64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+/// An image and the symbols that belong to it.
+pub struct Built {
+    /// `vroce.sys`.
+    pub image: PathBuf,
+    /// `vroce.pdb`.
+    pub symbols: PathBuf,
+}
+
+/// Builds the image and says what it is.
+pub fn run(options: &Options) -> Result<bool> {
+    let started = Instant::now();
+    let built = build(options.arch, options.install)?;
+    let size = std::fs::metadata(&built.image)?.len();
+    println!(
+        "image    {} ({} KiB)",
+        built.image.display(),
+        size.div_ceil(1024)
+    );
+    println!("symbols  {}", built.symbols.display());
+    println!("built in {:.1} s", started.elapsed().as_secs_f64());
+    Ok(true)
+}
+
+/// Builds the image for a processor.
+pub fn build(arch: Arch, install: bool) -> Result<Built> {
+    let toolchain = Toolchain::find(arch.target(), install)?;
+    println!("compiler {toolchain}");
+    let target = target()?.join("image");
+    let status = toolchain
+        .cargo(arch.target())?
+        .args([
+            "--profile",
+            "image",
+            "--locked",
+            "--package",
+            "vroce",
+            "--lib",
+        ])
+        .arg("--no-default-features")
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(root())
+        .status()
+        .context("cargo")?;
+    if !status.success() {
+        bail!("the image did not build");
+    }
+    let made = target.join(arch.target()).join("image");
+    let out = target.join(arch.name());
+    std::fs::create_dir_all(&out)?;
+    let copy = |from: &str, to: &str| -> Result<PathBuf> {
+        let (from, to) = (made.join(from), out.join(to));
+        copy(&from, &to)?;
+        Ok(to)
+    };
+    Ok(Built {
+        image: copy("vroce.dll", "vroce.sys")?,
+        symbols: copy("vroce.pdb", "vroce.pdb")?,
+    })
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to)
+        .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
