@@ -337,6 +337,80 @@ fn scatter_gather_lists_follow_physical_memory() {
     assert_eq!(rules, [""; 0]);
 }
 
+/// Asks for the list of a page of pool, into `out`.
+unsafe fn ask_for_list(adapter: *mut DMA_ADAPTER, mdl: *mut MDL, out: *mut c_void) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let operations = &*(*adapter).DmaOperations;
+        let get = operations.GetScatterGatherList.expect("an entry");
+        let old = KfRaiseIrql(2);
+        let va = (*mdl).MappedSystemVa;
+        let status = get(adapter, ptr::null_mut(), mdl, va, 4096, take_list, out, 1);
+        KeLowerIrql(old);
+        assert_eq!(status, STATUS_SUCCESS);
+    }
+}
+
+#[test]
+fn lists_wait_for_map_registers() {
+    let (mut world, a) = suspects();
+    let mut lists = Box::new([ptr::null_mut::<SCATTER_GATHER_LIST>(); 3]);
+    let places = lists.each_mut().map(|list| (&raw mut *list).cast());
+    world.withhold_map_registers(a, Some(1));
+    let (adapter, mdl, block) = world.call(a, || {
+        // SAFETY: the block stays until its MDL and lists are gone.
+        unsafe {
+            let block = allocate(4096);
+            let mdl = mdl_over(block, 4096);
+            MmBuildMdlForNonPagedPool(mdl);
+            let (adapter, _) = adapter();
+            for place in places {
+                ask_for_list(adapter, mdl, place);
+            }
+            (adapter, mdl, block)
+        }
+    });
+    world.run_until_idle();
+    assert_eq!(world.lists_waiting(a), 2);
+    assert_eq!(lists.map(|list| list.is_null()), [false, true, true]);
+    world.withhold_map_registers(a, None);
+    world.run_until_idle();
+    assert_eq!(world.lists_waiting(a), 0);
+    assert!(lists.iter().all(|list| !list.is_null()));
+    world.call(a, || {
+        // SAFETY: as above; each list is given back once.
+        unsafe {
+            let operations = &*(*adapter).DmaOperations;
+            let put = operations.PutScatterGatherList.expect("an entry");
+            let old = KfRaiseIrql(2);
+            lists.iter().for_each(|list| put(adapter, *list, 1));
+            KeLowerIrql(old);
+            operations.PutDmaAdapter.expect("an entry")(adapter);
+            IoFreeMdl(mdl);
+            ExFreePool(block.cast());
+        }
+    });
+    assert_eq!(broken(&mut world), [""; 0]);
+}
+
+#[test]
+fn an_adapter_given_back_while_a_list_waits_is_a_leak() {
+    let (mut world, a) = suspects();
+    let mut list = Box::new(ptr::null_mut::<SCATTER_GATHER_LIST>());
+    world.withhold_map_registers(a, Some(0));
+    world.call(a, || {
+        // SAFETY: the block and its MDL stay.
+        unsafe {
+            let mdl = mdl_over(allocate(4096), 4096);
+            MmBuildMdlForNonPagedPool(mdl);
+            let (adapter, operations) = adapter();
+            ask_for_list(adapter, mdl, (&raw mut *list).cast());
+            operations.PutDmaAdapter.expect("an entry")(adapter);
+        }
+    });
+    assert_eq!(broken(&mut world)[0], rules::DMA_LEAK);
+}
+
 #[test]
 fn common_buffers_are_contiguous_and_reachable_for_devices() {
     let (mut world, a) = suspects();

@@ -1,7 +1,8 @@
 //! DMA adapters: `IoGetDmaAdapter` and the functions of `DMA_OPERATIONS`.
 //!
-//! Devices of these machines reach all memory, so map registers are free and logical addresses are physical ones. What
-//! they may access is what has been mapped: common buffers and scatter/gather lists that are out.
+//! Devices of these machines reach all memory, so map registers are free, unless a test withholds them, and logical
+//! addresses are physical ones. What they may access is what has been mapped: common buffers and scatter/gather lists
+//! that are out.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use ndis_sys::wdm::{
     SCATTER_GATHER_LIST,
 };
 
+use super::dma_wait::{Registers, Waiting};
 use crate::memory::mdl;
 use crate::memory::scatter::{Scatter, list_size};
 use crate::memory::{PAGE, Request};
@@ -129,6 +131,8 @@ pub(crate) struct Dma {
     adapters: RefCell<HashMap<usize, Adapter>>,
     buffers: RefCell<HashMap<usize, CommonBuffer>>,
     lists: RefCell<HashMap<usize, List>>,
+    /// What lists are made with.
+    pub(super) registers: Registers,
 }
 
 impl Dma {
@@ -153,7 +157,8 @@ impl Dma {
             .values()
             .filter(|b| of(b.owner))
             .count();
-        let lists = self.lists.borrow().values().filter(|l| of(l.owner)).count();
+        let lists = self.lists.borrow().values().filter(|l| of(l.owner)).count()
+            + self.registers.count(|waiting| of(waiting.owner));
         if adapters + buffers + lists > 0 {
             verifier::violation(
                 rules::DMA_LEAK,
@@ -287,7 +292,10 @@ pub(crate) fn release_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER) {
         .borrow()
         .values()
         .filter(|l| l.adapter == key)
-        .count();
+        .count()
+        + dma
+            .registers
+            .count(|waiting| waiting.adapter as usize == key);
     if buffers + lists > 0 {
         verifier::violation(
             rules::DMA_LEAK,
@@ -555,20 +563,51 @@ unsafe extern "efiapi" fn get_scatter_gather_list(
     let Some(memory) = memory else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
-    let list = memory as *mut SCATTER_GATHER_LIST;
-    let entry = List {
-        adapter: adapter as usize,
-        scatter,
-        allocated: true,
+    let wanted = Waiting {
+        adapter,
+        device,
+        mdl,
+        va,
+        length,
+        routine,
+        context: context_value,
+        write_to_device,
+        list: memory as *mut SCATTER_GATHER_LIST,
         owner,
     };
-    // SAFETY: allocated of that size; the routine was given for this.
-    unsafe { publish(&machine, list, entry) };
+    if let Some(wanted) = machine.ext::<Dma>().registers.take(wanted) {
+        // SAFETY: promised by the caller.
+        unsafe { make_list(&machine, &wanted) };
+    }
+    STATUS_SUCCESS
+}
+
+/// Makes a list that was asked for, and hands it to the driver. IRQL: DISPATCH_LEVEL.
+///
+/// # Safety
+/// What was asked for is as it was: the MDL is read now.
+pub(super) unsafe fn make_list(machine: &Machine, wanted: &Waiting) {
+    let &Waiting {
+        mdl, va, length, ..
+    } = wanted;
+    let by = "GetScatterGatherList";
+    // SAFETY: promised by the caller.
+    let Some(scatter) = (unsafe { scatter(mdl, va, length, wanted.write_to_device, by) }) else {
+        machine.pool_free(wanted.list as usize, Some(LIST_TAG), by);
+        return;
+    };
+    let entry = List {
+        adapter: wanted.adapter as usize,
+        scatter,
+        allocated: true,
+        owner: wanted.owner,
+    };
+    // SAFETY: allocated of the size that this buffer's list needs.
+    unsafe { publish(machine, wanted.list, entry) };
     call_driver(&LIST_CONTROL, || unsafe {
         // SAFETY: given by the driver for this call.
-        routine(device, ptr::null_mut(), list, context_value);
+        (wanted.routine)(wanted.device, ptr::null_mut(), wanted.list, wanted.context);
     });
-    STATUS_SUCCESS
 }
 
 unsafe extern "efiapi" fn build_scatter_gather_list(

@@ -63,6 +63,7 @@ pub(crate) use {exports, exports_unchecked};
 
 pub mod dbg;
 pub(crate) mod dma;
+mod dma_wait;
 pub(crate) mod ex;
 pub(crate) mod io;
 pub(crate) mod ke;
