@@ -10,10 +10,11 @@
 
 use core::ffi::c_void;
 use core::mem::offset_of;
+use core::task::Poll;
 
 use ndis_sys::status::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
-    STATUS_SUCCESS,
+    STATUS_PENDING, STATUS_SUCCESS,
 };
 use ndis_sys::types::{NTSTATUS, PAGE_SHIFT, PAGE_SIZE};
 use ndkpi::{
@@ -23,8 +24,8 @@ use nt::mdl::MdlRef;
 
 use super::adapter::Adapter;
 use super::limits::{MAX_LAMS, MAX_REGISTRATION};
-use super::memory::Mapping;
-use super::object::Object;
+use super::mapping::{self, Mapping, Waiter};
+use super::object::{Object, Request};
 use super::slab::{Key, Slab};
 
 /// Bits of a logical address that count bytes in a mapping, page offset included.
@@ -91,19 +92,102 @@ pub fn owner(adapter: &Object<Adapter>) -> usize {
     core::ptr::from_ref(adapter) as usize
 }
 
-/// NdkBuildLAM. Never pends. IRQL <= DISPATCH_LEVEL.
+/// A mapping that is asked for, and where it is to be told.
+#[derive(Clone, Copy)]
+struct Wanted {
+    lam: *mut NDK_LOGICAL_ADDRESS_MAPPING,
+    first_byte: *mut u32,
+    /// Offset of the first byte in the first page.
+    in_page: u32,
+    length: usize,
+}
+
+// SAFETY: the consumer's out parameters, which stay until the request is done, in memory that is resident on every processor.
+unsafe impl Send for Wanted {}
+
+impl Wanted {
+    /// Pages that the bytes touch.
+    const fn pages(&self) -> usize {
+        (self.in_page as usize + self.length).div_ceil(PAGE_SIZE)
+    }
+
+    /// The memory has been mapped, or could not be: enters it, and fills in what the consumer gets. Without locks, IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    /// The out parameters are as [`build_lam`] wants them.
+    unsafe fn build(
+        self,
+        adapter: &Object<Adapter>,
+        mapping: Result<Mapping, NTSTATUS>,
+    ) -> NTSTATUS {
+        // It may have taken long: the adapter may be lost by now.
+        let mapping = match mapping.and_then(|mapping| adapter.port().ready().map(|()| mapping)) {
+            Ok(mapping) => mapping,
+            Err(status) => return status,
+        };
+        let entry = Lam {
+            mapping,
+            first_byte: u64::from(self.in_page),
+            length: self.length as u64,
+            adapter: owner(adapter),
+        };
+        let key = match adapter
+            .port()
+            .peek(|state| state.memory.lams.table.insert(entry))
+        {
+            Ok(key) => key,
+            Err(_entry) => return STATUS_INSUFFICIENT_RESOURCES,
+        };
+        let base = Lams::base(key);
+        let (lam, pages) = (self.lam, self.pages());
+        // SAFETY: the consumer's buffer has room for the head and `pages` addresses; `first_byte` is its out parameter.
+        unsafe {
+            (&raw mut (*lam).AdapterContext)
+                .write(core::ptr::without_provenance_mut(key.to_bits() as usize));
+            (&raw mut (*lam).AdapterPageCount).write(pages as u32);
+            let array = (&raw mut (*lam).AdapterPageArray).cast::<NDK_LOGICAL_ADDRESS>();
+            for page in 0..pages {
+                array
+                    .add(page)
+                    .write((base + ((page as u64) << PAGE_SHIFT)).cast_signed());
+            }
+            self.first_byte.write(self.in_page);
+        }
+        STATUS_SUCCESS
+    }
+}
+
+/// A build whose memory takes longer to be mapped. The request keeps the adapter from being closed meanwhile.
+struct Building {
+    /// None for a consumer that cannot be told later: it has been told that there is no mapping.
+    request: Option<Request<Adapter>>,
+    wanted: Wanted,
+}
+
+impl Waiter for Building {
+    fn mapped(self, mapping: Result<Mapping, NTSTATUS>) {
+        if let Some(request) = self.request {
+            // SAFETY: the consumer keeps its out parameters until the request is done.
+            let status = unsafe { self.wanted.build(request.object(), mapping) };
+            request.complete(status);
+        }
+    }
+}
+
+/// NdkBuildLAM. Pends while the system cannot map the memory for the NIC; without a completion that is STATUS_INSUFFICIENT_RESOURCES.
+/// IRQL <= DISPATCH_LEVEL.
 ///
 /// A mapping of no bytes, or of more than MaxRegistrationSize, is STATUS_INVALID_PARAMETER like one that is not contiguous.
 ///
 /// # Safety
 /// The consumer passes an open adapter, a chain of MDLs whose pages it keeps locked until the mapping is released, and out
-/// parameters.
+/// parameters that stay until the request is done.
 pub unsafe extern "efiapi" fn build_lam(
     adapter: *mut NDK_ADAPTER,
     mdl: *mut MDL,
     length: usize,
-    _completion: Option<NDK_FN_REQUEST_COMPLETION>,
-    _context: *mut c_void,
+    completion: Option<NDK_FN_REQUEST_COMPLETION>,
+    context: *mut c_void,
     lam: *mut NDK_LOGICAL_ADDRESS_MAPPING,
     lam_size: *mut u32,
     first_byte: *mut u32,
@@ -118,10 +202,14 @@ pub unsafe extern "efiapi" fn build_lam(
     let Some(first) = first.filter(|_| (1..=MAX_REGISTRATION).contains(&length)) else {
         return STATUS_INVALID_PARAMETER;
     };
-    let in_page = first.byte_offset() as usize;
-    let pages = (in_page + length).div_ceil(PAGE_SIZE);
+    let wanted = Wanted {
+        lam,
+        first_byte,
+        in_page: first.byte_offset(),
+        length,
+    };
     let needed = offset_of!(NDK_LOGICAL_ADDRESS_MAPPING, AdapterPageArray)
-        + pages * size_of::<NDK_LOGICAL_ADDRESS>();
+        + wanted.pages() * size_of::<NDK_LOGICAL_ADDRESS>();
     // SAFETY: the consumer's in/out parameter.
     let room = unsafe { lam_size.replace(needed as u32) } as usize;
     if lam.is_null() || room < needed {
@@ -131,36 +219,17 @@ pub unsafe extern "efiapi" fn build_lam(
     if let Err(status) = port.ready() {
         return status;
     }
+    let waiter = Building {
+        request: completion.map(|completion| Request::new(adapter, completion, context)),
+        wanted,
+    };
     // SAFETY: by the contract of this function; the mapping is dropped when it is released, or when the adapter is closed.
-    let mapping = match unsafe { Mapping::new(&port.platform().dma, first, length) } {
-        Ok(mapping) => mapping,
-        Err(status) => return status,
-    };
-    let entry = Lam {
-        mapping,
-        first_byte: in_page as u64,
-        length: length as u64,
-        adapter: owner(adapter),
-    };
-    let key = match port.peek(|state| state.memory.lams.table.insert(entry)) {
-        Ok(key) => key,
-        Err(_entry) => return STATUS_INSUFFICIENT_RESOURCES,
-    };
-    let base = Lams::base(key);
-    // SAFETY: the consumer's buffer has room for the head and `pages` addresses; `first_byte` is its out parameter.
-    unsafe {
-        (&raw mut (*lam).AdapterContext)
-            .write(core::ptr::without_provenance_mut(key.to_bits() as usize));
-        (&raw mut (*lam).AdapterPageCount).write(pages as u32);
-        let array = (&raw mut (*lam).AdapterPageArray).cast::<NDK_LOGICAL_ADDRESS>();
-        for page in 0..pages {
-            array
-                .add(page)
-                .write((base + ((page as u64) << PAGE_SHIFT)).cast_signed());
-        }
-        first_byte.write(in_page as u32);
+    match unsafe { mapping::map(&port.platform().dma, first, length, waiter) } {
+        // SAFETY: by the contract of this function.
+        Poll::Ready(mapping) => unsafe { wanted.build(adapter, mapping) },
+        Poll::Pending if completion.is_none() => STATUS_INSUFFICIENT_RESOURCES,
+        Poll::Pending => STATUS_PENDING,
     }
-    STATUS_SUCCESS
 }
 
 /// NdkReleaseLAM. The MDL was never changed: it was mapped through an MDL of the provider's own. IRQL <= DISPATCH_LEVEL.

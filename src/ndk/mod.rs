@@ -32,6 +32,7 @@ pub mod limits;
 mod line;
 mod listener;
 mod lookup;
+mod mapping;
 mod memory;
 mod mr;
 mod mw;

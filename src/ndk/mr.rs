@@ -6,6 +6,7 @@
 
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::task::Poll;
 
 use ndis_sys::status::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
@@ -21,7 +22,8 @@ use nt::mdl::MdlRef;
 use roce::{Access, DeregisterError, MrKey, RegionId};
 
 use super::fast;
-use super::memory::{Mapping, Region};
+use super::mapping::{self, Mapping, Waiter};
+use super::memory::Region;
 use super::object::{self, Kind, Listed, Object, Quiet, Ref, Request, header, query_extension};
 use super::pd::Pd;
 use super::slab::Key;
@@ -286,7 +288,88 @@ fn access(flags: u32) -> Access {
     access
 }
 
-/// NdkRegisterMr. Never pends. IRQL <= DISPATCH_LEVEL.
+/// A registration that is asked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    base: u64,
+    length: u64,
+    access: Access,
+}
+
+impl Object<Mr> {
+    /// The memory has been mapped, or could not be: registers it. Without locks, IRQL <= DISPATCH_LEVEL.
+    fn register(&self, wanted: Wanted, mapping: Result<Mapping, NTSTATUS>) -> NTSTATUS {
+        let port = self.port();
+        let registered = mapping.and_then(|mapping| {
+            // It may have taken long: the adapter may be lost by now.
+            port.ready()?;
+            port.peek(|state| state.register(self, wanted, mapping))
+                // The memory is unmapped here, without the lock.
+                .map_err(|(status, _memory)| status)
+        });
+        match registered {
+            Ok(()) => STATUS_SUCCESS,
+            Err(status) => {
+                port.peek(|state| {
+                    if let Some(registration) = state.mrs.get_mut(self.key()) {
+                        registration.phase = Phase::Idle;
+                    }
+                });
+                status
+            }
+        }
+    }
+}
+
+impl State {
+    /// Registers mapped memory. What cannot be used comes back, to be unmapped without the lock.
+    fn register(
+        &mut self,
+        mr: &Object<Mr>,
+        wanted: Wanted,
+        mapping: Mapping,
+    ) -> Result<(), (NTSTATUS, Option<Region>)> {
+        let region = self
+            .memory
+            .insert(Region::mapped(mapping, mr.key()))
+            .map_err(|region| (STATUS_INSUFFICIENT_RESOURCES, Some(region)))?;
+        let Wanted {
+            base,
+            length,
+            access,
+        } = wanted;
+        match self
+            .engine
+            .register(mr.pd.id(), base, length, access, region)
+        {
+            Ok(key) => {
+                if let Some(registration) = self.mrs.get_mut(mr.key()) {
+                    registration.phase = Phase::Registered { key, region };
+                }
+                Ok(())
+            }
+            Err(roce::RegisterError::InvalidRange) => {
+                Err((STATUS_INVALID_PARAMETER, self.memory.remove(region)))
+            }
+            Err(_) => Err((STATUS_INSUFFICIENT_RESOURCES, self.memory.remove(region))),
+        }
+    }
+}
+
+/// A register call whose memory takes longer to be mapped. The request keeps the region from being closed meanwhile.
+struct Registering {
+    request: Request<Mr>,
+    wanted: Wanted,
+}
+
+impl Waiter for Registering {
+    fn mapped(self, mapping: Result<Mapping, NTSTATUS>) {
+        let status = self.request.object().register(self.wanted, mapping);
+        self.request.complete(status);
+    }
+}
+
+/// NdkRegisterMr. Pends while the system cannot map the memory for the NIC. IRQL <= DISPATCH_LEVEL.
 ///
 /// The region's base is the virtual address of the first MDL, as an index. A region that is registered, or being registered or
 /// deregistered, or that was created for fast registration, is STATUS_INVALID_DEVICE_REQUEST (decision X-65).
@@ -295,8 +378,8 @@ unsafe extern "efiapi" fn register_mr(
     mdl: *mut MDL,
     length: usize,
     flags: u32,
-    _completion: NDK_FN_REQUEST_COMPLETION,
-    _context: *mut c_void,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
 ) -> NTSTATUS {
     // SAFETY: the consumer passes an open MR.
     let mr = unsafe { Object::<Mr>::from_raw(mr) };
@@ -322,44 +405,19 @@ unsafe extern "efiapi" fn register_mr(
     if !begun {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
-    let base = first.virtual_address() as u64;
+    let wanted = Wanted {
+        base: first.virtual_address() as u64,
+        length: length as u64,
+        access: access(flags),
+    };
+    let waiter = Registering {
+        request: Request::new(mr, completion, context),
+        wanted,
+    };
     // SAFETY: as above; the mapping is dropped before deregistration completes.
-    let mapping = unsafe { Mapping::new(&port.platform().dma, first, length) };
-    let result = mapping.and_then(|mapping| {
-        port.peek(|state| {
-            let region = state
-                .memory
-                .insert(Region::mapped(mapping, mr.key()))
-                .map_err(|region| (STATUS_INSUFFICIENT_RESOURCES, Some(region)))?;
-            match state
-                .engine
-                .register(mr.pd.id(), base, length as u64, access(flags), region)
-            {
-                Ok(key) => {
-                    if let Some(registration) = state.mrs.get_mut(mr.key()) {
-                        registration.phase = Phase::Registered { key, region };
-                    }
-                    Ok(())
-                }
-                Err(roce::RegisterError::InvalidRange) => {
-                    Err((STATUS_INVALID_PARAMETER, state.memory.remove(region)))
-                }
-                Err(_) => Err((STATUS_INSUFFICIENT_RESOURCES, state.memory.remove(region))),
-            }
-        })
-        // The memory is unmapped here, without the lock.
-        .map_err(|(status, _memory)| status)
-    });
-    match result {
-        Ok(()) => STATUS_SUCCESS,
-        Err(status) => {
-            port.peek(|state| {
-                if let Some(registration) = state.mrs.get_mut(mr.key()) {
-                    registration.phase = Phase::Idle;
-                }
-            });
-            status
-        }
+    match unsafe { mapping::map(&port.platform().dma, first, length, waiter) } {
+        Poll::Ready(mapping) => mr.register(wanted, mapping),
+        Poll::Pending => STATUS_PENDING,
     }
 }
 

@@ -380,6 +380,11 @@ impl<K: Kind> Request<K> {
         }
     }
 
+    /// The object it was asked of.
+    pub fn object(&self) -> &Object<K> {
+        &self.hold
+    }
+
     /// Tells the consumer. No lock held; IRQL <= DISPATCH_LEVEL.
     pub fn complete(self, status: NTSTATUS) {
         // SAFETY: the consumer's callback with the consumer's context; `self` is consumed, so it is called once.

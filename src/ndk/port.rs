@@ -398,6 +398,8 @@ impl Port {
     pub fn shutdown(&self, passive: Passive) {
         self.set_enabled(false);
         self.opens.close_and_wait(passive);
+        // Who received a list late may not have come back yet.
+        self.platform.dma.close(passive);
         self.address_watch.stop(passive);
         self.address_reader.close(passive);
         self.lanes.iter().for_each(|lane| lane.close(passive));

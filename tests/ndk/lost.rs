@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use ndkpi::NDK_CQ_NOTIFY_ANY;
 use ndkpi::status::*;
-use ntsim::consumer::{Connector, Qp, ReadLimits};
+use ntsim::consumer::{Buffer, Connector, Qp, ReadLimits};
 use ntsim::wire::Verdict;
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, Side, failure, from, limits, slow_nic, to};
+use crate::late::{Room, register};
+use crate::raw::Completed;
 
 /// How the adapter of machine A can be lost.
 #[derive(Clone, Copy, Debug)]
@@ -260,6 +262,40 @@ fn d02_a_peer_that_is_gone_ends_the_connection_with_one_event() {
         lab.world.run_for(Duration::from_secs(60));
         assert_eq!(heard(), [1, 1], "{loss:?}");
         lab.drop_connection(&a, &b, connected);
+        loss.ends(lab, a, b);
+    }
+}
+
+#[test]
+fn x48_memory_that_is_mapped_only_when_the_adapter_is_lost() {
+    for loss in Loss::ALL {
+        let mut lab = Lab::new();
+        let (a, b) = (lab.side_a(), lab.side_b());
+        let machine = lab.a;
+        let done = [Completed::default(), Completed::default()];
+        let mut room = Room::new();
+        lab.world.withhold_map_registers(machine, Some(0));
+        let (buffer, mr) = lab.on(&a, || {
+            let (buffer, mr) = (Buffer::new(9000).unwrap(), a.pd.create_mr().unwrap());
+            let status = register(&mr, buffer.mdl(), 9000, &done[0]);
+            assert_eq!(status, STATUS_PENDING);
+            assert_eq!(room.build(&a, &buffer, Some(&done[1])), STATUS_PENDING);
+            (buffer, mr)
+        });
+        loss.happens(&mut lab);
+        // The system has the memory as long as it makes the lists.
+        assert_eq!(done.each_ref().map(Completed::count), [0, 0], "{loss:?}");
+        lab.world.withhold_map_registers(machine, None);
+        lab.world.run_for(SOON);
+        for done in &done {
+            let outcome = (done.count(), done.status());
+            assert_eq!(outcome, (1, STATUS_DEVICE_REMOVED), "{loss:?}");
+        }
+        lab.on(&a, || {
+            assert_eq!(mr.remote_token(), 0);
+            mr.close();
+            buffer.free();
+        });
         loss.ends(lab, a, b);
     }
 }

@@ -22,6 +22,7 @@ mod fast;
 mod jumbo;
 mod lab;
 mod lam;
+mod late;
 mod leaving;
 mod lost;
 mod makers;

@@ -1,9 +1,10 @@
 //! Direct memory access: what the device must be told to reach memory.
 
+use alloc::boxed::Box;
 use core::ffi::c_void;
-use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::ptr::NonNull;
 
+use crate::boxed::try_box;
 use crate::irql::{Passive, at_dispatch};
 use crate::mdl::OwnedMdl;
 use crate::rundown::Rundown;
@@ -19,7 +20,7 @@ use crate::sys::wdm::{
 
 /// A bus-mastering PCI device's way to memory: 64-bit addresses, scatter/gather.
 ///
-/// Clones share it; the last one gives it back (IRQL: PASSIVE_LEVEL), after the last list that the system still makes.
+/// Clones share it; the last one gives it back (IRQL: PASSIVE_LEVEL), and waits before for every list that is out or still being made.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     inner: Shared<Inner>,
@@ -29,8 +30,8 @@ pub struct Adapter {
 struct Inner {
     raw: NonNull<DMA_ADAPTER>,
     device: *mut DEVICE_OBJECT,
-    /// Lists that the system has been asked for and has not made yet.
-    requests: Rundown,
+    /// Lists, from when the system is asked for one until it has it back.
+    lists: Rundown,
 }
 
 // SAFETY: a DMA adapter is used from any processor; the device object outlives the adapter that was got for it.
@@ -45,7 +46,7 @@ impl Inner {
     }
 
     /// # Safety
-    /// `list` was made by this adapter for this direction and is given back once. IRQL: <= DISPATCH_LEVEL.
+    /// `list` was made by this adapter for this direction and is given back once, before it leaves `lists`. IRQL: <= DISPATCH_LEVEL.
     unsafe fn put(&self, list: NonNull<SCATTER_GATHER_LIST>, to_device: bool) {
         if let Some(put) = self.operations().PutScatterGatherList {
             // SAFETY: the caller's promise; the level is exactly DISPATCH_LEVEL.
@@ -57,12 +58,12 @@ impl Inner {
 }
 
 impl Drop for Inner {
-    /// Waits for lists that the system still makes. IRQL: PASSIVE_LEVEL.
+    /// Waits for lists. IRQL: PASSIVE_LEVEL.
     fn drop(&mut self) {
         // SAFETY: the last holder of an adapter is at PASSIVE_LEVEL, see the type.
-        self.requests.close_and_wait(unsafe { Passive::assume() });
+        self.lists.close_and_wait(unsafe { Passive::assume() });
         if let Some(put) = self.operations().PutDmaAdapter {
-            // SAFETY: got by `Adapter::get`; every buffer and list holds a clone, so none is left.
+            // SAFETY: got by `Adapter::get`; every buffer holds a clone, and lists have been waited for, so none is left.
             unsafe { put(self.raw.as_ptr()) }
         }
     }
@@ -93,18 +94,14 @@ impl Adapter {
             MaximumLength: u32::MAX,
             ..DEVICE_DESCRIPTION::ZEROED
         };
-        let requests = Rundown::try_new()?;
+        let lists = Rundown::try_new()?;
         let mut map_registers = 0;
         // SAFETY: the device is the caller's promise; the description lives across the call.
         let raw =
             unsafe { sys::IoGetDmaAdapter(pdo, &raw mut description, &raw mut map_registers) };
         let raw = NonNull::new(raw).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
         Ok(Self {
-            inner: Shared::try_new(Inner {
-                raw,
-                device,
-                requests,
-            })?,
+            inner: Shared::try_new(Inner { raw, device, lists })?,
         })
     }
 
@@ -131,10 +128,10 @@ impl Adapter {
         })
     }
 
-    /// Maps the buffer of an MDL for the device.
+    /// Maps the buffer of an MDL for the device, and hands the list to `receiver`.
     ///
-    /// The list is made within this call. If the system would have to wait for map registers (it does not for a device with 64-bit
-    /// addresses, unless an IOMMU is short of them), this gives up; the system keeps the MDL until it has made the list after all.
+    /// Mostly that happens within this call. If the system has to wait for map registers (it does not for a device with 64-bit
+    /// addresses, unless an IOMMU is short of them), it happens later, and cannot be called off.
     ///
     /// IRQL: <= DISPATCH_LEVEL.
     ///
@@ -142,12 +139,13 @@ impl Adapter {
     /// The MDL's pages stay locked until the list is dropped.
     ///
     /// # Errors
-    /// STATUS_INSUFFICIENT_RESOURCES and what the system answers.
-    pub unsafe fn scatter_gather(
+    /// STATUS_INSUFFICIENT_RESOURCES and what the system answers. The receiver is not called then.
+    pub unsafe fn scatter_gather<R: Receive>(
         &self,
         mdl: OwnedMdl,
         to_device: bool,
-    ) -> Result<ScatterGather, Status> {
+        receiver: R,
+    ) -> Result<(), Status> {
         let operations = self.inner.operations();
         let (Some(get), Some(_)) = (
             operations.GetScatterGatherList,
@@ -159,20 +157,18 @@ impl Adapter {
             let mdl = mdl.as_ref();
             (mdl.as_ptr(), mdl.virtual_address(), mdl.byte_count())
         };
-        let request = Shared::try_new(Request {
-            list: AtomicPtr::new(null_mut()),
+        let request = try_box(Request {
             adapter: NonNull::from(&*self.inner),
-            _mdl: mdl,
+            mdl,
             to_device,
+            receiver,
         })?;
-        if !self.inner.requests.try_enter() {
+        if !self.inner.lists.try_enter() {
             return Err(Status(STATUS_INSUFFICIENT_RESOURCES));
         }
-        let context = Shared::into_raw(request.clone())
-            .cast_mut()
-            .cast::<c_void>();
-        // SAFETY: adapter and device are valid, the buffer is the caller's promise, the level is exactly DISPATCH_LEVEL; `context` is
-        // a counted reference which the routine takes back, and with it the request's place among the adapter's.
+        let context = Box::into_raw(request).cast::<c_void>();
+        // SAFETY: adapter and device are valid, the buffer is the caller's promise, the level is exactly DISPATCH_LEVEL; the routine
+        // takes `context` back, and with it the list's place among the adapter's.
         let status = Status(at_dispatch(|| unsafe {
             get(
                 self.inner.raw.as_ptr(),
@@ -180,72 +176,66 @@ impl Adapter {
                 raw,
                 va,
                 len,
-                list_made,
+                list_made::<R>,
                 context,
                 BOOLEAN::from(to_device),
             )
         }));
-        if let Err(status) = status.ok() {
-            // SAFETY: on failure the routine is not called: the reference comes back here.
-            drop(unsafe { Shared::<Request>::from_raw(context.cast()) });
-            self.inner.requests.leave();
-            return Err(status);
-        }
-        let list = request.list.swap(ABANDONED, Ordering::AcqRel);
-        // If there is no list now, the routine finds the mark and gives the late one back.
-        let list = NonNull::new(list).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
-        Ok(ScatterGather {
-            adapter: self.clone(),
-            list,
-            _request: request,
-            to_device,
+        status.ok().inspect_err(|_| {
+            // SAFETY: on failure the routine is not called: the request comes back here.
+            drop(unsafe { Box::<Request<R>>::from_raw(context.cast()) });
+            self.inner.lists.leave();
         })
+    }
+
+    /// Refuses to make more lists, and waits until those that are out have been dropped and who received them late has returned.
+    pub fn close(&self, passive: Passive) {
+        self.inner.lists.close_and_wait(passive);
     }
 }
 
-/// Mark of a request nobody waits for any more.
-const ABANDONED: *mut SCATTER_GATHER_LIST = core::ptr::without_provenance_mut(1);
-
-/// A list on its way.
-#[derive(Debug)]
-struct Request {
-    /// Null, the list, or [`ABANDONED`].
-    list: AtomicPtr<SCATTER_GATHER_LIST>,
-    /// It waits for its requests before it goes. Not a counted reference: the system may give this one back at DISPATCH_LEVEL.
-    adapter: NonNull<Inner>,
-    /// The system reads it until the list is made.
-    _mdl: OwnedMdl,
-    to_device: bool,
+/// Who gets a list.
+pub trait Receive: Send {
+    /// The list has been made; None if the system could not after all.
+    ///
+    /// IRQL: DISPATCH_LEVEL. No lock is held but those under which [`Adapter::scatter_gather`] was called, if it still runs.
+    fn receive(self, list: Option<ScatterGather>);
 }
 
-// SAFETY: the adapter may be used from any processor, and so may the rest.
-unsafe impl Send for Request {}
-// SAFETY: as above.
-unsafe impl Sync for Request {}
+/// A list on its way.
+struct Request<R> {
+    adapter: NonNull<Inner>,
+    /// The system reads it until the list is made.
+    mdl: OwnedMdl,
+    to_device: bool,
+    receiver: R,
+}
 
-/// Takes the list. IRQL: DISPATCH_LEVEL.
-unsafe extern "efiapi" fn list_made(
+/// Hands the list on. IRQL: DISPATCH_LEVEL.
+unsafe extern "efiapi" fn list_made<R: Receive>(
     _: *mut DEVICE_OBJECT,
     _: *mut IRP,
     list: *mut SCATTER_GATHER_LIST,
     context: *mut c_void,
 ) {
-    // SAFETY: the reference that `scatter_gather` counted for this call.
-    let request = unsafe { Shared::<Request>::from_raw(context.cast_const().cast()) };
-    // SAFETY: the adapter waits for this request to leave.
-    let adapter = unsafe { request.adapter.as_ref() };
-    let before =
-        request
-            .list
-            .compare_exchange(null_mut(), list, Ordering::AcqRel, Ordering::Acquire);
-    if before.is_err()
-        && let Some(list) = NonNull::new(list)
-    {
-        // SAFETY: the list was made for this request, and its maker has given up.
-        unsafe { adapter.put(list, request.to_device) };
+    // SAFETY: what `scatter_gather` gave away for this call.
+    let request = *unsafe { Box::<Request<R>>::from_raw(context.cast()) };
+    let Request { adapter, mdl, .. } = request;
+    // SAFETY: the adapter waits for the request's place, and for the one that is taken here.
+    let lists = &unsafe { adapter.as_ref() }.lists;
+    // The list takes the request's place over, and may give it back before this routine is done with the adapter.
+    lists.add_user();
+    let list = NonNull::new(list).map(|list| ScatterGather {
+        adapter,
+        list,
+        _mdl: mdl,
+        to_device: request.to_device,
+    });
+    if list.is_none() {
+        lists.leave();
     }
-    drop(request);
-    adapter.requests.leave();
+    request.receiver.receive(list);
+    lists.leave();
 }
 
 /// Memory that the processor and the device share. Freed when dropped (IRQL: PASSIVE_LEVEL).
@@ -381,10 +371,11 @@ impl Drop for CommonBuffer {
 /// A buffer mapped for the device, as pieces contiguous for it. Unmapped when dropped (IRQL: <= DISPATCH_LEVEL).
 #[derive(Debug)]
 pub struct ScatterGather {
-    adapter: Adapter,
+    /// It waits for its lists. Not a clone of the [`Adapter`]: a list may be dropped at DISPATCH_LEVEL.
+    adapter: NonNull<Inner>,
     list: NonNull<SCATTER_GATHER_LIST>,
-    /// Keeps the MDL as long as the list.
-    _request: Shared<Request>,
+    /// The list describes it.
+    _mdl: OwnedMdl,
     to_device: bool,
 }
 
@@ -415,7 +406,10 @@ pub unsafe fn elements(list: &SCATTER_GATHER_LIST) -> &[SCATTER_GATHER_ELEMENT] 
 
 impl Drop for ScatterGather {
     fn drop(&mut self) {
+        // SAFETY: the adapter stays until this list has left.
+        let adapter = unsafe { self.adapter.as_ref() };
         // SAFETY: made by this adapter, given back once.
-        unsafe { self.adapter.inner.put(self.list, self.to_device) }
+        unsafe { adapter.put(self.list, self.to_device) };
+        adapter.lists.leave();
     }
 }

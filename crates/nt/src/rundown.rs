@@ -73,6 +73,11 @@ impl Rundown {
         self.enter().map(core::mem::forget).is_some()
     }
 
+    /// Takes one more place for who has one, closed or not; pair it with [`Rundown::leave`]. IRQL: any.
+    pub fn add_user(&self) {
+        self.state.fetch_add(USER, Ordering::Relaxed);
+    }
+
     /// Gives back what [`Rundown::try_enter`] took. IRQL: <= DISPATCH_LEVEL.
     pub fn leave(&self) {
         if self.state.fetch_sub(USER, Ordering::AcqRel) == USER | CLOSED {
