@@ -112,6 +112,11 @@ impl Lab {
         Lab::build(World::builder().build(), SMALL, keywords, nic)
     }
 
+    /// Two machines with the driver installed, in a world made by the caller.
+    pub fn in_world(world: World) -> Lab {
+        Lab::build(world, SMALL, &[], NicConfig::default())
+    }
+
     /// Two machines with room for many objects.
     pub fn large() -> Lab {
         let world = World::builder().build();

@@ -5,11 +5,12 @@ use std::ptr::null;
 use std::time::Duration;
 
 use ndkpi::status::*;
+use ntsim::World;
 use ntsim::consumer::{Connector, Qp};
 use ntsim::ndk::rules;
 
 use crate::lab::{ALL_RIGHTS, Lab, Region, SOON, from, to};
-use crate::raw::{Completed, completed, sockaddr};
+use crate::raw::{Completed, closed, completed, sockaddr};
 
 #[test]
 fn memory_freed_under_its_registration() {
@@ -109,4 +110,52 @@ fn a_request_that_is_not_answered() {
     closing.wait(&mut lab.world).unwrap();
     lab.on(&a, || active.close());
     lab.end(a, b);
+}
+
+/// A lab whose rules are broken on purpose.
+fn collecting() -> Lab {
+    Lab::in_world(World::builder().collect_violations().build())
+}
+
+#[test]
+fn what_is_closed_is_named_when_it_is_called_or_closed_again() {
+    let mut lab = collecting();
+    let a = lab.side_a();
+    let raw = lab.on(&a, || {
+        let cq = a.adapter.create_cq(8).unwrap();
+        let raw = cq.raw();
+        cq.close();
+        raw
+    });
+    lab.world.run_for(SOON);
+    // SAFETY: not open any more: that is the mistake. The memory is in the pool's quarantine.
+    lab.on(&a, || unsafe { ((*(*raw).Dispatch).NdkArmCq)(raw, 0) });
+    let done = Completed::default();
+    let again = lab.on(&a, || {
+        // SAFETY: likewise.
+        unsafe { ((*(*raw).Dispatch).NdkCloseCq)(raw.cast(), closed, done.context()) }
+    });
+    assert_eq!(again, STATUS_SUCCESS);
+    let violations = lab.world.take_violations();
+    assert_eq!(violations.len(), 2, "{violations:?}");
+    for (violation, function) in violations.iter().zip(["NdkArmCq", "NdkCloseCq"]) {
+        assert_eq!(violation.rule, rules::CONSUMER, "{violation}");
+        let text = format!("{function} is called with CQ 2 of vroce on A, which was closed at ");
+        assert!(violation.text.starts_with(&text), "{violation}");
+    }
+    // What lay there is what the pool had put there.
+    lab.world.check_pool(a.machine);
+    assert!(lab.world.take_violations().is_empty());
+    lab.close(a);
+    lab.finish();
+}
+
+#[test]
+fn a_driver_that_nobody_uninstalled_is_said_to_be_loaded() {
+    let lab = Lab::new();
+    let report = lab.world.finish();
+    assert!(!report.leaks.is_empty());
+    for leak in &report.leaks {
+        assert!(leak.to_string().contains("World::uninstall"), "{leak}");
+    }
 }

@@ -21,13 +21,21 @@ fn a_world_with_seed_5_and_interleaving_2() {
     println!("seed {} interleave {}", report.seed, report.interleave);
 }
 
+/// The other story of the child processes.
+#[test]
+fn a_world_with_seed_5_that_ignores_the_environment() {
+    let world = World::builder().seed(5).ignore_environment().build();
+    let report = world.finish();
+    println!("seed {} interleave {}", report.seed, report.interleave);
+}
+
 fn child(environment: &[(&str, &str)]) -> Output {
+    child_of("a_world_with_seed_5_and_interleaving_2", environment)
+}
+
+fn child_of(story: &str, environment: &[(&str, &str)]) -> Output {
     Command::new(std::env::current_exe().expect("this test"))
-        .args([
-            "--exact",
-            "a_world_with_seed_5_and_interleaving_2",
-            "--nocapture",
-        ])
+        .args(["--exact", story, "--nocapture"])
         .env_remove("NTSIM_SEED")
         .env_remove("NTSIM_INTERLEAVE")
         .env_remove("NTSIM_PROCESSORS")
@@ -54,6 +62,13 @@ fn the_environment_counts_more_than_the_test() {
         &child(&[("NTSIM_SEED", "99"), ("NTSIM_INTERLEAVE", "0")]),
         "seed 99 interleave 0"
     ));
+}
+
+#[test]
+fn a_world_may_be_deaf_to_the_environment() {
+    let environment = [("NTSIM_SEED", "99"), ("NTSIM_INTERLEAVE", "often")];
+    let story = "a_world_with_seed_5_that_ignores_the_environment";
+    assert!(says(&child_of(story, &environment), "seed 5 interleave 0"));
 }
 
 #[test]

@@ -52,6 +52,23 @@ fn every_function_that_can_be_imported_is_exported() {
 }
 
 #[test]
+fn the_documentation_lists_what_the_kernel_has() {
+    let page = include_str!("../../../docs/testing-a-consumer.md");
+    let (_, list) = page.split_once("Of `ntoskrnl.exe` there are:").unwrap();
+    let (there, missing) = list.split_once("Not there,").unwrap();
+    let (missing, _) = missing.split_once(".\n").unwrap();
+    let words = |text: &'static str| text.split(|c: char| !c.is_ascii_alphanumeric());
+    let listed: HashSet<_> = words(there).collect();
+    for name in declared(DECLARATIONS[0].1) {
+        assert!(listed.contains(name), "{name} is not listed");
+    }
+    let (_, names) = missing.split_once(": ").unwrap();
+    for name in words(names).filter(|word| !word.is_empty()) {
+        assert!(find(name).is_none(), "{name} is there by now");
+    }
+}
+
+#[test]
 fn no_name_is_exported_twice() {
     let mut seen = HashSet::new();
     for export in TABLES.iter().flat_map(|table| table.iter()) {

@@ -100,16 +100,13 @@ impl Adapter {
     /// What the consumer has been told: None as long as it may stay.
     #[must_use]
     pub fn leaving(&self) -> Option<Leave> {
-        let _kernel = context::KernelMode::enter();
-        leave::told(self.raw())
+        leaving(self.raw())
     }
 
     /// Has `f` called, at PASSIVE_LEVEL, when the adapter is to be closed. Whoever disables NDK, or halts the miniport, waits until it
     /// is; `f` may do it.
     pub fn on_leave(&self, f: impl Fn(Leave) + 'static) {
-        in_kernel();
-        let _kernel = context::KernelMode::enter();
-        leave::listen(self.raw(), Box::new(f));
+        on_leave(self.raw(), f);
     }
 
     /// Closes the adapter; returns when every callback of every object has returned. PASSIVE_LEVEL.
@@ -118,6 +115,27 @@ impl Adapter {
         unsafe { (self.client.ndk().WskCloseNdkAdapter)(self.client.handle(), self.raw()) };
         self.client.deregister();
     }
+}
+
+/// As [`Adapter::on_leave`], for a consumer that opened its adapter by itself. PASSIVE_LEVEL, on the adapter's machine.
+///
+/// # Panics
+/// If no such adapter is open there.
+pub fn on_leave(adapter: *mut NDK_ADAPTER, f: impl Fn(Leave) + 'static) {
+    in_kernel();
+    let _kernel = context::KernelMode::enter();
+    let known = leave::listen(adapter, Box::new(f));
+    assert!(
+        known,
+        "{adapter:p} is no NDK adapter that is open on this machine"
+    );
+}
+
+/// As [`Adapter::leaving`], for a consumer that opened its adapter by itself.
+#[must_use]
+pub fn leaving(adapter: *mut NDK_ADAPTER) -> Option<Leave> {
+    let _kernel = context::KernelMode::enter();
+    leave::told(adapter)
 }
 
 /// A protection domain.

@@ -42,7 +42,7 @@ mod status;
 mod wsk;
 
 pub use crate::ndk::leave::Leave;
-pub use adapter::{Adapter, Pd};
+pub use adapter::{Adapter, Pd, leaving, on_leave};
 pub use buffer::Buffer;
 pub use connector::{ConnectionData, Connector, DisconnectEvents, ReadLimits};
 pub use cq::{Cq, Notifications};

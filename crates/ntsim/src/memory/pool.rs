@@ -299,6 +299,7 @@ impl Pool {
         }
         // SAFETY: the block is not in use any more.
         unsafe { fill(address, POISON_BYTE, block.size) };
+        set_tombstones(address, &block);
         if block.pages > 0 {
             machine.ram.set_freed(address, block.pages, true);
         }
@@ -372,6 +373,7 @@ impl Pool {
                 ram.set_freed(address, block.pages, false);
             }
             check_poison(address, &block);
+            crate::ndk::forget(address, block.size);
             if block.pages > 0 {
                 ram.free_pages(address, block.pages);
             } else {
@@ -396,6 +398,7 @@ impl Pool {
                 ram.set_freed(address, block.pages, false);
             }
             check_poison(address, &block);
+            set_tombstones(address, &block);
             if block.pages > 0 {
                 ram.set_freed(address, block.pages, true);
             }
@@ -446,6 +449,7 @@ impl Pool {
                     .map_or_else(|| "driver code of the test".to_owned(), |d| d.name.clone()),
                 tag: tag_text(tag),
                 function,
+                loaded: machine.drivers.get(owner).is_some_and(|d| d.loaded.get()),
                 blocks,
                 bytes,
             });
@@ -536,7 +540,23 @@ fn check_guards(address: usize, block: &Block, by: &str) {
     );
 }
 
+/// Puts into freed memory what consumers of NDK objects that were there will read.
+fn set_tombstones(address: usize, block: &Block) {
+    for (at, word) in crate::ndk::tombstones(address, block.size) {
+        // SAFETY: a word in the block, which belongs to the pool.
+        unsafe { std::ptr::without_provenance_mut::<usize>(at).write_unaligned(word) };
+    }
+}
+
+/// Looks whether freed memory was written.
 fn check_poison(address: usize, block: &Block) {
+    for (at, word) in crate::ndk::tombstones(address, block.size) {
+        // SAFETY: as in `set_tombstones`.
+        if unsafe { std::ptr::without_provenance::<usize>(at).read_unaligned() } == word {
+            // SAFETY: likewise.
+            unsafe { fill(at, POISON_BYTE, size_of::<usize>()) };
+        }
+    }
     // SAFETY: quarantined memory belongs to the pool.
     if let Some(at) = unsafe { find_other(address, POISON_BYTE, block.size) } {
         // SAFETY: as above.

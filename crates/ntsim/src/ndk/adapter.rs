@@ -16,6 +16,7 @@ use super::object::{Kind, Object, Part, Provider, State};
 use super::pd::PdPart;
 use super::rules;
 use super::tables::{self, slots};
+use super::trail;
 use crate::verifier::{Function, violation};
 use crate::world::context::KernelMode;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -80,7 +81,9 @@ pub(super) fn close(object: &Rc<Object>, function: &'static Function, handler: i
     object.check_header();
     check_leaks(object);
     object.state.set(State::Closing);
-    into_provider(&object.provider, function, handler);
+    trail::call(object, function, || {
+        into_provider(&object.provider, function, handler);
+    });
     let left = object.provider.objects.borrow();
     let how = |o: &Rc<Object>| match o.state.get() {
         State::Closed => "while the close completion callback runs of",

@@ -11,11 +11,12 @@ use ndkpi::*;
 
 use super::callback::Callback;
 use super::hook::{Hook, enter};
-use super::object::{Kind, Object, Part, State, with_layer};
+use super::object::{Kind, Object, Part, State, layer_if_any, with_layer};
 use super::rules;
 use super::slab::Handle;
+use super::trail;
 use crate::consumer::Status;
-use crate::verifier::{Function, violation};
+use crate::verifier::{Function, place, violation};
 use crate::world::driver::DriverNumber;
 use crate::world::frame::Frame;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -54,6 +55,8 @@ pub(super) struct Call {
     /// Where the context lies, if that is the caller's stack.
     frame: Option<Frame>,
     consumer: DriverNumber,
+    /// When it was called.
+    since: u64,
     /// What the function returned, once it has.
     returned: Cell<Option<NTSTATUS>>,
     /// How often the completion was called.
@@ -88,6 +91,7 @@ impl Call {
                 context,
                 frame: Frame::of(context.addr()),
                 consumer: hook.consumer,
+                since: place().time,
                 returned: Cell::new(None),
                 completed: Cell::new(0),
                 released: Cell::new(false),
@@ -167,6 +171,12 @@ impl Call {
         }
     }
 
+    /// The consumer is about to be told.
+    fn told(&self, callback: &Callback, status: Option<NTSTATUS>) {
+        let of = Some(self.function);
+        trail::told(&self.object, callback.function, of, status);
+    }
+
     /// The completion has returned.
     fn release(&self) {
         self.released.set(true);
@@ -174,6 +184,30 @@ impl Call {
             self.retire();
         }
     }
+}
+
+/// More of them say no more.
+const LISTED: usize = 16;
+
+/// The requests and creates that pend, oldest first, for reports of waits that never end.
+pub(crate) fn pending_calls() -> Vec<String> {
+    let mut pending = layer_if_any(|layer| layer.calls.values()).unwrap_or_default();
+    pending.retain(|call| {
+        call.returned.get() == Some(STATUS_PENDING)
+            && call.completed.get() == 0
+            && !matches!(call.completion, Completion::Close(_))
+    });
+    pending.sort_by_key(|call| call.since);
+    let more = pending.len().saturating_sub(LISTED);
+    let mut lines: Vec<_> = pending
+        .iter()
+        .take(LISTED)
+        .map(|call| format!("{} pends since {} ns", call.story(), call.since))
+        .collect();
+    if more > 0 {
+        lines.push(format!("and {more} more pend"));
+    }
+    lines
 }
 
 /// Calls a function with a request completion. `f` gets the completion and the context for the provider; `then` runs
@@ -325,6 +359,7 @@ unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
     if let Completion::Request(completion) = call.completion
         && call.has_context()
     {
+        call.told(&callback, Some(status));
         // SAFETY: the consumer's callback and its context.
         callback.pass_on(call.consumer, || unsafe {
             completion(call.context, status)
@@ -369,6 +404,7 @@ unsafe extern "efiapi" fn on_create(
     if let Completion::Create(completion) = call.completion
         && call.has_context()
     {
+        call.told(&callback, Some(status));
         // SAFETY: the consumer's callback and its context.
         callback.pass_on(call.consumer, || unsafe {
             completion(call.context, status, header)
@@ -390,6 +426,7 @@ unsafe extern "efiapi" fn on_close(context: *mut c_void) {
     if let Completion::Close(completion) = call.completion
         && call.has_context()
     {
+        call.told(&callback, None);
         // SAFETY: the consumer's callback and its context.
         callback.pass_on(call.consumer, || unsafe { completion(call.context) });
     }

@@ -12,6 +12,7 @@ use super::hook::{Hook, enter};
 use super::object::{Kind, Object, Part};
 use super::rules;
 use super::tables::{common, slots};
+use super::trail;
 use crate::verifier::{Function, violation};
 use crate::world::driver::{DriverNumber, UNNAMED};
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -546,6 +547,7 @@ fn event(callback: Callback, context: *mut c_void, tell: impl FnOnce(&ConnectorP
         (rules::DISCONNECT_UNCONNECTED, "which was not connected")
     } else {
         object.events.set(object.events.get() + 1);
+        trail::told(&object, callback.function, None, None);
         callback.pass_on(part.consumer.get(), || tell(part));
         object.events.set(object.events.get() - 1);
         return;

@@ -15,6 +15,7 @@ use super::place::Place;
 use super::rules;
 use super::slab::Handle;
 use super::tables::{common, slots};
+use super::trail;
 use crate::consumer::Status;
 use crate::verifier::{Function, violation};
 use crate::world::driver::DriverNumber;
@@ -45,6 +46,8 @@ pub(super) struct CqPart {
     may_have_overrun: Cell<bool>,
     /// Results came of which it is unknown what they are for: nobody knows how many are still to come.
     blurred: Cell<bool>,
+    /// The consumer was accused of lost results.
+    judged: Cell<bool>,
     /// Queue pairs that are closed and may have results here.
     leaving: RefCell<Vec<Handle>>,
     /// Queue pairs whose provider is suspected, until nothing is in the queue any more that could explain it.
@@ -72,6 +75,7 @@ impl CqPart {
             shared: RefCell::default(),
             may_have_overrun: Cell::new(false),
             blurred: Cell::new(false),
+            judged: Cell::new(false),
             leaving: RefCell::default(),
             suspected: RefCell::default(),
         }
@@ -152,6 +156,23 @@ impl CqPart {
         self.may_have_overrun.get() || most > u64::from(self.depth.get())
     }
 
+    /// Results are missing that the queue had no room for: more requests that complete here were outstanding than it has entries.
+    /// Who does not arm it hears nothing of that.
+    fn lost(&self, qp: &Object, cq: &Object, results: u64) {
+        let (most, depth) = (self.most.get(), self.depth.get());
+        if self.dead.get() || results == 0 || most <= u64::from(depth) || self.judged.replace(true)
+        {
+            return;
+        }
+        violation(
+            rules::CONSUMER_OVERRUN,
+            format!(
+                "{cq} has {depth} entries, {most} requests that complete there were outstanding at a time, and {results} of {qp}, which is \
+                 closed, have no result"
+            ),
+        );
+    }
+
     /// It has so many entries now. Before it was made larger fewer may have been too many.
     fn resize(&self, depth: u32) {
         if depth > self.depth.get() {
@@ -218,6 +239,10 @@ impl CqPart {
             if let Some(qp) = with_layer(|l| l.objects.get(handle))
                 && let Part::Qp(part) = &qp.part
             {
+                let (cq, missing) = part.missing();
+                // Those that were not taken may still have been in it, as many as it holds.
+                let lost = taken || missing > u64::from(self.depth.get());
+                self.lost(&qp, cq, if lost { missing } else { 0 });
                 part.left(&qp, taken && !self.dead.get() && !self.may_have_overrun());
             }
         }
@@ -368,6 +393,7 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
     };
     check_notification(&object, part, status);
     object.events.set(object.events.get() + 1);
+    trail::told(&object, callback.function, None, Some(status));
     // SAFETY: the consumer's callback and its context.
     callback.pass_on(part.consumer, || unsafe {
         (part.notification)(part.context, status)

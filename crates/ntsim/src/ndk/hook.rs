@@ -8,8 +8,9 @@ use std::rc::Rc;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::object::{Kind, Object, Provider, State, find};
+use super::object::{Kind, Object, Provider, State, find, with_layer};
 use super::rules;
+use super::trail::{self, Returned};
 use crate::consumer::Status;
 use crate::verifier::{Function, violation};
 use crate::world::context::{self, KernelMode};
@@ -65,14 +66,20 @@ pub(super) fn enter(
 #[cold]
 #[inline(never)]
 fn not_an_object(header: *mut NDK_OBJECT_HEADER, kind: Kind, function: &Function) {
-    violation(
-        rules::CONSUMER_PARAMETER,
-        format!(
-            "{}: {header:p} is no {} (any more)",
-            function.name,
-            kind.name()
+    match with_layer(|l| l.graves.story(header.addr())) {
+        Some(was) => violation(
+            rules::CONSUMER,
+            format!("{} is called with {was}", function.name),
         ),
-    );
+        None => violation(
+            rules::CONSUMER_PARAMETER,
+            format!(
+                "{}: {header:p} is no {} (any more)",
+                function.name,
+                kind.name()
+            ),
+        ),
+    }
 }
 
 #[cold]
@@ -142,8 +149,10 @@ pub(super) fn into_provider<R>(
 impl Hook {
     /// Calls the provider's function.
     #[inline]
-    pub(super) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
-        let result = into_provider(&self.object.provider, self.function, f);
+    pub(super) fn call<R: Returned>(&self, f: impl FnOnce() -> R) -> R {
+        let result = trail::call(&self.object, self.function, || {
+            into_provider(&self.object.provider, self.function, f)
+        });
         if self.object.state.get() == State::Open {
             self.object.check_header();
         }

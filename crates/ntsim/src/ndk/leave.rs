@@ -52,13 +52,15 @@ pub(crate) fn tell(adapter: &Rc<Adapter>, why: Leave) {
     }
 }
 
-/// Has `f` called when an adapter is to be closed.
-pub(crate) fn listen(object: *mut NDK_ADAPTER, f: Listener) {
+/// Has `f` called when an adapter is to be closed. False if it is not open on this machine.
+pub(crate) fn listen(object: *mut NDK_ADAPTER, f: Listener) -> bool {
     let machine = context::machine();
     let open = layer(&machine).open.borrow().clone();
-    if let Some(opened) = open.iter().find(|o| o.object == object) {
-        opened.notice.listeners.borrow_mut().push(f);
-    }
+    let Some(opened) = open.iter().find(|o| o.object == object) else {
+        return false;
+    };
+    opened.notice.listeners.borrow_mut().push(f);
+    true
 }
 
 /// What the consumer of an adapter was told.

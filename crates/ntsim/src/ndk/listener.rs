@@ -12,6 +12,7 @@ use super::hook::enter;
 use super::object::{Kind, Object, Part, State};
 use super::rules;
 use super::tables::{common, slots};
+use super::trail;
 use crate::verifier::{Function, violation};
 use crate::world::driver::DriverNumber;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -151,6 +152,7 @@ pub(super) unsafe extern "efiapi" fn connect_event(
         return;
     }
     object.events.set(object.events.get() + 1);
+    trail::told(&object, callback.function, None, None);
     // SAFETY: the consumer's callback and its context.
     callback.pass_on(part.consumer, || unsafe {
         (part.event)(part.context, connector)

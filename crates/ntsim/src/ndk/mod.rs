@@ -15,6 +15,7 @@ mod callback;
 mod connector;
 mod cq;
 mod endpoint;
+mod graves;
 mod hook;
 mod in_flight;
 mod lam;
@@ -23,8 +24,11 @@ mod listener;
 mod mr;
 mod mw;
 mod object;
+pub(crate) use call::pending_calls;
+pub(crate) use graves::{forget, tombstones};
 pub(crate) use mr::unlocking;
 pub(crate) use object::{deaf_queues, pending_closes};
+pub(crate) use trail::last_calls;
 mod pd;
 mod place;
 mod qp;
@@ -34,6 +38,7 @@ mod srq;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::cell::RefCell;
 use std::rc::Rc;

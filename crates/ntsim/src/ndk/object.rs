@@ -1,7 +1,7 @@
 //! What the layer knows of each NDK object, and how it takes one over from its provider.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use ndkpi::*;
 
 use super::connector::ConnectorPart;
 use super::cq::CqPart;
+use super::graves::Graves;
 use super::lam::Mappings;
 use super::listener::ListenerPart;
 use super::mr::MrPart;
@@ -19,6 +20,7 @@ use super::rules;
 use super::slab::{self, Handle, Slab};
 use super::srq::SrqPart;
 use super::tables::{Slots, hooks_of, slots_of};
+use super::trail::Trail;
 use crate::verifier::violation;
 use crate::world::MachineId;
 use crate::world::context;
@@ -172,7 +174,9 @@ pub(super) struct Layer {
     pub(super) objects: Slab<Object>,
     pub(super) calls: Slab<super::call::Call>,
     /// Objects that are handed out and not closed.
-    by_address: RefCell<HashMap<usize, Handle>>,
+    pub(super) by_address: RefCell<BTreeMap<usize, Handle>>,
+    pub(super) graves: Graves,
+    pub(super) trail: Trail,
 }
 
 thread_local! {
@@ -186,6 +190,8 @@ impl Default for Layer {
             objects: Slab::new(slab::Kind::Object),
             calls: Slab::new(slab::Kind::Call),
             by_address: RefCell::default(),
+            graves: Graves::default(),
+            trail: Trail::default(),
         }
     }
 }
@@ -224,6 +230,13 @@ pub(super) fn with_layer<R>(f: impl FnOnce(&Layer) -> R) -> R {
     }
     // SAFETY: the world keeps its layer until it is dropped itself, and dropping the layer resets the pointer.
     f(unsafe { &*layer })
+}
+
+/// Runs `f` on the world's layer if NDK was used in it.
+pub(super) fn layer_if_any<R>(f: impl FnOnce(&Layer) -> R) -> Option<R> {
+    let layer = LAYER.with(Cell::get);
+    // SAFETY: as in `with_layer`.
+    unsafe { layer.as_ref() }.map(f)
 }
 
 /// The closes that pend and what holds each, for reports of waits that never end.
@@ -301,6 +314,11 @@ impl Object {
         })
     }
 
+    /// Counted by kind, from 1.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The provider's table.
     #[inline]
     pub(super) fn table<T>(&self) -> *const T {
@@ -372,7 +390,10 @@ impl Object {
         if self.kind != Kind::Adapter {
             self.provider.objects.borrow_mut().push(Rc::clone(self));
         }
-        with_layer(|l| l.by_address.borrow_mut().insert(header.addr(), self.handle));
+        with_layer(|l| {
+            l.graves.remove(header.addr());
+            l.by_address.borrow_mut().insert(header.addr(), self.handle)
+        });
         true
     }
 
@@ -591,7 +612,10 @@ impl Object {
             Part::Mr(mr) => mr.ended(),
             _ => {}
         }
-        with_layer(|l| l.by_address.borrow_mut().remove(&self.header.get().addr()));
+        with_layer(|l| {
+            l.by_address.borrow_mut().remove(&self.header.get().addr());
+            l.graves.add(self);
+        });
     }
 
     /// The object is closed and the provider knows that the consumer knows: its antecedents may be closed.
@@ -633,7 +657,7 @@ impl Object {
 }
 
 /// Where an object keeps its dispatch pointer: right behind its header, whatever it is.
-fn dispatch_of(header: *mut NDK_OBJECT_HEADER) -> *mut *const c_void {
+pub(super) fn dispatch_of(header: *mut NDK_OBJECT_HEADER) -> *mut *const c_void {
     header.wrapping_add(1).cast()
 }
 

@@ -196,6 +196,14 @@ impl QpPart {
         true
     }
 
+    /// Its completion queue, and how many results of requests of its own are missing: none if it has two queues, whose results are
+    /// counted together.
+    pub(super) fn missing(&self) -> (&Object, u64) {
+        let same = self.receive_cq.handle == self.initiator_cq.handle;
+        let missing = if same { self.account.missing() } else { 0 };
+        (&self.initiator_cq, missing)
+    }
+
     /// A completion queue has no results of it any more: they were taken, or lost.
     pub(super) fn left(&self, qp: &Object, taken: bool) {
         if !taken {

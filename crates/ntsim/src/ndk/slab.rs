@@ -111,6 +111,12 @@ impl<T> Slab<T> {
         slot.value.clone()
     }
 
+    /// All values, those that are retired and not replaced too.
+    pub(super) fn values(&self) -> Vec<Rc<T>> {
+        let slots = self.slots.borrow();
+        slots.iter().filter_map(|slot| slot.value.clone()).collect()
+    }
+
     /// Lets a value's place be used again, later.
     pub(super) fn retire(&self, handle: Handle) {
         let index = (handle.0 >> INDEX_SHIFT) & INDEX_MASK;

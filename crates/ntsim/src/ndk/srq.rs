@@ -15,6 +15,7 @@ use super::lam;
 use super::object::{Kind, Object, Part};
 use super::rules;
 use super::tables::{common, slots};
+use super::trail;
 use crate::consumer::Status;
 use crate::verifier::{Function, violation};
 use crate::world::driver::DriverNumber;
@@ -154,6 +155,7 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
     }
     if let Some(notification) = part.notification {
         object.events.set(object.events.get() + 1);
+        trail::told(&object, callback.function, None, Some(status));
         // SAFETY: the consumer's callback and its context.
         callback.pass_on(part.consumer, || unsafe {
             notification(part.context, status)

@@ -153,6 +153,12 @@ fn with_place<R>(f: impl FnOnce(&Core, At) -> R) -> Option<R> {
     Some(f(core, at))
 }
 
+/// Where code runs; zeros outside any machine.
+#[inline]
+pub(crate) fn place() -> At {
+    with_place(|_, at| at).unwrap_or_default()
+}
+
 #[inline(always)]
 fn note(function: &'static Function, into_driver: bool, way: Way) {
     let irql = with_place(|core, at| {

@@ -119,7 +119,7 @@ impl Default for History {
 }
 
 /// Where a crossing happens.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct At {
     pub(crate) time: u64,
     pub(crate) machine: u32,

@@ -13,7 +13,8 @@ use crate::world::driver::UNNAMED;
 use crate::world::{Core, context, thread};
 
 pub use crossing::Function;
-pub(crate) use crossing::{Crossing, Told, cross, entering_driver};
+pub(crate) use crossing::{Crossing, Told, cross, entering_driver, place};
+pub(crate) use history::At;
 pub use history::{Crossed, Way};
 
 /// A broken rule.
@@ -35,6 +36,8 @@ pub struct Violation {
     pub time: u64,
     /// What crossed the boundary before, oldest first; it begins with callbacks that run since longer.
     pub history: Vec<Crossed>,
+    /// The last calls between NDK consumers and providers, in words, oldest first; polling that goes on is one line.
+    pub ndk_calls: Vec<String>,
 }
 
 impl fmt::Display for Violation {
@@ -53,7 +56,7 @@ impl fmt::Display for Violation {
         }
         writeln!(
             f,
-            "  at {} ns on {} cpu {} irql {}; crossings before:",
+            "  at {} ns on {} cpu {} irql {}",
             self.time,
             if self.machine.is_empty() {
                 "the host"
@@ -63,6 +66,13 @@ impl fmt::Display for Violation {
             self.processor,
             self.irql
         )?;
+        if !self.ndk_calls.is_empty() {
+            writeln!(f, "  the last NDK calls:")?;
+        }
+        for call in &self.ndk_calls {
+            writeln!(f, "  {call}")?;
+        }
+        writeln!(f, "  crossings before:")?;
         for crossed in &self.history {
             writeln!(f, "  {crossed}")?;
         }
@@ -81,6 +91,8 @@ pub struct Leak {
     pub tag: String,
     /// The function that allocated it.
     pub function: &'static str,
+    /// The driver has not been unloaded.
+    pub loaded: bool,
     /// How many blocks.
     pub blocks: usize,
     /// Their bytes together.
@@ -93,7 +105,14 @@ impl fmt::Display for Leak {
             f,
             "{}: {} has {} block(s), {} bytes, tag '{}', from {}",
             self.machine, self.driver, self.blocks, self.bytes, self.tag, self.function
-        )
+        )?;
+        if self.loaded {
+            write!(
+                f,
+                "; the driver is still loaded: is a World::uninstall missing?"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -219,6 +238,7 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
         irql,
         time: core.now(),
         history: crossings(&core, SHOWN),
+        ndk_calls: crate::ndk::last_calls(&core),
     };
     if core.echo_debug {
         eprintln!("{violation}");
@@ -233,11 +253,8 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
 
 /// The last crossings.
 fn crossings(core: &Core, count: usize) -> Vec<Crossed> {
-    core.verifier.history.last(count, &|number| {
-        let machines = core.machines.try_borrow().ok();
-        let machine = machines.as_ref().and_then(|m| m.get(number as usize));
-        machine.map_or_else(|| format!("machine {number}"), |m| m.name.clone())
-    })
+    let name = |number| core.name_of(number);
+    core.verifier.history.last(count, &name)
 }
 
 /// Who is to blame for what happens now.
@@ -351,6 +368,9 @@ pub(crate) fn report_text(core: &Core) -> String {
 
 /// What in the environment repeats the run.
 fn repeat(core: &Core) -> String {
+    if !core.environment {
+        return String::new();
+    }
     let mut text = format!(
         "repeat with NTSIM_SEED={} NTSIM_INTERLEAVE={}",
         core.seed, core.interleave

@@ -101,7 +101,9 @@ pub(crate) struct Core {
     turns: Cell<u32>,
     /// One in so many returns to driver code is interrupted; 0 for none.
     pub(crate) interleave: u32,
-    /// What the environment says of machines: at least so many processors.
+    /// What the environment says counts.
+    pub(crate) environment: bool,
+    /// What it says of machines: at least so many processors.
     pub(crate) processors: Option<u32>,
     /// Likewise: nanoseconds of a clock tick.
     pub(crate) timer_tick: Option<u64>,
@@ -160,6 +162,13 @@ impl Core {
         }
     }
 
+    /// The name of the machine of that number, also in the middle of adding one.
+    pub(crate) fn name_of(&self, number: u32) -> String {
+        let machines = self.machines.try_borrow().ok();
+        let machine = machines.as_ref().and_then(|m| m.get(number as usize));
+        machine.map_or_else(|| format!("machine {number}"), |m| m.name.clone())
+    }
+
     /// The machine of that id.
     pub(crate) fn machine(&self, id: MachineId) -> Rc<Machine> {
         Rc::clone(&self.machines.borrow()[id.0 as usize])
@@ -198,6 +207,7 @@ pub struct World {
 #[derive(Clone, Debug)]
 pub struct WorldBuilder {
     seed: Option<u64>,
+    environment: bool,
     clock: Clock,
     collect: bool,
     wait_horizon: Duration,
@@ -241,6 +251,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Lets nothing in the environment say how the run goes, but only what is said here: for programs that are told in other ways.
+    #[must_use]
+    pub fn ignore_environment(mut self) -> Self {
+        self.environment = false;
+        self
+    }
+
     /// How long a wait without timeout may last before it counts as a deadlock: that of code that the test called. Of other
     /// threads, such as those of a driver that wait for work, it is judged only when nothing is left in the world that could end
     /// it, or when the code that the test called has looked at something again and again for ten times as long.
@@ -269,8 +286,11 @@ impl WorldBuilder {
             context::try_core().is_none(),
             "a thread has at most one world"
         );
-        let seed = variable("NTSIM_SEED").or(self.seed).unwrap_or(1);
-        let interleave = variable("NTSIM_INTERLEAVE").unwrap_or(self.interleave);
+        let (mut seed, mut interleave) = (self.seed.unwrap_or(1), self.interleave);
+        if self.environment {
+            seed = variable("NTSIM_SEED").unwrap_or(seed);
+            interleave = variable("NTSIM_INTERLEAVE").unwrap_or(interleave);
+        }
         let verifier = Verifier::default();
         let core = Rc::new(Core {
             seed,
@@ -282,8 +302,15 @@ impl WorldBuilder {
             activity: Cell::new(0),
             turns: Cell::new(0),
             interleave,
-            processors: variable("NTSIM_PROCESSORS"),
-            timer_tick: variable("NTSIM_TIMER_TICK"),
+            environment: self.environment,
+            processors: self
+                .environment
+                .then(|| variable("NTSIM_PROCESSORS"))
+                .flatten(),
+            timer_tick: self
+                .environment
+                .then(|| variable("NTSIM_TIMER_TICK"))
+                .flatten(),
             interleave_rng: Rng::new(seed ^ 0x1e4f),
             interleaving: Cell::new(false),
             hold: RefCell::default(),
@@ -388,6 +415,7 @@ impl World {
     pub fn builder() -> WorldBuilder {
         WorldBuilder {
             seed: None,
+            environment: true,
             clock: Clock::Virtual,
             collect: false,
             wait_horizon: Duration::from_secs(600),

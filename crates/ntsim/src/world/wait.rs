@@ -210,6 +210,10 @@ impl Core {
                 wait.since
             ));
         }
+        for call in crate::ndk::pending_calls() {
+            story.push_str("\n  ");
+            story.push_str(&call);
+        }
         for close in crate::ndk::pending_closes() {
             story.push_str("\n  ");
             story.push_str(&close);

@@ -133,6 +133,61 @@ fn a_callback_that_runs_since_long_is_still_shown() {
 }
 
 #[test]
+fn the_calls_of_ndk_are_told_apart_from_those_of_the_kernel() {
+    let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
+    let cq = b.cq(Told::new()).unwrap();
+    for _ in 0..100 {
+        b.poll(cq);
+    }
+    b.resize(cq);
+    b.run(remark);
+    let violations = b.violations();
+    let calls = &violations[0].ndk_calls;
+    let shows = |n: usize, text: &str| assert!(calls[n].contains(text), "{calls:?}");
+    assert_eq!(calls.len(), 3, "{calls:?}");
+    shows(0, "NdkCreateCq on adapter 1: STATUS_SUCCESS");
+    shows(1, "NdkGetCqResults on CQ 1: 0 (100 times)");
+    shows(2, "NdkResizeCq on CQ 1: STATUS_SUCCESS");
+    let text = violations[0].to_string();
+    let (ndk, all) = (text.find("last NDK calls"), text.find("crossings before"));
+    assert!(ndk.is_some() && ndk < all, "{text}");
+}
+
+#[test]
+fn a_completion_is_told_with_what_it_completes_and_its_status() {
+    let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
+    let pd = b.pd();
+    let cq = b.cq(Told::new()).unwrap();
+    let told = Told::new();
+    told.then(remark);
+    b.run(|| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) }
+    });
+    let pending = b.run(crate::ndk::pending_calls);
+    let [line] = &pending[..] else {
+        panic!("{pending:?}");
+    };
+    assert!(
+        line.starts_with("NdkResizeCq on CQ 1 of fake pends since "),
+        "{line}"
+    );
+    b.work();
+    assert_eq!(b.run(crate::ndk::pending_calls), Vec::<String>::new());
+    let calls = b.violations().remove(0).ndk_calls;
+    let [.., called, completed] = &calls[..] else {
+        panic!("{calls:?}");
+    };
+    assert!(
+        called.contains(" NdkResizeCq on CQ 1: STATUS_PENDING"),
+        "{called}"
+    );
+    let expected = "told: NdkRequestCompletion of NdkResizeCq on CQ 1: STATUS_SUCCESS";
+    assert!(completed.contains(expected), "{completed}");
+    b.close(pd);
+}
+
+#[test]
 fn pending_closes_are_listed_with_what_holds_them() {
     let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
     let pd = b.pd();

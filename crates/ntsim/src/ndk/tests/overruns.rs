@@ -141,6 +141,28 @@ fn receives_of_a_queue_that_is_shared_no_more_excuse_no_lost_result() {
 }
 
 #[test]
+fn results_lost_by_who_never_arms_are_told_of_when_the_queue_is_closed() {
+    // One more than it holds: all of them can never have been in it.
+    for (receives, expected) in [(DEPTH + 1, true), (DEPTH, false)] {
+        let mut b = bench(Misdeed::LosesReceives);
+        let cq = b.cq(Told::new()).unwrap();
+        let pd = b.pd();
+        let qp = b.qp(pd, cq, cq, 1);
+        for context in 0..receives {
+            b.receive(qp, context);
+        }
+        b.close(qp);
+        b.close(cq);
+        let rules = b.rules();
+        assert_eq!(
+            rules.contains(&rules::CONSUMER_OVERRUN),
+            expected,
+            "{rules:?}"
+        );
+    }
+}
+
+#[test]
 fn a_queue_armed_twice_may_notify_twice() {
     let mut b = bench(Misdeed::Nothing);
     let notified = Told::new();

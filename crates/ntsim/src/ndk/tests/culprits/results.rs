@@ -102,7 +102,12 @@ pub(super) fn results() {
     );
     accused(mode, Nothing, receives_and_closes, &[]);
     // What a queue that was not armed has no room for is lost without a word.
-    accused(mode, LosesReceives, overruns_and_closes, &[]);
+    accused(
+        mode,
+        LosesReceives,
+        overruns_and_closes,
+        &[rules::CONSUMER_OVERRUN],
+    );
     accused(
         mode,
         LosesReceives,
