@@ -22,7 +22,10 @@ const STREAMS: &[Workload] = &[
 
 /// Measures and prints.
 pub fn run(options: &DemoOptions) -> Result<()> {
-    let mut world = World::builder().seed(options.seed).build();
+    let mut world = World::builder()
+        .seed(options.seed)
+        .ignore_environment()
+        .build();
     let switch = world.switch(SwitchConfig::default());
     let a = Server::install(&mut world, &switch, "A", [10, 0, 0, 1].into())?;
     let b = Server::install(&mut world, &switch, "B", [10, 0, 0, 2].into())?;

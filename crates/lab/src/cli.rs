@@ -25,10 +25,10 @@ pub struct Cli {
 #[derive(Args, Debug, Clone)]
 pub struct DemoOptions {
     /// Seed of everything that is random: the same seed replays the same run.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = decimal, allow_negative_numbers = true)]
     pub seed: u64,
     /// Probability that the wire loses a frame.
-    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     pub loss: f64,
     /// The wire leads to another process, over unix datagrams as QEMU's `-netdev dgram` speaks them: serve rping on
     /// 10.0.0.1 port 7174 there until interrupted, instead of running the demo. PATH is the other process's socket; ours is
@@ -39,7 +39,7 @@ pub struct DemoOptions {
     #[arg(long, value_name = "unix:PATH", value_parser = unix_path, conflicts_with_all = ["bench", "loss"])]
     pub peer: Option<PathBuf>,
     /// Measure instead of demonstrating: no capture, no loss, wall time.
-    #[arg(long, conflicts_with = "loss")]
+    #[arg(long, conflicts_with_all = ["loss", "capture"])]
     pub bench: bool,
     /// Where the capture goes.
     #[arg(long, default_value = "vroce-demo.pcapng", value_name = "FILE")]
@@ -69,9 +69,9 @@ pub struct SpinOptions {
     #[arg(long, value_name = "N")]
     pub calls: Option<u64>,
     /// Seed of the first epoch, from which the others follow [default: drawn from the clock].
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = decimal, allow_negative_numbers = true)]
     pub seed: Option<u64>,
-    /// Calls in an epoch.
+    /// Calls in an epoch, at least: what is begun is brought to its end, and everything closed.
     #[arg(long, value_name = "N", default_value_t = EPOCH_CALLS, value_parser = clap::value_parser!(u64).range(1..))]
     pub epoch: u64,
 }
@@ -96,7 +96,7 @@ pub struct PeerOptions {
     #[arg(long, value_name = "FILE")]
     pub capture: Option<PathBuf>,
     /// Seed of everything that is random.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = decimal, allow_negative_numbers = true)]
     pub seed: u64,
     /// Misfortunes of the wire.
     #[command(flatten)]
@@ -268,6 +268,11 @@ fn in_one_line(message: &str) -> String {
     lines.join(" ")
 }
 
+fn decimal(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("a decimal number from 0 to {}", u64::MAX))
+}
+
 fn probability(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(p) if (0.0..1.0).contains(&p) => Ok(p),
@@ -328,7 +333,20 @@ mod tests {
     #[test]
     fn a_benchmark_has_no_loss() {
         assert!(mistake(&["--bench", "--loss", "0.1"]).contains("cannot be used with"));
+        assert!(mistake(&["--bench", "--capture", "x"]).contains("cannot be used with"));
         assert!(Cli::try_parse_from(["vroce-lab", "--bench"]).is_ok());
+    }
+
+    #[test]
+    fn a_seed_is_decimal_and_not_negative() {
+        for bad in ["-1", "0x7", "18446744073709551616"] {
+            for command in [&["--seed", bad][..], &["spin", "--seed", bad]] {
+                let text = mistake(command);
+                assert!(text.contains("a decimal number from 0 to"), "{text}");
+            }
+        }
+        let most = Cli::try_parse_from(["vroce-lab", "--seed", "18446744073709551615"]);
+        assert_eq!(most.map(|cli| cli.demo.seed).ok(), Some(u64::MAX));
     }
 
     #[test]

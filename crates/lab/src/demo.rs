@@ -36,7 +36,10 @@ const PING_PONGS: u64 = 20_000;
 /// Runs the demo.
 pub fn run(options: &DemoOptions) -> Result<()> {
     let started = Instant::now();
-    let mut world = World::builder().seed(options.seed).build();
+    let mut world = World::builder()
+        .seed(options.seed)
+        .ignore_environment()
+        .build();
     out!(
         "vroce demo, seed {}{}",
         options.seed,
@@ -111,6 +114,9 @@ fn show(world: &mut World, switch: &Switch, options: &DemoOptions) -> Result<()>
         ..SwitchConfig::default()
     });
     out!();
+    if options.loss > 0.0 {
+        out!("what follows is measured{}", loss_text(options.loss));
+    }
     table::head();
     let bar = progress_bar();
     for row in ROWS {
@@ -148,7 +154,9 @@ fn show(world: &mut World, switch: &Switch, options: &DemoOptions) -> Result<()>
     })?;
     bar.finish_and_clear();
     table::ping_pong(64, &outcome);
-    out!("(wall time of one thread that runs both servers, the simulated kernels and the wire)");
+    out!(
+        "(wall time of one thread that runs both servers, the simulated kernels and the wire; p99 is that of the host's scheduler more\n than of the driver)"
+    );
     out!();
 
     for server in [a, b] {
@@ -200,12 +208,12 @@ fn describe_adapter(world: &mut World, server: Server) -> Result<()> {
     say(
         "adapter",
         &format!(
-            "NDK {}.{}, RDMA technology {} (RoCEv2), registrations to {} GiB, transfers to {} MiB, {} reads each way, private data {}/{} bytes",
+            "NDK {}.{}, RDMA technology {} (RoCEv2), registrations to {}, transfers to {}, {} reads each way, private data {}/{} bytes",
             info.Version.Major,
             info.Version.Minor,
             info.RdmaTechnology,
-            info.MaxRegistrationSize >> 30,
-            info.MaxTransferLength >> 20,
+            table::bytes(info.MaxRegistrationSize),
+            table::bytes(info.MaxTransferLength as usize),
             info.MaxInboundReadLimit,
             info.MaxCallerData,
             info.MaxCalleeData,

@@ -20,16 +20,18 @@ pub fn run(options: &SpinOptions) -> Result<()> {
     let seed = options.seed.unwrap_or_else(from_the_clock);
     let end = Duration::from_secs(options.seconds.unwrap_or(60));
     let epoch = options.epoch;
-    out!("seed {seed}, epochs of {epoch} calls");
+    out!("seed {seed}, epochs of {epoch} calls or more");
     tell_of_panics(epoch);
+    ntsim::interrupt::catch();
     let progress = Progress::new();
     let (tally, failure) = walk(seed, epoch, |tally, next| {
         CURRENT.store(next, Ordering::Relaxed);
         progress.show(tally, started.elapsed());
-        match options.calls {
+        let on = match options.calls {
             Some(calls) => tally.total() < calls,
             None => started.elapsed() < end,
-        }
+        };
+        on && !ntsim::interrupt::caught()
     });
     progress.bar.finish_and_clear();
     out!("{tally}");
@@ -42,6 +44,9 @@ pub fn run(options: &SpinOptions) -> Result<()> {
     );
     match failure {
         None => {
+            if ntsim::interrupt::caught() {
+                out!("interrupted: the epoch that ran was finished");
+            }
             out!("violations 0, leaks 0");
             Ok(())
         }

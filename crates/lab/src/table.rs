@@ -39,9 +39,10 @@ fn print(operation: &str, size: usize, in_flight: usize, outcome: &Outcome) {
     );
 }
 
-/// A size in bytes, KiB or MiB.
+/// A size in bytes, KiB, MiB or GiB.
 pub fn bytes(size: usize) -> String {
     match size {
+        0x4000_0000.. if size.is_multiple_of(0x4000_0000) => format!("{} GiB", size >> 30),
         1_048_576.. if size.is_multiple_of(1_048_576) => format!("{} MiB", size >> 20),
         1024.. if size.is_multiple_of(1024) => format!("{} KiB", size >> 10),
         _ => format!("{size} B"),

@@ -6,11 +6,16 @@ mod interop;
 mod speed;
 mod workspace;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// Project tasks that need more than cargo.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -47,6 +52,10 @@ impl std::error::Error for BadArgument {}
 fn main() -> std::process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            eprint!("{help}");
+            return std::process::ExitCode::from(2);
+        }
         Err(error) if error.use_stderr() => {
             eprintln!("{}", one_line(&error.to_string()));
             return std::process::ExitCode::from(2);
@@ -99,6 +108,19 @@ mod tests {
             let error = Cli::try_parse_from(arguments).err().expect("bad arguments");
             let line = one_line(&error.to_string());
             assert!(line.contains(part) && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn without_a_task_all_are_listed() {
+        let error = Cli::try_parse_from(["cargo xtask"]).err().expect("no task");
+        assert_eq!(
+            error.kind(),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        );
+        let text = error.to_string();
+        for task in ["conformance", "interop", "speed"] {
+            assert!(text.contains(task), "{text}");
         }
     }
 }

@@ -15,8 +15,13 @@ mod protocol;
 mod server;
 mod wait;
 
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
 use anyhow::{Result, ensure};
 use ntsim::World;
+use ntsim::consumer::on_leave;
 use ntsim::wire::SwitchConfig;
 use vroce_lab::status::Doing;
 use vroce_lab::{Server, finish};
@@ -50,11 +55,27 @@ fn end(mut world: World, a: Server, b: Server) -> Result<()> {
     finish(world).map(drop)
 }
 
+/// What became of a server that was told to leave its adapter.
+type Left = Rc<Cell<Option<wait::Result<u32>>>>;
+
+/// Starts the server, which stops when it is told to leave.
+fn serve(world: &mut World, on: Server, left: &Left) -> Result<NonNull<server::Server>> {
+    let left = Rc::clone(left);
+    let server = world.call(on.machine, || {
+        let server = server::start(B, PORT)?;
+        // On Windows this comes from whoever stands between the consumer and NDIS.
+        on_leave(server::adapter(server), move |_why| {
+            left.set(Some(server::stop(server)));
+        });
+        Ok(server)
+    });
+    server.doing("starting the server")
+}
+
 /// Blocks are written, confirmed and read back.
 fn story() -> Result<u32> {
     let (mut world, a, b) = machines()?;
-    let server = world.call(b.machine, || server::start(B, PORT));
-    let server = server.doing("starting the server")?;
+    let server = serve(&mut world, b, &Left::default())?;
     // While it waits, the world goes on: the other machine too.
     let client = world.call(a.machine, || client::run(A, B, PORT));
     client.doing("the client")?;
@@ -77,6 +98,8 @@ fn main() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
     use ndkpi::status::{STATUS_CONNECTION_REFUSED, STATUS_INSUFFICIENT_RESOURCES};
 
     #[test]
@@ -90,6 +113,16 @@ mod tests {
         let server = world.call(b.machine, || server::start(B, PORT)).unwrap();
         let served = world.call(b.machine, || server::stop(server));
         assert_eq!(served, Ok(0));
+        end(world, a, b).unwrap();
+    }
+
+    #[test]
+    fn a_server_leaves_when_its_adapter_goes() {
+        let (mut world, a, b) = machines().unwrap();
+        let left = Left::default();
+        serve(&mut world, b, &left).unwrap();
+        world.restart_adapters(b.machine).unwrap();
+        assert_eq!(left.take(), Some(Ok(0)));
         end(world, a, b).unwrap();
     }
 
@@ -143,5 +176,38 @@ mod tests {
             shown += 1;
         }
         assert!(shown >= 5, "the guide shows only {shown} pieces");
+    }
+
+    /// The text of every source file below a folder.
+    fn sources(folder: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_tests_that_the_guide_names_exist() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut text = String::new();
+        for folder in ["tests", "crates"] {
+            sources(&root.join(folder), &mut text);
+        }
+        let guide = include_str!("../../../../docs/consumers-guide.md");
+        let (_, mistakes) = guide.split_once("## Known mistakes").unwrap();
+        let mut named = 0;
+        for row in mistakes.lines().filter(|line| line.ends_with(" |")) {
+            let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            for name in cell.split('`').skip(1).step_by(2) {
+                let there = text.contains(&format!("fn {name}("));
+                assert!(there, "no test is named {name}: {row}");
+                named += 1;
+            }
+        }
+        assert!(named >= 30, "only {named} tests are named");
     }
 }

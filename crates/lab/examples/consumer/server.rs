@@ -10,8 +10,8 @@ use ndis_sys::types::KernelMode;
 use ndis_sys::wdm::{Executive, KEVENT, NotificationEvent};
 use ndkpi::status::{STATUS_CANCELLED, STATUS_DATA_OVERRUN, STATUS_PENDING, STATUS_SUCCESS};
 use ndkpi::{
-    NDK_CONNECTOR, NDK_FN_DISCONNECT_EVENT_CALLBACK, NDK_LISTENER, NDK_RESULT, NTSTATUS,
-    SOCKADDR_IN,
+    NDK_ADAPTER, NDK_CONNECTOR, NDK_FN_DISCONNECT_EVENT_CALLBACK, NDK_LISTENER, NDK_RESULT,
+    NTSTATUS, SOCKADDR_IN,
 };
 
 use crate::adapter::{self, Adapter};
@@ -84,6 +84,12 @@ pub fn start(at: [u8; 4], port: u16) -> Result<NonNull<Server>> {
             Err(status)
         }
     }
+}
+
+/// The adapter that it is on.
+pub fn adapter(server: NonNull<Server>) -> *mut NDK_ADAPTER {
+    // SAFETY: started, and its adapter is open until `stop`.
+    unsafe { server.as_ref().adapter.as_ref().raw }
 }
 
 /// Waits until a connection came and went. PASSIVE_LEVEL.

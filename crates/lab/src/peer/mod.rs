@@ -52,7 +52,11 @@ impl Bench {
             },
             Path::to_owned,
         );
-        let mut world = World::builder().seed(seed).clock(Clock::RealTime).build();
+        let mut world = World::builder()
+            .seed(seed)
+            .ignore_environment()
+            .clock(Clock::RealTime)
+            .build();
         let switch = world.switch(SwitchConfig {
             loss: faults.loss,
             reorder: faults.reorder,
@@ -61,13 +65,6 @@ impl Bench {
             reorder_hold: Duration::from_millis(2),
             ..SwitchConfig::default()
         });
-        let capture = capture
-            .map(|path| {
-                world
-                    .capture(&switch, path, CaptureConfig::default())
-                    .with_context(|| format!("writing {}", path.display()))
-            })
-            .transpose()?;
         world
             .socket_wire(
                 &switch,
@@ -79,6 +76,14 @@ impl Bench {
                 },
             )
             .with_context(|| format!("binding {}", local.display()))?;
+        // Not before there is something to record: an earlier capture would be lost for nothing.
+        let capture = capture
+            .map(|path| {
+                world
+                    .capture(&switch, path, CaptureConfig::default())
+                    .with_context(|| format!("writing {}", path.display()))
+            })
+            .transpose()?;
         let server = Server::install(&mut world, &switch, "vroce", address)?;
         let watch = faults.any().then(|| WireWatch::start(&switch));
         Ok(Bench {

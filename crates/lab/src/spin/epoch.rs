@@ -74,7 +74,11 @@ impl Epoch {
         let processors = chance.of(&[1, 2, 2, 3]);
         let pace = chance.of(&[5, 50, 500]);
         let careless = chance.one_in(CARELESS);
-        let mut world = World::builder().seed(seed).interleave(interleave).build();
+        let mut world = World::builder()
+            .seed(seed)
+            .interleave(interleave)
+            .ignore_environment()
+            .build();
         if careless {
             for rule in BROKEN {
                 world.pardon(rule);
