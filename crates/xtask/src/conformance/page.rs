@@ -12,6 +12,8 @@ What NDKPI and NDIS require of an NDK provider, and which test proves that vroce
 runs the tests: do not edit. The requirements are listed in `crates/xtask/data/requirements.tsv`; a test that proves M-01 has `m01` in
 its name. Documents are pages of Microsoft's Windows driver documentation.
 
+**What is proven is proven in the simulator that comes with vroce, as the public pages were read.** None of it was ever tried on Windows.
+
 *Proven*: the tests named pass. *Open*: no test proves it. *Unreachable*: no test can, for the reason given.
 
 *Rule*: the simulator's verifier judges it as well, in these tests and in all others; what the rules say, and which test of the simulator
@@ -99,6 +101,17 @@ fn summary(page: &mut String, list: &List, proofs: &Proofs) {
     }
     let [all, proven, unreachable, open] = total;
     let _ = writeln!(page, "| all | {all} | {proven} | {unreachable} | {open} |");
+    let tested = list.decisions.iter().filter(|decision| {
+        let status = proofs.decision(&decision.id);
+        matches!(status, Status::Proven(_))
+    });
+    let tested = tested.count();
+    let _ = writeln!(
+        page,
+        "\nOf {} [decisions](#x-decisions) {tested} are tested, {} stated only.",
+        list.decisions.len(),
+        list.decisions.len() - tested
+    );
 }
 
 fn decisions(page: &mut String, list: &List, proofs: &Proofs) {
