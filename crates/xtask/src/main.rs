@@ -1,6 +1,7 @@
 //! `cargo xtask ...`: what cargo alone cannot do for vroce.
 
 mod conformance;
+mod debian;
 mod image;
 mod interop;
 mod speed;

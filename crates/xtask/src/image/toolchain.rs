@@ -55,15 +55,10 @@ impl Toolchain {
         }
         if install && !Path::new(DEBIAN_LIBRARY).exists() {
             println!("installing {}", DEBIAN_PACKAGES.join(" "));
-            let status = Command::new("apt-get")
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(DEBIAN_PACKAGES)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .status()
-                .context("apt-get")?;
-            if !status.success() {
-                bail!("apt-get install failed; is this Debian, and are you root?");
-            }
+            crate::debian::apt(&["update", "-qq"])?;
+            let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+            arguments.extend(DEBIAN_PACKAGES);
+            crate::debian::apt(&arguments)?;
         }
         if Path::new(DEBIAN_LIBRARY).exists() {
             return Ok(Toolchain::Debian);

@@ -1,5 +1,6 @@
 //! The Debian packages that the Linux peer is made of.
 
+use crate::debian::apt;
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
@@ -48,19 +49,6 @@ fn missing() -> Result<Vec<&'static str>> {
         }
     }
     Ok(missing)
-}
-
-fn apt(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("apt-get")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdout(Stdio::null())
-        .status()
-        .context("apt-get")?;
-    if !status.success() {
-        bail!("`apt-get {}` failed ({status})", arguments.join(" "));
-    }
-    Ok(())
 }
 
 /// The versions of the packages that the guest is made of, the kernel's included.

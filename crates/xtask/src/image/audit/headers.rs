@@ -10,9 +10,12 @@ use std::collections::BTreeSet;
 /// Functions that modules of Windows export, from public import libraries and documentation.
 const EXPORTS: &str = include_str!("../../../data/exports.tsv");
 
+/// Looks at one thing: what was seen, or what is wrong.
+type Look = fn(&Pe<'_>) -> Result<String, String>;
+
 /// Looks at the headers.
 pub fn look(image: &Pe<'_>) -> Vec<Finding> {
-    let all: [(&'static str, fn(&Pe<'_>) -> Result<String, String>); 13] = [
+    let all: [(&'static str, Look); 14] = [
         ("machine", machine),
         ("subsystem", subsystem),
         ("entry point", entry),
@@ -26,19 +29,14 @@ pub fn look(image: &Pe<'_>) -> Vec<Finding> {
         ("control flow guard", guard),
         ("version resource", version),
         ("symbols", symbols),
+        ("size", size),
     ];
-    let mut findings: Vec<Finding> = all
-        .into_iter()
+    all.into_iter()
         .map(|(what, look)| Finding {
             what,
             seen: look(image),
         })
-        .collect();
-    findings.push(Finding {
-        what: "size",
-        seen: size(image),
-    });
-    findings
+        .collect()
 }
 
 /// Bytes that a release image may have.

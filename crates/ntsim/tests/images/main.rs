@@ -1,0 +1,204 @@
+//! Drivers that are loaded from images.
+#![allow(unsafe_code, reason = "tiny drivers")]
+
+mod pe;
+
+use ntsim::world::LoadError;
+use ntsim::{Image, ImageError, MachineConfig, World};
+use pe::{DATA, IMPORTS, Pe, RDATA, TEXT};
+
+/// A displacement relative to the instruction after it, whose address is `next`.
+fn to(target: u32, next: u32) -> [u8; 4] {
+    (target.wrapping_sub(next)).to_le_bytes()
+}
+
+/// Code at the entry point, put together piece by piece.
+#[derive(Default)]
+struct Code(Vec<u8>);
+
+impl Code {
+    fn here(&self) -> u32 {
+        TEXT + self.0.len() as u32
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    /// An instruction that ends in the displacement of `target`.
+    fn at(mut self, opcode: &[u8], target: u32) -> Self {
+        let next = self.here() + opcode.len() as u32 + 4;
+        self.0.extend(opcode);
+        self.0.extend(to(target, next));
+        self
+    }
+
+    /// Room for callees, as the convention wants it, and alignment.
+    fn prologue(self) -> Self {
+        self.bytes(&[0x48, 0x83, 0xec, 0x28])
+    }
+
+    /// Returns STATUS_SUCCESS.
+    fn epilogue(self) -> Self {
+        // xor eax, eax; add rsp, 40; ret
+        self.bytes(&[0x31, 0xc0, 0x48, 0x83, 0xc4, 0x28, 0xc3])
+    }
+
+    /// DbgPrintEx(77, 0, r8, r9): the first import.
+    fn print(self) -> Self {
+        // mov ecx, 77; xor edx, edx; call [import]
+        self.bytes(&[0xb9, 77, 0, 0, 0, 0x31, 0xd2])
+            .at(&[0xff, 0x15], IMPORTS)
+    }
+}
+
+/// Says what its data holds and adds one to it. The text is found through an address that has to be relocated.
+fn talkative() -> Pe {
+    let code = Code::default()
+        .prologue()
+        // inc dword [counter]; mov r8, [pointer to the text]; mov r9d, [counter]
+        .at(&[0xff, 0x05], DATA)
+        .at(&[0x4c, 0x8b, 0x05], DATA + 8)
+        .at(&[0x44, 0x8b, 0x0d], DATA)
+        .print()
+        // mov eax, 16384; call [__chkstk]
+        .bytes(&[0xb8, 0, 0x40, 0, 0])
+        .at(&[0xff, 0x15], IMPORTS + 8)
+        .epilogue();
+    let mut image = Pe::with(&code.0);
+    image.imports = vec![("ntoskrnl.exe", "DbgPrintEx"), ("ntoskrnl.exe", "__chkstk")];
+    image.rdata = b"loaded %d time(s)\n\0".to_vec();
+    image.data = [0, pe::BASE + u64::from(RDATA)]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    image.relocations = vec![DATA + 8];
+    image
+}
+
+fn image(pe: &Pe) -> Image {
+    Image::parse("tiny.sys", pe.bytes()).expect("an image")
+}
+
+fn refused(bytes: Vec<u8>) -> String {
+    Image::parse("tiny.sys", bytes)
+        .expect_err("it is refused")
+        .to_string()
+}
+
+#[test]
+fn an_image_is_relocated_bound_and_run() {
+    let mut world = World::builder().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let driver = world.load_image(a, "tiny", &image(&talkative())).unwrap();
+    assert_eq!(world.debug_log(), ["[A] loaded 1 time(s)\n"]);
+    world.unload_driver(driver);
+}
+
+#[test]
+fn every_load_has_a_copy_of_its_own() {
+    let mut world = World::builder().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let b = world.add_machine(MachineConfig::named("B"));
+    let image = image(&talkative());
+    let drivers = [a, b, a].map(|machine| world.load_image(machine, "tiny", &image).unwrap());
+    // Loaded again after it was unloaded, too; more often than unloaded images are remembered.
+    for driver in drivers {
+        world.unload_driver(driver);
+    }
+    for _ in 0..6 {
+        let driver = world.load_image(b, "tiny", &image).unwrap();
+        world.unload_driver(driver);
+    }
+    let log = world.debug_log();
+    assert_eq!(log.len(), 9);
+    assert!(log.iter().all(|line| line.ends_with("loaded 1 time(s)\n")));
+}
+
+#[test]
+fn imports_that_nobody_exports_are_named() {
+    let mut pe = talkative();
+    pe.imports.push(("ntoskrnl.exe", "KeDoTheImpossible"));
+    pe.imports.push(("ndis.sys", "KeSetEvent"));
+    pe.imports.push(("nobody.sys", "KeSetEvent"));
+    let mut world = World::builder().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let error = world.load_image(a, "tiny", &image(&pe)).unwrap_err();
+    let missing = [
+        "ntoskrnl.exe!KeDoTheImpossible",
+        "ndis.sys!KeSetEvent",
+        "nobody.sys!KeSetEvent",
+    ];
+    assert_eq!(
+        error,
+        LoadError::Image(ImageError::Imports(missing.map(String::from).to_vec()))
+    );
+}
+
+#[test]
+fn what_is_no_drivers_image_is_refused() {
+    let good = talkative().bytes();
+    assert!(refused(b"MZ and nothing else".to_vec()).contains("not an image"));
+    for cut in [0x90, 0x180, 0x1200, good.len() - 0x800] {
+        assert!(
+            Image::parse("cut.sys", good[..cut].to_vec()).is_err(),
+            "{cut:#x}"
+        );
+    }
+    let mut changed = good.clone();
+    changed[pe::offset(TEXT)] ^= 1;
+    assert!(refused(changed).contains("checksum"));
+    let program = Pe {
+        subsystem: 3,
+        ..talkative()
+    };
+    assert!(refused(program.bytes()).contains("subsystem"));
+    let arm = Pe {
+        machine: 0xaa64,
+        ..talkative()
+    };
+    assert!(refused(arm.bytes()).contains("0xaa64"));
+    let careless = Pe {
+        text_flags: 0x8000_0000,
+        ..talkative()
+    };
+    assert!(refused(careless.bytes()).contains("writable and executable"));
+    let mut astray = talkative();
+    astray.relocations.push(0x5000 - 4);
+    assert!(refused(astray.bytes()).contains("relocation"));
+}
+
+/// Loads a driver that does what it must not; what the report says.
+fn accused(pe: &Pe) -> String {
+    let mut world = World::builder().collect_violations().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let image = image(pe);
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = world.load_image(a, "tiny", &image);
+    }));
+    let found = world.take_violations();
+    assert!(!found.is_empty(), "nobody said anything");
+    found[0].to_string()
+}
+
+#[test]
+fn constants_cannot_be_written_and_data_not_executed() {
+    // mov byte [constant], 1: the displacement is followed by a byte of the instruction.
+    let code = Code::default().prologue();
+    let next = code.here() + 7;
+    let code = code
+        .bytes(&[0xc6, 0x05])
+        .bytes(&to(RDATA, next))
+        .bytes(&[1])
+        .epilogue();
+    let report = accused(&Pe::with(&code.0));
+    assert!(report.contains("store to"), "{report}");
+    assert!(report.contains("tiny.sys+0x2000 (.rdata)"), "{report}");
+    assert!(report.contains("tiny.sys+0x1004 (.text)"), "{report}");
+
+    let code = Code::default().prologue().at(&[0xe8], DATA).epilogue();
+    let report = accused(&Pe::with(&code.0));
+    assert!(report.contains("jump to"), "{report}");
+    assert!(report.contains("tiny.sys+0x3000 (.data)"), "{report}");
+}
