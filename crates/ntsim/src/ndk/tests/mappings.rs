@@ -25,7 +25,7 @@ fn a_consumer_may_map_and_relink_its_own_mdls_while_they_are_mapped_for_the_adap
     b.run(|| {
         // SAFETY: as a driver calls.
         unsafe {
-            let priority = NormalPagePriority as u32;
+            let priority = NormalPagePriority;
             let mapped =
                 MmMapLockedPagesSpecifyCache(mdl, KernelMode, MmCached, null_mut(), 0, priority);
             assert!(!mapped.is_null());
