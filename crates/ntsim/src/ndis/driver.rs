@@ -165,8 +165,7 @@ pub(crate) unsafe fn register(
             set_options(handle, driver_context)
         });
         if status != NDIS_STATUS_SUCCESS {
-            miniport.phase.set(Phase::Deregistered);
-            ndis.handles.remove(handle);
+            forget(&ndis, &miniport);
             return status;
         }
     }
@@ -301,11 +300,16 @@ pub(crate) fn deregister(handle: NDIS_HANDLE) {
             format!("{F}: {adapters} adapter(s) of the driver still exist"),
         );
     }
+    forget(&ndis, &miniport);
+}
+
+/// The driver is registered no longer, or was not after all: it cannot be asked to deregister.
+fn forget(ndis: &Ndis, miniport: &Rc<MiniportDriver>) {
     miniport.phase.set(Phase::Deregistered);
     ndis.drivers
         .borrow_mut()
-        .retain(|d| !Rc::ptr_eq(d, &miniport));
-    ndis.handles.remove(handle);
+        .retain(|d| !Rc::ptr_eq(d, miniport));
+    ndis.handles.remove(miniport.handle.get());
 }
 
 /// `NdisSetOptionalHandlers`.

@@ -25,6 +25,7 @@ pub(super) enum Fault {
     ProviderFlags,
     ProviderWithoutOpen,
     ProviderWithoutClose,
+    OptionsFail,
     NoInterruptHandlers,
     NeverAcknowledges,
     LeakInterrupt,
@@ -125,6 +126,7 @@ pub(super) fn is_provider() -> bool {
             | ProviderFlags
             | ProviderWithoutOpen
             | ProviderWithoutClose
+            | OptionsFail
     )
 }
 

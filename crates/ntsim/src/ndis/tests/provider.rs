@@ -2,7 +2,7 @@
 
 use ndis_sys::imports::NdisSetOptionalHandlers;
 use ndis_sys::oid::OID_GEN_STATISTICS;
-use ndis_sys::status::NDIS_STATUS_FAILURE;
+use ndis_sys::status::{NDIS_STATUS_FAILURE, NDIS_STATUS_RESOURCES};
 use ndis_sys::types::{NDIS_HANDLE, NDIS_STATUS};
 use ndkpi::{
     NDIS_NDK_PROVIDER_CHARACTERISTICS, NDIS_NDK_PROVIDER_CHARACTERISTICS_REVISION_1,
@@ -13,7 +13,7 @@ use ndkpi::{
 
 use super::fault::{FAULT, Fault, is};
 use super::{IMAGE, INX, two_machines};
-use crate::ndis::{OidRequest, rules};
+use crate::ndis::{InstallError, OidRequest, rules};
 
 unsafe extern "efiapi" fn open(
     _: NDIS_HANDLE,
@@ -30,6 +30,9 @@ pub(super) unsafe extern "efiapi" fn set_options(
     driver: NDIS_HANDLE,
     _: NDIS_HANDLE,
 ) -> NDIS_STATUS {
+    if is(Fault::OptionsFail) {
+        return NDIS_STATUS_RESOURCES;
+    }
     let mut characteristics = NDIS_NDK_PROVIDER_CHARACTERISTICS {
         Header: NDIS_OBJECT_HEADER {
             Type: NDIS_OBJECT_TYPE_NDK_PROVIDER_CHARACTERISTICS,
@@ -60,13 +63,23 @@ fn a_provider_registers_with_a_proper_header_no_flags_and_both_handlers() {
         FAULT.set(fault);
         let installed = world.install(a, INX, IMAGE);
         let named: Vec<_> = world.take_violations().iter().map(|v| v.rule).collect();
-        // The driver goes on after the failure, and is accused of that as well.
-        assert_eq!(named.first().copied(), accused, "{fault:?}");
+        assert_eq!(named, accused.as_slice(), "{fault:?}");
         assert_eq!(installed.is_ok(), accused.is_none(), "{fault:?}");
         if installed.is_ok() {
             world.uninstall(a);
         }
     }
+}
+
+#[test]
+fn a_driver_whose_options_could_not_be_set_is_not_registered_and_need_not_deregister() {
+    let (mut world, a, _) = two_machines(false);
+    FAULT.set(Fault::OptionsFail);
+    let error = world.install(a, INX, IMAGE).unwrap_err();
+    assert!(matches!(error, InstallError::DriverEntry(_)), "{error:?}");
+    FAULT.set(Fault::None);
+    world.install(a, INX, IMAGE).unwrap();
+    world.uninstall(a);
 }
 
 #[test]
