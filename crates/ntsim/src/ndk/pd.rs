@@ -14,7 +14,7 @@ use super::mr::MrPart;
 use super::mw::MwPart;
 use super::object::{Kind, Object, Part};
 use super::qp::QpPart;
-use super::srq::{self, SrqPart};
+use super::srq::{self, SrqPart, Thresholds};
 use super::tables::{common, slots};
 use crate::verifier::Function;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -139,7 +139,7 @@ unsafe extern "efiapi" fn create_srq(
         notification,
         context: notification_context,
         consumer: hook.consumer,
-        armed: Cell::new(threshold > 0),
+        thresholds: Thresholds::new(threshold),
         dead: Cell::new(false),
         account: Account::default(),
         most: Cell::new(0),

@@ -26,8 +26,7 @@ pub(super) struct SrqPart {
     pub(super) notification: Option<NDK_FN_SRQ_NOTIFICATION_CALLBACK>,
     pub(super) context: *mut c_void,
     pub(super) consumer: DriverNumber,
-    /// A threshold was set and has not been notified.
-    pub(super) armed: Cell<bool>,
+    pub(super) thresholds: Thresholds,
     /// It was notified that it is dead.
     pub(super) dead: Cell<bool>,
     pub(super) account: Account,
@@ -36,6 +35,51 @@ pub(super) struct SrqPart {
     pub(super) pd: Rc<Object>,
     /// What its receives use.
     pub(super) receives: InFlight,
+}
+
+/// How often a queue may notify. A threshold that is set replaces the one before, so at rest that is once; while NdkModifySrq runs,
+/// nobody can tell whether the old threshold is reached or the new one, or both one after the other.
+#[derive(Default)]
+pub(super) struct Thresholds {
+    allowed: Cell<u32>,
+    /// Calls of NdkModifySrq with a threshold that are not done.
+    changing: Cell<u32>,
+}
+
+impl Thresholds {
+    /// Of a new queue.
+    pub(super) fn new(threshold: u32) -> Thresholds {
+        Thresholds {
+            allowed: Cell::new(u32::from(threshold > 0)),
+            ..Thresholds::default()
+        }
+    }
+
+    /// One is about to be set.
+    fn begin(&self) {
+        self.changing.set(self.changing.get() + 1);
+        self.allowed.set(self.allowed.get() + 1);
+    }
+
+    /// It was, or not.
+    fn end(&self, is_set: bool) {
+        self.changing.set(self.changing.get() - 1);
+        let mut allowed = self.allowed.get();
+        if !is_set {
+            allowed = allowed.saturating_sub(1);
+        }
+        if self.changing.get() == 0 {
+            allowed = allowed.min(1);
+        }
+        self.allowed.set(allowed);
+    }
+
+    /// A notification came. Whether it may.
+    fn notify(&self) -> bool {
+        let allowed = self.allowed.get();
+        self.allowed.set(allowed.saturating_sub(1));
+        allowed > 0
+    }
 }
 
 pub(super) const SLOTS: &[(&str, NDK_VERSION)] =
@@ -50,11 +94,10 @@ pub(super) static HOOKS: NDK_SRQ_DISPATCH = NDK_SRQ_DISPATCH {
 
 common!(Srq, "NdkCloseSrq");
 
-/// Whether a threshold is set that was not notified: sets it, and gives what it was.
-fn arm(srq: &Object, armed: bool) -> bool {
-    match &srq.part {
-        Part::Srq(part) => part.armed.replace(armed),
-        _ => false,
+fn part(object: &Object) -> &SrqPart {
+    match &object.part {
+        Part::Srq(part) => part,
+        _ => unreachable!("only shared receive queues have these functions"),
     }
 }
 
@@ -72,11 +115,8 @@ unsafe extern "efiapi" fn modify(
     // The new threshold may be notified before the call returns; if it fails, there is none.
     let then = (threshold > 0).then(|| {
         let srq = Rc::clone(&hook.object);
-        let before = arm(&srq, true);
-        Box::new(move |status| {
-            let notified = !arm(&srq, true);
-            arm(&srq, !notified && (status == STATUS_SUCCESS || before));
-        }) as Then
+        part(&srq).thresholds.begin();
+        Box::new(move |status| part(&srq).thresholds.end(status == STATUS_SUCCESS)) as Then
     });
     let table = hook.object.table::<NDK_SRQ_DISPATCH>();
     request(&hook, completion, context, then, |done, cookie| {
@@ -98,9 +138,7 @@ unsafe extern "efiapi" fn receive(
     if count > 0 && hook.null(sgl, "the list") {
         return STATUS_INVALID_PARAMETER;
     }
-    let Part::Srq(part) = &hook.object.part else {
-        return STATUS_INTERNAL_ERROR;
-    };
+    let part = part(&hook.object);
     part.account.post(context, false);
     let outstanding = part.account.outstanding();
     // SAFETY: the consumer's list.
@@ -130,10 +168,8 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
     let Some(object) = callback.object(context, Kind::Srq) else {
         return;
     };
-    let Part::Srq(part) = &object.part else {
-        return;
-    };
-    let armed = part.armed.replace(false);
+    let part = part(&object);
+    let armed = part.thresholds.notify();
     match status {
         _ if part.dead.get() => violation(
             rules::NOTIFY_AFTER_ERROR,

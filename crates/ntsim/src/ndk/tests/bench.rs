@@ -425,6 +425,20 @@ impl Bench {
         })
     }
 
+    pub(super) fn modify_srq(
+        &mut self,
+        srq: *mut NDK_SRQ,
+        depth: u32,
+        threshold: u32,
+        told: &'static Told,
+    ) -> NTSTATUS {
+        self.run(|| {
+            let context = told.context();
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(srq).NdkModifySrq)(srq, depth, threshold, on_status, context) }
+        })
+    }
+
     pub(super) fn arm(&mut self, cq: *mut NDK_CQ) {
         self.run(|| arm_now(cq));
     }

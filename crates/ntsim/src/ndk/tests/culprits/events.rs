@@ -5,6 +5,7 @@ use ndkpi::*;
 
 use super::super::bench::*;
 use super::super::fake::{Fake, Misdeed, Mode};
+use super::super::fake_tables::DEEPEST;
 use super::{accused, sends};
 use crate::ndk::rules;
 
@@ -144,10 +145,7 @@ pub(super) fn shared_receive_queues() {
     fn modifies_to(b: &mut Bench, threshold: u32) {
         let pd = b.pd();
         let srq = b.srq(pd, Told::new());
-        b.request(|context| {
-            // SAFETY: as a consumer calls.
-            unsafe { (table!(srq).NdkModifySrq)(srq, 16, threshold, on_status, context) }
-        });
+        b.modify_srq(srq, 16, threshold, Told::new());
         b.work();
     }
     let mode = Mode::Inline;
@@ -158,6 +156,27 @@ pub(super) fn shared_receive_queues() {
     accused(mode, Misdeed::Nothing, sets_a_threshold, &[]);
     let failed = Misdeed::SrqNotifiesAfterFailure;
     accused(mode, failed, sets_a_threshold, unarmed);
+    let overlapping = |b: &mut Bench| sets_two_thresholds_at_a_time(b, 16);
+    accused(Mode::Later, failed, overlapping, unarmed);
+}
+
+/// The first NdkModifySrq asks for that depth; the second runs before it is done.
+fn sets_two_thresholds_at_a_time(b: &mut Bench, depth: u32) {
+    let pd = b.pd();
+    let srq = b.srq(pd, Told::new());
+    for depth in [depth, 16] {
+        let status = b.modify_srq(srq, depth, 2, Told::new());
+        assert_eq!(status, STATUS_PENDING);
+    }
+    b.work();
+}
+
+#[test]
+fn a_threshold_that_was_set_holds_though_another_that_was_not_set_overlapped_it() {
+    let refused = |b: &mut Bench| sets_two_thresholds_at_a_time(b, DEEPEST + 1);
+    accused(Mode::Later, Misdeed::Nothing, refused, &[]);
+    let both = |b: &mut Bench| sets_two_thresholds_at_a_time(b, 16);
+    accused(Mode::Later, Misdeed::Nothing, both, &[]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod srq;
 pub(super) use adapter::adapter;
 pub(super) use connector::connector;
 pub(super) use cq::cq_without_arm;
+pub(super) use srq::DEEPEST;
 
 use ndkpi::status::*;
 use ndkpi::*;

@@ -13,9 +13,12 @@ pub(super) static SRQ: NDK_SRQ_DISPATCH = NDK_SRQ_DISPATCH {
     NdkSrqReceive: srq_receive,
 };
 
+/// It has no memory for more requests than these.
+pub(in crate::ndk::tests) const DEEPEST: u32 = 64;
+
 unsafe extern "efiapi" fn modify_srq(
     srq: *mut NDK_SRQ,
-    _depth: u32,
+    depth: u32,
     threshold: u32,
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
@@ -23,6 +26,9 @@ unsafe extern "efiapi" fn modify_srq(
     // SAFETY: an object.
     let thing = unsafe { thing(srq) };
     let fake = thing.fake();
+    if depth > DEEPEST {
+        return fake.finish(thing, completion, context, STATUS_INSUFFICIENT_RESOURCES);
+    }
     let status = if fake.does(Misdeed::SrqNotifiesOddStatus) {
         STATUS_CANCELLED
     } else {
