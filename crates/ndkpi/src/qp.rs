@@ -49,7 +49,8 @@ callbacks! {
     /// `NdkBind`: opens a window on a part of a registered region to the peer.
     ///
     /// Decisions: the flag that lets peers write is [`NDK_OP_FLAG_ALLOW_REMOTE_WRITE`], whatever the page calls it. The window
-    /// lets go of the region when it is invalidated, bound anew or closed, or when this request is flushed.
+    /// lets go of the region when it is invalidated, bound anew or closed, when the fast registration that it lies in is invalidated, or
+    /// when this request is flushed.
     ///
     /// `VirtualAddress` lies within the region and is only an index. Flags: silent success, read fence, remote read, remote write, defer.
     ///

@@ -462,7 +462,7 @@ pub(super) fn close(
     object.state.set(State::Closing);
     object.in_close.set(true);
     if let Part::Qp(part) = &object.part {
-        part.bindings.end();
+        part.leave_windows();
     }
     let call = Call::new(&hook, None, Completion::Close(completion), context, None);
     // SAFETY: the close function is the first of the table, as checked when the object was adopted.

@@ -10,6 +10,7 @@ use ndkpi::*;
 use super::call::{Then, request};
 use super::hook::{Hook, enter};
 use super::in_flight::Element;
+use super::mw;
 use super::object::{Kind, Object, Part, State, with_layer};
 use super::rules;
 use super::tables::{common, slots};
@@ -25,6 +26,8 @@ pub(super) struct MrPart {
     token: Cell<Option<u32>>,
     /// The MDLs that are registered.
     mdls: RefCell<Vec<usize>>,
+    /// Counts what ended a fast registration of it, or may have.
+    ends: Cell<u32>,
 }
 
 impl MrPart {
@@ -34,7 +37,12 @@ impl MrPart {
             fast,
             token: Cell::new(None),
             mdls: RefCell::default(),
+            ends: Cell::new(0),
         }
+    }
+
+    pub(super) fn token(&self) -> Option<u32> {
+        self.token.get()
     }
 
     /// It is registered no longer.
@@ -49,6 +57,48 @@ fn part(object: &Object) -> &MrPart {
         Part::Mr(part) => part,
         _ => unreachable!("only regions have these functions"),
     }
+}
+
+/// How many ends of its fast registration there may have been.
+pub(super) fn ends(region: &Object) -> u32 {
+    part(region).ends.get()
+}
+
+/// The fast registration of a region ends, or may: windows on it are bound to nothing then.
+pub(super) fn invalidate(region: &Rc<Object>) {
+    let ends = &part(region).ends;
+    ends.set(ends.get().wrapping_add(1));
+    for window in region.live_successors() {
+        mw::unbind(&window);
+    }
+}
+
+/// Regions for fast registration of that protection domain for which that holds may have been invalidated.
+pub(super) fn invalidate_those(pd: &Rc<Object>, is: impl Fn(&MrPart) -> bool) {
+    let objects = pd.provider.objects.borrow();
+    let regions = objects.iter().filter(|object| match &object.part {
+        Part::Mr(part) => part.fast && Rc::ptr_eq(&part.pd, pd) && is(part),
+        _ => false,
+    });
+    let regions: Vec<_> = regions.cloned().collect();
+    drop(objects);
+    for region in &regions {
+        invalidate(region);
+    }
+}
+
+/// Whether a peer of another queue pair than `qp` may have invalidated the region.
+pub(super) fn is_in_reach(region: &Object, qp: Option<&Object>) -> bool {
+    let own = part(region);
+    let objects = own.pd.provider.objects.borrow();
+    own.fast
+        && objects.iter().any(|object| match &object.part {
+            Part::Qp(part) => {
+                let other = qp.is_none_or(|qp| qp.handle != object.handle);
+                other && Rc::ptr_eq(&part.pd, &own.pd) && part.may_receive()
+            }
+            _ => false,
+        })
 }
 
 /// The MDLs of a chain in which its first `length` bytes lie.

@@ -7,6 +7,7 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::hook::enter;
+use super::mr;
 use super::object::{Kind, Object, Part, State, with_layer};
 use super::rules;
 use super::slab::Handle;
@@ -59,10 +60,13 @@ pub(super) fn unbind(window: &Object) {
     window.part_from_those(Kind::Mr);
 }
 
-/// The close of a region is finished while `window` is bound to it.
-pub(super) fn outlived(window: &Object, text: String) {
+/// The close of `region` is finished while `window` is bound to it.
+pub(super) fn outlived(window: &Object, region: &Object, text: String) {
     let by = part(window).and_then(|part| part.by.get());
     let qp = by.and_then(|by| with_layer(|l| l.objects.get(by)));
+    if mr::is_in_reach(region, qp.as_deref()) {
+        return;
+    }
     match qp.as_ref().map(|qp| (qp, &qp.part)) {
         Some((qp, Part::Qp(part))) if part.may_receive() => part.suspect(qp.handle, text),
         _ => violation(rules::CLOSE_WHILE_BOUND, text),
@@ -74,15 +78,16 @@ struct Posted {
     window: Rc<Object>,
     region: Rc<Object>,
     request: *mut c_void,
-    /// [`MwPart::ends`] when it was posted.
-    ends: u32,
+    /// [`MwPart::ends`] when it was posted, and [`mr::ends`] of the region.
+    ends: (u32, u32),
 }
 
 /// The windows that a queue pair binds.
 ///
 /// A window counts as bound once the result of its NdkBind was taken: before, nobody here knows whether it failed. It does
 /// until it is closed, or a request is posted that may end the relation, or the queue pair is closed. A peer may end it too,
-/// and that is known when the result of the receive is taken: until then a provider is only suspected.
+/// and that is known when the result of the receive is taken: until then a provider is only suspected. What peers of other queue
+/// pairs may end, the fast registration under the window, is not followed: then nobody is accused.
 #[derive(Default)]
 pub(super) struct Bindings {
     posted: RefCell<Vec<Posted>>,
@@ -99,7 +104,7 @@ impl Bindings {
             window: Rc::clone(window),
             region: Rc::clone(region),
             request,
-            ends: part.ends.get(),
+            ends: (part.ends.get(), mr::ends(region)),
         });
     }
 
@@ -123,7 +128,7 @@ impl Bindings {
         };
         let open = |object: &Object| object.state.get() == State::Open;
         if status == STATUS_SUCCESS
-            && part.ends.get() == posted.ends
+            && (part.ends.get(), mr::ends(&posted.region)) == posted.ends
             && open(&posted.window)
             && open(&posted.region)
         {

@@ -549,7 +549,7 @@ impl Object {
                 }
                 let text = format!("close of {self} {how} before {}", successor.story());
                 if self.kind == Kind::Mr {
-                    mw::outlived(&successor, text);
+                    mw::outlived(&successor, self, text);
                 } else {
                     violation(rules::CLOSE_BEFORE_SUCCESSORS, text);
                 }
@@ -584,7 +584,7 @@ impl Object {
         }
     }
 
-    fn live_successors(self: &Rc<Self>) -> Vec<Rc<Object>> {
+    pub(super) fn live_successors(self: &Rc<Self>) -> Vec<Rc<Object>> {
         self.provider
             .objects
             .borrow()

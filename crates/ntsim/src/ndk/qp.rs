@@ -180,6 +180,14 @@ impl QpPart {
         }
     }
 
+    /// Its close begins: no result will tell what its peer has invalidated.
+    pub(super) fn leave_windows(&self) {
+        self.bindings.end();
+        if self.may_receive() {
+            mr::invalidate_those(&self.pd, |_| true);
+        }
+    }
+
     /// It is closed. Whether results of it may still be taken.
     pub(super) fn remains(&self, qp: &Object) -> bool {
         if self.srq.is_none() && self.account.is_settled() {
@@ -586,6 +594,7 @@ unsafe extern "efiapi" fn invalidate(
         mw::unbind(&argument);
     } else {
         mr::check_kind(&hook, &argument, true);
+        mr::invalidate(&argument);
     }
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     initiate(&hook, context, flags, || {
@@ -613,6 +622,10 @@ unsafe extern "efiapi" fn read(
     let table = hook.object.table::<NDK_QP_DISPATCH>();
     // SAFETY: the consumer's list.
     let list = unsafe { elements(sgl, count) };
+    if flags & NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE != 0 {
+        let names = |token| list.clone().any(|element| element.token == token);
+        mr::invalidate_those(&part(&hook).pd, |mr| mr.token().is_some_and(names));
+    }
     transfer(&hook, context, list, flags, || {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkRead)(qp, context, sgl, count, address, token, flags) }

@@ -109,7 +109,8 @@ rules! {
         "A close finishes after every object that depends on this one is closed and its close completion callback has returned."
         "ndkpi-object-lifetime-requirements";
     CLOSE_WHILE_BOUND Provider "ndk.close-while-bound"
-        "A close of a memory region finishes after each memory window that NdkBind bound to it is invalidated, bound elsewhere or closed."
+        "A close of a memory region finishes after each memory window that NdkBind bound to it is invalidated, with the region's fast \
+         registration or alone, bound elsewhere or closed."
         "ndkpi-terminology";
     ADAPTER_CLOSE Provider "ndk.adapter-close"
         "The close handler of the adapter returns after all its objects are closed and all callbacks have returned."

@@ -1,7 +1,8 @@
 //! Memory windows of type 2: keys for part of a region, bound and invalidated in the order of a send queue (IBTA 10.6.7).
 //!
-//! The relation to the region lasts from the post of the binding until the window is bound anew, invalidated or destroyed, or the
-//! binding is flushed; a region that has been deregistered serves its windows until then (NDKPI digest X-26).
+//! The relation to the region lasts from the post of the binding until the window is bound anew, invalidated or destroyed, the fast
+//! registration under it is invalidated, or the binding is flushed; a region that has been deregistered serves its windows until then
+//! (NDKPI digest X-26).
 
 use super::table::{Entry, Kind, Over, Pending, State};
 use super::{Access, DeregisterError, KeyTable, MrKey, RegisterError, Registered};

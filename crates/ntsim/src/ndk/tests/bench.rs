@@ -262,9 +262,18 @@ impl Bench {
     }
 
     pub(super) fn mr(&mut self, pd: *mut NDK_PD) -> *mut NDK_MR {
+        self.region(pd, false)
+    }
+
+    /// A region for fast registration.
+    pub(super) fn fast_mr(&mut self, pd: *mut NDK_PD) -> *mut NDK_MR {
+        self.region(pd, true)
+    }
+
+    fn region(&mut self, pd: *mut NDK_PD, fast: bool) -> *mut NDK_MR {
         let mr = self.create(|context, out| {
             // SAFETY: as a consumer calls.
-            unsafe { (table!(pd).NdkCreateMr)(pd, 0, on_create, context, out) }
+            unsafe { (table!(pd).NdkCreateMr)(pd, fast.into(), on_create, context, out) }
         });
         mr.expect("an MR")
     }
@@ -412,16 +421,41 @@ impl Bench {
         })
     }
 
-    pub(super) fn invalidate(
+    /// Invalidates a window, or a region.
+    pub(super) fn invalidate<T>(
         &mut self,
         qp: *mut NDK_QP,
         context: usize,
-        mw: *mut NDK_MW,
+        object: *mut T,
     ) -> NTSTATUS {
         self.run(|| {
             let context = context as *mut c_void;
             // SAFETY: as a consumer calls.
-            unsafe { (table!(qp).NdkInvalidate)(qp, context, mw.cast(), 0) }
+            unsafe { (table!(qp).NdkInvalidate)(qp, context, object.cast(), 0) }
+        })
+    }
+
+    /// Reads into a region, which names nothing any more then.
+    pub(super) fn read_and_invalidate(
+        &mut self,
+        qp: *mut NDK_QP,
+        context: usize,
+        mr: *mut NDK_MR,
+    ) -> NTSTATUS {
+        self.run(|| {
+            let (context, flags) = (
+                context as *mut c_void,
+                NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE,
+            );
+            // SAFETY: as a consumer calls.
+            unsafe {
+                let into = NDK_SGE {
+                    Length: 16,
+                    MemoryRegionToken: (table!(mr).NdkGetLocalTokenFromMr)(mr),
+                    ..NDK_SGE::ZEROED
+                };
+                (table!(qp).NdkRead)(qp, context, &raw const into, 1, 0, 0, flags)
+            }
         })
     }
 

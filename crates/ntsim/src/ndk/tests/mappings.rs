@@ -75,11 +75,7 @@ fn a_provider_may_map_the_mdl_until_the_release() {
 
 /// Fast-registers a page.
 fn fast_register(b: &mut Bench, c: &Connected, page: i64) {
-    let mr = b.create(|context, out| {
-        // SAFETY: as a consumer calls.
-        unsafe { (table!(c.pd).NdkCreateMr)(c.pd, 1, on_create, context, out) }
-    });
-    let mr = mr.expect("a region for fast registration");
+    let mr = b.fast_mr(c.pd);
     let f = table!(c.qp).NdkFastRegister;
     // SAFETY: as a consumer calls.
     b.run(|| unsafe {

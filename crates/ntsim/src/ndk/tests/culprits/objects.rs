@@ -210,6 +210,78 @@ pub(super) fn windows() {
 }
 
 #[test]
+fn windows_on_a_fast_registration() {
+    use Misdeed::ClosesWhileBound;
+    /// A window on a region for fast registration. The queue pair, the region and the window.
+    fn binds(b: &mut Bench) -> (*mut NDK_QP, *mut NDK_CQ, *mut NDK_MR, *mut NDK_MW) {
+        let cq = b.cq(Told::new()).unwrap();
+        let pd = b.pd();
+        let (mr, mw) = (b.fast_mr(pd), b.mw(pd));
+        let qp = b.qp(pd, cq, cq, 1);
+        let connector = b.connector();
+        b.connect(connector, qp);
+        assert_eq!(b.bind(qp, 3, mr, mw), STATUS_SUCCESS);
+        (qp, cq, mr, mw)
+    }
+    fn closes(b: &mut Bench) {
+        let (_, cq, mr, _) = binds(b);
+        b.poll_ex(cq);
+        b.close(mr);
+    }
+    fn invalidates(b: &mut Bench) {
+        let (qp, cq, mr, _) = binds(b);
+        b.poll_ex(cq);
+        assert_eq!(b.invalidate(qp, 4, mr), STATUS_SUCCESS);
+        b.close(mr);
+    }
+    fn invalidates_before_the_result_of_the_bind_is_taken(b: &mut Bench) {
+        let (qp, cq, mr, _) = binds(b);
+        assert_eq!(b.invalidate(qp, 4, mr), STATUS_SUCCESS);
+        b.poll_ex(cq);
+        b.close(mr);
+    }
+    fn invalidates_by_a_read(b: &mut Bench) {
+        let (qp, cq, mr, _) = binds(b);
+        b.poll_ex(cq);
+        assert_eq!(b.read_and_invalidate(qp, 4, mr), STATUS_SUCCESS);
+        b.close(mr);
+    }
+    fn binds_again(b: &mut Bench) {
+        let (qp, cq, mr, mw) = binds(b);
+        assert_eq!(b.invalidate(qp, 4, mr), STATUS_SUCCESS);
+        assert_eq!(b.bind(qp, 5, mr, mw), STATUS_SUCCESS);
+        b.poll_ex(cq);
+        b.close(mr);
+    }
+    fn a_peer_may_invalidate(b: &mut Bench, closes: bool) {
+        let cq = b.cq(Told::new()).unwrap();
+        let pd = b.pd();
+        let (mr, mw) = (b.fast_mr(pd), b.mw(pd));
+        let [qp, other] = [1, 2].map(|context| b.qp(pd, cq, cq, context));
+        let connector = b.connector();
+        b.connect(connector, qp);
+        b.receive(other, 7);
+        assert_eq!(b.bind(qp, 3, mr, mw), STATUS_SUCCESS);
+        b.poll_ex(cq);
+        if closes {
+            b.close(other);
+        }
+        b.close(mr);
+    }
+    let bound = &[rules::CLOSE_WHILE_BOUND];
+    let (mode, misdeed) = (Mode::Inline, ClosesWhileBound);
+    accused(mode, misdeed, closes, bound);
+    accused(mode, misdeed, binds_again, bound);
+    accused(mode, misdeed, invalidates, &[]);
+    let early = invalidates_before_the_result_of_the_bind_is_taken;
+    accused(mode, misdeed, early, &[]);
+    accused(mode, misdeed, invalidates_by_a_read, &[]);
+    // Over another queue pair, which is there, or was.
+    accused(mode, misdeed, |b| a_peer_may_invalidate(b, false), &[]);
+    accused(mode, misdeed, |b| a_peer_may_invalidate(b, true), &[]);
+}
+
+#[test]
 fn the_object_that_is_still_there_is_named() {
     let mut b = Bench::new(Mode::Inline, Misdeed::ClosesBeforeSuccessors);
     let cq = b.cq(Told::new()).unwrap();
