@@ -215,13 +215,7 @@ pub(super) fn connecting(listener: Id, connector: Raw) {
     };
     let _inside = Inside::enter(side, "connect event", None);
     let (id, leaving) = with(|m| {
-        let body = Body::Connector(Connector {
-            phase: Phase::Incoming,
-            qp: None,
-            attempt: 0,
-            peer: None,
-            limits: (0, 0),
-        });
+        let body = Body::Connector(Connector::new(Phase::Incoming));
         let id = m.unborn(side, Kind::Connector, body);
         m.born(id, connector);
         (id, m.adapter(side).is_none())

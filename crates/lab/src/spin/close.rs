@@ -64,7 +64,7 @@ pub(super) fn any(side: usize) -> bool {
 pub(super) fn spent(side: usize) -> bool {
     let id = with(|m| {
         let over = |m: &mut Model, c: Id| match m.connector(c).phase {
-            Phase::Over | Phase::PeerGone => true,
+            Phase::Over | Phase::PeerGone | Phase::Unsure => true,
             Phase::Connected => {
                 let qp = m.connector(c).qp;
                 qp.is_some_and(|qp| !m.is_live(qp) || m.qp(qp).dead || is_orphan(m, qp))

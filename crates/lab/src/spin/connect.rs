@@ -173,6 +173,28 @@ pub(super) fn give_back(m: &mut Model, connector: Id, qp: Id) {
     }
 }
 
+/// The QP is named by a call that is about to be made, though the walk has it elsewhere: on another processor, or for all that the walk
+/// was not told yet, that may be over.
+pub(super) fn claim(m: &mut Model, qp: Id) {
+    let body = m.qp(qp);
+    (body.touched, body.given) = (true, true);
+    body.claims += 1;
+}
+
+/// That call has returned.
+pub(super) fn claimed(m: &mut Model, qp: Id, status: NTSTATUS) {
+    let body = m.qp(qp);
+    body.claims -= 1;
+    body.strayed |= status == STATUS_PENDING;
+}
+
+/// A call of a connector has returned that the walk did not take to be the one that counts.
+pub(super) fn taken(m: &mut Model, token: usize, connector: Id, status: NTSTATUS) {
+    if status == STATUS_PENDING && m.tokens[token].connector.is_none() {
+        m.connector(connector).phase = Phase::Unsure;
+    }
+}
+
 pub(super) fn connect(side: usize) -> bool {
     let plan = with(|m| {
         let (connector, qp, _) = pair(m, side, Phase::Idle)?;
@@ -241,8 +263,7 @@ pub(super) fn connect(side: usize) -> bool {
         if given {
             give(m, connector, qp);
         } else {
-            let body = m.qp(qp);
-            (body.touched, body.given) = (true, true);
+            claim(m, qp);
         }
         let call = Connecting {
             connector: m.raw(connector),
@@ -254,14 +275,18 @@ pub(super) fn connect(side: usize) -> bool {
             offer,
             token: token as u64,
         };
-        Some((call, connector, qp, token, right))
+        Some((call, connector, qp, given, token, right))
     });
-    plan.is_some_and(|(call, connector, qp, token, right)| {
+    plan.is_some_and(|(call, connector, qp, given, token, right)| {
         let status = raw::connect(&call);
         with(|m| {
             // The private data is the host's memory, wherever it is given back.
             drop(call);
+            if !given {
+                claimed(m, qp, status);
+            }
             m.returned(token, status, right);
+            taken(m, token, connector, status);
             if status != STATUS_PENDING {
                 not_connected(m, token, connector, qp);
             }
@@ -295,4 +320,27 @@ pub(super) fn connected(m: &mut Model, token: usize, status: NTSTATUS) -> Option
         not_connected(m, token, connector, qp);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chance::Chance;
+    use super::super::model::Connector;
+    use super::*;
+
+    #[test]
+    fn of_two_connects_at_a_time_either_may_be_taken() {
+        let mut m = Model::new(Chance::new(1), false, 1);
+        let side = m.add_side(0);
+        let connector = Body::Connector(Connector::new(Phase::Connecting));
+        let connector = m.unborn(side, Kind::Connector, connector);
+        let [first, second] = [(); 2].map(|()| m.call(side, Slot::Connect, &[connector]));
+        m.tokens[first].connector = Some(connector);
+        taken(&mut m, first, connector, STATUS_PENDING);
+        assert_eq!(m.connector(connector).phase, Phase::Connecting);
+        taken(&mut m, second, connector, STATUS_CONNECTION_ACTIVE);
+        assert_eq!(m.connector(connector).phase, Phase::Connecting);
+        taken(&mut m, second, connector, STATUS_PENDING);
+        assert_eq!(m.connector(connector).phase, Phase::Unsure);
+    }
 }

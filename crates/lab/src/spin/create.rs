@@ -114,13 +114,7 @@ pub(super) fn pd(side: usize) -> bool {
 }
 
 pub(super) fn connector(side: usize) -> bool {
-    let body = Body::Connector(Connector {
-        phase: Phase::Idle,
-        qp: None,
-        attempt: 0,
-        peer: None,
-        limits: (0, 0),
-    });
+    let body = Body::Connector(Connector::new(Phase::Idle));
     let making = with(|m| {
         let idle = |m: &mut Model, c: Id| m.connector(c).phase == Phase::Idle;
         if enough(m, side, Kind::Connector, idle) {

@@ -1,6 +1,6 @@
 //! Connections from the peer's answer on: how they are established, refused and ended.
 
-use super::connect::{give, give_back, offer, pair};
+use super::connect::{claim, claimed, give, give_back, offer, pair, taken};
 use super::model::{Id, Kind, Model, Phase, with};
 use super::raw::{self, Accepting, Event};
 use super::slot::Slot;
@@ -35,6 +35,14 @@ const NOT_ACCEPTING: &[NTSTATUS] = &[
     STATUS_CONNECTION_INVALID,
     STATUS_CONNECTION_ABORTED,
     STATUS_CONNECTION_ACTIVE,
+    STATUS_INVALID_DEVICE_REQUEST,
+];
+
+/// A complete-connect of a connector on which there is perhaps no answer.
+const COMPLETING_PERHAPS: &[NTSTATUS] = &[
+    STATUS_CONNECTION_INVALID,
+    STATUS_PENDING,
+    STATUS_CONNECTION_ABORTED,
     STATUS_INVALID_DEVICE_REQUEST,
 ];
 
@@ -90,12 +98,7 @@ pub(super) fn complete_one(id: Id) -> bool {
                 ]
             }
             // Its completion may be on its way, on another processor.
-            Phase::Connecting => &[
-                STATUS_CONNECTION_INVALID,
-                STATUS_PENDING,
-                STATUS_CONNECTION_ABORTED,
-                STATUS_INVALID_DEVICE_REQUEST,
-            ],
+            Phase::Connecting => COMPLETING_PERHAPS,
             _ => &[STATUS_CONNECTION_INVALID, STATUS_CONNECTION_ABORTED],
         };
         Some((m.raw(id), event, token, right))
@@ -103,7 +106,10 @@ pub(super) fn complete_one(id: Id) -> bool {
     plan.is_some_and(|(connector, event, token, right)| {
         let status = raw::complete_connect(connector, event, id as u64, token as u64);
         with(|m| {
+            let raced = m.is_shared(id) || m.connector(id).phase == Phase::Unsure;
+            let right = if raced { COMPLETING_PERHAPS } else { right };
             m.returned(token, status, right);
+            taken(m, token, id, status);
             if status != STATUS_PENDING {
                 established(m, token, status);
             }
@@ -169,8 +175,7 @@ fn accept_with(connector: Id, qp: Id) -> bool {
         if incoming && free {
             give(m, connector, qp);
         } else {
-            let body = m.qp(qp);
-            (body.touched, body.given) = (true, true);
+            claim(m, qp);
         }
         let right: &[NTSTATUS] = match (incoming && free, fits) {
             (true, true) => ACCEPTING,
@@ -185,18 +190,22 @@ fn accept_with(connector: Id, qp: Id) -> bool {
             id: connector as u64,
             token: token as u64,
         };
-        Some((call, fits, token, right))
+        Some((call, incoming && free, fits, token, right))
     });
-    let Some((call, fits, token, right)) = plan else {
+    let Some((call, given, fits, token, right)) = plan else {
         return false;
     };
     let status = raw::accept(&call);
     with(|m| {
         drop(call);
+        if !given {
+            claimed(m, qp, status);
+        }
         // A call on another processor may have rejected the request meanwhile, or be about to return from that.
         let raced = m.is_shared(connector) || m.connector(connector).phase != Phase::Establishing;
         let right = if raced && fits { NOT_ACCEPTING } else { right };
         m.returned(token, status, right);
+        taken(m, token, connector, status);
         // A call with too much data changes nothing; else the request is spoilt, or the peer has given up.
         if status != STATUS_PENDING && m.tokens[token].connector.is_some() {
             give_back(m, connector, qp);
@@ -233,7 +242,7 @@ pub(super) fn reject_one(id: Id) -> bool {
         let phase = m.connector(id).phase;
         let right: &[NTSTATUS] = match (phase, fits) {
             (_, false) => &[STATUS_INVALID_BUFFER_SIZE],
-            (Phase::Incoming | Phase::Replied | Phase::Connecting, true) => &[
+            (Phase::Incoming | Phase::Replied | Phase::Connecting | Phase::Unsure, true) => &[
                 STATUS_SUCCESS,
                 STATUS_CONNECTION_ABORTED,
                 STATUS_CONNECTION_INVALID,
@@ -287,7 +296,7 @@ pub(super) fn disconnect_one(id: Id) -> bool {
                 &[STATUS_PENDING, STATUS_CONNECTION_INVALID]
             }
             // That it stands may be on its way, on another processor.
-            Phase::Establishing => &[STATUS_PENDING, STATUS_CONNECTION_INVALID],
+            Phase::Establishing | Phase::Unsure => &[STATUS_PENDING, STATUS_CONNECTION_INVALID],
             _ => &[STATUS_CONNECTION_INVALID],
         };
         Some((m.raw(id), token, right))

@@ -162,7 +162,6 @@ pub(super) fn bind(side: usize) -> bool {
         } else {
             ALL
         };
-        m.mw(mw).regions.push(mr);
         let what = if is_good && is_right && m.mw(mw).named.is_none() && !m.is_used(mw) {
             let body = m.mw(mw);
             body.named = Some(names(named.ground, rights == ALL));
@@ -234,8 +233,7 @@ pub(super) fn invalidate(side: usize) -> bool {
         let what = m.some_where(side, kind, |m, id| {
             let is_fast = kind == Kind::Mw || m.mr(id).fast;
             let is_good = !m.is_used(id) && m.named(id).is_some_and(|named| named.is_good());
-            let parts = kind == Kind::Mr && m.has_windows(id);
-            (any || is_good) && (any_kind || is_fast) && !parts
+            (any || is_good) && (any_kind || is_fast)
         })?;
         let (pd, owner) = if kind == Kind::Mw {
             (m.mw(what).pd, m.mw(what).qp)

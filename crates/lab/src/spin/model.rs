@@ -99,6 +99,10 @@ pub(super) struct Qp {
     pub(super) touched: bool,
     /// It was given to a connector.
     pub(super) given: bool,
+    /// Calls run that give it to a connector although the walk has it at another, or the connector not waiting for one.
+    pub(super) claims: u32,
+    /// Such a call was taken: the walk does not know what it is connected with.
+    pub(super) strayed: bool,
     /// A request has failed, as far as the walk was told.
     pub(super) dead: bool,
     /// Number of the last request of the queues.
@@ -128,6 +132,8 @@ impl Qp {
             connector: None,
             touched: false,
             given: false,
+            claims: 0,
+            strayed: false,
             dead: false,
             numbers: [0; 2],
             requests: Default::default(),
@@ -190,8 +196,6 @@ pub(super) struct Mw {
     /// The region that it is a window on, and the QP that made it one.
     pub(super) mr: Option<Id>,
     pub(super) qp: Option<Id>,
-    /// All regions that it may be a window on.
-    pub(super) regions: Vec<Id>,
     pub(super) named: Option<Named>,
 }
 
@@ -207,6 +211,8 @@ pub(super) enum Phase {
     PeerGone,
     Disconnecting,
     Over,
+    /// Of two calls at a time another one was taken than the walk thought.
+    Unsure,
 }
 
 /// A connector.
@@ -220,6 +226,18 @@ pub(super) struct Connector {
     pub(super) peer: Option<Id>,
     /// Reads in progress that the other end may have here, and this one there.
     pub(super) limits: (u32, u32),
+}
+
+impl Connector {
+    pub(super) fn new(phase: Phase) -> Connector {
+        Connector {
+            phase,
+            qp: None,
+            attempt: 0,
+            peer: None,
+            limits: (0, 0),
+        }
+    }
 }
 
 /// A listener.

@@ -348,7 +348,7 @@ fn unnamed(m: &mut Model, qp: Id) -> Option<(Id, Named)> {
         None => m.some_where(side, Kind::Mr, |m, id| {
             let mr = m.mr(id);
             let fits = mr.pd == pd && mr.fast && mr.named.is_some_and(|named| named.is_good());
-            fits && !m.is_used(id) && !m.has_windows(id)
+            fits && !m.is_used(id)
         })?,
     };
     (*m.named(id)).map(|named| (id, named))
@@ -491,7 +491,7 @@ fn reading(m: &mut Model, side: usize, qp: Id) -> Plan {
     {
         let alone = m.mr(first).fast && !m.is_used(first);
         let wanted = (alone && m.chance.one_in(4)) || m.chance.one_in(500);
-        if wanted && !m.has_windows(first) {
+        if wanted {
             flags |= NDK_OP_FLAG_RDMA_READ_LOCAL_INVALIDATE;
             request.unnames = alone.then_some((first, named));
         }

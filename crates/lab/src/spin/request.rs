@@ -97,14 +97,6 @@ impl Model {
         }
     }
 
-    /// Whether there may be windows on a region. Whether a request that ends its registration parts them from it, so that its close need
-    /// not wait for them, is not documented.
-    pub(super) fn has_windows(&mut self, mr: Id) -> bool {
-        let side = self.objects[mr].side;
-        let windows = self.live(side, Kind::Mw).to_vec();
-        windows.iter().any(|mw| self.mw(*mw).regions.contains(&mr))
-    }
-
     /// Notes that a request is about to be posted.
     pub(super) fn posting(&mut self, owner: Id, queue: usize, request: Request) {
         self.count_uses(&request, 1);
@@ -235,7 +227,9 @@ impl Model {
     /// A message has come: it is the oldest that the peer has sent.
     fn received(&mut self, qp: Id, into: &[Piece], bytes: u32) -> Result<(), &'static str> {
         let has_partner = self.partner(qp).is_some();
+        let is_sure = self.qp(qp).claims == 0 && !self.qp(qp).strayed;
         match self.qp(qp).messages.pop_front() {
+            _ if !is_sure => Ok(()),
             Some(Some(from)) if data::length(&from) != bytes => Err("has not the message's length"),
             Some(Some(from)) if !self.arrived(&from, into) => Err("did not bring what was sent"),
             None if has_partner => Err("is of a message that nobody sent"),
@@ -277,7 +271,8 @@ impl Model {
         let mutual = self.connector(own).qp == Some(qp)
             && self.connector(peer).peer == Some(own)
             && self.qp(other).connector == Some(peer);
-        mutual.then_some(other)
+        let strayed = self.qp(qp).strayed || self.qp(other).strayed;
+        (mutual && !strayed).then_some(other)
     }
 
     /// Most results that a CQ may have to hold.
@@ -335,10 +330,11 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::super::chance::Chance;
-    use super::super::model::Qp;
+    use super::super::connect::{claim, claimed, give};
+    use super::super::model::{Connector, Phase, Qp};
     use super::super::raw::Sizes;
     use super::*;
-    use ndkpi::status::STATUS_CANCELLED;
+    use ndkpi::status::{STATUS_CANCELLED, STATUS_CONNECTION_ACTIVE, STATUS_PENDING};
     use ntsim::consumer::Buffer;
 
     #[test]
@@ -351,6 +347,11 @@ mod tests {
     fn model_with_qp() -> (Model, Id) {
         let mut m = Model::new(Chance::new(1), false, 1);
         let side = m.add_side(0);
+        let qp = add_qp(&mut m, side);
+        (m, qp)
+    }
+
+    fn add_qp(m: &mut Model, side: usize) -> Id {
         let sizes = Sizes {
             receive_depth: 4,
             initiator_depth: 4,
@@ -358,8 +359,48 @@ mod tests {
             initiator_sges: 1,
             inline: 0,
         };
-        let qp = m.unborn(side, Kind::Qp, Body::Qp(Qp::new(0, 0, 0, None, sizes)));
-        (m, qp)
+        m.unborn(side, Kind::Qp, Body::Qp(Qp::new(0, 0, 0, None, sizes)))
+    }
+
+    /// Two ends of a connection: the queue pair and the connector of each.
+    fn model_with_connection() -> (Model, [(Id, Id); 2]) {
+        let (mut m, qp) = model_with_qp();
+        let ends = [qp, add_qp(&mut m, 0)].map(|qp| {
+            let connector = m.unborn(
+                0,
+                Kind::Connector,
+                Body::Connector(Connector::new(Phase::Connected)),
+            );
+            give(&mut m, connector, qp);
+            m.connector(connector).qp = Some(qp);
+            (qp, connector)
+        });
+        m.connector(ends[0].1).peer = Some(ends[1].1);
+        m.connector(ends[1].1).peer = Some(ends[0].1);
+        (m, ends)
+    }
+
+    fn receives(m: &mut Model, qp: Id, number: u32) -> Result<(), &'static str> {
+        let what = What::Receive { into: Vec::new() };
+        m.posting(qp, RECEIVE, request(number, false, what));
+        m.finish(qp, (qp, RECEIVE, number), STATUS_SUCCESS, 0)
+    }
+
+    #[test]
+    fn a_message_that_nobody_sent_is_found_where_the_walk_knows_who_could_have() {
+        let (mut m, [(qp, _), (other, _)]) = model_with_connection();
+        assert_eq!(m.partner(qp), Some(other));
+        assert!(receives(&mut m, qp, 1).is_err());
+        // Another connector is told to take it too, and is not allowed to.
+        claim(&mut m, qp);
+        assert_eq!(receives(&mut m, qp, 2), Ok(()));
+        claimed(&mut m, qp, STATUS_CONNECTION_ACTIVE);
+        assert!(receives(&mut m, qp, 3).is_err());
+        // It is allowed to: the connection that the walk knows of was over.
+        claim(&mut m, qp);
+        claimed(&mut m, qp, STATUS_PENDING);
+        assert_eq!(receives(&mut m, qp, 4), Ok(()));
+        assert_eq!((m.partner(qp), m.partner(other)), (None, None));
     }
 
     fn request(number: u32, silent: bool, what: What) -> Request {
