@@ -422,7 +422,7 @@ impl Pool {
         ))
     }
 
-    /// Lists what drivers hold: one of them, or all.
+    /// Lists what drivers hold: one of them, which is being unloaded, or all.
     pub(crate) fn leaks(
         &self,
         machine: &Machine,
@@ -449,7 +449,8 @@ impl Pool {
                     .map_or_else(|| "driver code of the test".to_owned(), |d| d.name.clone()),
                 tag: tag_text(tag),
                 function,
-                loaded: machine.drivers.get(owner).is_some_and(|d| d.loaded.get()),
+                loaded: driver.is_none()
+                    && machine.drivers.get(owner).is_some_and(|d| d.loaded.get()),
                 blocks,
                 bytes,
             });
