@@ -37,8 +37,8 @@ pub(super) struct SrqPart {
     pub(super) receives: InFlight,
 }
 
-/// How often a queue may notify. A threshold that is set replaces the one before, so at rest that is once; while NdkModifySrq runs,
-/// nobody can tell whether the old threshold is reached or the new one, or both one after the other.
+/// How often a queue may notify. A threshold that is set replaces the one before, but the notification of that one may be on its way
+/// already: once for each. While NdkModifySrq runs more than once at a time, nobody can tell which thresholds were reached.
 #[derive(Default)]
 pub(super) struct Thresholds {
     allowed: Cell<u32>,
@@ -69,7 +69,7 @@ impl Thresholds {
             allowed = allowed.saturating_sub(1);
         }
         if self.changing.get() == 0 {
-            allowed = allowed.min(1);
+            allowed = allowed.min(2);
         }
         self.allowed.set(allowed);
     }
