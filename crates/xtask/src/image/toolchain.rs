@@ -136,7 +136,7 @@ fn linker() -> Result<PathBuf> {
     )
 }
 
-/// The same sources give the same image wherever they lie.
+/// What the image is compiled with. No path of this machine gets into it.
 fn rustflags(target: &str) -> Result<String> {
     let root = crate::workspace::root().canonicalize()?;
     let mut flags = vec![
