@@ -41,6 +41,15 @@ pub struct DemoOptions {
     /// Measure instead of demonstrating: no capture, no loss, wall time.
     #[arg(long, conflicts_with_all = ["loss", "capture"])]
     pub bench: bool,
+    /// Measure the linked driver and this image of it, in turn, each run in a world of its own, and print the ratios.
+    #[arg(long, value_name = "FILE", requires = "bench")]
+    pub against_image: Option<PathBuf>,
+    /// How often each row is run with either driver.
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "against_image", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Fail if a row of the image is slower by more than so many percent, or if it takes more than 50 ms to start.
+    #[arg(long, value_name = "PERCENT", requires = "against_image", value_parser = clap::value_parser!(u32).range(0..=99))]
+    pub within: Option<u32>,
     /// Where the capture goes.
     #[arg(long, default_value = "vroce-demo.pcapng", value_name = "FILE")]
     pub capture: PathBuf,
@@ -335,6 +344,21 @@ mod tests {
         assert!(mistake(&["--bench", "--loss", "0.1"]).contains("cannot be used with"));
         assert!(mistake(&["--bench", "--capture", "x"]).contains("cannot be used with"));
         assert!(Cli::try_parse_from(["vroce-lab", "--bench"]).is_ok());
+    }
+
+    #[test]
+    fn an_image_is_measured_by_the_benchmark_only() {
+        assert!(mistake(&["--against-image", "x"]).contains("--bench"));
+        assert!(mistake(&["--bench", "--within", "10"]).contains("--against-image"));
+        let good = [
+            "vroce-lab",
+            "--bench",
+            "--against-image",
+            "x",
+            "--within",
+            "10",
+        ];
+        assert!(Cli::try_parse_from(good).is_ok());
     }
 
     #[test]

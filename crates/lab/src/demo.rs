@@ -1,5 +1,6 @@
 //! `cargo run --release`: what vroce does, shown and checked.
 
+use crate::bench::Row;
 use crate::cli::DemoOptions;
 use crate::flow::{Operation, Outcome, Workload, ping_pong, stream};
 use crate::server::Server;
@@ -140,7 +141,7 @@ fn show(world: &mut World, switch: &Switch, options: &DemoOptions) -> Result<()>
                 table::bytes(workload.size)
             )
         })?;
-        bar.suspend(|| table::row(&workload, &outcome));
+        bar.suspend(|| table::row(Row::Stream(workload).what(), &outcome));
     }
     let rounds = if options.loss > 0.0 {
         PING_PONGS / 20
@@ -153,7 +154,7 @@ fn show(world: &mut World, switch: &Switch, options: &DemoOptions) -> Result<()>
         ping_pong(world, from, to, 64, rounds, &|done| bar.set_position(done))
     })?;
     bar.finish_and_clear();
-    table::ping_pong(64, &outcome);
+    table::row(Row::PingPong(rounds).what(), &outcome);
     out!(
         "(wall time of one thread that runs both servers, the simulated kernels and the wire; p99 is that of the host's scheduler more\n than of the driver)"
     );

@@ -14,6 +14,7 @@ mod output;
 mod peer;
 mod spinner;
 mod table;
+mod versus;
 
 use std::process::ExitCode;
 use vroce_lab::{server, side, status};
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
         (Some(cli::Command::Peer(options)), _) => peer::run(options),
         (Some(cli::Command::Spin(options)), _) => spinner::run(options),
         (None, Some(path)) => peer::serve(path, &cli.demo),
-        (None, None) if cli.demo.bench => bench::run(&cli.demo),
+        (None, None) if cli.demo.bench => match &cli.demo.against_image {
+            Some(image) => versus::run(image, &cli.demo),
+            None => bench::run(&cli.demo),
+        },
         (None, None) => demo::run(&cli.demo),
     };
     if let Err(error) = &result {

@@ -3,7 +3,7 @@
 use crate::driver::driver;
 use anyhow::{Context, Result, ensure};
 use ntsim::wire::Switch;
-use ntsim::{MachineConfig, MachineId, NicConfig, Report, World};
+use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, Report, World};
 use std::net::IpAddr;
 
 /// What Windows would install: the simulator installs from it too.
@@ -36,6 +36,18 @@ impl Server {
         name: &str,
         address: IpAddr,
     ) -> Result<Server> {
+        let server = Server::without_driver(world, switch, name, address);
+        server.install_driver(world, driver()?)?;
+        Ok(server)
+    }
+
+    /// As [`Server::install`], but leaves the NIC without a driver.
+    pub fn without_driver(
+        world: &mut World,
+        switch: &Switch,
+        name: &str,
+        address: IpAddr,
+    ) -> Server {
         let config = MachineConfig::named(name);
         let (config, last) = match address {
             IpAddr::V4(v4) => (config.ipv4(v4, 24), v4.octets()[3]),
@@ -50,10 +62,14 @@ impl Server {
                 ..NicConfig::default()
             },
         );
+        Server { machine, address }
+    }
+
+    /// Installs this build of the driver on a server that has none: from DriverEntry to TCP/IP bound to the adapter.
+    pub fn install_driver(&self, world: &mut World, driver: DriverImage) -> Result<()> {
         world
-            .install_with(machine, INF, driver()?, KEYWORDS)
-            .with_context(|| format!("installing vroce.inx on {name}"))?;
-        Ok(Server { machine, address })
+            .install_with(self.machine, INF, driver, KEYWORDS)
+            .with_context(|| format!("installing vroce.inx on {}", self.address))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tables at the end of demo and benchmark.
 
-use crate::flow::{Outcome, Workload};
+use crate::flow::Outcome;
 use std::time::Duration;
 
 /// Prints the head.
@@ -17,18 +17,8 @@ pub fn head() {
     );
 }
 
-/// Prints the row of a workload.
-pub fn row(workload: &Workload, outcome: &Outcome) {
-    let (name, size) = (workload.operation.name(), workload.size);
-    print(name, size, workload.in_flight, outcome);
-}
-
-/// Prints the row of a ping-pong; its latency is the round trip's.
-pub fn ping_pong(size: usize, outcome: &Outcome) {
-    print("send ping-pong", size, 1, outcome);
-}
-
-fn print(operation: &str, size: usize, in_flight: usize, outcome: &Outcome) {
+/// Prints a row, by operation, size of a message, and how many are in flight. The latency of a ping-pong is the round trip's.
+pub fn row((operation, size, in_flight): (&str, usize, usize), outcome: &Outcome) {
     out!(
         "{operation:<18} {:>8} {in_flight:>10} {:>12.0} {:>10.1} {:>10} {:>10}",
         bytes(size),

@@ -34,7 +34,7 @@ enum Task {
     Interop(interop::Options),
     /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver.
     TestImage(image::test::Options),
-    /// Compare the benchmark with that of an earlier commit.
+    /// Compare the benchmark with that of an earlier commit, or the driver's image with the linked driver.
     Speed(speed::Options),
 }
 

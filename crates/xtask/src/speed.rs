@@ -1,4 +1,5 @@
-//! `cargo xtask speed`: the benchmark of this tree against that of an earlier commit, in turn on the same machine.
+//! `cargo xtask speed`: the benchmark of this tree against that of an earlier commit, or of the driver's image against that of the
+//! linked driver, in turn on the same machine.
 
 use crate::workspace::{build_lab, lock, root, target};
 use anyhow::{Context, Result, bail, ensure};
@@ -11,13 +12,21 @@ pub struct Options {
     /// The commit to compare with, by any name that git knows.
     #[arg(long, value_name = "REV", default_value = "HEAD~1")]
     against: String,
-    /// How often each is run; the best of a row counts, because what disturbs a run only makes it slower.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
+    /// How often each is run; the best of a row counts, because what disturbs a run only makes it slower [default: 3, with --image
+    /// 10].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
     /// Fail if a row is slower than this, as a share of the earlier commit's messages a second.
     #[arg(long, value_name = "RATIO")]
     least: Option<f64>,
+    /// Compare this image of the driver with the linked driver instead; without FILE it is built. Fails if a row of the image is
+    /// slower by more than 10 %, or if it takes more than 50 ms to start.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["against", "least"])]
+    image: Option<Option<PathBuf>>,
 }
+
+/// How much slower the image may be than the linked driver.
+const PERCENT: &str = "10";
 
 /// One line of the benchmark.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +39,10 @@ struct Row {
 
 /// Measures and prints; `false` if a row is slower than allowed.
 pub fn run(options: &Options) -> Result<bool> {
+    if let Some(image) = &options.image {
+        return run_image(image.as_deref(), options.rounds);
+    }
+    let rounds = options.rounds.unwrap_or(3);
     let root = root();
     let folder = target()?.join("speed");
     let _lock = lock(&folder)?;
@@ -39,8 +52,8 @@ pub fn run(options: &Options) -> Result<bool> {
     println!("building {}", options.against);
     let then = build_lab(&tree.path, &folder.join("target"))?;
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+    for round in 1..=rounds {
+        println!("round {round} of {rounds}");
         keep_best(&mut before, measure(&then)?);
         keep_best(&mut after, measure(&now)?);
     }
@@ -62,6 +75,26 @@ pub fn run(options: &Options) -> Result<bool> {
         well &= options.least.is_none_or(|least| is_well(old, new, least));
     }
     Ok(well)
+}
+
+/// Has the lab measure the image and the linked driver in turn; `false` if the image is slower than allowed.
+fn run_image(image: Option<&Path>, rounds: Option<u32>) -> Result<bool> {
+    let image = match image {
+        Some(image) => image
+            .canonicalize()
+            .with_context(|| image.display().to_string())?,
+        None => crate::image::build(crate::image::Arch::X64, false)?.image,
+    };
+    let lab = build_lab(&root(), &target()?)?;
+    let mut bench = Command::new(&lab);
+    bench
+        .args(["--bench", "--within", PERCENT, "--against-image"])
+        .arg(image);
+    if let Some(rounds) = rounds {
+        bench.args(["--rounds", &rounds.to_string()]);
+    }
+    let status = bench.status().with_context(|| lab.display().to_string())?;
+    Ok(status.success())
 }
 
 /// Each row's name and both rates, as far as there are.
