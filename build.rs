@@ -4,10 +4,14 @@
 //! is the `wdk` backend. Anywhere else a cross-built image needs no WDK: the kernel's functions are raw-dylib imports, and the
 //! arguments below make a kernel-mode image of the cdylib. For any other target there is nothing to do: the library is linked into
 //! tests and tools.
+//!
+//! The official build support compiles on Windows only. `cargo xtask check-wdk` puts a stand-in in its place and sets the cfg
+//! `wdk_stand_in`, so that the first way is compiled, and run, elsewhere too.
 
 #[path = "build/version.rs"]
 mod version;
 
+use std::error::Error;
 use std::path::Path;
 
 fn main() {
@@ -17,24 +21,30 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("windows") {
         return;
     }
-    if cfg!(windows) && std::env::var_os("CARGO_FEATURE_WDK").is_some() {
-        println!("cargo:rustc-cfg=vroce_wdk");
-        with_wdk();
-    } else {
-        for argument in IMAGE {
-            println!("cargo:rustc-link-arg-cdylib={argument}");
-        }
-        match version_resource() {
-            Ok(path) => println!("cargo:rustc-link-arg-cdylib={path}"),
-            Err(error) => {
-                eprintln!("the version resource cannot be written: {error}");
-                std::process::exit(1);
-            }
-        }
+    if let Err(error) = link() {
+        eprintln!("{error}");
+        std::process::exit(1);
     }
 }
 
+/// Tells cargo how to link an image.
+fn link() -> Result<(), Box<dyn Error>> {
+    #[cfg(all(feature = "wdk", any(windows, wdk_stand_in)))]
+    {
+        println!("cargo:rustc-cfg=vroce_wdk");
+        wdk_build::configure_wdk_binary_build()?;
+    }
+    #[cfg(not(all(feature = "wdk", any(windows, wdk_stand_in))))]
+    for argument in IMAGE {
+        println!("cargo:rustc-link-arg-cdylib={argument}");
+    }
+    let version = version_resource()?;
+    println!("cargo:rustc-link-arg-cdylib={version}");
+    Ok(())
+}
+
 /// How a driver is linked without the WDK (link.exe and lld-link alike).
+#[cfg(not(all(feature = "wdk", any(windows, wdk_stand_in))))]
 const IMAGE: [&str; 14] = [
     "/DRIVER",
     "/SUBSYSTEM:NATIVE,10.00",
@@ -80,14 +90,3 @@ fn version_resource() -> std::io::Result<String> {
     std::fs::write(&path, resource)?;
     Ok(path.display().to_string())
 }
-
-#[cfg(windows)]
-fn with_wdk() {
-    if let Err(error) = wdk_build::configure_wdk_binary_build() {
-        println!("cargo:warning=the WDK's build support refuses: {error}");
-        std::process::exit(1);
-    }
-}
-
-#[cfg(not(windows))]
-fn with_wdk() {}

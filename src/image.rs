@@ -18,14 +18,8 @@ pub unsafe extern "efiapi" fn DriverEntry(
     unsafe { crate::driver::enter(driver, registry_path) }
 }
 
-/// With the WDK: its allocator and panic handler.
 #[cfg(all(target_os = "windows", vroce_wdk))]
-mod runtime {
-    extern crate wdk_panic;
-
-    #[global_allocator]
-    static ALLOCATOR: wdk_alloc::WdkAllocator = wdk_alloc::WdkAllocator;
-}
+mod wdk;
 
 /// Without the WDK: what its libraries would bring.
 #[cfg(all(target_os = "windows", not(vroce_wdk)))]

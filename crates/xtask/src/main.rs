@@ -28,6 +28,8 @@ enum Task {
     Conformance(conformance::Options),
     /// Look at the driver's image: whether Windows would load it, and what it could do wrong there.
     AuditImage(image::audit::Options),
+    /// Type-check how the driver is built on Windows with the WDK.
+    CheckWdk(image::wdk::Options),
     /// Build the driver's image, vroce.sys, for Windows.
     Image(image::Options),
     /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
@@ -69,6 +71,7 @@ fn main() -> std::process::ExitCode {
     let result = match cli.task {
         Task::Conformance(options) => conformance::run(&options),
         Task::AuditImage(options) => image::audit::run(&options),
+        Task::CheckWdk(options) => image::wdk::run(&options),
         Task::Image(options) => image::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::TestImage(options) => image::test::run(&options),
@@ -120,7 +123,7 @@ mod tests {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         );
         let text = error.to_string();
-        for task in ["conformance", "interop", "speed"] {
+        for task in ["check-wdk", "conformance", "interop", "speed"] {
             assert!(text.contains(task), "{text}");
         }
     }

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod test;
 mod toolchain;
+pub mod wdk;
 
 use crate::workspace::{root, target};
 use anyhow::{Context, Result, bail};
@@ -75,7 +76,7 @@ pub fn build(arch: Arch, install: bool) -> Result<Built> {
     println!("compiler {toolchain}");
     let target = target()?.join("image");
     let status = toolchain
-        .cargo(arch.target())?
+        .cargo("build", arch.target())?
         .args([
             "--profile",
             "image",

@@ -70,15 +70,15 @@ impl Toolchain {
         )
     }
 
-    /// A cargo that builds for the target, with everything set but what to build.
-    pub fn cargo(&self, target: &str) -> Result<Command> {
+    /// A cargo that does something (build, check) for the target, with everything set but what to do it with.
+    pub fn cargo(&self, command: &str, target: &str) -> Result<Command> {
         let mut cargo = match self {
             Self::Rustup => {
                 Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             }
             Self::Debian => Command::new("/usr/bin/cargo"),
         };
-        cargo.args(["build", "--target", target]);
+        cargo.args([command, "--target", target]);
         let variable = |what: &str| {
             format!(
                 "CARGO_TARGET_{}_{what}",
