@@ -1,7 +1,7 @@
 //! What instructions an image has: none that a driver may not use.
 
-use super::Finding;
 use super::pe::Pe;
+use super::{Finding, Seen, X64_ONLY};
 use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 use object::LittleEndian as LE;
 use object::pe::IMAGE_FILE_MACHINE_AMD64;
@@ -36,7 +36,7 @@ pub fn look(image: &Pe<'_>) -> Vec<Finding> {
     if image.headers().file_header().machine.get(LE) != IMAGE_FILE_MACHINE_AMD64 {
         return vec![Finding {
             what,
-            seen: Ok("not looked at: not x64".into()),
+            seen: Seen::Nothing(X64_ONLY),
         }];
     }
     let mut count = 0usize;
@@ -70,7 +70,10 @@ pub fn look(image: &Pe<'_>) -> Vec<Finding> {
             .collect();
         Err(text.join("; "))
     };
-    vec![Finding { what, seen }]
+    vec![Finding {
+        what,
+        seen: seen.into(),
+    }]
 }
 
 /// The instructions of a piece of code; their addresses are relative.

@@ -1,5 +1,6 @@
 //! What the headers and tables of an image say.
 
+use super::super::Arch;
 use super::Finding;
 use super::pe::{Pe, name};
 use object::LittleEndian as LE;
@@ -7,16 +8,15 @@ use object::pe::*;
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader};
 use std::collections::BTreeSet;
 
-/// Functions that modules of Windows export, from public import libraries and documentation.
+/// Functions that modules of Windows export, from public import libraries (of x64) and documentation.
 const EXPORTS: &str = include_str!("../../../data/exports.tsv");
 
 /// Looks at one thing: what was seen, or what is wrong.
 type Look = fn(&Pe<'_>) -> Result<String, String>;
 
 /// Looks at the headers.
-pub fn look(image: &Pe<'_>) -> Vec<Finding> {
-    let all: [(&'static str, Look); 14] = [
-        ("machine", machine),
+pub fn look(image: &Pe<'_>, arch: Arch) -> Vec<Finding> {
+    let all: [(&'static str, Look); 13] = [
         ("subsystem", subsystem),
         ("entry point", entry),
         ("checksum", checksum),
@@ -31,12 +31,15 @@ pub fn look(image: &Pe<'_>) -> Vec<Finding> {
         ("symbols", symbols),
         ("size", size),
     ];
-    all.into_iter()
-        .map(|(what, look)| Finding {
-            what,
-            seen: look(image),
-        })
-        .collect()
+    let machine = Finding {
+        what: "machine",
+        seen: machine(image, arch).into(),
+    };
+    let others = all.into_iter().map(|(what, look)| Finding {
+        what,
+        seen: look(image).into(),
+    });
+    std::iter::once(machine).chain(others).collect()
 }
 
 /// Bytes that a release image may have.
@@ -48,11 +51,16 @@ fn size(image: &Pe<'_>) -> Result<String, String> {
     if len <= LARGEST { Ok(text) } else { Err(text) }
 }
 
-fn machine(image: &Pe<'_>) -> Result<String, String> {
-    match image.headers().file_header().machine.get(LE) {
-        IMAGE_FILE_MACHINE_AMD64 => Ok("x64".into()),
-        IMAGE_FILE_MACHINE_ARM64 => Ok("arm64".into()),
-        other => Err(format!("{:#06x}", other.0)),
+fn machine(image: &Pe<'_>, arch: Arch) -> Result<String, String> {
+    let machine = image.headers().file_header().machine.get(LE);
+    let wanted = match arch {
+        Arch::X64 => IMAGE_FILE_MACHINE_AMD64,
+        Arch::Arm64 => IMAGE_FILE_MACHINE_ARM64,
+    };
+    if machine == wanted {
+        Ok(arch.name().into())
+    } else {
+        Err(format!("{:#06x}: not {}", machine.0, arch.name()))
     }
 }
 

@@ -3,10 +3,10 @@
 //! Frames come from the unwind information, calls from the instructions. An indirect call within the driver is not followed, which the
 //! finding says; calls of the kernel are, as on Windows, on the kernel's account.
 
-use super::Finding;
 use super::code::decode;
 use super::names::Names;
 use super::pe::{Function, Pe};
+use super::{Finding, Seen, X64_ONLY};
 use iced_x86::{FlowControl, OpKind};
 use object::LittleEndian as LE;
 use object::pe::IMAGE_FILE_MACHINE_AMD64;
@@ -30,7 +30,7 @@ pub fn look(image: &Pe<'_>, names: &Names) -> Finding {
     if image.headers().file_header().machine.get(LE) != IMAGE_FILE_MACHINE_AMD64 {
         return Finding {
             what,
-            seen: Ok("not looked at: not x64".into()),
+            seen: Seen::Nothing(X64_ONLY),
         };
     }
     let functions = image.functions();
@@ -45,7 +45,7 @@ pub fn look(image: &Pe<'_>, names: &Names) -> Finding {
     let Some((depth, at)) = deepest else {
         return Finding {
             what,
-            seen: Err("no functions".into()),
+            seen: Seen::Wrong("no functions".into()),
         };
     };
     let mut path = vec![at];
@@ -77,7 +77,11 @@ pub fn look(image: &Pe<'_>, names: &Names) -> Finding {
     );
     Finding {
         what,
-        seen: if depth < DEEPEST { Ok(text) } else { Err(text) },
+        seen: if depth < DEEPEST {
+            Seen::Right(text)
+        } else {
+            Seen::Wrong(text)
+        },
     }
 }
 
