@@ -53,7 +53,8 @@ const JUMBO_PACKET: Keyword = Keyword {
     name: utf16!("*JumboPacket"),
     text: "*JumboPacket",
     default: 1514,
-    valid: |value| (590..=9216).contains(&value),
+    // Less than a standard frame is not offered (Keywords That Can Be Edited).
+    valid: |value| (1514..=9216).contains(&value),
 };
 const NETWORK_DIRECT: Keyword = Keyword {
     name: utf16!("*NetworkDirect"),

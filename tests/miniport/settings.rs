@@ -59,7 +59,7 @@ fn the_smaller_of_device_and_keyword_is_the_mtu() {
 #[test]
 fn a_bad_value_is_logged_and_replaced_by_the_default() {
     for (keyword, value, default) in [
-        ("*JumboPacket", "80", "1514"),
+        ("*JumboPacket", "1513", "1514"),
         ("*JumboPacket", "100000", "1514"),
         ("*NetworkDirect", "2", "1"),
         ("*NetworkDirectTechnology", "1", "4"),

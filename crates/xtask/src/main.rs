@@ -3,6 +3,7 @@
 mod conformance;
 mod debian;
 mod image;
+mod inf;
 mod interop;
 mod speed;
 mod workspace;
@@ -32,6 +33,8 @@ enum Task {
     CheckWdk(image::wdk::Options),
     /// Build the driver's image, vroce.sys, for Windows.
     Image(image::Options),
+    /// Check an INF against the rules of infverif and of network adapters.
+    LintInf(inf::Options),
     /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
     Interop(interop::Options),
     /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver.
@@ -73,6 +76,7 @@ fn main() -> std::process::ExitCode {
         Task::AuditImage(options) => image::audit::run(&options),
         Task::CheckWdk(options) => image::wdk::run(&options),
         Task::Image(options) => image::run(&options),
+        Task::LintInf(options) => inf::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::TestImage(options) => image::test::run(&options),
         Task::Speed(options) => speed::run(&options),

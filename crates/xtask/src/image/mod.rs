@@ -39,9 +39,18 @@ impl Arch {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// As in the names of folders and packages.
+    pub fn name(self) -> &'static str {
         match self {
             Self::X64 => "x64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// As in the decorations of an INF.
+    pub fn decoration(self) -> &'static str {
+        match self {
+            Self::X64 => "amd64",
             Self::Arm64 => "arm64",
         }
     }
