@@ -82,3 +82,35 @@ fn link(_: &Path, _: &Path) -> std::io::Result<()> {
         "on Windows, build with the WDK instead",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::workspace::root;
+
+    /// Nothing here can run `cargo make`: these are the names in three files that have to agree for it to work.
+    #[test]
+    fn cargo_make_builds_what_windows_can_load() {
+        let file = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+        let (makefile, manifest) = (file("Makefile.toml"), file("Cargo.toml"));
+        let profile = makefile
+            .lines()
+            .find_map(|line| line.strip_prefix("CARGO_MAKE_CARGO_PROFILE = "))
+            .expect("where wdk-build looks for the driver");
+        assert!(
+            makefile.contains(&format!("\"--profile\",\n  {profile},")),
+            "the driver is built where wdk-build looks for it"
+        );
+        let name = profile.trim_matches('"');
+        let section = manifest
+            .split("\n[")
+            .find(|section| section.starts_with(&format!("profile.{name}]")))
+            .expect("the profile");
+        assert!(
+            section.contains("panic = \"abort\""),
+            "a driver does not unwind"
+        );
+        assert!(file(".cargo/config.toml").contains("target-feature=+crt-static"));
+        let inx = "inf/vroce.inx";
+        assert!(makefile.contains(inx) && root().join(inx).exists());
+    }
+}
