@@ -169,6 +169,11 @@ fn the_kernel_has_the_same_structures() {
             UniqueErrorValue, FinalStatus, SequenceNumber, IoControlCode, DeviceOffset, DumpData
         }
         wdm::KDEVICE_QUEUE, wf::KDEVICE_QUEUE { Type, Size, DeviceListHead, Lock, Busy }
+        wdm::KEY_VALUE_BASIC_INFORMATION, ws::KEY_VALUE_BASIC_INFORMATION { TitleIndex, Type, NameLength, Name }
+        wdm::KEY_VALUE_FULL_INFORMATION, ws::KEY_VALUE_FULL_INFORMATION {
+            TitleIndex, Type, DataOffset, DataLength, NameLength, Name
+        }
+        wdm::KEY_VALUE_PARTIAL_INFORMATION, ws::KEY_VALUE_PARTIAL_INFORMATION { TitleIndex, Type, DataLength, Data }
     }
 }
 
@@ -194,6 +199,14 @@ fn the_kernel_has_the_same_constants() {
             PCI_CAPABILITY_ID_PCI_EXPRESS,
             PCI_CAPABILITY_ID_MSIX,
             PCI_WHICHSPACE_CONFIG,
+        }
+    );
+    same_value!(
+        ndis_sys::wdm,
+        windows_sys::Wdk::System::Registry {
+            KeyValueBasicInformation,
+            KeyValueFullInformation,
+            KeyValuePartialInformation,
         }
     );
     same_value!(

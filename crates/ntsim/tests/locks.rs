@@ -5,10 +5,13 @@ mod common;
 
 use common::{broken, suspects, suspects_with};
 use ndis_sys::imports::{
+    KeAcquireInStackQueuedSpinLock, KeAcquireInStackQueuedSpinLockAtDpcLevel,
     KeAcquireSpinLockAtDpcLevel, KeAcquireSpinLockRaiseToDpc, KeGetCurrentIrql,
-    KeInitializeSpinLock, KeLowerIrql, KeReleaseSpinLock, KeReleaseSpinLockFromDpcLevel,
+    KeInitializeSpinLock, KeLowerIrql, KeReleaseInStackQueuedSpinLock,
+    KeReleaseInStackQueuedSpinLockFromDpcLevel, KeReleaseSpinLock, KeReleaseSpinLockFromDpcLevel,
     KeTryToAcquireSpinLockAtDpcLevel, KfRaiseIrql, RtlRandomEx,
 };
+use ndis_sys::wdm::KLOCK_QUEUE_HANDLE;
 use ntsim::verifier::rules;
 
 /// Runs a closure as driver code at PASSIVE_LEVEL in a world of its own; the rules it broke.
@@ -322,4 +325,50 @@ fn violations_beyond_those_kept_are_counted() {
     let report = world.finish();
     assert_eq!((report.violations.len(), report.more), (64, 36));
     assert!(report.to_string().contains("and 36 more violation(s)"));
+}
+
+#[test]
+fn queued_locks_go_back_to_the_irql_that_their_handles_remember() {
+    let rules = accused(|| {
+        let (mut outer, mut inner) = (0usize, 0usize);
+        let mut handles = [KLOCK_QUEUE_HANDLE::ZEROED; 2];
+        let [first, second] = &mut handles;
+        // SAFETY: locks and handles on this stack.
+        unsafe {
+            for _ in 0..2 {
+                KeAcquireInStackQueuedSpinLock(&mut outer, first);
+                KeAcquireInStackQueuedSpinLockAtDpcLevel(&mut inner, second);
+                assert_eq!((KeGetCurrentIrql(), outer, inner), (2, 1, 1));
+                KeReleaseInStackQueuedSpinLockFromDpcLevel(second);
+                KeReleaseInStackQueuedSpinLock(first);
+                assert_eq!((KeGetCurrentIrql(), outer, inner), (0, 0, 0));
+            }
+        }
+    });
+    assert_eq!(rules, [""; 0]);
+}
+
+#[test]
+fn a_queued_lock_is_released_once_and_by_its_own_kind_of_function() {
+    let twice = || {
+        let (mut lock, mut handle) = (0usize, KLOCK_QUEUE_HANDLE::ZEROED);
+        // SAFETY: a lock and a handle on this stack.
+        unsafe {
+            KeAcquireInStackQueuedSpinLock(&mut lock, &mut handle);
+            KeReleaseInStackQueuedSpinLock(&mut handle);
+            let old = KfRaiseIrql(2);
+            KeReleaseInStackQueuedSpinLock(&mut handle);
+            KeLowerIrql(old);
+        }
+    };
+    assert_eq!(accused(twice), [rules::LOCK_NOT_HELD]);
+    let mixed = || {
+        let (mut lock, mut handle) = (0usize, KLOCK_QUEUE_HANDLE::ZEROED);
+        // SAFETY: as above.
+        unsafe {
+            KeAcquireInStackQueuedSpinLock(&mut lock, &mut handle);
+            KeReleaseSpinLock(&mut lock, 0);
+        }
+    };
+    assert_eq!(accused(mixed), [rules::LOCK_IRQL]);
 }

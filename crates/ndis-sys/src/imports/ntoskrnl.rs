@@ -18,6 +18,18 @@ imports! {
         fn KeTryToAcquireSpinLockAtDpcLevel(SpinLock: *mut KSPIN_LOCK) -> BOOLEAN;
         /// Whether a spin lock is free. IRQL: >= DISPATCH_LEVEL.
         fn KeTestSpinLock(SpinLock: *mut KSPIN_LOCK) -> BOOLEAN;
+        /// Acquires a spin lock in order of arrival and raises to DISPATCH_LEVEL. The handle, on the caller's stack, remembers the
+        /// IRQL. IRQL: <= DISPATCH_LEVEL.
+        fn KeAcquireInStackQueuedSpinLock(SpinLock: *mut KSPIN_LOCK, LockHandle: *mut KLOCK_QUEUE_HANDLE);
+        /// Releases what `KeAcquireInStackQueuedSpinLock` acquired, and goes back to the IRQL. IRQL: DISPATCH_LEVEL.
+        fn KeReleaseInStackQueuedSpinLock(LockHandle: *mut KLOCK_QUEUE_HANDLE);
+        /// As `KeAcquireInStackQueuedSpinLock`, when already at DISPATCH_LEVEL. IRQL: >= DISPATCH_LEVEL.
+        fn KeAcquireInStackQueuedSpinLockAtDpcLevel(
+            SpinLock: *mut KSPIN_LOCK,
+            LockHandle: *mut KLOCK_QUEUE_HANDLE,
+        );
+        /// Releases what `KeAcquireInStackQueuedSpinLockAtDpcLevel` acquired. IRQL: >= DISPATCH_LEVEL.
+        fn KeReleaseInStackQueuedSpinLockFromDpcLevel(LockHandle: *mut KLOCK_QUEUE_HANDLE);
         /// Makes a spin lock free. IRQL: any.
         fn KeInitializeSpinLock(SpinLock: *mut KSPIN_LOCK);
         /// The processor's IRQL. IRQL: any.
@@ -104,6 +116,17 @@ imports! {
             Alertable: BOOLEAN,
             Timeout: *mut LARGE_INTEGER,
         ) -> NTSTATUS;
+        /// Waits for one of several objects, or for all of them. IRQL: as `KeWaitForSingleObject`.
+        fn KeWaitForMultipleObjects(
+            Count: u32,
+            Object: *mut *mut c_void,
+            WaitType: WAIT_TYPE,
+            WaitReason: KWAIT_REASON,
+            WaitMode: KPROCESSOR_MODE,
+            Alertable: BOOLEAN,
+            Timeout: *mut LARGE_INTEGER,
+            WaitBlockArray: *mut KWAIT_BLOCK,
+        ) -> NTSTATUS;
         /// Sleeps; in 100 ns, negative: relative. IRQL: <= APC_LEVEL.
         fn KeDelayExecutionThread(
             WaitMode: KPROCESSOR_MODE,
@@ -174,6 +197,21 @@ imports! {
         fn PsTerminateSystemThread(ExitStatus: NTSTATUS) -> NTSTATUS;
         /// Closes a handle. IRQL: PASSIVE_LEVEL.
         fn ZwClose(Handle: HANDLE) -> NTSTATUS;
+        /// Opens a key of the registry; close its handle with `ZwClose`. IRQL: PASSIVE_LEVEL.
+        fn ZwOpenKey(
+            KeyHandle: *mut HANDLE,
+            DesiredAccess: u32,
+            ObjectAttributes: *mut OBJECT_ATTRIBUTES,
+        ) -> NTSTATUS;
+        /// Type and data of a key's value. IRQL: PASSIVE_LEVEL.
+        fn ZwQueryValueKey(
+            KeyHandle: HANDLE,
+            ValueName: *mut UNICODE_STRING,
+            KeyValueInformationClass: KEY_VALUE_INFORMATION_CLASS,
+            KeyValueInformation: *mut c_void,
+            Length: u32,
+            ResultLength: *mut u32,
+        ) -> NTSTATUS;
         /// References the object of a handle. IRQL: PASSIVE_LEVEL.
         fn ObReferenceObjectByHandle(
             Handle: HANDLE,
@@ -341,5 +379,7 @@ imports! {
         /// Prints to the debugger; a format of the C language, at most 512 bytes. A simulator may define it with as many integer
         /// parameters as it cares to print. IRQL: <= DIRQL.
         fn DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, ...) -> u32;
+        /// Prints to the debugger, as an error of the component DEFAULT. IRQL: <= DIRQL.
+        fn DbgPrint(Format: *const u8, ...) -> u32;
     }
 }

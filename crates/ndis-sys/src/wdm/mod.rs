@@ -6,6 +6,7 @@ mod mdl;
 mod pci;
 mod pool;
 mod processor;
+mod registry;
 mod resource;
 mod string;
 mod sync;
@@ -16,6 +17,7 @@ pub use mdl::*;
 pub use pci::*;
 pub use pool::*;
 pub use processor::*;
+pub use registry::*;
 pub use resource::*;
 pub use string::*;
 pub use sync::*;
@@ -27,6 +29,7 @@ pub(crate) const LAYOUTS: &[&[crate::facts::Layout]] = &[
     mdl::LAYOUTS,
     pci::LAYOUTS,
     processor::LAYOUTS,
+    registry::LAYOUTS,
     resource::LAYOUTS,
     string::LAYOUTS,
     sync::LAYOUTS,
@@ -40,6 +43,7 @@ pub(crate) const CONSTANTS: &[&[crate::facts::Constant]] = &[
     pci::CONSTANTS,
     pool::CONSTANTS,
     processor::CONSTANTS,
+    registry::CONSTANTS,
     resource::CONSTANTS,
     sync::CONSTANTS,
 ];

@@ -39,6 +39,12 @@ pub struct EX_TIMER {
     _opaque: [u8; 0],
 }
 
+/// What `KeWaitForMultipleObjects` keeps of a wait for many objects: opaque.
+#[repr(C)]
+pub struct KWAIT_BLOCK {
+    _opaque: [u8; 0],
+}
+
 layouts! {
     /// Head of every object a thread can wait for. The first word has one meaning per kind of object; only the fields common to
     /// all are named here.
@@ -171,9 +177,10 @@ constants! {
         WaitAll = 0;
         WaitAny = 1;
     }
-    /// Most objects in one wait.
+    /// Most objects in one wait, with an array of wait blocks and without.
     u32 {
         MAXIMUM_WAIT_OBJECTS = 0x40;
+        THREAD_WAIT_OBJECTS = 3;
     }
     /// Priority increment when setting an event.
     KPRIORITY {

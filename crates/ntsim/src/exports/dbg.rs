@@ -1,10 +1,11 @@
-//! `DbgPrintEx`.
+//! `DbgPrint` and `DbgPrintEx`.
 
 use std::arch::naked_asm;
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::time::Duration;
 
 use ndis_sys::types::NTSTATUS;
-use ndis_sys::wdm::UNICODE_STRING;
+use ndis_sys::wdm::{DPFLTR_ERROR_LEVEL, UNICODE_STRING};
 
 use super::rtl;
 use crate::verifier::cross;
@@ -13,6 +14,7 @@ use crate::world::context;
 exports_unchecked! {
     "ntoskrnl.exe";
     DbgPrintEx: PASSIVE..=HIGH,
+    DbgPrint: PASSIVE..=HIGH,
 }
 
 /// Prints to the world's debug log.
@@ -32,19 +34,54 @@ pub unsafe extern "efiapi" fn DbgPrintEx() {
         "call {print}",
         "add rsp, 40",
         "ret",
+        print = sym print_ex,
+    )
+}
+
+/// Prints to the world's debug log, as [`DbgPrintEx`].
+///
+/// # Safety
+/// To be called as `DbgPrint(Format: *const u8, ...) -> NTSTATUS`, with arguments as the format says.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "efiapi" fn DbgPrint() {
+    naked_asm!(
+        "mov [rsp + 16], rdx",
+        "mov [rsp + 24], r8",
+        "mov [rsp + 32], r9",
+        "lea rdx, [rsp + 16]",
+        "sub rsp, 40",
+        "call {print}",
+        "add rsp, 40",
+        "ret",
         print = sym print,
     )
 }
 
 /// # Safety
-/// `format` must be a terminated string, and `arguments` the words after it, as it says.
-unsafe extern "efiapi" fn print(
+/// As [`told`].
+unsafe extern "efiapi" fn print_ex(
     _component: u32,
     level: u32,
     format: *const u8,
     arguments: *const u64,
 ) -> NTSTATUS {
     let _crossing = cross(&functions::DbgPrintEx);
+    // SAFETY: promised by the caller.
+    unsafe { told(level, format, arguments) }
+}
+
+/// # Safety
+/// As [`told`].
+unsafe extern "efiapi" fn print(format: *const u8, arguments: *const u64) -> NTSTATUS {
+    let _crossing = cross(&functions::DbgPrint);
+    // SAFETY: promised by the caller.
+    unsafe { told(DPFLTR_ERROR_LEVEL, format, arguments) }
+}
+
+/// # Safety
+/// `format` must be a terminated string, and `arguments` the words after it, as it says.
+unsafe fn told(level: u32, format: *const u8, arguments: *const u64) -> NTSTATUS {
     // SAFETY: promised by the caller.
     let format = unsafe { std::ffi::CStr::from_ptr(format.cast()) }.to_bytes();
     let mut next = arguments;
@@ -59,13 +96,42 @@ unsafe extern "efiapi" fn print(
     // SAFETY: promised by the caller.
     let text = unsafe { format_text(format, &mut argument) };
     let core = context::core();
-    let machine = context::machine();
-    let line = format!("[{}] {text}", machine.name);
+    let line = DebugLine {
+        time: Duration::from_nanos(core.now()),
+        machine: context::machine().name.clone(),
+        level,
+        text,
+    };
     if core.echo_debug {
-        eprintln!("{:>12} ns {} (level {level})", core.now(), line.trim_end());
+        eprintln!("{line} (level {level})");
     }
     core.debug_log.borrow_mut().push(line);
     0
+}
+
+/// What a driver printed with one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugLine {
+    /// When, since the world began.
+    pub time: Duration,
+    /// Name of the machine.
+    pub machine: String,
+    /// `DPFLTR_*_LEVEL`.
+    pub level: u32,
+    /// The text, with its end of line if it has one.
+    pub text: String,
+}
+
+impl fmt::Display for DebugLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text.trim_end();
+        write!(
+            f,
+            "{:>12} ns [{}] {text}",
+            self.time.as_nanos(),
+            self.machine
+        )
+    }
 }
 
 #[derive(Default)]

@@ -75,6 +75,7 @@ pub(crate) mod ndis_event;
 pub(crate) mod ndis_misc;
 pub(crate) mod netio;
 pub(crate) mod ob;
+pub(crate) mod registry;
 pub(crate) mod rtl;
 pub(crate) mod wdfldr;
 pub(crate) mod wsk;
@@ -88,10 +89,12 @@ pub static TABLES: &[&[Export]] = &[
     io::EXPORTS,
     ke::dpc::EXPORTS,
     ke::processor::EXPORTS,
+    ke::queued::EXPORTS,
     ke::spin::EXPORTS,
     ke::time::EXPORTS,
     ke::timer::EXPORTS,
     ke::wait::EXPORTS,
+    ke::wait_many::EXPORTS,
     mm::EXPORTS,
     ndis_data::EXPORTS,
     ndis_device::EXPORTS,
@@ -101,6 +104,7 @@ pub static TABLES: &[&[Export]] = &[
     ndis_misc::variadic::EXPORTS,
     netio::EXPORTS,
     ob::EXPORTS,
+    registry::EXPORTS,
     rtl::EXPORTS,
     wdfldr::EXPORTS,
     wsk::EXPORTS,

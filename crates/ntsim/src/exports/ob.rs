@@ -33,7 +33,16 @@ const PASSIVE: u8 = crate::world::processor::PASSIVE;
 /// Bytes of a thread object: only its header is used.
 const THREAD_OBJECT: usize = 64;
 
+/// What kind of object it is, as far as that matters.
+enum Body {
+    Thread,
+    /// Its path below `HKEY_LOCAL_MACHINE`.
+    Key(String),
+    Foreign,
+}
+
 struct Object {
+    body: Body,
     references: isize,
     /// Who made it.
     owner: DriverNumber,
@@ -59,6 +68,7 @@ impl Objects {
         self.objects.borrow_mut().insert(
             address,
             Object {
+                body: Body::Foreign,
                 references: 1,
                 owner: 0,
                 running: false,
@@ -94,17 +104,46 @@ impl Objects {
             if open > 0 {
                 verifier::violation(
                     rules::HANDLE_AT_UNLOAD,
-                    format!(
-                        "{when}: {name} has not closed {open} handle(s) of its thread at {address:#x}"
-                    ),
+                    match &object.body {
+                        Body::Key(path) => format!(
+                            "{when}: {name} has not closed {open} handle(s) of the key {path}"
+                        ),
+                        _ => format!(
+                            "{when}: {name} has not closed {open} handle(s) of its thread at {address:#x}"
+                        ),
+                    },
                 );
             }
             if others > 0 {
                 verifier::violation(
                     rules::REFERENCE,
-                    format!("{when}: {name} still references its thread at {address:#x}"),
+                    format!("{when}: {name} still references the object at {address:#x}"),
                 );
             }
+        }
+    }
+
+    /// Opens a key for a driver; `address` is memory for the object. The handle.
+    pub(crate) fn open_key(&self, address: usize, owner: DriverNumber, path: String) -> HANDLE {
+        self.objects.borrow_mut().insert(
+            address,
+            Object {
+                body: Body::Key(path),
+                references: 1,
+                owner,
+                running: false,
+                owned: true,
+            },
+        );
+        self.handle(address) as HANDLE
+    }
+
+    /// The path of the key that a handle is for.
+    pub(crate) fn key(&self, handle: HANDLE) -> Option<String> {
+        let address = *self.handles.borrow().get(&(handle as usize))?;
+        match &self.objects.borrow().get(&address)?.body {
+            Body::Key(path) => Some(path.clone()),
+            _ => None,
         }
     }
 
@@ -210,6 +249,7 @@ pub unsafe extern "efiapi" fn PsCreateSystemThread(
     objects.objects.borrow_mut().insert(
         object,
         Object {
+            body: Body::Thread,
             references: 2,
             owner: machine.owner(&crossing),
             running: true,

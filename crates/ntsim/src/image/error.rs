@@ -23,7 +23,11 @@ impl fmt::Display for ImageError {
             Self::Read(why) => write!(f, "cannot read the image: {why}"),
             Self::Malformed(what) => write!(f, "not an image: {what}"),
             Self::Unfit(what) => write!(f, "not a driver's image: {what}"),
-            Self::Imports(missing) => write!(f, "nobody exports {}", missing.join(", ")),
+            Self::Imports(missing) => write!(
+                f,
+                "it imports what the simulated kernel does not have: {} (`cargo run -p ntsim --example exports` lists what it has)",
+                missing.join(", ")
+            ),
             Self::NoMemory => f.write_str("no memory for the image"),
         }
     }

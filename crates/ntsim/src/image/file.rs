@@ -12,6 +12,7 @@ use object::pe::{
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
 use super::ImageError;
+use super::symbols::Symbols;
 use crate::memory::PAGE;
 
 /// A driver's image, read from a `.sys` file.
@@ -21,6 +22,7 @@ pub struct Image {
     name: String,
     bytes: Arc<[u8]>,
     layout: Arc<Layout>,
+    symbols: Option<Arc<Symbols>>,
 }
 
 /// What of an image's headers its loading needs. Offsets are relative virtual addresses, from the start of the image.
@@ -89,7 +91,7 @@ fn checksum(bytes: &[u8], field: usize) -> u32 {
 }
 
 impl Image {
-    /// Reads an image.
+    /// Reads an image, and its symbols if they lie beside it (`.pdb` instead of `.sys`): reports name its functions and lines then.
     ///
     /// # Errors
     /// The file cannot be read, or is no driver for x86-64.
@@ -97,7 +99,9 @@ impl Image {
         let bytes = std::fs::read(path)
             .map_err(|e| ImageError::Read(format!("{}: {e}", path.display())))?;
         let name = path.file_name().unwrap_or(path.as_os_str());
-        Self::parse(&name.to_string_lossy(), bytes)
+        let mut image = Self::parse(&name.to_string_lossy(), bytes)?;
+        image.symbols = Symbols::beside(path, &image.bytes).map(Arc::new);
+        Ok(image)
     }
 
     /// Takes a file's bytes for an image.
@@ -110,6 +114,7 @@ impl Image {
             name: name.to_owned(),
             bytes: bytes.into(),
             layout: Arc::new(layout),
+            symbols: None,
         })
     }
 
@@ -121,6 +126,11 @@ impl Image {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// What its symbols say of an offset in it.
+    pub(super) fn symbol(&self, at: usize) -> Option<String> {
+        self.symbols.as_ref()?.name(u32::try_from(at).ok()?)
     }
 
     pub(super) fn layout(&self) -> &Layout {

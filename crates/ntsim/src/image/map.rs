@@ -111,6 +111,9 @@ impl Mapped {
     /// An address in it, as a debugger would name it.
     fn describe(&self, address: usize) -> String {
         let at = address - self.base;
+        if let Some(symbol) = self.image.symbol(at) {
+            return format!("{}!{symbol}", self.image.name());
+        }
         let section = self
             .image
             .layout()
@@ -243,6 +246,18 @@ impl Images {
         {
             oldest.free(ram);
         }
+    }
+
+    /// Whether an address lies in an image that is loaded.
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        self.base_of(address).is_some()
+    }
+
+    /// The base of the loaded image that an address lies in.
+    pub(crate) fn base_of(&self, address: usize) -> Option<usize> {
+        let loaded = self.loaded.borrow();
+        let (range, _) = loaded.iter().find(|(range, _)| range.contains(&address))?;
+        Some(range.start)
     }
 
     /// What an address in an image is, if it is in one.

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod map;
 mod runtime;
+mod symbols;
 
 pub use error::ImageError;
 pub use file::Image;

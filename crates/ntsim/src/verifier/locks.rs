@@ -10,6 +10,10 @@ pub(crate) enum Kind {
     Raised,
     /// By an `AtDpcLevel` function.
     AtDpc,
+    /// By an in-stack queued function that raised the IRQL.
+    QueuedRaised,
+    /// By an in-stack queued function at DISPATCH_LEVEL.
+    QueuedAtDpc,
 }
 
 /// A lock held.

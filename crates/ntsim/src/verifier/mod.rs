@@ -5,6 +5,7 @@ mod history;
 pub(crate) mod law;
 pub(crate) mod locks;
 pub mod rules;
+mod site;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -26,6 +27,8 @@ pub struct Violation {
     pub culprit: String,
     /// What happened.
     pub text: String,
+    /// Where in the image of the driver on whose behalf code ran; empty if in no image.
+    pub site: String,
     /// Name of the machine where it happened; empty if on none.
     pub machine: String,
     /// Number of the processor.
@@ -51,6 +54,9 @@ impl fmt::Display for Violation {
             write!(f, " by {}", self.culprit)?;
         }
         writeln!(f, ": {}", self.text)?;
+        if !self.site.is_empty() {
+            writeln!(f, "  in {}", self.site)?;
+        }
         if let Some(law) = law::Law::of(self.rule) {
             writeln!(f, "  {law}")?;
         }
@@ -233,6 +239,7 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
         rule,
         culprit: culprit(rule),
         text,
+        site: site::called_from().unwrap_or_default(),
         machine: context::try_machine().map_or_else(String::new, |m| m.name.clone()),
         processor,
         irql,
@@ -357,9 +364,7 @@ pub(crate) fn report_text(core: &Core) -> String {
     if !tail.is_empty() {
         text.push_str("last debug output:\n");
         for line in tail {
-            text.push_str("  ");
-            text.push_str(line.trim_end());
-            text.push('\n');
+            text.push_str(&format!("  {line}\n"));
         }
     }
     text.push_str(&repeat(core));

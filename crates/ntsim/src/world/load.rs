@@ -22,8 +22,10 @@ use crate::exports::dma::Dma;
 use crate::exports::io::{DriverExtensions, WorkItems};
 use crate::exports::mm::IoMappings;
 use crate::exports::ob::Objects;
+use crate::exports::registry;
 use crate::image::{Image, ImageError, Images, Mapped};
 use crate::memory::mdl::Mdls;
+use crate::pnp::MachineRegistry;
 use crate::verifier::{self, Function, rules};
 
 static DRIVER_ENTRY: Function = Function::callback("DriverEntry", PASSIVE..=PASSIVE);
@@ -123,6 +125,11 @@ impl Machine {
         image: Range<usize>,
     ) -> Result<Rc<Driver>, NTSTATUS> {
         let driver = self.drivers.add(name);
+        // Whoever loads a driver finds it by its service's key.
+        if let Some(key) = registry::below_local_machine(registry_path) {
+            let registry = self.ext::<MachineRegistry>();
+            registry.0.borrow_mut().create(key);
+        }
         let made = (|| {
             let object = self.kernel_alloc(size_of::<Loaded>(), "the loading of a driver")?;
             let driver_name = kernel_string(self, &format!("\\Driver\\{name}"))?;

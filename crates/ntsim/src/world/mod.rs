@@ -65,7 +65,10 @@ use std::time::{Duration, Instant};
 use ndis_sys::types::NTSTATUS;
 use ndis_sys::wdm::DRIVER_INITIALIZE;
 
+use crate::exports::dbg::DebugLine;
 use crate::image::Image;
+use crate::pnp::MachineRegistry;
+use crate::pnp::registry::Registry;
 use crate::verifier::{self, Report, Verifier, Violation};
 use extensions::Extensions;
 use machine::Machine;
@@ -139,7 +142,7 @@ pub(crate) struct Core {
     /// Violations are for the test to look at; they do not fail the run.
     pub(crate) collect: bool,
     pub(crate) verifier: Verifier,
-    pub(crate) debug_log: RefCell<Vec<String>>,
+    pub(crate) debug_log: RefCell<Vec<DebugLine>>,
     pub(crate) echo_debug: bool,
     /// What other parts of the simulator keep per world.
     pub(crate) extensions: Extensions,
@@ -604,10 +607,26 @@ impl World {
         self.core.verifier.take()
     }
 
-    /// What drivers printed with `DbgPrintEx` so far.
+    /// What drivers printed with `DbgPrint` and `DbgPrintEx` so far, each text after the name of its machine in brackets.
     #[must_use]
     pub fn debug_log(&self) -> Vec<String> {
-        self.core.debug_log.borrow().clone()
+        let log = self.core.debug_log.borrow();
+        log.iter()
+            .map(|l| format!("[{}] {}", l.machine, l.text))
+            .collect()
+    }
+
+    /// As [`World::debug_log`], with times and levels, from the `from`th text on.
+    #[must_use]
+    pub fn debug_lines(&self, from: usize) -> Vec<DebugLine> {
+        let log = self.core.debug_log.borrow();
+        log.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// Looks into a machine's registry, or changes it.
+    pub fn registry<R>(&mut self, machine: MachineId, f: impl FnOnce(&mut Registry) -> R) -> R {
+        let registry = self.machine(machine).ext::<MachineRegistry>();
+        f(&mut registry.0.borrow_mut())
     }
 
     /// A machine's event log.

@@ -29,10 +29,24 @@ pub(crate) struct Wait {
 pub(crate) enum WaitFor {
     /// Address of a dispatcher object; satisfied when it is signalled.
     Object(usize),
+    /// Addresses of dispatcher objects; satisfied when the function takes what the wait is for. It is asked when one of them is
+    /// signalled.
+    Objects(Vec<usize>, *const dyn Fn() -> bool),
     /// Satisfied when it holds; looked at after each step of the world.
     Condition(*const dyn Fn() -> bool),
     /// Only the deadline ends it.
     Time,
+}
+
+impl Wait {
+    /// An object of that kind that this waits for.
+    fn is_for(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
+        match &self.what {
+            WaitFor::Object(object) if f(*object) => Some(*object),
+            WaitFor::Objects(objects, _) => objects.iter().copied().find(|o| f(*o)),
+            _ => None,
+        }
+    }
 }
 
 /// How a wait ended.
@@ -158,14 +172,16 @@ impl Core {
             .waits
             .borrow()
             .iter()
-            .filter(|w| matches!(w.what, WaitFor::Object(o) if o == object))
+            .filter(|w| w.is_for(|o| o == object).is_some())
             .map(Rc::clone)
             .collect();
         for wait in waits {
-            if !take() {
-                break;
+            match &wait.what {
+                // SAFETY: the function lives in the frame of the wait, which stays until the wait is over.
+                WaitFor::Objects(_, take_all) if !unsafe { (**take_all)() } => continue,
+                WaitFor::Object(_) if !take() => break,
+                _ => self.satisfy(&wait, Outcome::Satisfied),
             }
-            self.satisfy(&wait, Outcome::Satisfied);
         }
     }
 
@@ -191,10 +207,7 @@ impl Core {
     /// Whether somebody waits for an object in that memory: for rules about memory that is freed.
     pub(crate) fn find_wait(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
         let waits = self.waits.borrow();
-        waits.iter().find_map(|w| match &w.what {
-            WaitFor::Object(object) if f(*object) => Some(*object),
-            _ => None,
-        })
+        waits.iter().find_map(|w| w.is_for(&f))
     }
 
     fn waits_story(&self) -> String {

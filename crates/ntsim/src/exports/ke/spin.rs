@@ -165,7 +165,7 @@ pub(crate) unsafe fn release(
         ),
         Some(_) => {}
     }
-    if kind == Kind::Raised {
+    if matches!(kind, Kind::Raised | Kind::QueuedRaised) {
         let expected = if processor.locks.len() == 0 {
             processor.locks.base_irql()
         } else {

@@ -94,7 +94,7 @@ pub(crate) unsafe fn check_initialized(header: *mut DISPATCHER_HEADER, kinds: &[
 
 /// Takes the signal of an object that is signalled, if it is of a kind that one wait uses up. False if it is not
 /// signalled.
-fn take(object: usize) -> bool {
+pub(super) fn take(object: usize) -> bool {
     let header = object as *mut DISPATCHER_HEADER;
     // SAFETY: objects waited for are checked when the wait begins, and those signalled when they are signalled.
     unsafe {
@@ -294,6 +294,29 @@ pub unsafe extern "efiapi" fn KeReleaseSemaphore(
     old
 }
 
+/// What can be waited for.
+pub(super) const WAITABLE: &[u8] = &[
+    kind::NOTIFICATION_EVENT,
+    kind::SYNCHRONIZATION_EVENT,
+    kind::SEMAPHORE,
+    kind::THREAD,
+    kind::NOTIFICATION_TIMER,
+    kind::SYNCHRONIZATION_TIMER,
+];
+
+/// Accuses of a wait at DISPATCH_LEVEL, where one may only look.
+pub(super) fn may_wait(timeout: Option<LARGE_INTEGER>, by: &str) {
+    if timeout != Some(0) && context::irql() > APC {
+        verifier::bugcheck(
+            rules::WAIT_AT_DISPATCH,
+            format!(
+                "{by} was called at IRQL {} with a timeout that is not zero",
+                context::irql()
+            ),
+        );
+    }
+}
+
 /// Waits for an object.
 ///
 /// # Safety
@@ -311,29 +334,10 @@ pub unsafe extern "efiapi" fn KeWaitForSingleObject(
     let _ = (WaitReason, WaitMode, Alertable);
     // SAFETY: promised by the caller.
     let timeout = unsafe {
-        check_initialized(
-            Object.cast(),
-            &[
-                kind::NOTIFICATION_EVENT,
-                kind::SYNCHRONIZATION_EVENT,
-                kind::SEMAPHORE,
-                kind::THREAD,
-                kind::NOTIFICATION_TIMER,
-                kind::SYNCHRONIZATION_TIMER,
-            ],
-            "KeWaitForSingleObject",
-        );
+        check_initialized(Object.cast(), WAITABLE, "KeWaitForSingleObject");
         Timeout.as_ref().copied()
     };
-    if timeout != Some(0) && context::irql() > APC {
-        verifier::bugcheck(
-            rules::WAIT_AT_DISPATCH,
-            format!(
-                "KeWaitForSingleObject was called at IRQL {} with a timeout that is not zero",
-                context::irql()
-            ),
-        );
-    }
+    may_wait(timeout, "KeWaitForSingleObject");
     if take(Object as usize) {
         return STATUS_SUCCESS;
     }
