@@ -58,6 +58,14 @@ pub struct DemoOptions {
 /// What to run instead of the demo.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Load the image of an NDK consumer's driver on two simulated servers with vroce, and judge it.
+    ///
+    /// A is the client (10.0.0.1), B the server (10.0.0.2). On each machine the image becomes the driver of a service that is called
+    /// as the file, and its key Parameters gets Role ("client" or "server"), LocalAddress and PeerAddress, and what --set says.
+    /// First B's driver is loaded, then A's; what they print with DbgPrint appears with the virtual time and the machine. When
+    /// everything expected was printed, or after so many seconds, A's driver is unloaded, then B's. The exit status is 1 if a
+    /// rule was broken, memory was left over, or something expected was not printed.
+    Consumer(ConsumerOptions),
     /// One side of an interop case: one simulated server whose wire leads to another process.
     Peer(PeerOptions),
     /// The API spinner: a random walk over the dispatch tables, on two machines, with memory that fails and devices that go away.
@@ -66,6 +74,52 @@ pub enum Command {
     /// that repeats the epoch, and the exit status is 1. In one epoch of eight the consumers break some rules on purpose, which that
     /// epoch pardons; in the others nothing is pardoned.
     Spin(SpinOptions),
+}
+
+/// Options of a consumer's run.
+#[derive(Args, Debug, Clone)]
+pub struct ConsumerOptions {
+    /// The driver: a .sys file for x86-64. Reports name its functions and lines if its .pdb lies beside it.
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// Another driver for B [default: the same].
+    #[arg(long, value_name = "FILE")]
+    pub server: Option<PathBuf>,
+    /// A value of the service's key Parameters, on both machines or on one; a number becomes a REG_DWORD. May be repeated.
+    #[arg(long, value_name = "[A:|B:]NAME=VALUE", value_parser = crate::consumer::setting)]
+    pub set: Vec<Setting>,
+    /// Text that a driver must print; when all were printed the run ends. May be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub expect: Vec<String>,
+    /// Seconds of virtual time that the run may take.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub seconds: u64,
+    /// Seed of everything that is random: the same seed replays the same run.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = decimal, allow_negative_numbers = true)]
+    pub seed: u64,
+    /// Interrupt driver code on one in N of its returns from the kernel, to find races; 0 for never.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub interleave: u32,
+    /// Processors of each machine.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = crate::consumer::processors)]
+    pub processors: u32,
+    /// Probability that the wire loses a frame.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
+    pub loss: f64,
+    /// Write every frame on the wire to this pcapng file.
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+}
+
+/// A value of a driver's key Parameters.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The only machine that gets it.
+    pub machine: Option<String>,
+    /// The value's name.
+    pub name: String,
+    /// Its type and data.
+    pub value: ntsim::pnp::registry::Value,
 }
 
 /// Options of the spinner.

@@ -8,6 +8,7 @@ macro_rules! out {
 
 mod bench;
 mod cli;
+mod consumer;
 mod demo;
 mod flow;
 mod output;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let result = match (&cli.command, &cli.demo.peer) {
+        (Some(cli::Command::Consumer(options)), _) => consumer::run(options),
         (Some(cli::Command::Peer(options)), _) => peer::run(options),
         (Some(cli::Command::Spin(options)), _) => spinner::run(options),
         (None, Some(path)) => peer::serve(path, &cli.demo),

@@ -36,19 +36,28 @@ impl Server {
         name: &str,
         address: IpAddr,
     ) -> Result<Server> {
-        let server = Server::without_driver(world, switch, name, address);
+        Self::install_machine(world, switch, MachineConfig::named(name), address)
+    }
+
+    /// As [`Server::install`], on a machine of more than a name.
+    pub fn install_machine(
+        world: &mut World,
+        switch: &Switch,
+        config: MachineConfig,
+        address: IpAddr,
+    ) -> Result<Server> {
+        let server = Server::without_driver(world, switch, config, address);
         server.install_driver(world, driver()?)?;
         Ok(server)
     }
 
-    /// As [`Server::install`], but leaves the NIC without a driver.
+    /// As [`Server::install_machine`], but leaves the NIC without a driver.
     pub fn without_driver(
         world: &mut World,
         switch: &Switch,
-        name: &str,
+        config: MachineConfig,
         address: IpAddr,
     ) -> Server {
-        let config = MachineConfig::named(name);
         let (config, last) = match address {
             IpAddr::V4(v4) => (config.ipv4(v4, 24), v4.octets()[3]),
             IpAddr::V6(v6) => (config.ipv6(v6, 64), v6.octets()[15]),

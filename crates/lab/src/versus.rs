@@ -6,7 +6,7 @@ use crate::server::{Server, finish};
 use crate::table;
 use anyhow::{Result, ensure};
 use ntsim::wire::SwitchConfig;
-use ntsim::{DriverImage, Image, World};
+use ntsim::{DriverImage, Image, MachineConfig, World};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -150,7 +150,8 @@ impl Side {
         let mut servers = Vec::new();
         for (name, last) in [("A", 1), ("B", 2)] {
             let address = [10, 0, 0, last].into();
-            let server = Server::without_driver(&mut world, &switch, name, address);
+            let server =
+                Server::without_driver(&mut world, &switch, MachineConfig::named(name), address);
             let began = Instant::now();
             server.install_driver(&mut world, driver.clone())?;
             self.starts.push(began.elapsed());

@@ -1,6 +1,7 @@
 //! `cargo xtask ...`: what cargo alone cannot do for vroce.
 
 mod conformance;
+mod consumer;
 mod debian;
 mod image;
 mod inf;
@@ -27,6 +28,8 @@ struct Cli {
 enum Task {
     /// Run the driver's tests, and write which requirement of NDKPI they prove.
     Conformance(conformance::Options),
+    /// Build the example of an NDK consumer in C, consumer.sys, with clang.
+    Consumer(consumer::Options),
     /// Look at the driver's image: whether Windows would load it, and what it could do wrong there.
     AuditImage(image::audit::Options),
     /// Type-check how the driver is built on Windows with the WDK.
@@ -39,6 +42,8 @@ enum Task {
     Interop(interop::Options),
     /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver.
     TestImage(image::test::Options),
+    /// Run the example of an NDK consumer on two simulated machines with vroce, to its end and into its mistakes.
+    TestConsumer(consumer::test::Options),
     /// Compare the benchmark with that of an earlier commit, or the driver's image with the linked driver.
     Speed(speed::Options),
 }
@@ -73,12 +78,14 @@ fn main() -> std::process::ExitCode {
     };
     let result = match cli.task {
         Task::Conformance(options) => conformance::run(&options),
+        Task::Consumer(options) => consumer::run(&options),
         Task::AuditImage(options) => image::audit::run(&options),
         Task::CheckWdk(options) => image::wdk::run(&options),
         Task::Image(options) => image::run(&options),
         Task::LintInf(options) => inf::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::TestImage(options) => image::test::run(&options),
+        Task::TestConsumer(options) => consumer::test::run(&options),
         Task::Speed(options) => speed::run(&options),
     };
     match result {

@@ -2,7 +2,7 @@
 
 pub mod audit;
 pub mod test;
-mod toolchain;
+pub mod toolchain;
 pub mod wdk;
 
 use crate::workspace::{root, target};

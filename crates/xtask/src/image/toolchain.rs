@@ -28,7 +28,7 @@ impl fmt::Display for Toolchain {
 }
 
 /// What a command prints, without the end of line.
-fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| format!("{command:?} does not start"))?;
@@ -113,7 +113,7 @@ fn has_core(library: &Path) -> bool {
 }
 
 /// rust-lld, which every rustup toolchain has, or LLVM's lld-link.
-fn linker() -> Result<PathBuf> {
+pub fn linker() -> Result<PathBuf> {
     let own = output(Command::new(rustc()).args(["--print", "sysroot"])).and_then(|sysroot| {
         let version = output(Command::new(rustc()).arg("--version").arg("--verbose"))?;
         let host = version

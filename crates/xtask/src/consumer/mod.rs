@@ -1,0 +1,164 @@
+//! `cargo xtask consumer`: the example of an NDK consumer in C, built as a driver's image on this machine.
+
+mod facts;
+pub mod test;
+
+use crate::image::toolchain::{linker, output};
+use crate::workspace::{root, target};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Options of `cargo xtask consumer`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Install clang if it is not here (Debian, needs root).
+    #[arg(long)]
+    install: bool,
+}
+
+/// What every source is compiled with. Run in the example's folder, so that no path of this machine gets into the symbols.
+const COMPILE: [&str; 11] = [
+    "--target=x86_64-pc-windows-msvc",
+    "-ffreestanding",
+    "-std=c17",
+    "-O2",
+    "-g",
+    "-gcodeview",
+    "-fdebug-compilation-dir=.",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Iinclude",
+];
+
+/// How a driver is linked without the WDK.
+const LINK: [&str; 12] = [
+    "/DRIVER",
+    "/SUBSYSTEM:NATIVE,10.00",
+    "/ENTRY:DriverEntry",
+    "/NODEFAULTLIB",
+    "/MANIFEST:NO",
+    "/DYNAMICBASE",
+    "/HIGHENTROPYVA",
+    "/NXCOMPAT",
+    // A checksum, which the kernel's loader verifies for drivers.
+    "/RELEASE",
+    "/DEBUG",
+    "/PDBALTPATH:consumer.pdb",
+    "/Brepro",
+];
+
+/// Builds the example and says where it is.
+pub fn run(options: &Options) -> Result<bool> {
+    let image = build(options.install)?;
+    println!("image    {}", image.display());
+    println!("symbols  {}", image.with_extension("pdb").display());
+    println!(
+        "try it   cargo run --release -- consumer --image {}",
+        image.display()
+    );
+    Ok(true)
+}
+
+/// Builds `consumer.sys`, and compares its headers with the facts.
+pub fn build(install: bool) -> Result<PathBuf> {
+    let clang = clang(install)?;
+    let source = root().join("examples/consumer");
+    let out = target()?.join("consumer");
+    std::fs::create_dir_all(&out)?;
+    let out = out.canonicalize()?;
+
+    let facts = out.join("facts.c");
+    std::fs::write(&facts, facts::assertions(&source.join("include"))?)?;
+    compile(&clang, &source, &facts, &out.join("facts.obj"))
+        .context("the headers of the example differ from the facts")?;
+
+    let mut inputs = Vec::new();
+    for file in with_extension(&source, "c")? {
+        let object = out.join(file.with_extension("obj"));
+        compile(&clang, &source, &file, &object)?;
+        inputs.push(object);
+    }
+    for file in with_extension(&source, "def")? {
+        let library = out.join(file.with_extension("lib"));
+        link(&source, |lld| {
+            lld.args(["/lib", "/machine:x64"])
+                .arg(format!("/def:{}", file.display()))
+                .arg(format!("/out:{}", library.display()));
+        })?;
+        inputs.push(library);
+    }
+    let image = out.join("consumer.sys");
+    link(&source, |lld| {
+        lld.args(LINK)
+            .arg(format!("/OUT:{}", image.display()))
+            .args(&inputs);
+    })?;
+    Ok(image)
+}
+
+/// clang, which compiles for every target.
+fn clang(install: bool) -> Result<PathBuf> {
+    let clang = PathBuf::from(std::env::var_os("CLANG").unwrap_or_else(|| "clang".into()));
+    let found = || output(Command::new(&clang).arg("--version"));
+    if found().is_err() && install {
+        println!("installing clang");
+        crate::debian::apt(&["update", "-qq"])?;
+        crate::debian::apt(&["install", "-y", "-qq", "--no-install-recommends", "clang"])?;
+    }
+    match found() {
+        Ok(version) => {
+            println!("compiler {}", version.lines().next().unwrap_or_default());
+            Ok(clang)
+        }
+        Err(_) => bail!(
+            "clang is not here: on Debian `apt-get install clang` (--install does that); CLANG names another"
+        ),
+    }
+}
+
+/// Files of a folder, by name.
+fn with_extension(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = PathBuf::from(entry?.file_name());
+        if path.extension().is_some_and(|e| e == extension) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn compile(clang: &Path, folder: &Path, source: &Path, object: &Path) -> Result<()> {
+    let status = Command::new(clang)
+        .current_dir(folder)
+        .args(COMPILE)
+        .arg("-c")
+        .arg(source)
+        .arg("-o")
+        .arg(object)
+        .status()
+        .context("clang")?;
+    if !status.success() {
+        bail!("{} does not compile", source.display());
+    }
+    Ok(())
+}
+
+/// Runs lld as Microsoft's linker.
+fn link(folder: &Path, arguments: impl FnOnce(&mut Command)) -> Result<()> {
+    let linker = linker()?;
+    let mut lld = Command::new(&linker);
+    lld.current_dir(folder);
+    if linker.file_name().is_some_and(|name| name == "rust-lld") {
+        lld.args(["-flavor", "link"]);
+    }
+    arguments(&mut lld);
+    let status = lld.status().with_context(|| linker.display().to_string())?;
+    if !status.success() {
+        bail!("{} failed", linker.display());
+    }
+    Ok(())
+}
