@@ -1,52 +1,251 @@
-# What can be scripted of docs/windows.md: looks at a machine on which vroce is installed and writes vroce-report.txt. Changes nothing.
-# Elevated PowerShell: .\testing-windows.ps1 [-Peer 10.0.0.2] [-Share \\server\share]
-# Nobody has run it yet.
+<#
+.SYNOPSIS
+    Looks at a machine on which vroce is installed, tries what can be tried from a script, and writes one report to send back.
+    Nobody has run this script yet.
+.DESCRIPTION
+    What docs/windows.md describes, as far as a script can do it. Without parameters it changes nothing. Every section stands for
+    itself: what is missing on the machine is noted, and the rest goes on. The report has names of machines, addresses and paths of
+    shares in it: look through it before you send it.
+.PARAMETER Peer
+    Address of another machine, to be reached through the card.
+.PARAMETER Share
+    A share there. A file of -Megabytes is copied to it and back, compared, and removed again.
+.PARAMETER NdkServer
+    Waits -Seconds for NdkPerfCmd of another machine (start this first, there).
+.PARAMETER NdkClient
+    Address of the machine that waits with -NdkServer.
+.PARAMETER Toggle
+    Also disables and enables RDMA and restarts the card, which interrupts it.
+.EXAMPLE
+    .\testing-windows.ps1 -Peer 10.0.0.2 -Share \\10.0.0.2\share
+#>
+[CmdletBinding()]
 param(
-    # Address of another machine to reach through the adapter.
     [string]$Peer,
-    # A share on the other machine; a file of 1 GiB is copied there and removed again.
     [string]$Share,
+    [switch]$NdkServer,
+    [string]$NdkClient,
+    [switch]$Toggle,
+    [int]$Megabytes = 1024,
+    [int]$Seconds = 120,
     [string]$Report = "vroce-report.txt"
 )
 $ErrorActionPreference = "Continue"
+$script:Failed = @()
 
+# Text to the screen and to the report.
+function Write-Report($Text) {
+    $Text | Out-String -Width 220 | Tee-Object -FilePath $Report -Append
+}
+
+# One part of the report. An error in it is a line of it.
 function Section([string]$Title, [scriptblock]$Body) {
-    "== $Title" | Tee-Object -FilePath $Report -Append
-    try { & $Body *>&1 | Out-String -Width 200 | Tee-Object -FilePath $Report -Append }
-    catch { "FAILED: $_" | Tee-Object -FilePath $Report -Append }
+    Write-Report "== $Title"
+    try { Write-Report (& $Body *>&1) }
+    catch {
+        $script:Failed += $Title
+        Write-Report "FAILED: $_"
+    }
+}
+
+# Whether a command is there; notes it if not.
+function Has([string]$Name) {
+    if (Get-Command $Name -ErrorAction SilentlyContinue) { return $true }
+    # A warning, so that it is no part of the answer.
+    Write-Warning "not on this machine: $Name"
+    return $false
+}
+
+# A program with an end: what it printed, and how it ended.
+function Invoke-Program([string]$Program, [string[]]$Arguments, [int]$Limit) {
+    $out = [IO.Path]::GetTempFileName()
+    $err = [IO.Path]::GetTempFileName()
+    try {
+        $process = Start-Process -FilePath $Program -ArgumentList $Arguments -NoNewWindow -PassThru -RedirectStandardOutput $out -RedirectStandardError $err
+        # Read once, or Windows PowerShell forgets the exit code.
+        $null = $process.Handle
+        $ended = $process.WaitForExit($Limit * 1000)
+        if (-not $ended) { $process.Kill() }
+        Get-Content $out
+        Get-Content $err
+        if ($ended) { "exit code $($process.ExitCode)" } else { "FAILED: no end after $Limit s" }
+    }
+    finally { Remove-Item $out, $err -ErrorAction SilentlyContinue }
 }
 
 Remove-Item $Report -ErrorAction SilentlyContinue
-$adapters = Get-NetAdapter | Where-Object InterfaceDescription -like "vroce*"
+$cards = @()
+if (Get-Command Get-NetAdapter -ErrorAction SilentlyContinue) {
+    $cards = @(Get-NetAdapter -IncludeHidden -ErrorAction SilentlyContinue | Where-Object { $_.InterfaceDescription -like "vroce*" })
+}
+$here = Split-Path -Parent $MyInvocation.MyCommand.Path
 
-Section "System" { Get-CimInstance Win32_OperatingSystem | Select-Object Caption, Version, BuildNumber, OSArchitecture }
-Section "Driver" { Get-CimInstance Win32_PnPSignedDriver | Where-Object DeviceName -like "vroce*" | Select-Object DeviceName, DriverVersion, InfName, IsSigned, Signer }
-Section "Adapters" { $adapters | Format-List Name, InterfaceDescription, Status, LinkSpeed, MtuSize, MacAddress, DriverVersion }
-Section "Advanced properties" { $adapters | Get-NetAdapterAdvancedProperty | Select-Object Name, DisplayName, DisplayValue }
-Section "RDMA" { $adapters | Get-NetAdapterRdma | Format-List * }
-Section "Global offload settings" { Get-NetOffloadGlobalSetting }
-Section "SMB client interfaces" { Get-SmbClientNetworkInterface }
-Section "SMB server interfaces" { Get-SmbServerNetworkInterface }
-Section "Network Direct endpoints" { netstat.exe -xan }
-Section "Driver Verifier" { verifier.exe /query }
-Section "Event log" { Get-WinEvent -FilterHashtable @{ LogName = "System"; ProviderName = "vroce" } -MaxEvents 100 }
-Section "Bug checks" { Get-WinEvent -FilterHashtable @{ LogName = "System"; Id = 1001 } -MaxEvents 10 | Format-List TimeCreated, Message }
+Section "What this is" {
+    "vroce report of $((Get-Date).ToUniversalTime().ToString('u')), $($cards.Count) card(s), PowerShell $($PSVersionTable.PSVersion)"
+    $me = New-Object Security.Principal.WindowsPrincipal([Security.Principal.WindowsIdentity]::GetCurrent())
+    "administrator: $($me.IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator))"
+    foreach ($file in @("vroce.sys", "vroce.inf", "vroce.cat", "vroce.pdb")) {
+        $path = Join-Path $here $file
+        if (Test-Path $path) { "$file $((Get-FileHash $path -Algorithm SHA256).Hash)" }
+    }
+}
+Section "System" {
+    Get-CimInstance Win32_OperatingSystem | Format-List -Property @("Caption", "Version", "BuildNumber", "OSArchitecture", "LastBootUpTime", "FreePhysicalMemory")
+    Get-CimInstance Win32_ComputerSystem | Format-List -Property @("Manufacturer", "Model", "NumberOfLogicalProcessors", "TotalPhysicalMemory")
+    if (Has "Get-HotFix") { Get-HotFix | Sort-Object InstalledOn | Select-Object -Last 5 | Format-Table -AutoSize }
+}
+Section "Boot settings" {
+    if (Has "bcdedit.exe") { bcdedit.exe /enum "{current}" }
+    if (Has "Confirm-SecureBootUEFI") { "Secure Boot: $(try { Confirm-SecureBootUEFI } catch { $_ })" }
+}
+Section "Driver" {
+    Get-CimInstance Win32_PnPSignedDriver | Where-Object { $_.DeviceName -like "vroce*" } |
+        Format-List -Property @("DeviceName", "DeviceID", "DriverVersion", "DriverDate", "InfName", "IsSigned", "Signer")
+    Get-CimInstance Win32_SystemDriver -Filter "Name='vroce'" | Format-List -Property @("Name", "State", "Status", "PathName", "ExitCode")
+}
+Section "Driver store" {
+    if (Has "Get-WindowsDriver") {
+        Get-WindowsDriver -Online | Where-Object { $_.OriginalFileName -like "*vroce.inf" } |
+            Format-List -Property @("Driver", "OriginalFileName", "Version", "Date", "DriverSignature")
+    }
+}
+Section "Virtio network cards, and problems of devices" {
+    if (Has "Get-PnpDevice") {
+        $devices = @(Get-PnpDevice -ErrorAction SilentlyContinue | Where-Object { $_.InstanceId -match '^PCI\\VEN_1AF4&DEV_(1041|1000)' })
+        $devices | Format-Table -AutoSize -Property @("FriendlyName", "Status", "Problem", "InstanceId")
+        foreach ($device in $devices) {
+            Get-PnpDeviceProperty -InstanceId $device.InstanceId -ErrorAction SilentlyContinue |
+                Where-Object { $_.KeyName -match 'Problem|DriverInfPath|DriverVersion|Service$|InterruptSupport|InterruptMessageMaximum' } |
+                Format-Table -AutoSize -Property @("KeyName", "Data")
+        }
+    }
+}
+Section "Installation log" {
+    $log = Join-Path $env:windir "INF\setupapi.dev.log"
+    if (Test-Path $log) { Select-String -Path $log -Pattern "vroce|!!!" -Context 0, 1 | Select-Object -Last 80 | ForEach-Object { $_.ToString() } }
+}
+Section "Cards" { $cards | Format-List -Property @("Name", "InterfaceDescription", "ifIndex", "Status", "LinkSpeed", "MtuSize", "MacAddress", "DriverVersion", "NdisVersion", "PnPDeviceID") }
+Section "Addresses" { $cards | Get-NetIPAddress -ErrorAction SilentlyContinue | Format-Table -AutoSize -Property @("InterfaceAlias", "IPAddress", "PrefixLength", "AddressState") }
+Section "Advanced properties" {
+    $cards | Get-NetAdapterAdvancedProperty -AllProperties -ErrorAction SilentlyContinue |
+        Format-Table -AutoSize -Property @("Name", "RegistryKeyword", "DisplayName", "DisplayValue", "RegistryValue", "DefaultRegistryValue")
+}
+Section "RDMA" {
+    if (Has "Get-NetAdapterRdma") { $cards | Get-NetAdapterRdma | Format-List -Property "*" }
+    if (Has "Get-NetOffloadGlobalSetting") { Get-NetOffloadGlobalSetting | Format-List -Property "*" }
+}
+Section "SMB" {
+    if (Has "Get-SmbClientNetworkInterface") { Get-SmbClientNetworkInterface | Format-Table -AutoSize }
+    if (Has "Get-SmbServerNetworkInterface") { Get-SmbServerNetworkInterface | Format-Table -AutoSize }
+    if (Has "Get-SmbClientConfiguration") { Get-SmbClientConfiguration | Format-List -Property @("EnableMultiChannel", "ConnectionCountPerRdmaNetworkInterface") }
+    if (Has "Get-SmbServerConfiguration") { Get-SmbServerConfiguration | Format-List -Property @("EnableMultiChannel", "EncryptData") }
+    if (Has "Get-WindowsOptionalFeature") { Get-WindowsOptionalFeature -Online -FeatureName "SMBDirect" -ErrorAction SilentlyContinue | Format-List -Property @("FeatureName", "State") }
+}
+Section "Network Direct listeners and connections" { if (Has "netstat.exe") { netstat.exe -xan } }
+Section "Driver Verifier" {
+    if (Has "verifier.exe") {
+        verifier.exe /querysettings
+        verifier.exe /query
+    }
+}
 
+if ($Toggle) {
+    Section "RDMA off and on, card restarted" {
+        foreach ($card in $cards) {
+            Disable-NetAdapterRdma -Name $card.Name
+            "disabled: $((Get-NetAdapterRdma -Name $card.Name).Enabled)"
+            Enable-NetAdapterRdma -Name $card.Name
+            "enabled: $((Get-NetAdapterRdma -Name $card.Name).Enabled)"
+            Restart-NetAdapter -Name $card.Name
+            Start-Sleep -Seconds 15
+            Get-NetAdapter -Name $card.Name | Format-List -Property @("Name", "Status", "LinkSpeed")
+        }
+    }
+}
 if ($Peer) {
-    Section "Ping" { Test-Connection $Peer -Count 10 }
+    Section "Ping" {
+        foreach ($size in @(32, 1400, 4000)) { Invoke-Program "ping.exe" @("-n", "10", "-l", "$size", $Peer) 60 }
+        Find-NetRoute -RemoteIPAddress $Peer -ErrorAction SilentlyContinue | Format-List -Property @("InterfaceAlias", "IPAddress", "NextHop")
+    }
+}
+if ($NdkServer -or $NdkClient) {
+    # NdkPerfCmd.exe, with its driver, comes with Windows Server, but not with every edition.
+    $card = $cards | Select-Object -First 1
+    $own = $cards | Get-NetIPAddress -AddressFamily IPv4 -ErrorAction SilentlyContinue | Select-Object -First 1
+    foreach ($test in @("rping", "rperf")) {
+        Section "NdkPerfCmd $test" {
+            if (-not (Has "NdkPerfCmd.exe")) { return }
+            if (-not $card -or -not $own) { "no vroce card with an IPv4 address"; return }
+            $address = $own.IPAddress
+            if ($NdkServer) {
+                Invoke-Program "NdkPerfCmd.exe" @("-S", "-ServerAddr", "${address}:9000", "-ServerIf", "$($card.ifIndex)", "-TestType", $test, "-W", "$Seconds") ($Seconds + 60)
+            }
+            else {
+                $log = Join-Path $env:TEMP "vroce-ndk.log"
+                Invoke-Program "NdkPerfCmd.exe" @("-C", "-ServerAddr", "${NdkClient}:9000", "-ClientAddr", $address, "-ClientIf", "$($card.ifIndex)", "-TestType", $test, "-LogFilename", $log, "-V") ($Seconds + 60)
+                if (Test-Path $log) {
+                    Get-Content $log
+                    Remove-Item $log
+                }
+            }
+        }
+    }
 }
 if ($Share) {
     Section "Copy over SMB" {
         $file = Join-Path $env:TEMP "vroce-test.bin"
-        $stream = [IO.File]::Create($file)
-        $stream.SetLength(1GB)
-        $stream.Close()
-        $before = $adapters | Get-NetAdapterStatistics
-        Measure-Command { Copy-Item $file $Share } | Select-Object TotalSeconds
-        Get-SmbMultichannelConnection | Format-List *
-        Get-Counter "\RDMA Activity(*)\*" -ErrorAction Continue | Select-Object -ExpandProperty CounterSamples
-        $before, ($adapters | Get-NetAdapterStatistics) | Format-Table Name, SentBytes, ReceivedBytes
-        Remove-Item $file, (Join-Path $Share "vroce-test.bin")
+        $back = Join-Path $env:TEMP "vroce-test-back.bin"
+        $there = Join-Path $Share "vroce-test.bin"
+        try {
+            # No zeros, which compress.
+            $block = New-Object byte[] 1048576
+            $random = New-Object Random 1
+            $stream = [IO.File]::Create($file)
+            try {
+                foreach ($number in 1..$Megabytes) {
+                    $random.NextBytes($block)
+                    $stream.Write($block, 0, $block.Length)
+                }
+            }
+            finally { $stream.Close() }
+            $cards | Get-NetAdapterStatistics -ErrorAction SilentlyContinue | Format-Table -AutoSize -Property @("Name", "SentBytes", "ReceivedBytes")
+            $to = Measure-Command { Copy-Item $file $there -ErrorAction Stop }
+            if (Has "Get-SmbMultichannelConnection") { Get-SmbMultichannelConnection | Format-List -Property "*" }
+            if (Has "Get-SmbConnection") { Get-SmbConnection | Format-Table -AutoSize -Property @("ServerName", "ShareName", "Dialect", "NumOpens") }
+            $from = Measure-Command { Copy-Item $there $back -ErrorAction Stop }
+            "there: $Megabytes MiB in $($to.TotalSeconds) s, back: $($from.TotalSeconds) s"
+            $same = (Get-FileHash $file).Hash -eq (Get-FileHash $back).Hash
+            "what came back is what went: $same"
+            if (-not $same) { $script:Failed += "Copy over SMB: the file came back changed" }
+            # Bytes over RDMA do not pass the card's own counters of frames that TCP/IP sees.
+            $cards | Get-NetAdapterStatistics -ErrorAction SilentlyContinue | Format-Table -AutoSize -Property @("Name", "SentBytes", "ReceivedBytes")
+        }
+        finally { Remove-Item $file, $back, $there -ErrorAction SilentlyContinue }
     }
 }
+
+Section "Performance counters" {
+    if (Has "Get-Counter") {
+        # Their names are translated on a Windows of another language.
+        foreach ($set in @("RDMA Activity", "SMB Direct Connection")) {
+            Get-Counter "\$set(*)\*" -ErrorAction SilentlyContinue | Select-Object -ExpandProperty CounterSamples |
+                Where-Object { $_.CookedValue -ne 0 } | Format-Table -AutoSize -Property @("Path", "CookedValue")
+        }
+    }
+}
+Section "Events of the driver" {
+    Get-WinEvent -FilterHashtable @{ LogName = "System"; ProviderName = "vroce" } -MaxEvents 100 -ErrorAction SilentlyContinue | Format-List -Property @("TimeCreated", "Id", "LevelDisplayName", "Message")
+}
+Section "Events of SMB" {
+    foreach ($log in @("Microsoft-Windows-SMBClient/Connectivity", "Microsoft-Windows-SMBServer/Connectivity", "Microsoft-Windows-SmbClient/Security")) {
+        Get-WinEvent -LogName $log -MaxEvents 30 -ErrorAction SilentlyContinue | Format-List -Property @("TimeCreated", "Id", "LevelDisplayName", "Message")
+    }
+}
+Section "Bug checks, and loads that failed" {
+    Get-WinEvent -FilterHashtable @{ LogName = "System"; ProviderName = "Microsoft-Windows-WER-SystemErrorReporting" } -MaxEvents 10 -ErrorAction SilentlyContinue | Format-List -Property @("TimeCreated", "Message")
+    Get-WinEvent -FilterHashtable @{ LogName = "Microsoft-Windows-CodeIntegrity/Operational" } -MaxEvents 200 -ErrorAction SilentlyContinue |
+        Where-Object { $_.Message -like "*vroce*" } | Format-List -Property @("TimeCreated", "Id", "Message")
+    Get-ChildItem (Join-Path $env:windir "Minidump"), (Join-Path $env:windir "MEMORY.DMP") -ErrorAction SilentlyContinue | Format-Table -AutoSize -Property @("FullName", "Length", "LastWriteTime")
+}
+if ($script:Failed.Count -gt 0) { Write-Report "FAILED: $($script:Failed -join '; ')" } else { Write-Report "No section failed. What they say is for people to read." }
 "The report is in $Report."

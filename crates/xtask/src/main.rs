@@ -6,6 +6,7 @@ mod debian;
 mod image;
 mod inf;
 mod interop;
+mod package;
 mod speed;
 mod workspace;
 
@@ -40,6 +41,8 @@ enum Task {
     LintInf(inf::Options),
     /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
     Interop(interop::Options),
+    /// Make the zip that a tester installs on Windows: image, INF, catalog, signatures, scripts.
+    Package(package::Options),
     /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver.
     TestImage(image::test::Options),
     /// Run the example of an NDK consumer on two simulated machines with vroce, to its end and into its mistakes.
@@ -84,6 +87,7 @@ fn main() -> std::process::ExitCode {
         Task::Image(options) => image::run(&options),
         Task::LintInf(options) => inf::run(&options),
         Task::Interop(options) => interop::run(&options),
+        Task::Package(options) => package::run(&options),
         Task::TestImage(options) => image::test::run(&options),
         Task::TestConsumer(options) => consumer::test::run(&options),
         Task::Speed(options) => speed::run(&options),

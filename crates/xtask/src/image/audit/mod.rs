@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> Result<bool> {
 }
 
 /// Looks at everything.
-fn audit(path: &Path, arch: Arch) -> Result<Vec<Finding>> {
+pub fn audit(path: &Path, arch: Arch) -> Result<Vec<Finding>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     let image = pe::Pe::parse(&bytes).with_context(|| format!("{} is no image", path.display()))?;
     let mut findings = headers::look(&image, arch);

@@ -1,0 +1,88 @@
+//! A package made of an image that is none of ours: what is signed, and what can be made again.
+
+use super::*;
+
+/// A folder of this test, which goes away with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = target()
+            .unwrap()
+            .join(format!("package-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn hardware_ids_are_those_of_the_inf() {
+    let inx = include_str!("../../../../inf/vroce.inx");
+    assert_eq!(
+        hardware_ids(inx),
+        [
+            "pci\\ven_1af4&dev_1000",
+            "pci\\ven_1af4&dev_1000&subsys_00011af4&rev_00",
+            "pci\\ven_1af4&dev_1041",
+            "pci\\ven_1af4&dev_1041&subsys_11001af4&rev_01",
+        ]
+    );
+}
+
+#[test]
+fn a_catalog_is_der_that_others_read() {
+    let member = |name: &str, image| Member {
+        name: name.into(),
+        hash: archive::sha256(name.as_bytes()),
+        image,
+    };
+    let members = vec![member("vroce.sys", true), member("vroce.inf", false)];
+    let inf = "%D% = i, PCI\\VEN_1AF4&DEV_1041\n";
+    let catalog = contents(Arch::X64, inf, members, 1_700_000_000).write();
+    let folder = Folder::new("catalog");
+    let path = folder.0.join("vroce.cat");
+    std::fs::write(&path, catalog).unwrap();
+    let output = Command::new("openssl")
+        .args(["asn1parse", "-inform", "DER", "-in"])
+        .arg(&path)
+        .output()
+        .expect("openssl");
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in [
+        ":pkcs7-signedData",
+        ":1.3.6.1.4.1.311.12.1.3",
+        ":231114221320Z",
+        ":1.3.6.1.4.1.311.2.1.15",
+        ":1.3.6.1.4.1.311.2.1.25",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // File and OSAttr of both members, OS and HWID1 of the catalog.
+    assert_eq!(text.matches(":1.3.6.1.4.1.311.12.2.1").count(), 6, "{text}");
+}
+
+#[test]
+fn the_same_folder_makes_the_same_zip() {
+    let folder = Folder::new("zip");
+    let content = folder.0.join("content");
+    std::fs::create_dir(&content).unwrap();
+    for name in ["b", "a"] {
+        std::fs::write(content.join(name), name.repeat(1000)).unwrap();
+    }
+    let first = read(&archive::pack(&content, "n", 1_700_000_000).unwrap()).unwrap();
+    let sums = read(&content.join("SHA256SUMS")).unwrap();
+    std::fs::remove_file(content.join("SHA256SUMS")).unwrap();
+    let second = read(&archive::pack(&content, "n", 1_700_000_000).unwrap()).unwrap();
+    assert_eq!(first, second);
+    assert_eq!(String::from_utf8(sums).unwrap().lines().count(), 2);
+    std::fs::remove_file(content.join("SHA256SUMS")).unwrap();
+    let later = read(&archive::pack(&content, "n", 1_700_000_002).unwrap()).unwrap();
+    assert_ne!(first, later);
+}

@@ -1,0 +1,185 @@
+<#
+.SYNOPSIS
+    Gives vroce to one virtio network card. Nobody has run this script yet.
+.DESCRIPTION
+    Without -Adapter it lists the cards that could have the driver and changes nothing. With it: checks the machine, trusts the
+    certificate beside the script, puts the driver into the driver store, and installs it on that card and no other. Doing it twice
+    does no harm.
+.PARAMETER Adapter
+    The card's name, as Get-NetAdapter shows it.
+.EXAMPLE
+    .\install.ps1 -Adapter "Ethernet 2"
+#>
+[CmdletBinding()]
+param([string]$Adapter)
+
+Set-StrictMode -Version 2
+$ErrorActionPreference = "Stop"
+$here = Split-Path -Parent $MyInvocation.MyCommand.Path
+
+function Stop-With([string]$Text) {
+    Write-Host "NOT INSTALLED: $Text" -ForegroundColor Red
+    exit 1
+}
+
+# The cards that the INF names, and what they are.
+$cards = @(Get-NetAdapter -IncludeHidden | Where-Object { $_.PnPDeviceID -match '^PCI\\VEN_1AF4&DEV_(1041|1000)' })
+if (-not $Adapter) {
+    if ($cards.Count -eq 0) { Stop-With "this machine has no virtio network card with a driver; Device Manager can still install one" }
+    $cards | Format-Table -AutoSize -Property @("Name", "InterfaceDescription", "Status", "MacAddress", "PnPDeviceID")
+    Write-Host 'Say which: .\install.ps1 -Adapter "NAME". Not the one that you are connected through.'
+    exit 0
+}
+$card = @($cards | Where-Object { $_.Name -eq $Adapter })
+if ($card.Count -ne 1) { Stop-With "no virtio network card is called '$Adapter'; without -Adapter they are listed" }
+$instance = $card[0].PnPDeviceID
+
+# What the machine has to be.
+$me = New-Object Security.Principal.WindowsPrincipal([Security.Principal.WindowsIdentity]::GetCurrent())
+if (-not $me.IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)) { Stop-With "run PowerShell as administrator" }
+if (-not [Environment]::Is64BitProcess) { Stop-With "run the 64-bit PowerShell" }
+if ([Environment]::OSVersion.Version.Build -lt 20348) { Stop-With "Windows Server 2022 (build 20348) or later is needed" }
+$inf = Get-Content (Join-Path $here "vroce.inf") -Raw
+$wanted = if ($inf -match 'NTarm64') { "ARM64" } else { "AMD64" }
+if ($env:PROCESSOR_ARCHITECTURE -ne $wanted) { Stop-With "this package is for $wanted, the machine is $env:PROCESSOR_ARCHITECTURE" }
+
+# What is in the package has to be what was packed. Who has signed it again has deleted the list.
+$sums = Join-Path $here "SHA256SUMS"
+$lines = if (Test-Path -LiteralPath $sums) { Get-Content -LiteralPath $sums } else { @() }
+foreach ($line in $lines) {
+    $sum, $name = $line -split '\s+', 2
+    if (-not $name) { continue }
+    $path = Join-Path $here $name
+    if (-not (Test-Path -LiteralPath $path)) { Stop-With "$name is missing" }
+    if ((Get-FileHash -LiteralPath $path -Algorithm SHA256).Hash -ne $sum) { Stop-With "$name is not the file that was packed" }
+}
+
+Add-Type -TypeDefinition @'
+using System;
+using System.ComponentModel;
+using System.Runtime.InteropServices;
+
+public static class VroceSetup
+{
+    [StructLayout(LayoutKind.Sequential)]
+    struct CodeIntegrity { public int Length; public int Options; }
+
+    [StructLayout(LayoutKind.Sequential)]
+    struct Device { public int Size; public Guid Class; public int Instance; public IntPtr Reserved; }
+
+    [StructLayout(LayoutKind.Sequential, CharSet = CharSet.Unicode)]
+    struct Parameters
+    {
+        public int Size; public int Flags; public int FlagsEx;
+        public IntPtr Parent; public IntPtr Handler; public IntPtr Context; public IntPtr Queue; public IntPtr ClassReserved;
+        public int Reserved;
+        [MarshalAs(UnmanagedType.ByValTStr, SizeConst = 260)] public string DriverPath;
+    }
+
+    [StructLayout(LayoutKind.Sequential, CharSet = CharSet.Unicode)]
+    struct Driver
+    {
+        public int Size; public int Type; public IntPtr Reserved;
+        [MarshalAs(UnmanagedType.ByValTStr, SizeConst = 256)] public string Description;
+        [MarshalAs(UnmanagedType.ByValTStr, SizeConst = 256)] public string Manufacturer;
+        [MarshalAs(UnmanagedType.ByValTStr, SizeConst = 256)] public string Provider;
+        public long Date; public long Version;
+    }
+
+    [DllImport("ntdll.dll")]
+    static extern int NtQuerySystemInformation(int what, ref CodeIntegrity data, int length, out int returned);
+    [DllImport("setupapi.dll", SetLastError = true)]
+    static extern IntPtr SetupDiCreateDeviceInfoList(IntPtr classGuid, IntPtr parent);
+    [DllImport("setupapi.dll", SetLastError = true)]
+    static extern bool SetupDiDestroyDeviceInfoList(IntPtr set);
+    [DllImport("setupapi.dll", SetLastError = true, CharSet = CharSet.Unicode)]
+    static extern bool SetupDiOpenDeviceInfoW(IntPtr set, string instance, IntPtr parent, int flags, ref Device device);
+    [DllImport("setupapi.dll", SetLastError = true, CharSet = CharSet.Unicode)]
+    static extern bool SetupDiGetDeviceInstallParamsW(IntPtr set, ref Device device, ref Parameters parameters);
+    [DllImport("setupapi.dll", SetLastError = true, CharSet = CharSet.Unicode)]
+    static extern bool SetupDiSetDeviceInstallParamsW(IntPtr set, ref Device device, ref Parameters parameters);
+    [DllImport("setupapi.dll", SetLastError = true)]
+    static extern bool SetupDiBuildDriverInfoList(IntPtr set, ref Device device, int type);
+    [DllImport("setupapi.dll", SetLastError = true, CharSet = CharSet.Unicode)]
+    static extern bool SetupDiEnumDriverInfoW(IntPtr set, ref Device device, int type, int index, ref Driver driver);
+    [DllImport("newdev.dll", SetLastError = true, CharSet = CharSet.Unicode)]
+    static extern bool DiInstallDevice(IntPtr parent, IntPtr set, ref Device device, ref Driver driver, int flags, out bool reboot);
+
+    // SystemCodeIntegrityInformation, CODEINTEGRITY_OPTION_TESTSIGN.
+    public static bool TestSigning()
+    {
+        var data = new CodeIntegrity { Length = 8 };
+        int returned;
+        return NtQuerySystemInformation(103, ref data, 8, out returned) == 0 && (data.Options & 2) != 0;
+    }
+
+    static void Check(bool done, string what)
+    {
+        if (done) return;
+        int error = Marshal.GetLastWin32Error();
+        throw new Win32Exception(error, what + ": " + new Win32Exception(error).Message + " (" + error.ToString("x8") + ")");
+    }
+
+    // Installs a driver of the driver store on one device. True: the machine has to be restarted.
+    public static bool Install(string instance, string inf)
+    {
+        const int Compatible = 2, EnumerateSingleInf = 0x10000, AllowExcluded = 0x800;
+        IntPtr set = SetupDiCreateDeviceInfoList(IntPtr.Zero, IntPtr.Zero);
+        Check(set != new IntPtr(-1), "SetupDiCreateDeviceInfoList");
+        try
+        {
+            var device = new Device { Size = Marshal.SizeOf(typeof(Device)) };
+            Check(SetupDiOpenDeviceInfoW(set, instance, IntPtr.Zero, 0, ref device), "SetupDiOpenDeviceInfo");
+            var parameters = new Parameters { Size = Marshal.SizeOf(typeof(Parameters)) };
+            Check(SetupDiGetDeviceInstallParamsW(set, ref device, ref parameters), "SetupDiGetDeviceInstallParams");
+            parameters.Flags |= EnumerateSingleInf;
+            parameters.FlagsEx |= AllowExcluded;
+            parameters.DriverPath = inf;
+            Check(SetupDiSetDeviceInstallParamsW(set, ref device, ref parameters), "SetupDiSetDeviceInstallParams");
+            Check(SetupDiBuildDriverInfoList(set, ref device, Compatible), "SetupDiBuildDriverInfoList");
+            var driver = new Driver { Size = Marshal.SizeOf(typeof(Driver)) };
+            Check(SetupDiEnumDriverInfoW(set, ref device, Compatible, 0, ref driver), "the INF does not name this device: SetupDiEnumDriverInfo");
+            bool reboot;
+            Check(DiInstallDevice(IntPtr.Zero, set, ref device, ref driver, 0, out reboot), "DiInstallDevice");
+            return reboot;
+        }
+        finally { SetupDiDestroyDeviceInfoList(set); }
+    }
+}
+'@
+
+$secure = $false
+try { $secure = Confirm-SecureBootUEFI } catch { $secure = $false }
+if (-not [VroceSetup]::TestSigning()) {
+    if ($secure) { Stop-With "Secure Boot is on, and forbids test signing: switch it off in the machine's firmware" }
+    Stop-With "test signing is off: bcdedit /set testsigning on, then restart"
+}
+
+Write-Host "trusting the certificate vroce.cer"
+foreach ($store in "Root", "TrustedPublisher") {
+    Import-Certificate -FilePath (Join-Path $here "vroce.cer") -CertStoreLocation "Cert:\LocalMachine\$store" | Out-Null
+}
+
+Write-Host "putting the driver into the driver store"
+& pnputil.exe /add-driver (Join-Path $here "vroce.inf")
+# 259, ERROR_NO_MORE_ITEMS: it is there already.
+if ($LASTEXITCODE -notin 0, 259, 3010) { Stop-With "pnputil failed with $LASTEXITCODE; C:\Windows\INF\setupapi.dev.log says why" }
+$version = if ($inf -match '(?im)^\s*DriverVer\s*=\s*[^,]+,\s*([0-9.]+)') { $Matches[1] } else { "" }
+$stored = @(Get-WindowsDriver -Online | Where-Object {
+        (Split-Path -Leaf $_.OriginalFileName) -eq "vroce.inf" -and $_.Version -eq $version
+    } | Sort-Object Date -Descending)
+if ($stored.Count -eq 0) { Stop-With "the driver store has no vroce.inf of version $version" }
+$oem = Join-Path $env:windir ("INF\" + $stored[0].Driver)
+
+Write-Host "installing $($stored[0].Driver) on '$Adapter' ($instance)"
+try { $restart = [VroceSetup]::Install($instance, $oem) }
+catch { Stop-With "$($_.Exception.Message); C:\Windows\INF\setupapi.dev.log says more" }
+if ($restart) {
+    Write-Host "INSTALLED. Restart the machine."
+    exit 0
+}
+Get-NetAdapter -IncludeHidden | Where-Object { $_.PnPDeviceID -eq $instance } |
+    Format-List -Property @("Name", "InterfaceDescription", "Status", "LinkSpeed", "DriverVersion")
+Get-NetAdapter -IncludeHidden | Where-Object { $_.PnPDeviceID -eq $instance } | Get-NetAdapterRdma -ErrorAction SilentlyContinue |
+    Format-List -Property @("Name", "Enabled")
+Write-Host "INSTALLED. Next: .\testing-windows.ps1"
