@@ -22,7 +22,7 @@ pub struct Options {
     install: bool,
 }
 
-/// What the driver's build reads: everything else (other crates' tests) stays out of the copy.
+/// What cargo reads of the repository.
 const TREE: [&str; 6] = ["Cargo.toml", "build.rs", "build", "crates", "src", "tests"];
 
 /// Checks; `false` when the driver does not compile.
@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(status.success())
 }
 
-/// The repository as links in a folder of our own, with a Cargo.lock to write to: other crates than the real ones belong into no other.
+/// The repository as links in a folder of our own, with a copy of Cargo.lock: cargo writes the stand-ins into it.
 fn mirror(root: &Path, tree: &Path) -> Result<PathBuf> {
     if tree.exists() {
         std::fs::remove_dir_all(tree).with_context(|| tree.display().to_string())?;
