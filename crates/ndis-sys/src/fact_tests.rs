@@ -56,6 +56,7 @@ fn prototypes() -> Vec<&'static Prototype> {
 }
 
 const WINDOWS_SYS: &str = "compared with windows-sys in tests/windows_sys.rs";
+const TRACELOGGING: &str = "not in the metadata; compared with the crate tracelogging in crates/nt";
 const ALIGNMENT: &str = "padding that C inserts by itself";
 const BIT_FIELDS: &str = "bit-fields in C; the size of the structure is a fact";
 
@@ -71,6 +72,8 @@ const LAYOUTS_WITHOUT_FACTS: &[Exception] = &[
     ("KEY_VALUE_BASIC_INFORMATION", WINDOWS_SYS),
     ("KEY_VALUE_FULL_INFORMATION", WINDOWS_SYS),
     ("KEY_VALUE_PARTIAL_INFORMATION", WINDOWS_SYS),
+    ("EVENT_DESCRIPTOR", WINDOWS_SYS),
+    ("EVENT_DATA_DESCRIPTOR", WINDOWS_SYS),
     ("NET_BUFFER.Padding", ALIGNMENT),
     ("NET_BUFFER_LIST.Padding", ALIGNMENT),
     ("NET_BUFFER_LIST_CONTEXT.Padding", ALIGNMENT),
@@ -134,6 +137,12 @@ const CONSTANTS_WITHOUT_FACTS: &[Exception] = &[
     ("DevicePropertyLocationInformation", WINDOWS_SYS),
     ("DevicePropertyManufacturer", WINDOWS_SYS),
     ("DevicePropertyPhysicalDeviceObjectName", WINDOWS_SYS),
+    ("EVENT_CONTROL_CODE_DISABLE_PROVIDER", WINDOWS_SYS),
+    ("EVENT_CONTROL_CODE_ENABLE_PROVIDER", WINDOWS_SYS),
+    ("EVENT_CONTROL_CODE_CAPTURE_STATE", WINDOWS_SYS),
+    ("EVENT_DATA_DESCRIPTOR_TYPE_NONE", WINDOWS_SYS),
+    ("EVENT_DATA_DESCRIPTOR_TYPE_EVENT_METADATA", WINDOWS_SYS),
+    ("EVENT_DATA_DESCRIPTOR_TYPE_PROVIDER_METADATA", WINDOWS_SYS),
     ("IpDadStateDeprecated", WINDOWS_SYS),
     ("IpDadStateDuplicate", WINDOWS_SYS),
     ("IpDadStateInvalid", WINDOWS_SYS),
@@ -184,6 +193,25 @@ const CONSTANTS_WITHOUT_FACTS: &[Exception] = &[
     ("PCI_STATUS_CAPABILITIES_LIST", WINDOWS_SYS),
     ("PCI_WHICHSPACE_CONFIG", WINDOWS_SYS),
     ("STATUS_NO_MORE_ENTRIES", WINDOWS_SYS),
+    ("EventProviderSetTraits", WINDOWS_SYS),
+    ("TRACE_LEVEL_CRITICAL", WINDOWS_SYS),
+    ("TRACE_LEVEL_ERROR", WINDOWS_SYS),
+    ("TRACE_LEVEL_WARNING", WINDOWS_SYS),
+    ("TRACE_LEVEL_INFORMATION", WINDOWS_SYS),
+    ("TRACE_LEVEL_VERBOSE", WINDOWS_SYS),
+    ("WINEVENT_CHANNEL_TRACELOGGING", WINDOWS_SYS),
+    ("TDH_INTYPE_UINT8", WINDOWS_SYS),
+    ("TDH_INTYPE_UINT16", WINDOWS_SYS),
+    ("TDH_INTYPE_INT32", WINDOWS_SYS),
+    ("TDH_INTYPE_UINT32", WINDOWS_SYS),
+    ("TDH_INTYPE_UINT64", WINDOWS_SYS),
+    ("TDH_INTYPE_BINARY", WINDOWS_SYS),
+    ("TDH_INTYPE_MANIFEST_COUNTEDANSISTRING", WINDOWS_SYS),
+    ("TlgOutNULL", TRACELOGGING),
+    ("TlgOutBOOLEAN", TRACELOGGING),
+    ("TlgOutHEX", TRACELOGGING),
+    ("TlgOutSOCKETADDRESS", TRACELOGGING),
+    ("TlgOutNTSTATUS", TRACELOGGING),
     (
         "DPFLTR_IHVDRIVER_ID",
         "not in the metadata; dpfilter.h, the same in all public copies",
@@ -203,6 +231,7 @@ const PROTOTYPES_WITHOUT_FACTS: &[Exception] = &[
     ("CancelMibChangeNotify2", WINDOWS_SYS),
     ("ConvertInterfaceIndexToLuid", WINDOWS_SYS),
     ("ConvertInterfaceLuidToIndex", WINDOWS_SYS),
+    ("ETWENABLECALLBACK", WINDOWS_SYS),
     ("ExReInitializeRundownProtection", WINDOWS_SYS),
     ("FLUSH_ADAPTER_BUFFERS", WINDOWS_SYS),
     ("FREE_COMMON_BUFFER", WINDOWS_SYS),

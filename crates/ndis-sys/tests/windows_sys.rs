@@ -10,6 +10,8 @@ use windows_sys::Wdk::System::SystemServices as ws;
 use windows_sys::Win32::Foundation as f;
 use windows_sys::Win32::NetworkManagement::{IpHelper as ip, Ndis as luid};
 use windows_sys::Win32::Networking::WinSock as sock;
+use windows_sys::Win32::System::Diagnostics::Etw as etw;
+use windows_sys::Win32::System::Diagnostics::TraceLogging;
 
 /// Compares sizes, and offsets of fields that have the same name on both sides.
 macro_rules! same_layout {
@@ -268,5 +270,66 @@ fn dma_has_the_same_functions() {
     assert_eq!(
         <sig::ExReInitializeRundownProtection as Sizes>::sizes(),
         sizes_of(|| ws::ExReInitializeRundownProtection as unsafe extern "system" fn(_) -> _)
+    );
+}
+
+#[test]
+fn event_tracing_is_the_same() {
+    same_layout! {
+        wdm::EVENT_DESCRIPTOR, etw::EVENT_DESCRIPTOR { Id, Version, Channel, Level, Opcode, Task, Keyword }
+        wdm::EVENT_DATA_DESCRIPTOR, etw::EVENT_DATA_DESCRIPTOR { Ptr, Size }
+        wdm::REGHANDLE, etw::REGHANDLE {}
+    }
+    let part = offset_of!(etw::EVENT_DATA_DESCRIPTOR, Anonymous);
+    for (ours, theirs) in [
+        (
+            offset_of!(wdm::EVENT_DATA_DESCRIPTOR, Type),
+            offset_of!(etw::EVENT_DATA_DESCRIPTOR_0_0, Type),
+        ),
+        (
+            offset_of!(wdm::EVENT_DATA_DESCRIPTOR, Reserved1),
+            offset_of!(etw::EVENT_DATA_DESCRIPTOR_0_0, Reserved1),
+        ),
+        (
+            offset_of!(wdm::EVENT_DATA_DESCRIPTOR, Reserved2),
+            offset_of!(etw::EVENT_DATA_DESCRIPTOR_0_0, Reserved2),
+        ),
+    ] {
+        assert_eq!(ours, part + theirs);
+    }
+    macro_rules! same_number {
+        ($($name:ident),* $(,)?) => { $(
+            assert_eq!(i128::from(wdm::$name), i128::from(etw::$name), stringify!($name));
+        )* };
+    }
+    same_number! {
+        EVENT_CONTROL_CODE_DISABLE_PROVIDER,
+        EVENT_CONTROL_CODE_ENABLE_PROVIDER,
+        EVENT_CONTROL_CODE_CAPTURE_STATE,
+        EVENT_DATA_DESCRIPTOR_TYPE_NONE,
+        EVENT_DATA_DESCRIPTOR_TYPE_EVENT_METADATA,
+        EVENT_DATA_DESCRIPTOR_TYPE_PROVIDER_METADATA,
+        EventProviderSetTraits,
+        TRACE_LEVEL_CRITICAL,
+        TRACE_LEVEL_ERROR,
+        TRACE_LEVEL_WARNING,
+        TRACE_LEVEL_INFORMATION,
+        TRACE_LEVEL_VERBOSE,
+        TDH_INTYPE_UINT8,
+        TDH_INTYPE_UINT16,
+        TDH_INTYPE_INT32,
+        TDH_INTYPE_UINT32,
+        TDH_INTYPE_UINT64,
+        TDH_INTYPE_BINARY,
+        TDH_INTYPE_MANIFEST_COUNTEDANSISTRING,
+    }
+    assert_eq!(
+        i32::from(wdm::WINEVENT_CHANNEL_TRACELOGGING),
+        TraceLogging::WINEVENT_CHANNEL_TRACELOGGING
+    );
+    // The callback of the kernel has no parameters in the metadata; that of processes is the same.
+    assert_eq!(
+        <wdm::ETWENABLECALLBACK as Sizes>::sizes(),
+        <etw::PENABLECALLBACK as Sizes>::sizes()
     );
 }

@@ -22,6 +22,7 @@
 mod heap;
 
 pub mod consumer;
+pub mod etw;
 pub mod exports;
 pub mod image;
 pub mod interrupt;

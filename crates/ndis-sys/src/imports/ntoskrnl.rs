@@ -374,6 +374,31 @@ imports! {
         fn RtlCompareMemory(Source1: *const c_void, Source2: *const c_void, Length: usize) -> usize;
         /// A pseudo-random number below 2^31; changes the seed. IRQL: < DISPATCH_LEVEL.
         fn RtlRandomEx(Seed: *mut u32) -> u32;
+        /// Registers a provider of events. Calls the callback, if a session waits for the provider. IRQL: PASSIVE_LEVEL.
+        fn EtwRegister(
+            ProviderId: *const GUID,
+            EnableCallback: Option<ETWENABLECALLBACK>,
+            CallbackContext: *mut c_void,
+            RegHandle: *mut REGHANDLE,
+        ) -> NTSTATUS;
+        /// Ends a registration; the callback is not called any more. IRQL: PASSIVE_LEVEL.
+        fn EtwUnregister(RegHandle: REGHANDLE) -> NTSTATUS;
+        /// Sets something of a provider. IRQL: PASSIVE_LEVEL.
+        fn EtwSetInformation(
+            RegHandle: REGHANDLE,
+            InformationClass: EVENT_INFO_CLASS,
+            EventInformation: *mut c_void,
+            InformationLength: u32,
+        ) -> NTSTATUS;
+        /// Writes an event to the sessions that want it. IRQL: any; above APC_LEVEL nothing may be pageable.
+        fn EtwWriteTransfer(
+            RegHandle: REGHANDLE,
+            EventDescriptor: *const EVENT_DESCRIPTOR,
+            ActivityId: *const GUID,
+            RelatedActivityId: *const GUID,
+            UserDataCount: u32,
+            UserData: *mut EVENT_DATA_DESCRIPTOR,
+        ) -> NTSTATUS;
     }
     variadic {
         /// Prints to the debugger; a format of the C language, at most 512 bytes. A simulator may define it with as many integer

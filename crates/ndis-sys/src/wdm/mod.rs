@@ -2,6 +2,7 @@
 
 mod dma;
 mod driver;
+mod etw;
 mod mdl;
 mod pci;
 mod pool;
@@ -13,6 +14,7 @@ mod sync;
 
 pub use dma::*;
 pub use driver::*;
+pub use etw::*;
 pub use mdl::*;
 pub use pci::*;
 pub use pool::*;
@@ -26,6 +28,7 @@ pub use sync::*;
 pub(crate) const LAYOUTS: &[&[crate::facts::Layout]] = &[
     dma::LAYOUTS,
     driver::LAYOUTS,
+    etw::LAYOUTS,
     mdl::LAYOUTS,
     pci::LAYOUTS,
     processor::LAYOUTS,
@@ -39,6 +42,7 @@ pub(crate) const LAYOUTS: &[&[crate::facts::Layout]] = &[
 pub(crate) const CONSTANTS: &[&[crate::facts::Constant]] = &[
     dma::CONSTANTS,
     driver::CONSTANTS,
+    etw::CONSTANTS,
     mdl::CONSTANTS,
     pci::CONSTANTS,
     pool::CONSTANTS,
@@ -49,5 +53,9 @@ pub(crate) const CONSTANTS: &[&[crate::facts::Constant]] = &[
 ];
 
 #[cfg(test)]
-pub(crate) const CALLBACKS: &[&[crate::facts::Prototype]] =
-    &[dma::CALLBACKS, driver::CALLBACKS, sync::CALLBACKS];
+pub(crate) const CALLBACKS: &[&[crate::facts::Prototype]] = &[
+    dma::CALLBACKS,
+    driver::CALLBACKS,
+    etw::CALLBACKS,
+    sync::CALLBACKS,
+];

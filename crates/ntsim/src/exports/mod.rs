@@ -64,6 +64,7 @@ pub(crate) use {exports, exports_unchecked};
 pub mod dbg;
 pub(crate) mod dma;
 mod dma_wait;
+mod etw;
 pub(crate) mod ex;
 pub(crate) mod io;
 pub(crate) mod ke;
@@ -85,6 +86,7 @@ pub(crate) mod wsk;
 pub static TABLES: &[&[Export]] = &[
     dbg::EXPORTS,
     dma::EXPORTS,
+    etw::EXPORTS,
     ex::EXPORTS,
     io::EXPORTS,
     ke::dpc::EXPORTS,

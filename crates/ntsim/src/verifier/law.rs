@@ -19,8 +19,9 @@ macro_rules! stated {
 }
 pub(crate) use stated;
 
-static ALL: [Texts; 4] = [
+static ALL: [Texts; 5] = [
     super::rules::TEXTS,
+    crate::etw::rules::TEXTS,
     crate::ndis::rules::TEXTS,
     crate::pci::rules::TEXTS,
     crate::virtio_net::rules::TEXTS,

@@ -18,6 +18,7 @@ use super::driver_call::call_driver;
 use super::machine::Machine;
 use super::processor::PASSIVE;
 use super::rng::Rng;
+use crate::etw::Tracing;
 use crate::exports::dma::Dma;
 use crate::exports::io::{DriverExtensions, WorkItems};
 use crate::exports::mm::IoMappings;
@@ -265,6 +266,7 @@ impl Machine {
         }
         self.ext::<Dma>().check_unload(self, number, name, when);
         self.ext::<Objects>().check_unload(number, name, when);
+        self.ext::<Tracing>().check_unload(number, name, when);
         let object = driver.object.get();
         self.ext::<DriverExtensions>().free_all(self, object);
         if self.ext::<Objects>().remove_foreign(object) > 0 {
