@@ -37,6 +37,7 @@ pub mod string;
 pub mod sys;
 pub mod time;
 mod timer;
+pub mod trace;
 mod work;
 
 pub use dpc::{Dpc, Waker, flush_dpcs};

@@ -94,7 +94,6 @@ constants! {
     u8 {
         TlgOutNULL = 0;
         TlgOutBOOLEAN = 3;
-        TlgOutHEX = 4;
         TlgOutSOCKETADDRESS = 10;
         TlgOutNTSTATUS = 14;
     }
