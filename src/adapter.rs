@@ -41,6 +41,7 @@ use crate::miniport::statistics::{Cast, Statistics, bump};
 use crate::miniport::{link, ndk};
 use crate::ndk::Port;
 use crate::nic::{self, Fault, Link, Nic, TxCookie};
+use crate::trace::{AdapterInitialized, DeviceFailed, LinkChanged, NdkChanged, Trace};
 use crate::turn::{Mask, Turn};
 use crate::wdf;
 
@@ -68,6 +69,8 @@ pub struct Parts {
     pub nic: nic::Handle,
     /// The event log.
     pub log: Log,
+    /// What tells event tracing of the adapter.
+    pub trace: Trace,
     /// What the registry says.
     pub settings: Settings,
     /// What NDIS is told about NDK; it may look again at any time.
@@ -200,6 +203,26 @@ impl Adapter {
     /// The NDIS handle.
     pub fn handle(&self) -> NDIS_HANDLE {
         self.parts.handle
+    }
+
+    /// What tells event tracing of the adapter.
+    pub fn trace(&self) -> &Trace {
+        &self.parts.trace
+    }
+
+    /// Tells event tracing with what the adapter works.
+    pub fn note_initialized(&self) {
+        let (nic, settings) = (self.nic(), self.settings());
+        self.trace().write(|adapter| AdapterInitialized {
+            adapter,
+            mac: nic.mac().into(),
+            mtu: nic.mtu(),
+            path_mtu: self.port().mtu().bytes(),
+            jumbo_packet: settings.jumbo_packet,
+            network_direct: settings.network_direct,
+            receive_buffers: settings.receive_buffers,
+            transmit_buffers: settings.transmit_buffers,
+        });
     }
 
     /// The settings.
@@ -421,6 +444,11 @@ impl Adapter {
         let now = self.nic().link();
         let before = core::mem::replace(&mut *self.link.lock(), now);
         if now != before {
+            self.trace().write(|adapter| LinkChanged {
+                adapter,
+                up: now.up,
+                speed: now.speed,
+            });
             link::indicate(self.handle(), now);
         }
     }
@@ -428,6 +456,10 @@ impl Adapter {
     /// The device has failed: protocols see the link go down.
     fn log_fault(&self, fault: Fault) {
         debug_print!(Error, "device stopped: {fault}");
+        self.trace().write(|adapter| DeviceFailed {
+            adapter,
+            fault: fault.text().into(),
+        });
         self.parts.log.write(&Entry {
             code: NDIS_ERROR_CODE_HARDWARE_FAILURE.cast_signed(),
             unique: unique::FAULT,
@@ -466,6 +498,10 @@ impl Adapter {
             let enable = self.ndk_wanted.load(Ordering::Acquire) && !broken;
             if enable != self.port().is_enabled() {
                 self.port().set_enabled(enable);
+                self.trace().write(|adapter| NdkChanged {
+                    adapter,
+                    enabled: enable,
+                });
                 ndk::raise_event(self.handle(), enable, passive);
             } else if !broken || self.is_removed() || self.nic().fault().is_some() {
                 return;

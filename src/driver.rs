@@ -8,15 +8,19 @@ use core::ptr::null_mut;
 use nt::boxed::try_box;
 use nt::sys::types::{NDIS_HANDLE, NTSTATUS};
 use nt::sys::wdm::{DRIVER_OBJECT, UNICODE_STRING};
-use nt::{Once, Passive, Status, debug_print, sys};
+use nt::trace::Provider;
+use nt::{Once, Passive, Shared, Status, debug_print, sys};
 
 use crate::miniport;
+use crate::trace::{self, Trace};
 use crate::wdf::Framework;
 
 /// The driver as a whole: the context of NDIS's driver-wide calls.
 pub struct Driver {
     framework: Framework,
     ndis: Once<Ndis>,
+    /// Registered for as long as the driver is there.
+    provider: Shared<Provider>,
 }
 
 /// The driver's registration with NDIS.
@@ -31,6 +35,11 @@ impl Driver {
     /// The framework the driver is bound to.
     pub fn framework(&self) -> &Framework {
         &self.framework
+    }
+
+    /// What tells event tracing of an adapter.
+    pub fn trace(&self, luid: u64) -> Trace {
+        Trace::new(self.provider.clone(), luid)
     }
 }
 
@@ -69,11 +78,15 @@ unsafe fn try_enter(
         sys::IoAllocateDriverObjectExtension(object, extension_id(), size, &raw mut extension)
     };
     Status(status).ok()?;
-    // SAFETY: DriverEntry runs at PASSIVE_LEVEL, with these arguments.
-    let framework = unsafe { Framework::bind(object, registry_path, Passive::assume())? };
+    // SAFETY: DriverEntry runs at PASSIVE_LEVEL.
+    let passive = unsafe { Passive::assume() };
+    let provider = trace::register(passive)?;
+    // SAFETY: with DriverEntry's arguments.
+    let framework = unsafe { Framework::bind(object, registry_path, passive)? };
     let driver = Box::into_raw(try_box(Driver {
         framework,
         ndis: Once::new(),
+        provider,
     })?);
     let mut characteristics = miniport::characteristics();
     let mut handle = null_mut();

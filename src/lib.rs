@@ -14,6 +14,7 @@ mod image;
 mod miniport;
 mod ndk;
 mod nic;
+mod trace;
 mod turn;
 mod wdf;
 

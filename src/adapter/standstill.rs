@@ -16,6 +16,9 @@ use nt::sys::status::{STATUS_DEVICE_NOT_READY, STATUS_DEVICE_REMOVED};
 use nt::{Event, EventKind, NoMemory, Passive, Timer, debug_print};
 
 use super::{Adapter, BUDGET};
+use crate::trace::{
+    DeviceLeftAlone, DeviceNotRestarted, DeviceRemoved, DeviceRestarted, PowerChanged,
+};
 
 /// A device that fails more often than this without a [`CALM`] in between is not restarted at once any more.
 const PROMPT_RESTARTS: u32 = 3;
@@ -140,6 +143,8 @@ impl Adapter {
     pub fn sleep(&self, passive: Passive) {
         self.standstill.exclusively(passive, || {
             self.standstill.asleep.store(true, Ordering::SeqCst);
+            self.trace()
+                .write(|adapter| PowerChanged { adapter, on: false });
             self.port().refuse(STATUS_DEVICE_NOT_READY);
             self.quiesce(passive);
             // Frames whose DMA list NDIS is still making come back as soon as it is there.
@@ -154,6 +159,8 @@ impl Adapter {
     pub fn wake(&self, passive: Passive) {
         self.standstill.exclusively(passive, || {
             if self.standstill.asleep.swap(false, Ordering::SeqCst) {
+                self.trace()
+                    .write(|adapter| PowerChanged { adapter, on: true });
                 self.work_again(passive);
             }
         });
@@ -164,6 +171,7 @@ impl Adapter {
     /// The device has been pulled out: nothing will be sent or received any more.
     pub fn remove(&self, passive: Passive) {
         self.removed.store(true, Ordering::Release);
+        self.trace().write(|adapter| DeviceRemoved { adapter });
         self.port().refuse(STATUS_DEVICE_REMOVED);
         self.standstill.exclusively(passive, || {
             self.quiesce(passive);
@@ -193,7 +201,7 @@ impl Adapter {
             if pause.is_none() {
                 let pause = self.standstill.pause();
                 if !pause.is_zero() {
-                    return self.standstill.leave_alone(pause);
+                    return self.leave_alone(pause);
                 }
             }
             self.work_again(passive);
@@ -210,6 +218,15 @@ impl Adapter {
     /// There was no memory for NDK to begin anew: it will be tried again.
     pub(super) fn renew_later(&self) {
         self.standstill.timer.set(RENEW_AGAIN);
+    }
+
+    /// It is restarted when so much time is up.
+    fn leave_alone(&self, pause: Duration) {
+        self.trace().write(|adapter| DeviceLeftAlone {
+            adapter,
+            seconds: pause.as_secs(),
+        });
+        self.standstill.leave_alone(pause);
     }
 
     /// Stops the device and takes back all that it had. Nobody is in the service routine when this returns.
@@ -233,13 +250,18 @@ impl Adapter {
         self.standstill.begin();
         match self.nic().restart(passive) {
             Ok(()) => {
+                self.trace().write(|adapter| DeviceRestarted { adapter });
                 self.port().nic_found();
                 self.fault_logged.store(false, Ordering::Release);
             }
             Err(fault) => {
                 debug_print!(Error, "no restart: {fault}");
+                self.trace().write(|adapter| DeviceNotRestarted {
+                    adapter,
+                    fault: fault.text().into(),
+                });
                 let pause = self.standstill.pause().max(FIRST_PAUSE);
-                self.standstill.leave_alone(pause);
+                self.leave_alone(pause);
             }
         }
         self.link_watch.look();

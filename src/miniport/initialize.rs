@@ -34,6 +34,7 @@ use crate::ndk::{Platform, Port, PortConfig, random_seed};
 use crate::nic::bus::Function;
 use crate::nic::virtio::{self, Options, VirtioNet};
 use crate::nic::{self, ETHERNET_HEADER, Nic};
+use crate::trace::{AdapterHalted, Trace};
 
 /// Bytes a VLAN tag adds to a frame.
 const VLAN_TAG: usize = 4;
@@ -80,6 +81,7 @@ pub unsafe fn initialize(
     handle: NDIS_HANDLE,
     driver: &Driver,
     parameters: &NDIS_MINIPORT_INIT_PARAMETERS,
+    trace: &Trace,
     passive: Passive,
 ) -> Result<(), Status> {
     // The address is told to NDIS before there is an adapter at it.
@@ -87,7 +89,7 @@ pub unsafe fn initialize(
     // SAFETY: NDIS's handle. NDIS passes the context to nobody before this function succeeds.
     unsafe { attributes::register(handle, place.as_mut_ptr().cast())? };
     // SAFETY: NDIS's handle and parameters.
-    let parts = unsafe { make_parts(handle, driver, parameters, passive)? };
+    let parts = unsafe { make_parts(handle, driver, parameters, trace, passive)? };
     place.write(Adapter::try_new(parts)?);
     // SAFETY: written just now.
     let adapter = unsafe { place.assume_init() };
@@ -102,6 +104,7 @@ pub unsafe fn initialize(
         adapter.shut_down(passive);
         return Err(status);
     }
+    adapter.note_initialized();
     // NDIS has the address; `halt` takes it back.
     let _ = Box::into_raw(adapter);
     Ok(())
@@ -115,6 +118,7 @@ pub unsafe fn halt(context: NDIS_HANDLE, passive: Passive) {
     // SAFETY: the caller's promise: the box given up by `initialize`.
     let adapter = unsafe { Box::from_raw(context.cast::<Adapter>()) };
     adapter.shut_down(passive);
+    adapter.trace().write(|adapter| AdapterHalted { adapter });
 }
 
 /// Makes all an adapter is made of. What has been made is undone if something fails.
@@ -126,6 +130,7 @@ unsafe fn make_parts(
     handle: NDIS_HANDLE,
     driver: &Driver,
     parameters: &NDIS_MINIPORT_INIT_PARAMETERS,
+    trace: &Trace,
     passive: Passive,
 ) -> Result<Parts, Status> {
     // SAFETY: NDIS's handle; the device objects it names are the adapter's.
@@ -171,6 +176,7 @@ unsafe fn make_parts(
             enabled: settings.network_direct,
             mtu: path_mtu,
             seed: random_seed(passive),
+            trace: trace.clone(),
         },
         passive,
     )?;
@@ -188,6 +194,7 @@ unsafe fn make_parts(
         receiver,
         nic,
         log,
+        trace: trace.clone(),
         settings,
         capabilities: Capabilities::try_new()?,
         _device: device,

@@ -26,6 +26,7 @@ use nt::{Passive, debug_print};
 use crate::adapter::Adapter;
 use crate::driver::{self, Driver};
 use crate::ndk::provider;
+use crate::trace::AdapterNotInitialized;
 
 /// Version of the driver, as NDIS and the INF know it.
 pub const MAJOR_DRIVER_VERSION: u8 = 0;
@@ -89,14 +90,19 @@ unsafe extern "efiapi" fn initialize(
     parameters: *mut NDIS_MINIPORT_INIT_PARAMETERS,
 ) -> NDIS_STATUS {
     // SAFETY: the context is the driver's, see `driver::enter`; NDIS's parameters; documented to be called at PASSIVE_LEVEL.
-    let result = unsafe {
+    let (trace, result) = unsafe {
         let driver = &*context.cast_const().cast::<Driver>();
-        initialize::initialize(handle, driver, &*parameters, Passive::assume())
+        let parameters = &*parameters;
+        let trace = driver.trace(parameters.NetLuid.Value);
+        let passive = Passive::assume();
+        let result = initialize::initialize(handle, driver, parameters, &trace, passive);
+        (trace, result)
     };
     match result {
         Ok(()) => NDIS_STATUS_SUCCESS,
         Err(status) => {
             debug_print!(Error, "adapter does not start: {status}");
+            trace.write(|adapter| AdapterNotInitialized { adapter, status });
             status.0
         }
     }

@@ -18,10 +18,12 @@ use ndis_sys::status::{
 use ndis_sys::types::NTSTATUS;
 use roce::{
     AcceptParams, ConnId, ConnectFailure, DisconnectReason, DisconnectResult, Path, PathMtu, QpId,
+    Status,
 };
 
 use super::connector::Connector;
 use super::endpoint::{SharedEndpoint, SharedEntry};
+use super::journal::reject_reason;
 use super::limits::{MAX_CALLEE_DATA, MAX_READS};
 use super::line::{Place, Waits};
 use super::object::{self, Context, Listed, Object, Ref, Request};
@@ -153,6 +155,8 @@ pub struct Connection {
     disconnect_due: Option<u32>,
     /// Counted as ConnectionError.
     broken: bool,
+    /// Why its queue pair failed.
+    pub(super) failure: Option<Status>,
 }
 
 /// Parameters of NdkConnect.
@@ -222,6 +226,7 @@ impl Connection {
             connect_event_due: false,
             disconnect_due: None,
             broken: false,
+            failure: None,
         }
     }
 
@@ -365,6 +370,7 @@ impl State {
             c.pending(Phase::Resolving, request);
             c.conn.take()
         });
+        self.note_connecting(key);
         self.look_up(key);
         if let Some(conn) = stale {
             self.forget(conn);
@@ -440,6 +446,7 @@ impl State {
         };
         if let Err(failure) = result {
             self.end_with(key, Phase::Over);
+            self.note_establish_failed(key, failure, 0);
             return Err(failure);
         }
         if let Some(c) = self.connections.get_mut(key) {
@@ -458,6 +465,7 @@ impl State {
         };
         let gone = c.peer_gave_up;
         self.end_with(key, Phase::Over);
+        self.note_rejected(key);
         if gone {
             return Err(STATUS_CONNECTION_ABORTED);
         }
@@ -483,6 +491,7 @@ impl State {
         c.sink = None;
         c.disconnect_due = None;
         c.pending(Phase::Disconnecting, request);
+        self.note_disconnecting(key);
         if phase == Phase::Connected {
             self.counters.active_connections = self.counters.active_connections.saturating_sub(1);
         }
@@ -509,6 +518,9 @@ impl State {
         let Some(phase) = self.end_with(key, Phase::Over) else {
             return;
         };
+        if phase.is_attempt() || phase == Phase::Connected {
+            self.note_closed(key, phase == Phase::Connected);
+        }
         let Some(c) = self.connections.get_mut(key) else {
             return;
         };
@@ -563,11 +575,11 @@ impl State {
             match c.phase {
                 Phase::Resolving | Phase::Requesting => {
                     self.end_attempt(key);
-                    self.connect_failed(key, STATUS_DEVICE_NOT_READY);
+                    self.connect_failed(key, STATUS_DEVICE_NOT_READY, 0);
                 }
                 Phase::Accepting | Phase::Completing => {
                     self.end_attempt(key);
-                    self.establish_failed(key, STATUS_DEVICE_NOT_READY);
+                    self.establish_failed(key, STATUS_DEVICE_NOT_READY, 0);
                 }
                 Phase::Connected => {
                     if let Some(conn) = conn {
@@ -635,7 +647,8 @@ impl State {
         Some(phase)
     }
 
-    pub(super) fn connect_failed(&mut self, key: Key, failure: NTSTATUS) {
+    pub(super) fn connect_failed(&mut self, key: Key, failure: NTSTATUS, reject_reason: u16) {
+        self.note_connect_failed(key, failure, reject_reason);
         self.end_with(key, Phase::Idle);
         let qp = self.detach_qp(key);
         self.release_endpoint(key);
@@ -648,7 +661,8 @@ impl State {
         }
     }
 
-    pub(super) fn establish_failed(&mut self, key: Key, failure: NTSTATUS) {
+    fn establish_failed(&mut self, key: Key, failure: NTSTATUS, reject_reason: u16) {
+        self.note_establish_failed(key, failure, reject_reason);
         self.end_with(key, Phase::Over);
         if let Some(c) = self.connections.get_mut(key) {
             c.sink = None;
@@ -672,15 +686,18 @@ impl State {
         }
     }
 
-    /// The peer refused or did not answer; or a peer that had asked gave up.
+    /// The peer refused or did not answer; or a peer that had asked gave up; or the connection did not come to stand.
     pub(super) fn on_connect_failed(&mut self, conn: ConnId, reason: ConnectFailure) {
         let Some((key, c)) = self.connection_of(conn) else {
             return;
         };
         match c.phase {
-            Phase::Requesting => self.connect_failed(key, status::of_connect(reason)),
+            Phase::Requesting => {
+                self.connect_failed(key, status::of_connect(reason), reject_reason(reason));
+            }
             Phase::Accepting | Phase::Completing => {
-                self.establish_failed(key, status::of_establish(reason))
+                let failure = status::of_establish(reason);
+                self.establish_failed(key, failure, reject_reason(reason));
             }
             _ => c.peer_gave_up = true,
         }
@@ -688,7 +705,7 @@ impl State {
 
     /// The connection stands.
     pub(super) fn on_established(&mut self, conn: ConnId) {
-        let Some((_, c)) = self.connection_of(conn) else {
+        let Some((key, c)) = self.connection_of(conn) else {
             return;
         };
         let accepted = match c.phase {
@@ -709,31 +726,21 @@ impl State {
         };
         *counter += 1;
         self.counters.active_connections += 1;
-    }
-
-    /// The connection did not come to stand.
-    pub(super) fn on_establish_failed(&mut self, conn: ConnId, reason: ConnectFailure) {
-        let Some((key, c)) = self.connection_of(conn) else {
-            return;
-        };
-        match c.phase {
-            Phase::Accepting | Phase::Completing => {
-                self.establish_failed(key, status::of_establish(reason))
-            }
-            Phase::Requesting => self.connect_failed(key, status::of_connect(reason)),
-            _ => c.peer_gave_up = true,
-        }
+        self.note_connected(key, conn, accepted);
     }
 
     /// A queue pair failed by itself. Its connection ends with it; the peer, which has seen the same error, may have ended it already.
-    pub(super) fn on_qp_fatal(&mut self, qp: QpId) {
+    pub(super) fn on_qp_fatal(&mut self, qp: QpId, failure: Status) {
         let key = self.qps.get(qp.index()).and_then(|entry| entry.connector);
-        if let Some(c) = key.and_then(|key| self.connections.get_mut(key))
-            && matches!(c.phase, Phase::Connected | Phase::PeerGone)
-            && !mem::replace(&mut c.broken, true)
-        {
-            self.counters.connection_errors += 1;
+        if let Some(c) = key.and_then(|key| self.connections.get_mut(key)) {
+            c.failure = Some(failure);
+            if matches!(c.phase, Phase::Connected | Phase::PeerGone)
+                && !mem::replace(&mut c.broken, true)
+            {
+                self.counters.connection_errors += 1;
+            }
         }
+        self.note_qp_failed(qp, failure);
     }
 
     /// The connection ended, not by this side's doing. Flushes nothing (D-04).
@@ -752,9 +759,10 @@ impl State {
                 self.counters.active_connections =
                     self.counters.active_connections.saturating_sub(1);
                 self.counters.connection_errors += u64::from(broke);
+                self.note_ended(key, reason);
             }
             Phase::Accepting | Phase::Completing => {
-                self.establish_failed(key, STATUS_CONNECTION_ABORTED)
+                self.establish_failed(key, STATUS_CONNECTION_ABORTED, 0)
             }
             _ => c.peer_gave_up = true,
         }
@@ -762,14 +770,16 @@ impl State {
 
     /// A disconnect of this side is complete: everything is flushed and nothing of the QP is in the NIC any more.
     pub(super) fn on_disconnect_done(&mut self, conn: ConnId, result: DisconnectResult) {
-        if let Some((_, c)) = self.connection_of(conn)
+        let outcome = match result {
+            DisconnectResult::Graceful => STATUS_SUCCESS,
+            DisconnectResult::Timeout => STATUS_IO_TIMEOUT,
+        };
+        if let Some((key, c)) = self.connection_of(conn)
             && c.phase == Phase::Disconnecting
         {
             c.phase = Phase::Over;
-            c.finish(match result {
-                DisconnectResult::Graceful => STATUS_SUCCESS,
-                DisconnectResult::Timeout => STATUS_IO_TIMEOUT,
-            });
+            c.finish(outcome);
+            self.note_disconnect_done(key, outcome);
         }
     }
 }

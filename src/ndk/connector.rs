@@ -190,7 +190,7 @@ pub unsafe extern "efiapi" fn create_connector(
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
     if let Err(status) = adapter.port().ready() {
-        return status;
+        return adapter.port().answer("NdkCreateConnector", status);
     }
     let body = Connector {
         key: AtomicU64::new(Key::NONE.to_bits()),
@@ -198,7 +198,9 @@ pub unsafe extern "efiapi" fn create_connector(
         listener: None,
     };
     let Ok(connector) = adapter.try_new_child(body) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return adapter
+            .port()
+            .answer("NdkCreateConnector", STATUS_INSUFFICIENT_RESOURCES);
     };
     // SAFETY: the drop of the body takes the entry out.
     let listed = unsafe { Listed::new(connector) };
@@ -215,7 +217,9 @@ pub unsafe extern "efiapi" fn create_connector(
         None => {
             // SAFETY: nobody knows it.
             unsafe { object::discard(connector) };
-            STATUS_INSUFFICIENT_RESOURCES
+            adapter
+                .port()
+                .answer("NdkCreateConnector", STATUS_INSUFFICIENT_RESOURCES)
         }
     }
 }
@@ -282,7 +286,11 @@ unsafe extern "efiapi" fn connect(
     };
     let local = match local {
         Some(local) if address::is_host(local.ip()) => local,
-        _ => return STATUS_INVALID_ADDRESS,
+        _ => {
+            return connector
+                .port()
+                .answer("NdkConnect", STATUS_INVALID_ADDRESS);
+        }
     };
     let peer = match peer {
         Some(peer)
@@ -292,11 +300,15 @@ unsafe extern "efiapi" fn connect(
         {
             peer
         }
-        _ => return STATUS_INVALID_PARAMETER,
+        _ => {
+            return connector
+                .port()
+                .answer("NdkConnect", STATUS_INVALID_PARAMETER);
+        }
     };
     let data = match data {
         Ok(data) => data,
-        Err(status) => return status,
+        Err(status) => return connector.port().answer("NdkConnect", status),
     };
     let want = Connect {
         qp,
@@ -306,7 +318,9 @@ unsafe extern "efiapi" fn connect(
         data,
     };
     let request = Request::new(connector, completion, context);
-    connector.start(|state, key| state.connect(key, &want, request))
+    connector.start("NdkConnect", |state, key| {
+        state.connect(key, &want, request)
+    })
 }
 
 /// NdkConnectWithSharedEndpoint. As NdkConnect, from the address and port of a shared endpoint. IRQL <= DISPATCH_LEVEL.
@@ -352,11 +366,19 @@ unsafe extern "efiapi" fn connect_with_shared_endpoint(
         {
             peer
         }
-        _ => return STATUS_INVALID_PARAMETER,
+        _ => {
+            return connector
+                .port()
+                .answer("NdkConnectWithSharedEndpoint", STATUS_INVALID_PARAMETER);
+        }
     };
     let data = match data {
         Ok(data) => data,
-        Err(status) => return status,
+        Err(status) => {
+            return connector
+                .port()
+                .answer("NdkConnectWithSharedEndpoint", status);
+        }
     };
     let want = Connect {
         qp,
@@ -366,7 +388,9 @@ unsafe extern "efiapi" fn connect_with_shared_endpoint(
         data,
     };
     let request = Request::new(connector, completion, context);
-    connector.start(|state, key| state.connect(key, &want, request))
+    connector.start("NdkConnectWithSharedEndpoint", |state, key| {
+        state.connect(key, &want, request)
+    })
 }
 
 impl Object<Connector> {
@@ -376,6 +400,7 @@ impl Object<Connector> {
     /// the port.
     fn start(
         &self,
+        call: &'static str,
         begin: impl FnOnce(&mut super::state::State, Key) -> Result<(), NTSTATUS>,
     ) -> NTSTATUS {
         let port = self.port();
@@ -387,29 +412,32 @@ impl Object<Connector> {
                 port.resolve_soon();
                 STATUS_PENDING
             }
-            Err(status) => status,
+            Err(status) => port.answer(call, status),
         }
     }
 
     /// As [`Object::begin`], unless the adapter is lost or without power.
     fn begin_if_ready(
         &self,
+        call: &'static str,
         begin: impl FnOnce(&mut super::state::State, Key) -> Result<(), NTSTATUS>,
     ) -> NTSTATUS {
         match self.port().ready() {
-            Ok(()) => self.begin(begin),
-            Err(status) => status,
+            Ok(()) => self.begin(call, begin),
+            Err(status) => self.port().answer(call, status),
         }
     }
 
     /// Begins a request that the engine finishes.
     fn begin(
         &self,
+        call: &'static str,
         begin: impl FnOnce(&mut super::state::State, Key) -> Result<(), NTSTATUS>,
     ) -> NTSTATUS {
-        match self.port().with(|state| begin(state, self.key())) {
+        let port = self.port();
+        match port.with(|state| begin(state, self.key())) {
             Ok(()) => STATUS_PENDING,
-            Err(status) => status,
+            Err(status) => port.answer(call, status),
         }
     }
 }
@@ -426,7 +454,9 @@ unsafe extern "efiapi" fn complete_connect(
     let connector = unsafe { Object::<Connector>::from_raw(connector) };
     let sink = event.map(|event| DisconnectSink::Plain(event, Context(event_context)));
     let request = Request::new(connector, completion, context);
-    connector.begin(|state, key| state.complete_connect(key, sink, request))
+    connector.begin("NdkCompleteConnect", |state, key| {
+        state.complete_connect(key, sink, request)
+    })
 }
 
 /// NdkCompleteConnectEx. IRQL <= DISPATCH_LEVEL.
@@ -441,7 +471,9 @@ unsafe extern "efiapi" fn complete_connect_ex(
     let connector = unsafe { Object::<Connector>::from_raw(connector) };
     let sink = event.map(|event| DisconnectSink::WithReason(event, Context(event_context)));
     let request = Request::new(connector, completion, context);
-    connector.begin(|state, key| state.complete_connect(key, sink, request))
+    connector.begin("NdkCompleteConnectEx", |state, key| {
+        state.complete_connect(key, sink, request)
+    })
 }
 
 /// NdkAccept. Pends until the peer has completed the connection. IRQL <= DISPATCH_LEVEL.
@@ -469,7 +501,7 @@ unsafe extern "efiapi" fn accept(
     };
     let data = match data {
         Ok(data) => data,
-        Err(status) => return status,
+        Err(status) => return connector.port().answer("NdkAccept", status),
     };
     let sink = event.map(|event| DisconnectSink::Plain(event, Context(event_context)));
     let want = Accept {
@@ -480,7 +512,7 @@ unsafe extern "efiapi" fn accept(
         sink,
     };
     let request = Request::new(connector, completion, context);
-    connector.begin_if_ready(|state, key| state.accept(key, &want, request))
+    connector.begin_if_ready("NdkAccept", |state, key| state.accept(key, &want, request))
 }
 
 /// NdkAcceptEx. Pends until the peer has completed the connection. IRQL <= DISPATCH_LEVEL.
@@ -506,7 +538,7 @@ unsafe extern "efiapi" fn accept_ex(
     };
     let data = match data {
         Ok(data) => data,
-        Err(status) => return status,
+        Err(status) => return connector.port().answer("NdkAcceptEx", status),
     };
     let sink = event.map(|event| DisconnectSink::WithReason(event, Context(event_context)));
     let want = Accept {
@@ -517,7 +549,9 @@ unsafe extern "efiapi" fn accept_ex(
         sink,
     };
     let request = Request::new(connector, completion, context);
-    connector.begin_if_ready(|state, key| state.accept(key, &want, request))
+    connector.begin_if_ready("NdkAcceptEx", |state, key| {
+        state.accept(key, &want, request)
+    })
 }
 
 /// NdkReject. Synchronous. IRQL <= DISPATCH_LEVEL.
@@ -535,14 +569,14 @@ unsafe extern "efiapi" fn reject(
     };
     let data = match data {
         Ok(data) => data,
-        Err(status) => return status,
+        Err(status) => return connector.port().answer("NdkReject", status),
     };
     match connector
         .port()
         .with(|state| state.reject(connector.key(), &data))
     {
         Ok(()) => STATUS_SUCCESS,
-        Err(status) => status,
+        Err(status) => connector.port().answer("NdkReject", status),
     }
 }
 
@@ -651,5 +685,5 @@ unsafe extern "efiapi" fn disconnect(
     // SAFETY: the consumer passes an open connector.
     let connector = unsafe { Object::<Connector>::from_raw(connector) };
     let request = Request::new(connector, completion, context);
-    connector.begin(|state, key| state.disconnect(key, request))
+    connector.begin("NdkDisconnect", |state, key| state.disconnect(key, request))
 }

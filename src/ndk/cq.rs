@@ -112,14 +112,20 @@ pub unsafe extern "efiapi" fn create_cq(
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
     let port = adapter.port();
     if let Err(status) = port.ready() {
-        return status;
+        return adapter.port().answer("NdkCreateCq", status);
     }
     let Ok(memory) = CqMemory::try_new(depth) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return adapter
+            .port()
+            .answer("NdkCreateCq", STATUS_INSUFFICIENT_RESOURCES);
     };
     let id = match port.peek(|state| state.engine.create_cq_in(memory)) {
         Ok(id) => id,
-        Err(error) => return status::of_create(error),
+        Err(error) => {
+            return adapter
+                .port()
+                .answer("NdkCreateCq", status::of_create(error));
+        }
     };
     let body = Cq {
         id,
@@ -149,7 +155,9 @@ pub unsafe extern "efiapi" fn create_cq(
             port.peek(|state| {
                 let _ = state.engine.destroy_cq(id);
             });
-            STATUS_INSUFFICIENT_RESOURCES
+            adapter
+                .port()
+                .answer("NdkCreateCq", STATUS_INSUFFICIENT_RESOURCES)
         }
     }
 }

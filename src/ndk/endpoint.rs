@@ -164,14 +164,16 @@ pub unsafe extern "efiapi" fn create_shared_endpoint(
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
     if let Err(status) = adapter.port().ready() {
-        return status;
+        return adapter.port().answer("NdkCreateSharedEndpoint", status);
     }
     let body = SharedEndpoint {
         key: AtomicU64::new(0),
         _adapter: adapter.reference(),
     };
     let Ok(shared) = adapter.try_new_child(body) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return adapter
+            .port()
+            .answer("NdkCreateSharedEndpoint", STATUS_INSUFFICIENT_RESOURCES);
     };
     // SAFETY: quiesce takes the entry out.
     let listed = unsafe { Listed::new(shared) };

@@ -217,7 +217,7 @@ pub unsafe extern "efiapi" fn build_lam(
     }
     let port = adapter.port();
     if let Err(status) = port.ready() {
-        return status;
+        return port.answer("NdkBuildLAM", status);
     }
     let waiter = Building {
         request: completion.map(|completion| Request::new(adapter, completion, context)),
@@ -225,8 +225,11 @@ pub unsafe extern "efiapi" fn build_lam(
     };
     // SAFETY: by the contract of this function; the mapping is dropped when it is released, or when the adapter is closed.
     match unsafe { mapping::map(&port.platform().dma, first, length, waiter) } {
-        // SAFETY: by the contract of this function.
-        Poll::Ready(mapping) => unsafe { wanted.build(adapter, mapping) },
+        Poll::Ready(mapping) => {
+            // SAFETY: by the contract of this function.
+            let status = unsafe { wanted.build(adapter, mapping) };
+            port.answer("NdkBuildLAM", status)
+        }
         Poll::Pending if completion.is_none() => STATUS_INSUFFICIENT_RESOURCES,
         Poll::Pending => STATUS_PENDING,
     }

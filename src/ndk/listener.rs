@@ -105,6 +105,7 @@ impl State {
         match self.engine.listen(endpoint.ip(), endpoint.port()) {
             Ok(id) => {
                 self.by_listener.set(id.index(), key);
+                self.note_listening(endpoint);
                 if let Some(listening) = self.listeners.get_mut(key) {
                     listening.id = Some(id);
                     if listening.paused {
@@ -243,7 +244,7 @@ pub unsafe extern "efiapi" fn create_listener(
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
     if let Err(status) = adapter.port().ready() {
-        return status;
+        return adapter.port().answer("NdkCreateListener", status);
     }
     let body = Listener {
         key: AtomicU64::new(0),
@@ -252,7 +253,9 @@ pub unsafe extern "efiapi" fn create_listener(
         adapter: adapter.reference(),
     };
     let Ok(listener) = adapter.try_new_child(body) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return adapter
+            .port()
+            .answer("NdkCreateListener", STATUS_INSUFFICIENT_RESOURCES);
     };
     // SAFETY: quiesce takes the entry out.
     let object = unsafe { Listed::new(listener) };
@@ -274,7 +277,9 @@ pub unsafe extern "efiapi" fn create_listener(
         Err(_) => {
             // SAFETY: nobody knows it.
             unsafe { object::discard(listener) };
-            STATUS_INSUFFICIENT_RESOURCES
+            adapter
+                .port()
+                .answer("NdkCreateListener", STATUS_INSUFFICIENT_RESOURCES)
         }
     }
 }
@@ -296,11 +301,11 @@ unsafe extern "efiapi" fn listen(
     let listener = unsafe { Object::<Listener>::from_raw(listener) };
     // SAFETY: the consumer passes an address with its length.
     let Some(wanted) = (unsafe { address::read(address.cast(), length) }) else {
-        return STATUS_INVALID_ADDRESS;
+        return listener.port().answer("NdkListen", STATUS_INVALID_ADDRESS);
     };
     let port = listener.port();
     if let Err(status) = port.ready() {
-        return status;
+        return port.answer("NdkListen", status);
     }
     let request = Request::new(listener, completion, context);
     match port.with(|state| state.listen(listener.key(), wanted, request)) {
@@ -310,7 +315,7 @@ unsafe extern "efiapi" fn listen(
             port.read_addresses_soon();
             STATUS_PENDING
         }
-        Err(status) => status,
+        Err(status) => port.answer("NdkListen", status),
     }
 }
 

@@ -70,7 +70,7 @@ impl State {
         if c.phase == Phase::Resolving
             && let Err(failure) = self.request(key, way)
         {
-            self.connect_failed(key, failure);
+            self.connect_failed(key, failure, 0);
         }
     }
 
@@ -110,9 +110,10 @@ impl State {
     /// What a queue pair sends seems not to arrive: the way to its peer is to be looked up again.
     pub(super) fn on_path_doubted(&mut self, qp: QpId) {
         let key = self.qps.get(qp.index()).and_then(|entry| entry.connector);
-        if let Some(c) = key.and_then(|key| self.connections.get_mut(key)) {
+        if let Some((key, c)) = key.and_then(|key| Some((key, self.connections.get_mut(key)?))) {
             c.doubted = true;
             self.doubts = true;
+            self.note_path_doubted(key);
         }
     }
 
@@ -144,7 +145,7 @@ impl State {
             at = key.index() + 1;
             self.look_up_no_more(key);
             if self.connections.get(key).map(Connection::phase) == Some(Phase::Resolving) {
-                self.connect_failed(key, STATUS_DEVICE_REMOVED);
+                self.connect_failed(key, STATUS_DEVICE_REMOVED, 0);
             }
         }
     }

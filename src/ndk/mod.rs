@@ -26,6 +26,7 @@ mod connector;
 mod cq;
 mod endpoint;
 mod fast;
+mod journal;
 mod lam;
 mod life;
 pub mod limits;

@@ -241,7 +241,7 @@ pub unsafe extern "efiapi" fn create_mr(
     // SAFETY: by the contract of this function.
     let pd = unsafe { Object::<Pd>::from_raw(pd) };
     if let Err(status) = pd.port().ready() {
-        return status;
+        return pd.port().answer("NdkCreateMr", status);
     }
     let body = Mr {
         key: AtomicU64::new(0),
@@ -249,7 +249,9 @@ pub unsafe extern "efiapi" fn create_mr(
         pd: pd.reference(),
     };
     let Ok(mr) = pd.try_new_child(body) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return pd
+            .port()
+            .answer("NdkCreateMr", STATUS_INSUFFICIENT_RESOURCES);
     };
     // SAFETY: quiesce takes the entry out.
     let listed = unsafe { Listed::new(mr) };
@@ -266,7 +268,8 @@ pub unsafe extern "efiapi" fn create_mr(
         None => {
             // SAFETY: nobody knows it.
             unsafe { object::discard(mr) };
-            STATUS_INSUFFICIENT_RESOURCES
+            pd.port()
+                .answer("NdkCreateMr", STATUS_INSUFFICIENT_RESOURCES)
         }
     }
 }
@@ -364,7 +367,9 @@ struct Registering {
 
 impl Waiter for Registering {
     fn mapped(self, mapping: Result<Mapping, NTSTATUS>) {
-        let status = self.request.object().register(self.wanted, mapping);
+        let mr = self.request.object();
+        let status = mr.register(self.wanted, mapping);
+        mr.port().answer("NdkRegisterMr", status);
         self.request.complete(status);
     }
 }
@@ -384,15 +389,17 @@ unsafe extern "efiapi" fn register_mr(
     // SAFETY: the consumer passes an open MR.
     let mr = unsafe { Object::<Mr>::from_raw(mr) };
     if mr.fast {
-        return STATUS_INVALID_DEVICE_REQUEST;
+        return mr
+            .port()
+            .answer("NdkRegisterMr", STATUS_INVALID_DEVICE_REQUEST);
     }
     // SAFETY: the consumer passes a chain of MDLs with locked pages, and keeps it so while the region is registered.
     let Some(first) = (unsafe { MdlRef::from_raw(mdl.cast()) }) else {
-        return STATUS_INVALID_PARAMETER;
+        return mr.port().answer("NdkRegisterMr", STATUS_INVALID_PARAMETER);
     };
     let port = mr.port();
     if let Err(status) = port.ready() {
-        return status;
+        return mr.port().answer("NdkRegisterMr", status);
     }
     // Mapping happens without the lock; the phase keeps a second register call out meanwhile.
     let begun = port.peek(|state| match state.mrs.get_mut(mr.key()) {
@@ -403,7 +410,9 @@ unsafe extern "efiapi" fn register_mr(
         _ => false,
     });
     if !begun {
-        return STATUS_INVALID_DEVICE_REQUEST;
+        return mr
+            .port()
+            .answer("NdkRegisterMr", STATUS_INVALID_DEVICE_REQUEST);
     }
     let wanted = Wanted {
         base: first.virtual_address() as u64,
@@ -416,7 +425,7 @@ unsafe extern "efiapi" fn register_mr(
     };
     // SAFETY: as above; the mapping is dropped before deregistration completes.
     match unsafe { mapping::map(&port.platform().dma, first, length, waiter) } {
-        Poll::Ready(mapping) => mr.register(wanted, mapping),
+        Poll::Ready(mapping) => port.answer("NdkRegisterMr", mr.register(wanted, mapping)),
         Poll::Pending => STATUS_PENDING,
     }
 }

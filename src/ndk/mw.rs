@@ -106,7 +106,7 @@ pub unsafe extern "efiapi" fn create_mw(
     let pd = unsafe { Object::<Pd>::from_raw(pd) };
     let port = pd.port();
     if let Err(status) = port.ready() {
-        return status;
+        return pd.port().answer("NdkCreateMw", status);
     }
     let body = Mw {
         key: AtomicU64::new(Key::NONE.to_bits()),
@@ -114,7 +114,9 @@ pub unsafe extern "efiapi" fn create_mw(
         _pd: pd.reference(),
     };
     let Ok(mw) = pd.try_new_child(body) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return pd
+            .port()
+            .answer("NdkCreateMw", STATUS_INSUFFICIENT_RESOURCES);
     };
     // SAFETY: quiesce, or what the engine tells after it, takes the entry out.
     let listed = unsafe { Listed::new(mw) };
@@ -131,7 +133,9 @@ pub unsafe extern "efiapi" fn create_mw(
     if made.is_none() {
         // SAFETY: nobody knows it.
         unsafe { object::discard(mw) };
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return pd
+            .port()
+            .answer("NdkCreateMw", STATUS_INSUFFICIENT_RESOURCES);
     }
     // SAFETY: by the contract of this function.
     unsafe { out.write(mw.as_raw()) };

@@ -78,7 +78,7 @@ pub unsafe extern "efiapi" fn create_pd(
     // SAFETY: by the contract of this function.
     let adapter = unsafe { Object::<Adapter>::from_raw(adapter) };
     if let Err(status) = adapter.port().ready() {
-        return status;
+        return adapter.port().answer("NdkCreatePd", status);
     }
     let made = adapter.port().peek(|state| {
         let id = state.engine.create_pd().map_err(status::of_create)?;
@@ -95,7 +95,7 @@ pub unsafe extern "efiapi" fn create_pd(
     });
     let (id, privileged) = match made {
         Ok(made) => made,
-        Err(status) => return status,
+        Err(status) => return adapter.port().answer("NdkCreatePd", status),
     };
     match adapter.try_new_child(Pd {
         id,
@@ -109,7 +109,9 @@ pub unsafe extern "efiapi" fn create_pd(
         }
         Err(_) => {
             adapter.port().peek(|state| destroy(state, id, privileged));
-            STATUS_INSUFFICIENT_RESOURCES
+            adapter
+                .port()
+                .answer("NdkCreatePd", STATUS_INSUFFICIENT_RESOURCES)
         }
     }
 }

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use ndis_sys::status::{STATUS_DEVICE_REMOVED, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
-use nt::{Dpc, Event, EventKind, NoMemory, Passive, Rundown, SpinLock, Timer, WorkItem};
+use nt::{Dpc, Event, EventKind, NoMemory, Passive, Rundown, SpinLock, Status, Timer, WorkItem};
 use roce::{Instant, MAX_PIECES, Path, PathMtu, TxToken, Verdict};
 
 use super::address::LocalAddress;
@@ -17,6 +17,7 @@ use super::limits;
 use super::neighbour::{self, AddressWatch};
 use super::state::State;
 use crate::nic::{self, DmaPiece, TxCookie, TxError, TxFrame};
+use crate::trace::{CallRefused, Trace};
 use crate::turn::Schedule;
 
 /// How many objects one DPC serves before it makes way.
@@ -56,6 +57,8 @@ pub struct PortConfig {
     pub mtu: PathMtu,
     /// Random bits, different at every start.
     pub seed: u128,
+    /// What tells event tracing of the adapter.
+    pub trace: Trace,
 }
 
 /// The RDMA port of one adapter.
@@ -83,6 +86,7 @@ pub struct Port {
     /// The DPC has to send before it calls out.
     more_to_send: AtomicBool,
     mtu: PathMtu,
+    trace: Trace,
     traffic: Traffic,
     /// Look up the way to peers, one each, because a peer that does not answer takes seconds.
     lanes: [WorkItem<Port>; LANES],
@@ -172,7 +176,7 @@ impl Port {
         let rest = lane(|port, _| {
             port.call_out.queue();
         })?;
-        let state = State::try_new(&engine)?;
+        let state = State::try_new(&engine, &config.trace)?;
         let port = nt::boxed::try_box(Port {
             engine: *state.engine.config(),
             state: SpinLock::new(state),
@@ -189,6 +193,7 @@ impl Port {
             broken: AtomicBool::new(false),
             more_to_send: AtomicBool::new(false),
             mtu: config.mtu,
+            trace: config.trace,
             traffic: Traffic::default(),
             lanes,
             refresher,
@@ -313,6 +318,23 @@ impl Port {
     /// Path MTU offered to peers.
     pub fn mtu(&self) -> PathMtu {
         self.mtu
+    }
+
+    /// What tells event tracing of the adapter.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Tells event tracing what a call is answered with, if that is a refusal. IRQL: any.
+    pub fn answer(&self, call: &'static str, status: NTSTATUS) -> NTSTATUS {
+        if status < 0 {
+            self.trace.write(|adapter| CallRefused {
+                adapter,
+                call: call.into(),
+                status: Status(status),
+            });
+        }
+        status
     }
 
     /// The open adapters of this port.

@@ -14,12 +14,13 @@ use ndkpi::{
     NDIS_SIZEOF_NDK_PROVIDER_CHARACTERISTICS_REVISION_1, NDK_ADAPTER, NDK_VERSION,
     OPEN_NDK_ADAPTER_HANDLER,
 };
-use nt::{NoMemory, Passive, Shared};
+use nt::{NoMemory, Passive, Shared, Status};
 
 use super::adapter::{self, Adapter};
 use super::limits::VERSIONS;
 use super::object::{self, Object};
 use super::port::Port;
+use crate::trace::{NdkAdapterClosed, NdkAdapterOpened, NdkAdapterRefused};
 
 /// What the miniport registers with NdisSetOptionalHandlers; the handlers are the miniport's, because only it knows its contexts.
 ///
@@ -62,12 +63,12 @@ pub unsafe fn open(
     // SAFETY: by the contract of this function. The driver is built for NDIS 6.50 or later, so all three fields are there.
     let parameters = unsafe { *parameters };
     if !port.opens().try_enter() {
-        return NDIS_STATUS_ADAPTER_NOT_READY;
+        return refused(port, NDIS_STATUS_ADAPTER_NOT_READY);
     }
     // Looked at from inside: whoever disables the port afterwards, and waits until every adapter is closed, waits for this one too.
     if !port.is_enabled() {
         port.opens().leave();
-        return NDIS_STATUS_ADAPTER_NOT_READY;
+        return refused(port, NDIS_STATUS_ADAPTER_NOT_READY);
     }
     let result = match negotiate(parameters.Version) {
         None => Err(NDIS_STATUS_BAD_VERSION),
@@ -85,13 +86,26 @@ pub unsafe fn open(
         Ok(adapter) => {
             // SAFETY: by the contract of this function; the adapter is new and alive.
             unsafe { out.write(adapter.as_ref().as_raw()) };
+            port.trace().write(|adapter| NdkAdapterOpened {
+                adapter,
+                major: parameters.Version.Major,
+                minor: parameters.Version.Minor,
+            });
             NDIS_STATUS_SUCCESS
         }
         Err(status) => {
             port.opens().leave();
-            status
+            refused(port, status)
         }
     }
+}
+
+fn refused(port: &Port, status: NDIS_STATUS) -> NDIS_STATUS {
+    port.trace().write(|adapter| NdkAdapterRefused {
+        adapter,
+        status: Status(status),
+    });
+    status
 }
 
 /// CloseNDKAdapterHandler. Blocks until every callback of every descendant has returned. IRQL: PASSIVE_LEVEL.
@@ -109,5 +123,6 @@ pub unsafe fn close(port: &Port, adapter: *mut NDK_ADAPTER, passive: Passive) {
     if status == STATUS_PENDING {
         closed.wait(passive);
     }
+    port.trace().write(|adapter| NdkAdapterClosed { adapter });
     port.opens().leave();
 }

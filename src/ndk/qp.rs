@@ -240,14 +240,14 @@ unsafe fn create(queues: Queues, out: *mut *mut NDK_QP) -> NTSTATUS {
     };
     let port = pd.port();
     if let Err(status) = port.ready() {
-        return status;
+        return port.answer("NdkCreateQp", status);
     }
     let Ok(memory) = QpMemory::try_new(port.engine_config(), &params) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return port.answer("NdkCreateQp", STATUS_INSUFFICIENT_RESOURCES);
     };
     let id = match port.peek(|state| state.engine.create_qp_in(memory)) {
         Ok(id) => id,
-        Err(error) => return status::of_create(error),
+        Err(error) => return port.answer("NdkCreateQp", status::of_create(error)),
     };
     let body = Qp {
         id,
@@ -279,7 +279,7 @@ unsafe fn create(queues: Queues, out: *mut *mut NDK_QP) -> NTSTATUS {
             port.peek(|state| {
                 let _ = state.engine.destroy_qp(state.now, id);
             });
-            STATUS_INSUFFICIENT_RESOURCES
+            port.answer("NdkCreateQp", STATUS_INSUFFICIENT_RESOURCES)
         }
     }
 }

@@ -139,15 +139,17 @@ pub unsafe extern "efiapi" fn create_srq(
     let pd = unsafe { Object::<Pd>::from_raw(pd) };
     let port = pd.port();
     if let Err(status) = port.ready() {
-        return status;
+        return pd.port().answer("NdkCreateSrq", status);
     }
     let Ok(memory) = SrqMemory::try_new(port.engine_config(), pd.id(), depth, max_sge) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return pd
+            .port()
+            .answer("NdkCreateSrq", STATUS_INSUFFICIENT_RESOURCES);
     };
     let made = port.peek(|state| state.engine.create_srq_in(memory, threshold));
     let id = match made {
         Ok(id) => id,
-        Err(error) => return status::of_create(error),
+        Err(error) => return pd.port().answer("NdkCreateSrq", status::of_create(error)),
     };
     let body = Srq {
         id,
@@ -178,7 +180,7 @@ pub unsafe extern "efiapi" fn create_srq(
             if !alive {
                 // SAFETY: nobody knows it.
                 unsafe { object::discard(srq) };
-                return STATUS_DEVICE_REMOVED;
+                return pd.port().answer("NdkCreateSrq", STATUS_DEVICE_REMOVED);
             }
             // SAFETY: by the contract of this function.
             unsafe { out.write(srq.as_raw()) };
@@ -188,7 +190,8 @@ pub unsafe extern "efiapi" fn create_srq(
             port.peek(|state| {
                 let _ = state.engine.destroy_srq(id);
             });
-            STATUS_INSUFFICIENT_RESOURCES
+            pd.port()
+                .answer("NdkCreateSrq", STATUS_INSUFFICIENT_RESOURCES)
         }
     }
 }

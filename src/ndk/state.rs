@@ -25,6 +25,7 @@ use super::ports::PortSpace;
 use super::qp::Qp;
 use super::slab::{Key, Slab};
 use super::srq::SrqEntry;
+use crate::trace::Trace;
 
 /// A map from the dense index of an engine id. Its size is fixed at the start; ids outside of it are not found.
 pub struct ByIndex<T> {
@@ -157,6 +158,8 @@ pub struct State {
     pub lanes_busy: u8,
     /// The port is shutting down: nothing is sent any more.
     pub stopped: bool,
+    /// What tells event tracing of the adapter.
+    pub trace: Trace,
 }
 
 /// A new engine.
@@ -166,11 +169,11 @@ pub fn new_engine(config: &roce::Config) -> Result<Box<Engine>, NoMemory> {
 
 impl State {
     /// The state of a new port.
-    pub fn try_new(config: &roce::Config) -> Result<Box<Self>, NoMemory> {
-        try_box_with(|| Self::new(config))
+    pub fn try_new(config: &roce::Config, trace: &Trace) -> Result<Box<Self>, NoMemory> {
+        try_box_with(|| Self::new(config, trace))
     }
 
-    fn new(config: &roce::Config) -> Result<Self, NoMemory> {
+    fn new(config: &roce::Config, trace: &Trace) -> Result<Self, NoMemory> {
         let engine = new_engine(config)?;
         let mut whole = Vec::new();
         whole.try_reserve_exact(MAX_WHOLE).map_err(|_| NoMemory)?;
@@ -200,6 +203,7 @@ impl State {
             doubts: false,
             lanes_busy: 0,
             stopped: false,
+            trace: trace.clone(),
             engine,
         })
     }
@@ -275,7 +279,7 @@ impl State {
             }
             Event::SrqNotify { srq, status } => self.on_srq(srq, status),
             // The connection's own event follows, or has come; the requests have completed.
-            Event::QpFatal { qp, .. } => self.on_qp_fatal(qp),
+            Event::QpFatal { qp, status } => self.on_qp_fatal(qp, status),
             Event::PathDoubted { qp } => self.on_path_doubted(qp),
             Event::QpIdle { qp } => {
                 if let Some(entry) = self.qps.clear(qp.index()) {
@@ -286,9 +290,10 @@ impl State {
             Event::WindowIdle { window } => self.on_window_idle(Key::from_bits(window)),
             Event::ConnectRequest { listener, conn } => self.on_connect_request(listener, conn),
             Event::Replied { conn } => self.on_replied(conn),
-            Event::ConnectFailed { conn, reason } => self.on_connect_failed(conn, reason),
+            Event::ConnectFailed { conn, reason } | Event::EstablishFailed { conn, reason } => {
+                self.on_connect_failed(conn, reason);
+            }
             Event::Established { conn } => self.on_established(conn),
-            Event::EstablishFailed { conn, reason } => self.on_establish_failed(conn, reason),
             Event::Disconnected { conn, reason } => self.on_disconnected(conn, reason),
             Event::DisconnectDone { conn, result } => self.on_disconnect_done(conn, result),
         }
@@ -305,7 +310,9 @@ impl State {
     }
 
     fn on_connect_request(&mut self, listener: ListenerId, conn: ConnId) {
-        if self.take_in(listener, conn).is_none() {
+        let taken = self.take_in(listener, conn).is_some();
+        self.note_request(conn, taken);
+        if !taken {
             // Nobody to ask: the peer hears what it would hear if nobody listened.
             self.counters.connect_failures += 1;
             let _ = self.engine.reject(self.now, conn, &[]);

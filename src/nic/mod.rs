@@ -91,16 +91,23 @@ pub enum Fault {
     Stalled,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Fault {
+    /// What it is called.
+    pub fn text(self) -> &'static str {
+        match self {
             Fault::NeedsReset => "device asks for a reset",
             Fault::TxUsed => "device returned a transmit buffer it did not have",
             Fault::RxUsed => "device returned a receive buffer it did not have, or overran one",
             Fault::Gone => "device does not answer",
             Fault::Refused => "device refuses a setting",
             Fault::Stalled => "device does not send any more",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

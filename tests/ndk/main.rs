@@ -42,6 +42,7 @@ mod srq;
 mod standstill;
 mod statistics;
 mod story;
+mod traces;
 mod untold;
 mod vlan;
 mod windows;
