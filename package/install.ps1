@@ -54,7 +54,7 @@ foreach ($line in $lines) {
     if ((Get-FileHash -LiteralPath $path -Algorithm SHA256).Hash -ne $sum) { Stop-With "$name is not the file that was packed" }
 }
 
-Add-Type -TypeDefinition @'
+Add-Type -IgnoreWarnings -TypeDefinition @'
 using System;
 using System.ComponentModel;
 using System.Runtime.InteropServices;

@@ -19,7 +19,7 @@ mod version;
 
 use crate::image::Arch;
 use crate::workspace::root;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use parse::{Inf, Section};
 use rules::{Diagnostic, Rule};
 use std::collections::BTreeMap;
@@ -43,6 +43,10 @@ pub fn run(options: &Options) -> Result<bool> {
         .as_ref()
         .map_or_else(|| "inf/vroce.inx".into(), |path| path.display().to_string());
     let bytes = std::fs::read(&path).with_context(|| shown.clone())?;
+    ensure!(
+        !bytes.starts_with(&[0xff, 0xfe]),
+        "{shown} is UTF-16, which Windows reads and this linter does not"
+    );
     let text = String::from_utf8_lossy(&bytes);
     let stamped = if path
         .extension()

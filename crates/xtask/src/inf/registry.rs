@@ -96,7 +96,13 @@ pub fn look(lint: &mut Lint<'_>, section: &Section, key: Key) -> Vec<Value> {
 /// One line: root, key, name, flags, data.
 fn add(lint: &mut Lint<'_>, entry: &Entry, key: Key) -> Option<Value> {
     let line = entry.line;
+    let subkey = entry.field(1);
+    let first = subkey.split('\\').next().unwrap_or_default();
     match entry.field(0).to_ascii_uppercase().as_str() {
+        "HKR" if key == Key::Service && !first.eq_ignore_ascii_case("Parameters") => {
+            let text = format!("\"{subkey}\" is not below Parameters");
+            lint.complain(line, Rule::ServiceKey, text);
+        }
         "HKR" => {}
         root @ ("HKLM" | "HKCR" | "HKCU" | "HKU") => {
             lint.complain(line, Rule::RootShared, format!("{root}, not HKR"));
@@ -105,12 +111,6 @@ fn add(lint: &mut Lint<'_>, entry: &Entry, key: Key) -> Option<Value> {
             lint.complain(line, Rule::RootInvalid, format!("\"{root}\" is no root"));
             return None;
         }
-    }
-    let subkey = entry.field(1);
-    let parameters = subkey.split('\\').next().unwrap_or_default();
-    if key == Key::Service && !parameters.eq_ignore_ascii_case("Parameters") {
-        let text = format!("\"{subkey}\" is not below Parameters");
-        lint.complain(line, Rule::ServiceKey, text);
     }
     let Some(flags) = number(entry.field(3)) else {
         let text = format!("flags \"{}\"", entry.field(3));
