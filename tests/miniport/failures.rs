@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use std::collections::BTreeSet;
 
-use ntsim::World;
-use ntsim::ndis::DriverImage;
+use ndis_sys::status::STATUS_INSUFFICIENT_RESOURCES;
 use ntsim::virtio_net::NicConfig;
+use ntsim::{InstallError, World};
 
 use super::{INX, clean_up, image, ip, station};
 
@@ -25,24 +25,35 @@ fn every_allocation_of_the_installation_may_fail() {
         let untouched = world.allocation_failure_pending(a);
         world.fail_allocations(a, None, false);
         failed.extend(world.take_failed_functions(a));
-        if result.is_ok() {
+        if let Err(error) = result {
+            assert!(
+                matches!(
+                    error,
+                    InstallError::DriverEntry(STATUS_INSUFFICIENT_RESOURCES)
+                        | InstallError::AddDevice(STATUS_INSUFFICIENT_RESOURCES)
+                        | InstallError::Initialize(STATUS_INSUFFICIENT_RESOURCES)
+                        | InstallError::Restart(STATUS_INSUFFICIENT_RESOURCES)
+                ),
+                "without allocation {after}: {error}"
+            );
+            failures += 1;
+        } else {
             assert!(world.ping(a, ip(2)).is_some());
             world.uninstall(a);
-        } else {
-            failures += 1;
         }
+        let left = world.pool_stats(a);
+        assert_eq!(
+            left.driver_blocks, 0,
+            "without allocation {after}: {left:?}"
+        );
         if untouched {
             break;
         }
     }
     assert!(failures > 20, "{failures} allocations");
-    // An image's own allocator takes from the pool as any driver does.
-    let heap = match image() {
-        DriverImage::Linked(_) => "the Rust heap",
-        DriverImage::File(_) => "ExAllocatePool2",
-    };
     for function in [
         "AllocateCommonBuffer",
+        "ExAllocatePool2",
         "IoAllocateDriverObjectExtension",
         "IoGetDmaAdapter",
         "MmMapIoSpaceEx",
@@ -53,7 +64,6 @@ fn every_allocation_of_the_installation_may_fail() {
         "NdisMRegisterInterruptEx",
         "NdisMRegisterScatterGatherDma",
         "NotifyUnicastIpAddressChange",
-        heap,
     ] {
         assert!(failed.contains(function), "{function} is not in {failed:?}");
     }

@@ -419,7 +419,7 @@ fn what_a_driver_leaves_behind_is_listed() {
     assert_eq!(
         texts,
         [
-            "after DriverUnload: A: leaky has 1 block(s), 7 bytes, tag 'vroc', from the Rust heap",
+            "after DriverUnload: A: leaky has 1 block(s), 7 bytes, tag 'vroc', from ExAllocatePool2",
             "after DriverUnload: A: leaky has 2 block(s), 40 bytes, tag 'Test', from ExAllocatePool2",
         ]
     );

@@ -34,7 +34,7 @@ impl Mapped {
         let pages = layout.size / PAGE;
         // One page more on either side stays inaccessible.
         let all = u32::try_from(pages + 2).map_err(|_| ImageError::NoMemory)?;
-        let base = ram.alloc_pages(all).ok_or(ImageError::NoMemory)? + PAGE;
+        let base = ram.alloc_image(all).ok_or(ImageError::NoMemory)? + PAGE;
         let mapped = Mapped {
             image: image.clone(),
             base,

@@ -227,10 +227,20 @@ impl Ram {
     /// Pages contiguous for the kernel, not for devices: their kernel address.
     pub(crate) fn alloc_pages(&self, pages: u32) -> Option<usize> {
         let first = self.pool.borrow_mut().take(pages, 1)?;
+        Some(self.map_pages(first, pages))
+    }
+
+    /// As `alloc_pages`, for a driver's image: from the other end, so that others get what they would without it.
+    pub(crate) fn alloc_image(&self, pages: u32) -> Option<usize> {
+        let first = self.pool.borrow_mut().take_last(pages)?;
+        Some(self.map_pages(first, pages))
+    }
+
+    fn map_pages(&self, first: u32, pages: u32) -> usize {
         for group in first / GROUP_PAGES..=(first + pages - 1) / GROUP_PAGES {
             self.map_group(group as usize);
         }
-        Some(self.window.base() + POOL_AT + first as usize * PAGE)
+        self.window.base() + POOL_AT + first as usize * PAGE
     }
 
     pub(crate) fn free_pages(&self, address: usize, pages: u32) {
@@ -238,7 +248,7 @@ impl Ram {
         self.pool.borrow_mut().give(first as u32, pages);
     }
 
-    /// Sets how pages of `alloc_pages` may be accessed. They have to be [`Protection::ReadWrite`] again when they are freed.
+    /// Sets how pages of `alloc_pages` and `alloc_image` may be accessed. They have to be [`Protection::ReadWrite`] again when they are freed.
     pub(crate) fn protect(&self, address: usize, pages: usize, protection: Protection) {
         let at = address - self.window.base();
         self.window.protect(at, pages * PAGE, protection);

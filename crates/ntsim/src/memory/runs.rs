@@ -35,6 +35,17 @@ impl Runs {
         Some(first)
     }
 
+    /// The first page of the last run of `pages`: for what must not move others about.
+    pub(crate) fn take_last(&mut self, pages: u32) -> Option<u32> {
+        let (start, len) = self.free.iter().rfind(|(_, len)| **len >= pages)?;
+        let (start, rest) = (*start, len - pages);
+        self.free.remove(&start);
+        if rest > 0 {
+            self.free.insert(start, rest);
+        }
+        Some(start + rest)
+    }
+
     /// Gives a run back.
     pub(crate) fn give(&mut self, first: u32, pages: u32) {
         let (mut start, mut len) = (first, pages);
@@ -68,6 +79,18 @@ mod tests {
         assert_eq!(runs.take(12, 1), None);
         runs.give(b, 4);
         assert_eq!(runs.take(16, 1), Some(0));
+    }
+
+    #[test]
+    fn what_is_taken_last_comes_from_the_end() {
+        let mut runs = Runs::new(16);
+        assert_eq!(runs.take_last(4), Some(12));
+        assert_eq!(runs.take(4, 1), Some(0));
+        assert_eq!(runs.take_last(9), None);
+        assert_eq!(runs.take_last(8), Some(4));
+        runs.give(0, 4);
+        assert_eq!(runs.take_last(4), Some(0));
+        assert_eq!(runs.take_last(1), None);
     }
 
     #[test]
