@@ -1,7 +1,7 @@
 //! An image as a file: what the kernel's loader demands of it before it maps anything.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use object::LittleEndian as LE;
 use object::pe::{
@@ -20,9 +20,12 @@ use crate::memory::PAGE;
 pub struct Image {
     /// What it is called in reports: the file's name.
     name: String,
+    /// Where it was read from.
+    path: Option<PathBuf>,
     bytes: Arc<[u8]>,
     layout: Arc<Layout>,
-    symbols: Option<Arc<Symbols>>,
+    /// Read when a report first asks: that takes longer than loading the image.
+    symbols: Arc<OnceLock<Option<Symbols>>>,
 }
 
 /// What of an image's headers its loading needs. Offsets are relative virtual addresses, from the start of the image.
@@ -91,7 +94,7 @@ fn checksum(bytes: &[u8], field: usize) -> u32 {
 }
 
 impl Image {
-    /// Reads an image, and its symbols if they lie beside it (`.pdb` instead of `.sys`): reports name its functions and lines then.
+    /// Reads an image. If its symbols lie beside it (`.pdb` instead of `.sys`), reports name its functions and lines.
     ///
     /// # Errors
     /// The file cannot be read, or is no driver for x86-64.
@@ -99,9 +102,10 @@ impl Image {
         let bytes = std::fs::read(path)
             .map_err(|e| ImageError::Read(format!("{}: {e}", path.display())))?;
         let name = path.file_name().unwrap_or(path.as_os_str());
-        let mut image = Self::parse(&name.to_string_lossy(), bytes)?;
-        image.symbols = Symbols::beside(path, &image.bytes).map(Arc::new);
-        Ok(image)
+        Ok(Image {
+            path: Some(path.to_owned()),
+            ..Self::parse(&name.to_string_lossy(), bytes)?
+        })
     }
 
     /// Takes a file's bytes for an image.
@@ -112,9 +116,10 @@ impl Image {
         let layout = Layout::read(&bytes)?;
         Ok(Image {
             name: name.to_owned(),
+            path: None,
             bytes: bytes.into(),
             layout: Arc::new(layout),
-            symbols: None,
+            symbols: Arc::default(),
         })
     }
 
@@ -130,7 +135,9 @@ impl Image {
 
     /// What its symbols say of an offset in it.
     pub(super) fn symbol(&self, at: usize) -> Option<String> {
-        self.symbols.as_ref()?.name(u32::try_from(at).ok()?)
+        let path = self.path.as_deref()?;
+        let symbols = self.symbols.get_or_init(|| Symbols::beside(path, &self.bytes));
+        symbols.as_ref()?.name(u32::try_from(at).ok()?)
     }
 
     pub(super) fn layout(&self) -> &Layout {

@@ -260,6 +260,24 @@ impl Images {
         Some(range.start)
     }
 
+    /// The text of so many bytes at an address in the constants of a loaded image.
+    pub(crate) fn text(&self, address: usize, len: usize) -> Option<String> {
+        let loaded = self.loaded.borrow();
+        let (range, mapped) = loaded.iter().find(|(range, _)| range.contains(&address))?;
+        let at = address - range.start;
+        let end = at.checked_add(len)?;
+        let constant = |s: &&Section| !s.writable && !s.executable && !s.discardable;
+        let sections = &mapped.image.layout().sections;
+        sections
+            .iter()
+            .filter(constant)
+            .find(|s| s.at <= at && end <= s.at + s.size)?;
+        // SAFETY: mapped, readable, and nobody writes there.
+        let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) };
+        let text = std::str::from_utf8(bytes).ok()?;
+        (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
+    }
+
     /// What an address in an image is, if it is in one.
     pub(crate) fn describe(&self, address: usize) -> Option<String> {
         let loaded = self.loaded.borrow();

@@ -67,7 +67,7 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
             return;
         }
         if thread::on_thread() {
-            thread::check_overflow(address);
+            thread::check_overflow(address, || culprit(interrupted));
             // Does not return.
             violation(address, interrupted);
         }
@@ -138,6 +138,23 @@ fn named(address: usize) -> String {
         Some(image) => format!("{address:#x} = {image}"),
         None => format!("{address:#x}"),
     }
+}
+
+/// The instruction that used up the stack. If it is the kernel's own, as the probe of large frames is, its caller's, whose address
+/// nothing has been put over yet.
+fn culprit(interrupted: &ucontext_t) -> String {
+    let _kernel = KernelMode::enter();
+    let named = |address| context::try_machine()?.ext::<Images>().describe(address);
+    let rsp = interrupted.uc_mcontext.gregs[libc::REG_RSP as usize] as usize;
+    let caller = || {
+        // SAFETY: on the stack, aligned.
+        let address = thread::on_stack(rsp).then(|| unsafe { *(rsp as *const usize) });
+        address.and_then(named)
+    };
+    let rip = rip(interrupted);
+    named(rip)
+        .or_else(caller)
+        .unwrap_or_else(|| format!("the instruction at {rip:#x}"))
 }
 
 /// Serves the access if the address is a device's. False: not ours.

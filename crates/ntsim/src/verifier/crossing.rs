@@ -186,6 +186,8 @@ fn nowhere(function: &'static Function) -> ! {
 #[cold]
 #[inline(never)]
 fn wrong_irql(function: &'static Function, irql: u8) {
+    // The report is not allocated by the driver that it is about.
+    let _kernel = context::KernelMode::enter();
     let allowed = match (function.min_irql, function.max_irql) {
         (min, max) if min == max => format!("at {min}"),
         (0, max) => format!("at or below {max}"),

@@ -105,13 +105,24 @@ fn give_up(rule: &'static str, text: &str) -> ! {
     verifier::abort(rule, &text);
 }
 
-/// If an access to that address means that this kernel thread has used up its stack, does not return.
-pub(crate) fn check_overflow(address: usize) {
+/// If an access to that address means that this kernel thread has used up its stack, does not return. `who` names the code.
+pub(crate) fn check_overflow(address: usize, who: impl FnOnce() -> String) {
     let Some(thread) = current() else { return };
     // SAFETY: the running thread is kept by the world.
     if unsafe { &*thread }.stack.overflows_to(address) {
-        give_up(rules::STACK_OVERFLOW, "the stack is used up");
+        let text = format!(
+            "the stack is used up by {} (on Windows a double fault: bug check 0x7f, first parameter 8)",
+            who()
+        );
+        give_up(rules::STACK_OVERFLOW, &text);
     }
+}
+
+/// Whether a word can be read there: on the stack of this kernel thread, aligned.
+pub(crate) fn on_stack(address: usize) -> bool {
+    // SAFETY: the running thread is kept by the world.
+    current().is_some_and(|thread| unsafe { &*thread }.stack.contains(address))
+        && address.is_multiple_of(size_of::<usize>())
 }
 
 /// Called in a signal handler that interrupted this kernel thread because it has run for so long.

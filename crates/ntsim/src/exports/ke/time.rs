@@ -1,7 +1,10 @@
 //! Time, and stopping.
 
+use std::arch::naked_asm;
+
 use ndis_sys::types::LARGE_INTEGER;
 
+use crate::image::Images;
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 
@@ -133,6 +136,7 @@ pub unsafe extern "efiapi" fn KeStallExecutionProcessor(MicroSeconds: u32) {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
+#[unsafe(naked)]
 pub unsafe extern "efiapi" fn KeBugCheckEx(
     BugCheckCode: u32,
     BugCheckParameter1: usize,
@@ -140,12 +144,93 @@ pub unsafe extern "efiapi" fn KeBugCheckEx(
     BugCheckParameter3: usize,
     BugCheckParameter4: usize,
 ) -> ! {
+    // As a sixth argument, where the call comes from.
+    naked_asm!(
+        "mov rax, [rsp]",
+        "mov r10, [rsp + 40]",
+        "sub rsp, 56",
+        "mov [rsp + 32], r10",
+        "mov [rsp + 40], rax",
+        "call {}",
+        "ud2",
+        sym stop,
+    )
+}
+
+unsafe extern "efiapi" fn stop(
+    code: u32,
+    first: usize,
+    second: usize,
+    third: usize,
+    fourth: usize,
+    caller: usize,
+) -> ! {
     let _crossing = cross(&functions::KeBugCheckEx);
-    verifier::bugcheck(
-        rules::BUGCHECK,
-        format!(
-            "KeBugCheckEx({BugCheckCode:#010x}, {BugCheckParameter1:#x}, {BugCheckParameter2:#x}, \
-             {BugCheckParameter3:#x}, {BugCheckParameter4:#x})"
-        ),
+    let machine = context::machine();
+    let images = machine.ext::<Images>();
+    let parameters = told([first, second, third, fourth], |at, len| {
+        images.text(at, len)
+    });
+    let caller = images.describe(caller);
+    let caller = caller.map_or_else(String::new, |caller| format!(", called by {caller}"));
+    let text = format!(
+        "KeBugCheckEx({code:#010x}, {}){caller} on machine {}",
+        parameters.join(", "),
+        machine.name
     );
+    drop(machine);
+    verifier::bugcheck(rules::BUGCHECK, text);
+}
+
+/// The parameters of a bug check, as who debugs it would look at them: characters, and text that lies in an image, its length in the
+/// parameter after it. What follows that may be a line's number.
+fn told(parameters: [usize; 4], text: impl Fn(usize, usize) -> Option<String>) -> Vec<String> {
+    let mut after_text = 0;
+    let mut told = Vec::new();
+    for (index, parameter) in parameters.into_iter().enumerate() {
+        let mut shown = format!("{parameter:#x}");
+        let length = parameters.get(index + 1).filter(|len| **len <= 512);
+        if let Some(text) = length.and_then(|len| text(parameter, *len)) {
+            shown += &format!(" = {text:?}");
+            after_text = index + 2;
+        } else if let Some(mark) = characters(parameter) {
+            shown += &format!(" = {mark:?}");
+        } else if index > 0 && index == after_text {
+            shown += &format!(" = {parameter}");
+        }
+        told.push(shown);
+    }
+    told
+}
+
+/// The bytes of a number, if they are characters and a few more than chance makes.
+fn characters(number: usize) -> Option<String> {
+    let bytes = number.to_le_bytes();
+    let used = &bytes[..bytes.len() - number.leading_zeros() as usize / 8];
+    let printable = used.len() >= 4 && used.iter().all(u8::is_ascii_graphic);
+    printable.then(|| String::from_utf8_lossy(used).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn parameters_are_shown_as_what_they_may_be() {
+        let mark = usize::from_le_bytes(*b"marked\0\0");
+        let text = |at, len| (at == 0x1000 && len == 9).then(|| "some text".to_owned());
+        assert_eq!(
+            told([mark, 0x1000, 9, 42], text),
+            [
+                "0x64656b72616d = \"marked\"",
+                "0x1000 = \"some text\"",
+                "0x9",
+                "0x2a = 42"
+            ]
+        );
+        assert_eq!(
+            told([1, 2, 0x2000, 9], text),
+            ["0x1", "0x2", "0x2000", "0x9"]
+        );
+    }
 }
