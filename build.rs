@@ -8,6 +8,9 @@
 //! The official build support compiles on Windows only. `cargo xtask check-wdk` puts a stand-in in its place and sets the cfg
 //! `wdk_stand_in`, so that the first way is compiled, and run, elsewhere too.
 
+#[cfg(not(all(feature = "wdk", any(windows, wdk_stand_in))))]
+#[path = "build/image.rs"]
+mod image;
 #[path = "build/version.rs"]
 mod version;
 
@@ -16,6 +19,7 @@ use std::path::Path;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build/image.rs");
     println!("cargo:rerun-if-changed=build/version.rs");
     println!("cargo:rustc-check-cfg=cfg(vroce_wdk)");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("windows") {
@@ -35,34 +39,13 @@ fn link() -> Result<(), Box<dyn Error>> {
         wdk_build::configure_wdk_binary_build()?;
     }
     #[cfg(not(all(feature = "wdk", any(windows, wdk_stand_in))))]
-    for argument in IMAGE {
+    for argument in image::IMAGE {
         println!("cargo:rustc-link-arg-cdylib={argument}");
     }
     let version = version_resource()?;
     println!("cargo:rustc-link-arg-cdylib={version}");
     Ok(())
 }
-
-/// How a driver is linked without the WDK (link.exe and lld-link alike).
-#[cfg(not(all(feature = "wdk", any(windows, wdk_stand_in))))]
-const IMAGE: [&str; 14] = [
-    "/DRIVER",
-    "/SUBSYSTEM:NATIVE,10.00",
-    "/ENTRY:DriverEntry",
-    "/NODEFAULTLIB",
-    "/MANIFEST:NO",
-    // Nothing but the entry point is anybody's business.
-    "/NOEXP",
-    "/NOIMPLIB",
-    "/DYNAMICBASE",
-    "/HIGHENTROPYVA",
-    "/NXCOMPAT",
-    // A checksum, which the kernel's loader verifies for drivers.
-    "/RELEASE",
-    "/OPT:REF",
-    "/OPT:ICF",
-    "/INCREMENTAL:NO",
-];
 
 /// Writes the version resource. Gives the path.
 fn version_resource() -> std::io::Result<String> {

@@ -137,6 +137,9 @@ pub struct SpinOptions {
     /// Calls in an epoch, at least: what is begun is brought to its end, and everything closed.
     #[arg(long, value_name = "N", default_value_t = EPOCH_CALLS, value_parser = clap::value_parser!(u64).range(1..))]
     pub epoch: u64,
+    /// Write what was done, which the seed and the options decide alone, to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub tally: Option<PathBuf>,
 }
 
 /// Calls in an epoch of the spinner, if nothing else is asked for.

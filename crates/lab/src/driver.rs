@@ -7,3 +7,14 @@ use ntsim::DriverImage;
 pub fn driver() -> Result<DriverImage> {
     DriverImage::linked_or_file(vroce::DriverEntry).context("NTSIM_IMAGE")
 }
+
+/// Which of the two it is.
+///
+/// # Errors
+/// As [`driver`].
+pub fn name() -> Result<String> {
+    Ok(match driver()? {
+        DriverImage::Linked(_) => "linked".to_owned(),
+        DriverImage::File(image) => format!("image {}", image.name()),
+    })
+}

@@ -8,5 +8,6 @@ pub mod side;
 pub mod spin;
 pub mod status;
 
+pub use driver::name as driver_name;
 pub use server::{Server, finish};
 pub use side::{Link, Side, link};

@@ -1,7 +1,7 @@
 //! `vroce-lab spin`: see [`vroce_lab::spin`].
 
 use crate::cli::{EPOCH_CALLS, SpinOptions};
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,10 @@ pub fn run(options: &SpinOptions) -> Result<()> {
     });
     progress.bar.finish_and_clear();
     out!("{tally}");
+    if let Some(path) = &options.tally {
+        std::fs::write(path, tally.to_string())
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
     let elapsed = started.elapsed();
     out!(
         "{} calls in {:.1} s, {:.0} calls/s",

@@ -43,7 +43,7 @@ enum Task {
     Interop(interop::Options),
     /// Make the zip that a tester installs on Windows: image, INF, catalog, signatures, scripts.
     Package(package::Options),
-    /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver.
+    /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver, and compare what both do.
     TestImage(image::test::Options),
     /// Run the example of an NDK consumer on two simulated machines with vroce, to its end and into its mistakes.
     TestConsumer(consumer::test::Options),

@@ -124,6 +124,7 @@ pub fn run(options: &PeerOptions) -> Result<()> {
         options.address,
         options.wire_faults,
     )?;
+    out!("driver: {}", vroce_lab::driver_name()?);
     let Bench {
         world,
         switch,

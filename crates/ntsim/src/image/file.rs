@@ -136,7 +136,9 @@ impl Image {
     /// What its symbols say of an offset in it.
     pub(super) fn symbol(&self, at: usize) -> Option<String> {
         let path = self.path.as_deref()?;
-        let symbols = self.symbols.get_or_init(|| Symbols::beside(path, &self.bytes));
+        let symbols = self
+            .symbols
+            .get_or_init(|| Symbols::beside(path, &self.bytes));
         symbols.as_ref()?.name(u32::try_from(at).ok()?)
     }
 

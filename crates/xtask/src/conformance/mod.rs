@@ -6,6 +6,7 @@ mod page;
 mod proofs;
 mod rules;
 
+use crate::image::IMAGE_VARIABLE;
 use crate::workspace::root;
 use anyhow::{Context, Result, bail};
 use libtest::Outcome;
@@ -37,22 +38,11 @@ pub fn run(options: &Options) -> Result<bool> {
     let root = root();
     let list = List::load()?;
     let rules = Rules::load(&root, &list)?;
-    let mut tests = Vec::new();
-    for binary in BINARIES {
-        tests.extend(run_binary(&root, "vroce", binary, &[])?);
-    }
-    let proofs = Proofs::new(&list, &tests)?;
+    let (proofs, failing) = judge_driver(&root, &list, None)?;
     let mut culprits = Vec::new();
     for (binary, these) in rules.culprits() {
-        culprits.extend(run_binary(&root, "ntsim", binary, &these)?);
+        culprits.extend(run_binary(&root, "ntsim", binary, &these, None)?);
     }
-
-    complain(
-        "proven by a test that fails",
-        proofs.with(|status| matches!(status, Status::Failing(_))),
-    );
-    // Whether it has a number or not: the page is made of tests that pass.
-    let failing = complain("fails", failing(&tests));
     if complain(
         "a rule whose culprit did not pass",
         rules.toothless(&culprits),
@@ -79,12 +69,40 @@ pub fn run(options: &Options) -> Result<bool> {
         false
     };
     println!("{}", proofs.summary());
-    let open = options.strict
-        && complain(
-            "open: no test proves it",
-            proofs.with(|status| *status == Status::Open),
-        );
+    let open = options.strict && complain_of_open(&proofs);
     Ok(!(unstated || stale || open))
+}
+
+/// Judges the driver's image as `run` judges the linked driver: by the same list and the same tests, of which none may fail, and with
+/// no requirement open.
+pub fn judge_image(image: &Path) -> Result<bool> {
+    let (proofs, failing) = judge_driver(&root(), &List::load()?, Some(image))?;
+    println!("{}", proofs.summary());
+    let open = complain_of_open(&proofs);
+    Ok(!(failing || open))
+}
+
+/// Runs the driver's tests: what they prove, and whether any fails.
+fn judge_driver(root: &Path, list: &List, image: Option<&Path>) -> Result<(Proofs, bool)> {
+    let mut tests = Vec::new();
+    for binary in BINARIES {
+        tests.extend(run_binary(root, "vroce", binary, &[], image)?);
+    }
+    let proofs = Proofs::new(list, &tests)?;
+    complain(
+        "proven by a test that fails",
+        proofs.with(|status| matches!(status, Status::Failing(_))),
+    );
+    // Whether it has a number or not: the page is made of tests that pass.
+    let failing = complain("fails", failing(&tests));
+    Ok((proofs, failing))
+}
+
+fn complain_of_open(proofs: &Proofs) -> bool {
+    complain(
+        "open: no test proves it",
+        proofs.with(|status| *status == Status::Open),
+    )
 }
 
 /// The tests that failed.
@@ -103,12 +121,13 @@ fn complain(what: &str, ids: Vec<String>) -> bool {
 }
 
 /// Runs a test binary of a package, or only these tests of it: each with its outcome, as `binary::path::of::the_test`. The binary that
-/// has the package's name is that of its library.
+/// has the package's name is that of its library. The simulated machines load this image of the driver, or the linked driver.
 fn run_binary(
     root: &Path,
     package: &str,
     binary: &str,
     only: &[&str],
+    image: Option<&Path>,
 ) -> Result<Vec<(String, Outcome)>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -121,6 +140,10 @@ fn run_binary(
     if !only.is_empty() {
         command.args(["--", "--exact"]).args(only);
     }
+    match image {
+        Some(image) => command.env(IMAGE_VARIABLE, image),
+        None => command.env_remove(IMAGE_VARIABLE),
+    };
     let output = command
         .current_dir(root)
         .stdin(Stdio::null())

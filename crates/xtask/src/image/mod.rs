@@ -1,6 +1,7 @@
 //! `cargo xtask image`: the driver as Windows loads it, made on this machine.
 
 pub mod audit;
+mod same;
 pub mod test;
 pub mod toolchain;
 pub mod wdk;
@@ -10,6 +11,9 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use toolchain::Toolchain;
+
+/// The environment variable by which simulated machines load an image in place of the linked driver.
+pub const IMAGE_VARIABLE: &str = "NTSIM_IMAGE";
 
 /// Options of `cargo xtask image`.
 #[derive(clap::Args)]
@@ -79,8 +83,13 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(true)
 }
 
-/// Builds the image for a processor.
+/// Builds the driver's image for a processor.
 pub fn build(arch: Arch, install: bool) -> Result<Built> {
+    build_package("vroce", arch, install)
+}
+
+/// Builds the image of a package for a processor.
+fn build_package(package: &str, arch: Arch, install: bool) -> Result<Built> {
     let toolchain = Toolchain::find(arch.target(), install)?;
     println!("compiler {toolchain}");
     let target = target()?.join("image");
@@ -91,7 +100,7 @@ pub fn build(arch: Arch, install: bool) -> Result<Built> {
             "image",
             "--locked",
             "--package",
-            "vroce",
+            package,
             "--lib",
         ])
         .arg("--no-default-features")
@@ -107,13 +116,14 @@ pub fn build(arch: Arch, install: bool) -> Result<Built> {
     let out = target.join(arch.name());
     std::fs::create_dir_all(&out)?;
     let copy = |from: &str, to: &str| -> Result<PathBuf> {
-        let (from, to) = (made.join(from), out.join(to));
+        let name = |kind| format!("{package}.{kind}");
+        let (from, to) = (made.join(name(from)), out.join(name(to)));
         copy(&from, &to)?;
         Ok(to)
     };
     Ok(Built {
-        image: copy("vroce.dll", "vroce.sys")?,
-        symbols: copy("vroce.pdb", "vroce.pdb")?,
+        image: copy("dll", "sys")?,
+        symbols: copy("pdb", "pdb")?,
     })
 }
 

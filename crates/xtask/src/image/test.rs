@@ -1,9 +1,11 @@
-//! `cargo xtask test-image`: the tests of the driver, once more, with its image loaded by the simulated kernel.
+//! `cargo xtask test-image`: everything that judges the driver, once more, with its image loaded by the simulated kernel.
 
-use super::Arch;
-use crate::workspace::root;
+use super::same::Comparison;
+use super::{Arch, IMAGE_VARIABLE};
+use crate::workspace::{build_lab, root, target};
+use crate::{conformance, interop};
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Options of `cargo xtask test-image`.
@@ -12,14 +14,17 @@ pub struct Options {
     /// The image to test [default: builds vroce.sys for x64].
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Install a compiler for the image if none is here (Debian, needs root).
+    /// Install what is missing (Debian, needs root): a compiler for the image, and for --interop QEMU.
     #[arg(long)]
     install: bool,
     /// Functions that the spinner calls; 0 leaves it out.
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     calls: u64,
-    /// Only the tests whose names contain this, and neither demo nor spinner.
-    #[arg(value_name = "NAME")]
+    /// Run the image against a real Linux kernel too: all cases, or those whose name contains CASE.
+    #[arg(long, value_name = "CASE", num_args = 0..=1)]
+    interop: Option<Option<String>>,
+    /// Only the tests whose names contain this, and nothing else.
+    #[arg(value_name = "NAME", conflicts_with = "interop")]
     filter: Option<String>,
 }
 
@@ -33,50 +38,59 @@ pub fn run(options: &Options) -> Result<bool> {
         .canonicalize()
         .with_context(|| image.display().to_string())?;
     println!("testing {}", image.display());
-    let cargo = |arguments: &[&str]| -> Result<bool> {
-        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(arguments)
-            .env("NTSIM_IMAGE", &image)
-            .current_dir(root())
-            .status()
-            .context("cargo")?;
-        Ok(status.success())
-    };
-    let mut tests = vec![
-        "test",
-        "--locked",
-        "--package",
-        "vroce",
-        "--test",
-        "miniport",
-        "--test",
-        "ndk",
-    ];
     if let Some(filter) = &options.filter {
-        tests.extend(["--", filter]);
-        return cargo(&tests);
+        return run_tests(&image, filter);
     }
-    if !cargo(&tests)? {
+    if !conformance::judge_image(&image)? {
         return Ok(false);
     }
-    let lab = [
-        "run",
-        "--release",
-        "--locked",
-        "--package",
-        "vroce-lab",
-        "--",
-    ];
-    let capture = crate::workspace::target()?.join("image/demo.pcapng");
-    let capture = capture.to_string_lossy();
-    let demo: Vec<&str> = lab.iter().copied().chain(["--capture", &capture]).collect();
-    if !cargo(&demo)? {
+    if !fail_as_a_driver(options.install)? {
         return Ok(false);
     }
-    if options.calls == 0 {
+    let target = target()?;
+    let lab = build_lab(&root(), &target)?;
+    let comparison = Comparison {
+        lab: &lab,
+        image: &image,
+        folder: &target.join("image"),
+    };
+    if !comparison.demo()? || (options.calls > 0 && !comparison.walk(options.calls)?) {
+        return Ok(false);
+    }
+    let Some(only) = &options.interop else {
         return Ok(true);
-    }
-    let calls = options.calls.to_string();
-    let spin = ["spin", "--seed", "1", "--calls", &calls];
-    cargo(&lab.iter().copied().chain(spin).collect::<Vec<_>>())
+    };
+    let out = target.join("image/interop");
+    interop::run(&interop::Options::of_image(
+        &image,
+        out,
+        only.as_deref(),
+        options.install,
+    ))
+}
+
+/// Runs the driver's tests with such a name on the image.
+fn run_tests(image: &Path, filter: &str) -> Result<bool> {
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["test", "--locked", "--package", "vroce"])
+        .args(["--test", "miniport", "--test", "ndk", "--", filter])
+        .env(IMAGE_VARIABLE, image)
+        .current_dir(root())
+        .status()
+        .context("cargo")?;
+    Ok(status.success())
+}
+
+/// Tests what becomes of a panic, of missing memory and of a stack that is used up: on an image that does such things, which the
+/// driver's never does, and has the driver's own means for them.
+fn fail_as_a_driver(install: bool) -> Result<bool> {
+    let faulty = super::build_package("faulty", Arch::X64, install)?.image;
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["test", "--locked", "--package", "ntsim", "--test", "faulty"])
+        .args(["--", "--ignored"])
+        .env("NTSIM_FAULTY_IMAGE", faulty.canonicalize()?)
+        .current_dir(root())
+        .status()
+        .context("cargo")?;
+    Ok(status.success())
 }

@@ -1,10 +1,11 @@
 //! Our side of a case: a `vroce-lab peer` process, one simulated server with the driver on the guest's wire.
 
 use super::guest::WirePaths;
+use crate::image::IMAGE_VARIABLE;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -17,6 +18,36 @@ pub fn dying_with_us(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Which driver the peers load.
+pub struct Driver {
+    /// The file, if it is not the linked driver.
+    image: Option<PathBuf>,
+    /// What a peer says when it has it.
+    says: String,
+}
+
+impl Driver {
+    /// The linked driver, or that in an image.
+    pub fn new(image: Option<&Path>) -> Result<Driver> {
+        let image = image
+            .map(|image| {
+                image
+                    .canonicalize()
+                    .with_context(|| image.display().to_string())
+            })
+            .transpose()?;
+        let name = image.as_deref().and_then(Path::file_name);
+        let says = name.map_or_else(
+            || "driver: linked".to_owned(),
+            |name| format!("driver: image {}", name.to_string_lossy()),
+        );
+        Ok(Driver { image, says })
+    }
+}
+
+/// How long a peer may take until it has its driver: a busy machine is much slower than an idle one.
+const START: Duration = Duration::from_secs(60);
+
 /// A running peer. Dropping it ends the process.
 pub struct Peer {
     process: Child,
@@ -26,9 +57,20 @@ pub struct Peer {
 
 impl Peer {
     /// Starts `vroce-lab peer CASE` on the wire, capturing it to `capture`.
-    pub fn start(lab: &Path, wire: &WirePaths, capture: &Path, case: &[&str]) -> Result<Peer> {
+    pub fn start(
+        lab: &Path,
+        driver: &Driver,
+        wire: &WirePaths,
+        capture: &Path,
+        case: &[&str],
+    ) -> Result<Peer> {
         let _ = std::fs::remove_file(&wire.host);
-        let mut process = dying_with_us(lab)
+        let mut command = dying_with_us(lab);
+        match &driver.image {
+            Some(image) => command.env(IMAGE_VARIABLE, image),
+            None => command.env_remove(IMAGE_VARIABLE),
+        };
+        let mut process = command
             .arg("peer")
             .arg("--wire")
             .arg(format!("unix:{}", wire.guest.display()))
@@ -51,11 +93,13 @@ impl Peer {
                 }
             }
         });
-        Ok(Peer {
+        let mut peer = Peer {
             process,
             lines,
             printed: String::new(),
-        })
+        };
+        peer.wait_for(&driver.says, START)?;
+        Ok(peer)
     }
 
     /// Waits until the peer prints a line that starts with `prefix`.

@@ -11,7 +11,7 @@ use crate::workspace::{self, build_lab, root, target};
 use anyhow::{Context, Result, bail};
 use cases::{Bench, CASES, Case};
 use guest::{Guest, WirePaths};
-use host::Peer;
+use host::{Driver, Peer};
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -33,6 +33,22 @@ pub struct Options {
     /// Where captures, logs and the guest's image go [default: interop in cargo's target folder].
     #[arg(long)]
     out: Option<PathBuf>,
+    /// The driver's image to load in place of the linked driver.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+}
+
+impl Options {
+    /// Those of a run with an image, into a folder of its own.
+    pub fn of_image(image: &Path, out: PathBuf, only: Option<&str>, install: bool) -> Options {
+        Options {
+            install,
+            only: only.map(str::to_owned),
+            list: false,
+            out: Some(out),
+            image: Some(image.to_owned()),
+        }
+    }
 }
 
 /// Runs the suite; `false` when a case failed.
@@ -63,6 +79,7 @@ pub fn run(options: &Options) -> Result<bool> {
         .out
         .clone()
         .unwrap_or_else(|| target.join("interop"));
+    let driver = Driver::new(options.image.as_deref())?;
     packages::ensure(options.install)?;
     let _lock = workspace::lock(out)?;
     let image = image::build(&out.join("image"), options.install)?;
@@ -90,7 +107,7 @@ pub fn run(options: &Options) -> Result<bool> {
         let started = Instant::now();
         let outcome = (case.run)(&mut Bench {
             guest: &mut guest,
-            start: &|arguments| Peer::start(&lab, &wire, &capture, arguments),
+            start: &|arguments| Peer::start(&lab, &driver, &wire, &capture, arguments),
             capture: &capture,
         })
         .and_then(|remark| check_capture(&capture).map(|()| remark));
