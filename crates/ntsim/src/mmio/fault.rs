@@ -17,7 +17,7 @@ use libc::{c_int, c_void, siginfo_t, ucontext_t};
 use super::{decode, execute, mapping};
 use crate::image::Images;
 use crate::memory::paged;
-use crate::verifier::{self, rules};
+use crate::verifier::{self, rules, site};
 use crate::world::context::{self, KernelMode};
 use crate::world::thread;
 
@@ -111,6 +111,7 @@ fn violation(address: usize, context: &ucontext_t) {
     );
     // There is nothing to unwind from where no code is.
     let backtrace = if address == rip {
+        site::nowhere();
         Backtrace::disabled()
     } else {
         let _kernel = KernelMode::enter();

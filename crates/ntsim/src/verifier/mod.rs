@@ -5,7 +5,7 @@ mod history;
 pub(crate) mod law;
 pub(crate) mod locks;
 pub mod rules;
-mod site;
+pub(crate) mod site;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
