@@ -228,6 +228,35 @@ imports! {
         /// Allocates zeroed memory; null on failure unless a flag says raise. IRQL: <= DISPATCH_LEVEL; <=
         /// APC_LEVEL for paged pool.
         fn ExAllocatePool2(Flags: POOL_FLAGS, NumberOfBytes: usize, Tag: u32) -> *mut c_void;
+        /// Allocates memory that is not zeroed; null on failure. `ExAllocatePool2` took its place. IRQL: as that.
+        fn ExAllocatePoolWithTag(PoolType: POOL_TYPE, NumberOfBytes: usize, Tag: u32) -> *mut c_void;
+        /// Makes a list of blocks of one size. IRQL: <= DISPATCH_LEVEL; <= APC_LEVEL for paged pool.
+        fn ExInitializeLookasideListEx(
+            Lookaside: *mut LOOKASIDE_LIST_EX,
+            Allocate: Option<ALLOCATE_FUNCTION_EX>,
+            Free: Option<FREE_FUNCTION_EX>,
+            PoolType: POOL_TYPE,
+            Flags: u32,
+            Size: usize,
+            Tag: u32,
+            Depth: u16,
+        ) -> NTSTATUS;
+        /// Takes a block; null on failure. IRQL: <= DISPATCH_LEVEL; <= APC_LEVEL for paged pool.
+        fn ExAllocateFromLookasideListEx(Lookaside: *mut LOOKASIDE_LIST_EX) -> *mut c_void;
+        /// Gives a block back. IRQL: <= DISPATCH_LEVEL; <= APC_LEVEL for paged pool.
+        fn ExFreeToLookasideListEx(Lookaside: *mut LOOKASIDE_LIST_EX, Entry: *mut c_void);
+        /// Frees a list with what it keeps. IRQL: <= DISPATCH_LEVEL; <= APC_LEVEL for paged pool.
+        fn ExDeleteLookasideListEx(Lookaside: *mut LOOKASIDE_LIST_EX);
+        /// Initialises a resource. IRQL: <= DISPATCH_LEVEL.
+        fn ExInitializeResourceLite(Resource: *mut ERESOURCE) -> NTSTATUS;
+        /// Deletes a resource that nobody owns. IRQL: <= APC_LEVEL.
+        fn ExDeleteResourceLite(Resource: *mut ERESOURCE) -> NTSTATUS;
+        /// Acquires a resource for its thread alone; with kernel APCs kept away. IRQL: <= APC_LEVEL.
+        fn ExAcquireResourceExclusiveLite(Resource: *mut ERESOURCE, Wait: BOOLEAN) -> BOOLEAN;
+        /// Acquires a resource together with others; with kernel APCs kept away. IRQL: <= APC_LEVEL.
+        fn ExAcquireResourceSharedLite(Resource: *mut ERESOURCE, Wait: BOOLEAN) -> BOOLEAN;
+        /// Releases a resource that the thread owns. IRQL: <= DISPATCH_LEVEL.
+        fn ExReleaseResourceLite(Resource: *mut ERESOURCE);
         /// Frees pool memory. IRQL: <= DISPATCH_LEVEL; <= APC_LEVEL for paged pool.
         fn ExFreePool(P: *mut c_void);
         /// Frees pool memory and checks its tag. IRQL: <= DISPATCH_LEVEL; <= APC_LEVEL for paged pool.

@@ -3,6 +3,7 @@
 mod dma;
 mod driver;
 mod etw;
+mod executive;
 mod mdl;
 mod pci;
 mod pool;
@@ -15,6 +16,7 @@ mod sync;
 pub use dma::*;
 pub use driver::*;
 pub use etw::*;
+pub use executive::*;
 pub use mdl::*;
 pub use pci::*;
 pub use pool::*;
@@ -29,6 +31,7 @@ pub(crate) const LAYOUTS: &[&[crate::facts::Layout]] = &[
     dma::LAYOUTS,
     driver::LAYOUTS,
     etw::LAYOUTS,
+    executive::LAYOUTS,
     mdl::LAYOUTS,
     pci::LAYOUTS,
     processor::LAYOUTS,
@@ -57,5 +60,6 @@ pub(crate) const CALLBACKS: &[&[crate::facts::Prototype]] = &[
     dma::CALLBACKS,
     driver::CALLBACKS,
     etw::CALLBACKS,
+    executive::CALLBACKS,
     sync::CALLBACKS,
 ];

@@ -7,18 +7,20 @@ use ndis_sys::types::{BOOLEAN, FALSE, TRUE};
 use ndis_sys::wdm::{
     EX_RUNDOWN_ACTIVE, EX_RUNDOWN_COUNT_INC, EX_RUNDOWN_REF, FAST_MUTEX, POOL_FLAG_CACHE_ALIGNED,
     POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE, POOL_FLAG_PAGED, POOL_FLAG_RAISE_ON_FAILURE,
-    POOL_FLAG_REQUIRED_MASK, POOL_FLAG_UNINITIALIZED, POOL_FLAG_USE_QUOTA, POOL_FLAGS,
+    POOL_FLAG_REQUIRED_MASK, POOL_FLAG_UNINITIALIZED, POOL_FLAG_USE_QUOTA, POOL_FLAGS, POOL_TYPE,
 };
 
 use crate::memory::Request;
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
+use crate::world::driver::DriverNumber;
 use crate::world::processor::APC;
 use crate::world::wait::wait_until;
 
 exports! {
     "ntoskrnl.exe";
     ExAllocatePool2: PASSIVE..=DISPATCH,
+    ExAllocatePoolWithTag: PASSIVE..=DISPATCH,
     ExFreePool: PASSIVE..=DISPATCH,
     ExFreePoolWithTag: PASSIVE..=DISPATCH,
     ExInitializeRundownProtection: PASSIVE..=APC,
@@ -101,7 +103,74 @@ pub unsafe extern "efiapi" fn ExAllocatePool2(
     }
 }
 
-fn free(address: *mut c_void, tag: Option<u32>, by: &'static str) {
+/// Bits of a POOL_TYPE: paged, aligned to cache lines, raising on failure, of no weight, not executable, zeroed.
+mod pool_type {
+    pub(super) const PAGED: i32 = 1;
+    pub(super) const CACHE_ALIGNED: i32 = 4;
+    pub(super) const RAISE: i32 = 16;
+    pub(super) const COLD: i32 = 256;
+    pub(super) const NX: i32 = 512;
+    pub(super) const ZERO: i32 = 1024;
+}
+
+/// Allocates as functions do that take a POOL_TYPE.
+pub(super) fn allocate(
+    owner: DriverNumber,
+    kind: POOL_TYPE,
+    size: usize,
+    tag: u32,
+    by: &'static str,
+) -> *mut c_void {
+    use pool_type::*;
+    let has = |bit: i32| kind & bit != 0;
+    if size == 0 || tag == 0 || kind & !(PAGED | CACHE_ALIGNED | RAISE | COLD | NX | ZERO) != 0 {
+        verifier::violation(
+            rules::POOL_ARGUMENT,
+            format!("{by}: pool type {kind:#x}, {size} bytes, tag {tag:#x}"),
+        );
+        return ptr::null_mut();
+    }
+    if has(PAGED) && context::irql() > APC {
+        verifier::violation(
+            rules::IRQL,
+            format!("{by} was asked for paged pool at IRQL {}", context::irql()),
+        );
+    }
+    let address = context::machine().pool_alloc(&Request {
+        size,
+        align: if has(CACHE_ALIGNED) { CACHE_LINE } else { 16 },
+        tag,
+        zero: has(ZERO),
+        paged: has(PAGED),
+        owner,
+        function: by,
+    });
+    match address {
+        Some(address) => address as *mut c_void,
+        None if has(RAISE) => verifier::bugcheck(
+            rules::BUGCHECK,
+            format!("{by} raises STATUS_INSUFFICIENT_RESOURCES, which nobody catches here"),
+        ),
+        None => ptr::null_mut(),
+    }
+}
+
+/// Allocates pool memory whose contents are undefined.
+///
+/// # Safety
+/// None needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "efiapi" fn ExAllocatePoolWithTag(
+    PoolType: POOL_TYPE,
+    NumberOfBytes: usize,
+    Tag: u32,
+) -> *mut c_void {
+    let crossing = cross(&functions::ExAllocatePoolWithTag);
+    let owner = context::machine().owner(&crossing);
+    allocate(owner, PoolType, NumberOfBytes, Tag, "ExAllocatePoolWithTag")
+}
+
+pub(super) fn free(address: *mut c_void, tag: Option<u32>, by: &'static str) {
     let machine = context::machine();
     if machine.pool.is_paged(address as usize) && context::irql() > APC {
         verifier::violation(

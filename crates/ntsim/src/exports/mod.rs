@@ -68,6 +68,7 @@ mod etw;
 pub(crate) mod ex;
 pub(crate) mod io;
 pub(crate) mod ke;
+pub(crate) mod lookaside;
 pub(crate) mod mm;
 pub(crate) mod ndis_data;
 pub(crate) mod ndis_device;
@@ -77,6 +78,7 @@ pub(crate) mod ndis_misc;
 pub(crate) mod netio;
 pub(crate) mod ob;
 pub(crate) mod registry;
+pub(crate) mod resource;
 pub(crate) mod rtl;
 pub(crate) mod wdfldr;
 pub(crate) mod wsk;
@@ -97,6 +99,7 @@ pub static TABLES: &[&[Export]] = &[
     ke::timer::EXPORTS,
     ke::wait::EXPORTS,
     ke::wait_many::EXPORTS,
+    lookaside::EXPORTS,
     mm::EXPORTS,
     ndis_data::EXPORTS,
     ndis_device::EXPORTS,
@@ -107,6 +110,7 @@ pub static TABLES: &[&[Export]] = &[
     netio::EXPORTS,
     ob::EXPORTS,
     registry::EXPORTS,
+    resource::EXPORTS,
     rtl::EXPORTS,
     wdfldr::EXPORTS,
     wsk::EXPORTS,

@@ -6,6 +6,7 @@ use std::arch::naked_asm;
 use std::ffi::{c_char, c_int, c_void};
 
 use crate::exports::{self, Export};
+use crate::verifier::{self, rules};
 
 /// The address of the function that a module exports under this name; None if nobody does.
 pub(super) fn resolve(module: &str, function: &str) -> Option<usize> {
@@ -38,6 +39,10 @@ static COMPILER: &[(&str, Address)] = &[
     ("memset", Address(set as *const ())),
     ("memcmp", Address(compare as *const ())),
     ("strlen", Address(length as *const ())),
+    (
+        "__C_specific_handler",
+        Address(specific_handler as *const ()),
+    ),
 ];
 
 /// Touches the stack page by page down to RAX bytes below, so that the guard page is met. Changes no register but R10, R11 and flags.
@@ -89,6 +94,14 @@ unsafe extern "efiapi" fn compare(a: *const c_void, b: *const c_void, len: usize
 unsafe extern "efiapi" fn length(text: *const c_char) -> usize {
     // SAFETY: the caller's promise.
     unsafe { libc::strlen(text) }
+}
+
+/// What images with `__try` name in their tables: an exception looks for its handler through it. None is raised here.
+unsafe extern "efiapi" fn specific_handler() -> c_int {
+    verifier::bugcheck(
+        rules::NOT_SIMULATED,
+        "__C_specific_handler was called: structured exceptions are not raised here",
+    );
 }
 
 /// Control flow guard's check of the target in RCX, and its dispatch to the one in RAX. They let every target pass, as a kernel does

@@ -9,6 +9,8 @@ mod ram;
 mod runs;
 pub(crate) mod scatter;
 
+use crate::exports::lookaside::Lists;
+use crate::exports::resource::Resources;
 use crate::verifier::{self, Crossing, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
@@ -45,6 +47,12 @@ pub(crate) fn check_not_in_use(machine: &Machine, address: usize, len: usize, by
     }
     if let Some(object) = core.find_wait(inside) {
         accuse("an object somebody waits for", object);
+    }
+    if let Some(list) = machine.ext::<Lists>().find(inside) {
+        accuse("a lookaside list that was not deleted", list);
+    }
+    if let Some(resource) = machine.ext::<Resources>().find(inside) {
+        accuse("a resource that was not deleted", resource);
     }
     if let Some(mdl) = machine.ext::<mdl::Mdls>().locked_over(address, len) {
         accuse("memory whose pages an MDL locks; the MDL", mdl);

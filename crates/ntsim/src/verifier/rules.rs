@@ -78,6 +78,11 @@ pub const HANDLE_AT_UNLOAD: &str = "handle-at-unload";
 pub const WORK_ITEM: &str = "work-item";
 /// Rundown protection was released more often than acquired, or used after completion.
 pub const RUNDOWN: &str = "rundown";
+/// A resource (`ERESOURCE`) was acquired outside a critical region, released by a thread that does not own it, or deleted while it was
+/// owned; or a critical region was left that was not entered.
+pub const RESOURCE: &str = "resource";
+/// A driver went away with a resource or a lookaside list that it has not deleted.
+pub const EXECUTIVE_AT_UNLOAD: &str = "executive-at-unload";
 /// An object's reference was released more often than acquired.
 pub const REFERENCE: &str = "reference";
 /// Memory was accessed that is not there.

@@ -21,9 +21,11 @@ use super::rng::Rng;
 use crate::etw::Tracing;
 use crate::exports::dma::Dma;
 use crate::exports::io::{DriverExtensions, WorkItems};
+use crate::exports::lookaside::Lists;
 use crate::exports::mm::IoMappings;
 use crate::exports::ob::Objects;
 use crate::exports::registry;
+use crate::exports::resource::Resources;
 use crate::image::{Image, ImageError, Images, Mapped};
 use crate::memory::mdl::Mdls;
 use crate::pnp::MachineRegistry;
@@ -267,6 +269,17 @@ impl Machine {
         self.ext::<Dma>().check_unload(self, number, name, when);
         self.ext::<Objects>().check_unload(number, name, when);
         self.ext::<Tracing>().check_unload(number, name, when);
+        for (what, left) in [
+            ("lookaside list(s)", self.ext::<Lists>().forget(number)),
+            ("resource(s)", self.ext::<Resources>().forget(number)),
+        ] {
+            if left > 0 {
+                verifier::violation(
+                    rules::EXECUTIVE_AT_UNLOAD,
+                    format!("{when}: {name} has not deleted {left} {what}"),
+                );
+            }
+        }
         let object = driver.object.get();
         self.ext::<DriverExtensions>().free_all(self, object);
         if self.ext::<Objects>().remove_foreign(object) > 0 {

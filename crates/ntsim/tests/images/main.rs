@@ -202,3 +202,19 @@ fn constants_cannot_be_written_and_data_not_executed() {
     assert!(report.contains("jump to"), "{report}");
     assert!(report.contains("tiny.sys+0x3000 (.data)"), "{report}");
 }
+
+#[test]
+fn a_report_names_the_place_in_the_image_that_called() {
+    // mov ecx, 4; call [ZwClose]: the displacement ends at `after`.
+    let code = Code::default()
+        .prologue()
+        .bytes(&[0xb9, 4, 0, 0, 0])
+        .at(&[0xff, 0x15], IMPORTS);
+    let last = code.here() - 1;
+    let mut pe = Pe::with(&code.epilogue().0);
+    pe.imports = vec![("ntoskrnl.exe", "ZwClose")];
+    let report = accused(&pe);
+    assert!(report.contains("not an open handle"), "{report}");
+    let place = format!("in tiny.sys+{last:#x} (.text)");
+    assert!(report.contains(&place), "{place}: {report}");
+}

@@ -1,5 +1,7 @@
 //! Events, semaphores, and waiting for them.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 
 use ndis_sys::status::{STATUS_SUCCESS, STATUS_TIMEOUT};
@@ -12,9 +14,9 @@ use ndis_sys::wdm::{
 use super::time;
 use crate::memory::paged;
 use crate::verifier::{self, cross, rules};
-use crate::world::context;
 use crate::world::processor::APC;
 use crate::world::wait::{Outcome, WaitFor, block, sleep_until};
+use crate::world::{context, thread};
 
 exports! {
     "ntoskrnl.exe";
@@ -370,13 +372,26 @@ pub unsafe extern "efiapi" fn KeDelayExecutionThread(
     STATUS_SUCCESS
 }
 
-/// Keeps normal kernel APCs away: there are none here.
+/// How deep threads are in critical regions, by number. There are no APCs here to be kept away, but rules that want it.
+#[derive(Default)]
+pub(crate) struct Regions(RefCell<BTreeMap<usize, u32>>);
+
+impl Regions {
+    /// Whether the running thread is in one.
+    pub(crate) fn inside(&self) -> bool {
+        self.0.borrow().contains_key(&thread::number())
+    }
+}
+
+/// Keeps normal kernel APCs away.
 ///
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
 pub unsafe extern "efiapi" fn KeEnterCriticalRegion() {
     let _crossing = cross(&functions::KeEnterCriticalRegion);
+    let regions = context::machine().ext::<Regions>();
+    *regions.0.borrow_mut().entry(thread::number()).or_default() += 1;
 }
 
 /// Lets normal kernel APCs in again.
@@ -386,4 +401,14 @@ pub unsafe extern "efiapi" fn KeEnterCriticalRegion() {
 #[unsafe(no_mangle)]
 pub unsafe extern "efiapi" fn KeLeaveCriticalRegion() {
     let _crossing = cross(&functions::KeLeaveCriticalRegion);
+    let regions = context::machine().ext::<Regions>();
+    let mut regions = regions.0.borrow_mut();
+    match regions.get_mut(&thread::number()) {
+        Some(depth) if *depth > 1 => *depth -= 1,
+        Some(_) => drop(regions.remove(&thread::number())),
+        None => verifier::violation(
+            rules::RESOURCE,
+            "KeLeaveCriticalRegion leaves a critical region that this thread did not enter",
+        ),
+    }
 }

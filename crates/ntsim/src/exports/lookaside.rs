@@ -1,0 +1,184 @@
+//! Lookaside lists. Nothing is kept on them: every block comes from the pool and goes back there, as under Driver Verifier, so that the
+//! pool's rules watch over each.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+
+use ndis_sys::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use ndis_sys::types::NTSTATUS;
+use ndis_sys::wdm::{ALLOCATE_FUNCTION_EX, FREE_FUNCTION_EX, LOOKASIDE_LIST_EX, POOL_TYPE};
+
+use super::ex;
+use crate::memory::paged;
+use crate::verifier::{self, Function, cross, rules};
+use crate::world::context;
+use crate::world::driver::DriverNumber;
+use crate::world::driver_call::call_driver;
+use crate::world::processor::{DISPATCH, PASSIVE};
+
+exports! {
+    "ntoskrnl.exe";
+    ExInitializeLookasideListEx: PASSIVE..=DISPATCH,
+    ExAllocateFromLookasideListEx: PASSIVE..=DISPATCH,
+    ExFreeToLookasideListEx: PASSIVE..=DISPATCH,
+    ExDeleteLookasideListEx: PASSIVE..=DISPATCH,
+}
+
+static ALLOCATE: Function = Function::callback("LookasideListAllocateEx", PASSIVE..=DISPATCH);
+static FREE: Function = Function::callback("LookasideListFreeEx", PASSIVE..=DISPATCH);
+
+/// `EX_LOOKASIDE_LIST_EX_FLAGS_RAISE_ON_FAIL`
+const RAISE_ON_FAIL: u32 = 1;
+/// `EX_LOOKASIDE_LIST_EX_FLAGS_FAIL_NO_RAISE`
+const FAIL_NO_RAISE: u32 = 2;
+/// `POOL_RAISE_IF_ALLOCATION_FAILURE`
+const RAISE: POOL_TYPE = 16;
+
+#[derive(Clone, Copy)]
+struct List {
+    owner: DriverNumber,
+    allocate: Option<ALLOCATE_FUNCTION_EX>,
+    free: Option<FREE_FUNCTION_EX>,
+    pool: POOL_TYPE,
+    size: usize,
+    tag: u32,
+}
+
+/// A machine's lookaside lists, by address.
+#[derive(Default)]
+pub(crate) struct Lists(RefCell<BTreeMap<usize, List>>);
+
+impl Lists {
+    /// A list in memory that is freed.
+    pub(crate) fn find(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
+        self.0.borrow().keys().copied().find(|list| f(*list))
+    }
+
+    /// Forgets the lists of a driver that has gone; how many.
+    pub(crate) fn forget(&self, owner: DriverNumber) -> usize {
+        let mut lists = self.0.borrow_mut();
+        let before = lists.len();
+        lists.retain(|_, list| list.owner != owner);
+        before - lists.len()
+    }
+
+    fn get(&self, list: *mut LOOKASIDE_LIST_EX, by: &str) -> List {
+        let found = self.0.borrow().get(&list.addr()).copied();
+        found.unwrap_or_else(|| {
+            verifier::bugcheck(
+                rules::UNINITIALIZED,
+                format!(
+                    "{by}: the lookaside list at {list:p} was never initialised, or is deleted"
+                ),
+            )
+        })
+    }
+}
+
+/// Makes a list.
+///
+/// # Safety
+/// `Lookaside` must be valid for a write and stay until it is deleted.
+#[unsafe(no_mangle)]
+pub unsafe extern "efiapi" fn ExInitializeLookasideListEx(
+    Lookaside: *mut LOOKASIDE_LIST_EX,
+    Allocate: Option<ALLOCATE_FUNCTION_EX>,
+    Free: Option<FREE_FUNCTION_EX>,
+    PoolType: POOL_TYPE,
+    Flags: u32,
+    Size: usize,
+    Tag: u32,
+    Depth: u16,
+) -> NTSTATUS {
+    const F: &str = "ExInitializeLookasideListEx";
+    let crossing = cross(&functions::ExInitializeLookasideListEx);
+    paged::expect_resident(Lookaside.addr(), "the lookaside list", F);
+    let both = RAISE_ON_FAIL | FAIL_NO_RAISE;
+    if Flags & !both != 0 || Flags == both || Depth != 0 || Size == 0 {
+        verifier::violation(
+            rules::POOL_ARGUMENT,
+            format!("{F}: flags {Flags:#x}, depth {Depth} (reserved, zero), {Size} bytes"),
+        );
+        return STATUS_INVALID_PARAMETER;
+    }
+    if Flags & RAISE_ON_FAIL != 0 && Allocate.is_some() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let machine = context::machine();
+    let list = List {
+        owner: machine.owner(&crossing),
+        allocate: Allocate,
+        free: Free,
+        pool: PoolType | if Flags & RAISE_ON_FAIL != 0 { RAISE } else { 0 },
+        size: Size,
+        tag: Tag,
+    };
+    let lists = machine.ext::<Lists>();
+    if lists
+        .0
+        .borrow_mut()
+        .insert(Lookaside.addr(), list)
+        .is_some()
+    {
+        verifier::violation(
+            rules::OBJECT_IN_USE,
+            format!("{F}: the lookaside list at {Lookaside:p} is initialised already"),
+        );
+    }
+    // SAFETY: promised by the caller.
+    unsafe { Lookaside.write(LOOKASIDE_LIST_EX::ZEROED) };
+    STATUS_SUCCESS
+}
+
+/// Takes a block.
+///
+/// # Safety
+/// `Lookaside` must be a list.
+#[unsafe(no_mangle)]
+pub unsafe extern "efiapi" fn ExAllocateFromLookasideListEx(
+    Lookaside: *mut LOOKASIDE_LIST_EX,
+) -> *mut c_void {
+    const F: &str = "ExAllocateFromLookasideListEx";
+    let crossing = cross(&functions::ExAllocateFromLookasideListEx);
+    let machine = context::machine();
+    let list = machine.ext::<Lists>().get(Lookaside, F);
+    match list.allocate {
+        // SAFETY: the driver gave the function for this.
+        Some(allocate) => call_driver(&ALLOCATE, || unsafe {
+            allocate(list.pool, list.size, list.tag, Lookaside)
+        }),
+        None => ex::allocate(machine.owner(&crossing), list.pool, list.size, list.tag, F),
+    }
+}
+
+/// Gives a block back.
+///
+/// # Safety
+/// `Entry` must be of the list, and nobody may use it any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "efiapi" fn ExFreeToLookasideListEx(
+    Lookaside: *mut LOOKASIDE_LIST_EX,
+    Entry: *mut c_void,
+) {
+    const F: &str = "ExFreeToLookasideListEx";
+    let _crossing = cross(&functions::ExFreeToLookasideListEx);
+    let list = context::machine().ext::<Lists>().get(Lookaside, F);
+    match list.free {
+        // SAFETY: the driver gave the function for this.
+        Some(free) => call_driver(&FREE, || unsafe { free(Entry, Lookaside) }),
+        None => ex::free(Entry, Some(list.tag), F),
+    }
+}
+
+/// Deletes a list.
+///
+/// # Safety
+/// `Lookaside` must be a list that nobody uses any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "efiapi" fn ExDeleteLookasideListEx(Lookaside: *mut LOOKASIDE_LIST_EX) {
+    let _crossing = cross(&functions::ExDeleteLookasideListEx);
+    let lists = context::machine().ext::<Lists>();
+    lists.get(Lookaside, "ExDeleteLookasideListEx");
+    lists.0.borrow_mut().remove(&Lookaside.addr());
+}

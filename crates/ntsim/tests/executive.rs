@@ -1,0 +1,270 @@
+//! Lookaside lists, resources, and pool as older drivers allocate it.
+#![allow(unsafe_code, reason = "tiny drivers")]
+
+mod common;
+
+use std::ffi::c_void;
+use std::ptr;
+
+use common::{broken, suspects};
+use ndis_sys::imports::*;
+use ndis_sys::status::STATUS_SUCCESS;
+use ndis_sys::wdm::*;
+use ntsim::verifier::rules;
+
+const TAG: u32 = u32::from_le_bytes(*b"Test");
+/// NonPagedPoolNx
+const NX: POOL_TYPE = 512;
+
+/// Runs a closure as driver code at PASSIVE_LEVEL in a world of its own; the rules it broke.
+fn accused(f: impl FnOnce()) -> Vec<&'static str> {
+    let (mut world, a) = suspects();
+    world.try_call(a, f);
+    broken(&mut world)
+}
+
+unsafe fn list(list: *mut LOOKASIDE_LIST_EX, size: usize) {
+    // SAFETY: promised by the caller.
+    let status = unsafe { ExInitializeLookasideListEx(list, None, None, NX, 0, size, TAG, 0) };
+    assert_eq!(status, STATUS_SUCCESS);
+}
+
+#[test]
+fn a_list_gives_blocks_and_takes_them_back() {
+    let rules = accused(|| {
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        // SAFETY: a list on this stack, deleted below; blocks of its size.
+        unsafe {
+            list(&mut place, 100);
+            let first = ExAllocateFromLookasideListEx(&mut place);
+            let second = ExAllocateFromLookasideListEx(&mut place);
+            assert!(!first.is_null() && first != second);
+            first.cast::<u8>().write_bytes(7, 100);
+            ExFreeToLookasideListEx(&mut place, first);
+            ExFreeToLookasideListEx(&mut place, second);
+            ExDeleteLookasideListEx(&mut place);
+        }
+    });
+    assert_eq!(rules, [""; 0]);
+}
+
+unsafe extern "efiapi" fn own_allocate(
+    kind: POOL_TYPE,
+    size: usize,
+    tag: u32,
+    list: *mut LOOKASIDE_LIST_EX,
+) -> *mut c_void {
+    assert_eq!((kind, size, tag, list.is_null()), (NX, 8, TAG, false));
+    // SAFETY: as any allocation.
+    unsafe { ExAllocatePoolWithTag(kind, size, tag) }
+}
+
+unsafe extern "efiapi" fn own_free(block: *mut c_void, _list: *mut LOOKASIDE_LIST_EX) {
+    // SAFETY: allocated above.
+    unsafe { ExFreePoolWithTag(block, TAG) };
+}
+
+#[test]
+fn a_driver_may_allocate_the_blocks_itself() {
+    let rules = accused(|| {
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        let list = &raw mut place;
+        let (allocate, free) = (Some(own_allocate as _), Some(own_free as _));
+        // SAFETY: as above.
+        unsafe {
+            ExInitializeLookasideListEx(list, allocate, free, NX, 0, 8, TAG, 0);
+            let block = ExAllocateFromLookasideListEx(list);
+            assert!(!block.is_null());
+            ExFreeToLookasideListEx(list, block);
+            ExDeleteLookasideListEx(list);
+        }
+    });
+    assert_eq!(rules, [""; 0]);
+}
+
+#[test]
+fn what_goes_wrong_with_lists() {
+    let overrun = || {
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        // SAFETY: all but the write behind the block, which is what the rule is about.
+        unsafe {
+            list(&mut place, 16);
+            let block = ExAllocateFromLookasideListEx(&mut place);
+            block.cast::<u8>().add(16).write(1);
+            ExFreeToLookasideListEx(&mut place, block);
+            ExDeleteLookasideListEx(&mut place);
+        }
+    };
+    assert_eq!(accused(overrun), [rules::POOL_GUARD]);
+    let deleted = || {
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        // SAFETY: a list on this stack.
+        unsafe {
+            list(&mut place, 16);
+            ExDeleteLookasideListEx(&mut place);
+            ExAllocateFromLookasideListEx(&mut place);
+        }
+    };
+    assert_eq!(accused(deleted), [rules::UNINITIALIZED]);
+    let freed_around = || {
+        // SAFETY: pool memory of the list's size.
+        unsafe {
+            let place = ExAllocatePool2(POOL_FLAG_NON_PAGED, 96, TAG);
+            list(place.cast(), 16);
+            ExFreePool(place);
+        }
+    };
+    assert_eq!(accused(freed_around), [rules::FREED_IN_USE]);
+}
+
+#[test]
+fn a_resource_is_shared_or_owned_and_may_be_acquired_again() {
+    let rules = accused(|| {
+        let mut place = ERESOURCE::ZEROED;
+        let resource = &raw mut place;
+        // SAFETY: a resource on this stack, deleted below.
+        unsafe {
+            assert_eq!(ExInitializeResourceLite(resource), STATUS_SUCCESS);
+            KeEnterCriticalRegion();
+            assert_eq!(ExAcquireResourceSharedLite(resource, 1), 1);
+            // Not even who shares it alone gets it for himself.
+            assert_eq!(ExAcquireResourceExclusiveLite(resource, 0), 0);
+            ExReleaseResourceLite(resource);
+            assert_eq!(ExAcquireResourceExclusiveLite(resource, 0), 1);
+            assert_eq!(ExAcquireResourceSharedLite(resource, 0), 1);
+            ExReleaseResourceLite(resource);
+            ExReleaseResourceLite(resource);
+            KeLeaveCriticalRegion();
+            assert_eq!(ExDeleteResourceLite(resource), STATUS_SUCCESS);
+        }
+    });
+    assert_eq!(rules, [""; 0]);
+}
+
+/// A resource, and an event that a thread sets when it has had it.
+#[repr(C)]
+struct Shared(ERESOURCE, KEVENT);
+
+unsafe extern "efiapi" fn wants_it(context: *mut c_void) {
+    let shared = context.cast::<Shared>();
+    // SAFETY: whoever created the thread waits for the event.
+    unsafe {
+        KeEnterCriticalRegion();
+        assert_eq!(ExAcquireResourceExclusiveLite(&raw mut (*shared).0, 0), 0);
+        assert_eq!(ExAcquireResourceExclusiveLite(&raw mut (*shared).0, 1), 1);
+        ExReleaseResourceLite(&raw mut (*shared).0);
+        KeLeaveCriticalRegion();
+        KeSetEvent(&raw mut (*shared).1, 0, 0);
+    }
+}
+
+#[test]
+fn another_thread_waits_until_it_is_released() {
+    let rules = accused(|| {
+        let mut place = Shared(ERESOURCE::ZEROED, KEVENT::ZEROED);
+        let shared = &raw mut place;
+        // SAFETY: on this stack, which stays until the thread has set the event.
+        unsafe {
+            let (resource, event) = (&raw mut (*shared).0, &raw mut (*shared).1);
+            ExInitializeResourceLite(resource);
+            KeInitializeEvent(event, NotificationEvent, 0);
+            KeEnterCriticalRegion();
+            ExAcquireResourceExclusiveLite(resource, 1);
+            let mut thread = ptr::null_mut();
+            let none: *mut c_void = ptr::null_mut();
+            PsCreateSystemThread(
+                &mut thread,
+                0,
+                none.cast(),
+                none,
+                none.cast(),
+                wants_it,
+                shared.cast(),
+            );
+            ZwClose(thread);
+            let mut pause = -10_000;
+            KeDelayExecutionThread(0, 0, &mut pause);
+            assert_eq!(KeReadStateEvent(event), 0);
+            ExReleaseResourceLite(resource);
+            KeLeaveCriticalRegion();
+            KeWaitForSingleObject(event.cast(), Executive, 0, 0, ptr::null_mut());
+            ExDeleteResourceLite(resource);
+        }
+    });
+    assert_eq!(rules, [""; 0]);
+}
+
+#[test]
+fn what_goes_wrong_with_resources() {
+    let wrong = |f: unsafe fn(*mut ERESOURCE)| {
+        accused(|| {
+            let mut place = ERESOURCE::ZEROED;
+            // SAFETY: a resource on this stack.
+            unsafe {
+                ExInitializeResourceLite(&mut place);
+                f(&mut place);
+            }
+        })
+    };
+    let outside_a_region = wrong(|resource| {
+        // SAFETY: a resource.
+        unsafe {
+            ExAcquireResourceExclusiveLite(resource, 1);
+            ExReleaseResourceLite(resource);
+        }
+    });
+    assert_eq!(outside_a_region, [rules::RESOURCE]);
+    let not_owned = wrong(|resource| {
+        // SAFETY: a resource.
+        unsafe { ExReleaseResourceLite(resource) };
+    });
+    assert_eq!(not_owned, [rules::RESOURCE]);
+    let deleted_while_owned = wrong(|resource| {
+        // SAFETY: a resource.
+        unsafe {
+            KeEnterCriticalRegion();
+            ExAcquireResourceSharedLite(resource, 1);
+            ExDeleteResourceLite(resource);
+            KeLeaveCriticalRegion();
+        }
+    });
+    assert_eq!(deleted_while_owned, [rules::RESOURCE]);
+    let not_entered = wrong(|_| {
+        // SAFETY: nothing is needed.
+        unsafe { KeLeaveCriticalRegion() };
+    });
+    assert_eq!(not_entered, [rules::RESOURCE]);
+}
+
+unsafe extern "efiapi" fn forgetful(object: *mut DRIVER_OBJECT, _: *mut UNICODE_STRING) -> i32 {
+    // Its memory is left as well: otherwise the list would be told of when that is freed.
+    let place = Box::leak(Box::new(LOOKASIDE_LIST_EX::ZEROED));
+    // SAFETY: memory that stays.
+    unsafe { list(place, (*object).Size as usize) };
+    STATUS_SUCCESS
+}
+
+#[test]
+fn a_driver_that_goes_and_leaves_a_list() {
+    let (mut world, a) = suspects();
+    let driver = world.load_driver(a, "forgetful", forgetful).unwrap();
+    world.unload_driver(driver);
+    assert_eq!(
+        broken(&mut world),
+        [rules::EXECUTIVE_AT_UNLOAD, rules::POOL_LEAK]
+    );
+}
+
+#[test]
+fn pool_with_a_tag() {
+    let rules = accused(|| {
+        // SAFETY: allocated and freed once.
+        unsafe {
+            let block = ExAllocatePoolWithTag(NX | 1024, 64, TAG);
+            assert_eq!(std::slice::from_raw_parts(block.cast::<u8>(), 64), [0; 64]);
+            ExFreePoolWithTag(block, TAG);
+            assert!(ExAllocatePoolWithTag(NX, 0, TAG).is_null());
+        }
+    });
+    assert_eq!(rules, [rules::POOL_ARGUMENT]);
+}
