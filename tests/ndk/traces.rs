@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use ndis_sys::wdm::GUID;
 use ndkpi::status::*;
 use ntsim::MachineId;
 use ntsim::consumer::{Adapter, ReadLimits};
-use ntsim::etw::{TraceConfig, Traced};
+use ntsim::etw::{GUID, TraceConfig, Traced};
 use ntsim::wire::SwitchConfig;
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, PORT, SOON, failure, from, to};

@@ -53,6 +53,9 @@ pub struct DemoOptions {
     /// Where the capture goes.
     #[arg(long, default_value = "vroce-demo.pcapng", value_name = "FILE")]
     pub capture: PathBuf,
+    /// Print what the driver tells event tracing, with virtual time and machine.
+    #[arg(long, conflicts_with_all = ["bench", "peer"])]
+    pub trace: bool,
 }
 
 /// What to run instead of the demo.

@@ -2,18 +2,20 @@
 
 use crate::bench::Row;
 use crate::cli::DemoOptions;
+use crate::driver::driver;
 use crate::flow::{Operation, Outcome, Workload, ping_pong, stream};
 use crate::server::Server;
 use crate::side::{Side, link};
 use crate::status::{self, Doing};
 use crate::table;
+use crate::tracer::Tracer;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndkpi::NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT;
 use ndkpi::status::{STATUS_CONNECTION_REFUSED, STATUS_SUCCESS};
-use ntsim::World;
 use ntsim::consumer::ReadLimits;
 use ntsim::wire::{CaptureConfig, Switch, SwitchConfig};
+use ntsim::{MachineConfig, World};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -55,7 +57,9 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         .capture(&switch, &options.capture, CaptureConfig::default())
         .with_context(writing)?;
 
-    let told = show(&mut world, &switch, options);
+    let mut tracer = Tracer::default();
+    let told = show(&mut world, &switch, options, &mut tracer);
+    tracer.print(&world);
     let seed = world.seed();
     let report = world.finish();
     let flushed = capture.flush().with_context(writing);
@@ -94,19 +98,36 @@ fn wire() -> SwitchConfig {
 }
 
 /// What there is to see.
-fn show(world: &mut World, switch: &Switch, options: &DemoOptions) -> Result<()> {
-    let a = Server::install(world, switch, "A", ADDRESS_A)?;
-    let b = Server::install(world, switch, "B", ADDRESS_B)?;
+fn show(
+    world: &mut World,
+    switch: &Switch,
+    options: &DemoOptions,
+    tracer: &mut Tracer,
+) -> Result<()> {
+    let mut install = |name, address| {
+        let server = Server::without_driver(world, switch, MachineConfig::named(name), address);
+        if options.trace {
+            tracer.listen(world, server.machine);
+        }
+        server.install_driver(world, driver()?)?;
+        anyhow::Ok(server)
+    };
+    let (a, b) = (install("A", ADDRESS_A)?, install("B", ADDRESS_B)?);
     say(
         "install",
         "vroce.inx on two servers: hardware ID matched, DriverEntry, NDIS initialised, TCP/IP bound",
     );
     ping(world, &a, ADDRESS_B)?;
 
+    tracer.print(world);
+
     describe_adapter(world, a)?;
     connect_and_move(world, a, b).context("moving data")?;
+    tracer.print(world);
     refused(world, a, b).context("connecting to a port where nobody listens")?;
+    tracer.print(world);
     rejected(world, a, b).context("being rejected")?;
+    tracer.print(world);
 
     // What follows would fill the disk, and measures the driver, not a wire.
     switch.record(None);

@@ -2,7 +2,7 @@
 //!
 //! `examples/first_test.rs` is the shortest use of it.
 
-mod driver;
+pub mod driver;
 pub mod server;
 pub mod side;
 pub mod spin;

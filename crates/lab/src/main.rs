@@ -15,10 +15,11 @@ mod output;
 mod peer;
 mod spinner;
 mod table;
+mod tracer;
 mod versus;
 
 use std::process::ExitCode;
-use vroce_lab::{server, side, status};
+use vroce_lab::{driver, server, side, status};
 
 fn main() -> ExitCode {
     let cli = match cli::parse() {

@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ptr;
-use std::rc::Rc;
 
 use ndis_sys::types::{NTSTATUS, c_void};
 use ndis_sys::wdm::{
     ETWENABLECALLBACK, EVENT_CONTROL_CODE_DISABLE_PROVIDER, EVENT_CONTROL_CODE_ENABLE_PROVIDER,
-    EVENT_DESCRIPTOR, GUID,
+    EVENT_DESCRIPTOR,
 };
+
+pub use ndis_sys::wdm::GUID;
 
 use crate::consumer::Status;
 use crate::verifier::{self, Function};
@@ -151,11 +152,8 @@ impl fmt::Display for Traced {
     }
 }
 
-/// Who is told of an event as it is written.
-pub type Listener = Rc<dyn Fn(&Traced)>;
-
 /// What a session wants of a provider.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub struct TraceConfig {
     /// The provider.
     pub provider: GUID,
@@ -165,8 +163,6 @@ pub struct TraceConfig {
     pub any: u64,
     /// Keywords of which an event must have all.
     pub all: u64,
-    /// Who is told at once. It must not use the world.
-    pub listener: Option<Listener>,
 }
 
 impl TraceConfig {
@@ -178,7 +174,6 @@ impl TraceConfig {
             level: u8::MAX,
             any: 0,
             all: 0,
-            listener: None,
         }
     }
 
@@ -212,7 +207,7 @@ pub(crate) struct Tracing {
 impl Tracing {
     fn session(&self, provider: &GUID) -> Option<TraceConfig> {
         let sessions = self.sessions.borrow();
-        sessions.iter().find(|s| s.provider == *provider).cloned()
+        sessions.iter().find(|s| s.provider == *provider).copied()
     }
 
     /// A provider registers: its handle.
@@ -330,9 +325,6 @@ impl Tracing {
             keyword: event.Keyword,
             fields,
         };
-        if let Some(listener) = self.session(&known.id).and_then(|s| s.listener) {
-            listener(&traced);
-        }
         self.heard.borrow_mut().push(traced);
     }
 
