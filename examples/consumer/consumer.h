@@ -7,10 +7,12 @@
 // endpoint.c  completion queue, protection domain, queue pair, memory
 // client.c    the active end: connects, writes, asks, reads back
 // server.c    the passive end: accepts, looks at what was written, answers in its completion callback
+// guard.c     tables of control flow guard, for a build without the WDK
 #pragma once
 
 #include <ntddk.h>
 #include <wsk.h>
+#include <netioapi.h>
 #include <ndkpi.h>
 #include <wskndk.h>
 

@@ -7,12 +7,14 @@ typedef struct _SERVER {
     ENDPOINT Endpoint;
     CONSUMER *Consumer;
     NDK_LISTENER *Listener;
-    // Guards the next two.
+    // Guards the next three.
     KSPIN_LOCK Lock;
     // A connector that a connect event brought, and nobody has taken yet.
     NDK_CONNECTOR *Waiting;
     // Nobody will take another.
     BOOLEAN Ending;
+    // The queue pair is about to be closed: the completion callback, which only the completion queue's close waits for, posts no more.
+    BOOLEAN Closing;
     KEVENT Asked;
     // The connection is over, and why if it was an error.
     KEVENT Over;
@@ -29,6 +31,29 @@ static VOID End(SERVER *Server, NTSTATUS Status)
     KeSetEvent(&Server->Over, IO_NO_INCREMENT, FALSE);
 }
 
+// The lock is held for both, so that the close of the queue pair does not begin between the look at the flag and the end of the calls.
+static NTSTATUS Post(SERVER *Server)
+{
+    KLOCK_QUEUE_HANDLE lock;
+    KeAcquireInStackQueuedSpinLock(&Server->Lock, &lock);
+    NTSTATUS status = STATUS_CANCELLED;
+    if (!Server->Closing) {
+        // The answer lets the peer ask again: first the receive for that.
+        status = PostReceive(&Server->Endpoint);
+        if (NT_SUCCESS(status)) status = PostSend(&Server->Endpoint);
+    }
+    KeReleaseInStackQueuedSpinLock(&lock);
+    return status;
+}
+
+static VOID SetClosing(SERVER *Server, BOOLEAN Closing)
+{
+    KLOCK_QUEUE_HANDLE lock;
+    KeAcquireInStackQueuedSpinLock(&Server->Lock, &lock);
+    Server->Closing = Closing;
+    KeReleaseInStackQueuedSpinLock(&lock);
+}
+
 // Answers the message that was received: whether the block that it tells of is there.
 static NTSTATUS Answer(SERVER *Server)
 {
@@ -41,13 +66,11 @@ static NTSTATUS Answer(SERVER *Server)
     }
     answer->Round = question->Round;
     answer->Status = BlockIs(endpoint, question->Round) ? STATUS_SUCCESS : STATUS_DATA_ERROR;
-    // The answer lets the peer ask again: first the receive for that.
-    NTSTATUS status = PostReceive(endpoint);
+    NTSTATUS status = Post(Server);
     if (!NT_SUCCESS(status)) return status;
     Server->Answering = TRUE;
     Server->Answered++;
-    status = PostSend(endpoint);
-    return NT_SUCCESS(status) ? answer->Status : status;
+    return answer->Status;
 }
 
 static NTSTATUS Completed(SERVER *Server, CONST NDK_RESULT *Result)
@@ -156,6 +179,7 @@ static VOID Serve(SERVER *Server, NDK_CONNECTOR *Connector)
     Server->Failure = STATUS_SUCCESS;
     Server->Answered = 0;
     Server->Answering = Server->Owed = FALSE;
+    SetClosing(Server, FALSE);
     NTSTATUS status = Accept(Server, Connector);
     if (NT_SUCCESS(status)) {
         PVOID objects[] = {&Server->Consumer->Stop, &Server->Over};
@@ -163,6 +187,8 @@ static VOID Serve(SERVER *Server, NDK_CONNECTOR *Connector)
         EndpointDisconnect(&Server->Endpoint);
         status = Server->Failure;
     }
+    // A result that came before the disconnect may still be polled.
+    SetClosing(Server, TRUE);
     EndpointClose(&Server->Endpoint, MistakeNone);
     if (NT_SUCCESS(status)) {
         Say("a connection came and went: %u answers\n", Server->Answered);

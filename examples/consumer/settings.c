@@ -25,6 +25,11 @@ static NTSTATUS Number(HANDLE Key, PCWSTR Name, ULONG Least, ULONG Most, ULONG *
     NTSTATUS status = Query(Key, Name, REG_DWORD, &value);
     if (status == STATUS_OBJECT_NAME_NOT_FOUND) return STATUS_SUCCESS;
     if (!NT_SUCCESS(status)) return status;
+    // The registry keeps whatever length the value was written with.
+    if (value.Information.DataLength != sizeof(ULONG)) {
+        Say("value %ws: %u bytes\n", Name, value.Information.DataLength);
+        return STATUS_OBJECT_TYPE_MISMATCH;
+    }
     ULONG number;
     RtlCopyMemory(&number, value.Information.Data, sizeof(number));
     if (number < Least || number > Most) {

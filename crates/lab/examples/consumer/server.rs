@@ -5,8 +5,11 @@ use std::ffi::c_void;
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering::SeqCst};
 
-use ndis_sys::imports::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
-use ndis_sys::types::KernelMode;
+use ndis_sys::imports::{
+    KeAcquireSpinLockRaiseToDpc, KeInitializeEvent, KeInitializeSpinLock, KeReleaseSpinLock,
+    KeSetEvent, KeWaitForSingleObject,
+};
+use ndis_sys::types::{KSPIN_LOCK, KernelMode};
 use ndis_sys::wdm::{Executive, KEVENT, NotificationEvent};
 use ndkpi::status::{STATUS_CANCELLED, STATUS_DATA_OVERRUN, STATUS_PENDING, STATUS_SUCCESS};
 use ndkpi::{
@@ -32,6 +35,10 @@ pub struct Server {
     connection: AtomicPtr<NDK_CONNECTOR>,
     /// Private data of the accept.
     welcome: Cell<[u8; Welcome::SIZE]>,
+    /// Guards the next.
+    lock: UnsafeCell<KSPIN_LOCK>,
+    /// The queue pair is about to be closed: the completion callback, which only the completion queue's close waits for, posts no more.
+    closing: Cell<bool>,
     /// NdkAccept has succeeded or failed.
     settled: UnsafeCell<KEVENT>,
     /// The connection is over.
@@ -55,6 +62,8 @@ pub fn start(at: [u8; 4], port: u16) -> Result<NonNull<Server>> {
             listener: Cell::new(null_mut()),
             connection: AtomicPtr::new(null_mut()),
             welcome: Cell::new([0; Welcome::SIZE]),
+            lock: UnsafeCell::new(0),
+            closing: Cell::new(false),
             settled: UnsafeCell::new(KEVENT::ZEROED),
             over: UnsafeCell::new(KEVENT::ZEROED),
             failure: AtomicI32::new(STATUS_SUCCESS),
@@ -72,8 +81,9 @@ pub fn start(at: [u8; 4], port: u16) -> Result<NonNull<Server>> {
     };
     // SAFETY: it stays until `stop`.
     let server = unsafe { place.as_ref() };
-    // SAFETY: the events stay where they are until then.
+    // SAFETY: lock and events stay where they are until then.
     unsafe {
+        KeInitializeSpinLock(server.lock.get());
         KeInitializeEvent(server.settled.get(), NotificationEvent, 0);
         KeInitializeEvent(server.over.get(), NotificationEvent, 0);
     }
@@ -113,6 +123,11 @@ pub fn stop(place: NonNull<Server>) -> Result<u32> {
         server.endpoint.connector.set(connector);
     }
     server.endpoint.disconnect();
+    // A result that came before may still be polled.
+    let _ = server.locked(|server| {
+        server.closing.set(true);
+        Ok(())
+    });
     // The connector came from the listener, whose close pends until every such connector is closed.
     server.endpoint.close_connector();
     let listener = server.listener.get();
@@ -323,8 +338,24 @@ impl Server {
                 .bytes(endpoint.sent(slot), 8)
                 .copy_from_slice(message);
         }
-        endpoint.post_receive(slot)?;
-        endpoint.post_send(slot)
+        // The lock is held for both, so that the close does not begin between the look at the flag and the end of the calls.
+        self.locked(|server| {
+            if server.closing.get() {
+                return Err(STATUS_CANCELLED);
+            }
+            server.endpoint.post_receive(slot)?;
+            server.endpoint.post_send(slot)
+        })
+    }
+
+    /// Does something under the lock. At or below DISPATCH_LEVEL.
+    fn locked(&self, f: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        // SAFETY: initialised in `start`, and stays where it is.
+        let irql = unsafe { KeAcquireSpinLockRaiseToDpc(self.lock.get()) };
+        let result = f(self);
+        // SAFETY: acquired above.
+        unsafe { KeReleaseSpinLock(self.lock.get(), irql) };
+        result
     }
 
     /// Sets a slot's flag; what it was.

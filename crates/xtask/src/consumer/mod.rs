@@ -18,7 +18,7 @@ pub struct Options {
 }
 
 /// What every source is compiled with. Run in the example's folder, so that no path of this machine gets into the symbols.
-const COMPILE: [&str; 11] = [
+const COMPILE: [&str; 13] = [
     "--target=x86_64-pc-windows-msvc",
     "-ffreestanding",
     "-std=c17",
@@ -26,6 +26,9 @@ const COMPILE: [&str; 11] = [
     "-g",
     "-gcodeview",
     "-fdebug-compilation-dir=.",
+    // A provider calls back through pointers: where the kernel checks such calls, only into drivers that have a table of their targets.
+    "-Xclang",
+    "-cfguard",
     "-Wall",
     "-Wextra",
     "-Werror",
@@ -33,7 +36,7 @@ const COMPILE: [&str; 11] = [
 ];
 
 /// How a driver is linked without the WDK.
-const LINK: [&str; 12] = [
+const LINK: [&str; 13] = [
     "/DRIVER",
     "/SUBSYSTEM:NATIVE,10.00",
     "/ENTRY:DriverEntry",
@@ -42,6 +45,8 @@ const LINK: [&str; 12] = [
     "/DYNAMICBASE",
     "/HIGHENTROPYVA",
     "/NXCOMPAT",
+    // Nothing jumps as longjmp does: no second table.
+    "/guard:cf,nolongjmp",
     // A checksum, which the kernel's loader verifies for drivers.
     "/RELEASE",
     "/DEBUG",

@@ -1,6 +1,6 @@
 //! `cargo xtask test-consumer`: the example's image, run to its end beside vroce, and with each of the mistakes that it can make.
 
-use crate::image;
+use crate::image::{self, audit};
 use crate::workspace::root;
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -117,11 +117,25 @@ const CASES: [Case; 7] = [
 /// Builds everything, and runs every case; `false` when one did not come out as it must.
 pub fn run(options: &Options) -> Result<bool> {
     let consumer = super::build(options.install)?;
-    let mut good = cases("vroce linked", &consumer, None)?;
+    let mut good = guarded(&consumer)?;
+    good &= cases("vroce linked", &consumer, None)?;
     if !options.linked_only {
         let vroce = image::build(image::Arch::X64, options.install)?.image;
         good &= cases("vroce's image", &consumer, Some(&vroce))?;
     }
+    Ok(good)
+}
+
+/// Whether the example can be called back where the kernel enforces control flow guard.
+fn guarded(consumer: &Path) -> Result<bool> {
+    let found = audit::guard(consumer)?;
+    let (good, text) = match &found.seen {
+        audit::Seen::Right(text) => (true, text.as_str()),
+        audit::Seen::Wrong(text) => (false, text.as_str()),
+        audit::Seen::Nothing(text) => (false, *text),
+    };
+    let word = if good { "ok    " } else { "FAILED" };
+    println!("{word} consumer.sys: {}: {text}", found.what);
     Ok(good)
 }
 

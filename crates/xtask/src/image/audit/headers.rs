@@ -264,6 +264,14 @@ const GUARD_FLAGS: usize = 0x90;
 const GUARD_INSTRUMENTED: u32 = 0x100;
 const GUARD_TABLE_PRESENT: u32 = 0x400;
 
+/// Whether indirect calls of the image are checked, and those into it can be: flags of the loader and the table.
+pub fn guarded(image: &Pe<'_>) -> Finding {
+    Finding {
+        what: "control flow guard",
+        seen: flags(image).and_then(|_| guard(image)).into(),
+    }
+}
+
 fn guard(image: &Pe<'_>) -> Result<String, String> {
     let config = image
         .directory(IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG)

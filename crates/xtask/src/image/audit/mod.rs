@@ -75,6 +75,13 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(wrong == 0)
 }
 
+/// What can be seen of the control flow guard of an image for x64: its calls are checked, and its table of targets is one.
+pub fn guard(path: &Path) -> Result<Finding> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let image = pe::Pe::parse(&bytes).with_context(|| format!("{} is no image", path.display()))?;
+    Ok(headers::guarded(&image))
+}
+
 /// Looks at everything.
 pub fn audit(path: &Path, arch: Arch) -> Result<Vec<Finding>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
