@@ -18,9 +18,11 @@ pub struct Options {
 }
 
 /// What every source is compiled with. Run in the example's folder, so that no path of this machine gets into the symbols.
-const COMPILE: [&str; 13] = [
+const COMPILE: [&str; 14] = [
     "--target=x86_64-pc-windows-msvc",
     "-ffreestanding",
+    // Which free-standing code has not by itself, and every function of an image for x64 must have.
+    "-fasynchronous-unwind-tables",
     "-std=c17",
     "-O2",
     "-g",
