@@ -37,12 +37,13 @@ pub fn run(options: &ConsumerOptions) -> Result<()> {
     let mut run = Run {
         options,
         printed: 0,
+        awaited: options.expect.clone(),
         loaded: Vec::new(),
     };
     // A world that had to stop unwinds.
     let told = catch_unwind(AssertUnwindSafe(|| run.story(&mut world, &images)));
     run.print(&world);
-    let (seen, now) = (run.missing(&world), world.now());
+    let now = world.now();
     let mut report = world.finish();
     let told = match told {
         Ok(told) => told,
@@ -53,9 +54,12 @@ pub fn run(options: &ConsumerOptions) -> Result<()> {
             Err(anyhow::anyhow!("the run could not go on"))
         }
     };
-    judge(&report, options)?;
-    told?;
-    if let Some(missing) = seen {
+    match (judge(&report, options), told) {
+        // What a run left that could not go on is not all that there is to say.
+        (Err(found), Err(why)) => return Err(why.context(found)),
+        (found, why) => found.and(why)?,
+    }
+    if let Some(missing) = run.awaited.first() {
         bail!("no driver printed {missing:?} within {} s", options.seconds);
     }
     out!(
@@ -90,6 +94,8 @@ struct Run<'a> {
     options: &'a ConsumerOptions,
     /// How many of the drivers' texts were printed.
     printed: usize,
+    /// What was expected, and no driver has printed yet.
+    awaited: Vec<String>,
     /// Last loaded last.
     loaded: Vec<DriverId>,
 }
@@ -145,7 +151,7 @@ impl Run<'_> {
         world.run_until(
             |world| {
                 self.print(world);
-                !options.expect.is_empty() && self.missing(world).is_none()
+                !options.expect.is_empty() && self.awaited.is_empty()
             },
             Duration::from_secs(options.seconds),
         );
@@ -191,15 +197,9 @@ impl Run<'_> {
     fn print(&mut self, world: &World) {
         for line in world.debug_lines(self.printed) {
             out!("{line}");
+            self.awaited.retain(|text| !line.text.contains(text));
             self.printed += 1;
         }
-    }
-
-    /// The first expected text that no driver printed.
-    fn missing(&self, world: &World) -> Option<String> {
-        let log = world.debug_lines(0);
-        let printed = |text: &&String| log.iter().any(|line| line.text.contains(text.as_str()));
-        self.options.expect.iter().find(|t| !printed(t)).cloned()
     }
 }
 
