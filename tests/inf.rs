@@ -31,6 +31,26 @@ fn both_virtio_network_devices_match() {
 }
 
 #[test]
+fn other_drivers_that_name_the_card_more_closely_come_first() {
+    let package = Package::parse(INF).expect("the INF parses");
+    let transitional = PciIdentity {
+        device: 0x1000,
+        subsystem: 1,
+        revision: 0,
+        ..MODERN
+    };
+    for device in [MODERN, transitional] {
+        let matched = package.select(&device).expect("a model matches");
+        assert!(
+            !device.hardware_ids().contains(&matched.id),
+            "{} would take each such card that is installed",
+            matched.id
+        );
+        assert!(device.compatible_ids().contains(&matched.id));
+    }
+}
+
+#[test]
 fn n20_n21_keywords_have_the_defaults_that_the_documentation_demands() {
     let package = Package::parse(INF).expect("the INF parses");
     let matched = package.select(&MODERN).expect("a model matches");

@@ -111,6 +111,11 @@ fn models(
             lint.complain(entry.line, Rule::ValueMissing, "no hardware id");
         }
         for id in &hardware {
+            let upper = id.to_ascii_uppercase();
+            if upper.starts_with("PCI\\VEN_1AF4&") && upper.contains("&SUBSYS_") {
+                let text = format!("{id} takes virtio cards from their usual driver");
+                lint.complain(entry.line, Rule::Outranks, text);
+            }
             if !ids.insert(id.to_ascii_lowercase()) {
                 lint.complain(
                     entry.line,

@@ -127,6 +127,8 @@ rules! {
     InstallNotFound = "1261", "INF Models section";
     /// One hardware id, two models.
     HardwareIdTwice = "1086", "INF Models section";
+    /// A virtio card's subsystem, which the usual driver of such cards names too: of equals the newer takes every card.
+    Outranks = "models.rank", "How Windows Ranks Drivers";
 
     /// Co-installers.
     CoInstaller = "1303", "INF Validation Errors and Warnings";

@@ -13,19 +13,21 @@ pub struct Version {
 }
 
 impl Version {
-    /// The version of the crate (major.minor.patch), and the date of a moment in seconds since 1970, UTC.
+    /// The version of the crate (major.minor.patch) and of a moment in seconds since 1970, UTC: its day is the date, and its seconds of
+    /// that day, halved to fit, are the fourth number, so that packages of one day differ.
     pub fn new(release: &str, seconds: i64) -> Result<Self> {
         let mut parts = release
             .split('.')
-            .map(|part| part.parse::<u16>().unwrap_or(0));
-        let version = [(); 4].map(|()| parts.next().unwrap_or(0).to_string());
+            .map(|part| part.parse::<u16>().map_or(0, i64::from));
+        let [major, minor, patch] = [(); 3].map(|()| parts.next().unwrap_or(0));
+        let version = [major, minor, patch, seconds.rem_euclid(86_400) / 2];
         ensure!(
-            version.iter().any(|part| part != "0"),
+            version != [0; 4],
             "0.0.0.0 is not a version (INF DriverVer directive)"
         );
         Ok(Self {
             date: civil(seconds.div_euclid(86_400)),
-            version: version.join("."),
+            version: version.map(|part| part.to_string()).join("."),
         })
     }
 
@@ -72,18 +74,19 @@ mod tests {
 
     #[test]
     fn a_moment_is_a_date() {
-        for (seconds, date) in [
-            (0, (1970, 1, 1)),
-            (86_399, (1970, 1, 1)),
-            (-1, (1969, 12, 31)),
-            (951_782_400, (2000, 2, 29)),
-            (951_868_800, (2000, 3, 1)),
-            (1_709_164_800, (2024, 2, 29)),
-            (4_107_542_400, (2100, 3, 1)),
+        for (seconds, date, fourth) in [
+            (0, (1970, 1, 1), 0),
+            (86_399, (1970, 1, 1), 43_199),
+            (-1, (1969, 12, 31), 43_199),
+            (951_782_400, (2000, 2, 29), 0),
+            (951_868_800, (2000, 3, 1), 0),
+            (951_868_802, (2000, 3, 1), 1),
+            (1_709_164_800, (2024, 2, 29), 0),
+            (4_107_542_400, (2100, 3, 1), 0),
         ] {
             let version = Version::new("1.2.3", seconds).unwrap();
             assert_eq!(version.date, date, "{seconds}");
-            assert_eq!(version.version, "1.2.3.0");
+            assert_eq!(version.version, format!("1.2.3.{fourth}"));
         }
         assert!(Version::new("0.0.0", 0).is_err());
     }
@@ -95,7 +98,7 @@ mod tests {
         let inf = stamp(inx, Arch::Arm64, &version);
         assert_eq!(
             inf,
-            "[Version]\r\nDriverVer = 11/14/2023,0.1.0.0\r\n[Manufacturer]\r\n%M% = m, NTarm64.10.0...20348\r\n"
+            "[Version]\r\nDriverVer = 11/14/2023,0.1.0.40000\r\n[Manufacturer]\r\n%M% = m, NTarm64.10.0...20348\r\n"
         );
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 const INX: &str = include_str!("../../../../inf/vroce.inx");
 
 fn stamped(arch: Arch) -> String {
-    stamp::stamp(INX, arch, &stamp::Version::new("0.0.0.1", 0).unwrap())
+    stamp::stamp(INX, arch, &stamp::Version::new("0.0.0", 2).unwrap())
 }
 
 #[test]
@@ -231,6 +231,14 @@ const CASES: &[Case] = &[
             "%VroceDevice% = vroce.ndi, PCI\\VEN_1AF4&DEV_1041, pci\\ven_1af4&dev_1041\n",
         )],
         "pci\\ven",
+    ),
+    (
+        Rule::Outranks,
+        &[(
+            DEVICE,
+            "%VroceDevice% = vroce.ndi, PCI\\VEN_1AF4&DEV_1041&SUBSYS_11001AF4\n",
+        )],
+        "&SUBSYS_",
     ),
     (
         Rule::CoInstaller,

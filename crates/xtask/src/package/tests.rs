@@ -26,12 +26,7 @@ fn hardware_ids_are_those_of_the_inf() {
     let inx = include_str!("../../../../inf/vroce.inx");
     assert_eq!(
         hardware_ids(inx),
-        [
-            "pci\\ven_1af4&dev_1000",
-            "pci\\ven_1af4&dev_1000&subsys_00011af4&rev_00",
-            "pci\\ven_1af4&dev_1041",
-            "pci\\ven_1af4&dev_1041&subsys_11001af4&rev_01",
-        ]
+        ["pci\\ven_1af4&dev_1000", "pci\\ven_1af4&dev_1041",]
     );
 }
 
