@@ -3,21 +3,31 @@
     Gives vroce to one virtio network card. Nobody has run this script yet.
 .DESCRIPTION
     Without -Adapter it lists the cards that could have the driver and changes nothing. With it: checks the machine, trusts the
-    certificate beside the script, puts the driver into the driver store, and installs it on that card and no other. Doing it twice
-    does no harm.
+    certificate beside the script, puts the driver into the driver store, installs it on that card, no other, and looks whether it has
+    started. Doing it twice does no harm. Virtio cards that Windows installs later by itself may get the driver, too, as long as it is in
+    the driver store; uninstall.ps1 takes it out.
 .PARAMETER Adapter
     The card's name, as Get-NetAdapter shows it.
+.PARAMETER Force
+    Even if the machine has no other card that works, or is used through this one.
 .EXAMPLE
     .\install.ps1 -Adapter "Ethernet 2"
 #>
 [CmdletBinding()]
-param([string]$Adapter)
+param([string]$Adapter, [switch]$Force)
 
 Set-StrictMode -Version 2
 $ErrorActionPreference = "Stop"
 $here = Split-Path -Parent $MyInvocation.MyCommand.Path
 
+# Where the certificate was not trusted before.
+$script:Trusted = @()
+$script:Thumbprint = ""
+
 function Stop-With([string]$Text) {
+    foreach ($store in $script:Trusted) {
+        Remove-Item "Cert:\LocalMachine\$store\$script:Thumbprint" -ErrorAction SilentlyContinue
+    }
     Write-Host "NOT INSTALLED: $Text" -ForegroundColor Red
     exit 1
 }
@@ -33,6 +43,19 @@ if (-not $Adapter) {
 $card = @($cards | Where-Object { $_.Name -eq $Adapter })
 if ($card.Count -ne 1) { Stop-With "no virtio network card is called '$Adapter'; without -Adapter they are listed" }
 $instance = $card[0].PnPDeviceID
+if (-not $Force) {
+    $others = @(Get-NetAdapter | Where-Object { $_.PnPDeviceID -ne $instance -and $_.Status -eq "Up" })
+    if ($others.Count -eq 0) { Stop-With "no other card is up, so nothing could reach this machine but its console; -Force does it nevertheless" }
+    $own = @(Get-NetIPAddress -InterfaceIndex $card[0].ifIndex -ErrorAction SilentlyContinue | ForEach-Object { $_.IPAddress })
+    # Remote Desktop, PowerShell remoting, SSH.
+    $through = @(Get-NetTCPConnection -State Established -LocalPort @(3389, 5985, 5986, 22) -ErrorAction SilentlyContinue |
+        Where-Object { $own -contains $_.LocalAddress })
+    if ($through.Count -gt 0) { Stop-With "somebody is connected through '$Adapter' (port $($through[0].LocalPort)); -Force does it nevertheless" }
+}
+$rest = @($cards | Where-Object { $_.PnPDeviceID -ne $instance })
+if ($rest.Count -gt 0) {
+    Write-Host "other virtio cards: $(($rest | ForEach-Object { $_.Name }) -join ', '). They keep their drivers; if Windows installs one of them anew, look which it has" -ForegroundColor Yellow
+}
 
 # What the machine has to be.
 $me = New-Object Security.Principal.WindowsPrincipal([Security.Principal.WindowsIdentity]::GetCurrent())
@@ -155,28 +178,59 @@ if (-not [VroceSetup]::TestSigning()) {
     Stop-With "test signing is off: bcdedit /set testsigning on, then restart"
 }
 
+$before = @(Get-CimInstance Win32_PnPSignedDriver | Where-Object { $_.DeviceID -eq $instance })
+if ($before.Count -gt 0) { Write-Host "the driver before: $($before[0].InfName), version $($before[0].DriverVersion), of $($before[0].DriverProviderName)" }
+
 Write-Host "trusting the certificate vroce.cer"
+$cer = Join-Path $here "vroce.cer"
+$script:Thumbprint = (New-Object Security.Cryptography.X509Certificates.X509Certificate2($cer)).Thumbprint
 foreach ($store in "Root", "TrustedPublisher") {
-    Import-Certificate -FilePath (Join-Path $here "vroce.cer") -CertStoreLocation "Cert:\LocalMachine\$store" | Out-Null
+    if (Test-Path "Cert:\LocalMachine\$store\$script:Thumbprint") { continue }
+    $script:Trusted += $store
+    try { Import-Certificate -FilePath $cer -CertStoreLocation "Cert:\LocalMachine\$store" | Out-Null }
+    catch { Stop-With "vroce.cer cannot be trusted: $($_.Exception.Message)" }
 }
 
 Write-Host "putting the driver into the driver store"
 & pnputil.exe /add-driver (Join-Path $here "vroce.inf")
 # 259, ERROR_NO_MORE_ITEMS: it is there already.
 if ($LASTEXITCODE -notin 0, 259, 3010) { Stop-With "pnputil failed with $LASTEXITCODE; C:\Windows\INF\setupapi.dev.log says why" }
-$version = if ($inf -match '(?im)^\s*DriverVer\s*=\s*[^,]+,\s*([0-9.]+)') { $Matches[1] } else { "" }
-$stored = @(Get-WindowsDriver -Online | Where-Object {
-        (Split-Path -Leaf $_.OriginalFileName) -eq "vroce.inf" -and $_.Version -eq $version
-    } | Sort-Object Date -Descending)
-if ($stored.Count -eq 0) { Stop-With "the driver store has no vroce.inf of version $version" }
+# Which of those called vroce.inf is ours? That whose image lies beside it in the driver store.
+$hash = (Get-FileHash -LiteralPath (Join-Path $here "vroce.sys") -Algorithm SHA256).Hash
+$stored = @(Get-WindowsDriver -Online | Where-Object { (Split-Path -Leaf $_.OriginalFileName) -eq "vroce.inf" } | Where-Object {
+        $image = Join-Path (Split-Path -Parent $_.OriginalFileName) "vroce.sys"
+        (Test-Path -LiteralPath $image) -and (Get-FileHash -LiteralPath $image -Algorithm SHA256).Hash -eq $hash
+    })
+if ($stored.Count -eq 0) { Stop-With "the driver store has no vroce.inf with this vroce.sys" }
 $oem = Join-Path $env:windir ("INF\" + $stored[0].Driver)
 
 Write-Host "installing $($stored[0].Driver) on '$Adapter' ($instance)"
 try { $restart = [VroceSetup]::Install($instance, $oem) }
-catch { Stop-With "$($_.Exception.Message); C:\Windows\INF\setupapi.dev.log says more" }
+catch { Stop-With "$($_.Exception.Message); C:\Windows\INF\setupapi.dev.log says more. $($stored[0].Driver) is still in the driver store: .\uninstall.ps1" }
+# From here on the driver is on the card, and needs the certificate.
+$script:Trusted = @()
 if ($restart) {
     Write-Host "INSTALLED. Restart the machine."
     exit 0
+}
+# Installed is not started: the device says what came of it.
+$problem = $null
+$has = $null
+foreach ($second in 1..30) {
+    $property = Get-PnpDeviceProperty -InstanceId $instance -KeyName "DEVPKEY_Device_ProblemCode" -ErrorAction SilentlyContinue
+    # No property, or one without a value: no problem.
+    $problem = if ($property -and $property.Data) { [int]$property.Data } else { 0 }
+    $property = Get-PnpDeviceProperty -InstanceId $instance -KeyName "DEVPKEY_Device_DriverInfPath" -ErrorAction SilentlyContinue
+    $has = if ($property) { $property.Data } else { $null }
+    $service = Get-CimInstance Win32_SystemDriver -Filter "Name='vroce'"
+    if ($problem -eq 0 -and $has -eq $stored[0].Driver -and $service -and $service.State -eq "Running") { break }
+    Start-Sleep -Seconds 1
+}
+if ($problem -ne 0 -or $has -ne $stored[0].Driver -or -not $service -or $service.State -ne "Running") {
+    Write-Host "INSTALLED, BUT NOT STARTED: problem code $problem, the card's driver is $has, the service is $(if ($service) { $service.State } else { 'not there' })" -ForegroundColor Red
+    Write-Host "52: the signature is not accepted. 10, 31, 37: the driver was loaded and refused; the System event log (provider vroce) may say why. 39: it could not be loaded."
+    Write-Host "Run .\testing-windows.ps1 for the report. The way back: .\uninstall.ps1, or Device Manager, the card, Roll back driver."
+    exit 1
 }
 Get-NetAdapter -IncludeHidden | Where-Object { $_.PnPDeviceID -eq $instance } |
     Format-List -Property @("Name", "InterfaceDescription", "Status", "LinkSpeed", "DriverVersion")

@@ -2,8 +2,8 @@
 .SYNOPSIS
     Takes vroce off this machine. Nobody has run this script yet.
 .DESCRIPTION
-    Uninstalls the driver from every card, removes it from the driver store, looks for other drivers for the cards, and distrusts the
-    certificate beside the script. Leaves test signing and Driver Verifier as they are, and says how to switch them off. Doing it
+    Uninstalls the driver from every card, removes it from the driver store, looks for other drivers for the cards and says what the
+    cards have then, and distrusts the certificate beside the script and those of earlier packages ("CN=vroce test signing"). Leaves test signing and Driver Verifier as they are, and says how to switch them off. Doing it
     twice does no harm.
 #>
 [CmdletBinding()]
@@ -37,17 +37,24 @@ foreach ($driver in $stored) {
 }
 # The cards get the best driver that is left, or none.
 & pnputil.exe /scan-devices
+if ($LASTEXITCODE -eq 3010) { $restart = $true }
+elseif ($LASTEXITCODE -ne 0) { Write-Host "pnputil /scan-devices ended with $LASTEXITCODE; restarting the machine looks for drivers, too" -ForegroundColor Yellow }
+foreach ($device in @(Get-PnpDevice -PresentOnly | Where-Object { $_.InstanceId -match '^PCI\\VEN_1AF4&DEV_(1041|1000)' })) {
+    $property = Get-PnpDeviceProperty -InstanceId $device.InstanceId -KeyName "DEVPKEY_Device_DriverInfPath" -ErrorAction SilentlyContinue
+    $has = if ($property -and $property.Data) { $property.Data } else { "no driver" }
+    Write-Host "$($device.FriendlyName): $has, $($device.Status) ($($device.InstanceId))"
+}
 
 $cer = Join-Path $here "vroce.cer"
-if (Test-Path -LiteralPath $cer) {
-    $thumbprint = (New-Object Security.Cryptography.X509Certificates.X509Certificate2($cer)).Thumbprint
-    foreach ($store in "Root", "TrustedPublisher") {
-        $path = "Cert:\LocalMachine\$store\$thumbprint"
-        if (Test-Path $path) {
-            Write-Host "distrusting vroce.cer in $store"
-            Remove-Item $path
-        }
-    }
+$thumbprint = ""
+if (Test-Path -LiteralPath $cer) { $thumbprint = (New-Object Security.Cryptography.X509Certificates.X509Certificate2($cer)).Thumbprint }
+else { Write-Host "no vroce.cer beside this script: a certificate of your own is for you to distrust (certlm.msc)" -ForegroundColor Yellow }
+foreach ($store in "Root", "TrustedPublisher") {
+    $ours = @(Get-ChildItem "Cert:\LocalMachine\$store" | Where-Object {
+            $_.Thumbprint -eq $thumbprint -or ($_.Subject -eq "CN=vroce test signing" -and $_.Issuer -eq $_.Subject)
+        })
+    $ours | Remove-Item
+    Write-Host "certificates distrusted in ${store}: $($ours.Count)"
 }
 
 Write-Host "Left as they are: bcdedit /set testsigning off and verifier /reset switch them off, from the next start."
