@@ -3,9 +3,10 @@
     Looks at a machine on which vroce is installed, tries what can be tried from a script, and writes one report to send back.
     Nobody has run this script yet.
 .DESCRIPTION
-    What docs/windows.md describes, as far as a script can do it. Without parameters it changes nothing. Every section stands for
-    itself: what is missing on the machine is noted, and the rest goes on. The report has names of machines, addresses and paths of
-    shares in it: look through it before you send it.
+    What docs/windows.md describes, as far as a script can do it. Without -NdkServer, -NdkClient, -Toggle and -Share it changes nothing;
+    an earlier report of the same name is kept as NAME.old. Every section stands for itself: what is missing on the machine is noted, and
+    the rest goes on. What the driver tells event tracing during the tests is recorded beside the report, in its name with .etl (as
+    administrator). The report has names of machines, addresses and paths of shares in it: look through it before you send it.
 .PARAMETER Peer
     Address of another machine, to be reached through the card.
 .PARAMETER Share
@@ -56,24 +57,34 @@ function Has([string]$Name) {
     return $false
 }
 
-# A program with an end: what it printed, and how it ended.
+# An argument as Start-Process needs it, which joins them with blanks.
+function Quote([string]$Argument) { if ($Argument -match '\s') { '"' + $Argument + '"' } else { $Argument } }
+
+# A program with an end: what it printed, and how it ended. Any end but 0 makes the section fail.
 function Invoke-Program([string]$Program, [string[]]$Arguments, [int]$Limit) {
     $out = [IO.Path]::GetTempFileName()
     $err = [IO.Path]::GetTempFileName()
     try {
-        $process = Start-Process -FilePath $Program -ArgumentList $Arguments -NoNewWindow -PassThru -RedirectStandardOutput $out -RedirectStandardError $err
+        $process = Start-Process -FilePath $Program -ArgumentList @($Arguments | ForEach-Object { Quote $_ }) -NoNewWindow -PassThru -RedirectStandardOutput $out -RedirectStandardError $err
         # Read once, or Windows PowerShell forgets the exit code.
         $null = $process.Handle
         $ended = $process.WaitForExit($Limit * 1000)
         if (-not $ended) { $process.Kill() }
         Get-Content $out
         Get-Content $err
-        if ($ended) { "exit code $($process.ExitCode)" } else { "FAILED: no end after $Limit s" }
+        if (-not $ended) {
+            $script:Failed += "$Program $($Arguments -join ' '): no end"
+            "FAILED: no end after $Limit s"
+        }
+        else {
+            if ($process.ExitCode -ne 0) { $script:Failed += "$Program $($Arguments -join ' '): exit code $($process.ExitCode)" }
+            "exit code $($process.ExitCode)"
+        }
     }
     finally { Remove-Item $out, $err -ErrorAction SilentlyContinue }
 }
 
-Remove-Item $Report -ErrorAction SilentlyContinue
+if (Test-Path -LiteralPath $Report) { Move-Item -LiteralPath $Report "$Report.old" -Force }
 $cards = @()
 if (Get-Command Get-NetAdapter -ErrorAction SilentlyContinue) {
     $cards = @(Get-NetAdapter -IncludeHidden -ErrorAction SilentlyContinue | Where-Object { $_.InterfaceDescription -like "vroce*" })
@@ -102,6 +113,11 @@ Section "Driver" {
     Get-CimInstance Win32_PnPSignedDriver | Where-Object { $_.DeviceName -like "vroce*" } |
         Format-List -Property @("DeviceName", "DeviceID", "DriverVersion", "DriverDate", "InfName", "IsSigned", "Signer")
     Get-CimInstance Win32_SystemDriver -Filter "Name='vroce'" | Format-List -Property @("Name", "State", "Status", "PathName", "ExitCode")
+    # The file that is installed, which need not be the one beside this script.
+    foreach ($service in @(Get-CimInstance Win32_SystemDriver -Filter "Name='vroce'")) {
+        $path = $service.PathName -replace '^\\\?\?\\', '' -replace '^\\SystemRoot', $env:windir
+        if (Test-Path -LiteralPath $path) { "$path $((Get-FileHash -LiteralPath $path -Algorithm SHA256).Hash)" }
+    }
 }
 Section "Driver store" {
     if (Has "Get-WindowsDriver") {
@@ -132,7 +148,15 @@ Section "Advanced properties" {
 }
 Section "RDMA" {
     if (Has "Get-NetAdapterRdma") { $cards | Get-NetAdapterRdma | Format-List -Property "*" }
-    if (Has "Get-NetOffloadGlobalSetting") { Get-NetOffloadGlobalSetting | Format-List -Property "*" }
+    if (Has "Get-NetOffloadGlobalSetting") {
+        $global = Get-NetOffloadGlobalSetting
+        $global | Format-List -Property "*"
+        if ("$($global.NetworkDirect)" -ne "Enabled") { "NOTE: the machine forbids RDMA: Set-NetOffloadGlobalSetting -NetworkDirect Enabled" }
+    }
+    foreach ($card in $cards) {
+        $rdma = if (Get-Command Get-NetAdapterRdma -ErrorAction SilentlyContinue) { Get-NetAdapterRdma -Name $card.Name -ErrorAction SilentlyContinue }
+        if (-not $rdma -or -not $rdma.Enabled) { "NOTE: RDMA is off on $($card.Name): Enable-NetAdapterRdma, or -Toggle" }
+    }
 }
 Section "SMB" {
     if (Has "Get-SmbClientNetworkInterface") { Get-SmbClientNetworkInterface | Format-Table -AutoSize }
@@ -146,6 +170,18 @@ Section "Driver Verifier" {
     if (Has "verifier.exe") {
         verifier.exe /querysettings
         verifier.exe /query
+    }
+}
+
+# Round the tests: what the driver tells event tracing (docs/windows.md, "Record what happens").
+$tracing = $false
+$etl = [IO.Path]::ChangeExtension($Report, ".etl")
+if ($Toggle -or $Peer -or $NdkServer -or $NdkClient -or $Share) {
+    Section "Event trace begins" {
+        if (-not (Has "logman.exe")) { return }
+        Remove-Item -LiteralPath $etl -ErrorAction SilentlyContinue
+        logman.exe create trace vroce-report -p "{00ae21e7-4789-5e6f-3649-4e771fb7333f}" 0xf 4 -o $etl -ets
+        if ($LASTEXITCODE -eq 0) { $script:tracing = $true } else { "not recorded: logman ended with $LASTEXITCODE" }
     }
 }
 
@@ -172,17 +208,20 @@ if ($NdkServer -or $NdkClient) {
     # NdkPerfCmd.exe, with its driver, comes with Windows Server, but not with every edition.
     $card = $cards | Select-Object -First 1
     $own = $cards | Get-NetIPAddress -AddressFamily IPv4 -ErrorAction SilentlyContinue | Select-Object -First 1
+    # A port for each: a client that is early must not meet the server of the other test.
+    $port = 8999
     foreach ($test in @("rping", "rperf")) {
+        $port++
         Section "NdkPerfCmd $test" {
             if (-not (Has "NdkPerfCmd.exe")) { return }
             if (-not $card -or -not $own) { "no vroce card with an IPv4 address"; return }
             $address = $own.IPAddress
             if ($NdkServer) {
-                Invoke-Program "NdkPerfCmd.exe" @("-S", "-ServerAddr", "${address}:9000", "-ServerIf", "$($card.ifIndex)", "-TestType", $test, "-W", "$Seconds") ($Seconds + 60)
+                Invoke-Program "NdkPerfCmd.exe" @("-S", "-ServerAddr", "${address}:$port", "-ServerIf", "$($card.ifIndex)", "-TestType", $test, "-W", "$Seconds") ($Seconds + 60)
             }
             else {
                 $log = Join-Path $env:TEMP "vroce-ndk.log"
-                Invoke-Program "NdkPerfCmd.exe" @("-C", "-ServerAddr", "${NdkClient}:9000", "-ClientAddr", $address, "-ClientIf", "$($card.ifIndex)", "-TestType", $test, "-LogFilename", $log, "-V") ($Seconds + 60)
+                Invoke-Program "NdkPerfCmd.exe" @("-C", "-ServerAddr", "${NdkClient}:$port", "-ClientAddr", $address, "-ClientIf", "$($card.ifIndex)", "-TestType", $test, "-LogFilename", $log, "-V") ($Seconds + 60)
                 if (Test-Path $log) {
                     Get-Content $log
                     Remove-Item $log
@@ -224,6 +263,13 @@ if ($Share) {
     }
 }
 
+if ($tracing) {
+    Section "Event trace ends" {
+        logman.exe stop vroce-report -ets
+        Get-ChildItem -LiteralPath $etl | Format-Table -AutoSize -Property @("FullName", "Length")
+        "send it with the report"
+    }
+}
 Section "Performance counters" {
     if (Has "Get-Counter") {
         # Their names are translated on a Windows of another language.
