@@ -233,6 +233,32 @@ fn an_event_must_be_what_it_says() {
 }
 
 #[test]
+fn an_event_describes_itself_only_if_its_provider_has_set_its_traits() {
+    let (mut world, a) = suspects();
+    world.start_trace(a, TraceConfig::all(ID));
+    world.call(a, || {
+        let mut handle = 0;
+        // SAFETY: calls as documented.
+        unsafe { EtwRegister(&ID, None, null_mut(), &mut handle) };
+        HANDLE.set(handle);
+        write(1)
+    });
+    assert_eq!(broken(&mut world), [rules::DESCRIPTION]);
+    assert_eq!(world.traced(a), []);
+    world.call(a, || {
+        let traits = PROVIDER.as_ptr().cast_mut().cast();
+        let length = PROVIDER.len() as u32;
+        // SAFETY: as above.
+        unsafe { EtwSetInformation(handle(), EventProviderSetTraits, traits, length) };
+        write(2);
+        // SAFETY: as above.
+        unsafe { EtwUnregister(handle()) };
+    });
+    assert_eq!(world.traced(a)[0].number("n"), 2);
+    assert_eq!(broken(&mut world), [""; 0]);
+}
+
+#[test]
 fn levels_and_paged_memory() {
     let (mut world, a, driver) = with_provider();
     world.start_trace(a, TraceConfig::all(ID));

@@ -82,7 +82,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Registers a provider. If that fails, its events go nowhere: nothing depends on them.
+    /// Registers a provider and says who it is. If either fails, its events go nowhere: nothing depends on them.
     ///
     /// # Errors
     /// [`NoMemory`] for the provider itself.
@@ -99,10 +99,10 @@ impl Provider {
         // SAFETY: the provider stays at its address until `drop` has ended the registration; the token says this is PASSIVE_LEVEL.
         let status = unsafe { sys::EtwRegister(id, Some(enable), context, &raw mut handle) };
         if status >= 0 {
-            provider.handle.store(handle, Ordering::Relaxed);
-            // Nothing depends on this either: every event says it again.
+            // Only of a provider with traits does the kernel look at what a piece of an event is: without them, descriptions are taken for
+            // data, and nobody can read the events.
             // SAFETY: registered just now; the name is not written.
-            let _ = unsafe {
+            let status = unsafe {
                 sys::EtwSetInformation(
                     handle,
                     EventProviderSetTraits,
@@ -110,6 +110,13 @@ impl Provider {
                     name.0.len() as u32,
                 )
             };
+            if status >= 0 {
+                provider.handle.store(handle, Ordering::Relaxed);
+            } else {
+                // SAFETY: registered just now. `enable` is not called any more afterwards.
+                let _ = unsafe { sys::EtwUnregister(handle) };
+                provider.levels.store(0, Ordering::Relaxed);
+            }
         }
         Ok(provider)
     }

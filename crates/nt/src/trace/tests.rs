@@ -143,19 +143,21 @@ fn nothing_is_put_together_that_nobody_wants() {
 }
 
 #[test]
-fn a_provider_that_cannot_be_registered_is_silent() {
-    let mut world = World::builder().build();
-    let machine = world.add_machine(MachineConfig::named("A"));
-    world.start_trace(machine, TraceConfig::all(ID));
-    world.fail_allocations(machine, Some(1), false);
-    world.call(machine, || {
-        // SAFETY: this is PASSIVE_LEVEL.
-        let passive = unsafe { Passive::assume() };
-        let provider = Provider::register(&ID, crate::provider_name!("Test"), passive).unwrap();
-        provider.write(everything);
-    });
-    assert_eq!(world.take_failed_functions(machine), ["EtwRegister"]);
-    assert_eq!(world.traced(machine), []);
+fn a_provider_that_cannot_be_registered_or_described_is_silent() {
+    for (at, function) in [(1, "EtwRegister"), (2, "EtwSetInformation")] {
+        let mut world = World::builder().build();
+        let machine = world.add_machine(MachineConfig::named("A"));
+        world.start_trace(machine, TraceConfig::all(ID));
+        world.fail_allocations(machine, Some(at), false);
+        world.call(machine, || {
+            // SAFETY: this is PASSIVE_LEVEL.
+            let passive = unsafe { Passive::assume() };
+            let provider = Provider::register(&ID, crate::provider_name!("Test"), passive).unwrap();
+            provider.write(|| -> Everything { unreachable!("it is not registered") });
+        });
+        assert_eq!(world.take_failed_functions(machine), [function]);
+        assert_eq!(world.traced(machine), []);
+    }
 }
 
 /// An independent set of the same numbers.

@@ -242,6 +242,12 @@ impl Tracing {
         self.providers.borrow().contains_key(&handle)
     }
 
+    /// Whether a provider has said who it is.
+    pub(crate) fn has_traits(&self, handle: u64) -> bool {
+        let providers = self.providers.borrow();
+        providers.get(&handle).is_some_and(|p| p.traits.is_some())
+    }
+
     /// Whether a session wants an event of a provider.
     pub(crate) fn is_wanted(&self, handle: u64, event: &EVENT_DESCRIPTOR) -> bool {
         let id = self.providers.borrow().get(&handle).map(|p| p.id);
@@ -306,7 +312,7 @@ impl Tracing {
         let Some(known) = self.providers.borrow().get(&handle).cloned() else {
             return;
         };
-        if known.traits.is_some_and(|traits| traits != provider) {
+        if known.traits.as_deref() != Some(provider) {
             accuse("EtwWriteTransfer: the event names another provider than its handle");
         }
         let decoded = decode::provider(provider).and_then(|provider| {

@@ -97,7 +97,7 @@ pub unsafe extern "efiapi" fn EtwSetInformation(
     EventInformation: *mut c_void,
     InformationLength: u32,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::EtwSetInformation);
+    let crossing = cross(&functions::EtwSetInformation);
     let machine = context::machine();
     let tracing = machine.ext::<Tracing>();
     if !is_registered(&tracing, RegHandle, "EtwSetInformation") {
@@ -109,6 +109,9 @@ pub unsafe extern "efiapi" fn EtwSetInformation(
             format!("EtwSetInformation of class {InformationClass}"),
         );
         return STATUS_INVALID_PARAMETER;
+    }
+    if crossing.is_from_driver() && machine.pool.inject_fault("EtwSetInformation") {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
     // SAFETY: promised by the caller.
     let traits = unsafe { bytes(EventInformation as u64, InformationLength) };
@@ -158,6 +161,13 @@ pub unsafe extern "efiapi" fn EtwWriteTransfer(
         }
     }
     if !tracing.is_wanted(RegHandle, &event) {
+        return STATUS_SUCCESS;
+    }
+    // What a piece is counts only once the provider has set its traits (evntprov.h, EVENT_INFO_CLASS): until then all are data.
+    if !tracing.has_traits(RegHandle) {
+        etw::accuse(
+            "EtwWriteTransfer: the event does not describe itself, as its provider has not set its traits",
+        );
         return STATUS_SUCCESS;
     }
     let kinds: Vec<u8> = pieces.iter().map(|piece| piece.Type).collect();
