@@ -3,18 +3,32 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 
 use common::{broken, suspects};
 use ndis_sys::imports::*;
 use ndis_sys::status::STATUS_SUCCESS;
+use ndis_sys::types::NTSTATUS;
 use ndis_sys::wdm::*;
 use ntsim::verifier::rules;
 
 const TAG: u32 = u32::from_le_bytes(*b"Test");
 /// NonPagedPoolNx
 const NX: POOL_TYPE = 512;
+/// STATUS_INVALID_PARAMETER_4, of the pool type
+const INVALID_PARAMETER_4: NTSTATUS = 0xc000_00f2_u32.cast_signed();
+/// STATUS_INVALID_PARAMETER_5, of the flags
+const INVALID_PARAMETER_5: NTSTATUS = 0xc000_00f3_u32.cast_signed();
+
+/// Room for a list where a list may be.
+#[repr(align(16))]
+struct Place(LOOKASIDE_LIST_EX);
+
+impl Place {
+    const ZEROED: Place = Place(LOOKASIDE_LIST_EX::ZEROED);
+}
 
 /// Runs a closure as driver code at PASSIVE_LEVEL in a world of its own; the rules it broke.
 fn accused(f: impl FnOnce()) -> Vec<&'static str> {
@@ -32,17 +46,17 @@ unsafe fn list(list: *mut LOOKASIDE_LIST_EX, size: usize) {
 #[test]
 fn a_list_gives_blocks_and_takes_them_back() {
     let rules = accused(|| {
-        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        let mut place = Place::ZEROED;
         // SAFETY: a list on this stack, deleted below; blocks of its size.
         unsafe {
-            list(&mut place, 100);
-            let first = ExAllocateFromLookasideListEx(&mut place);
-            let second = ExAllocateFromLookasideListEx(&mut place);
+            list(&mut place.0, 100);
+            let first = ExAllocateFromLookasideListEx(&mut place.0);
+            let second = ExAllocateFromLookasideListEx(&mut place.0);
             assert!(!first.is_null() && first != second);
             first.cast::<u8>().write_bytes(7, 100);
-            ExFreeToLookasideListEx(&mut place, first);
-            ExFreeToLookasideListEx(&mut place, second);
-            ExDeleteLookasideListEx(&mut place);
+            ExFreeToLookasideListEx(&mut place.0, first);
+            ExFreeToLookasideListEx(&mut place.0, second);
+            ExDeleteLookasideListEx(&mut place.0);
         }
     });
     assert_eq!(rules, [""; 0]);
@@ -67,8 +81,8 @@ unsafe extern "efiapi" fn own_free(block: *mut c_void, _list: *mut LOOKASIDE_LIS
 #[test]
 fn a_driver_may_allocate_the_blocks_itself() {
     let rules = accused(|| {
-        let mut place = LOOKASIDE_LIST_EX::ZEROED;
-        let list = &raw mut place;
+        let mut place = Place::ZEROED;
+        let list = &raw mut place.0;
         let (allocate, free) = (Some(own_allocate as _), Some(own_free as _));
         // SAFETY: as above.
         unsafe {
@@ -85,24 +99,24 @@ fn a_driver_may_allocate_the_blocks_itself() {
 #[test]
 fn what_goes_wrong_with_lists() {
     let overrun = || {
-        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        let mut place = Place::ZEROED;
         // SAFETY: all but the write behind the block, which is what the rule is about.
         unsafe {
-            list(&mut place, 16);
-            let block = ExAllocateFromLookasideListEx(&mut place);
+            list(&mut place.0, 16);
+            let block = ExAllocateFromLookasideListEx(&mut place.0);
             block.cast::<u8>().add(16).write(1);
-            ExFreeToLookasideListEx(&mut place, block);
-            ExDeleteLookasideListEx(&mut place);
+            ExFreeToLookasideListEx(&mut place.0, block);
+            ExDeleteLookasideListEx(&mut place.0);
         }
     };
     assert_eq!(accused(overrun), [rules::POOL_GUARD]);
     let deleted = || {
-        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        let mut place = Place::ZEROED;
         // SAFETY: a list on this stack.
         unsafe {
-            list(&mut place, 16);
-            ExDeleteLookasideListEx(&mut place);
-            ExAllocateFromLookasideListEx(&mut place);
+            list(&mut place.0, 16);
+            ExDeleteLookasideListEx(&mut place.0);
+            ExAllocateFromLookasideListEx(&mut place.0);
         }
     };
     assert_eq!(accused(deleted), [rules::UNINITIALIZED]);
@@ -115,6 +129,92 @@ fn what_goes_wrong_with_lists() {
         }
     };
     assert_eq!(accused(freed_around), [rules::FREED_IN_USE]);
+}
+
+thread_local! {
+    /// The pool type that `noting_allocate` was last called with.
+    static ASKED: Cell<POOL_TYPE> = const { Cell::new(0) };
+}
+
+unsafe extern "efiapi" fn noting_allocate(
+    kind: POOL_TYPE,
+    size: usize,
+    tag: u32,
+    _list: *mut LOOKASIDE_LIST_EX,
+) -> *mut c_void {
+    ASKED.set(kind);
+    // SAFETY: as any allocation.
+    unsafe { ExAllocatePoolWithTag(kind, size, tag) }
+}
+
+/// Makes a list of blocks of 8 bytes, takes one and deletes the list: the status, and the rules that were broken.
+fn made(own: bool, kind: POOL_TYPE, flags: u32) -> (NTSTATUS, Vec<&'static str>) {
+    let mut made = STATUS_SUCCESS;
+    let rules = accused(|| {
+        let mut place = Place::ZEROED;
+        let list = &raw mut place.0;
+        let allocate = own.then_some(noting_allocate as _);
+        // SAFETY: a list on this stack, which is deleted if it was made.
+        unsafe {
+            made = ExInitializeLookasideListEx(list, allocate, None, kind, flags, 8, TAG, 0);
+            if made == STATUS_SUCCESS {
+                let block = ExAllocateFromLookasideListEx(list);
+                assert!(!block.is_null());
+                ExFreeToLookasideListEx(list, block);
+                ExDeleteLookasideListEx(list);
+            }
+        }
+    });
+    (made, rules)
+}
+
+/// EX_LOOKASIDE_LIST_EX_FLAGS_RAISE_ON_FAIL
+const RAISE_ON_FAIL: u32 = 1;
+/// EX_LOOKASIDE_LIST_EX_FLAGS_FAIL_NO_RAISE
+const FAIL_NO_RAISE: u32 = 2;
+
+#[test]
+fn a_routine_of_the_drivers_own_is_told_how_to_fail() {
+    // POOL_RAISE_IF_ALLOCATION_FAILURE, POOL_QUOTA_FAIL_INSTEAD_OF_RAISE.
+    for (flags, bit) in [(0, 0), (RAISE_ON_FAIL, 16), (FAIL_NO_RAISE, 8)] {
+        assert_eq!(made(true, NX, flags), (STATUS_SUCCESS, vec![]));
+        assert_eq!(ASKED.get(), NX | bit);
+    }
+}
+
+#[test]
+fn a_list_without_a_routine_may_raise_but_not_be_told_not_to() {
+    assert_eq!(made(false, NX, RAISE_ON_FAIL), (STATUS_SUCCESS, vec![]));
+    let refused = (INVALID_PARAMETER_5, vec![rules::POOL_ARGUMENT]);
+    assert_eq!(made(false, NX, FAIL_NO_RAISE), refused);
+}
+
+#[test]
+fn a_list_with_undefined_flags_or_both_is_none() {
+    let refused = (INVALID_PARAMETER_5, vec![rules::POOL_ARGUMENT]);
+    assert_eq!(made(true, NX, 4), refused);
+    assert_eq!(made(true, NX, RAISE_ON_FAIL | FAIL_NO_RAISE), refused);
+}
+
+#[test]
+fn a_list_of_an_undefined_pool_type_is_refused_when_it_is_made() {
+    let refused = (INVALID_PARAMETER_4, vec![rules::POOL_ARGUMENT]);
+    assert_eq!(made(false, 0x4000, 0), refused);
+}
+
+#[test]
+fn a_list_is_aligned() {
+    let misaligned = || {
+        // SAFETY: pool memory with room for the list behind 8 bytes.
+        unsafe {
+            let place = ExAllocatePool2(POOL_FLAG_NON_PAGED, 8 + 96, TAG);
+            let at = place.cast::<u8>().add(8).cast();
+            list(at, 16);
+            ExDeleteLookasideListEx(at);
+            ExFreePool(place);
+        }
+    };
+    assert_eq!(accused(misaligned), [rules::POOL_ARGUMENT]);
 }
 
 #[test]

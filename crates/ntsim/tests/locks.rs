@@ -372,3 +372,53 @@ fn a_queued_lock_is_released_once_and_by_its_own_kind_of_function() {
     };
     assert_eq!(accused(mixed), [rules::LOCK_IRQL]);
 }
+
+#[test]
+fn a_lock_is_queued_or_ordinary_but_not_both() {
+    let ordinary = |lock: &mut usize| {
+        // SAFETY: a lock.
+        unsafe {
+            let old = KeAcquireSpinLockRaiseToDpc(lock);
+            KeReleaseSpinLock(lock, old);
+        }
+    };
+    let queued = |lock: &mut usize| {
+        let mut handle = KLOCK_QUEUE_HANDLE::ZEROED;
+        // SAFETY: a lock, and a handle on this stack.
+        unsafe {
+            KeAcquireInStackQueuedSpinLock(lock, &mut handle);
+            KeReleaseInStackQueuedSpinLock(&mut handle);
+        }
+    };
+    let mut lock = 0;
+    assert_eq!(
+        accused(|| {
+            queued(&mut lock);
+            ordinary(&mut lock);
+        }),
+        [rules::LOCK_MIXED]
+    );
+    assert_eq!(
+        accused(|| {
+            ordinary(&mut lock);
+            queued(&mut lock);
+        }),
+        [rules::LOCK_MIXED]
+    );
+    // Whoever initialises it starts anew; who only tries to acquire it uses it as an ordinary one.
+    let rules = accused(|| {
+        ordinary(&mut lock);
+        // SAFETY: a lock on this stack, which nobody holds.
+        unsafe { KeInitializeSpinLock(&mut lock) };
+        queued(&mut lock);
+        queued(&mut lock);
+        // SAFETY: as above.
+        unsafe {
+            let old = KfRaiseIrql(2);
+            assert_eq!(KeTryToAcquireSpinLockAtDpcLevel(&mut lock), 1);
+            KeReleaseSpinLockFromDpcLevel(&mut lock);
+            KeLowerIrql(old);
+        }
+    });
+    assert_eq!(rules, [rules::LOCK_MIXED]);
+}

@@ -103,14 +103,22 @@ pub unsafe extern "efiapi" fn ExAllocatePool2(
     }
 }
 
-/// Bits of a POOL_TYPE: paged, aligned to cache lines, raising on failure, of no weight, not executable, zeroed.
-mod pool_type {
-    pub(super) const PAGED: i32 = 1;
-    pub(super) const CACHE_ALIGNED: i32 = 4;
-    pub(super) const RAISE: i32 = 16;
-    pub(super) const COLD: i32 = 256;
-    pub(super) const NX: i32 = 512;
-    pub(super) const ZERO: i32 = 1024;
+/// Bits of a POOL_TYPE: paged, aligned to cache lines, not raising when a quota is used up, raising on failure, of no weight, not
+/// executable, zeroed.
+pub(super) mod pool_type {
+    pub(in super::super) const PAGED: i32 = 1;
+    pub(in super::super) const CACHE_ALIGNED: i32 = 4;
+    pub(in super::super) const QUOTA_FAIL_NO_RAISE: i32 = 8;
+    pub(in super::super) const RAISE: i32 = 16;
+    pub(in super::super) const COLD: i32 = 256;
+    pub(in super::super) const NX: i32 = 512;
+    pub(in super::super) const ZERO: i32 = 1024;
+
+    /// Whether these are bits of a pool type, and no others.
+    pub(in super::super) fn is_known(kind: i32) -> bool {
+        let known = PAGED | CACHE_ALIGNED | QUOTA_FAIL_NO_RAISE | RAISE | COLD | NX | ZERO;
+        kind & !known == 0
+    }
 }
 
 /// Allocates as functions do that take a POOL_TYPE.
@@ -123,7 +131,7 @@ pub(super) fn allocate(
 ) -> *mut c_void {
     use pool_type::*;
     let has = |bit: i32| kind & bit != 0;
-    if size == 0 || tag == 0 || kind & !(PAGED | CACHE_ALIGNED | RAISE | COLD | NX | ZERO) != 0 {
+    if size == 0 || tag == 0 || !is_known(kind) {
         verifier::violation(
             rules::POOL_ARGUMENT,
             format!("{by}: pool type {kind:#x}, {size} bytes, tag {tag:#x}"),

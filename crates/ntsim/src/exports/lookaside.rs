@@ -9,7 +9,7 @@ use ndis_sys::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
 use ndis_sys::wdm::{ALLOCATE_FUNCTION_EX, FREE_FUNCTION_EX, LOOKASIDE_LIST_EX, POOL_TYPE};
 
-use super::ex;
+use super::ex::{self, pool_type};
 use crate::memory::paged;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
@@ -32,8 +32,10 @@ static FREE: Function = Function::callback("LookasideListFreeEx", PASSIVE..=DISP
 const RAISE_ON_FAIL: u32 = 1;
 /// `EX_LOOKASIDE_LIST_EX_FLAGS_FAIL_NO_RAISE`
 const FAIL_NO_RAISE: u32 = 2;
-/// `POOL_RAISE_IF_ALLOCATION_FAILURE`
-const RAISE: POOL_TYPE = 16;
+/// The address of a list is a multiple of this (nf-wdm-exinitializelookasidelistex).
+const ALIGNMENT: usize = 16;
+const STATUS_INVALID_PARAMETER_4: NTSTATUS = 0xc000_00f2_u32.cast_signed();
+const STATUS_INVALID_PARAMETER_5: NTSTATUS = 0xc000_00f3_u32.cast_signed();
 
 #[derive(Clone, Copy)]
 struct List {
@@ -94,23 +96,37 @@ pub unsafe extern "efiapi" fn ExInitializeLookasideListEx(
     const F: &str = "ExInitializeLookasideListEx";
     let crossing = cross(&functions::ExInitializeLookasideListEx);
     paged::expect_resident(Lookaside.addr(), "the lookaside list", F);
-    let both = RAISE_ON_FAIL | FAIL_NO_RAISE;
-    if Flags & !both != 0 || Flags == both || Depth != 0 || Size == 0 {
-        verifier::violation(
-            rules::POOL_ARGUMENT,
-            format!("{F}: flags {Flags:#x}, depth {Depth} (reserved, zero), {Size} bytes"),
-        );
+    let accuse = |what: String| verifier::violation(rules::POOL_ARGUMENT, format!("{F}: {what}"));
+    if !Lookaside.addr().is_multiple_of(ALIGNMENT) {
+        accuse(format!(
+            "the address of the lookaside list, {Lookaside:p}, is no multiple of {ALIGNMENT}"
+        ));
+    }
+    if Depth != 0 || Size == 0 {
+        accuse(format!("depth {Depth} (reserved, zero), {Size} bytes"));
         return STATUS_INVALID_PARAMETER;
     }
-    if Flags & RAISE_ON_FAIL != 0 && Allocate.is_some() {
-        return STATUS_INVALID_PARAMETER;
+    if !pool_type::is_known(PoolType) {
+        accuse(format!("there is no pool type {PoolType:#x}"));
+        return STATUS_INVALID_PARAMETER_4;
     }
+    let failing = match Flags {
+        0 => 0,
+        RAISE_ON_FAIL => pool_type::RAISE,
+        // Only a routine of the driver's own may charge quotas, which is what raises otherwise.
+        FAIL_NO_RAISE if Allocate.is_some() => pool_type::QUOTA_FAIL_NO_RAISE,
+        _ => {
+            let own = if Allocate.is_some() { "a" } else { "no" };
+            accuse(format!("flags {Flags:#x} with {own} routine to allocate"));
+            return STATUS_INVALID_PARAMETER_5;
+        }
+    };
     let machine = context::machine();
     let list = List {
         owner: machine.owner(&crossing),
         allocate: Allocate,
         free: Free,
-        pool: PoolType | if Flags & RAISE_ON_FAIL != 0 { RAISE } else { 0 },
+        pool: PoolType | failing,
         size: Size,
         tag: Tag,
     };

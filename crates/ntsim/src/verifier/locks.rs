@@ -16,6 +16,13 @@ pub(crate) enum Kind {
     QueuedAtDpc,
 }
 
+impl Kind {
+    /// Whether the lock is acquired with a handle in a queue.
+    fn is_queued(self) -> bool {
+        matches!(self, Kind::QueuedRaised | Kind::QueuedAtDpc)
+    }
+}
+
 /// A lock held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
@@ -110,6 +117,8 @@ pub(crate) struct LockOrder {
     after: RefCell<BTreeMap<usize, BTreeMap<usize, &'static str>>>,
     /// Locks that nobody will release: those that a handler or callback held when it returned, and its name.
     left: RefCell<BTreeMap<usize, &'static str>>,
+    /// For each lock, how it was first acquired, and by which function.
+    kinds: RefCell<BTreeMap<usize, (Kind, &'static str)>>,
 }
 
 impl LockOrder {
@@ -146,6 +155,14 @@ impl LockOrder {
         conflict
     }
 
+    /// Records how a lock is acquired. If that mixes queued and ordinary use, tells by which function it was acquired first.
+    #[inline]
+    pub(crate) fn mixes(&self, lock: usize, kind: Kind, by: &'static str) -> Option<&'static str> {
+        let mut kinds = self.kinds.borrow_mut();
+        let (first, function) = *kinds.entry(lock).or_insert((kind, by));
+        (first.is_queued() != kind.is_queued()).then_some(function)
+    }
+
     /// Notes that a handler or callback returned with a lock held.
     pub(crate) fn leave(&self, lock: usize, function: &'static str) {
         self.left.borrow_mut().insert(lock, function);
@@ -160,6 +177,7 @@ impl LockOrder {
     pub(crate) fn forget(&self, start: usize, len: usize) {
         let gone = |lock: &usize| lock.wrapping_sub(start) < len;
         self.left.borrow_mut().retain(|lock, _| !gone(lock));
+        self.kinds.borrow_mut().retain(|lock, _| !gone(lock));
         let mut after = self.after.borrow_mut();
         if after.is_empty() {
             return;

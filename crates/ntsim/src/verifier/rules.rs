@@ -16,6 +16,8 @@ pub const LOCK_RECURSIVE: &str = "lock-recursive";
 pub const LOCK_NOT_HELD: &str = "lock-not-held";
 /// A spin lock was released at the wrong IRQL, to the wrong IRQL, or by the other kind of function.
 pub const LOCK_IRQL: &str = "lock-irql";
+/// One spin lock is acquired as a queued one here and as an ordinary one there.
+pub const LOCK_MIXED: &str = "lock-mixed";
 /// Two spin locks are acquired in both orders, even if a third one that is held both times keeps them apart today.
 pub const LOCK_ORDER: &str = "lock-order";
 /// A spin lock is held where none may be: while calling out to somebody else's callback, for instance.
@@ -44,7 +46,7 @@ pub const POOL_TAG: &str = "pool-tag";
 pub const POOL_GUARD: &str = "pool-guard";
 /// Memory was written after it was freed, or read if it was larger than half a page.
 pub const POOL_USE_AFTER_FREE: &str = "pool-use-after-free";
-/// Memory was allocated wrongly: no bytes, no tag, undefined flags.
+/// Memory was allocated wrongly: no bytes, no tag, undefined flags; or a lookaside list was made so, or at an address that is not aligned.
 pub const POOL_ARGUMENT: &str = "pool-argument";
 /// A driver went away and left memory behind.
 pub const POOL_LEAK: &str = "pool-leak";

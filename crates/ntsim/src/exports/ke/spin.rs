@@ -63,6 +63,10 @@ unsafe fn take(
     old_irql: KIRQL,
     by: &'static str,
 ) {
+    let order = &context::core().verifier.lock_order;
+    if let Some(other) = order.mixes(lock as usize, kind, by) {
+        mixed(lock, by, other);
+    }
     // SAFETY: promised by the caller.
     unsafe { *lock = TAKEN };
     let held = Held {
@@ -115,6 +119,18 @@ fn not_free(processor: &Processor, lock: *mut KSPIN_LOCK, by: &'static str) {
             ),
         ),
     }
+}
+
+/// A lock is always queued or always ordinary (nf-wdm-keacquireinstackqueuedspinlockatdpclevel).
+#[cold]
+#[inline(never)]
+fn mixed(lock: *mut KSPIN_LOCK, by: &str, other: &str) {
+    verifier::violation(
+        rules::LOCK_MIXED,
+        format!(
+            "{by} acquires the spin lock at {lock:p}, which {other} has acquired: it is either queued or ordinary"
+        ),
+    );
 }
 
 #[cold]
