@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{broken, suspects};
 use ndis_sys::imports::*;
 use ndis_sys::status::STATUS_SUCCESS;
-use ndis_sys::types::{KernelMode, NTSTATUS};
+use ndis_sys::types::{DISPATCH_LEVEL, KernelMode, NTSTATUS};
 use ndis_sys::wdm::*;
 use ntsim::verifier::rules;
 
@@ -193,6 +193,58 @@ fn debug_output_takes_any_number_of_arguments() {
             "[A] -1 2 three f -5 0000000000000000 7|    8\n"
         ]
     );
+}
+
+#[test]
+fn debug_output_has_a_level() {
+    let (mut world, a) = suspects();
+    world.call(a, || {
+        // SAFETY: the format wants no arguments.
+        unsafe {
+            DbgPrint(c"plain".as_ptr().cast());
+            DbgPrintEx(
+                DPFLTR_IHVDRIVER_ID,
+                DPFLTR_WARNING_LEVEL,
+                c"so".as_ptr().cast(),
+            );
+        }
+    });
+    let lines = world.debug_lines(0);
+    let levels: Vec<u32> = lines.iter().map(|line| line.level).collect();
+    assert_eq!(levels, [DPFLTR_INFO_LEVEL, DPFLTR_WARNING_LEVEL]);
+}
+
+#[test]
+fn unicode_is_printed_at_passive_level_only() {
+    let wide: Vec<u16> = "wide\0".encode_utf16().collect();
+    let string = UNICODE_STRING {
+        Length: 8,
+        MaximumLength: 10,
+        Buffer: wide.as_ptr().cast_mut(),
+    };
+    let all = || {
+        // SAFETY: the arguments are what the formats say.
+        unsafe {
+            DbgPrint(c"%wZ".as_ptr().cast(), &raw const string);
+            DbgPrint(c"%ws".as_ptr().cast(), wide.as_ptr());
+            DbgPrint(c"%ls".as_ptr().cast(), wide.as_ptr());
+            DbgPrint(c"%S".as_ptr().cast(), wide.as_ptr());
+            DbgPrintEx(
+                DPFLTR_IHVDRIVER_ID,
+                0,
+                c"%wc".as_ptr().cast(),
+                u32::from(b'c'),
+            );
+            // What is not Unicode.
+            let (narrow, n) = (c"narrow".as_ptr(), 7i64);
+            DbgPrint(c"%s %hs %c %lld".as_ptr().cast(), narrow, narrow, 99u32, n);
+        }
+    };
+    let (mut world, a) = suspects();
+    world.call(a, all);
+    assert_eq!(broken(&mut world), [""; 0]);
+    world.call_on(a, 0, DISPATCH_LEVEL, all);
+    assert_eq!(broken(&mut world), [rules::IRQL; 5]);
 }
 
 #[test]

@@ -433,7 +433,7 @@ imports! {
         /// Prints to the debugger; a format of the C language, at most 512 bytes. A simulator may define it with as many integer
         /// parameters as it cares to print. IRQL: <= DIRQL.
         fn DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, ...) -> u32;
-        /// Prints to the debugger, as an error of the component DEFAULT. IRQL: <= DIRQL.
+        /// Prints to the debugger, as information of the component DEFAULT. IRQL: <= DIRQL, for Unicode PASSIVE_LEVEL.
         fn DbgPrint(Format: *const u8, ...) -> u32;
     }
 }

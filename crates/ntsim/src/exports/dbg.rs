@@ -5,11 +5,12 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use ndis_sys::types::NTSTATUS;
-use ndis_sys::wdm::{DPFLTR_ERROR_LEVEL, UNICODE_STRING};
+use ndis_sys::wdm::{DPFLTR_INFO_LEVEL, UNICODE_STRING};
 
 use super::rtl;
-use crate::verifier::cross;
+use crate::verifier::{self, cross, rules};
 use crate::world::context;
+use crate::world::processor::PASSIVE;
 
 exports_unchecked! {
     "ntoskrnl.exe";
@@ -68,7 +69,7 @@ unsafe extern "efiapi" fn print_ex(
 ) -> NTSTATUS {
     let _crossing = cross(&functions::DbgPrintEx);
     // SAFETY: promised by the caller.
-    unsafe { told(level, format, arguments) }
+    unsafe { told("DbgPrintEx", level, format, arguments) }
 }
 
 /// # Safety
@@ -76,12 +77,12 @@ unsafe extern "efiapi" fn print_ex(
 unsafe extern "efiapi" fn print(format: *const u8, arguments: *const u64) -> NTSTATUS {
     let _crossing = cross(&functions::DbgPrint);
     // SAFETY: promised by the caller.
-    unsafe { told(DPFLTR_ERROR_LEVEL, format, arguments) }
+    unsafe { told("DbgPrint", DPFLTR_INFO_LEVEL, format, arguments) }
 }
 
 /// # Safety
 /// `format` must be a terminated string, and `arguments` the words after it, as it says.
-unsafe fn told(level: u32, format: *const u8, arguments: *const u64) -> NTSTATUS {
+unsafe fn told(by: &str, level: u32, format: *const u8, arguments: *const u64) -> NTSTATUS {
     // SAFETY: promised by the caller.
     let format = unsafe { std::ffi::CStr::from_ptr(format.cast()) }.to_bytes();
     let mut next = arguments;
@@ -94,7 +95,18 @@ unsafe fn told(level: u32, format: *const u8, arguments: *const u64) -> NTSTATUS
         }
     };
     // SAFETY: promised by the caller.
-    let text = unsafe { format_text(format, &mut argument) };
+    let Formatted { text, unicode } = unsafe { format_text(format, &mut argument) };
+    // Code pages lie in paged memory (nf-wdm-dbgprint, nf-wdm-dbgprintex: %C %S %lc %ls %wc %ws %wZ).
+    if unicode && context::irql() > PASSIVE {
+        verifier::violation(
+            rules::IRQL,
+            format!(
+                "{by} is asked for a Unicode format at IRQL {}, allowed at PASSIVE_LEVEL only: {:?}",
+                context::irql(),
+                String::from_utf8_lossy(format)
+            ),
+        );
+    }
     let core = context::core();
     let line = DebugLine {
         time: Duration::from_nanos(core.now()),
@@ -214,12 +226,20 @@ fn number(rest: &mut Format<'_>, next: &mut dyn FnMut() -> u64) -> usize {
     value
 }
 
+/// What was formatted.
+struct Formatted {
+    text: String,
+    /// Whether anything of it was text in Unicode.
+    unicode: bool,
+}
+
 /// Formats as the kernel's C library does, for everything but floating point.
 ///
 /// # Safety
 /// The words that `next` gives must be what the format says.
-unsafe fn format_text(format: &[u8], next: &mut dyn FnMut() -> u64) -> String {
+unsafe fn format_text(format: &[u8], next: &mut dyn FnMut() -> u64) -> Formatted {
     let mut out = String::new();
+    let mut unicode = false;
     let mut rest: Format<'_> = format.iter().copied().peekable();
     while let Some(c) = rest.next() {
         if c != b'%' {
@@ -287,10 +307,15 @@ unsafe fn format_text(format: &[u8], next: &mut dyn FnMut() -> u64) -> String {
         let Some(conversion) = rest.next() else {
             break;
         };
+        unicode |= match conversion {
+            b'C' | b'S' => spec.size != 2,
+            b'c' | b's' | b'Z' => spec.wide,
+            _ => false,
+        };
         // SAFETY: promised by the caller.
         unsafe { convert(&mut out, &spec, conversion, next) };
     }
-    out
+    Formatted { text: out, unicode }
 }
 
 /// # Safety
@@ -409,7 +434,7 @@ mod tests {
     fn text(format: &str, arguments: &[u64]) -> String {
         let mut arguments = arguments.iter().copied();
         // SAFETY: the tests below pass what their formats say.
-        unsafe { format_text(format.as_bytes(), &mut || arguments.next().unwrap_or(0)) }
+        unsafe { format_text(format.as_bytes(), &mut || arguments.next().unwrap_or(0)).text }
     }
 
     #[test]

@@ -53,17 +53,18 @@ pub unsafe extern "efiapi" fn ZwOpenKey(
 ) -> NTSTATUS {
     let crossing = cross(&functions::ZwOpenKey);
     let _ = DesiredAccess;
-    // SAFETY: promised by the caller.
+    // SAFETY: promised by the caller. What lies behind the length is there only if the length says so.
     let (attributes, name) = unsafe {
+        if (&raw const (*ObjectAttributes).Length).read() as usize != size_of::<OBJECT_ATTRIBUTES>()
+        {
+            return STATUS_INVALID_PARAMETER;
+        }
         let attributes = &*ObjectAttributes;
         (
             attributes,
             String::from_utf16_lossy(rtl::counted(attributes.ObjectName)),
         )
     };
-    if attributes.Length as usize != size_of::<OBJECT_ATTRIBUTES>() {
-        return STATUS_INVALID_PARAMETER;
-    }
     let machine = context::machine();
     let objects = machine.ext::<Objects>();
     let path = if attributes.RootDirectory.is_null() {
