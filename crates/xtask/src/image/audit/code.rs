@@ -1,5 +1,6 @@
 //! What instructions an image has: none that a driver may not use.
 
+use super::names::Names;
 use super::pe::Pe;
 use super::{Finding, Seen, X64_ONLY};
 use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, Register};
@@ -23,29 +24,39 @@ const BASE: [CpuidFeature; 11] = [
     CpuidFeature::SSE2,
 ];
 
-/// What the checksum uses where it has found it at run time (`crates/crc32`).
+/// What the checksum uses where it has found it at run time, and nobody else.
 const FOUND_AT_RUN_TIME: [CpuidFeature; 3] = [
     CpuidFeature::PCLMULQDQ,
     CpuidFeature::SSSE3,
     CpuidFeature::SSE4_1,
 ];
 
-/// Looks at the instructions of all functions.
-pub fn look(image: &Pe<'_>) -> Vec<Finding> {
+/// What the names of the functions begin with that have them (`crates/crc32`).
+const CHECKSUM: &str = "vroce_crc32::pclmul::";
+
+/// Looks at the instructions of all functions, those without unwind information included: at every byte that may be executed but the
+/// `int3` between functions.
+pub fn look(image: &Pe<'_>, names: &Names) -> Finding {
     let what = "instructions";
     if image.headers().file_header().machine.get(LE) != IMAGE_FILE_MACHINE_AMD64 {
-        return vec![Finding {
+        return Finding {
             what,
             seen: Seen::Nothing(X64_ONLY),
-        }];
+        };
     }
+    let (functions, gaps) = (image.functions(), image.gaps());
+    let leaves: u32 = gaps.iter().map(|gap| gap.end - gap.start).sum();
     let mut count = 0usize;
     let mut wrong: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
     let mut features = BTreeSet::new();
-    for function in image.functions() {
-        for instruction in decode(image, function.begin, function.end) {
+    let pieces = functions.iter().map(|f| f.begin..f.end);
+    for piece in pieces.chain(gaps) {
+        for instruction in decode(image, piece.start, piece.end) {
             count += 1;
-            if let Some(why) = objection(&instruction) {
+            let checksum = names
+                .around(instruction.ip() as u32)
+                .is_some_and(|name| name.starts_with(CHECKSUM));
+            if let Some(why) = objection(&instruction, checksum) {
                 wrong.entry(why).or_default().push(instruction.ip());
             }
             for feature in instruction.cpuid_features() {
@@ -55,25 +66,31 @@ pub fn look(image: &Pe<'_>) -> Vec<Finding> {
             }
         }
     }
-    let seen = if count == 0 {
+    let seen = if functions.is_empty() {
         Err("no functions in the exception directory".into())
     } else if wrong.is_empty() {
         let features: Vec<_> = features.into_iter().collect();
         Ok(format!(
-            "{count} looked at; beyond the base: {}",
+            "{count} looked at, in all executable bytes: {} functions and {leaves} bytes of those without unwind information; beyond \
+             the base, in the checksum alone but for TZCNT: {}",
+            functions.len(),
             features.join(" ")
         ))
     } else {
         let text: Vec<_> = wrong
             .iter()
-            .map(|(why, at)| format!("{} {why}, the first at {:#x}", at.len(), at[0]))
+            .map(|(why, at)| {
+                let within = names.around(at[0] as u32);
+                let within = within.map_or(String::new(), |name| format!(" in {name}"));
+                format!("{} {why}, the first at {:#x}{within}", at.len(), at[0])
+            })
             .collect();
         Err(text.join("; "))
     };
-    vec![Finding {
+    Finding {
         what,
         seen: seen.into(),
-    }]
+    }
 }
 
 /// The instructions of a piece of code; their addresses are relative.
@@ -86,8 +103,8 @@ pub fn decode(image: &Pe<'_>, begin: u32, end: u32) -> Vec<Instruction> {
         .collect()
 }
 
-/// Why a driver may not have an instruction.
-fn objection(instruction: &Instruction) -> Option<&'static str> {
+/// Why a driver may not have an instruction: in the checksum, or elsewhere.
+fn objection(instruction: &Instruction, checksum: bool) -> Option<&'static str> {
     if instruction.is_invalid() {
         return Some("not instructions");
     }
@@ -116,11 +133,16 @@ fn objection(instruction: &Instruction) -> Option<&'static str> {
     {
         return Some("of x87, MMX or AVX");
     }
-    let common = |f: &CpuidFeature| BASE.contains(f) || FOUND_AT_RUN_TIME.contains(f);
+    let features = instruction.cpuid_features();
     // TZCNT is BSF with a prefix that older processors ignore; compilers use it where the results agree.
-    if instruction.mnemonic() != Mnemonic::Tzcnt && !instruction.cpuid_features().iter().all(common)
-    {
+    if instruction.mnemonic() == Mnemonic::Tzcnt || features.iter().all(|f| BASE.contains(f)) {
+        return None;
+    }
+    let found = |f: &CpuidFeature| BASE.contains(f) || FOUND_AT_RUN_TIME.contains(f);
+    if !features.iter().all(found) {
         return Some("that not every processor has");
     }
-    None
+    (!checksum).then_some(
+        "that not every processor has, outside of the checksum (which symbols beside the image name)",
+    )
 }

@@ -272,6 +272,12 @@ pub fn guarded(image: &Pe<'_>) -> Finding {
     }
 }
 
+/// Where the image has the address of the function that checks the target of an indirect call.
+pub fn guard_check(image: &Pe<'_>) -> Option<usize> {
+    let config = image.directory(IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG)?.start;
+    image.relative(image.quad(config + GUARD_CHECK)?)
+}
+
 fn guard(image: &Pe<'_>) -> Result<String, String> {
     let config = image
         .directory(IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG)

@@ -86,8 +86,17 @@ pub fn guard(path: &Path) -> Result<Finding> {
 pub fn audit(path: &Path, arch: Arch) -> Result<Vec<Finding>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     let image = pe::Pe::parse(&bytes).with_context(|| format!("{} is no image", path.display()))?;
-    let mut findings = headers::look(&image, arch);
-    findings.extend(code::look(&image));
-    findings.push(stack::look(&image, &names::Names::beside(path, &image)));
-    Ok(findings)
+    Ok(look(&image, arch, &names::Names::beside(path, &image)))
 }
+
+fn look(image: &pe::Pe<'_>, arch: Arch, names: &names::Names) -> Vec<Finding> {
+    let mut findings = headers::look(image, arch);
+    findings.push(code::look(image, names));
+    findings.push(stack::look(image, names));
+    findings
+}
+
+#[cfg(test)]
+mod small;
+#[cfg(test)]
+mod tests;

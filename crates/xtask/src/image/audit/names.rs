@@ -54,4 +54,24 @@ impl Names {
             .cloned()
             .unwrap_or_else(|| format!("{at:#x}"))
     }
+
+    /// What an address lies in: the last that begins before it.
+    pub fn around(&self, at: u32) -> Option<&str> {
+        self.0
+            .range(..=at)
+            .next_back()
+            .map(|(_, name)| name.as_str())
+    }
+
+    /// Where something begins.
+    pub fn starts(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(u32, &str); N]> for Names {
+    fn from(names: [(u32, &str); N]) -> Self {
+        Self(names.map(|(at, name)| (at, name.to_owned())).into())
+    }
 }

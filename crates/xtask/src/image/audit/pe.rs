@@ -99,7 +99,8 @@ impl<'a> Pe<'a> {
         })
     }
 
-    /// The functions of the exception directory, in order of their addresses. Functions that call nobody and save nothing are not in it.
+    /// The functions of the exception directory, in order of their addresses. Functions that call nobody and save nothing are not in it:
+    /// they are in the [`gaps`](Self::gaps).
     pub fn functions(&self) -> Vec<Function> {
         let Some(range) = self.directory(object::pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION) else {
             return Vec::new();
@@ -114,6 +115,37 @@ impl<'a> Pe<'a> {
                 })
             })
             .collect()
+    }
+
+    /// What the executable sections have besides the functions of the exception directory, without the `int3` that surround it.
+    pub fn gaps(&self) -> Vec<Range<u32>> {
+        const INT3: u8 = 0xcc;
+        let mut functions = self.functions();
+        functions.sort_unstable_by_key(|function| function.begin);
+        let mut gaps = Vec::new();
+        for section in self.sections() {
+            if section.characteristics.get(LE).0 & IMAGE_SCN_MEM_EXECUTE.0 == 0 {
+                continue;
+            }
+            let mut begin = section.virtual_address.get(LE);
+            let end = begin.saturating_add(section.virtual_size.get(LE));
+            for function in &functions {
+                if (begin..end).contains(&function.begin) {
+                    gaps.push(begin..function.begin);
+                }
+                if (begin..end).contains(&function.end) {
+                    begin = function.end;
+                }
+            }
+            gaps.push(begin..end);
+        }
+        let trimmed = gaps.into_iter().filter_map(|gap| {
+            let bytes = self.memory.get(gap.start as usize..gap.end as usize)?;
+            let first = bytes.iter().position(|byte| *byte != INT3)?;
+            let last = bytes.iter().rposition(|byte| *byte != INT3)?;
+            Some(gap.start + first as u32..gap.start + last as u32 + 1)
+        });
+        trimmed.collect()
     }
 
     /// Module and name of every import, and where its address will be.

@@ -1,13 +1,17 @@
 //! How deep the stack can get: the sum of frames along the deepest path of direct calls.
 //!
-//! Frames come from the unwind information, calls from the instructions. An indirect call within the driver is not followed, which the
-//! finding says; calls of the kernel are, as on Windows, on the kernel's account.
+//! Frames come from the unwind information, calls from the instructions; a function without unwind information has no frame, but may
+//! end by jumping to one that has. A function that may call itself has no deepest path, and is wrong.
+//!
+//! An indirect call within the driver (of a closure, a trait object, a consumer's callback) is not followed, which the finding says: what
+//! is found is the depth of what is called by name. Calls of the kernel are, as on Windows, on the kernel's account.
 
 use super::code::decode;
+use super::headers::guard_check;
 use super::names::Names;
 use super::pe::{Function, Pe};
 use super::{Finding, Seen, X64_ONLY};
-use iced_x86::{FlowControl, OpKind};
+use iced_x86::{FlowControl, Instruction, OpKind};
 use object::LittleEndian as LE;
 use object::pe::IMAGE_FILE_MACHINE_AMD64;
 use object::read::pe::ImageNtHeaders;
@@ -33,15 +37,15 @@ pub fn look(image: &Pe<'_>, names: &Names) -> Finding {
             seen: Seen::Nothing(X64_ONLY),
         };
     }
-    let functions = image.functions();
-    let (graph, indirect) = graph(image, &functions);
+    let graph = graph(image, names);
+    let nodes = &graph.nodes;
     let mut walk = Walk {
-        graph: &graph,
+        graph: nodes,
         depth: BTreeMap::new(),
         open: BTreeSet::new(),
-        cycles: BTreeSet::new(),
+        recursive: BTreeSet::new(),
     };
-    let deepest = graph.keys().map(|at| (walk.depth(*at), *at)).max();
+    let deepest = nodes.keys().map(|at| (walk.depth(*at), *at)).max();
     let Some((depth, at)) = deepest else {
         return Finding {
             what,
@@ -49,7 +53,7 @@ pub fn look(image: &Pe<'_>, names: &Names) -> Finding {
         };
     };
     let mut path = vec![at];
-    while let Some(next) = path.last().and_then(|at| graph.get(at)).and_then(|node| {
+    while let Some(next) = path.last().and_then(|at| nodes.get(at)).and_then(|node| {
         node.calls
             .iter()
             .filter(|to| !path.contains(to))
@@ -63,21 +67,30 @@ pub fn look(image: &Pe<'_>, names: &Names) -> Finding {
             format!(
                 "{} ({})",
                 names.of(*at),
-                graph.get(at).map_or(8, |node| node.frame)
+                nodes.get(at).map_or(8, |node| node.frame)
             )
         })
         .collect();
-    let largest = graph.iter().max_by_key(|(_, node)| node.frame);
+    let largest = nodes.values().map(|node| node.frame).max().unwrap_or(0);
+    let recursive: Vec<String> = walk.recursive.iter().map(|at| names.of(*at)).collect();
+    let recursion = if recursive.is_empty() {
+        "no function calls itself".into()
+    } else {
+        format!(
+            "no bound, for these call themselves: {}",
+            recursive.join(", ")
+        )
+    };
     let text = format!(
-        "{depth} bytes, at most {DEEPEST}; largest frame {}; {} recursive functions; {indirect} indirect calls within the driver \
-         not followed; deepest: {}",
-        largest.map_or(0, |(_, node)| node.frame),
-        walk.cycles.len(),
+        "{depth} bytes by direct calls, at most {DEEPEST}; {recursion}; largest frame {largest}; not followed: {} indirect calls and {} \
+         indirect jumps within the driver; deepest: {}",
+        graph.calls,
+        graph.jumps,
         told.join(" > "),
     );
     Finding {
         what,
-        seen: if depth < DEEPEST {
+        seen: if depth < DEEPEST && recursive.is_empty() {
             Seen::Right(text)
         } else {
             Seen::Wrong(text)
@@ -89,21 +102,22 @@ struct Walk<'a> {
     graph: &'a BTreeMap<u32, Node>,
     depth: BTreeMap<u32, u32>,
     open: BTreeSet<u32>,
-    cycles: BTreeSet<u32>,
+    /// Functions that are called, by others or directly, from themselves.
+    recursive: BTreeSet<u32>,
 }
 
 impl Walk<'_> {
-    /// Bytes below a function, its own frame included. A recursive call counts once.
+    /// Bytes below a function, its own frame included. A recursive call counts as nothing.
     fn depth(&mut self, at: u32) -> u32 {
         if let Some(depth) = self.depth.get(&at) {
             return *depth;
         }
         let Some(node) = self.graph.get(&at) else {
-            // A function without unwind information has no frame.
+            // No code of the image: nothing but the return address.
             return 8;
         };
         if !self.open.insert(at) {
-            self.cycles.insert(at);
+            self.recursive.insert(at);
             return 0;
         }
         let below = node
@@ -119,59 +133,122 @@ impl Walk<'_> {
     }
 }
 
-/// The functions by address, and how many indirect calls do not go through the import table.
-fn graph(image: &Pe<'_>, functions: &[Function]) -> (BTreeMap<u32, Node>, usize) {
+/// A stretch of code that belongs to one function.
+struct Piece {
+    begin: u32,
+    end: u32,
+    /// Where the function begins.
+    owner: u32,
+    /// Bytes of its frame, the return address aside.
+    frame: u32,
+}
+
+/// All code by address: the functions with unwind information, and between them those without, which have no frame.
+fn pieces(image: &Pe<'_>, names: &Names) -> Vec<Piece> {
+    let with = image.functions().into_iter().map(|function| {
+        let (owner, frame) = frame(image, function);
+        Piece {
+            begin: function.begin,
+            end: function.end,
+            owner,
+            frame,
+        }
+    });
+    let mut pieces: Vec<Piece> = with.collect();
+    let gaps = image.gaps();
+    // Where functions without unwind information begin, nothing in the image says: where others jump to, or where symbols do.
+    let mut starts: BTreeSet<u32> = names.starts().collect();
+    let ranges: Vec<_> = pieces.iter().map(|p| p.begin..p.end).collect();
+    for range in ranges.iter().chain(&gaps) {
+        for instruction in decode(image, range.start, range.end) {
+            let target = instruction.near_branch_target() as u32;
+            if target != 0 && !range.contains(&target) {
+                starts.insert(target);
+            }
+        }
+    }
+    for gap in gaps {
+        let mut begin = gap.start;
+        let inside = starts.range(gap.start + 1..gap.end).copied();
+        for end in inside.chain([gap.end]) {
+            pieces.push(Piece {
+                begin,
+                end,
+                owner: begin,
+                frame: 0,
+            });
+            begin = end;
+        }
+    }
+    pieces.sort_unstable_by_key(|piece| piece.begin);
+    pieces
+}
+
+/// What is called, and from how many places it is not known.
+#[derive(Default)]
+struct Graph {
+    /// The functions by address.
+    nodes: BTreeMap<u32, Node>,
+    /// Indirect calls that do not go through the import table.
+    calls: usize,
+    /// Indirect jumps to another function, likewise.
+    jumps: usize,
+}
+
+fn graph(image: &Pe<'_>, names: &Names) -> Graph {
     let imports: BTreeSet<u64> = image
         .imports()
         .unwrap_or_default()
         .iter()
         .map(|(_, _, at)| *at as u64)
+        // It only looks at the target of the call that follows.
+        .chain(guard_check(image).map(|at| at as u64))
         .collect();
-    let mut graph: BTreeMap<u32, Node> = BTreeMap::new();
-    let mut indirect = 0;
-    for piece in functions {
-        let (owner, frame) = frame(image, *piece);
-        let node = graph.entry(owner).or_default();
-        node.frame = node.frame.max(frame + 8);
+    let known = |instruction: &Instruction| {
+        instruction.op0_kind() == OpKind::Memory
+            && instruction.is_ip_rel_memory_operand()
+            && imports.contains(&instruction.ip_rel_memory_address())
+    };
+    let pieces = pieces(image, names);
+    let mut graph = Graph::default();
+    for piece in &pieces {
+        let node = graph.nodes.entry(piece.owner).or_default();
+        node.frame = node.frame.max(piece.frame + 8);
         for instruction in decode(image, piece.begin, piece.end) {
             match instruction.flow_control() {
-                FlowControl::Call
+                flow @ (FlowControl::Call
                 | FlowControl::UnconditionalBranch
-                | FlowControl::ConditionalBranch => {
+                | FlowControl::ConditionalBranch) => {
                     let target = instruction.near_branch_target() as u32;
-                    let inside = (piece.begin..piece.end).contains(&target);
-                    // A branch to another function's start is a call that does not come back here.
-                    let starts = || functions.binary_search_by_key(&target, |f| f.begin).is_ok();
-                    if !inside && (instruction.flow_control() == FlowControl::Call || starts()) {
-                        node.calls.insert(target);
+                    let before = pieces.partition_point(|piece| piece.begin <= target);
+                    let owner = before
+                        .checked_sub(1)
+                        .and_then(|index| pieces.get(index))
+                        .filter(|piece| target < piece.end)
+                        .map_or(target, |piece| piece.owner);
+                    // A branch to another function is a call that does not come back here.
+                    if flow == FlowControl::Call || owner != piece.owner {
+                        node.calls.insert(owner);
                     }
                 }
-                FlowControl::IndirectCall => {
-                    let imported = instruction.op0_kind() == OpKind::Memory
-                        && instruction.is_ip_rel_memory_operand()
-                        && imports.contains(&instruction.ip_rel_memory_address());
-                    if !imported {
-                        indirect += 1;
-                    }
+                FlowControl::IndirectCall if !known(&instruction) => graph.calls += 1,
+                // Jumps to the cases of a `match` are not wide; unwinders know the others by their being so.
+                FlowControl::IndirectBranch
+                    if !known(&instruction) && is_wide(image, &instruction) =>
+                {
+                    graph.jumps += 1;
                 }
                 _ => {}
             }
         }
     }
-    // Calls to a piece are calls to the function it belongs to.
-    let owners: BTreeMap<u32, u32> = functions
-        .iter()
-        .map(|piece| (piece.begin, frame(image, *piece).0))
-        .collect();
-    for (owner, node) in &mut graph {
-        node.calls = node
-            .calls
-            .iter()
-            .map(|to| owners.get(to).copied().unwrap_or(*to))
-            .filter(|to| to != owner)
-            .collect();
-    }
-    (graph, indirect)
+    graph
+}
+
+/// Whether the instruction begins with REX.W ("x64 prolog and epilog", section "Epilog code").
+fn is_wide(image: &Pe<'_>, instruction: &Instruction) -> bool {
+    let first = image.memory.get(instruction.ip() as usize);
+    first.is_some_and(|byte| byte & 0xf8 == 0x48)
 }
 
 /// UNW_FLAG_CHAININFO: the piece's frame builds on another piece's.
