@@ -35,7 +35,7 @@ enum Task {
     AuditImage(image::audit::Options),
     /// Type-check how the driver is built on Windows with the WDK.
     CheckWdk(image::wdk::Options),
-    /// Build the driver's image, vroce.sys, for Windows.
+    /// Build the driver's image, vroce.sys, for Windows. On Linux; nobody has tried it on Windows.
     Image(image::Options),
     /// Check an INF against the rules of infverif and of network adapters.
     LintInf(inf::Options),

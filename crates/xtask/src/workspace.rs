@@ -19,6 +19,11 @@ pub fn target() -> Result<PathBuf> {
         .to_owned())
 }
 
+/// The cargo that runs this, or the one on the path.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 /// Makes a folder of a task's own; nobody else works in it as long as the lock lives.
 pub fn lock(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
@@ -33,8 +38,7 @@ pub fn lock(folder: &Path) -> Result<File> {
 ///
 /// It is for this machine, whatever the environment says that others are built for: so cargo puts it where it is looked for.
 pub fn build_lab(root: &Path, target: &Path) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(&cargo)
+    let status = cargo()
         .args(["build", "--release", "--locked", "--package", "vroce-lab"])
         .arg("--target-dir")
         .arg(target)
@@ -45,7 +49,9 @@ pub fn build_lab(root: &Path, target: &Path) -> Result<PathBuf> {
     if !status.success() {
         bail!("vroce-lab did not build");
     }
-    let program = target.join("release/vroce-lab");
+    let program = target
+        .join("release/vroce-lab")
+        .with_extension(std::env::consts::EXE_EXTENSION);
     ensure!(
         program.exists(),
         "cargo did not put vroce-lab at {}",

@@ -7,14 +7,14 @@ mod proofs;
 mod rules;
 
 use crate::image::IMAGE_VARIABLE;
-use crate::workspace::root;
+use crate::workspace::{cargo, root};
 use anyhow::{Context, Result, bail};
-use libtest::Outcome;
+pub use libtest::Outcome;
 use list::List;
 use proofs::{Proofs, Status};
 use rules::Rules;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// The driver's test binaries: those whose tests carry requirement numbers in their names.
 const BINARIES: &[&str] = &["inf", "miniport", "ndk"];
@@ -41,7 +41,10 @@ pub fn run(options: &Options) -> Result<bool> {
     let (proofs, failing) = judge_driver(&root, &list, None)?;
     let mut culprits = Vec::new();
     for (binary, these) in rules.culprits() {
-        culprits.extend(run_binary(&root, "ntsim", binary, &these, None)?);
+        if !these.is_empty() {
+            let exactly: Vec<&str> = std::iter::once("--exact").chain(these).collect();
+            culprits.extend(run_binary(&root, "ntsim", binary, &exactly, None)?);
+        }
     }
     if complain(
         "a rule whose culprit did not pass",
@@ -85,6 +88,7 @@ pub fn judge_image(image: &Path) -> Result<bool> {
 /// Runs the driver's tests: what they prove, and whether any fails.
 fn judge_driver(root: &Path, list: &List, image: Option<&Path>) -> Result<(Proofs, bool)> {
     let mut tests = Vec::new();
+    let image = image.map(|image| (IMAGE_VARIABLE, image));
     for binary in BINARIES {
         tests.extend(run_binary(root, "vroce", binary, &[], image)?);
     }
@@ -120,30 +124,27 @@ fn complain(what: &str, ids: Vec<String>) -> bool {
     !ids.is_empty()
 }
 
-/// Runs a test binary of a package, or only these tests of it: each with its outcome, as `binary::path::of::the_test`. The binary that
-/// has the package's name is that of its library. The simulated machines load this image of the driver, or the linked driver.
-fn run_binary(
+/// Runs a test binary of a package with these arguments of libtest: each test with its outcome, as `binary::path::of::the_test`. The
+/// binary that has the package's name is that of its library. The variable names an image; without [`IMAGE_VARIABLE`] the simulated
+/// machines load the linked driver.
+pub fn run_binary(
     root: &Path,
     package: &str,
     binary: &str,
-    only: &[&str],
-    image: Option<&Path>,
+    arguments: &[&str],
+    variable: Option<(&str, &Path)>,
 ) -> Result<Vec<(String, Outcome)>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.args(["test", "--locked", "--package", package]);
     if binary == package {
         command.arg("--lib");
     } else {
         command.args(["--test", binary]);
     }
-    if !only.is_empty() {
-        command.args(["--", "--exact"]).args(only);
+    command.arg("--").args(arguments).env_remove(IMAGE_VARIABLE);
+    if let Some((name, image)) = variable {
+        command.env(name, image);
     }
-    match image {
-        Some(image) => command.env(IMAGE_VARIABLE, image),
-        None => command.env_remove(IMAGE_VARIABLE),
-    };
     let output = command
         .current_dir(root)
         .stdin(Stdio::null())

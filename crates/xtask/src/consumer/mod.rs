@@ -159,7 +159,7 @@ fn link(folder: &Path, arguments: impl FnOnce(&mut Command)) -> Result<()> {
     let linker = linker()?;
     let mut lld = Command::new(&linker);
     lld.current_dir(folder);
-    if linker.file_name().is_some_and(|name| name == "rust-lld") {
+    if linker.file_stem().is_some_and(|name| name == "rust-lld") {
         lld.args(["-flavor", "link"]);
     }
     arguments(&mut lld);

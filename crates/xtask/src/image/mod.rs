@@ -1,4 +1,4 @@
-//! `cargo xtask image`: the driver as Windows loads it, made on this machine.
+//! `cargo xtask image`: the driver as Windows loads it, made on this machine: on Linux; on Windows nobody has tried it.
 
 pub mod audit;
 mod same;

@@ -2,11 +2,11 @@
 
 use super::same::Comparison;
 use super::{Arch, IMAGE_VARIABLE};
+use crate::conformance::{self, Outcome, run_binary};
+use crate::interop;
 use crate::workspace::{build_lab, root, target};
-use crate::{conformance, interop};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Options of `cargo xtask test-image`.
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(long, value_name = "CASE", num_args = 0..=1)]
     interop: Option<Option<String>>,
     /// Only the tests whose names contain this, and nothing else.
-    #[arg(value_name = "NAME", conflicts_with = "interop")]
+    #[arg(value_name = "NAME", conflicts_with_all = ["interop", "calls"])]
     filter: Option<String>,
 }
 
@@ -71,26 +71,55 @@ pub fn run(options: &Options) -> Result<bool> {
 
 /// Runs the driver's tests with such a name on the image.
 fn run_tests(image: &Path, filter: &str) -> Result<bool> {
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["test", "--locked", "--package", "vroce"])
-        .args(["--test", "miniport", "--test", "ndk", "--", filter])
-        .env(IMAGE_VARIABLE, image)
-        .current_dir(root())
-        .status()
-        .context("cargo")?;
-    Ok(status.success())
+    let mut tests = Vec::new();
+    for binary in ["miniport", "ndk"] {
+        let variable = Some((IMAGE_VARIABLE, image));
+        tests.extend(run_binary(&root(), "vroce", binary, &[filter], variable)?);
+    }
+    Ok(all_passed(&format!("whose names contain {filter}"), &tests))
 }
 
 /// Tests what becomes of a panic, of missing memory and of a stack that is used up: on an image that does such things, which the
 /// driver's never does, and has the driver's own means for them.
 fn fail_as_a_driver(install: bool) -> Result<bool> {
     let faulty = super::build_package("faulty", Arch::X64, install)?.image;
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["test", "--locked", "--package", "ntsim", "--test", "faulty"])
-        .args(["--", "--ignored"])
-        .env("NTSIM_FAULTY_IMAGE", faulty.canonicalize()?)
-        .current_dir(root())
-        .status()
-        .context("cargo")?;
-    Ok(status.success())
+    let tests = run_binary(
+        &root(),
+        "ntsim",
+        "faulty",
+        &["--include-ignored"],
+        Some(("NTSIM_FAULTY_IMAGE", &faulty.canonicalize()?)),
+    )?;
+    Ok(all_passed("of an image that fails", &tests))
+}
+
+/// Says how many tests passed; `false` if there was none, or one failed or did not run.
+fn all_passed(which: &str, tests: &[(String, Outcome)]) -> bool {
+    let passed = tests.iter().filter(|(_, o)| *o == Outcome::Passed).count();
+    println!("{passed} of {} tests {which} passed", tests.len());
+    for (name, outcome) in tests {
+        if *outcome != Outcome::Passed {
+            println!("{name}: {outcome:?}");
+        }
+    }
+    passed > 0 && passed == tests.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_that_did_not_run_have_not_passed() {
+        use Outcome::{Failed, Ignored, Passed};
+        let good = |outcomes: &[Outcome]| {
+            let tests = outcomes.iter().map(|outcome| ("a::b".to_owned(), *outcome));
+            all_passed("", &tests.collect::<Vec<_>>())
+        };
+        assert!(good(&[Passed, Passed]));
+        assert!(!good(&[]));
+        assert!(!good(&[Ignored]));
+        assert!(!good(&[Passed, Ignored]));
+        assert!(!good(&[Passed, Failed]));
+    }
 }

@@ -1,6 +1,7 @@
 //! Which compiler makes the image, and with which linker.
 
 use anyhow::{Context, Result, bail};
+use std::env::consts::EXE_SUFFIX;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,9 @@ use std::process::Command;
 /// Debian's Rust with the standard library's source, from which `core` and `alloc` are built for any target.
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library/core/src/lib.rs";
+
+/// Has lld-link.
+const DEBIAN_LINKER: &str = "lld";
 
 /// Where `core` and `alloc` for the target come from.
 pub enum Toolchain {
@@ -25,6 +29,15 @@ impl fmt::Display for Toolchain {
             Self::Debian => "Debian's Rust (rustc-web), building core and alloc from rust-web-src",
         })
     }
+}
+
+/// Installs packages of Debian.
+fn install_packages(packages: &[&str]) -> Result<()> {
+    println!("installing {}", packages.join(" "));
+    crate::debian::apt(&["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(packages);
+    crate::debian::apt(&arguments)
 }
 
 /// What a command prints, without the end of line.
@@ -46,19 +59,18 @@ fn rustc() -> OsString {
 }
 
 impl Toolchain {
-    /// The first that can build for the target.
+    /// The first that can build for the target. With `install`, compiler and linker are installed if none is here.
     pub fn find(target: &str, install: bool) -> Result<Toolchain> {
+        if install && linker().is_err() {
+            install_packages(&[DEBIAN_LINKER])?;
+        }
         let library =
             output(Command::new(rustc()).args(["--print", "target-libdir", "--target", target]));
         if library.is_ok_and(|library| has_core(Path::new(&library))) {
             return Ok(Toolchain::Rustup);
         }
         if install && !Path::new(DEBIAN_LIBRARY).exists() {
-            println!("installing {}", DEBIAN_PACKAGES.join(" "));
-            crate::debian::apt(&["update", "-qq"])?;
-            let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-            arguments.extend(DEBIAN_PACKAGES);
-            crate::debian::apt(&arguments)?;
+            install_packages(&DEBIAN_PACKAGES)?;
         }
         if Path::new(DEBIAN_LIBRARY).exists() {
             return Ok(Toolchain::Debian);
@@ -73,9 +85,7 @@ impl Toolchain {
     /// A cargo that does something (build, check) for the target, with everything set but what to do it with.
     pub fn cargo(&self, command: &str, target: &str) -> Result<Command> {
         let mut cargo = match self {
-            Self::Rustup => {
-                Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            }
+            Self::Rustup => crate::workspace::cargo(),
             Self::Debian => Command::new("/usr/bin/cargo"),
         };
         cargo.args([command, "--target", target]);
@@ -121,7 +131,8 @@ pub fn linker() -> Result<PathBuf> {
             .find_map(|line| line.strip_prefix("host: "))
             .context("rustc names no host")?
             .to_owned();
-        Ok(Path::new(&sysroot).join(format!("lib/rustlib/{host}/bin/rust-lld")))
+        let folder = Path::new(&sysroot).join(format!("lib/rustlib/{host}/bin"));
+        Ok(folder.join(format!("rust-lld{EXE_SUFFIX}")))
     });
     if let Ok(linker) = own
         && linker.exists()
@@ -132,7 +143,8 @@ pub fn linker() -> Result<PathBuf> {
         return Ok("lld-link".into());
     }
     bail!(
-        "no linker for Windows images: neither rustup's rust-lld nor lld-link is here (Debian: apt-get install lld)"
+        "no linker for Windows images: neither rustup's rust-lld nor lld-link is here (rustup's toolchains have it; Debian: \
+         apt-get install {DEBIAN_LINKER}, which --install does)"
     )
 }
 

@@ -6,7 +6,7 @@
 
 use super::Arch;
 use super::toolchain::Toolchain;
-use crate::workspace::{root, target};
+use crate::workspace::{lock, root, target};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,7 +32,9 @@ pub fn run(options: &Options) -> Result<bool> {
     println!("compiler {toolchain}");
     let root = root().canonicalize()?;
     let target = target()?;
-    let tree = mirror(&root, &target.join("wdk"))?;
+    let folder = target.join("wdk");
+    let _lock = lock(&folder)?;
+    let tree = mirror(&root, &folder.join("tree"))?;
     let stand_in = |name: &str| {
         let path = root.join("crates/xtask/data/wdk-stand-ins").join(name);
         format!("patch.crates-io.{name}.path='{}'", path.display())
