@@ -7,6 +7,13 @@ use object::pe::{IMAGE_DIRECTORY_ENTRY_SECURITY, ImageNtHeaders64};
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 use sha2::{Digest, Sha256};
 
+/// Whether an image has certificates.
+pub fn signed(image: &[u8]) -> Result<bool> {
+    let file = PeFile64::parse(image).context("not an image for 64 bits")?;
+    let security = file.data_directory(IMAGE_DIRECTORY_ENTRY_SECURITY);
+    Ok(security.is_some_and(|entry| entry.virtual_address.get(LE) != 0))
+}
+
 /// SHA-256 of an image, signed or not.
 pub fn hash(image: &[u8]) -> Result<[u8; 32]> {
     let file = PeFile64::parse(image).context("not an image for 64 bits")?;

@@ -57,6 +57,13 @@ pub fn run(options: &Options) -> Result<bool> {
             (built.image, built.symbols)
         }
     };
+    // Before anything is removed: they may lie where an earlier package was.
+    let (unsigned, symbols) = (read(&image)?, read(&symbols)?);
+    ensure!(
+        !authenticode::signed(&unsigned)?,
+        "{} is signed already",
+        image.display()
+    );
     let seconds = moment()?;
     let version = stamp::Version::new(env!("CARGO_PKG_VERSION"), seconds)?;
     let name = format!(
@@ -70,9 +77,13 @@ pub fn run(options: &Options) -> Result<bool> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
+    let zip = folder.with_file_name(format!("{name}.zip"));
+    if zip.exists() {
+        std::fs::remove_file(&zip)?;
+    }
     std::fs::create_dir(&folder)?;
-    let signer = match (&options.certificate, &options.key) {
-        (Some(certificate), Some(key)) => Signer::with(certificate, key, seconds),
+    let mut signer = match (&options.certificate, &options.key) {
+        (Some(certificate), Some(key)) => Signer::with(certificate, key, seconds)?,
         _ => Signer::for_tests(&beside(&folder, "signer"), seconds)?,
     };
 
@@ -84,9 +95,11 @@ pub fn run(options: &Options) -> Result<bool> {
     write(&folder, "vroce.inf", inf.as_bytes())?;
 
     let system = folder.join("vroce.sys");
-    let unsigned = read(&image)?;
-    signer.sign(&image, &system)?;
-    write(&folder, "vroce.pdb", &read(&symbols)?)?;
+    let input = beside(&folder, "unsigned.sys");
+    std::fs::write(&input, &unsigned)?;
+    signer.sign(&input, &system)?;
+    std::fs::remove_file(input)?;
+    write(&folder, "vroce.pdb", &symbols)?;
     let members = vec![
         Member {
             name: "vroce.sys".into(),
@@ -106,19 +119,22 @@ pub fn run(options: &Options) -> Result<bool> {
         contents(options.arch, &inf, members, seconds).write(),
     )?;
     signer.sign(&unsigned, &catalog)?;
+    signer.forget_key()?;
     std::fs::remove_file(unsigned)?;
     write(&folder, "vroce.cer", &signer.certificate()?)?;
     for (name, path) in AS_IT_IS {
         let text = String::from_utf8(read(&root().join(path))?).context(path)?;
         write(&folder, name, text.replace('\n', "\r\n").as_bytes())?;
     }
+    if !check(options.arch, &folder, &signer, &inf)? {
+        println!("no package: what is wrong is in {}", folder.display());
+        return Ok(false);
+    }
     let zip = archive::pack(&folder, &name, seconds)?;
-
-    let right = check(options.arch, &folder, &signer, &inf)?;
     println!("package  {} ({} KiB)", zip.display(), archive::kib(&zip)?);
     println!("         DriverVer {}", version.directive());
     print!("{}", archive::list(&folder)?);
-    Ok(right)
+    Ok(true)
 }
 
 /// What the catalog says.
@@ -128,7 +144,7 @@ fn contents(arch: Arch, inf: &str, members: Vec<Member>, seconds: i64) -> Catalo
         .enumerate()
         .map(|(index, id)| (format!("HWID{}", index + 1), id))
         .collect();
-    // The names that catalogs of others have for Windows Server 2022 and 2025. For arm64 none is known.
+    // The names that catalogs of others have for Windows Server 2022 and 2025. For arm64 none of these two is known.
     if arch == Arch::X64 {
         let systems = "Server_v100_X64_21H2,Server_v100_X64_24H2";
         attributes.insert(0, ("OS".into(), systems.into()));

@@ -1,6 +1,6 @@
 //! Signing, with openssl and osslsigncode.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,14 +31,36 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Somebody's own.
-    pub fn with(certificate: &Path, key: &Path, seconds: i64) -> Self {
-        Self {
+    /// Somebody's own, which installing makes a root of the machine: only one that can vouch for nothing else.
+    pub fn with(certificate: &Path, key: &Path, seconds: i64) -> Result<Self> {
+        let output = Command::new("openssl")
+            .args(["x509", "-noout", "-subject", "-issuer"])
+            .args(["-ext", "basicConstraints,extendedKeyUsage", "-in"])
+            .arg(certificate)
+            .output()
+            .context("openssl")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let shown = certificate.display();
+        ensure!(output.status.success(), "{shown} is no certificate");
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        ensure!(
+            field("subject=").is_some() && field("subject=") == field("issuer="),
+            "{shown} is issued by another certificate"
+        );
+        ensure!(
+            !text.contains("CA:TRUE"),
+            "{shown} can issue other certificates"
+        );
+        ensure!(
+            text.contains("Code Signing"),
+            "{shown} is not for signing code"
+        );
+        Ok(Self {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             time: seconds.to_string(),
             folder: None,
-        }
+        })
     }
 
     /// A new one that vouches for itself, in a folder that must not be packed.
@@ -84,6 +106,14 @@ impl Signer {
         run(&mut command)
     }
 
+    /// Throws the key of a new certificate away, when there is nothing more to sign.
+    pub fn forget_key(&mut self) -> Result<()> {
+        if self.folder.is_some() {
+            std::fs::remove_file(&self.key).context("the key of the new certificate")?;
+        }
+        Ok(())
+    }
+
     /// Verifies a signature; with a catalog, that of the catalog, in which the file has to be.
     pub fn verify(&self, file: &Path, catalog: Option<&Path>) -> Result<()> {
         let mut command = Command::new("osslsigncode");
@@ -109,7 +139,7 @@ impl Signer {
 }
 
 impl Drop for Signer {
-    /// Throws the key of a new certificate away.
+    /// Throws a new certificate away, and its key if something failed before it was forgotten.
     fn drop(&mut self) {
         if let Some(folder) = &self.folder
             && let Err(error) = std::fs::remove_dir_all(folder)

@@ -47,7 +47,7 @@ fn a_catalog_is_der_that_others_read() {
         .args(["asn1parse", "-inform", "DER", "-in"])
         .arg(&path)
         .output()
-        .expect("openssl");
+        .expect("openssl, which has to be installed for this test");
     assert!(output.status.success());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     for part in [
@@ -61,6 +61,45 @@ fn a_catalog_is_der_that_others_read() {
     }
     // File and OSAttr of both members, OS and HWID1 of the catalog.
     assert_eq!(text.matches(":1.3.6.1.4.1.311.12.2.1").count(), 6, "{text}");
+}
+
+#[test]
+fn a_certificate_that_vouches_for_others_is_refused() {
+    let folder = Folder::new("certificate");
+    let (certificate, key) = (folder.0.join("c.pem"), folder.0.join("c.key"));
+    for (authority, usage, right) in [
+        ("CA:FALSE", "codeSigning", true),
+        ("CA:TRUE", "codeSigning", false),
+        ("CA:FALSE", "serverAuth", false),
+    ] {
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes"])
+            .args(["-subj", "/CN=vroce's test"])
+            .args(["-addext", &format!("basicConstraints=critical,{authority}")])
+            .args(["-addext", &format!("extendedKeyUsage={usage}"), "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output()
+            .expect("openssl, which has to be installed for this test");
+        assert!(made.status.success());
+        let signer = Signer::with(&certificate, &key, 0);
+        assert_eq!(signer.is_ok(), right, "{authority} {usage}");
+    }
+    assert!(Signer::with(&key, &key, 0).is_err(), "no certificate");
+}
+
+#[test]
+fn a_key_is_forgotten_before_its_certificate() {
+    let folder = Folder::new("key");
+    let mut signer = Signer::for_tests(&folder.0.join("signer"), 0).unwrap();
+    let key = folder.0.join("signer/vroce.key");
+    assert!(key.exists());
+    signer.forget_key().unwrap();
+    assert!(!key.exists());
+    assert!(signer.certificate().is_ok());
+    drop(signer);
+    assert!(!folder.0.join("signer").exists());
 }
 
 #[test]
