@@ -294,7 +294,7 @@ const fn terminated<const N: usize>(
     (bytes, at + 1)
 }
 
-/// Defines events: `NAME: LEVEL, KEYWORDS { field: type, ... }` becomes a structure that is an [`Event`](crate::trace::Event).
+/// Defines events: `NAME: LEVEL, KEYWORDS { field: type, ... }` becomes a structure that is an [`Event`].
 #[macro_export]
 macro_rules! events {
     ($(

@@ -42,7 +42,7 @@ pub enum Level {
 #[derive(Clone, Copy, Debug)]
 pub struct Name(#[doc(hidden)] pub &'static [u8]);
 
-/// The [`Name`](crate::trace::Name) of an ASCII literal.
+/// The [`Name`] of an ASCII literal.
 #[macro_export]
 macro_rules! provider_name {
     ($text:literal) => {{

@@ -64,14 +64,14 @@ pub fn copied(lint: &Lint<'_>, section: &Section) -> Vec<Copied> {
     all
 }
 
-/// The entry of [DestinationDirs] for a list of files, or for a single file.
+/// The entry of `[DestinationDirs]` for a list of files, or for a single file.
 fn destination<'a>(lint: &Lint<'a>, list: Option<&str>) -> Option<&'a Entry> {
     let section = lint.inf.section("DestinationDirs")?;
     list.and_then(|name| section.entry(name))
         .or_else(|| section.entry("DefaultDestDir"))
 }
 
-/// [SourceDisksFiles] for an architecture: the decorated section, then the one for all.
+/// `[SourceDisksFiles]` for an architecture: the decorated section, then the one for all.
 fn source<'a>(lint: &Lint<'a>, file: &str, architecture: &str) -> Option<&'a Entry> {
     [
         format!("SourceDisksFiles.{architecture}"),

@@ -1,4 +1,4 @@
-//! [Manufacturer] and the models: which devices of which Windows are installed.
+//! `[Manufacturer]` and the models: which devices of which Windows are installed.
 
 use super::parse::{Entry, number};
 use super::rules::Rule;
@@ -46,7 +46,7 @@ fn manufacturer(lint: &mut Lint<'_>, entry: &Entry, visited: &mut BTreeSet<Strin
     }
 }
 
-/// The architecture of NT[Architecture][.[Major][.[Minor][.[ProductType][.[SuiteMask][.[Build]]]]]].
+/// The architecture of `NT[Architecture][.[Major][.[Minor][.[ProductType][.[SuiteMask][.[Build]]]]]]`.
 fn decorated(lint: &mut Lint<'_>, decoration: &str, line: usize) -> Option<String> {
     if decoration.contains('$') {
         let text = format!("{decoration} needs an architecture");

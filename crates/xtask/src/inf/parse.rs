@@ -143,7 +143,7 @@ impl Inf {
         lines
     }
 
-    /// Replaces %token% by what [Strings] says.
+    /// Replaces %token% by what `[Strings]` says.
     fn replace_tokens(&mut self) {
         let mut sections = std::mem::take(&mut self.sections);
         let mut strings = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! [Version].
+//! `[Version]`.
 
 use super::Lint;
 use super::parse::Section;

@@ -27,12 +27,12 @@ pub fn set(mut parts: Vec<Vec<u8>>) -> Vec<u8> {
     element(0x31, &parts.concat())
 }
 
-/// A constructed [tag] of the context.
+/// A constructed \[tag\] of the context.
 pub fn tagged(tag: u8, contents: &[u8]) -> Vec<u8> {
     element(0xa0 | tag, contents)
 }
 
-/// An empty, primitive [tag] of the context.
+/// An empty, primitive \[tag\] of the context.
 pub fn marker(tag: u8) -> Vec<u8> {
     element(0x80 | tag, &[])
 }
