@@ -61,7 +61,7 @@ fn a_panic_is_a_bug_check_that_names_the_place_in_the_source() {
             "KeBugCheckEx(0xdeaddead, 0x65636f7276 = \"vroce\"",
             "faulty/src/driver.rs\"",
             &format!("= {line})"),
-            "called by faulty.sys!",
+            "in faulty.sys!",
             "on machine A",
         ],
     );

@@ -21,7 +21,7 @@ exports_unchecked! {
 /// Prints to the world's debug log.
 ///
 /// Rust cannot define variadic functions; this puts the argument registers where the caller left room for them, in front of the
-/// arguments on the stack.
+/// arguments on the stack. The directives are for the unwinder, which has to find who called.
 ///
 /// # Safety
 /// To be called as `DbgPrintEx(ComponentId: u32, Level: u32, Format: *const u8, ...) -> NTSTATUS`, with arguments as the format says.
@@ -29,12 +29,16 @@ exports_unchecked! {
 #[unsafe(no_mangle)]
 pub unsafe extern "efiapi" fn DbgPrintEx() {
     naked_asm!(
+        ".cfi_startproc",
         "mov [rsp + 32], r9",
         "lea r9, [rsp + 32]",
         "sub rsp, 40",
+        ".cfi_adjust_cfa_offset 40",
         "call {print}",
         "add rsp, 40",
+        ".cfi_adjust_cfa_offset -40",
         "ret",
+        ".cfi_endproc",
         print = sym print_ex,
     )
 }
@@ -47,14 +51,18 @@ pub unsafe extern "efiapi" fn DbgPrintEx() {
 #[unsafe(no_mangle)]
 pub unsafe extern "efiapi" fn DbgPrint() {
     naked_asm!(
+        ".cfi_startproc",
         "mov [rsp + 16], rdx",
         "mov [rsp + 24], r8",
         "mov [rsp + 32], r9",
         "lea rdx, [rsp + 16]",
         "sub rsp, 40",
+        ".cfi_adjust_cfa_offset 40",
         "call {print}",
         "add rsp, 40",
+        ".cfi_adjust_cfa_offset -40",
         "ret",
+        ".cfi_endproc",
         print = sym print,
     )
 }

@@ -17,7 +17,7 @@ use libc::{c_int, c_void, siginfo_t, ucontext_t};
 use super::{decode, execute, mapping};
 use crate::image::Images;
 use crate::memory::paged;
-use crate::verifier::{self, rules, site};
+use crate::verifier::{self, Site, rules};
 use crate::world::context::{self, KernelMode};
 use crate::world::thread;
 
@@ -109,16 +109,14 @@ fn violation(address: usize, context: &ucontext_t) {
         named(address),
         named(rip)
     );
-    // There is nothing to unwind from where no code is.
-    let backtrace = if address == rip {
-        site::nowhere();
-        Backtrace::disabled()
+    let (site, backtrace) = if address == rip {
+        (Site::Unknown, Backtrace::disabled())
     } else {
         let _kernel = KernelMode::enter();
         REPORTING.set(Some(text.clone()));
         let backtrace = Backtrace::capture();
         REPORTING.set(None);
-        backtrace
+        (Site::Unwind, backtrace)
     };
     let (rule, text) = if paged::contains(address) {
         let text = format!("{text}, which is paged pool");
@@ -128,7 +126,7 @@ fn violation(address: usize, context: &ucontext_t) {
     } else {
         (rules::ACCESS_VIOLATION, text)
     };
-    crate::world::access_violation(rule, &text, &backtrace);
+    crate::world::access_violation(rule, &text, site, &backtrace);
 }
 
 /// An address, and what it is if it lies in a driver's image.

@@ -5,7 +5,7 @@ mod history;
 pub(crate) mod law;
 pub(crate) mod locks;
 pub mod rules;
-pub(crate) mod site;
+mod site;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,6 +17,7 @@ pub use crossing::Function;
 pub(crate) use crossing::{Crossing, Told, cross, entering_driver, place};
 pub(crate) use history::At;
 pub use history::{Crossed, Way};
+pub(crate) use site::Site;
 
 /// A broken rule.
 #[derive(Clone, Debug)]
@@ -222,6 +223,10 @@ impl Verifier {
 #[cold]
 #[inline(never)]
 pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
+    violation_at(Site::Unwind, rule, text);
+}
+
+fn violation_at(site: Site, rule: &'static str, text: impl Into<String>) {
     let _kernel = context::KernelMode::enter();
     let text = text.into();
     let Some(core) = context::try_core() else {
@@ -239,7 +244,7 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
         rule,
         culprit: culprit(rule),
         text,
-        site: site::called_from().unwrap_or_default(),
+        site: site::called_from(site).unwrap_or_default(),
         machine: context::try_machine().map_or_else(String::new, |m| m.name.clone()),
         processor,
         irql,
@@ -314,7 +319,12 @@ fn accuse_locks(what: &str) {
 #[cold]
 #[inline(never)]
 pub(crate) fn bugcheck(rule: &'static str, text: impl Into<String>) -> ! {
-    violation(rule, text);
+    bugcheck_at(Site::Unwind, rule, text)
+}
+
+/// As [`bugcheck`], where the code that broke the rule may not be found by unwinding.
+pub(crate) fn bugcheck_at(site: Site, rule: &'static str, text: impl Into<String>) -> ! {
+    violation_at(site, rule, text);
     let core = context::core();
     core.stop();
     if thread::on_thread() {

@@ -1,6 +1,5 @@
 //! Where in a driver's image code was when a rule was broken.
 
-use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
 use ndis_sys::wdm::DRIVER_OBJECT;
@@ -29,13 +28,13 @@ const STOP: c_int = 5;
 /// More frames of the simulator than that lie between no driver and no rule.
 const DEEPEST: usize = 256;
 
-thread_local! {
-    static NOWHERE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Code has jumped to where none is: for what is told next there is nothing to unwind from.
-pub(crate) fn nowhere() {
-    NOWHERE.set(true);
+/// What is known of where code runs that has broken a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// The unwinder finds it.
+    Unwind,
+    /// Nothing: code has jumped to where none is, and there is nothing to unwind from.
+    Unknown,
 }
 
 struct Search<'a> {
@@ -64,8 +63,8 @@ unsafe extern "C" fn look(frame: *mut Frame, search: *mut c_void) -> c_int {
 
 /// The place in a driver's image that called the simulator, as a debugger names it, if the code that runs is on behalf of that driver.
 /// Of images only: how linked code was called, the unwinder cannot tell from how it was entered.
-pub(super) fn called_from() -> Option<String> {
-    if NOWHERE.replace(false) || !thread::on_thread() {
+pub(super) fn called_from(site: Site) -> Option<String> {
+    if site == Site::Unknown || !thread::on_thread() {
         return None;
     }
     let machine = context::try_machine()?;

@@ -371,6 +371,7 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 pub(crate) fn access_violation(
     rule: &'static str,
     what: &str,
+    site: verifier::Site,
     backtrace: &std::backtrace::Backtrace,
 ) -> ! {
     let place = if context::in_driver() {
@@ -383,7 +384,7 @@ pub(crate) fn access_violation(
         std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
         _ => String::new(),
     };
-    verifier::bugcheck(rule, format!("{place}: {what}{backtrace}"));
+    verifier::bugcheck_at(site, rule, format!("{place}: {what}{backtrace}"));
 }
 
 /// What a panic in driver code prints is the host's business: it must not come from the simulated pool.

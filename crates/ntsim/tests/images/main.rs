@@ -218,3 +218,58 @@ fn a_report_names_the_place_in_the_image_that_called() {
     let place = format!("in tiny.sys+{last:#x} (.text)");
     assert!(report.contains(&place), "{place}: {report}");
 }
+
+#[test]
+fn what_is_called_with_a_variable_number_of_arguments_is_found_in_the_image_too() {
+    // KfRaiseIrql(DISPATCH_LEVEL); DbgPrint(text): r8 is the first of the arguments that the function finds on the stack.
+    let code = Code::default()
+        .prologue()
+        .bytes(&[0xb9, 2, 0, 0, 0])
+        .at(&[0xff, 0x15], IMPORTS + 8)
+        .at(&[0x48, 0x8d, 0x0d], RDATA)
+        .at(&[0xff, 0x15], IMPORTS);
+    let last = code.here() - 1;
+    let mut pe = Pe::with(&code.epilogue().0);
+    pe.imports = vec![
+        ("ntoskrnl.exe", "DbgPrint"),
+        ("ntoskrnl.exe", "KfRaiseIrql"),
+    ];
+    pe.rdata = b"%C\0".to_vec();
+    let report = accused(&pe);
+    assert!(report.contains("a Unicode format at IRQL 2"), "{report}");
+    let place = format!("in tiny.sys+{last:#x} (.text)");
+    assert!(report.contains(&place), "{place}: {report}");
+
+    // DbgPrintEx(77, 0, text).
+    let code = Code::default()
+        .prologue()
+        .bytes(&[0xb9, 2, 0, 0, 0])
+        .at(&[0xff, 0x15], IMPORTS + 8)
+        .at(&[0x4c, 0x8d, 0x05], RDATA)
+        .print();
+    let last = code.here() - 1;
+    pe.text = code.epilogue().0;
+    pe.imports[0].1 = "DbgPrintEx";
+    let report = accused(&pe);
+    let place = format!("in tiny.sys+{last:#x} (.text)");
+    assert!(report.contains(&place), "{place}: {report}");
+}
+
+#[test]
+fn a_bug_check_names_the_place_in_the_image_that_called() {
+    // mov ecx, 0xe2; mov edx, 1; call [KeBugCheckEx]: what else it is told is chance.
+    let code = Code::default()
+        .prologue()
+        .bytes(&[0xb9, 0xe2, 0, 0, 0, 0xba, 1, 0, 0, 0])
+        .at(&[0xff, 0x15], IMPORTS);
+    let last = code.here() - 1;
+    let mut pe = Pe::with(&code.epilogue().0);
+    pe.imports = vec![("ntoskrnl.exe", "KeBugCheckEx")];
+    let report = accused(&pe);
+    assert!(
+        report.contains("KeBugCheckEx(0x000000e2, 0x1, "),
+        "{report}"
+    );
+    let place = format!("in tiny.sys+{last:#x} (.text)");
+    assert!(report.contains(&place), "{place}: {report}");
+}

@@ -1,7 +1,5 @@
 //! Time, and stopping.
 
-use std::arch::naked_asm;
-
 use ndis_sys::types::LARGE_INTEGER;
 
 use crate::image::Images;
@@ -136,7 +134,6 @@ pub unsafe extern "efiapi" fn KeStallExecutionProcessor(MicroSeconds: u32) {
 /// # Safety
 /// None needed.
 #[unsafe(no_mangle)]
-#[unsafe(naked)]
 pub unsafe extern "efiapi" fn KeBugCheckEx(
     BugCheckCode: u32,
     BugCheckParameter1: usize,
@@ -144,37 +141,18 @@ pub unsafe extern "efiapi" fn KeBugCheckEx(
     BugCheckParameter3: usize,
     BugCheckParameter4: usize,
 ) -> ! {
-    // As a sixth argument, where the call comes from.
-    naked_asm!(
-        "mov rax, [rsp]",
-        "mov r10, [rsp + 40]",
-        "sub rsp, 56",
-        "mov [rsp + 32], r10",
-        "mov [rsp + 40], rax",
-        "call {}",
-        "ud2",
-        sym stop,
-    )
-}
-
-unsafe extern "efiapi" fn stop(
-    code: u32,
-    first: usize,
-    second: usize,
-    third: usize,
-    fourth: usize,
-    caller: usize,
-) -> ! {
     let _crossing = cross(&functions::KeBugCheckEx);
     let machine = context::machine();
     let images = machine.ext::<Images>();
-    let parameters = told([first, second, third, fourth], |at, len| {
-        images.text(at, len)
-    });
-    let caller = images.describe(caller);
-    let caller = caller.map_or_else(String::new, |caller| format!(", called by {caller}"));
+    let parameters = [
+        BugCheckParameter1,
+        BugCheckParameter2,
+        BugCheckParameter3,
+        BugCheckParameter4,
+    ];
+    let parameters = told(parameters, |at, len| images.text(at, len));
     let text = format!(
-        "KeBugCheckEx({code:#010x}, {}){caller} on machine {}",
+        "KeBugCheckEx({BugCheckCode:#010x}, {}) on machine {}",
         parameters.join(", "),
         machine.name
     );
