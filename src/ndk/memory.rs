@@ -5,12 +5,12 @@
 
 use alloc::vec::Vec;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use ndis_sys::types::PAGE_SIZE;
 use nt::NoMemory;
-use roce::{Fault, Memory, Piece, RegionId};
+use roce::{Atomic, Fault, Memory, Piece, RegionId};
 
 use super::lam::Lams;
 use super::mapping::Mapping;
@@ -254,6 +254,29 @@ impl Memory for Regions {
                 }
             })
         })
+    }
+
+    /// Atomic for the processors too.
+    fn atomic(&mut self, region: RegionId, offset: u64, operation: Atomic) -> Result<u64, Fault> {
+        let mut original = None;
+        self.range(region, offset, 8, |mapping, at, length| {
+            mapping.processor_range(at, length, |at, length| {
+                let at = at.cast::<AtomicU64>();
+                if length != 8 || !at.is_aligned() {
+                    return;
+                }
+                // SAFETY: eight bytes of mapped memory, aligned; what a consumer's own code does to them meanwhile is its own affair, as
+                // for everything that it lets a peer write.
+                let value = unsafe { at.as_ref() };
+                original = Some(match operation {
+                    Atomic::CompareSwap { compare, swap } => value
+                        .compare_exchange(compare, swap, Ordering::SeqCst, Ordering::SeqCst)
+                        .unwrap_or_else(|found| found),
+                    Atomic::FetchAdd { add } => value.fetch_add(add, Ordering::SeqCst),
+                });
+            })
+        })?;
+        original.ok_or(Fault)
     }
 
     fn visit(

@@ -277,17 +277,20 @@ pub unsafe extern "efiapi" fn create_mr(
 /// What an MR's flags permit. REMOTE_WRITE is two bits and implies local write. RDMA_READ_SINK is accepted without effect, because
 /// NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED is advertised.
 fn access(flags: u32) -> Access {
-    let mut access = Access::empty();
-    access.set(
-        Access::LOCAL_WRITE,
+    permitting(
         flags & NDK_MR_FLAG_ALLOW_LOCAL_WRITE != 0,
-    );
-    access.set(
-        Access::REMOTE_READ,
         flags & NDK_MR_FLAG_ALLOW_REMOTE_READ != 0,
-    );
-    let remote_write = flags & NDK_MR_FLAG_ALLOW_REMOTE_WRITE == NDK_MR_FLAG_ALLOW_REMOTE_WRITE;
+        flags & NDK_MR_FLAG_ALLOW_REMOTE_WRITE == NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
+    )
+}
+
+/// What a consumer permits. NDKPI has no flag for atomic operations: who may read and write may do both at once.
+pub(super) fn permitting(local_write: bool, remote_read: bool, remote_write: bool) -> Access {
+    let mut access = Access::empty();
+    access.set(Access::LOCAL_WRITE, local_write);
+    access.set(Access::REMOTE_READ, remote_read);
     access.set(Access::REMOTE_WRITE, remote_write);
+    access.set(Access::REMOTE_ATOMIC, remote_read && remote_write);
     access
 }
 

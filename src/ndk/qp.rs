@@ -236,6 +236,7 @@ unsafe fn create(queues: Queues, out: *mut *mut NDK_QP) -> NTSTATUS {
         // The adapter's limit for reads overrides the QP's (W-11).
         max_read_sge: MAX_SGE as u32,
         max_inline: queues.inline_size,
+        atomics: false,
         context: queues.qp_context as u64,
     };
     let port = pd.port();
@@ -556,18 +557,11 @@ unsafe extern "efiapi" fn invalidate(
 /// What the flags of a fast registration or a binding permit. REMOTE_WRITE is two bits and implies local write. RDMA_READ_SINK is
 /// accepted without effect, because NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED is advertised.
 pub(super) fn op_access(flags: u32) -> Access {
-    let mut access = Access::empty();
-    access.set(
-        Access::LOCAL_WRITE,
+    super::mr::permitting(
         flags & NDK_OP_FLAG_ALLOW_LOCAL_WRITE != 0,
-    );
-    access.set(
-        Access::REMOTE_READ,
         flags & NDK_OP_FLAG_ALLOW_REMOTE_READ != 0,
-    );
-    let remote_write = flags & NDK_OP_FLAG_ALLOW_REMOTE_WRITE == NDK_OP_FLAG_ALLOW_REMOTE_WRITE;
-    access.set(Access::REMOTE_WRITE, remote_write);
-    access
+        flags & NDK_OP_FLAG_ALLOW_REMOTE_WRITE == NDK_OP_FLAG_ALLOW_REMOTE_WRITE,
+    )
 }
 
 /// Posts an operation that only concerns this side's keys. Gives the key that it made, if it makes one.

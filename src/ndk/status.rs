@@ -65,7 +65,10 @@ pub fn operation(op: CompletionOp) -> NDK_OPERATION_TYPE {
     match op {
         CompletionOp::Send => ndkpi::NdkOperationTypeSend,
         CompletionOp::Write => ndkpi::NdkOperationTypeWrite,
-        CompletionOp::Read => ndkpi::NdkOperationTypeRead,
+        // The driver posts no atomic operations: they are READs to whom it may concern.
+        CompletionOp::Read | CompletionOp::CompareSwap | CompletionOp::FetchAdd => {
+            ndkpi::NdkOperationTypeRead
+        }
         CompletionOp::FastRegister => ndkpi::NdkOperationTypeFastRegister,
         CompletionOp::Bind => ndkpi::NdkOperationTypeBind,
         CompletionOp::Invalidate => ndkpi::NdkOperationTypeInvalidate,

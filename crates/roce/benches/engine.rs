@@ -4,9 +4,9 @@
 
 use roce::cm::QpAttributes;
 use roce::{
-    AcceptParams, Access, Completion, Config, ConnectParams, CqId, Engine, Event, Fault, Instant,
-    Memory, MrKey, Path, PathMtu, QpId, QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge,
-    Transmit,
+    AcceptParams, Access, Atomic, Completion, Config, ConnectParams, CqId, Engine, Event, Fault,
+    Instant, Memory, MrKey, Path, PathMtu, QpId, QpParams, RegionId, SendFlags, SendOp,
+    SendRequest, Sge, Transmit,
 };
 
 /// One region.
@@ -20,6 +20,10 @@ impl Memory for Flat {
             .ok_or(Fault)?
             .copy_from_slice(data);
         Ok(())
+    }
+
+    fn atomic(&mut self, _: RegionId, _: u64, _: Atomic) -> Result<u64, Fault> {
+        Err(Fault)
     }
 
     fn visit(
@@ -70,6 +74,7 @@ fn end(seed: u128) -> End {
             max_recv_sge: 4,
             max_read_sge: 4,
             max_inline: 64,
+            atomics: false,
             context: 0,
         })
         .unwrap();
@@ -236,6 +241,7 @@ fn many_connections(count: u32, depth: u32) {
             max_recv_sge: 1,
             max_read_sge: 1,
             max_inline: 0,
+            atomics: false,
             context: 0,
         }
     });

@@ -15,7 +15,7 @@ pub enum Status {
     /// The queue pair could not execute an operation, its own or the peer's; or a queue that it completes into or receives from has
     /// failed.
     LocalOperation,
-    /// The peer answered a READ with something else than was asked for.
+    /// The peer answered a READ or an atomic request with something else than was asked for.
     BadResponse,
     /// The peer says the request is invalid.
     RemoteInvalidRequest,
@@ -36,13 +36,17 @@ pub enum Status {
 /// What kind of request a completion belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum CompletionOp {
-    /// SEND, with or without invalidate.
+    /// SEND, with or without invalidate or immediate data.
     #[default]
     Send,
-    /// RDMA WRITE.
+    /// RDMA WRITE, with or without immediate data.
     Write,
     /// RDMA READ.
     Read,
+    /// COMPARE & SWAP.
+    CompareSwap,
+    /// FETCH & ADD.
+    FetchAdd,
     /// Fast registration.
     FastRegister,
     /// Binding of a window.

@@ -14,6 +14,23 @@ impl core::fmt::Display for Fault {
     }
 }
 
+/// An operation on eight bytes, taken as a number in the host's byte order (IBTA 9.4.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Atomic {
+    /// Stores `swap` if the value is `compare`.
+    CompareSwap {
+        /// What the value has to be.
+        compare: u64,
+        /// What it becomes.
+        swap: u64,
+    },
+    /// Adds, modulo 2^64.
+    FetchAdd {
+        /// What is added.
+        add: u64,
+    },
+}
+
 /// Access to registered memory.
 ///
 /// `offset` counts bytes from the start of the registration (from the base address given to
@@ -25,6 +42,13 @@ pub trait Memory {
     /// # Errors
     /// [`Fault`] if the range is not there; the operation it belongs to then fails.
     fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault>;
+
+    /// Executes an atomic operation on the eight bytes at `offset`, and gives what they were before. No other atomic operation of this
+    /// adapter comes in between; whether the host's own do not is up to the implementation.
+    ///
+    /// # Errors
+    /// [`Fault`] if the bytes are not there, or do not lie at a multiple of eight in the host's memory.
+    fn atomic(&mut self, region: RegionId, offset: u64, operation: Atomic) -> Result<u64, Fault>;
 
     /// Hands `len` bytes to `f`, in order, in as many slices as the memory has fragments. Used once per transmitted packet,
     /// for its invariant CRC.

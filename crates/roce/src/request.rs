@@ -21,7 +21,7 @@ bitflags! {
     pub struct SendFlags: u8 {
         /// No completion if it succeeds. Failure and flush still complete.
         const SILENT = 0x01;
-        /// Start only when every earlier READ of this queue pair has its data.
+        /// Start only when every earlier READ and atomic request of this queue pair has its data.
         const FENCE = 0x02;
         /// The peer's receive completion counts as solicited.
         const SOLICITED = 0x04;
@@ -40,7 +40,9 @@ bitflags! {
 pub enum SendOp {
     /// Send a message into the peer's next receive.
     Send,
-    /// The same, and the peer invalidates this remote key before its receive completes (IBTA 9.4.1.1.2, NDKPI:
+    /// The same, and the peer's completion has these four bytes as they are here (IBTA 9.2.6).
+    SendImmediate([u8; 4]),
+    /// Send, and the peer invalidates this remote key before its receive completes (IBTA 9.4.1.1.2, NDKPI:
     /// NdkSendAndInvalidate). A key that the peer cannot invalidate ends the connection. Earlier READs through the key need
     /// [`SendFlags::FENCE`]: without it the key may be dead before their data has been taken.
     SendInvalidate(u32),
@@ -51,12 +53,43 @@ pub enum SendOp {
         /// The region's key.
         rkey: u32,
     },
+    /// The same, and a receive of the peer's completes with these four bytes as they are here. Its memory is not used.
+    WriteImmediate {
+        /// Address in the peer's region.
+        remote_va: u64,
+        /// The region's key.
+        rkey: u32,
+        /// For the peer's completion.
+        immediate: [u8; 4],
+    },
     /// Read from the peer's memory into the local elements.
     Read {
         /// Address in the peer's region.
         remote_va: u64,
         /// The region's key.
         rkey: u32,
+    },
+    /// Eight bytes of the peer's memory, as a number in the peer's byte order, become `swap` if they are `compare` (IBTA 9.4.5). The
+    /// local elements, eight bytes in all, receive what they were before, in this host's byte order. Counts as a READ against the limit of
+    /// the connection.
+    CompareSwap {
+        /// Address in the peer's region, a multiple of eight.
+        remote_va: u64,
+        /// The region's key.
+        rkey: u32,
+        /// What they have to be.
+        compare: u64,
+        /// What they become.
+        swap: u64,
+    },
+    /// The same with an addition, modulo 2^64.
+    FetchAdd {
+        /// Address in the peer's region, a multiple of eight.
+        remote_va: u64,
+        /// The region's key.
+        rkey: u32,
+        /// What is added.
+        add: u64,
     },
     /// Local: gives a key made by [`Engine::register_fast`](crate::Engine::register_fast) access to memory (IBTA 10.6, NDKPI:
     /// NdkFastRegister). The post answers with the key that the registration will have; until the request has been executed, that
@@ -115,9 +148,9 @@ pub struct SendRequest<'a> {
     pub context: u64,
     /// What to do.
     pub op: SendOp,
-    /// Local memory: source, or for a READ destination.
+    /// Local memory: source, or for a READ or atomic request destination.
     pub sgl: &'a [Sge],
-    /// Data to send instead of `sgl`, gathered in order. Not for READ.
+    /// Data to send instead of `sgl`, gathered in order. Not for what brings data back.
     pub inline: Option<&'a [&'a [u8]]>,
     /// Modifiers.
     pub flags: SendFlags,
@@ -140,7 +173,8 @@ pub enum PostError {
     TooLong,
     /// More inline data than the queue pair was created for.
     InlineTooLong,
-    /// A READ, but the connection was set up with none allowed; an inline READ; a local operation with elements or inline data;
+    /// A READ or atomic request, but the connection was set up with none allowed, or it is inline; an atomic request with other than
+    /// eight bytes of elements; a local operation with elements or inline data;
     /// [`SendFlags::INVALIDATE_LOCAL`] on anything but a READ with elements; or a receive for a queue pair that receives from a
     /// shared queue.
     InvalidRequest,

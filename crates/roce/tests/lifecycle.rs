@@ -356,6 +356,7 @@ fn objects_are_destroyed_only_when_nothing_uses_them() {
         max_recv_sge: 1,
         max_read_sge: 1,
         max_inline: 0,
+        atomics: false,
         context: 0,
     };
     let qp = e.create_qp(&params).unwrap();

@@ -58,12 +58,7 @@ fn r052_opcodes_out_of_order_end_the_connection() {
             let reth = op
                 .has_reth()
                 .then(|| mr.reth(0, if *op == ReadRequest { 8 } else { 600 }));
-            let atomic = op.is_atomic().then_some(roce::wire::AtomicEth {
-                va: mr.va,
-                rkey: mr.key.0,
-                swap_add: 0,
-                compare: 0,
-            });
+            let atomic = op.is_atomic().then(|| mr.atomic(0, 0, 0));
             let len = if op.is_first() || op.is_middle() {
                 256
             } else {
@@ -316,23 +311,12 @@ fn r057_operations_that_are_not_enabled_are_invalid() {
     r.inject_reth(ReadRequest, PSN, mr.reth(0, 8), &[]);
     assert_eq!(r.only_ack(), (PSN, INVALID));
     for op in [CompareSwap, FetchAdd] {
-        let mut r = Raw::small();
-        let mr = r.host.open(vec![0; 1000]);
-        let atomic = Some(roce::wire::AtomicEth {
-            va: mr.va,
-            rkey: mr.key.0,
-            swap_add: 1,
-            compare: 0,
+        let mut r = Raw::new(Setup {
+            reads: 0,
+            ..Setup::default()
         });
-        r.inject_ext(
-            op,
-            PSN,
-            ExtHeaders {
-                atomic,
-                ..ExtHeaders::NONE
-            },
-            &[],
-        );
+        let mr = r.host.register(vec![0; 1000], Access::all());
+        r.inject_atomic(op, PSN, mr.atomic(0, 1, 0));
         assert_eq!(r.only_ack(), (PSN, INVALID));
         assert_eq!(r.host.bytes(&mr)[..8], [0; 8]);
     }

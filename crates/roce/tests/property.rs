@@ -3,8 +3,8 @@
 mod util;
 
 use roce::{
-    CompletionOp, Config, Event, PathMtu, PostError, QpId, QpParams, Rng, SendFlags, SendOp,
-    SendRequest, Sge, SrqId, Status,
+    Access, Completion, CompletionOp, Config, Event, PathMtu, PostError, QpId, QpParams, Rng,
+    SendFlags, SendOp, SendRequest, Sge, SrqId, Status,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -58,14 +58,37 @@ struct Flow {
     receiver: QpId,
     /// Requests that will complete, oldest first: context, bytes expected at (region, offset) of the other or of this side.
     posted: VecDeque<u64>,
-    /// Messages sent and not yet received: their bytes.
-    messages: VecDeque<Vec<u8>>,
+    /// What was sent and not yet received.
+    messages: VecDeque<Message>,
+    /// The number at the receiver that its atomic operations work on.
+    number: u64,
     /// Receives posted: context, elements.
     receives: VecDeque<(u64, Vec<Sge>)>,
     /// Receives that the test may still post; never fewer messages than that.
     receives_owed: usize,
     /// The receiver takes its receives from its side's shared queue; the two fields above are unused then.
     shared: bool,
+}
+
+/// What a receive is due for.
+#[derive(Clone)]
+struct Message {
+    bytes: Vec<u8>,
+    immediate: Option<[u8; 4]>,
+    /// By a WRITE: the receive's memory stays as it is.
+    written: bool,
+}
+
+impl Message {
+    fn check(&self, c: &Completion) {
+        let op = if self.written {
+            CompletionOp::ReceiveWrite
+        } else {
+            CompletionOp::Receive
+        };
+        let want = (op, self.bytes.len() as u32, self.immediate);
+        assert_eq!((c.op, c.bytes, c.immediate), want);
+    }
 }
 
 /// A side's shared receive queue.
@@ -86,6 +109,8 @@ struct World {
     source: [Mr; 2],
     sink: [Mr; 2],
     image: [Vec<u8>; 2],
+    /// Per side: a number for each flow.
+    numbers: [Mr; 2],
     free: [u32; 2],
     context: u64,
 }
@@ -147,12 +172,15 @@ impl World {
                     sender,
                     receiver,
                     posted: VecDeque::new(),
+                    number: 0,
                     messages: VecDeque::new(),
                     receives: VecDeque::new(),
                     receives_owed: 0,
                 });
             }
         }
+        let numbers = [&mut p.a, &mut p.b]
+            .map(|host| host.register(vec![0; flows.len() * 8], Access::REMOTE_ATOMIC));
         let image = [vec![0; SINK as usize], vec![0; SINK as usize]];
         World {
             p,
@@ -162,6 +190,7 @@ impl World {
             source,
             sink,
             image,
+            numbers,
             free: [0; 2],
             context: 0,
         }
@@ -212,7 +241,7 @@ impl World {
         let to = from.other();
         let len = self.size();
         let src_at = below(&mut self.rng, SOURCE - len + 1);
-        let kind = below(&mut self.rng, 3);
+        let kind = below(&mut self.rng, 4);
         let (source, remote_source) = (self.source[ix(from)], self.source[ix(to)]);
         let (sink, remote_sink) = (self.sink[ix(from)], self.sink[ix(to)]);
         let mut flags = SendFlags::empty();
@@ -223,21 +252,63 @@ impl World {
         }
         let local: Vec<u8> =
             self.p.host(from).bytes(&source)[src_at as usize..][..len as usize].to_vec();
+        let mut new_number = self.flows[n].number;
+        let immediate = (below(&mut self.rng, 2) == 0).then(|| self.rng.next_u32().to_be_bytes());
         let (op, sgl, landing) = match kind {
-            0 => (SendOp::Send, self.split(&source, src_at, len), None),
+            0 => {
+                let op = immediate.map_or(SendOp::Send, SendOp::SendImmediate);
+                (op, self.split(&source, src_at, len), None)
+            }
             1 => {
                 let Some(at) = self.allocate(to, len) else {
                     return;
                 };
-                let op = SendOp::Write {
-                    remote_va: remote_sink.va + u64::from(at),
-                    rkey: remote_sink.key.0,
+                let remote_va = remote_sink.va + u64::from(at);
+                let rkey = remote_sink.key.0;
+                let op = match immediate {
+                    Some(immediate) => SendOp::WriteImmediate {
+                        remote_va,
+                        rkey,
+                        immediate,
+                    },
+                    None => SendOp::Write { remote_va, rkey },
                 };
                 (
                     op,
                     self.split(&source, src_at, len),
                     Some((to, at, local.clone())),
                 )
+            }
+            2 => {
+                let Some(at) = self.allocate(from, 8) else {
+                    return;
+                };
+                let numbers = self.numbers[ix(to)];
+                let number = self.flows[n].number;
+                let remote_va = numbers.va + 8 * n as u64;
+                let rkey = numbers.key.0;
+                let value = self.rng.next_u64();
+                let op = if below(&mut self.rng, 2) == 0 {
+                    new_number = number.wrapping_add(value);
+                    SendOp::FetchAdd {
+                        remote_va,
+                        rkey,
+                        add: value,
+                    }
+                } else {
+                    let compare = number.wrapping_add(u64::from(below(&mut self.rng, 2)));
+                    if compare == number {
+                        new_number = value;
+                    }
+                    SendOp::CompareSwap {
+                        remote_va,
+                        rkey,
+                        compare,
+                        swap: value,
+                    }
+                };
+                let found = number.to_ne_bytes().to_vec();
+                (op, self.split(&sink, at, 8), Some((from, at, found)))
             }
             _ => {
                 let Some(at) = self.allocate(from, len) else {
@@ -279,8 +350,14 @@ impl World {
         if !flags.contains(SendFlags::SILENT) {
             flow.posted.push_back(context);
         }
-        if kind == 0 {
-            flow.messages.push_back(local);
+        flow.number = new_number;
+        let immediate = immediate.filter(|_| kind < 2);
+        if kind == 0 || immediate.is_some() {
+            flow.messages.push_back(Message {
+                bytes: local,
+                immediate,
+                written: kind == 1,
+            });
             if flow.shared {
                 self.pools[ix(to)].owed += 1;
             } else {
@@ -318,7 +395,7 @@ impl World {
         let Some(len) = self.flows[n]
             .messages
             .get(self.flows[n].receives.len())
-            .map(|m| m.len() as u32)
+            .map(|m| m.bytes.len() as u32)
         else {
             return;
         };
@@ -335,8 +412,10 @@ impl World {
             .engine
             .post_recv(now, qp, context, &sgl)
             .unwrap();
-        let bytes = self.flows[n].messages[self.flows[n].receives.len()].clone();
-        self.expect(to, at, &bytes);
+        let message = self.flows[n].messages[self.flows[n].receives.len()].clone();
+        if !message.written {
+            self.expect(to, at, &message.bytes);
+        }
         let flow = &mut self.flows[n];
         flow.receives_owed -= 1;
         flow.receives.push_back((context, sgl));
@@ -356,11 +435,14 @@ impl World {
                     let flow = &mut self.flows[c.qp_context as usize];
                     assert!(flow.shared && flow.from != side, "{c:?}");
                     let message = flow.messages.pop_front().expect("no message is due");
-                    assert_eq!(c.bytes as usize, message.len());
-                    self.expect(side, at, &message);
+                    message.check(&c);
+                    if !message.written {
+                        self.expect(side, at, &message.bytes);
+                    }
                     continue;
                 }
-                let flow = if c.op == CompletionOp::Receive {
+                let received = matches!(c.op, CompletionOp::Receive | CompletionOp::ReceiveWrite);
+                let flow = if received {
                     self.flows.iter_mut().find(|f| {
                         f.from != side && f.receives.front().is_some_and(|r| r.0 == c.context)
                     })
@@ -370,10 +452,9 @@ impl World {
                         .find(|f| f.from == side && f.posted.front() == Some(&c.context))
                 };
                 let flow = flow.unwrap_or_else(|| panic!("not due: {c:?}"));
-                if c.op == CompletionOp::Receive {
+                if received {
                     flow.receives.pop_front();
-                    let message = flow.messages.pop_front().unwrap();
-                    assert_eq!(c.bytes as usize, message.len());
+                    flow.messages.pop_front().unwrap().check(&c);
                 } else {
                     flow.posted.pop_front();
                 }
@@ -429,6 +510,11 @@ fn random_work_arrives_over_random_networks() {
             assert!(rounds < 10_000, "stuck");
         }
         w.run(SECOND);
+        for (n, flow) in w.flows.iter().enumerate() {
+            let numbers = w.numbers[ix(flow.from.other())];
+            let bytes = &w.p.host(flow.from.other()).bytes(&numbers)[n * 8..][..8];
+            assert_eq!(bytes, flow.number.to_ne_bytes(), "number of flow {n}");
+        }
         for side in [Side::A, Side::B] {
             let sink = w.sink[ix(side)];
             assert!(
@@ -550,8 +636,13 @@ fn nothing_is_lost_when_everything_is_torn_down() {
                 n => {
                     let context = serial << 8 | queue;
                     let at = remote.va + u64::from(below(&mut rng, 3));
-                    let op = match n % 3 {
+                    let op = match n % 4 {
                         0 => SendOp::Send,
+                        3 => SendOp::FetchAdd {
+                            remote_va: at & !7,
+                            rkey: remote.key.0,
+                            add: 1,
+                        },
                         1 => SendOp::Write {
                             remote_va: at,
                             rkey: remote.key.0,
@@ -561,6 +652,7 @@ fn nothing_is_lost_when_everything_is_torn_down() {
                             rkey: remote.key.0,
                         },
                     };
+                    let len = if n % 4 == 3 { 8 } else { len };
                     let sgl = [mr.sge(0, len)];
                     let request = SendRequest {
                         context,

@@ -264,6 +264,7 @@ fn a_configuration_beyond_all_limits_is_lowered() {
                 max_recv_sge: 1,
                 max_read_sge: 1,
                 max_inline: 0,
+                atomics: false,
                 context: 0,
             };
             assert_eq!(e.create_qp(&params), Err(CreateError::InvalidParameter));
@@ -298,6 +299,7 @@ fn numbers_of_queue_pairs_last() {
         max_recv_sge: 1,
         max_read_sge: 1,
         max_inline: 0,
+        atomics: false,
         context: 0,
     };
     let qp = e.create_qp(&params).unwrap();

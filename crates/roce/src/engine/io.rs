@@ -64,6 +64,7 @@ impl Engine {
         }
         let psn = bth.psn;
         let ext = &packet.ext;
+        let original = ext.atomic_ack.map_or(0, |a| a.original).to_ne_bytes();
         let incoming = match bth.opcode {
             Opcode::Acknowledge => match &ext.aeth {
                 Some(aeth) => Incoming::Acknowledge {
@@ -72,10 +73,15 @@ impl Engine {
                 },
                 None => return,
             },
-            op if op.is_read_response() => Incoming::ReadResponse {
+            op if op.is_read_response() => Incoming::Response {
                 op,
                 psn,
                 payload: packet.payload,
+            },
+            op @ Opcode::AtomicAcknowledge => Incoming::Response {
+                op,
+                psn,
+                payload: &original,
             },
             op if op.is_rc_request() => Incoming::Request(Request {
                 op,
@@ -83,6 +89,7 @@ impl Engine {
                 solicited: bth.solicited,
                 ack_request: bth.ack_req,
                 reth: ext.reth,
+                atomic: ext.atomic,
                 immediate: ext.immediate.map(|i| i.0),
                 invalidate: ext.ieth.map(|i| i.rkey),
                 payload: packet.payload,

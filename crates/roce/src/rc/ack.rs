@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::requester::{Requester, Timer};
-use super::send_queue::{Kind, SendQueue};
+use super::send_queue::SendQueue;
 use super::sgl;
 use crate::completion::Status;
 use crate::counters::Counters;
@@ -20,8 +20,8 @@ pub(super) struct Failure {
     pub status: Status,
 }
 
-/// A READ response as it arrived.
-pub(super) struct ReadResponse<'a> {
+/// A response with data as it arrived: to a READ, or to an atomic request, whose data is the original value in this host's byte order.
+pub(super) struct Response<'a> {
     pub op: Opcode,
     pub psn: Psn,
     pub payload: &'a [u8],
@@ -41,7 +41,7 @@ impl Requester {
             let Some(wqe) = sq.get_mut(self.una_wqe) else {
                 break;
             };
-            if wqe.kind == Kind::Read {
+            if wqe.kind.awaits_data() {
                 break;
             }
             let end = wqe.first_psn.add(wqe.packets);
@@ -180,15 +180,15 @@ impl Requester {
         })
     }
 
-    /// A READ response packet.
+    /// A response with data.
     #[expect(
         clippy::too_many_arguments,
         reason = "the pieces of a queue pair, borrowed apart"
     )]
-    pub fn on_read_response<M: Memory>(
+    pub fn on_response<M: Memory>(
         &mut self,
         now: Instant,
-        response: &ReadResponse<'_>,
+        response: &Response<'_>,
         sq: &mut SendQueue,
         link: &Link,
         keys: &mut KeyTable,
@@ -206,7 +206,7 @@ impl Requester {
             return self.missing_data(counters);
         }
         let seq = self.una_wqe;
-        let Some(wqe) = sq.get(seq).filter(|w| w.kind == Kind::Read) else {
+        let Some(wqe) = sq.get(seq).filter(|w| w.kind.is_answered_by(response.op)) else {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
         };
@@ -218,7 +218,7 @@ impl Requester {
         let ends_chunk = link.read_chunk_after(index, packets) == 1;
         let says_last = matches!(
             response.op,
-            Opcode::ReadResponseLast | Opcode::ReadResponseOnly
+            Opcode::ReadResponseLast | Opcode::ReadResponseOnly | Opcode::AtomicAcknowledge
         );
         if response.payload.len() != expected as usize || says_last != ends_chunk {
             return Err(Failure {

@@ -5,7 +5,8 @@ use crate::psn::Psn;
 use crate::transmit::Transmit;
 use crate::wire::frame::{Header, pad_of};
 use crate::wire::{
-    Bth, Ethernet, ExtHeaders, Icrc, Ieth, Ipv4, Ipv6, Opcode, Path, Reth, Udp, icrc, ipv4, udp,
+    AtomicAckEth, AtomicEth, Bth, Ethernet, ExtHeaders, Icrc, Ieth, Ipv4, Ipv6, Opcode, Path, Reth,
+    Udp, icrc, ipv4, udp,
 };
 use arrayvec::ArrayVec;
 
@@ -16,7 +17,11 @@ pub(super) enum Extension {
     Reth(Reth),
     /// Syndrome byte and MSN.
     Aeth(u8, u32),
+    AtomicAck(u8, u32, AtomicAckEth),
+    Atomic(AtomicEth),
     Ieth(Ieth),
+    Immediate([u8; 4]),
+    RethImmediate(Reth, [u8; 4]),
 }
 
 /// What to send, payload aside.
@@ -81,6 +86,11 @@ impl Template {
     }
 }
 
+fn aeth(syndrome: u8, msn: u32) -> [u8; 4] {
+    let [_, a, b, c] = msn.to_be_bytes();
+    [syndrome, a, b, c]
+}
+
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(place) = bytes.get_mut(at..at.wrapping_add(value.len())) {
         place.copy_from_slice(value);
@@ -107,11 +117,16 @@ pub(super) fn write<M: Memory>(
     match &packet.extension {
         Extension::None => Ok(()),
         Extension::Reth(reth) => header.try_extend_from_slice(&reth.emit()),
-        Extension::Aeth(syndrome, msn) => {
-            let [_, a, b, c] = msn.to_be_bytes();
-            header.try_extend_from_slice(&[*syndrome, a, b, c])
-        }
+        Extension::Aeth(syndrome, msn) => header.try_extend_from_slice(&aeth(*syndrome, *msn)),
+        Extension::AtomicAck(syndrome, msn, ack) => header
+            .try_extend_from_slice(&aeth(*syndrome, *msn))
+            .and_then(|()| header.try_extend_from_slice(&ack.emit())),
+        Extension::Atomic(operands) => header.try_extend_from_slice(&operands.emit()),
         Extension::Ieth(ieth) => header.try_extend_from_slice(&ieth.emit()),
+        Extension::Immediate(data) => header.try_extend_from_slice(data),
+        Extension::RethImmediate(reth, data) => header
+            .try_extend_from_slice(&reth.emit())
+            .and_then(|()| header.try_extend_from_slice(data)),
     }
     .map_err(|_| Fault)?;
 

@@ -62,6 +62,9 @@ pub struct QpParams {
     pub max_read_sge: u32,
     /// Bytes of inline data.
     pub max_inline: u32,
+    /// Whether atomic requests can be posted: their operands take 16 bytes for each place of the send queue. The peer's are answered in
+    /// any case.
+    pub atomics: bool,
     /// Returned in every completion as `qp_context`.
     pub context: u64,
 }

@@ -1,6 +1,6 @@
 //! One queue pair: both its queues, both its halves, and its states.
 
-use super::ack::{Failure, ReadResponse};
+use super::ack::{Failure, Response};
 use super::doubt::Doubt;
 use super::frame;
 use super::link::Link;
@@ -25,7 +25,7 @@ use crate::srq::SrqSet;
 use crate::table::{OutOfMemory, Table};
 use crate::time::Instant;
 use crate::transmit::{Piece, Transmit, TxToken};
-use crate::wire::Opcode;
+use crate::wire::{Opcode, Reth};
 use core::net::IpAddr;
 
 /// Receives of one queue pair that can be done and wait for the NIC, at most.
@@ -78,7 +78,8 @@ pub(crate) enum Incoming<'a> {
         psn: Psn,
         syndrome: crate::wire::Syndrome,
     },
-    ReadResponse {
+    /// With data: see [`Response`].
+    Response {
         op: Opcode,
         psn: Psn,
         payload: &'a [u8],
@@ -106,6 +107,7 @@ impl QpMemory {
             send_sge: params.max_send_sge,
             read_sge: params.max_read_sge,
             inline: params.max_inline,
+            atomics: params.atomics,
             message: config.max_message,
         };
         let (depth, max_sge) = match params.srq {
@@ -417,7 +419,11 @@ impl Qp {
         if self.state != State::Connected {
             return Err(PostError::NotConnected);
         }
-        if matches!(request.op, SendOp::Read { .. }) && self.link.initiator_depth == 0 {
+        let awaits_data = matches!(
+            request.op,
+            SendOp::Read { .. } | SendOp::CompareSwap { .. } | SendOp::FetchAdd { .. }
+        );
+        if awaits_data && self.link.initiator_depth == 0 {
             return Err(PostError::InvalidRequest);
         }
         self.sq.post(request, self.params.pd, self.id, keys)
@@ -473,13 +479,13 @@ impl Qp {
                 );
                 self.after_response(result, shared);
             }
-            Incoming::ReadResponse { op, psn, payload } if self.state == State::Connected => {
-                let response = ReadResponse {
+            Incoming::Response { op, psn, payload } if self.state == State::Connected => {
+                let response = Response {
                     op: *op,
                     psn: *psn,
                     payload,
                 };
-                let result = self.requester.on_read_response(
+                let result = self.requester.on_response(
                     now,
                     &response,
                     &mut self.sq,
@@ -572,17 +578,12 @@ impl Qp {
                         return true;
                     }
                 }
-                Answer::Data { packet, range } => {
+                Answer::Response { packet, range } => {
                     let psn = packet.psn;
-                    if self
-                        .respond(
-                            &packet, range.va, range.rkey, range.len, memory, shared, out,
-                        )
-                        .is_some()
-                    {
+                    if let Some(bytes) = self.respond(&packet, range, memory, shared, out) {
                         self.responder.replay.sent();
                         shared.counters.tx_bytes =
-                            shared.counters.tx_bytes.wrapping_add(u64::from(range.len));
+                            shared.counters.tx_bytes.wrapping_add(u64::from(bytes));
                         return true;
                     }
                     out.clear();
@@ -647,18 +648,21 @@ impl Qp {
         }
     }
 
-    /// Writes a READ response; `None` if its memory is not accessible.
-    #[expect(clippy::too_many_arguments, reason = "a range, taken apart")]
+    /// Writes a response with the bytes of `range`, and says how many those are; `None` if they are not accessible.
     fn respond<M: Memory>(
         &mut self,
         packet: &frame::Outgoing,
-        va: u64,
-        rkey: u32,
-        len: u32,
+        range: Option<Reth>,
         memory: &M,
         shared: &mut Shared<'_>,
         out: &mut Transmit,
-    ) -> Option<()> {
+    ) -> Option<u32> {
+        let nothing = Reth {
+            va: 0,
+            rkey: 0,
+            len: 0,
+        };
+        let Reth { va, rkey, len } = range.unwrap_or(nothing);
         if len > 0 {
             let place = shared
                 .keys
@@ -682,7 +686,7 @@ impl Qp {
             let key = shared.keys.hold(rkey)?;
             out.token = self.hold(Reads::Response { key }, shared);
         }
-        Some(())
+        Some(len)
     }
 
     /// A token for a frame whose memory the NIC reads. There is room for it: [`poll_transmit`](Self::poll_transmit) writes at most one such

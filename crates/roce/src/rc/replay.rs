@@ -1,4 +1,4 @@
-//! READ requests being answered, and those answered lately, which the peer may repeat.
+//! READ and atomic requests being answered, and those answered lately, which the peer may repeat.
 
 use super::link::Link;
 use crate::psn::Psn;
@@ -6,23 +6,30 @@ use crate::table::{OutOfMemory, try_vec};
 use crate::wire::Reth;
 use alloc::vec::Vec;
 
-/// One READ request.
+/// What an answer brings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Content {
+    /// The bytes of a range.
+    Bytes(Reth),
+    /// What an atomic operation, executed once and for all, has found.
+    Original(u64),
+}
+
+/// One request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ReadRequest {
+pub(super) struct Asked {
     /// PSN of the request and of its first response.
     pub psn: Psn,
     /// Responses.
     pub packets: u32,
-    pub va: u64,
-    pub rkey: u32,
-    pub len: u32,
+    pub content: Content,
     /// MSN to answer with.
     pub msn: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    request: ReadRequest,
+    request: Asked,
     /// First response of the answer under way, and the one after its last; a repeated request may ask for a part.
     from: Psn,
     end: Psn,
@@ -44,15 +51,13 @@ impl Entry {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Response {
     pub psn: Psn,
-    pub va: u64,
-    pub rkey: u32,
-    pub len: u32,
+    pub content: Content,
     pub msn: u32,
     pub first: bool,
     pub last: bool,
 }
 
-/// A ring of READ requests.
+/// A ring of requests.
 pub(super) struct ReplayRing {
     entries: Vec<Entry>,
     /// Entries in use for this connection: a power of two.
@@ -69,12 +74,10 @@ impl ReplayRing {
     /// Room for `depth` requests outstanding, rounded up: peers round their own limit up to a power of two.
     pub fn try_new(depth: u8) -> Result<ReplayRing, OutOfMemory> {
         let slots = usize::from(depth.max(1)).next_power_of_two();
-        let request = ReadRequest {
+        let request = Asked {
             psn: Psn::ZERO,
             packets: 0,
-            va: 0,
-            rkey: 0,
-            len: 0,
+            content: Content::Original(0),
             msn: 0,
         };
         let empty = Entry {
@@ -114,18 +117,24 @@ impl ReplayRing {
         self.due > 0
     }
 
-    /// Adds a new request. False if the peer has more outstanding than it may.
-    pub fn push(&mut self, request: ReadRequest) -> bool {
-        if self.size == 0 {
+    /// Whether a new request can be added: if not, the peer has more outstanding than it may.
+    pub fn has_room(&self) -> bool {
+        self.size > 0
+            && self
+                .entries
+                .get(self.next)
+                .is_some_and(|e| !e.used || e.cursor == e.end || e.sent >= e.request.packets)
+    }
+
+    /// Adds a new request. False if there is no [room](Self::has_room).
+    pub fn push(&mut self, request: Asked) -> bool {
+        if !self.has_room() {
             return false;
         }
         let Some(entry) = self.entries.get_mut(self.next) else {
             return false;
         };
         if entry.used && entry.cursor != entry.end {
-            if entry.sent < entry.request.packets {
-                return false;
-            }
             // A repetition that the peer no longer waits for, or it would not go on.
             self.due = self.due.saturating_sub(1);
             if self.current == Some(self.next) {
@@ -150,20 +159,32 @@ impl ReplayRing {
         true
     }
 
-    /// Answers a request again, from `psn` on. False if it is not a repetition, whole or in part, of a request still known.
+    /// Answers a READ again, from `psn` on. False if it is not a repetition, whole or in part, of a request still known.
     pub fn replay(&mut self, psn: Psn, range: &Reth, link: &Link) -> bool {
         let Reth { va, rkey, len } = *range;
-        let packets = link.packets(len);
-        let found = self.entries.iter_mut().take(self.size).find(|e| {
-            let r = &e.request;
-            let index = psn.since(r.psn);
-            e.used
-                && index < r.packets
-                && rkey == r.rkey
+        self.again(psn, link.packets(len), |index, content| {
+            let Content::Bytes(r) = content else {
+                return false;
+            };
+            let rest = r.len.saturating_sub(link.offset(index));
+            rkey == r.rkey
                 && va == r.va.wrapping_add(u64::from(link.offset(index)))
-                && len <= r.len.saturating_sub(link.offset(index))
+                && len <= rest
                 // A part may end early only where a packet ends, or data would shift.
-                && (len == r.len.saturating_sub(link.offset(index)) || len.is_multiple_of(link.mtu))
+                && (len == rest || len.is_multiple_of(link.mtu))
+        })
+    }
+
+    /// Answers an atomic operation again. False if none still known had this PSN.
+    pub fn replay_atomic(&mut self, psn: Psn) -> bool {
+        self.again(psn, 1, |_, content| matches!(content, Content::Original(_)))
+    }
+
+    /// Sends `packets` responses again, from the one at `psn` on, if `fits` finds them among those of the request: told which response of it that is.
+    fn again(&mut self, psn: Psn, packets: u32, fits: impl Fn(u32, &Content) -> bool) -> bool {
+        let found = self.entries.iter_mut().take(self.size).find(|e| {
+            let index = e.index(psn);
+            e.used && index < e.request.packets && fits(index, &e.request.content)
         });
         let Some(entry) = found else { return false };
         if entry.cursor == entry.end {
@@ -198,11 +219,17 @@ impl ReplayRing {
         let e = self.entries.get(at)?;
         let index = e.cursor.since(e.request.psn);
         let offset = link.offset(index);
+        let content = match e.request.content {
+            Content::Bytes(all) => Content::Bytes(Reth {
+                va: all.va.wrapping_add(u64::from(offset)),
+                rkey: all.rkey,
+                len: all.len.saturating_sub(offset).min(link.mtu),
+            }),
+            original => original,
+        };
         Some(Response {
             psn: e.cursor,
-            va: e.request.va.wrapping_add(u64::from(offset)),
-            rkey: e.request.rkey,
-            len: e.request.len.saturating_sub(offset).min(link.mtu),
+            content,
             msn: e.request.msn,
             first: e.cursor == e.from,
             last: e.cursor.next() == e.end,

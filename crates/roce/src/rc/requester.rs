@@ -13,7 +13,7 @@
 
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
-use super::send_queue::{Kind, SendQueue, SendWqe};
+use super::send_queue::{Kind, Operands, SendQueue, SendWqe};
 use super::sgl;
 use crate::completion::Status;
 use crate::key::{Access, By, KeyTable, MrKey, Registered};
@@ -21,7 +21,7 @@ use crate::psn::Psn;
 use crate::request::SendFlags;
 use crate::time::{Instant, ack_timeout_nanos};
 use crate::transmit::Transmit;
-use crate::wire::{Ieth, Opcode, Reth};
+use crate::wire::{AtomicEth, Ieth, Opcode, Reth};
 
 /// What the requester waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,11 +68,11 @@ pub(super) struct Requester {
     pub(super) next: Psn,
     /// The first request that has no PSNs yet.
     started: u32,
-    /// READ request packets between `una` and `cursor`.
+    /// READ and atomic request packets between `una` and `cursor`.
     pub(super) reads_out: u32,
     /// Response packets those asked for and that are still to come.
     pub(super) read_packets_out: u32,
-    /// READs started that lack data, for fences.
+    /// READs and atomic requests started that lack data, for fences.
     pub(super) reads_unfinished: u32,
     /// Packets since the last that asked for an acknowledgement.
     unasked: u32,
@@ -161,7 +161,7 @@ impl Requester {
             if wqe.kind.is_local() {
                 return self.execute_local(seq, sq, link, keys);
             }
-            let need = if wqe.kind == Kind::Read {
+            let need = if wqe.kind.awaits_data() {
                 Access::LOCAL_WRITE
             } else {
                 Access::empty()
@@ -186,8 +186,9 @@ impl Requester {
             wqe.packets
         };
         let index = self.cursor.since(first);
-        let step = if wqe.kind == Kind::Read {
-            self.poll_read(wqe, link, index, packets)
+        let awaits_data = wqe.kind.awaits_data();
+        let step = if awaits_data {
+            self.poll_read(sq, wqe, link, index, packets)
         } else {
             self.poll_data(sq, wqe, seq, link, keys, index, packets, out)
         };
@@ -198,18 +199,17 @@ impl Requester {
             Opcode::ReadRequest => link.read_chunk_after(index, packets),
             _ => 1,
         };
-        let is_read = wqe.kind == Kind::Read;
         if fresh {
             if let Some(wqe) = sq.get_mut(seq) {
                 wqe.first_psn = first;
                 wqe.packets = packets;
             }
             self.started = self.started.wrapping_add(1);
-            if is_read {
+            if awaits_data {
                 self.reads_unfinished = self.reads_unfinished.saturating_add(1);
             }
         }
-        if is_read {
+        if awaits_data {
             self.reads_out = self.reads_out.saturating_add(1);
             self.read_packets_out = self.read_packets_out.saturating_add(advance);
         }
@@ -291,7 +291,14 @@ impl Requester {
         }
     }
 
-    fn poll_read(&self, wqe: &SendWqe, link: &Link, index: u32, packets: u32) -> Step {
+    fn poll_read(
+        &self,
+        sq: &SendQueue,
+        wqe: &SendWqe,
+        link: &Link,
+        index: u32,
+        packets: u32,
+    ) -> Step {
         if self.reads_out >= u32::from(link.initiator_depth) {
             return Step::Idle;
         }
@@ -304,18 +311,35 @@ impl Requester {
         let offset = link.offset(index);
         let left = wqe.len.saturating_sub(offset);
         let len = left.min(link.offset(chunk));
-        Step::Send {
-            packet: Outgoing {
-                op: Opcode::ReadRequest,
-                psn: self.cursor,
-                solicited: false,
-                ack_request: true,
-                extension: Extension::Reth(Reth {
+        let atomic = || {
+            let Operands { swap_add, compare } = sq.operands(self.cursor_wqe);
+            Extension::Atomic(AtomicEth {
+                va: wqe.remote_va,
+                rkey: wqe.rkey,
+                swap_add,
+                compare,
+            })
+        };
+        let (op, extension) = match wqe.kind {
+            Kind::CompareSwap => (Opcode::CompareSwap, atomic()),
+            Kind::FetchAdd => (Opcode::FetchAdd, atomic()),
+            _ => {
+                let range = Reth {
                     // The peer checks the range; an address that wraps is refused there like any other bad one.
                     va: wqe.remote_va.wrapping_add(u64::from(offset)),
                     rkey: wqe.rkey,
                     len,
-                }),
+                };
+                (Opcode::ReadRequest, Extension::Reth(range))
+            }
+        };
+        Step::Send {
+            packet: Outgoing {
+                op,
+                psn: self.cursor,
+                solicited: false,
+                ack_request: true,
+                extension,
             },
             seq: self.cursor_wqe,
             inline: None,
@@ -355,30 +379,33 @@ impl Requester {
         }
         let first = index == 0;
         let last = index.wrapping_add(1) >= packets;
-        let invalidate = wqe.kind == Kind::SendInvalidate;
-        let write = wqe.kind == Kind::Write;
-        let op = match (write, first, last) {
-            (false, true, true) if invalidate => Opcode::SendOnlyInvalidate,
-            (false, false, true) if invalidate => Opcode::SendLastInvalidate,
-            (false, true, true) => Opcode::SendOnly,
-            (false, true, false) => Opcode::SendFirst,
-            (false, false, false) => Opcode::SendMiddle,
-            (false, false, true) => Opcode::SendLast,
-            (true, true, true) => Opcode::WriteOnly,
-            (true, true, false) => Opcode::WriteFirst,
-            (true, false, false) => Opcode::WriteMiddle,
-            (true, false, true) => Opcode::WriteLast,
+        let op = match (wqe.kind, first, last) {
+            (Kind::SendImmediate, true, true) => Opcode::SendOnlyImm,
+            (Kind::SendImmediate, false, true) => Opcode::SendLastImm,
+            (Kind::SendInvalidate, true, true) => Opcode::SendOnlyInvalidate,
+            (Kind::SendInvalidate, false, true) => Opcode::SendLastInvalidate,
+            (Kind::WriteImmediate, true, true) => Opcode::WriteOnlyImm,
+            (Kind::WriteImmediate, false, true) => Opcode::WriteLastImm,
+            (kind, true, true) if kind.is_send() => Opcode::SendOnly,
+            (kind, true, false) if kind.is_send() => Opcode::SendFirst,
+            (kind, false, false) if kind.is_send() => Opcode::SendMiddle,
+            (kind, false, true) if kind.is_send() => Opcode::SendLast,
+            (_, true, true) => Opcode::WriteOnly,
+            (_, true, false) => Opcode::WriteFirst,
+            (_, false, false) => Opcode::WriteMiddle,
+            (_, false, true) => Opcode::WriteLast,
         };
-        let extension = if write && first {
-            Extension::Reth(Reth {
-                va: wqe.remote_va,
-                rkey: wqe.rkey,
-                len: wqe.len,
-            })
-        } else if invalidate && last {
-            Extension::Ieth(Ieth { rkey: wqe.rkey })
-        } else {
-            Extension::None
+        let range = Reth {
+            va: wqe.remote_va,
+            rkey: wqe.rkey,
+            len: wqe.len,
+        };
+        let extension = match (op.has_reth(), op.has_immediate(), op.has_ieth()) {
+            (true, true, _) => Extension::RethImmediate(range, wqe.immediate),
+            (true, false, _) => Extension::Reth(range),
+            (false, true, _) => Extension::Immediate(wqe.immediate),
+            (false, false, true) => Extension::Ieth(Ieth { rkey: wqe.rkey }),
+            (false, false, false) => Extension::None,
         };
         let ack_request =
             last || self.ask_now || self.unasked.saturating_add(1) >= link.ack_interval;
@@ -386,7 +413,9 @@ impl Requester {
             packet: Outgoing {
                 op,
                 psn: self.cursor,
-                solicited: last && !write && wqe.flags.contains(SendFlags::SOLICITED),
+                solicited: last
+                    && wqe.kind.consumes_receive()
+                    && wqe.flags.contains(SendFlags::SOLICITED),
                 ack_request,
                 extension,
             },

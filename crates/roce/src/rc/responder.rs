@@ -4,16 +4,16 @@ use super::frame::{Extension, Outgoing};
 use super::link::Link;
 use super::owed::Owed;
 use super::recv_queue::Receives;
-use super::replay::{ReadRequest, ReplayRing};
+use super::replay::{Asked, Content, ReplayRing};
 use super::sgl;
 use crate::completion::{Completion, CompletionOp, Status};
 use crate::config::MAX_MESSAGE;
 use crate::counters::Counters;
 use crate::key::{Access, By, KeyTable};
-use crate::memory::Memory;
+use crate::memory::{Atomic, Memory};
 use crate::psn::Psn;
 use crate::table::OutOfMemory;
-use crate::wire::{NakCode, Opcode, Reth, Syndrome};
+use crate::wire::{AtomicAckEth, AtomicEth, NakCode, Opcode, Reth, Syndrome};
 
 /// A request packet as it arrived.
 pub(crate) struct Request<'a> {
@@ -22,6 +22,7 @@ pub(crate) struct Request<'a> {
     pub solicited: bool,
     pub ack_request: bool,
     pub reth: Option<Reth>,
+    pub atomic: Option<AtomicEth>,
     pub immediate: Option<[u8; 4]>,
     pub invalidate: Option<u32>,
     pub payload: &'a [u8],
@@ -42,6 +43,15 @@ const ACCESS: Refusal = Refusal {
     code: NakCode::RemoteAccess,
     status: Status::LocalOperation,
 };
+
+/// This side's own memory cannot be reached.
+const UNREACHABLE: Refusal = Refusal {
+    code: NakCode::RemoteOperational,
+    status: Status::LocalProtection,
+};
+
+/// Bytes that an atomic operation works on, and at a multiple of which they lie.
+pub(super) const ATOMIC_LEN: u32 = 8;
 
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,8 +87,11 @@ enum Message {
 pub(super) enum Answer {
     /// An acknowledgement or NAK.
     Packet(Outgoing),
-    /// A READ response: header, and where its payload is.
-    Data { packet: Outgoing, range: Reth },
+    /// The response to a READ or an atomic request: header, and where its payload is, if it has any.
+    Response {
+        packet: Outgoing,
+        range: Option<Reth>,
+    },
 }
 
 /// The receiving half of a queue pair.
@@ -87,7 +100,7 @@ pub(super) struct Responder {
     /// Messages completed, modulo 2^24.
     msn: u32,
     message: Message,
-    /// To be sent once the READ responses are out.
+    /// To be sent once the responses with data are out.
     owed: Owed,
     pub replay: ReplayRing,
 }
@@ -161,7 +174,7 @@ impl Responder {
             | Opcode::WriteLastImm
             | Opcode::WriteOnly
             | Opcode::WriteOnlyImm => self.on_write(request, rq, link, keys, memory),
-            Opcode::CompareSwap | Opcode::FetchAdd => Err(INVALID),
+            Opcode::CompareSwap | Opcode::FetchAdd => self.on_atomic(request, link, keys, memory),
             _ => self.on_send(request, rq, link, keys, memory),
         };
         let (packets, executed) = match result {
@@ -178,10 +191,10 @@ impl Responder {
         };
         self.expected = self.expected.add(packets);
         counters.rx_bytes = counters.rx_bytes.wrapping_add(request.payload.len() as u64);
-        let is_read = request.op == Opcode::ReadRequest;
+        let has_response = request.op == Opcode::ReadRequest || request.op.is_atomic();
         self.owed
-            .executed(request.ack_request && !is_read, self.expected);
-        if is_read {
+            .executed(request.ack_request && !has_response, self.expected);
+        if has_response {
             self.owed.response_follows();
         }
         executed
@@ -191,6 +204,8 @@ impl Responder {
         counters.duplicate_requests = counters.duplicate_requests.wrapping_add(1);
         match (request.op, request.reth) {
             (Opcode::ReadRequest, Some(r)) if self.replay.replay(request.psn, &r, link) => {}
+            (Opcode::CompareSwap | Opcode::FetchAdd, _)
+                if self.replay.replay_atomic(request.psn) => {}
             (Opcode::ReadRequest | Opcode::CompareSwap | Opcode::FetchAdd, _) => {
                 counters.drop_unreplayable = counters.drop_unreplayable.wrapping_add(1);
             }
@@ -223,15 +238,65 @@ impl Responder {
         check_remote(&range, Access::REMOTE_READ, link, keys)?;
         let packets = link.packets(range.len);
         self.message_done();
-        let read = ReadRequest {
-            psn: request.psn,
+        self.answer(request.psn, packets, Content::Bytes(range))
+    }
+
+    fn on_atomic<M: Memory>(
+        &mut self,
+        request: &Request<'_>,
+        link: &Link,
+        keys: &KeyTable,
+        memory: &mut M,
+    ) -> Result<Option<(u32, Executed)>, Refusal> {
+        let operands = request.atomic.ok_or(INVALID)?;
+        // Without room for the answer the operation must not be executed: the peer would repeat it.
+        if self.message != Message::None
+            || !operands.va.is_multiple_of(u64::from(ATOMIC_LEN))
+            || !self.replay.has_room()
+        {
+            return Err(INVALID);
+        }
+        let place = keys
+            .check_remote(
+                operands.rkey,
+                link.pd,
+                link.qp,
+                operands.va,
+                u64::from(ATOMIC_LEN),
+                Access::REMOTE_ATOMIC,
+            )
+            .map_err(|_| ACCESS)?;
+        let operation = if request.op == Opcode::CompareSwap {
+            Atomic::CompareSwap {
+                compare: operands.compare,
+                swap: operands.swap_add,
+            }
+        } else {
+            Atomic::FetchAdd {
+                add: operands.swap_add,
+            }
+        };
+        let original = memory
+            .atomic(place.region, place.offset, operation)
+            .map_err(|_| UNREACHABLE)?;
+        self.message_done();
+        self.answer(request.psn, 1, Content::Original(original))
+    }
+
+    /// Has a request answered with data.
+    fn answer(
+        &mut self,
+        psn: Psn,
+        packets: u32,
+        content: Content,
+    ) -> Result<Option<(u32, Executed)>, Refusal> {
+        let asked = Asked {
+            psn,
             packets,
-            va: range.va,
-            rkey: range.rkey,
-            len: range.len,
+            content,
             msn: self.msn,
         };
-        if !self.replay.push(read) {
+        if !self.replay.push(asked) {
             return Err(INVALID);
         }
         Ok(Some((packets, Executed::InOrder)))
@@ -287,10 +352,7 @@ impl Responder {
                 .map_err(|_| ACCESS)?;
             memory
                 .write(here.region, here.offset, request.payload)
-                .map_err(|_| Refusal {
-                    code: NakCode::RemoteOperational,
-                    status: Status::LocalProtection,
-                })?;
+                .map_err(|_| UNREACHABLE)?;
         }
         if !ends {
             let rest = Reth {
@@ -358,10 +420,7 @@ impl Responder {
                 status: Status::LocalLength,
             });
         }
-        sgl::scatter(sgl, keys, pd, received, request.payload, memory).map_err(|_| Refusal {
-            code: NakCode::RemoteOperational,
-            status: Status::LocalProtection,
-        })?;
+        sgl::scatter(sgl, keys, pd, received, request.payload, memory).map_err(|_| UNREACHABLE)?;
         if !ends {
             return Ok(Some((1, Executed::InOrder)));
         }
@@ -387,19 +446,23 @@ impl Responder {
         Ok(Some((1, Executed::Received(completion))))
     }
 
-    /// The next answer. READ responses come first: an acknowledgement covers them.
+    /// The next answer. Responses with data come first: an acknowledgement covers them.
     pub fn poll(&mut self, link: &Link, counters: &mut Counters) -> Option<Answer> {
         if let Some(r) = self.replay.peek(link) {
-            let op = match (r.first, r.last) {
-                (true, true) => Opcode::ReadResponseOnly,
-                (true, false) => Opcode::ReadResponseFirst,
-                (false, false) => Opcode::ReadResponseMiddle,
-                (false, true) => Opcode::ReadResponseLast,
+            let (op, range) = match (r.content, r.first, r.last) {
+                (Content::Original(_), ..) => (Opcode::AtomicAcknowledge, None),
+                (Content::Bytes(range), true, true) => (Opcode::ReadResponseOnly, Some(range)),
+                (Content::Bytes(range), true, false) => (Opcode::ReadResponseFirst, Some(range)),
+                (Content::Bytes(range), false, false) => (Opcode::ReadResponseMiddle, Some(range)),
+                (Content::Bytes(range), false, true) => (Opcode::ReadResponseLast, Some(range)),
             };
-            let extension = if r.first || r.last {
-                ack(r.msn)
-            } else {
-                Extension::None
+            let ack = Syndrome::ACK.to_u8();
+            let extension = match r.content {
+                Content::Original(original) => {
+                    Extension::AtomicAck(ack, r.msn, AtomicAckEth { original })
+                }
+                Content::Bytes(_) if r.first || r.last => Extension::Aeth(ack, r.msn),
+                Content::Bytes(_) => Extension::None,
             };
             let packet = Outgoing {
                 op,
@@ -408,14 +471,7 @@ impl Responder {
                 ack_request: false,
                 extension,
             };
-            return Some(Answer::Data {
-                packet,
-                range: Reth {
-                    va: r.va,
-                    rkey: r.rkey,
-                    len: r.len,
-                },
-            });
+            return Some(Answer::Response { packet, range });
         }
         let (syndrome, psn) = self.owed.take(self.expected, link.min_rnr_timer)?;
         let counter = match syndrome {
@@ -454,10 +510,6 @@ impl Responder {
         self.replay.reset(0);
         self.owed.refuse(NakCode::RemoteAccess, psn);
     }
-}
-
-fn ack(msn: u32) -> Extension {
-    Extension::Aeth(Syndrome::ACK.to_u8(), msn)
 }
 
 /// Checks a whole remote range. An empty one needs no key.

@@ -1,5 +1,6 @@
 //! The send queue: a ring of requests, their element lists and their inline data, all allocated when the queue is.
 
+use super::responder::ATOMIC_LEN;
 use super::sgl;
 use crate::PdId;
 use crate::completion::{CompletionOp, Status};
@@ -9,15 +10,20 @@ use crate::psn::Psn;
 use crate::rc::QpId;
 use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
 use crate::table::{OutOfMemory, try_vec};
+use crate::wire::Opcode;
 use alloc::vec::Vec;
 
 /// What a request does, without its operands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Send,
+    SendImmediate,
     SendInvalidate,
     Write,
+    WriteImmediate,
     Read,
+    CompareSwap,
+    FetchAdd,
     FastRegister,
     Bind,
     Invalidate,
@@ -27,6 +33,35 @@ impl Kind {
     /// Whether its post has reserved an entry of the key table.
     pub fn reserves(self) -> bool {
         matches!(self, Kind::FastRegister | Kind::Bind)
+    }
+
+    /// Whether it takes receive memory of the peer's choice, not of this side's.
+    pub fn is_send(self) -> bool {
+        matches!(
+            self,
+            Kind::Send | Kind::SendImmediate | Kind::SendInvalidate
+        )
+    }
+
+    /// Whether the peer completes a receive for it.
+    pub fn consumes_receive(self) -> bool {
+        self.is_send() || self == Kind::WriteImmediate
+    }
+
+    /// Whether it ends with an operation on eight bytes of the peer's memory.
+    pub fn is_atomic(self) -> bool {
+        matches!(self, Kind::CompareSwap | Kind::FetchAdd)
+    }
+
+    /// Whether the peer answers with data, of which the connection permits only so many requests at a time.
+    pub fn awaits_data(self) -> bool {
+        self == Kind::Read || self.is_atomic()
+    }
+
+    /// Whether `op` answers it with data.
+    pub fn is_answered_by(self, op: Opcode) -> bool {
+        self == Kind::Read && op.is_read_response()
+            || self.is_atomic() && op == Opcode::AtomicAcknowledge
     }
 
     /// Whether nothing of it goes over the wire: it takes no PSN.
@@ -39,13 +74,15 @@ impl Kind {
 #[derive(Clone, Copy)]
 pub(super) struct SendWqe {
     pub context: u64,
-    /// WRITE and READ: the peer's address.
+    /// WRITE, READ and atomics: the peer's address.
     pub remote_va: u64,
-    /// WRITE and READ: the peer's key. SEND with invalidate: the key to invalidate. Local operations: the key that
+    /// WRITE, READ and atomics: the peer's key. SEND with invalidate: the key to invalidate. Local operations: the key that
     /// is registered, bound or invalidated.
     pub rkey: u32,
     /// A key that this request has invalidated and that transmissions may still read through; 0 for none.
     pub drains: u32,
+    /// Data for the peer's completion.
+    pub immediate: [u8; 4],
     /// Bytes of the message.
     pub len: u32,
     /// PSN of the first packet, once started.
@@ -70,6 +107,7 @@ impl SendWqe {
         remote_va: 0,
         rkey: 0,
         drains: 0,
+        immediate: [0; 4],
         len: 0,
         first_psn: Psn::ZERO,
         packets: 0,
@@ -82,15 +120,82 @@ impl SendWqe {
         outcome: None,
     };
 
+    /// Of an operation, everything else empty.
+    fn of(op: &SendOp) -> SendWqe {
+        let empty = SendWqe::EMPTY;
+        let to = |kind, remote_va, rkey| SendWqe {
+            kind,
+            remote_va,
+            rkey,
+            ..empty
+        };
+        match *op {
+            SendOp::Send => empty,
+            SendOp::SendImmediate(immediate) => SendWqe {
+                kind: Kind::SendImmediate,
+                immediate,
+                ..empty
+            },
+            SendOp::SendInvalidate(key) => to(Kind::SendInvalidate, 0, key),
+            SendOp::Write { remote_va, rkey } => to(Kind::Write, remote_va, rkey),
+            SendOp::WriteImmediate {
+                remote_va,
+                rkey,
+                immediate,
+            } => SendWqe {
+                immediate,
+                ..to(Kind::WriteImmediate, remote_va, rkey)
+            },
+            SendOp::Read { remote_va, rkey } => to(Kind::Read, remote_va, rkey),
+            SendOp::CompareSwap {
+                remote_va, rkey, ..
+            } => to(Kind::CompareSwap, remote_va, rkey),
+            SendOp::FetchAdd {
+                remote_va, rkey, ..
+            } => to(Kind::FetchAdd, remote_va, rkey),
+            SendOp::FastRegister { key, .. } => to(Kind::FastRegister, 0, key.0),
+            SendOp::Bind { window, .. } => to(Kind::Bind, 0, window.0),
+            SendOp::Invalidate { key } => to(Kind::Invalidate, 0, key.0),
+        }
+    }
+
     /// What its completion says it was.
     pub fn completion_op(&self) -> CompletionOp {
         match self.kind {
-            Kind::Send | Kind::SendInvalidate => CompletionOp::Send,
-            Kind::Write => CompletionOp::Write,
+            Kind::Send | Kind::SendImmediate | Kind::SendInvalidate => CompletionOp::Send,
+            Kind::Write | Kind::WriteImmediate => CompletionOp::Write,
             Kind::Read => CompletionOp::Read,
+            Kind::CompareSwap => CompletionOp::CompareSwap,
+            Kind::FetchAdd => CompletionOp::FetchAdd,
             Kind::FastRegister => CompletionOp::FastRegister,
             Kind::Bind => CompletionOp::Bind,
             Kind::Invalidate => CompletionOp::Invalidate,
+        }
+    }
+}
+
+/// The numbers of an atomic request.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Operands {
+    /// What is stored or added.
+    pub swap_add: u64,
+    /// COMPARE & SWAP: what is compared with.
+    pub compare: u64,
+}
+
+impl Operands {
+    /// Of an operation; `None` if it is no atomic one.
+    fn of(op: &SendOp) -> Option<Operands> {
+        match *op {
+            SendOp::CompareSwap { compare, swap, .. } => Some(Operands {
+                swap_add: swap,
+                compare,
+            }),
+            SendOp::FetchAdd { add, .. } => Some(Operands {
+                swap_add: add,
+                compare: 0,
+            }),
+            _ => None,
         }
     }
 }
@@ -102,6 +207,7 @@ pub(super) struct Limits {
     pub send_sge: u32,
     pub read_sge: u32,
     pub inline: u32,
+    pub atomics: bool,
     pub message: u32,
 }
 
@@ -110,6 +216,8 @@ pub(super) struct SendQueue {
     wqes: Vec<SendWqe>,
     sges: Vec<Sge>,
     inline: Vec<u8>,
+    /// Of atomic requests; empty if there are none.
+    operands: Vec<Operands>,
     /// Slots minus one; their number is a power of two.
     mask: u32,
     sge_stride: usize,
@@ -134,6 +242,9 @@ impl SendQueue {
             wqes: try_vec(slots as usize, |_| SendWqe::EMPTY)?,
             sges: try_vec(sges, |_| Sge::default())?,
             inline: try_vec(inline, |_| 0)?,
+            operands: try_vec(if limits.atomics { slots as usize } else { 0 }, |_| {
+                Operands::default()
+            })?,
             mask: slots - 1,
             sge_stride,
             limits,
@@ -168,6 +279,12 @@ impl SendQueue {
             .unwrap_or(&[])
     }
 
+    /// The numbers of an atomic request.
+    pub fn operands(&self, seq: u32) -> Operands {
+        let slot = (seq & self.mask) as usize;
+        self.operands.get(slot).copied().unwrap_or_default()
+    }
+
     /// Part of a request's inline data.
     pub fn inline(&self, seq: u32, offset: u32, len: u32) -> Option<&[u8]> {
         let start = ((seq & self.mask) as usize)
@@ -187,15 +304,10 @@ impl SendQueue {
         if self.tail.wrapping_sub(self.head) >= self.limits.depth {
             return Err(PostError::QueueFull);
         }
-        let (kind, remote_va, rkey) = match request.op {
-            SendOp::Send => (Kind::Send, 0, 0),
-            SendOp::SendInvalidate(key) => (Kind::SendInvalidate, 0, key),
-            SendOp::Write { remote_va, rkey } => (Kind::Write, remote_va, rkey),
-            SendOp::Read { remote_va, rkey } => (Kind::Read, remote_va, rkey),
-            SendOp::FastRegister { key, .. } => (Kind::FastRegister, 0, key.0),
-            SendOp::Bind { window, .. } => (Kind::Bind, 0, window.0),
-            SendOp::Invalidate { key } => (Kind::Invalidate, 0, key.0),
-        };
+        let mut wqe = SendWqe::of(&request.op);
+        wqe.context = request.context;
+        wqe.flags = request.flags;
+        let kind = wqe.kind;
         let no_elements = request.sgl.is_empty() || request.inline.is_some();
         if kind.is_local() && !(request.sgl.is_empty() && request.inline.is_none())
             || request.flags.contains(SendFlags::INVALIDATE_LOCAL)
@@ -204,19 +316,11 @@ impl SendQueue {
             return Err(PostError::InvalidRequest);
         }
         let slot = (self.tail & self.mask) as usize;
-        let mut wqe = SendWqe {
-            context: request.context,
-            remote_va,
-            rkey,
-            kind,
-            flags: request.flags,
-            ..SendWqe::EMPTY
-        };
         if let Some(parts) = request.inline {
             wqe.len = self.copy_inline(slot, kind, parts)?;
             wqe.inline = true;
         } else {
-            let max = if kind == Kind::Read {
+            let max = if kind.awaits_data() {
                 self.limits.read_sge
             } else {
                 self.limits.send_sge
@@ -227,6 +331,9 @@ impl SendQueue {
             wqe.len = sgl::total(request.sgl)
                 .filter(|n| *n <= self.limits.message)
                 .ok_or(PostError::TooLong)?;
+            if kind.is_atomic() && (wqe.len != ATOMIC_LEN || !self.limits.atomics) {
+                return Err(PostError::InvalidRequest);
+            }
             wqe.sge_count = request.sgl.len() as u8;
             let start = slot.wrapping_mul(self.sge_stride);
             for (to, from) in self.sges.iter_mut().skip(start).zip(request.sgl) {
@@ -241,12 +348,15 @@ impl SendQueue {
         if let Some(w) = self.wqes.get_mut(slot) {
             *w = wqe;
         }
+        if let Some((to, from)) = self.operands.get_mut(slot).zip(Operands::of(&request.op)) {
+            *to = from;
+        }
         self.tail = self.tail.wrapping_add(1);
         Ok(new_key)
     }
 
     fn copy_inline(&mut self, slot: usize, kind: Kind, parts: &[&[u8]]) -> Result<u32, PostError> {
-        if kind == Kind::Read {
+        if kind.awaits_data() {
             return Err(PostError::InvalidRequest);
         }
         let max = self.limits.inline.min(MAX_INLINE) as usize;

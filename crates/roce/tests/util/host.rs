@@ -1,7 +1,7 @@
 //! One machine: an engine, its memory, a NIC that holds what it sends for a while.
 
 use super::memory::TestMemory;
-use roce::wire::Reth;
+use roce::wire::{AtomicEth, Reth};
 use roce::{
     Access, Completion, Config, CqId, Engine, Event, Instant, MrKey, PdId, PostError, QpId,
     QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit, TxToken,
@@ -38,6 +38,16 @@ impl Mr {
             va: self.va + offset,
             rkey: self.key.0,
             len,
+        }
+    }
+
+    /// Names eight bytes at `offset` to the other side, with operands.
+    pub fn atomic(&self, offset: u64, swap_add: u64, compare: u64) -> AtomicEth {
+        AtomicEth {
+            va: self.va + offset,
+            rkey: self.key.0,
+            swap_add,
+            compare,
         }
     }
 
@@ -130,6 +140,7 @@ impl Host {
             max_recv_sge: 4,
             max_read_sge: 4,
             max_inline: 256,
+            atomics: true,
             context: 77,
         }
     }

@@ -1,6 +1,6 @@
 //! Registered memory as plain vectors.
 
-use roce::{Fault, Memory, RegionId};
+use roce::{Atomic, Fault, Memory, RegionId};
 
 /// Regions are indices.
 #[derive(Default)]
@@ -44,6 +44,19 @@ impl Memory for TestMemory {
         let range = self.range(region, offset, data.len())?;
         self.regions[region.0 as usize][range].copy_from_slice(data);
         Ok(())
+    }
+
+    fn atomic(&mut self, region: RegionId, offset: u64, operation: Atomic) -> Result<u64, Fault> {
+        let range = self.range(region, offset, 8)?;
+        let bytes = &mut self.regions[region.0 as usize][range];
+        let original = u64::from_ne_bytes(bytes.try_into().unwrap());
+        let new = match operation {
+            Atomic::CompareSwap { compare, swap } if original == compare => swap,
+            Atomic::CompareSwap { .. } => original,
+            Atomic::FetchAdd { add } => original.wrapping_add(add),
+        };
+        bytes.copy_from_slice(&new.to_ne_bytes());
+        Ok(original)
     }
 
     fn visit(

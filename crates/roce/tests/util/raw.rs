@@ -4,7 +4,9 @@ use super::{Host, Mr, Setup, request};
 use arrayvec::ArrayVec;
 use roce::cm::QpAttributes;
 use roce::wire::frame::{Header, pad_of};
-use roce::wire::{Aeth, Bth, ExtHeaders, Ieth, Immediate, Opcode, Packet, Reth, Syndrome};
+use roce::wire::{
+    Aeth, AtomicAckEth, AtomicEth, Bth, ExtHeaders, Ieth, Immediate, Opcode, Packet, Reth, Syndrome,
+};
 use roce::{Config, Event, Instant, Path, PostError, Psn, QpId, SendOp, Status, Verdict};
 use std::time::Duration;
 
@@ -21,6 +23,10 @@ pub struct Reply {
     pub syndrome: Option<u8>,
     pub msn: Option<u32>,
     pub reth: Option<Reth>,
+    pub atomic: Option<AtomicEth>,
+    /// What an atomic operation found.
+    pub original: Option<u64>,
+    pub immediate: Option<[u8; 4]>,
     /// The key to be invalidated.
     pub invalidate: Option<u32>,
     pub payload: Vec<u8>,
@@ -152,6 +158,18 @@ impl Raw {
         );
     }
 
+    pub fn inject_atomic(&mut self, op: Opcode, psn: u32, atomic: AtomicEth) {
+        self.inject_ext(
+            op,
+            psn,
+            ExtHeaders {
+                atomic: Some(atomic),
+                ..ExtHeaders::NONE
+            },
+            &[],
+        );
+    }
+
     pub fn inject_immediate(
         &mut self,
         op: Opcode,
@@ -201,6 +219,20 @@ impl Raw {
         self.feed(&frame);
     }
 
+    /// The answer to an atomic request.
+    pub fn atomic_ack(&mut self, psn: u32, original: u64) {
+        let ext = ExtHeaders {
+            aeth: Some(Aeth {
+                syndrome: Syndrome::ACK,
+                msn: 0,
+            }),
+            atomic_ack: Some(AtomicAckEth { original }),
+            ..ExtHeaders::NONE
+        };
+        let frame = self.frame(self.bth(Opcode::AtomicAcknowledge, psn), ext, &[]);
+        self.feed(&frame);
+    }
+
     /// Everything the engine wants to send now.
     pub fn replies(&mut self) -> Vec<Reply> {
         let mut all = Vec::new();
@@ -218,6 +250,9 @@ impl Raw {
                 syndrome: p.ext.aeth.map(|a| a.syndrome.to_u8()),
                 msn: p.ext.aeth.map(|a| a.msn),
                 reth: p.ext.reth,
+                atomic: p.ext.atomic,
+                original: p.ext.atomic_ack.map(|a| a.original),
+                immediate: p.ext.immediate.map(|i| i.0),
                 invalidate: p.ext.ieth.map(|i| i.rkey),
                 payload: p.payload.to_vec(),
             });
