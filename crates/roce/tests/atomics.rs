@@ -359,6 +359,17 @@ fn r061_answers_come_in_the_order_of_the_requests() {
 }
 
 #[test]
+fn an_answer_acknowledges_what_came_before_it() {
+    let (mut r, target) = raw_with_numbers(Setup::default(), &[0]);
+    let sink = r.host.open(vec![0; 8]);
+    r.receive(1, &sink);
+    r.inject(Opcode::SendOnly, PSN, b"abc");
+    r.inject_atomic(FetchAdd, PSN + 1, target.atomic(0, 1, 0));
+    let seen: Vec<_> = r.replies().iter().map(|x| (x.op, x.psn, x.msn)).collect();
+    assert_eq!(seen, [(AtomicAcknowledge, PSN + 1, Some(2))]);
+}
+
+#[test]
 fn r034_atomics_count_against_the_limit_of_reads() {
     let mut r = Raw::new(Setup {
         reads: 2,
