@@ -111,6 +111,15 @@ fn r037_a_write_with_immediate_can_be_solicited_and_a_write_cannot() {
             .collect::<Vec<_>>(),
         [true, false]
     );
+    // Nor does its packet say so.
+    let mut r = Raw::small();
+    let src = r.host.open(pattern(8, 1));
+    for op in [write(&src), src.write()] {
+        r.host
+            .send_with(r.now, r.qp, 1, op, &[src.all()], SendFlags::SOLICITED);
+    }
+    let said: Vec<_> = r.replies().iter().map(|x| (x.op, x.solicited)).collect();
+    assert_eq!(said, [(WriteOnlyImm, true), (WriteOnly, false)]);
 }
 
 #[test]
