@@ -53,6 +53,8 @@ const REGION: usize = 4 << 20;
 fn end(seed: u128) -> End {
     let mut engine = Engine::try_new(&Config {
         seed,
+        // For every path MTU there is.
+        local_mtu: 4200,
         ..Config::default()
     })
     .unwrap();
