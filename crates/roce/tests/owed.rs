@@ -42,6 +42,26 @@ fn r042_a_gap_that_closes_in_part_leaves_the_nak_owed() {
     assert_eq!(r.host.engine.counters().tx_sequence_naks, 1);
 }
 
+/// An acknowledgement with the PSN of a READ would tell a peer that has not got the data that it has: rdma_rxe completes the READ.
+#[test]
+fn r043_a_repetition_behind_a_read_or_an_atomic_is_not_acknowledged_with_its_psn() {
+    let mut r = Raw::small();
+    let mr = r.host.register(vec![0; 1000], Access::all());
+    r.inject_reth(WriteOnly, PSN, mr.reth(0, 4), &[1; 4]);
+    r.inject_reth(ReadRequest, PSN + 1, mr.reth(0, 4), &[]);
+    r.inject_atomic(FetchAdd, PSN + 2, mr.atomic(8 - mr.va % 8, 1, 0));
+    r.replies();
+    r.inject_reth(WriteOnly, PSN, mr.reth(0, 4), &[1; 4]);
+    let again = r.replies();
+    let said: Vec<_> = again.iter().map(|x| (x.op, x.psn, x.msn)).collect();
+    assert_eq!(said, [(Acknowledge, PSN, Some(1))]);
+    // Once there is something behind them to acknowledge, it is: that asks for what is missing before it.
+    r.inject_reth(WriteOnly, PSN + 3, mr.reth(0, 4), &[2; 4]);
+    r.inject_reth(WriteOnly, PSN, mr.reth(0, 4), &[1; 4]);
+    let said: Vec<_> = r.replies().iter().map(|x| (x.op, x.psn, x.msn)).collect();
+    assert_eq!(said, [(Acknowledge, PSN + 3, Some(4))]);
+}
+
 /// The acknowledgement asked for before the gap is owed whatever becomes of the NAK.
 #[test]
 fn r040_a_gap_does_not_take_back_an_acknowledgement() {

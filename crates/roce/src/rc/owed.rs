@@ -20,6 +20,9 @@ enum Nak {
 pub(super) struct Owed {
     /// The peer wants to know what has been executed.
     ack: bool,
+    /// The newest packet executed that is acknowledged as such, and the MSN then: not a request that is answered with data. Its PSN in an
+    /// acknowledgement would say that the peer has the data, and rdma_rxe takes it for that.
+    newest: Option<(Psn, u32)>,
     nak: Option<Nak>,
     /// A NAK has gone out for the expected packet: nothing more is said until that comes.
     told: bool,
@@ -59,9 +62,9 @@ impl Owed {
         }
     }
 
-    /// The expected packet has been executed, and `expected` is the next.
-    pub fn executed(&mut self, ack_request: bool, expected: Psn) {
-        self.ack |= ack_request;
+    /// The expected packet has been executed, and `expected` is the next. What follows is either [`acknowledge`](Self::acknowledge) or
+    /// [`response_follows`](Self::response_follows).
+    pub fn executed(&mut self, expected: Psn) {
         self.mended |= self.told;
         self.told = false;
         self.nak = match self.nak {
@@ -77,7 +80,13 @@ impl Owed {
         }
     }
 
-    /// A READ was accepted, whose response acknowledges everything before it.
+    /// The packet just executed, at `psn`, is to be acknowledged: at once, or when something asks for it.
+    pub fn acknowledge(&mut self, at_once: bool, psn: Psn, msn: u32) {
+        self.ack |= at_once;
+        self.newest = Some((psn, msn));
+    }
+
+    /// The request just executed is answered with data, which acknowledges everything before it.
     pub fn response_follows(&mut self) {
         self.ack = false;
         self.mended = false;
@@ -85,30 +94,36 @@ impl Owed {
 
     /// Something came again that has been executed: the acknowledgement was lost.
     pub fn repeated(&mut self) {
-        self.ack = true;
+        self.ack = self.newest.is_some();
     }
 
-    /// What to send now, and with which PSN.
-    pub fn take(&mut self, expected: Psn, min_rnr_timer: u8) -> Option<(Syndrome, Psn)> {
+    /// What to send now, with which PSN and MSN. `msn` is that of now.
+    pub fn take(
+        &mut self,
+        expected: Psn,
+        msn: u32,
+        min_rnr_timer: u8,
+    ) -> Option<(Syndrome, Psn, u32)> {
+        let acknowledged = self.newest.map(|(psn, msn)| (Syndrome::ACK, psn, msn));
         // A refusal may be about what lies before the expected packet, which an acknowledgement would belie.
         let refused = matches!(self.nak, Some(Nak::Fatal(..)));
         if core::mem::take(&mut self.mended) && !refused {
             self.ack = false;
-            return Some((Syndrome::ACK, expected.prev()));
+            return acknowledged;
         }
         let Some(nak) = self.nak.take() else {
-            return core::mem::take(&mut self.ack).then(|| (Syndrome::ACK, expected.prev()));
+            return acknowledged.filter(|_| core::mem::take(&mut self.ack));
         };
         self.ack = false;
         self.told = true;
         self.ahead = None;
         Some(match nak {
-            Nak::Sequence => (Syndrome::Nak(NakCode::PsnSequence), expected),
+            Nak::Sequence => (Syndrome::Nak(NakCode::PsnSequence), expected, msn),
             Nak::Rnr => {
                 let timer = min_rnr_timer;
-                (Syndrome::RnrNak { timer }, expected)
+                (Syndrome::RnrNak { timer }, expected, msn)
             }
-            Nak::Fatal(code, psn) => (Syndrome::Nak(code), psn),
+            Nak::Fatal(code, psn) => (Syndrome::Nak(code), psn, msn),
         })
     }
 }

@@ -192,10 +192,12 @@ impl Responder {
         self.expected = self.expected.add(packets);
         counters.rx_bytes = counters.rx_bytes.wrapping_add(request.payload.len() as u64);
         let has_response = request.op == Opcode::ReadRequest || request.op.is_atomic();
-        self.owed
-            .executed(request.ack_request && !has_response, self.expected);
+        self.owed.executed(self.expected);
         if has_response {
             self.owed.response_follows();
+        } else {
+            self.owed
+                .acknowledge(request.ack_request, request.psn, self.msn);
         }
         executed
     }
@@ -473,7 +475,9 @@ impl Responder {
             };
             return Some(Answer::Response { packet, range });
         }
-        let (syndrome, psn) = self.owed.take(self.expected, link.min_rnr_timer)?;
+        let (syndrome, psn, msn) = self
+            .owed
+            .take(self.expected, self.msn, link.min_rnr_timer)?;
         let counter = match syndrome {
             Syndrome::RnrNak { .. } => &mut counters.tx_rnr_naks,
             Syndrome::Nak(NakCode::PsnSequence) => &mut counters.tx_sequence_naks,
@@ -481,7 +485,7 @@ impl Responder {
             Syndrome::Ack { .. } | Syndrome::Reserved(_) => &mut counters.tx_acks,
         };
         *counter = counter.wrapping_add(1);
-        let extension = Extension::Aeth(syndrome.to_u8(), self.msn);
+        let extension = Extension::Aeth(syndrome.to_u8(), msn);
         let op = Opcode::Acknowledge;
         Some(Answer::Packet(Outgoing {
             op,
