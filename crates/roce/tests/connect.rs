@@ -220,6 +220,25 @@ fn r085_the_passive_side_takes_data_for_a_confirmation() {
     exchange(&mut p, &Ends { a, b, qa, qb });
 }
 
+/// It proves as much if nothing can be done with it yet.
+#[test]
+fn r085_a_message_that_finds_no_receive_is_a_confirmation_too() {
+    let (mut p, _) = listening(Setup::default());
+    lose(&mut p, 0x14, usize::MAX);
+    let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
+    let a = connect(&mut p, qa, 50_000).unwrap();
+    let b = requested(&mut p);
+    accept(&mut p, b, qb).unwrap();
+    expect(&mut p, Side::A, Event::Replied { conn: a });
+    p.a.engine.establish(p.now, a).unwrap();
+    expect(&mut p, Side::A, Event::Established { conn: a });
+    p.a.send(p.now, qa, 2, SendOp::Send, &[]);
+    expect(&mut p, Side::B, Event::Established { conn: b });
+    assert!(p.a.completions.is_empty());
+    p.b.engine.post_recv(p.now, qb, 1, &[]).unwrap();
+    p.run_until(MINUTES, |p| !p.a.completions.is_empty());
+}
+
 fn exchange_from_a(p: &mut Pair, qa: QpId, qb: QpId) {
     let src = p.a.open(pattern(100, 7));
     let dst = p.b.open(vec![0; 100]);

@@ -533,7 +533,7 @@ impl Qp {
             self.peer_spoke = true;
         }
         match executed {
-            Executed::Quietly => {}
+            Executed::Quietly | Executed::NotReady => {}
             Executed::Repeated => self.doubt.repeated(now, request.psn),
             Executed::InOrder => self.doubt.progress(),
             Executed::Received(mut completion) => {

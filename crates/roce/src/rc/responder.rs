@@ -58,6 +58,8 @@ pub(super) const ATOMIC_LEN: u32 = 8;
 pub(super) enum Executed {
     /// Nothing for the owner.
     Quietly,
+    /// It was the next in order, and has to come again when there is a receive for it.
+    NotReady,
     /// It was a repetition; nothing else.
     Repeated,
     /// It was the next in order; nothing else.
@@ -182,7 +184,7 @@ impl Responder {
             // No receive posted.
             Ok(None) => {
                 self.owed.not_ready();
-                return Executed::Quietly;
+                return Executed::NotReady;
             }
             Err(refusal) => {
                 self.owed.refuse(refusal.code, self.expected);
