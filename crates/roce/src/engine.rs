@@ -122,8 +122,9 @@ pub struct Engine {
     in_flight: Table<InFlight>,
     /// Queue pairs that may have something to send.
     ready: IndexList,
-    /// Failed queue pairs with one packet left to send: before the connection manager's frames, one of which ends the connection.
-    last_words: IndexList,
+    /// Queue pairs whose next packet is an acknowledgement or a NAK: before the connection manager's frames, one of which may end the
+    /// connection, and even when the NIC takes no more payload.
+    answers: IndexList,
     /// Queue pairs with something to tell.
     news: IndexList,
     timers: Timers,
@@ -159,7 +160,7 @@ impl Engine {
             qpn_serials: try_vec(config.max_qps as usize, |_| rng.next_u32() as u16)?,
             in_flight: Table::try_fixed(config.max_transmissions)?,
             ready: IndexList::try_new(config.max_qps)?,
-            last_words: IndexList::try_new(config.max_qps)?,
+            answers: IndexList::try_new(config.max_qps)?,
             news: IndexList::try_new(config.max_qps)?,
             timers: Timers::try_new(config.max_qps)?,
             cm: Agent::try_new(&config, &mut rng)?,
@@ -277,8 +278,8 @@ impl Engine {
         {
             self.cm.communication_established(conn);
         }
-        if qp.has_last_word() {
-            self.last_words.push(id.0.index);
+        if qp.has_answer() {
+            self.answers.push(id.0.index);
         }
         if qp.take_broke()
             && let Some(conn) = qp.conn

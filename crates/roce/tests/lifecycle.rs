@@ -8,6 +8,7 @@ use roce::{
     Arm, Completion, Config, CqStatus, CreateError, DeregisterError, DestroyError, Event, Instant,
     PostError, Psn, QpParams, SendFlags, SendOp, SendRequest, Status, TxToken,
 };
+use std::time::Duration;
 use util::raw::{PEER_QPN, PSN, Raw};
 use util::*;
 
@@ -575,7 +576,7 @@ fn a_region_deregistered_under_a_send_fails_it() {
 }
 
 #[test]
-fn the_place_of_a_queue_pair_with_a_last_word_goes_to_one_that_waits_its_turn() {
+fn the_place_of_a_queue_pair_with_an_answer_goes_to_one_that_waits_its_turn() {
     let mut s = Setup::small();
     s.config.max_qps = 2;
     s.config.max_transmissions = 1;
@@ -623,4 +624,35 @@ fn the_place_of_a_queue_pair_with_a_last_word_goes_to_one_that_waits_its_turn() 
         "nothing is held for ever"
     );
     assert_eq!(raw.host.engine.deregister(memory.key), Ok(()));
+}
+
+/// Otherwise a slow NIC would make the peers' timers run out.
+#[test]
+fn acknowledgements_go_out_although_the_nic_takes_no_more_payload() {
+    let (mut p, qa, qb) = Pair::attached(Setup {
+        config: Config {
+            max_transmissions: 2,
+            ..Setup::default().config
+        },
+        ..Setup::small()
+    });
+    let source = p.a.open(pattern(2000, 1));
+    let target = p.b.open(vec![0; 2000]);
+    let received = p.a.open(vec![0; 2000]);
+    p.a.nic_holds = None;
+    p.a.send(p.now, qa, 1, target.write(), &[source.all()]);
+    p.a.engine
+        .post_recv(p.now, qa, 2, &[received.all()])
+        .unwrap();
+    p.run(Duration::from_micros(100));
+    assert_eq!(p.a.held(), 2);
+    p.b.send(p.now, qb, 3, SendOp::Send, &[target.sge(0, 700)]);
+    p.run(Duration::from_micros(100));
+    assert_eq!(outcomes(&p.b.completions), [(3, Status::Success)]);
+    assert_eq!(p.a.held(), 2);
+    p.a.nic_holds = Some(Duration::ZERO);
+    p.a.release_all(p.now);
+    p.run(SECOND);
+    assert_eq!(p.b.bytes(&target), p.a.bytes(&source));
+    assert_eq!(p.b.engine.counters().duplicate_requests, 0);
 }

@@ -124,8 +124,8 @@ impl Engine {
         }
         // These frames have no payload, so that there is always room for them. Who has come into the place of a queue pair that has been
         // destroyed meanwhile waits for its turn.
-        while let Some(index) = self.last_words.pop() {
-            let due = self.qps.at(index).is_some_and(|(_, qp)| qp.has_last_word());
+        while let Some(index) = self.answers.pop() {
+            let due = self.qps.at(index).is_some_and(|(_, qp)| qp.has_answer());
             if due && self.transmit_from(index, now, memory, out) {
                 return true;
             }

@@ -324,9 +324,13 @@ impl Qp {
         }
     }
 
-    /// Whether all that is left to send is the packet that acknowledges or refuses the last requests.
-    pub fn has_last_word(&self) -> bool {
-        self.state == State::Error && self.responder.has_work() && !self.responder.replay.is_due()
+    /// Whether the next packet to send is one that acknowledges or refuses requests. For a failed queue pair it is the last.
+    pub fn has_answer(&self) -> bool {
+        matches!(
+            self.state,
+            State::Accepted | State::Connected | State::Error
+        ) && self.responder.has_work()
+            && !self.responder.replay.is_due()
     }
 
     /// Whether the connection manager is to be told of the failure: not before the peer has been answered, because the peer stops
@@ -559,8 +563,8 @@ impl Qp {
         }
     }
 
-    /// Writes the next frame. False if there is none after all. The caller has made sure that `in_flight` has room, or that all there is
-    /// to send is a [last word](Self::has_last_word), which needs none.
+    /// Writes the next frame. False if there is none after all. The caller has made sure that `in_flight` has room, or that the next is
+    /// an [answer](Self::has_answer), which needs none.
     pub fn poll_transmit<M: Memory>(
         &mut self,
         now: Instant,
