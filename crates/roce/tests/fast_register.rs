@@ -14,7 +14,7 @@ use util::*;
 /// What SMB Direct does: register, tell the peer, the peer writes and says that it is done with the key, and so on with the same
 /// entry.
 #[test]
-fn r013_w20_a_key_is_registered_used_invalidated_by_the_peer_and_registered_again() {
+fn r13_w20_a_key_is_registered_used_invalidated_by_the_peer_and_registered_again() {
     let (mut p, qa, qb) = Pair::attached(Setup::small());
     let entry = p.a.engine.register_fast(p.a.pd, true).unwrap();
     let token = p.b.open(vec![0; 600]);

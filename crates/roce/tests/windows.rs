@@ -44,7 +44,7 @@ fn reth(rkey: MrKey, va: u64, len: u32) -> roce::wire::Reth {
 }
 
 #[test]
-fn r017_a_window_opens_its_part_of_the_region_with_its_rights() {
+fn r17_a_window_opens_its_part_of_the_region_with_its_rights() {
     let (mut r, w, mr) = bound(READ | WRITE);
     r.inject_reth(ReadRequest, PSN, reth(w.key, w.va, 100), &[]);
     let answer = r.replies();
@@ -55,7 +55,7 @@ fn r017_a_window_opens_its_part_of_the_region_with_its_rights() {
 }
 
 #[test]
-fn r017_nothing_else_is_accessible_through_a_window() {
+fn r17_nothing_else_is_accessible_through_a_window() {
     for case in 0..7 {
         let access = if case == 1 { WRITE } else { READ };
         let (mut r, w, mr) = bound(access);
@@ -122,7 +122,7 @@ fn a_peer_on_another_queue_pair_cannot_invalidate_a_window() {
 }
 
 #[test]
-fn r016_a_window_that_has_not_been_bound_yet_opens_nothing() {
+fn r16_a_window_that_has_not_been_bound_yet_opens_nothing() {
     let mut r = Raw::small();
     let mr = r.host.open(pattern(300, 1));
     let window = r.host.engine.create_window(r.host.pd, 0).unwrap();
@@ -151,7 +151,7 @@ fn r016_a_window_that_has_not_been_bound_yet_opens_nothing() {
 }
 
 #[test]
-fn r015_what_can_be_known_when_posting_is_refused_then() {
+fn r15_what_can_be_known_when_posting_is_refused_then() {
     let (mut p, qa, _) = Pair::attached(Setup::small());
     let window = p.a.engine.create_window(p.a.pd, 0).unwrap();
     let mr = p.a.open(vec![0; 64]);
