@@ -7,6 +7,7 @@ use crate::interop;
 use crate::workspace::{build_lab, root, target};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Options of `cargo xtask test-image`.
 #[derive(clap::Args)]
@@ -57,6 +58,9 @@ pub fn run(options: &Options) -> Result<bool> {
     if !comparison.demo()? || (options.calls > 0 && !comparison.walk(options.calls)?) {
         return Ok(false);
     }
+    if !starts(&lab, &image)? {
+        return Ok(false);
+    }
     let Some(only) = &options.interop else {
         return Ok(true);
     };
@@ -103,6 +107,16 @@ fn all_passed(which: &str, tests: &[(String, Outcome)]) -> bool {
         }
     }
     passed > 0 && passed == tests.len()
+}
+
+/// Has the lab start servers with the image; `false` if it takes longer than it may.
+fn starts(lab: &Path, image: &Path) -> Result<bool> {
+    let status = Command::new(lab)
+        .args(["--bench", "--starts", "--against-image"])
+        .arg(image)
+        .status()
+        .with_context(|| lab.display().to_string())?;
+    Ok(status.success())
 }
 
 #[cfg(test)]
