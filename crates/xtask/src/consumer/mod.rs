@@ -110,9 +110,7 @@ fn clang(install: bool) -> Result<PathBuf> {
     let clang = PathBuf::from(std::env::var_os("CLANG").unwrap_or_else(|| "clang".into()));
     let found = || output(Command::new(&clang).arg("--version"));
     if found().is_err() && install {
-        println!("installing clang");
-        crate::debian::apt(&["update", "-qq"])?;
-        crate::debian::apt(&["install", "-y", "-qq", "--no-install-recommends", "clang"])?;
+        crate::debian::install(&["clang"])?;
     }
     match found() {
         Ok(version) => {

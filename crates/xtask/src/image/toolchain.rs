@@ -31,15 +31,6 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// Installs packages of Debian.
-fn install_packages(packages: &[&str]) -> Result<()> {
-    println!("installing {}", packages.join(" "));
-    crate::debian::apt(&["update", "-qq"])?;
-    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    arguments.extend(packages);
-    crate::debian::apt(&arguments)
-}
-
 /// What a command prints, without the end of line.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
@@ -62,7 +53,7 @@ impl Toolchain {
     /// The first that can build for the target. With `install`, compiler and linker are installed if none is here.
     pub fn find(target: &str, install: bool) -> Result<Toolchain> {
         if install && linker().is_err() {
-            install_packages(&[DEBIAN_LINKER])?;
+            crate::debian::install(&[DEBIAN_LINKER])?;
         }
         let library =
             output(Command::new(rustc()).args(["--print", "target-libdir", "--target", target]));
@@ -70,7 +61,7 @@ impl Toolchain {
             return Ok(Toolchain::Rustup);
         }
         if install && !Path::new(DEBIAN_LIBRARY).exists() {
-            install_packages(&DEBIAN_PACKAGES)?;
+            crate::debian::install(&DEBIAN_PACKAGES)?;
         }
         if Path::new(DEBIAN_LIBRARY).exists() {
             return Ok(Toolchain::Debian);

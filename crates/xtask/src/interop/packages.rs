@@ -29,11 +29,7 @@ pub fn ensure(install: bool) -> Result<()> {
             "these Debian packages are missing: {list}: run `cargo xtask interop --install`, or `apt-get install {list}`"
         );
     }
-    println!("installing {list}");
-    apt(&["update", "-qq"])?;
-    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    arguments.extend(&missing);
-    apt(&arguments)
+    crate::debian::install(&missing)
 }
 
 fn missing() -> Result<Vec<&'static str>> {

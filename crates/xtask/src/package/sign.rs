@@ -13,9 +13,7 @@ pub fn find_tools(install: bool) -> Result<()> {
         if !install {
             bail!("{tool} is missing: --install gets it on Debian");
         }
-        println!("installing {tool}");
-        crate::debian::apt(&["update", "-qq"])?;
-        crate::debian::apt(&["install", "-y", "-qq", "--no-install-recommends", tool])?;
+        crate::debian::install(&[tool])?;
     }
     Ok(())
 }
