@@ -3,8 +3,8 @@
     Looks at a machine on which vroce is installed, tries what can be tried from a script, and writes one report to send back.
     Nobody has run this script yet.
 .DESCRIPTION
-    What docs/windows.md describes, as far as a script can do it. Without -NdkServer, -NdkClient, -Toggle and -Share it changes nothing;
-    an earlier report of the same name is kept as NAME.old. Every section stands for itself: what is missing on the machine is noted, and
+    What windows.md describes, as far as a script can do it. Without -NdkServer, -NdkClient, -Toggle and -Share it changes nothing. Each
+    run writes a report of its own, and none is overwritten. Every section stands for itself: what is missing on the machine is noted, and
     the rest goes on. What the driver tells event tracing during the tests is recorded beside the report, in its name with .etl (as
     administrator). The report has names of machines, addresses and paths of shares in it: look through it before you send it.
 .PARAMETER Peer
@@ -15,8 +15,12 @@
     Waits -Seconds for NdkPerfCmd of another machine (start this first, there).
 .PARAMETER NdkClient
     Address of the machine that waits with -NdkServer.
+.PARAMETER NdkTest
+    What -NdkServer and -NdkClient run: rping, which connects and compares, or rperf, which is load. The same on both sides.
 .PARAMETER Toggle
     Also disables and enables RDMA and restarts the card, which interrupts it.
+.PARAMETER Report
+    Where the report goes. Without it: vroce-report- and the time, here.
 .EXAMPLE
     .\testing-windows.ps1 -Peer 10.0.0.2 -Share \\10.0.0.2\share
 #>
@@ -26,25 +30,40 @@ param(
     [string]$Share,
     [switch]$NdkServer,
     [string]$NdkClient,
+    [ValidateSet("rping", "rperf")][string]$NdkTest = "rping",
     [switch]$Toggle,
     [int]$Megabytes = 1024,
     [int]$Seconds = 120,
-    [string]$Report = "vroce-report.txt"
+    [string]$Report = "vroce-report-$(Get-Date -Format 'yyyyMMdd-HHmmss').txt"
 )
 $ErrorActionPreference = "Continue"
+# What was tried and did not work; and where a command complained, which may only mean that the machine has not got something.
 $script:Failed = @()
+$script:Complaints = @()
+if (Test-Path -LiteralPath $Report) {
+    Write-Host "$Report is there already" -ForegroundColor Red
+    exit 1
+}
 
 # Text to the screen and to the report.
 function Write-Report($Text) {
     $Text | Out-String -Width 220 | Tee-Object -FilePath $Report -Append
 }
 
-# One part of the report. An error in it is a line of it.
-function Section([string]$Title, [scriptblock]$Body) {
+# One part of the report. An error in it is a line of it; an error in a test is a failure of it.
+function Section([string]$Title, [scriptblock]$Body, [switch]$Test) {
     Write-Report "== $Title"
-    try { Write-Report (& $Body *>&1) }
+    try {
+        $said = @(& $Body *>&1)
+        if ($said.Count -eq 0) { $said = @("(nothing)") }
+        Write-Report $said
+        # What programs write to their standard error comes as errors, too; those say by their exit codes what became of them.
+        $errors = @($said | Where-Object { $_ -is [Management.Automation.ErrorRecord] -and $_.FullyQualifiedErrorId -notlike "NativeCommandError*" })
+        if ($errors.Count -gt 0 -and $Test) { $script:Failed += "${Title}: $($errors[0])" }
+        elseif ($errors.Count -gt 0) { $script:Complaints += "$Title ($($errors.Count))" }
+    }
     catch {
-        $script:Failed += $Title
+        $script:Failed += "${Title}: $_"
         Write-Report "FAILED: $_"
     }
 }
@@ -84,7 +103,6 @@ function Invoke-Program([string]$Program, [string[]]$Arguments, [int]$Limit) {
     finally { Remove-Item $out, $err -ErrorAction SilentlyContinue }
 }
 
-if (Test-Path -LiteralPath $Report) { Move-Item -LiteralPath $Report "$Report.old" -Force }
 $cards = @()
 if (Get-Command Get-NetAdapter -ErrorAction SilentlyContinue) {
     $cards = @(Get-NetAdapter -IncludeHidden -ErrorAction SilentlyContinue | Where-Object { $_.InterfaceDescription -like "vroce*" })
@@ -173,7 +191,7 @@ Section "Driver Verifier" {
     }
 }
 
-# Round the tests: what the driver tells event tracing (docs/windows.md, "Record what happens").
+# Round the tests: what the driver tells event tracing (windows.md, "Record what happens").
 $tracing = $false
 $etl = [IO.Path]::ChangeExtension($Report, ".etl")
 if ($Toggle -or $Peer -or $NdkServer -or $NdkClient -or $Share) {
@@ -186,7 +204,8 @@ if ($Toggle -or $Peer -or $NdkServer -or $NdkClient -or $Share) {
 }
 
 if ($Toggle) {
-    Section "RDMA off and on, card restarted" {
+    Section -Test "RDMA off and on, card restarted" {
+        if ($cards.Count -eq 0) { throw "there is no vroce card" }
         foreach ($card in $cards) {
             Disable-NetAdapterRdma -Name $card.Name
             "disabled: $((Get-NetAdapterRdma -Name $card.Name).Enabled)"
@@ -199,7 +218,7 @@ if ($Toggle) {
     }
 }
 if ($Peer) {
-    Section "Ping" {
+    Section -Test "Ping" {
         foreach ($size in @(32, 1400, 4000)) { Invoke-Program "ping.exe" @("-n", "10", "-l", "$size", $Peer) 60 }
         Find-NetRoute -RemoteIPAddress $Peer -ErrorAction SilentlyContinue | Format-List -Property @("InterfaceAlias", "IPAddress", "NextHop")
     }
@@ -208,30 +227,26 @@ if ($NdkServer -or $NdkClient) {
     # NdkPerfCmd.exe, with its driver, comes with Windows Server, but not with every edition.
     $card = $cards | Select-Object -First 1
     $own = $cards | Get-NetIPAddress -AddressFamily IPv4 -ErrorAction SilentlyContinue | Select-Object -First 1
-    # A port for each: a client that is early must not meet the server of the other test.
-    $port = 8999
-    foreach ($test in @("rping", "rperf")) {
-        $port++
-        Section "NdkPerfCmd $test" {
-            if (-not (Has "NdkPerfCmd.exe")) { return }
-            if (-not $card -or -not $own) { "no vroce card with an IPv4 address"; return }
-            $address = $own.IPAddress
-            if ($NdkServer) {
-                Invoke-Program "NdkPerfCmd.exe" @("-S", "-ServerAddr", "${address}:$port", "-ServerIf", "$($card.ifIndex)", "-TestType", $test, "-W", "$Seconds") ($Seconds + 60)
-            }
-            else {
-                $log = Join-Path $env:TEMP "vroce-ndk.log"
-                Invoke-Program "NdkPerfCmd.exe" @("-C", "-ServerAddr", "${NdkClient}:$port", "-ClientAddr", $address, "-ClientIf", "$($card.ifIndex)", "-TestType", $test, "-LogFilename", $log, "-V") ($Seconds + 60)
-                if (Test-Path $log) {
-                    Get-Content $log
-                    Remove-Item $log
-                }
+    # One test a run: a client of the second must not be there before its server.
+    Section -Test "NdkPerfCmd $NdkTest" {
+        if (-not (Has "NdkPerfCmd.exe")) { throw "NdkPerfCmd.exe is not on this machine" }
+        if (-not $card -or -not $own) { throw "there is no vroce card with an IPv4 address" }
+        $address = $own.IPAddress
+        if ($NdkServer) {
+            Invoke-Program "NdkPerfCmd.exe" @("-S", "-ServerAddr", "${address}:9000", "-ServerIf", "$($card.ifIndex)", "-TestType", $NdkTest, "-W", "$Seconds") ($Seconds + 60)
+        }
+        else {
+            $log = Join-Path $env:TEMP "vroce-ndk.log"
+            Invoke-Program "NdkPerfCmd.exe" @("-C", "-ServerAddr", "${NdkClient}:9000", "-ClientAddr", $address, "-ClientIf", "$($card.ifIndex)", "-TestType", $NdkTest, "-LogFilename", $log, "-V") ($Seconds + 60)
+            if (Test-Path $log) {
+                Get-Content $log
+                Remove-Item $log
             }
         }
     }
 }
 if ($Share) {
-    Section "Copy over SMB" {
+    Section -Test "Copy over SMB" {
         $file = Join-Path $env:TEMP "vroce-test.bin"
         $back = Join-Path $env:TEMP "vroce-test-back.bin"
         $there = Join-Path $Share "vroce-test.bin"
@@ -293,5 +308,8 @@ Section "Bug checks, and loads that failed" {
         Where-Object { $_.Message -like "*vroce*" } | Format-List -Property @("TimeCreated", "Id", "Message")
     Get-ChildItem (Join-Path $env:windir "Minidump"), (Join-Path $env:windir "MEMORY.DMP") -ErrorAction SilentlyContinue | Format-Table -AutoSize -Property @("FullName", "Length", "LastWriteTime")
 }
-if ($script:Failed.Count -gt 0) { Write-Report "FAILED: $($script:Failed -join '; ')" } else { Write-Report "No section failed. What they say is for people to read." }
+if ($script:Complaints.Count -gt 0) { Write-Report "Commands complained in: $($script:Complaints -join '; ')" }
+if ($script:Failed.Count -gt 0) { Write-Report "FAILED: $($script:Failed -join '; ')" }
+elseif ($Toggle -or $Peer -or $NdkServer -or $NdkClient -or $Share) { Write-Report "No test failed. What the sections say is for people to read." }
+else { Write-Report "Nothing was tried: without parameters this only looks." }
 "The report is in $Report."

@@ -2,16 +2,18 @@
 .SYNOPSIS
     Gives vroce to one virtio network card. Nobody has run this script yet.
 .DESCRIPTION
-    Without -Adapter it lists the cards that could have the driver and changes nothing. With it: checks the machine, trusts the
+    Without -Adapter it lists the cards that could have the driver, with a driver or without, and changes nothing. With it: checks the machine, trusts the
     certificate beside the script, puts the driver into the driver store, installs it on that card, no other, and looks whether it has
     started. Doing it twice does no harm. Virtio cards that Windows installs later by itself may get the driver, too, as long as it is in
     the driver store; uninstall.ps1 takes it out.
 .PARAMETER Adapter
-    The card's name, as Get-NetAdapter shows it.
+    The card's name, as Get-NetAdapter shows it; of a card without a driver, which has none, its device's instance id as the list shows it.
 .PARAMETER Force
     Even if the machine has no other card that works, or is used through this one.
 .EXAMPLE
     .\install.ps1 -Adapter "Ethernet 2"
+.EXAMPLE
+    .\install.ps1 -Adapter 'PCI\VEN_1AF4&DEV_1041&SUBSYS_11001AF4&REV_01\3&11583659&0&18'
 #>
 [CmdletBinding()]
 param([string]$Adapter, [switch]$Force)
@@ -32,29 +34,44 @@ function Stop-With([string]$Text) {
     exit 1
 }
 
-# The cards that the INF names, and what they are.
-$cards = @(Get-NetAdapter -IncludeHidden | Where-Object { $_.PnPDeviceID -match '^PCI\\VEN_1AF4&DEV_(1041|1000)' })
+# The cards that the INF names: those with a driver have a name and an index, those without only their device.
+$named = @(Get-NetAdapter -IncludeHidden)
+$cards = @(Get-PnpDevice -PresentOnly | Where-Object { $_.InstanceId -match '^PCI\\VEN_1AF4&DEV_(1041|1000)' } | ForEach-Object {
+        $device = $_
+        $adapter = $named | Where-Object { $_.PnPDeviceID -eq $device.InstanceId } | Select-Object -First 1
+        New-Object PSObject -Property @{
+            Name = $(if ($adapter) { $adapter.Name } else { "" })
+            Description = $(if ($adapter) { $adapter.InterfaceDescription } else { "no driver ($($device.FriendlyName))" })
+            Status = $(if ($adapter) { $adapter.Status } else { $device.Status })
+            Index = $(if ($adapter) { $adapter.ifIndex } else { $null })
+            Instance = $device.InstanceId
+        }
+    })
 if (-not $Adapter) {
-    if ($cards.Count -eq 0) { Stop-With "this machine has no virtio network card with a driver; Device Manager can still install one" }
-    $cards | Format-Table -AutoSize -Property @("Name", "InterfaceDescription", "Status", "MacAddress", "PnPDeviceID")
-    Write-Host 'Say which: .\install.ps1 -Adapter "NAME". Not the one that you are connected through.'
+    if ($cards.Count -eq 0) { Stop-With "this machine has no virtio network card" }
+    $cards | Format-List -Property @("Name", "Description", "Status", "Instance")
+    Write-Host 'Say which, by its name or in single quotes by its instance: .\install.ps1 -Adapter "NAME". Not the one that you are connected through.'
     exit 0
 }
-$card = @($cards | Where-Object { $_.Name -eq $Adapter })
+$card = @($cards | Where-Object { $Adapter -eq $_.Name -or $Adapter -eq $_.Instance })
 if ($card.Count -ne 1) { Stop-With "no virtio network card is called '$Adapter'; without -Adapter they are listed" }
-$instance = $card[0].PnPDeviceID
+$instance = $card[0].Instance
 if (-not $Force) {
     $others = @(Get-NetAdapter | Where-Object { $_.PnPDeviceID -ne $instance -and $_.Status -eq "Up" })
     if ($others.Count -eq 0) { Stop-With "no other card is up, so nothing could reach this machine but its console; -Force does it nevertheless" }
-    $own = @(Get-NetIPAddress -InterfaceIndex $card[0].ifIndex -ErrorAction SilentlyContinue | ForEach-Object { $_.IPAddress })
+    # Nobody comes in through a card without a driver.
+    $own = @()
+    if ($null -ne $card[0].Index) {
+        $own = @(Get-NetIPAddress -InterfaceIndex $card[0].Index -ErrorAction SilentlyContinue | ForEach-Object { $_.IPAddress })
+    }
     # Remote Desktop, PowerShell remoting, SSH.
     $through = @(Get-NetTCPConnection -State Established -LocalPort @(3389, 5985, 5986, 22) -ErrorAction SilentlyContinue |
         Where-Object { $own -contains $_.LocalAddress })
     if ($through.Count -gt 0) { Stop-With "somebody is connected through '$Adapter' (port $($through[0].LocalPort)); -Force does it nevertheless" }
 }
-$rest = @($cards | Where-Object { $_.PnPDeviceID -ne $instance })
+$rest = @($cards | Where-Object { $_.Instance -ne $instance })
 if ($rest.Count -gt 0) {
-    Write-Host "other virtio cards: $(($rest | ForEach-Object { $_.Name }) -join ', '). They keep their drivers; if Windows installs one of them anew, look which it has" -ForegroundColor Yellow
+    Write-Host "other virtio cards: $(($rest | ForEach-Object { if ($_.Name) { $_.Name } else { $_.Instance } }) -join ', '). They keep what they have; if Windows installs one of them anew, look which driver it gets" -ForegroundColor Yellow
 }
 
 # What the machine has to be.

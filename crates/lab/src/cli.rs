@@ -34,7 +34,7 @@ pub struct DemoOptions {
     /// 10.0.0.1 port 7174 there until interrupted, instead of running the demo. PATH is the other process's socket; ours is
     /// PATH.vroce. A guest for the other end:
     /// `qemu-system-x86_64 ... -netdev dgram,id=n,local.type=unix,local.path=PATH,remote.type=unix,remote.path=PATH.vroce
-    /// -device virtio-net-pci,netdev=n,host_mtu=4200`, in it rdma_rxe with an address of 10.0.0.0/24, and
+    /// -device virtio-net-pci,netdev=n,host_mtu=4192`, in it rdma_rxe with an address of 10.0.0.0/24, and
     /// `rping -c -v -a 10.0.0.1`.
     #[arg(long, value_name = "unix:PATH", value_parser = unix_path, conflicts_with_all = ["bench", "loss"])]
     pub peer: Option<PathBuf>,

@@ -10,11 +10,11 @@ use std::net::IpAddr;
 pub(crate) const INF: &str = include_str!("../../../inf/vroce.inx");
 
 /// Link MTU with room for a path MTU of 4096 and its headers.
-const MTU: u16 = 4200;
+const MTU: u16 = 4192;
 
 /// What an administrator sets in the adapter's advanced properties to get that path MTU. *JumboPacket counts the Ethernet header.
 const KEYWORDS: &[(&str, &str)] = &[
-    ("*JumboPacket", "4214"),
+    ("*JumboPacket", "4206"),
     ("*NetworkDirectRoCEFrameSize", "4096"),
 ];
 

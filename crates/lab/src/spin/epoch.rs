@@ -122,7 +122,7 @@ impl Epoch {
         );
         let latency = self.chance.weighted(&[(3, 0), (1, 20), (1, 3000)]);
         let nic = NicConfig {
-            mtu: 4200,
+            mtu: 4192,
             transmit_latency: Duration::from_micros(latency),
             queue_size: self.chance.of(&[1024, 1024, 64]),
             indirect: !self.chance.one_in(4),
@@ -132,7 +132,7 @@ impl Epoch {
         self.world.attach_nic(machine, &self.net, nic);
         self.machines.push(machine);
         let large: &[(&str, &str)] = &[
-            ("*JumboPacket", "4214"),
+            ("*JumboPacket", "4206"),
             ("*NetworkDirectRoCEFrameSize", "4096"),
         ];
         let keywords = if self.chance.percent(50) { large } else { &[] };

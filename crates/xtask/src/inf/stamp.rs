@@ -52,6 +52,12 @@ pub fn civil(days: i64) -> (i64, u32, u32) {
     (year, month as u32, day_of_month as u32)
 }
 
+/// Hour, minute and second of the day of a moment, seconds since 1970.
+pub fn clock(seconds: i64) -> (u32, u32, u32) {
+    let second = seconds.rem_euclid(86_400) as u32;
+    (second / 3_600, second / 60 % 60, second % 60)
+}
+
 /// The INF for a processor. Lines end as Windows's do and keep their numbers.
 pub fn stamp(inx: &str, arch: Arch, version: &Version) -> String {
     let mut inf = String::with_capacity(inx.len() + 512);

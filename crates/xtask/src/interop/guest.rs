@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// The link MTU of the guest's NIC: 4096 bytes of payload and the headers around it.
-const MTU: u16 = 4200;
+const MTU: u16 = 4192;
 
 /// What a command in the guest printed, and its exit status.
 #[derive(Debug)]

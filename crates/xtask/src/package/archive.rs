@@ -25,15 +25,23 @@ fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(all)
 }
 
-/// What sha256sum prints.
+/// What sha256sum prints of the files of a folder.
 pub fn list(folder: &Path) -> Result<String> {
     Ok(files(folder)?
         .into_iter()
-        .map(|(name, bytes)| {
-            let hash: String = sha256(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-            format!("{hash}  {name}\n")
-        })
+        .map(|(name, bytes)| told(&name, &bytes))
         .collect())
+}
+
+/// What sha256sum prints of one file, without its folder.
+pub fn line(path: &Path) -> Result<String> {
+    let name = path.file_name().context("a file without a name")?;
+    Ok(told(&name.to_string_lossy(), &std::fs::read(path)?))
+}
+
+fn told(name: &str, bytes: &[u8]) -> String {
+    let hash: String = sha256(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    format!("{hash}  {name}\n")
 }
 
 /// Writes SHA256SUMS into a folder, and the folder into a zip beside it, under a name.
@@ -56,14 +64,14 @@ pub fn pack(folder: &Path, name: &str, seconds: i64) -> Result<PathBuf> {
 /// A moment as zip files have it, UTC.
 fn time(seconds: i64) -> Result<DateTime> {
     let (year, month, day) = stamp::civil(seconds.div_euclid(86_400));
-    let second = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = stamp::clock(seconds);
     DateTime::from_date_and_time(
         u16::try_from(year)?,
         month as u8,
         day as u8,
-        (second / 3_600) as u8,
-        (second / 60 % 60) as u8,
-        (second % 60) as u8,
+        hour as u8,
+        minute as u8,
+        second as u8,
     )
     .context("zip files begin in 1980")
 }

@@ -38,8 +38,9 @@ pub struct Options {
 }
 
 /// What goes in as it is: name in the package, path in the tree.
-const AS_IT_IS: [(&str, &str); 6] = [
+const AS_IT_IS: [(&str, &str); 7] = [
     ("README.txt", "package/README.txt"),
+    ("windows.md", "docs/windows.md"),
     ("install.ps1", "package/install.ps1"),
     ("uninstall.ps1", "package/uninstall.ps1"),
     ("testing-windows.ps1", "docs/testing-windows.ps1"),
@@ -133,7 +134,8 @@ pub fn run(options: &Options) -> Result<bool> {
     let zip = archive::pack(&folder, &name, seconds)?;
     println!("package  {} ({} KiB)", zip.display(), archive::kib(&zip)?);
     println!("         DriverVer {}", version.directive());
-    print!("{}", archive::list(&folder)?);
+    println!("         SHA-256 of the zip, and of what is in it:");
+    print!("{}{}", archive::line(&zip)?, archive::list(&folder)?);
     Ok(true)
 }
 
@@ -150,17 +152,14 @@ fn contents(arch: Arch, inf: &str, members: Vec<Member>, seconds: i64) -> Catalo
         attributes.insert(0, ("OS".into(), systems.into()));
     }
     let (year, month, day) = stamp::civil(seconds.div_euclid(86_400));
-    let second = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = stamp::clock(seconds);
     Catalog {
         members,
         kernels: "2:10.0",
         attributes,
         time: format!(
-            "{:02}{month:02}{day:02}{:02}{:02}{:02}Z",
-            year.rem_euclid(100),
-            second / 3_600,
-            second / 60 % 60,
-            second % 60
+            "{:02}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z",
+            year.rem_euclid(100)
         ),
     }
 }
@@ -247,5 +246,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     std::fs::write(folder.join(name), bytes).with_context(|| name.to_owned())
 }
 
+#[cfg(test)]
+mod scripts;
 #[cfg(test)]
 mod tests;
