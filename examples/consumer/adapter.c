@@ -2,6 +2,9 @@
 
 #include "consumer.h"
 
+// Milliseconds that the provider is waited for. Not for ever: DriverUnload waits for this thread.
+#define CAPTURE_WAIT 10000
+
 // Without callbacks. WSK keeps a pointer to it.
 static CONST WSK_CLIENT_DISPATCH ClientDispatch = {MAKE_WSK_VERSION(1, 0), 0, NULL};
 
@@ -63,7 +66,7 @@ NTSTATUS AdapterOpen(ADAPTER *Adapter, IN_ADDR Address)
     WSK_CLIENT_NPI client = {NULL, &ClientDispatch};
     NTSTATUS status = WskRegister(&client, &Adapter->Registration);
     if (!NT_SUCCESS(status)) return status;
-    status = WskCaptureProviderNPI(&Adapter->Registration, WSK_INFINITE_WAIT, &Adapter->Provider);
+    status = WskCaptureProviderNPI(&Adapter->Registration, CAPTURE_WAIT, &Adapter->Provider);
     if (NT_SUCCESS(status)) {
         status = OpenCaptured(Adapter, Address);
         if (NT_SUCCESS(status)) return status;

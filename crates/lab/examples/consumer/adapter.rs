@@ -8,9 +8,7 @@ use ndis_sys::imports::{
     WskReleaseProviderNPI,
 };
 use ndis_sys::socket::AF_INET;
-use ndis_sys::wsk::{
-    WSK_CLIENT_DISPATCH, WSK_CLIENT_NPI, WSK_INFINITE_WAIT, WSK_PROVIDER_NPI, WSK_REGISTRATION,
-};
+use ndis_sys::wsk::{WSK_CLIENT_DISPATCH, WSK_CLIENT_NPI, WSK_PROVIDER_NPI, WSK_REGISTRATION};
 use ndkpi::status::{STATUS_DEVICE_NOT_READY, STATUS_NOT_SUPPORTED};
 use ndkpi::{
     NDK_ADAPTER, NDK_ADAPTER_FLAG_RDMA_READ_SINK_NOT_REQUIRED, NDK_ADAPTER_INFO, NDK_VERSION_1_2,
@@ -20,6 +18,9 @@ use ndkpi::{
 use crate::memory;
 use crate::ndk;
 use crate::wait::{Result, check};
+
+/// Milliseconds that the provider is waited for. Not for ever: who unloads the driver waits for this thread.
+const CAPTURE_WAIT: u32 = 10_000;
 
 /// A table that WSK keeps a pointer to.
 struct ClientDispatch(WSK_CLIENT_DISPATCH);
@@ -83,7 +84,7 @@ fn open_in_stages(place: NonNull<Adapter>, address: [u8; 4], stage: &mut Stage) 
 
     let (registration, provider) = (&raw mut adapter.registration, &raw mut adapter.provider);
     // SAFETY: registered above.
-    check(unsafe { WskCaptureProviderNPI(registration, WSK_INFINITE_WAIT, provider) })?;
+    check(unsafe { WskCaptureProviderNPI(registration, CAPTURE_WAIT, provider) })?;
     *stage = Stage::Captured;
 
     // SAFETY: WSK's table is there as long as it is captured.

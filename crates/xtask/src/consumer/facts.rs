@@ -19,24 +19,31 @@ const WITHOUT_FACTS: [&str; 6] = [
     "MIB_UNICASTIPADDRESS_TABLE",
 ];
 
-/// Sizes of those, and offsets of what the example uses of them.
+/// What no file of facts has: sizes of those, offsets of what the example uses of them, numbers, functions.
 const MORE: &str = "\
 _Static_assert(sizeof(KEY_VALUE_PARTIAL_INFORMATION) == 16, \"\");
 _Static_assert(__builtin_offsetof(KEY_VALUE_PARTIAL_INFORMATION, Data) == 12, \"\");
 _Static_assert(sizeof(MIB_UNICASTIPADDRESS_ROW) == 80, \"\");
 _Static_assert(__builtin_offsetof(MIB_UNICASTIPADDRESS_ROW, InterfaceIndex) == 40, \"\");
 _Static_assert(__builtin_offsetof(MIB_UNICASTIPADDRESS_TABLE, Table) == 8, \"\");
+_Static_assert(OBJ_CASE_INSENSITIVE == 0x40, \"OBJ_CASE_INSENSITIVE\");
+_Static_assert(OBJ_KERNEL_HANDLE == 0x200, \"OBJ_KERNEL_HANDLE\");
+_Static_assert(THREAD_ALL_ACCESS == 0x1fffff, \"THREAD_ALL_ACCESS\");
+_Static_assert(KEY_READ == 0x20019, \"KEY_READ\");
+_Static_assert(DPFLTR_IHVDRIVER_ID == 77, \"DPFLTR_IHVDRIVER_ID\");
+_Static_assert(KeyValueBasicInformation == 0, \"KeyValueBasicInformation\");
+_Static_assert(KeyValueFullInformation == 1, \"KeyValueFullInformation\");
+_Static_assert(KeyValuePartialInformation == 2, \"KeyValuePartialInformation\");
+_Static_assert(IpPrefixOriginOther == 0, \"IpPrefixOriginOther\");
+_Static_assert(IpSuffixOriginOther == 0, \"IpSuffixOriginOther\");
+_Static_assert(IpDadStateInvalid == 0, \"IpDadStateInvalid\");
+_Static_assert(__builtin_types_compatible_p(__typeof__(GetUnicastIpAddressTable), NTSTATUS(ADDRESS_FAMILY, PMIB_UNICASTIPADDRESS_TABLE *)), \"GetUnicastIpAddressTable\");
+_Static_assert(__builtin_types_compatible_p(__typeof__(FreeMibTable), VOID(PVOID)), \"FreeMibTable\");
+_Static_assert(__builtin_types_compatible_p(__typeof__(PFN_WSK_CONTROL_CLIENT), NTSTATUS (*)(PWSK_CLIENT, ULONG, SIZE_T, PVOID, SIZE_T, PVOID, SIZE_T *, PIRP)), \"PFN_WSK_CONTROL_CLIENT\");
 ";
 
-/// Fields of facts that the headers leave out or have under another name.
-fn left_out(structure: &str, field: &str) -> bool {
-    match structure {
-        "DISPATCHER_HEADER" | "DRIVER_OBJECT" | "MDL" => true,
-        // Anonymous in the facts.
-        "SOCKADDR_INET" => false,
-        _ => field.is_empty(),
-    }
-}
+/// Constants and enumerators of the headers that have neither a fact nor an assertion in `MORE`, and need none.
+const CONSTANTS_WITHOUT_FACTS: [&str; 1] = ["NULL"];
 
 /// A C file that compiles if everything that the headers declare is as the facts say.
 pub fn assertions(include: &Path) -> Result<String> {
@@ -102,7 +109,8 @@ fn structures(headers: &str, text: &mut String) -> Result<usize> {
                 "_Static_assert(sizeof({name}) == {size}, \"{name}\");"
             )?;
         }
-        if left_out(name, field) || field.contains("Padding") {
+        // Without a name in the facts, or made up for them.
+        if field.is_empty() || field.contains("Padding") {
             continue;
         }
         writeln!(
@@ -137,7 +145,44 @@ fn constants(headers: &str, text: &mut String) -> Result<usize> {
             )?;
         }
     }
+    for name in constants_of(headers) {
+        ensure!(
+            proven.contains(name)
+                || MORE.contains(&format!("({name} =="))
+                || CONSTANTS_WITHOUT_FACTS.contains(&name),
+            "{name} is defined by a header of the example, and there is no fact about it"
+        );
+    }
     Ok(proven.len())
+}
+
+/// Names that a header gives to numbers: macros without parameters that stand for something, and enumerators.
+fn constants_of(headers: &str) -> BTreeSet<&str> {
+    let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    let mut names = BTreeSet::new();
+    for line in headers.lines() {
+        let Some((name, value)) = line
+            .strip_prefix("#define ")
+            .and_then(|rest| rest.split_once(' '))
+        else {
+            continue;
+        };
+        if !name.contains('(') && value.contains(|c: char| c.is_ascii_digit()) {
+            names.insert(name);
+        }
+    }
+    for rest in headers.split("enum _").skip(1) {
+        let body = rest
+            .split_once('{')
+            .and_then(|(_, body)| body.split_once('}'));
+        for member in body.map_or("", |(body, _)| body).split(',') {
+            let name = member.trim().split(word).next().unwrap_or_default();
+            if !name.is_empty() {
+                names.insert(name);
+            }
+        }
+    }
+    names
 }
 
 /// A function type or an imported function: its result and its parameters, each with its type.
@@ -185,7 +230,7 @@ fn declarations(headers: &str) -> BTreeMap<&str, Declaration<'_>> {
 
 fn functions(headers: &str, text: &mut String) -> Result<usize> {
     let declared = declarations(headers);
-    let mut proven = 0;
+    let mut proven = BTreeSet::new();
     for row in rows("prototypes")? {
         let [name, _, result, parameters] = &row[..] else {
             continue;
@@ -193,7 +238,7 @@ fn functions(headers: &str, text: &mut String) -> Result<usize> {
         let Some((declared_result, declared)) = declared.get(name.as_str()) else {
             continue;
         };
-        proven += 1;
+        proven.insert(name.clone());
         let parameters: Vec<&str> = parameters.split(' ').filter(|p| !p.is_empty()).collect();
         ensure!(
             parameters.len() == declared.len(),
@@ -230,7 +275,13 @@ fn functions(headers: &str, text: &mut String) -> Result<usize> {
             )?;
         }
     }
-    Ok(proven)
+    for name in declared.keys() {
+        ensure!(
+            proven.contains(*name) || MORE.contains(&format!("__typeof__({name})")),
+            "{name} is declared by a header of the example, and there is no fact about it"
+        );
+    }
+    Ok(proven.len())
 }
 
 #[cfg(test)]
