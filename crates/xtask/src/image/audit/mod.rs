@@ -1,6 +1,7 @@
 //! `cargo xtask audit-image`: what can be seen of an image without running it.
 
 mod code;
+mod handlers;
 mod headers;
 mod names;
 mod pe;
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 /// Options of `cargo xtask audit-image`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The image [default: builds vroce.sys].
+    /// The image, signed or not, with its symbols beside it [default: builds vroce.sys].
+    #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// The processor the image is for.
     #[arg(long, value_enum, default_value = "x64")]
@@ -93,6 +95,7 @@ fn look(image: &pe::Pe<'_>, arch: Arch, names: &names::Names) -> Vec<Finding> {
     let mut findings = headers::look(image, arch);
     findings.push(code::look(image, names));
     findings.push(stack::look(image, names));
+    findings.push(handlers::look(image));
     findings
 }
 

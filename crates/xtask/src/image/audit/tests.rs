@@ -467,6 +467,23 @@ const CODE: &[Damage] = &[
             leaf(file, &branch(0xe9, LEAF, ENTRY));
         },
     ),
+    damage(
+        "a handler of exceptions",
+        &["exception handlers"],
+        "at 0x1000",
+        |file| {
+            // UNW_FLAG_EHANDLER beside the version.
+            file[offset(UNWIND[0])] = 1 | 1 << 3;
+        },
+    ),
+    damage(
+        "a handler for unwinding",
+        &["exception handlers"],
+        "at 0x1040",
+        |file| {
+            file[offset(UNWIND[1])] = 1 | 2 << 3;
+        },
+    ),
 ];
 
 #[test]
