@@ -23,6 +23,13 @@ use crate::sys::wdm::{
 /// Clones share it; the last one gives it back (IRQL: PASSIVE_LEVEL), and waits before for every list that is out or still being made.
 #[derive(Clone, Debug)]
 pub struct Adapter {
+    owner: Shared<Owner>,
+}
+
+/// What the clones of an adapter share. Apart from what lists refer to, because those may do so until they have been waited for, which is
+/// while this is being dropped.
+#[derive(Debug)]
+struct Owner {
     inner: Shared<Inner>,
 }
 
@@ -57,13 +64,21 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Owner {
     /// Waits for lists. IRQL: PASSIVE_LEVEL.
     fn drop(&mut self) {
-        // SAFETY: the last holder of an adapter is at PASSIVE_LEVEL, see the type.
-        self.lists.close_and_wait(unsafe { Passive::assume() });
+        // SAFETY: the last holder of an adapter is at PASSIVE_LEVEL, see `Adapter`.
+        self.inner
+            .lists
+            .close_and_wait(unsafe { Passive::assume() });
+    }
+}
+
+impl Drop for Inner {
+    /// IRQL: PASSIVE_LEVEL.
+    fn drop(&mut self) {
         if let Some(put) = self.operations().PutDmaAdapter {
-            // SAFETY: got by `Adapter::get`; every buffer holds a clone, and lists have been waited for, so none is left.
+            // SAFETY: got by `Adapter::get`; every buffer holds a clone, and the owner has waited for lists, so none is left.
             unsafe { put(self.raw.as_ptr()) }
         }
     }
@@ -100,9 +115,14 @@ impl Adapter {
         let raw =
             unsafe { sys::IoGetDmaAdapter(pdo, &raw mut description, &raw mut map_registers) };
         let raw = NonNull::new(raw).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
+        let inner = Shared::try_new(Inner { raw, device, lists })?;
         Ok(Self {
-            inner: Shared::try_new(Inner { raw, device, lists })?,
+            owner: Shared::try_new(Owner { inner })?,
         })
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.owner.inner
     }
 
     /// Allocates memory that the processor and the device both reach, physically contiguous, page-aligned, zeroed.
@@ -112,11 +132,11 @@ impl Adapter {
     pub fn common_buffer(&self, len: usize, _: Passive) -> Result<CommonBuffer, Status> {
         let length = u32::try_from(len).ok().filter(|&length| length > 0);
         let length = length.ok_or(Status(STATUS_INVALID_PARAMETER))?;
-        let allocate = self.inner.operations().AllocateCommonBuffer;
+        let allocate = self.inner().operations().AllocateCommonBuffer;
         let allocate = allocate.ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
         let mut logical = 0;
         // SAFETY: the adapter is valid; the token says this is PASSIVE_LEVEL.
-        let base = unsafe { allocate(self.inner.raw.as_ptr(), length, &raw mut logical, TRUE) };
+        let base = unsafe { allocate(self.inner().raw.as_ptr(), length, &raw mut logical, TRUE) };
         let base = NonNull::new(base.cast::<u8>()).ok_or(Status(STATUS_INSUFFICIENT_RESOURCES))?;
         // SAFETY: freshly allocated, `len` bytes.
         unsafe { base.as_ptr().write_bytes(0, len) };
@@ -146,7 +166,7 @@ impl Adapter {
         to_device: bool,
         receiver: R,
     ) -> Result<(), Status> {
-        let operations = self.inner.operations();
+        let operations = self.inner().operations();
         let (Some(get), Some(_)) = (
             operations.GetScatterGatherList,
             operations.PutScatterGatherList,
@@ -158,12 +178,12 @@ impl Adapter {
             (mdl.as_ptr(), mdl.virtual_address(), mdl.byte_count())
         };
         let request = try_box(Request {
-            adapter: NonNull::from(&*self.inner),
+            adapter: NonNull::from(self.inner()),
             mdl,
             to_device,
             receiver,
         })?;
-        if !self.inner.lists.try_enter() {
+        if !self.inner().lists.try_enter() {
             return Err(Status(STATUS_INSUFFICIENT_RESOURCES));
         }
         let context = Box::into_raw(request).cast::<c_void>();
@@ -171,8 +191,8 @@ impl Adapter {
         // takes `context` back, and with it the list's place among the adapter's.
         let status = Status(at_dispatch(|| unsafe {
             get(
-                self.inner.raw.as_ptr(),
-                self.inner.device,
+                self.inner().raw.as_ptr(),
+                self.inner().device,
                 raw,
                 va,
                 len,
@@ -184,13 +204,13 @@ impl Adapter {
         status.ok().inspect_err(|_| {
             // SAFETY: on failure the routine is not called: the request comes back here.
             drop(unsafe { Box::<Request<R>>::from_raw(context.cast()) });
-            self.inner.lists.leave();
+            self.inner().lists.leave();
         })
     }
 
     /// Refuses to make more lists, and waits until those that are out have been dropped and who received them late has returned.
     pub fn close(&self, passive: Passive) {
-        self.inner.lists.close_and_wait(passive);
+        self.inner().lists.close_and_wait(passive);
     }
 }
 
@@ -353,11 +373,11 @@ impl CommonBuffer {
 
 impl Drop for CommonBuffer {
     fn drop(&mut self) {
-        if let Some(free) = self.adapter.inner.operations().FreeCommonBuffer {
+        if let Some(free) = self.adapter.inner().operations().FreeCommonBuffer {
             // SAFETY: the same length, addresses and cache attribute as when it was allocated; the adapter is kept by our clone.
             unsafe {
                 free(
-                    self.adapter.inner.raw.as_ptr(),
+                    self.adapter.inner().raw.as_ptr(),
                     self.length,
                     self.logical.cast_signed(),
                     self.base.as_ptr().cast(),

@@ -2,7 +2,7 @@
 //!
 //! A [`Provider`] belongs to a driver object, not to the driver's code: what sessions want of it is in itself. Events are types, made with
 //! [`events!`](crate::events); what they are called and what fields they have is put together when they are compiled. An event that no
-//! session wants costs one relaxed load and a comparison: what it is made of is not looked at.
+//! session wants costs two loads and a comparison: what it is made of is not looked at.
 
 mod event;
 
@@ -74,7 +74,14 @@ pub const fn name<const N: usize>(text: &str) -> [u8; N] {
 pub struct Provider {
     name: Name,
     /// Zero: not registered.
-    handle: AtomicU64,
+    handle: u64,
+    wanted: Shared<Wanted>,
+}
+
+/// What sessions want. Apart from the provider, because the kernel may come with news until the registration has ended, which is while
+/// the provider is being dropped.
+#[derive(Debug)]
+struct Wanted {
     /// One more than the least urgent level that a session wants; zero: there is none.
     levels: AtomicU32,
     any: AtomicU64,
@@ -87,16 +94,20 @@ impl Provider {
     /// # Errors
     /// [`NoMemory`] for the provider itself.
     pub fn register(id: &GUID, name: Name, _: Passive) -> Result<Shared<Self>, NoMemory> {
-        let provider = Shared::try_new(Self {
-            name,
-            handle: AtomicU64::new(0),
+        let wanted = Shared::try_new(Wanted {
             levels: AtomicU32::new(0),
             any: AtomicU64::new(0),
             all: AtomicU64::new(0),
         })?;
+        let mut provider = Self {
+            name,
+            handle: 0,
+            wanted,
+        };
         let mut handle = 0;
-        let context = Shared::as_ptr(&provider).cast_mut().cast();
-        // SAFETY: the provider stays at its address until `drop` has ended the registration; the token says this is PASSIVE_LEVEL.
+        let context = Shared::as_ptr(&provider.wanted).cast_mut().cast();
+        // SAFETY: what is wanted stays at its address until the provider's `drop` has ended the registration; the token says this is
+        // PASSIVE_LEVEL.
         let status = unsafe { sys::EtwRegister(id, Some(enable), context, &raw mut handle) };
         if status >= 0 {
             // Only of a provider with traits does the kernel look at what a piece of an event is: without them, descriptions are taken for
@@ -111,26 +122,27 @@ impl Provider {
                 )
             };
             if status >= 0 {
-                provider.handle.store(handle, Ordering::Relaxed);
+                provider.handle = handle;
             } else {
                 // SAFETY: registered just now. `enable` is not called any more afterwards.
                 let _ = unsafe { sys::EtwUnregister(handle) };
-                provider.levels.store(0, Ordering::Relaxed);
+                provider.wanted.levels.store(0, Ordering::Relaxed);
             }
         }
-        Ok(provider)
+        // Without memory it is dropped, and its registration ends.
+        Shared::try_new(provider)
     }
 
     /// Whether a session wants such events. IRQL: any.
     #[inline(always)]
     pub fn wants(&self, level: Level, keyword: u64) -> bool {
-        (level as u32) < self.levels.load(Ordering::Relaxed) && self.wants_keyword(keyword)
+        (level as u32) < self.wanted.levels.load(Ordering::Relaxed) && self.wants_keyword(keyword)
     }
 
     #[cold]
     fn wants_keyword(&self, keyword: u64) -> bool {
-        let any = self.any.load(Ordering::Relaxed);
-        let all = self.all.load(Ordering::Relaxed);
+        let any = self.wanted.any.load(Ordering::Relaxed);
+        let all = self.wanted.all.load(Ordering::Relaxed);
         keyword == 0 || (keyword & any != 0 && keyword & all == all)
     }
 
@@ -155,7 +167,7 @@ impl Provider {
         // A failure is of no consequence here; sessions count the events that they lose.
         let _ = unsafe {
             sys::EtwWriteTransfer(
-                self.handle.load(Ordering::Relaxed),
+                self.handle,
                 &E::DESCRIPTOR,
                 null(),
                 null(),
@@ -168,10 +180,10 @@ impl Provider {
 
 impl Drop for Provider {
     fn drop(&mut self) {
-        let handle = *self.handle.get_mut();
-        if handle != 0 {
-            // SAFETY: registered once; whoever drops a provider is at PASSIVE_LEVEL. The callback is not called any more afterwards.
-            let _ = unsafe { sys::EtwUnregister(handle) };
+        if self.handle != 0 {
+            // SAFETY: registered once; whoever drops a provider is at PASSIVE_LEVEL. The callback is not called any more afterwards, and
+            // only then is what it works on dropped.
+            let _ = unsafe { sys::EtwUnregister(self.handle) };
         }
     }
 }
@@ -186,20 +198,18 @@ unsafe extern "efiapi" fn enable(
     _filter: *mut c_void,
     context: *mut c_void,
 ) {
-    // SAFETY: the provider, which is registered, or is about to be.
-    let provider = unsafe { &*context.cast_const().cast::<Provider>() };
+    // SAFETY: what is wanted of a provider that is registered, or is about to be; nobody has it exclusively before that has ended.
+    let wanted = unsafe { &*context.cast_const().cast::<Wanted>() };
     match code {
         EVENT_CONTROL_CODE_ENABLE_PROVIDER => {
             // Zero asks for everything, of either; the kernel looks again for each session.
             let any = if any == 0 { u64::MAX } else { any };
-            provider.any.store(any, Ordering::Relaxed);
-            provider.all.store(all, Ordering::Relaxed);
+            wanted.any.store(any, Ordering::Relaxed);
+            wanted.all.store(all, Ordering::Relaxed);
             let level = if level == 0 { u8::MAX } else { level };
-            provider
-                .levels
-                .store(u32::from(level) + 1, Ordering::Relaxed);
+            wanted.levels.store(u32::from(level) + 1, Ordering::Relaxed);
         }
-        EVENT_CONTROL_CODE_DISABLE_PROVIDER => provider.levels.store(0, Ordering::Relaxed),
+        EVENT_CONTROL_CODE_DISABLE_PROVIDER => wanted.levels.store(0, Ordering::Relaxed),
         // There is no state to capture.
         _ => {}
     }
