@@ -14,7 +14,7 @@ mod image;
 mod miniport;
 mod ndk;
 mod nic;
-mod trace;
+pub mod trace;
 mod turn;
 mod wdf;
 

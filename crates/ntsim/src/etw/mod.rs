@@ -390,10 +390,14 @@ impl World {
     /// What the sessions of a machine have heard so far.
     #[must_use]
     pub fn traced(&self, machine: MachineId) -> Vec<Traced> {
-        self.machine(machine)
-            .ext::<Tracing>()
-            .heard
-            .borrow()
-            .clone()
+        self.traced_from(machine, 0)
+    }
+
+    /// The same, without the first so many events.
+    #[must_use]
+    pub fn traced_from(&self, machine: MachineId, from: usize) -> Vec<Traced> {
+        let tracing = self.machine(machine).ext::<Tracing>();
+        let heard = tracing.heard.borrow();
+        heard.get(from..).unwrap_or_default().to_vec()
     }
 }
