@@ -159,6 +159,25 @@ pub struct Connection {
     pub(super) failure: Option<Status>,
 }
 
+/// Why a connection that stood ended, not by this side's doing.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    /// As the engine says.
+    Engine(DisconnectReason),
+    /// The device lost its power; the engine knows nothing of that.
+    PowerLost,
+}
+
+impl End {
+    /// What callbacks that want a reason are given: without power, queue pairs are of no use.
+    fn reason(self) -> u32 {
+        status::of_disconnect(match self {
+            Self::Engine(reason) => reason,
+            Self::PowerLost => DisconnectReason::QpError,
+        })
+    }
+}
+
 /// Parameters of NdkConnect.
 pub struct Connect<'a> {
     /// The queue pair to connect.
@@ -366,6 +385,7 @@ impl State {
             c.limits = want.limits;
             c.data = want.data.clone();
             c.peer_gave_up = false;
+            c.failure = None;
             c.attempt = c.attempt.wrapping_add(1);
             c.pending(Phase::Resolving, request);
             c.conn.take()
@@ -465,13 +485,14 @@ impl State {
         };
         let gone = c.peer_gave_up;
         self.end_with(key, Phase::Over);
-        self.note_rejected(key);
         if gone {
             return Err(STATUS_CONNECTION_ABORTED);
         }
         self.engine
             .reject(self.now, conn, data)
-            .map_err(status::of_cm)
+            .map_err(status::of_cm)?;
+        self.note_rejected(key);
+        Ok(())
     }
 
     /// NdkDisconnect.
@@ -571,7 +592,6 @@ impl State {
             let Some(c) = self.connections.get_mut(key) else {
                 continue;
             };
-            let conn = c.conn;
             match c.phase {
                 Phase::Resolving | Phase::Requesting => {
                     self.end_attempt(key);
@@ -581,11 +601,7 @@ impl State {
                     self.end_attempt(key);
                     self.establish_failed(key, STATUS_DEVICE_NOT_READY, 0);
                 }
-                Phase::Connected => {
-                    if let Some(conn) = conn {
-                        self.on_disconnected(conn, DisconnectReason::QpError);
-                    }
-                }
+                Phase::Connected => self.ended(key, End::PowerLost),
                 Phase::Incoming | Phase::Replied => c.peer_gave_up = true,
                 Phase::Idle | Phase::PeerGone | Phase::Disconnecting | Phase::Over => {}
             }
@@ -749,23 +765,29 @@ impl State {
             return;
         };
         match c.phase {
-            Phase::Connected => {
-                c.phase = Phase::PeerGone;
-                if c.sink.is_some() {
-                    c.disconnect_due = Some(status::of_disconnect(reason));
-                    object::tell(c.object.get());
-                }
-                let broke = reason != DisconnectReason::Peer && !mem::replace(&mut c.broken, true);
-                self.counters.active_connections =
-                    self.counters.active_connections.saturating_sub(1);
-                self.counters.connection_errors += u64::from(broke);
-                self.note_ended(key, reason);
-            }
+            Phase::Connected => self.ended(key, End::Engine(reason)),
             Phase::Accepting | Phase::Completing => {
                 self.establish_failed(key, STATUS_CONNECTION_ABORTED, 0)
             }
             _ => c.peer_gave_up = true,
         }
+    }
+
+    /// A connection that stood is over, not by this side's doing.
+    fn ended(&mut self, key: Key, end: End) {
+        let Some(c) = self.connections.get_mut(key) else {
+            return;
+        };
+        c.phase = Phase::PeerGone;
+        if c.sink.is_some() {
+            c.disconnect_due = Some(end.reason());
+            object::tell(c.object.get());
+        }
+        let peers = matches!(end, End::Engine(DisconnectReason::Peer));
+        let broke = !peers && !mem::replace(&mut c.broken, true);
+        self.counters.active_connections = self.counters.active_connections.saturating_sub(1);
+        self.counters.connection_errors += u64::from(broke);
+        self.note_ended(key, end);
     }
 
     /// A disconnect of this side is complete: everything is flushed and nothing of the QP is in the NIC any more.

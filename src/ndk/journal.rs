@@ -9,6 +9,7 @@ use nt::Status as NtStatus;
 use nt::trace::Address;
 use roce::{ConnId, ConnectFailure, DisconnectReason, QpId, Status};
 
+use super::connection::End;
 use super::slab::Key;
 use super::state::State;
 use crate::trace::{
@@ -173,9 +174,9 @@ impl State {
     }
 
     /// A connection that stood ended, not by this side's doing.
-    pub(super) fn note_ended(&self, key: Key, reason: DisconnectReason) {
-        let cause = match reason {
-            DisconnectReason::Peer => {
+    pub(super) fn note_ended(&self, key: Key, end: End) {
+        let cause = match end {
+            End::Engine(DisconnectReason::Peer) => {
                 return self.trace.write(|adapter| {
                     let Ends { local, peer, qp } = self.ends(key);
                     Disconnected {
@@ -186,14 +187,15 @@ impl State {
                     }
                 });
             }
-            // Failures of queue pairs are told first; what the driver itself ends for want of power has none.
-            DisconnectReason::QpError => self
+            // Failures of queue pairs are told first.
+            End::Engine(DisconnectReason::QpError) => self
                 .connections
                 .get(key)
                 .and_then(|c| c.failure)
-                .map_or("the device lost its power", cause),
-            DisconnectReason::Stale => "the peer does not know the connection",
-            DisconnectReason::EngineFailed => "the device failed or was removed",
+                .map_or("its queue pair failed", cause),
+            End::Engine(DisconnectReason::Stale) => "the peer does not know the connection",
+            End::Engine(DisconnectReason::EngineFailed) => "the device failed or was removed",
+            End::PowerLost => "the device lost its power",
         };
         self.trace.write(|adapter| {
             let Ends { local, peer, qp } = self.ends(key);

@@ -8,7 +8,7 @@ use ntsim::consumer::{Adapter, ReadLimits};
 use ntsim::etw::{GUID, TraceConfig, Traced};
 use ntsim::wire::SwitchConfig;
 
-use crate::lab::{ALL_RIGHTS, Connected, Lab, PORT, SOON, failure, from, to};
+use crate::lab::{ALL_RIGHTS, Connected, Lab, PORT, SOON, failure, from, limits, to};
 
 /// The provider `vroce`: 00ae21e7-4789-5e6f-3649-4e771fb7333f.
 const VROCE: GUID = GUID {
@@ -197,6 +197,92 @@ fn a_nak_is_told_of_by_its_name() {
     lab.on(&a, || ours.close());
     lab.on(&b, || theirs.close());
     lab.drop_connection(&a, &b, connected);
+    lab.end(a, b);
+}
+
+#[test]
+fn a_peer_that_gave_up_cannot_be_rejected_and_is_not_told_of_as_rejected() {
+    let mut lab = traced_lab();
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let (listener, active, connecting, passive) = lab.ask(&a, &b);
+    let closing = lab.on(&a, || active.start_close());
+    closing.wait(&mut lab.world).unwrap();
+    assert_eq!(connecting.status(), Some(STATUS_CANCELLED));
+    lab.world.run_for(Duration::from_millis(100));
+    let rejecting = lab.on(&b, || passive.reject(&[]));
+    assert_eq!(rejecting, Err(STATUS_CONNECTION_ABORTED));
+    assert!(!names(&lab, lab.b).contains(&"Rejected".to_owned()));
+    let refused = only(&lab, lab.b, "CallRefused");
+    assert_eq!(refused.text("call"), "NdkReject");
+    assert_eq!(refused.status("status"), STATUS_CONNECTION_ABORTED);
+    lab.on(&b, || {
+        passive.close();
+        listener.close();
+    });
+    lab.end(a, b);
+}
+
+#[test]
+fn a_connection_is_not_lost_for_what_ended_an_earlier_attempt_of_its_connector() {
+    let mut lab = traced_lab();
+    // It is the consumer's mistake.
+    lab.world.pardon(ntsim::ndk::rules::CONSUMER_OVERRUN);
+    let (a, b) = (lab.side_a(), lab.side_b());
+    let (cq, doomed, other) = lab.on(&a, || {
+        let cq = a.adapter.create_cq(2).unwrap();
+        let doomed = a.pd.create_qp(&cq, &cq, limits()).unwrap();
+        let other = a.pd.create_qp(&cq, &cq, limits()).unwrap();
+        (cq, doomed, other)
+    });
+    // While the first attempt is under way, another queue pair overruns the completion queue, and takes this one with it.
+    let active = lab.connector(&a);
+    lab.net.set_links(SwitchConfig {
+        loss: 1.0,
+        ..SwitchConfig::default()
+    });
+    let connecting = lab.on(&a, || {
+        active.start_connect(&doomed, from(&a), to(&b), ReadLimits::default(), &[])
+    });
+    lab.world.run_for(Duration::from_millis(1));
+    lab.on(&a, || {
+        for context in 0..3 {
+            other.receive(context, &[]).unwrap();
+        }
+        other.flush();
+    });
+    failure(connecting.wait(&mut lab.world));
+    let overrun = "this side cannot go on: a queue overran, or the peer broke the protocol";
+    let events = lab.world.traced(lab.a);
+    let mut failed = events.iter().filter(|e| e.name == "QueuePairFailed");
+    assert!(failed.any(|event| event.text("cause") == overrun));
+    lab.on(&a, || {
+        doomed.close();
+        other.close();
+    });
+    let closing = lab.on(&a, || cq.start_close());
+    lab.world.run_for(SOON);
+    assert!(closing.is_done());
+    // The second, with a queue pair in order, ends because the power goes.
+    lab.net.set_links(SwitchConfig::default());
+    let listener = lab.listen(&b);
+    let connecting = lab.dial(&a, &active, &b);
+    let passive = lab.request(&listener);
+    let accepting = lab.accept(&b, &passive);
+    connecting.wait(&mut lab.world).unwrap();
+    lab.complete(&a, &active, &accepting);
+    lab.world.sleep(lab.a);
+    let lost = only(&lab, lab.a, "ConnectionLost");
+    assert_eq!(lost.text("cause"), "the device lost its power");
+    lab.world.wake(lab.a).unwrap();
+    lab.drop_connection(
+        &a,
+        &b,
+        Connected {
+            active,
+            passive,
+            listener,
+        },
+    );
     lab.end(a, b);
 }
 
