@@ -64,6 +64,44 @@ pub fn build_lab(root: &Path, target: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    /// Folders below `from` with sources in them, but for tests.
+    fn folders(root: &Path, from: &str, found: &mut Vec<String>) {
+        let mut sources = false;
+        for entry in std::fs::read_dir(root.join(from)).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                if name != "tests" {
+                    folders(root, &format!("{from}/{name}"), found);
+                }
+            } else {
+                sources |= [".rs", ".c", ".h"].iter().any(|end| name.ends_with(end));
+            }
+        }
+        if sources {
+            found.push(from.to_owned());
+        }
+    }
+
+    #[test]
+    fn every_folder_of_sources_is_in_the_architecture() {
+        let root = root();
+        let text = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+        let mut found = Vec::new();
+        for from in ["src", "examples", "tests/ndk", "tests/miniport"] {
+            folders(&root, from, &mut found);
+        }
+        for package in ["lab", "ntsim", "roce", "xtask"] {
+            folders(&root, &format!("crates/{package}/src"), &mut found);
+        }
+        assert!(found.len() > 40, "{found:?}");
+        // What a package is for stands in the table of packages; what is part of one file is for the same as that.
+        found.retain(|folder| folder != "src" && !folder.ends_with("/src"));
+        found.retain(|folder| !root.join(format!("{folder}.rs")).exists());
+        found.retain(|folder| !text.contains(&format!("`{folder}`")));
+        assert!(found.is_empty(), "not named: {found:?}");
+    }
+
     #[test]
     fn a_folder_is_locked_once() {
         let folder = target()
