@@ -25,7 +25,7 @@ pub const MAX_CALLER_DATA: usize = 56;
 /// because NDK has one limit for both.
 pub const MAX_CALLEE_DATA: usize = 148;
 
-/// Queue pairs of one adapter: as many as the engine can tell apart. What each needs is had when it is made.
+/// Queue pairs of one adapter. What each needs is had when it is made.
 pub const MAX_QPS: u32 = 16384;
 /// Completion queues of one adapter.
 pub const MAX_CQS: u32 = 16384;

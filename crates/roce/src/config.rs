@@ -5,7 +5,7 @@
 pub struct Config {
     /// Link MTU in bytes: the largest IP packet. The path MTU derives from it.
     pub local_mtu: u16,
-    /// Queue pairs, at most 2^14: the other bits of a QPN are a serial number, and a QPN must not come again soon.
+    /// Queue pairs, at most 2^17: few of the 2^24 numbers there are, so that a number is hard to guess and rests before it comes again.
     pub max_qps: u32,
     /// Completion queues.
     pub max_cqs: u32,
@@ -15,7 +15,7 @@ pub struct Config {
     pub max_pds: u32,
     /// Memory keys, fewer than 2^24.
     pub max_keys: u32,
-    /// Connections in any state, those being set up included, at most 2^16: half of the bits of a communication ID stay random.
+    /// Connections in any state, those being set up and those that rest included, at most 2^18. As many numbers of queue pairs rest.
     pub max_connections: u32,
     /// Listeners.
     pub max_listeners: u32,
@@ -107,12 +107,12 @@ impl Config {
     #[must_use]
     pub(crate) fn clamped(&self) -> Config {
         Config {
-            max_qps: self.max_qps.min(1 << 14),
+            max_qps: self.max_qps.min(1 << 17),
             max_cqs: self.max_cqs.min(MAX_ENTRIES),
             max_srqs: self.max_srqs.min(MAX_ENTRIES),
             max_pds: self.max_pds.min(MAX_ENTRIES),
             max_keys: self.max_keys.min(MAX_ENTRIES - 2),
-            max_connections: self.max_connections.min(1 << 16),
+            max_connections: self.max_connections.min(1 << 18),
             max_listeners: self.max_listeners.min(MAX_ENTRIES),
             max_transmissions: self.max_transmissions.min(MAX_ENTRIES),
             max_cq_depth: self.max_cq_depth.min(MAX_ENTRIES),

@@ -14,14 +14,18 @@ use crate::counters::Counters;
 use crate::cq::CqSet;
 use crate::event::Event;
 use crate::key::KeyTable;
+use crate::numbers::Numbers;
 use crate::rc::qp::{InFlight, Qp, Shared};
 use crate::rc::{QpId, QpParams};
 use crate::rng::Rng;
 use crate::srq::SrqSet;
-use crate::table::{IndexList, OutOfMemory, Table, id, try_vec};
+use crate::table::{IndexList, OutOfMemory, Table, id};
 use crate::time::Instant;
 use crate::timers::Timers;
-use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+/// What a queue pair can be called: 0 is reserved, 1 is the general service interface, the highest is for multicast (IBTA 3.5.10).
+const QPNS: RangeInclusive<u32> = 2..=0x00ff_fffe;
 
 id! {
     /// A protection domain.
@@ -113,12 +117,7 @@ pub struct Engine {
     srqs: SrqSet,
     keys: KeyTable,
     qps: Table<Qp>,
-    /// Bits of a QPN that are the table index.
-    qpn_index_bits: u32,
-    /// Mixed into those bits.
-    qpn_mask: u32,
-    /// The other bits of the last QPN, by table index.
-    qpn_serials: Vec<u16>,
+    qpns: Numbers,
     in_flight: Table<InFlight>,
     /// Queue pairs that may have something to send.
     ready: IndexList,
@@ -147,7 +146,6 @@ impl Engine {
     pub fn try_new(config: &Config) -> Result<Engine, OutOfMemory> {
         let config = config.clamped();
         let mut rng = Rng::from_seed(config.seed);
-        let qpn_index_bits = config.max_qps.max(1).next_power_of_two().trailing_zeros();
         Ok(Engine {
             now: Instant::ZERO,
             pds: Table::try_new(config.max_pds)?,
@@ -155,9 +153,8 @@ impl Engine {
             srqs: SrqSet::try_new(config.max_srqs)?,
             keys: KeyTable::try_new(config.max_keys, &mut rng)?,
             qps: Table::try_new(config.max_qps)?,
-            qpn_index_bits,
-            qpn_mask: rng.next_u32() & ((1 << qpn_index_bits) - 1),
-            qpn_serials: try_vec(config.max_qps as usize, |_| rng.next_u32() as u16)?,
+            // Late packets for a number can come while its connection would rest, and no more connections can rest.
+            qpns: Numbers::try_new(QPNS, config.max_qps, config.max_connections, &mut rng)?,
             in_flight: Table::try_fixed(config.max_transmissions)?,
             ready: IndexList::try_new(config.max_qps)?,
             answers: IndexList::try_new(config.max_qps)?,
@@ -202,29 +199,10 @@ impl Engine {
         self.cqs.see(self.now);
     }
 
-    /// A number that no queue pair has had for long: the serial part advances with each that this place of the table has.
-    fn new_qpn(&mut self, index: u32) -> u32 {
-        let mut nobody = 0;
-        let serial = self
-            .qpn_serials
-            .get_mut(index as usize)
-            .unwrap_or(&mut nobody);
-        loop {
-            *serial = serial.wrapping_add(1);
-            let qpn =
-                (u32::from(*serial) << self.qpn_index_bits | index ^ self.qpn_mask) & 0x00ff_ffff;
-            // 0 is reserved, 1 is the general service interface. Numbers with the top bits set are multicast in other services.
-            if qpn > 1 && qpn < 0x00ff_ff00 {
-                return qpn;
-            }
-        }
-    }
-
     /// The queue pair with this number.
     fn qp_by_number(&mut self, qpn: u32) -> Option<(QpId, &mut Qp)> {
-        let index = (qpn ^ self.qpn_mask) & ((1 << self.qpn_index_bits) - 1);
-        let (slot, qp) = self.qps.at_mut(index)?;
-        (qp.number == qpn).then_some((QpId(slot), qp))
+        let (slot, qp) = self.qps.at_mut(self.qpns.find(qpn)?)?;
+        Some((QpId(slot), qp))
     }
 
     /// Runs `f` on a queue pair with everything that queue pairs share, then sees to what follows from it.

@@ -32,6 +32,7 @@ mod engine;
 mod event;
 mod key;
 mod memory;
+mod numbers;
 mod path;
 
 pub mod psn;

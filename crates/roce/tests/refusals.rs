@@ -272,20 +272,21 @@ fn a_configuration_beyond_all_limits_is_lowered() {
     }
 }
 
-/// A QPN comes again only after a thousand others of its queue pair's place, even with as many queue pairs as there can be.
+/// There can be a hundred thousand queue pairs, and a QPN comes again only after as many others as connections can rest.
 #[test]
-fn numbers_of_queue_pairs_last() {
+fn r096_numbers_of_queue_pairs_rest() {
+    const RESTING: usize = 5000;
     let config = Config {
         max_qps: u32::MAX,
         max_keys: 1,
         max_cqs: 1,
         max_srqs: 1,
         max_pds: 1,
-        max_connections: 1,
+        max_connections: RESTING as u32,
         ..Config::default()
     };
     let mut e = Engine::try_new(&config).unwrap();
-    assert_eq!(e.config().max_qps, 1 << 14);
+    assert_eq!(e.config().max_qps, 1 << 17);
     let pd = e.create_pd().unwrap();
     let cq = e.create_cq(1).unwrap();
     let params = QpParams {
@@ -303,9 +304,21 @@ fn numbers_of_queue_pairs_last() {
         context: 0,
     };
     let qp = e.create_qp(&params).unwrap();
-    let mut seen = std::collections::HashSet::new();
-    for _ in 0..1000 {
-        let local = e.prepare(qp, None).unwrap();
-        assert!(seen.insert(local.qpn), "{:#x}", local.qpn);
+    let drawn: Vec<u32> = (0..10 * RESTING)
+        .map(|_| e.prepare(qp, None).unwrap().qpn)
+        .collect();
+    let mut last = std::collections::HashMap::new();
+    let mut again = 0;
+    for (n, qpn) in drawn.iter().enumerate() {
+        assert!((2..0x00ff_ffff).contains(qpn), "{qpn:#x}");
+        if let Some(before) = last.insert(qpn, n) {
+            again += 1;
+            assert!(n - before > RESTING, "{qpn:#x}");
+        }
     }
+    // Among so many, some do.
+    assert!(again > 0);
+    // All 24 bits are drawn: no two follow one another.
+    let close = |w: &&[u32]| w[0].abs_diff(w[1]) < 16;
+    assert!(drawn.windows(2).filter(close).count() < 5);
 }

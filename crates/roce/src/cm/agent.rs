@@ -11,6 +11,7 @@ use super::{LocalQp, QpAttributes};
 use crate::config::Config;
 use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
 use crate::event::Event;
+use crate::numbers::Numbers;
 use crate::psn::Psn;
 use crate::rng::Rng;
 use crate::table::{IndexList, OutOfMemory, Slot, Table};
@@ -34,10 +35,10 @@ pub(crate) const MAX_ADDRESSES: usize = 64;
 pub(crate) struct Agent {
     config: Config,
     rng: Rng,
-    /// Moves table indices about in communication IDs.
-    salt: u32,
     listeners: Listeners,
     connections: Table<Connection>,
+    /// Our communication IDs. They rest with their connections.
+    comm_ids: Numbers,
     lookup: Lookup,
     /// Connections that peers asked for and that have not been established, those included that rest before their names are free.
     unproven: u32,
@@ -70,9 +71,9 @@ impl Agent {
             .map_err(|_| OutOfMemory)?;
         Ok(Self {
             config: *config,
-            salt: rng.next_u32(),
             listeners: Listeners::try_new(config.max_listeners)?,
             connections: Table::try_new(capacity)?,
+            comm_ids: Numbers::try_new(1..=u32::MAX, capacity, 0, &mut rng)?,
             lookup: Lookup::try_new(capacity, &mut rng)?,
             unproven: 0,
             addresses,
@@ -132,11 +133,7 @@ impl Agent {
         }
         let names = self.names().ok_or(CmError::TableFull)?;
         let connection = Connection::connecting(now, names, &self.config, params, local)?;
-        let slot = self
-            .connections
-            .insert(connection)
-            .map_err(|_| CmError::TableFull)?;
-        self.settle(slot);
+        let slot = self.insert(connection).ok_or(CmError::TableFull)?;
         Ok(ConnId(slot))
     }
 
@@ -397,10 +394,13 @@ impl Agent {
         let Some(names) = self.names() else {
             return;
         };
-        let connection = Connection::requested(names, &self.config, listener, &request);
-        if let Ok(slot) = self.connections.insert(connection) {
-            self.settle(slot);
-        }
+        // There is room: it has just been named.
+        self.insert(Connection::requested(
+            names,
+            &self.config,
+            listener,
+            &request,
+        ));
     }
 
     /// Whether a request can be had, and whom it is for; or why not.
@@ -554,10 +554,8 @@ impl Agent {
 
     /// The connection that we named so, if the message comes from its peer.
     fn find(&self, source: &Source<'_>, comm_id: u32) -> Option<Slot> {
-        let index = (comm_id ^ self.salt) & self.index_mask();
-        let (slot, connection) = self.connections.at(index)?;
-        (connection.local_comm_id == comm_id && connection.path().dst_ip == source.ip())
-            .then_some(slot)
+        let (slot, connection) = self.connections.at(self.comm_ids.find(comm_id)?)?;
+        (connection.path().dst_ip == source.ip()).then_some(slot)
     }
 
     /// The passive connection that the sender named so. GUIDs and names can be seen and copied by others: what one sender calls its
@@ -586,28 +584,24 @@ impl Agent {
             .map(|(slot, _)| slot)
     }
 
-    fn index_mask(&self) -> u32 {
-        self.connections
-            .capacity()
-            .checked_next_power_of_two()
-            .unwrap_or(0)
-            .wrapping_sub(1)
-    }
-
-    /// Names for the next connection: the table index, disguised, under random bits.
+    /// Names for the next connection.
     fn names(&mut self) -> Option<Names> {
         let slot = self.connections.next_slot()?;
-        let mask = self.index_mask();
-        let low = (slot.index ^ self.salt) & mask;
-        let mut comm_id = self.rng.next_u32() & !mask | low;
-        if comm_id == 0 {
-            comm_id = mask.wrapping_add(1);
-        }
+        let comm_id = self.comm_ids.draw(&mut self.rng);
         Some(Names {
             id: ConnId(slot),
             comm_id,
             transaction_id: self.rng.next_u64() & !0xffff_ffff | u64::from(comm_id),
         })
+    }
+
+    /// Takes in a connection with the names given last.
+    fn insert(&mut self, connection: Connection) -> Option<Slot> {
+        let comm_id = connection.local_comm_id;
+        let slot = self.connections.insert(connection).ok()?;
+        self.comm_ids.assign(slot.index, comm_id);
+        self.settle(slot);
+        Some(slot)
     }
 
     fn with<T>(
@@ -641,6 +635,7 @@ impl Agent {
         }
         if connection.is_finished() {
             self.lookup.update(slot.index, None);
+            self.comm_ids.release(slot.index);
             self.connections.remove(slot);
             return;
         }

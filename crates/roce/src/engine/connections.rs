@@ -55,7 +55,7 @@ impl Engine {
         let srq = qp.params.srq.is_some();
         Ok(LocalQp {
             qp: id,
-            qpn: self.new_qpn(id.0.index),
+            qpn: self.qpns.draw(&mut self.rng),
             psn: Psn::new(self.rng.next_u32()),
             srq,
         })
@@ -64,6 +64,7 @@ impl Engine {
     /// The queue pair is from now on what the peer has been told.
     fn take_names(&mut self, local: &LocalQp) -> Option<&mut Qp> {
         let qp = self.qps.get_mut(local.qp.0)?;
+        self.qpns.assign(local.qp.0.index, local.qpn);
         qp.number = local.qpn;
         qp.first_psn = local.psn;
         Some(qp)

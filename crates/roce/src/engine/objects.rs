@@ -125,10 +125,11 @@ impl Engine {
             memory.receive_in(pd);
         }
         let id = QpId(self.qps.next_slot().ok_or(CreateError::TableFull)?);
-        let number = self.new_qpn(id.0.index);
+        let number = self.qpns.draw(&mut self.rng);
         self.qps
             .insert(Qp::new(id, number, memory))
             .map_err(|_| CreateError::TableFull)?;
+        self.qpns.assign(id.0.index, number);
         self.count_qp(&params, true);
         Ok(id)
     }
@@ -194,6 +195,7 @@ impl Engine {
 
     pub(super) fn remove_qp(&mut self, qp: QpId) {
         if let Some(q) = self.qps.remove(qp.0) {
+            self.qpns.release(qp.0.index);
             self.count_qp(&q.params, false);
         }
     }
