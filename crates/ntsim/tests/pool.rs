@@ -473,3 +473,28 @@ fn the_report_names_the_culprit_and_what_the_rule_says() {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
+
+#[test]
+fn a_report_tells_what_came_before_once_and_ends_with_a_line_for_each() {
+    let (mut world, a) = suspects();
+    world.try_call(a, || {
+        // SAFETY: the pool finds out what is wrong here, and touches nothing.
+        unsafe {
+            let block = allocate(8);
+            free(block);
+            free(block);
+            ExFreePoolWithTag(allocate(16).cast(), TAG + 1);
+        }
+    });
+    let report = world.finish().to_string();
+    let crossings = |function: &str| report.matches(&format!("<- {function}\n")).count();
+    assert_eq!(crossings("ExAllocatePool2"), 2, "{report}");
+    assert_eq!(crossings("ExFreePoolWithTag"), 3, "{report}");
+    let (_, summary) = report.split_once("the 2 violations:\n").expect("a summary");
+    let lines: Vec<_> = summary.lines().collect();
+    for (line, rule) in lines.iter().zip([rules::POOL_DOUBLE_FREE, rules::POOL_TAG]) {
+        let begins = format!("  0 ns: {rule} by code of the test: ExFreePoolWithTag frees 0x");
+        assert!(line.starts_with(&begins), "{line}");
+    }
+    assert_eq!(lines.len(), 2, "{report}");
+}

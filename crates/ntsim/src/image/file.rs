@@ -5,14 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use object::LittleEndian as LE;
 use object::pe::{
-    IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG, IMAGE_FILE_EXECUTABLE_IMAGE, IMAGE_FILE_MACHINE_AMD64,
-    IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_DISCARDABLE, IMAGE_SCN_MEM_EXECUTE,
-    IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64,
+    IMAGE_DIRECTORY_ENTRY_EXCEPTION, IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG,
+    IMAGE_FILE_EXECUTABLE_IMAGE, IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_RELOCS_STRIPPED,
+    IMAGE_SCN_MEM_DISCARDABLE, IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE,
+    ImageNtHeaders64,
 };
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
 use super::ImageError;
 use super::symbols::Symbols;
+use super::unwind::{self, Contents};
 use crate::memory::PAGE;
 
 /// A driver's image, read from a `.sys` file.
@@ -25,7 +27,7 @@ pub struct Image {
     bytes: Arc<[u8]>,
     layout: Arc<Layout>,
     /// Read when a report first asks: that takes longer than loading the image.
-    symbols: Arc<OnceLock<Option<Symbols>>>,
+    symbols: Arc<OnceLock<Result<Symbols, String>>>,
 }
 
 /// What of an image's headers its loading needs. Offsets are relative virtual addresses, from the start of the image.
@@ -44,6 +46,8 @@ pub(super) struct Layout {
     pub(super) imports: Vec<Import>,
     /// The load configuration directory.
     pub(super) load_config: Option<(usize, usize)>,
+    /// The exception directory.
+    pub(super) exceptions: unwind::Table,
 }
 
 #[derive(Debug)]
@@ -133,17 +137,31 @@ impl Image {
         &self.bytes
     }
 
-    /// What its symbols say of an offset in it.
-    pub(super) fn symbol(&self, at: usize) -> Option<String> {
-        let path = self.path.as_deref()?;
+    /// What its symbols say; or why there are none.
+    pub(super) fn symbols(&self) -> Result<&Symbols, &str> {
+        let Some(path) = self.path.as_deref() else {
+            return Err("");
+        };
         let symbols = self
             .symbols
             .get_or_init(|| Symbols::beside(path, &self.bytes));
-        symbols.as_ref()?.name(u32::try_from(at).ok()?)
+        symbols.as_ref().map_err(String::as_str)
     }
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+}
+
+impl Contents for Image {
+    fn bytes(&self, at: u32, len: usize) -> Option<&[u8]> {
+        let at = at as usize;
+        let sections = &self.layout.sections;
+        let section = sections
+            .iter()
+            .find(|s| at.wrapping_sub(s.at) < s.contents.len())?;
+        let contents = self.bytes.get(section.contents.clone())?;
+        contents.get(at - section.at..)?.get(..len)
     }
 }
 
@@ -236,6 +254,9 @@ impl Layout {
                 "its load configuration lies outside the image".into(),
             ));
         }
+        let exceptions = file
+            .data_directory(IMAGE_DIRECTORY_ENTRY_EXCEPTION)
+            .map_or((0, 0), |directory| directory.address_range());
         Ok(Layout {
             base: optional.image_base(),
             size,
@@ -245,6 +266,7 @@ impl Layout {
             relocations,
             imports,
             load_config,
+            exceptions,
         })
     }
 

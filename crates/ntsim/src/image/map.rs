@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::file::{Layout, Section};
+use super::unwind::{self, Frame, Stack};
 use super::{Image, ImageError, runtime};
 use crate::memory::arena::Protection;
 use crate::memory::{PAGE, Ram};
@@ -108,26 +109,33 @@ impl Mapped {
         ram.free_pages(self.base - PAGE, pages as u32);
     }
 
-    /// An address in it, as a debugger would name it.
+    /// An address in it, as a debugger would name it; without symbols, where it is in the image, and why there are none.
     fn describe(&self, address: usize) -> String {
-        let at = address - self.base;
-        if let Some(symbol) = self.image.symbol(at) {
-            return format!("{}!{symbol}", self.image.name());
+        let (image, at) = (self.image.name(), address - self.base);
+        let section = self.section_at(at);
+        let known = self.image.symbols().map(|symbols| {
+            let at = u32::try_from(at).ok()?;
+            match section {
+                Some(s) if s.executable => symbols.name(at),
+                Some(_) => symbols.variable(at),
+                None => None,
+            }
+        });
+        let why = match known {
+            Ok(Some(name)) => return format!("{image}!{name}"),
+            Ok(None) => "",
+            Err(why) => why,
+        };
+        let section = section.map_or("", |s| s.name.trim_end_matches('\0'));
+        match [section, why].join("; ").trim_matches([';', ' ']) {
+            "" => format!("{image}+{at:#x}"),
+            more => format!("{image}+{at:#x} ({more})"),
         }
-        let section = self
-            .image
-            .layout()
-            .sections
-            .iter()
-            .find(|s| (s.at..s.at + s.size).contains(&at));
-        match section {
-            Some(s) => format!(
-                "{}+{at:#x} ({})",
-                self.image.name(),
-                s.name.trim_end_matches('\0')
-            ),
-            None => format!("{}+{at:#x}", self.image.name()),
-        }
+    }
+
+    fn section_at(&self, at: usize) -> Option<&Section> {
+        let sections = &self.image.layout().sections;
+        sections.iter().find(|s| at.wrapping_sub(s.at) < s.size)
     }
 }
 
@@ -276,6 +284,28 @@ impl Images {
         let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) };
         let text = std::str::from_utf8(bytes).ok()?;
         (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
+    }
+
+    /// The frame that a frame in a loaded image was called from; None where that cannot be told.
+    fn caller(&self, frame: &Frame, stack: Stack<'_>) -> Option<Frame> {
+        let loaded = self.loaded.borrow();
+        let address = frame.address();
+        let (range, mapped) = loaded.iter().find(|(range, _)| range.contains(&address))?;
+        let at = u32::try_from(address - range.start).ok()?;
+        let table = mapped.image.layout().exceptions;
+        let caller = unwind::caller(&mapped.image, table, at, frame, stack)?;
+        // Callers' frames lie above: so this comes to an end.
+        (caller.sp > frame.sp).then_some(caller)
+    }
+
+    /// The addresses of a frame in a loaded image and of its callers, as far as they are in images without a break: `most` of them.
+    pub(crate) fn frames(&self, innermost: Frame, most: usize, stack: Stack<'_>) -> Vec<usize> {
+        let callers = std::iter::successors(Some(innermost), |frame| self.caller(frame, stack));
+        callers
+            .map(|frame| frame.address())
+            .take_while(|address| self.contains(*address))
+            .take(most)
+            .collect()
     }
 
     /// What an address in an image is, if it is in one.

@@ -11,7 +11,11 @@ mod file;
 mod map;
 mod runtime;
 mod symbols;
+mod unwind;
+#[cfg(test)]
+mod unwind_tests;
 
 pub use error::ImageError;
 pub use file::Image;
 pub(crate) use map::{Images, Mapped};
+pub(crate) use unwind::{Frame, RBP, RBX};

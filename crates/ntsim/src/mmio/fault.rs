@@ -15,7 +15,7 @@ use std::sync::Once;
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::{decode, execute, mapping};
-use crate::image::Images;
+use crate::image::{Frame, Images};
 use crate::memory::paged;
 use crate::verifier::{self, Site, rules};
 use crate::world::context::{self, KernelMode};
@@ -109,14 +109,28 @@ fn violation(address: usize, context: &ucontext_t) {
         named(address),
         named(rip)
     );
-    let (site, backtrace) = if address == rip {
-        (Site::Unknown, Backtrace::disabled())
+    let interrupted = frame(context);
+    let called;
+    let site = if address == rip {
+        // There is nothing to unwind from where no code is; but who called it left an address.
+        called = interrupted.returned(&thread::stack_word);
+        Site::At(called.as_ref())
+    } else if in_image(rip) {
+        Site::At(Some(&interrupted))
     } else {
+        Site::Unwind
+    };
+    let backtrace = {
         let _kernel = KernelMode::enter();
         REPORTING.set(Some(text.clone()));
-        let backtrace = Backtrace::capture();
+        // The simulator's own frames say nothing to who looks for a place in an image, and there are none where no code is.
+        let backtrace = if address == rip || !verifier::called_from(site).is_empty() {
+            Backtrace::disabled()
+        } else {
+            Backtrace::capture()
+        };
         REPORTING.set(None);
-        (Site::Unwind, backtrace)
+        backtrace
     };
     let (rule, text) = if paged::contains(address) {
         let text = format!("{text}, which is paged pool");
@@ -127,6 +141,31 @@ fn violation(address: usize, context: &ucontext_t) {
         (rules::ACCESS_VIOLATION, text)
     };
     crate::world::access_violation(rule, &text, site, &backtrace);
+}
+
+/// Whether an address lies in a loaded image.
+fn in_image(address: usize) -> bool {
+    let _kernel = KernelMode::enter();
+    context::try_machine().is_some_and(|m| m.ext::<Images>().contains(address))
+}
+
+/// The frame of the interrupted code.
+fn frame(context: &ucontext_t) -> Frame {
+    use libc::{REG_R8, REG_RAX, REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RSI, REG_RSP};
+    let register = |index: c_int| context.uc_mcontext.gregs[index as usize] as usize;
+    let low = [
+        REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+    ];
+    let general = std::array::from_fn(|number| {
+        let index = low.get(number).copied();
+        Some(register(index.unwrap_or(REG_R8 + number as c_int - 8)))
+    });
+    Frame {
+        ip: rip(context),
+        calls: false,
+        sp: register(REG_RSP),
+        general,
+    }
 }
 
 /// An address, and what it is if it lies in a driver's image.
@@ -144,12 +183,7 @@ fn named(address: usize) -> String {
 fn culprit(interrupted: &ucontext_t) -> String {
     let _kernel = KernelMode::enter();
     let named = |address| context::try_machine()?.ext::<Images>().describe(address);
-    let rsp = interrupted.uc_mcontext.gregs[libc::REG_RSP as usize] as usize;
-    let caller = || {
-        // SAFETY: on the stack, aligned.
-        let address = thread::on_stack(rsp).then(|| unsafe { *(rsp as *const usize) });
-        address.and_then(named)
-    };
+    let caller = || named(frame(interrupted).returned(&thread::stack_word)?.address());
     let rip = rip(interrupted);
     named(rip)
         .or_else(caller)

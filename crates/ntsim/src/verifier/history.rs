@@ -24,6 +24,8 @@ pub enum Way {
 /// One crossing.
 #[derive(Clone, Debug)]
 pub struct Crossed {
+    /// Counts the world's crossings.
+    pub number: usize,
     /// When, in nanoseconds of the world's clock.
     pub time: u64,
     /// The function called.
@@ -80,8 +82,9 @@ impl Entry {
             && self.function.map(std::ptr::from_ref) == enter.function.map(std::ptr::from_ref)
     }
 
-    fn crossed(&self, name: &dyn Fn(u32) -> String) -> Option<Crossed> {
+    fn crossed(&self, number: usize, name: &dyn Fn(u32) -> String) -> Option<Crossed> {
         Some(Crossed {
+            number,
             time: self.time,
             function: self.function?.name,
             into_driver: self.into_driver,
@@ -166,7 +169,7 @@ impl History {
                 },
             }
             if back <= count || open {
-                shown.extend(entry.crossed(name));
+                shown.extend(entry.crossed(next - back, name));
             }
         }
         shown.reverse();

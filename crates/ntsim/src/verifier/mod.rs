@@ -17,7 +17,7 @@ pub use crossing::Function;
 pub(crate) use crossing::{Crossing, Told, cross, entering_driver, place};
 pub(crate) use history::At;
 pub use history::{Crossed, Way};
-pub(crate) use site::Site;
+pub(crate) use site::{Site, called_from};
 
 /// A broken rule.
 #[derive(Clone, Debug)]
@@ -28,8 +28,8 @@ pub struct Violation {
     pub culprit: String,
     /// What happened.
     pub text: String,
-    /// Where in the image of the driver on whose behalf code ran; empty if in no image.
-    pub site: String,
+    /// Where in the image of the driver on whose behalf code ran, and where that was called from, one line each; empty if in no image.
+    pub site: Vec<String>,
     /// Name of the machine where it happened; empty if on none.
     pub machine: String,
     /// Number of the processor.
@@ -46,6 +46,13 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tell(f, None)
+    }
+}
+
+impl Violation {
+    /// Writes all of it, but what the report has said of what came before, with the violation `told` last.
+    fn tell(&self, f: &mut fmt::Formatter<'_>, told: Option<&Violation>) -> fmt::Result {
         if self.rule == rules::NOT_SIMULATED {
             write!(f, "not simulated")?;
         } else {
@@ -55,8 +62,9 @@ impl fmt::Display for Violation {
             write!(f, " by {}", self.culprit)?;
         }
         writeln!(f, ": {}", self.text)?;
-        if !self.site.is_empty() {
-            writeln!(f, "  in {}", self.site)?;
+        for (index, place) in self.site.iter().enumerate() {
+            let how = if index == 0 { "in" } else { "  called from" };
+            writeln!(f, "  {how} {place}")?;
         }
         if let Some(law) = law::Law::of(self.rule) {
             writeln!(f, "  {law}")?;
@@ -73,18 +81,56 @@ impl fmt::Display for Violation {
             self.processor,
             self.irql
         )?;
-        if !self.ndk_calls.is_empty() {
+        let calls = told.map_or(&self.ndk_calls[..], |t| {
+            since(&t.ndk_calls, &self.ndk_calls)
+        });
+        if !calls.is_empty() {
             writeln!(f, "  the last NDK calls:")?;
         }
-        for call in &self.ndk_calls {
+        for call in calls {
             writeln!(f, "  {call}")?;
         }
-        writeln!(f, "  crossings before:")?;
-        for crossed in &self.history {
+        let crossed = told.and_then(|t| t.history.last()).map(|last| last.number);
+        let mut crossings = self
+            .history
+            .iter()
+            .filter(|c| crossed.is_none_or(|told| c.number > told))
+            .peekable();
+        if crossings.peek().is_some() {
+            writeln!(f, "  crossings before:")?;
+        }
+        for crossed in crossings {
             writeln!(f, "  {crossed}")?;
         }
         Ok(())
     }
+
+    /// One line.
+    fn summary(&self) -> String {
+        const LONGEST: usize = 120;
+        let by = match self.culprit.as_str() {
+            "" => String::new(),
+            culprit => format!(" by {culprit}"),
+        };
+        let mut text = self.text.lines().next().unwrap_or_default().to_owned();
+        if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+            text.truncate(end);
+            text += "...";
+        }
+        let place = match self.site.first() {
+            Some(place) => format!(", in {place}"),
+            None => String::new(),
+        };
+        format!("{} ns: {}{by}: {text}{place}", self.time, self.rule)
+    }
+}
+
+/// What is new in a list of the last things, of which another was shown before.
+fn since<'a>(shown: &[String], all: &'a [String]) -> &'a [String] {
+    let both = (0..=shown.len().min(all.len()))
+        .rev()
+        .find(|count| shown.ends_with(&all[..*count]));
+    &all[both.unwrap_or(0)..]
 }
 
 /// Memory that a driver holds.
@@ -154,8 +200,17 @@ impl fmt::Display for Report {
             "ntsim: seed {}, interleaved {}",
             self.seed, self.interleave
         )?;
+        // What came before several of them is told once.
+        let mut told = None;
         for violation in &self.violations {
-            write!(f, "{violation}")?;
+            violation.tell(f, told)?;
+            told = Some(violation);
+        }
+        if self.violations.len() > 1 {
+            writeln!(f, "the {} violations:", self.violations.len())?;
+            for violation in &self.violations {
+                writeln!(f, "  {}", violation.summary())?;
+            }
         }
         if self.more > 0 {
             writeln!(f, "and {} more violation(s)", self.more)?;
@@ -226,7 +281,7 @@ pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
     violation_at(Site::Unwind, rule, text);
 }
 
-fn violation_at(site: Site, rule: &'static str, text: impl Into<String>) {
+fn violation_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) {
     let _kernel = context::KernelMode::enter();
     let text = text.into();
     let Some(core) = context::try_core() else {
@@ -244,7 +299,7 @@ fn violation_at(site: Site, rule: &'static str, text: impl Into<String>) {
         rule,
         culprit: culprit(rule),
         text,
-        site: site::called_from(site).unwrap_or_default(),
+        site: called_from(site),
         machine: context::try_machine().map_or_else(String::new, |m| m.name.clone()),
         processor,
         irql,
@@ -323,7 +378,7 @@ pub(crate) fn bugcheck(rule: &'static str, text: impl Into<String>) -> ! {
 }
 
 /// As [`bugcheck`], where the code that broke the rule may not be found by unwinding.
-pub(crate) fn bugcheck_at(site: Site, rule: &'static str, text: impl Into<String>) -> ! {
+pub(crate) fn bugcheck_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) -> ! {
     violation_at(site, rule, text);
     let core = context::core();
     core.stop();

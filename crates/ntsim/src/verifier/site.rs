@@ -4,22 +4,24 @@ use std::ffi::{c_int, c_void};
 
 use ndis_sys::wdm::DRIVER_OBJECT;
 
-use crate::image::Images;
+use crate::image::{Frame, Images, RBP, RBX};
 use crate::world::{context, thread};
 
 /// The unwinder's view of a frame.
 #[repr(C)]
-struct Frame {
+struct Unwound {
     _opaque: [u8; 0],
 }
 
 unsafe extern "C" {
     // Of the unwinder that Rust's own panics use.
     fn _Unwind_Backtrace(
-        trace: unsafe extern "C" fn(*mut Frame, *mut c_void) -> c_int,
+        trace: unsafe extern "C" fn(*mut Unwound, *mut c_void) -> c_int,
         argument: *mut c_void,
     ) -> c_int;
-    fn _Unwind_GetIPInfo(frame: *mut Frame, before: *mut c_int) -> usize;
+    fn _Unwind_GetIPInfo(frame: *mut Unwound, before: *mut c_int) -> usize;
+    fn _Unwind_GetCFA(frame: *mut Unwound) -> usize;
+    fn _Unwind_GetGR(frame: *mut Unwound, register: c_int) -> usize;
 }
 
 const GO_ON: c_int = 0;
@@ -27,57 +29,83 @@ const STOP: c_int = 5;
 
 /// More frames of the simulator than that lie between no driver and no rule.
 const DEEPEST: usize = 256;
+/// So many frames of images are shown.
+const SHOWN: usize = 24;
 
 /// What is known of where code runs that has broken a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Site {
+pub(crate) enum Site<'a> {
     /// The unwinder finds it.
     Unwind,
-    /// Nothing: code has jumped to where none is, and there is nothing to unwind from.
-    Unknown,
+    /// It is there, or nowhere that could be told.
+    At(Option<&'a Frame>),
 }
 
 struct Search<'a> {
     images: &'a Images,
     frames: usize,
-    found: Option<usize>,
+    found: Option<Frame>,
 }
 
 /// # Safety
 /// Called by the unwinder with a frame and a `Search`.
-unsafe extern "C" fn look(frame: *mut Frame, search: *mut c_void) -> c_int {
+unsafe extern "C" fn look(frame: *mut Unwound, search: *mut c_void) -> c_int {
     // SAFETY: as given to `_Unwind_Backtrace`, and its frame.
     let search = unsafe { &mut *search.cast::<Search<'_>>() };
     let mut before = 0;
-    // SAFETY: as above.
-    let address = unsafe { _Unwind_GetIPInfo(frame, &raw mut before) };
-    // The call is what lies before the address to return to; an instruction that faulted is at the address itself.
-    let address = address.saturating_sub(usize::from(before == 0));
+    // SAFETY: as above. The registers are those that functions have to preserve in the simulator's own convention: the unwinder knows them
+    // in each frame. Its canonical frame address is the caller's stack pointer, and the frame it shows is a caller's.
+    let found = unsafe {
+        let mut found = Frame {
+            ip: _Unwind_GetIPInfo(frame, &raw mut before),
+            // The call is what lies before the address to return to; an instruction that faulted is at the address itself.
+            calls: before == 0,
+            sp: _Unwind_GetCFA(frame),
+            ..Frame::default()
+        };
+        // As instructions and as the unwinder number them.
+        for (register, number) in [(RBX, 3), (RBP, 6), (12, 12), (13, 13), (14, 14), (15, 15)] {
+            found.general[register] = Some(_Unwind_GetGR(frame, number));
+        }
+        found
+    };
     search.frames += 1;
-    if search.images.contains(address) {
-        search.found = Some(address);
+    if search.images.contains(found.address()) {
+        search.found = Some(found);
         return STOP;
     }
     if search.frames > DEEPEST { STOP } else { GO_ON }
 }
 
-/// The place in a driver's image that called the simulator, as a debugger names it, if the code that runs is on behalf of that driver.
-/// Of images only: how linked code was called, the unwinder cannot tell from how it was entered.
-pub(super) fn called_from(site: Site) -> Option<String> {
-    if site == Site::Unknown || !thread::on_thread() {
-        return None;
-    }
-    let machine = context::try_machine()?;
-    let images = machine.ext::<Images>();
+/// The first frame of an image, looked for from the simulator's own outwards.
+fn unwind(images: &Images) -> Option<Frame> {
     let mut search = Search {
-        images: &images,
+        images,
         frames: 0,
         found: None,
     };
     // The unwinder knows the simulator's frames and linked drivers'. Of an image's it knows nothing: the first is the last that it shows.
     // SAFETY: the function takes what is given with it.
     unsafe { _Unwind_Backtrace(look, (&raw mut search).cast()) };
-    let address = search.found?;
+    search.found
+}
+
+/// The place in a driver's image that called the simulator, as a debugger names it, and where it was called from, if the code that runs is on
+/// behalf of that driver. Of images only: how linked code was called, the unwinder cannot tell from how it was entered.
+pub(crate) fn called_from(site: Site<'_>) -> Vec<String> {
+    frames(site).unwrap_or_default()
+}
+
+fn frames(site: Site<'_>) -> Option<Vec<String>> {
+    if !thread::on_thread() {
+        return None;
+    }
+    let machine = context::try_machine()?;
+    let images = machine.ext::<Images>();
+    let innermost = match site {
+        Site::Unwind => unwind(&images)?,
+        Site::At(frame) => *frame?,
+    };
     let driver = machine.drivers.get(context::with(|c| c.driver.get()))?;
     let object = driver.object.get() as *const DRIVER_OBJECT;
     if object.is_null() {
@@ -85,8 +113,10 @@ pub(super) fn called_from(site: Site) -> Option<String> {
     }
     // SAFETY: the object lives as long as the driver is loaded.
     let base = unsafe { (*object).DriverStart }.addr();
-    if images.base_of(address) != Some(base) {
+    if images.base_of(innermost.address()) != Some(base) {
         return None;
     }
-    images.describe(address)
+    let frames = images.frames(innermost, SHOWN, &thread::stack_word);
+    let described = frames.into_iter().filter_map(|at| images.describe(at));
+    Some(described.collect())
 }

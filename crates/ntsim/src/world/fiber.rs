@@ -93,6 +93,15 @@ impl Stack {
         address.wrapping_sub(self.base as usize).wrapping_sub(GUARD) < STACK_SIZE
     }
 
+    /// The word at an address, if that is on the stack, and aligned.
+    pub(crate) fn word(&self, address: usize) -> Option<usize> {
+        let on_it = self.contains(address)
+            && address.is_multiple_of(size_of::<usize>())
+            && !self.released.get();
+        // SAFETY: mapped, readable, and aligned; the top of the stack is a multiple of a word's size.
+        on_it.then(|| unsafe { (address as *const usize).read_volatile() })
+    }
+
     /// Whether that address is just below the stack: where code goes that uses it up.
     pub(crate) fn overflows_to(&self, address: usize) -> bool {
         address.wrapping_sub(self.base as usize) < GUARD

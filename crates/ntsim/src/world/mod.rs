@@ -371,7 +371,7 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 pub(crate) fn access_violation(
     rule: &'static str,
     what: &str,
-    site: verifier::Site,
+    site: verifier::Site<'_>,
     backtrace: &std::backtrace::Backtrace,
 ) -> ! {
     let place = if context::in_driver() {

@@ -118,11 +118,10 @@ pub(crate) fn check_overflow(address: usize, who: impl FnOnce() -> String) {
     }
 }
 
-/// Whether a word can be read there: on the stack of this kernel thread, aligned.
-pub(crate) fn on_stack(address: usize) -> bool {
+/// The word at an address, if that is on the stack of this kernel thread, and aligned.
+pub(crate) fn stack_word(address: usize) -> Option<usize> {
     // SAFETY: the running thread is kept by the world.
-    current().is_some_and(|thread| unsafe { &*thread }.stack.contains(address))
-        && address.is_multiple_of(size_of::<usize>())
+    unsafe { &*current()? }.stack.word(address)
 }
 
 /// Called in a signal handler that interrupted this kernel thread because it has run for so long.

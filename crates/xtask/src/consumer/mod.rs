@@ -1,6 +1,7 @@
 //! `cargo xtask consumer`: the example of an NDK consumer in C, built as a driver's image on this machine.
 
 mod facts;
+mod mistakes;
 pub mod test;
 
 use crate::image::toolchain::{linker, output};
@@ -58,7 +59,7 @@ const LINK: [&str; 13] = [
 
 /// Builds the example and says where it is.
 pub fn run(options: &Options) -> Result<bool> {
-    let image = build(options.install)?;
+    let image = build(&clang(options.install)?)?;
     println!("image    {}", image.display());
     println!("symbols  {}", image.with_extension("pdb").display());
     println!(
@@ -68,28 +69,35 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(true)
 }
 
+/// The folder of the example's sources.
+fn source() -> PathBuf {
+    root().join("examples/consumer")
+}
+
 /// Builds `consumer.sys`, and compares its headers with the facts.
-pub fn build(install: bool) -> Result<PathBuf> {
-    let clang = clang(install)?;
-    let source = root().join("examples/consumer");
+pub fn build(clang: &Path) -> Result<PathBuf> {
+    let source = source();
     let out = target()?.join("consumer");
     std::fs::create_dir_all(&out)?;
-    let out = out.canonicalize()?;
-
-    let facts = out.join("facts.c");
+    let facts = out.canonicalize()?.join("facts.c");
     std::fs::write(&facts, facts::assertions(&source.join("include"))?)?;
-    compile(&clang, &source, &facts, &out.join("facts.obj"))
+    compile(clang, &source, &facts, &facts.with_extension("obj"))
         .context("the headers of the example differ from the facts")?;
+    build_from(clang, &source, &out)
+}
 
+/// Builds `consumer.sys` in a folder from the sources in another.
+fn build_from(clang: &Path, source: &Path, out: &Path) -> Result<PathBuf> {
+    let out = out.canonicalize()?;
     let mut inputs = Vec::new();
-    for file in with_extension(&source, "c")? {
+    for file in with_extension(source, "c")? {
         let object = out.join(file.with_extension("obj"));
-        compile(&clang, &source, &file, &object)?;
+        compile(clang, source, &file, &object)?;
         inputs.push(object);
     }
-    for file in with_extension(&source, "def")? {
+    for file in with_extension(source, "def")? {
         let library = out.join(file.with_extension("lib"));
-        link(&source, |lld| {
+        link(source, |lld| {
             lld.args(["/lib", "/machine:x64"])
                 .arg(format!("/def:{}", file.display()))
                 .arg(format!("/out:{}", library.display()));
@@ -97,7 +105,7 @@ pub fn build(install: bool) -> Result<PathBuf> {
         inputs.push(library);
     }
     let image = out.join("consumer.sys");
-    link(&source, |lld| {
+    link(source, |lld| {
         lld.args(LINK)
             .arg(format!("/OUT:{}", image.display()))
             .args(&inputs);

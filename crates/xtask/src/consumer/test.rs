@@ -1,5 +1,6 @@
 //! `cargo xtask test-consumer`: the example's image, run to its end beside vroce, and with each of the mistakes that it can make.
 
+use super::mistakes::MISTAKES;
 use crate::image::{self, audit};
 use crate::workspace::root;
 use anyhow::{Context, Result};
@@ -90,6 +91,8 @@ const CASES: [Case; 7] = [
             "rule ndk.consumer broken by the NDK consumer: NdkCloseCq",
             "in consumer.sys!CloseAndWait",
             "wait.c:",
+            "called from consumer.sys!EndpointClose",
+            "called from consumer.sys!ClientRun",
         ],
     },
     Case {
@@ -116,9 +119,12 @@ const CASES: [Case; 7] = [
 
 /// Builds everything, and runs every case; `false` when one did not come out as it must.
 pub fn run(options: &Options) -> Result<bool> {
-    let consumer = super::build(options.install)?;
+    let clang = super::clang(options.install)?;
+    let consumer = super::build(&clang)?;
     let mut good = guarded(&consumer)?;
     good &= cases("vroce linked", &consumer, None)?;
+    good &= mistakes(&clang)?;
+    good &= without_symbols(&consumer)?;
     if !options.linked_only {
         let vroce = image::build(image::Arch::X64, options.install)?.image;
         good &= cases("vroce's image", &consumer, Some(&vroce))?;
@@ -143,11 +149,7 @@ fn cases(with: &str, consumer: &Path, vroce: Option<&Path>) -> Result<bool> {
     let mut good = true;
     for case in &CASES {
         let output = lab(consumer, vroce, case.arguments)?;
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let text = text(&output);
         let missing: Vec<_> = case
             .says
             .iter()
@@ -164,6 +166,64 @@ fn cases(with: &str, consumer: &Path, vroce: Option<&Path>) -> Result<bool> {
         }
     }
     Ok(good)
+}
+
+/// Builds the example with each mistake in its sources, and judges the reports.
+fn mistakes(clang: &Path) -> Result<bool> {
+    let mut good = true;
+    for mistake in &MISTAKES {
+        let consumer = mistake.build(clang)?;
+        let output = lab(&consumer, None, mistake.arguments)?;
+        let text = text(&output);
+        let expected = mistake.expected()?;
+        let missing: Vec<_> = expected
+            .iter()
+            .filter(|part| !text.contains(*part))
+            .collect();
+        let wrong: Vec<_> = mistake
+            .not
+            .iter()
+            .filter(|part| text.contains(**part))
+            .collect();
+        if output.status.success() || !missing.is_empty() || !wrong.is_empty() {
+            good = false;
+            println!(
+                "{text}\nFAILED mistake: {} ({}); not said: {missing:?}; said: {wrong:?}",
+                mistake.name, output.status
+            );
+        } else {
+            println!("ok     mistake: {}", mistake.name);
+        }
+    }
+    Ok(good)
+}
+
+/// Whether a report says why it names no functions, where the symbols are something else.
+fn without_symbols(consumer: &Path) -> Result<bool> {
+    let folder = consumer.with_file_name("without-symbols");
+    std::fs::create_dir_all(&folder)?;
+    let image = folder.join("consumer.sys");
+    std::fs::copy(consumer, &image)?;
+    std::fs::write(image.with_extension("pdb"), "text")?;
+    let output = lab(&image, None, &["--set", "A:Mistake=1"])?;
+    let text = text(&output);
+    let places = text.matches("(.text; consumer.pdb is not usable: ").count();
+    // The wrong place, and its callers as well.
+    let good = places >= 4 && !text.contains("consumer.sys!");
+    if good {
+        println!("ok     symbols that are none");
+    } else {
+        println!("{text}\nFAILED symbols that are none: {places} places without");
+    }
+    Ok(good)
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 fn lab(consumer: &Path, vroce: Option<&Path>, arguments: &[&str]) -> Result<Output> {

@@ -1,0 +1,99 @@
+//! Mistakes in the example's sources, and what the report of each must say: the wrong line of the source above all.
+
+use super::{build_from, source};
+use crate::workspace::target;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+
+/// A line of the sources that is replaced with a wrong one, and the report of that.
+pub struct Mistake {
+    pub name: &'static str,
+    file: &'static str,
+    /// What the line contains, as no other of the file does.
+    right: &'static str,
+    /// What is in its place.
+    wrong: &'static str,
+    pub arguments: &'static [&'static str],
+    /// What must be in the output. `FILE@TEXT@` stands for the file and the number of the first line that contains the text.
+    pub says: &'static [&'static str],
+    /// What must not.
+    pub not: &'static [&'static str],
+}
+
+pub const MISTAKES: [Mistake; 1] = [Mistake {
+    name: "a null pointer written through in a function that is inlined",
+    file: "client.c",
+    right: "question->Round = Number;",
+    wrong: "*(volatile ULONG *)NULL = Number;",
+    arguments: &[],
+    says: &[
+        "rule access-violation broken by driver consumer",
+        "  in consumer.sys!Round (client.c@volatile ULONG *)NULL@), inlined in ClientRun+",
+        " (client.c@status = Round(client, round)@)\n    called from consumer.sys!ConsumerThread+",
+        " (driver.c@ServerRun(consumer) : ClientRun(consumer)@)",
+    ],
+    not: &["fault.rs"],
+}];
+
+impl Mistake {
+    /// Builds the example with it. Gives the image.
+    pub fn build(&self, clang: &Path) -> Result<PathBuf> {
+        let out = target()?.join("consumer/mistake");
+        // Nothing of another mistake's is left.
+        if out.exists() {
+            std::fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
+        }
+        let sources = out.join("source");
+        copy(&source(), &sources)?;
+        let file = sources.join(self.file);
+        let text = std::fs::read_to_string(&file)?;
+        let (before, after) = (self.right, self.wrong);
+        ensure!(
+            text.matches(before).count() == 1,
+            "{before:?} is not once in {}",
+            self.file
+        );
+        std::fs::write(&file, text.replace(before, after))?;
+        build_from(clang, &sources, &out)
+    }
+
+    /// What must be in the output, with the numbers of lines in the sources it was built from.
+    pub fn expected(&self) -> Result<Vec<String>> {
+        let sources = target()?.join("consumer/mistake/source");
+        let all = self.says.iter();
+        all.map(|part| with_lines(part, &sources)).collect()
+    }
+}
+
+/// Puts a number in place of each `@TEXT@` behind a file's name.
+fn with_lines(part: &str, sources: &Path) -> Result<String> {
+    let mut said = String::new();
+    let mut rest = part;
+    while let Some((before, marked)) = rest.split_once('@') {
+        let (text, after) = marked.split_once('@').context("@TEXT@")?;
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '.';
+        let file = before.rsplit(|c| !word(c)).next().unwrap_or_default();
+        let source = std::fs::read_to_string(sources.join(file))
+            .with_context(|| format!("{file:?} of {part:?}"))?;
+        let line = source.lines().position(|line| line.contains(text));
+        let line = line.with_context(|| format!("{text:?} is not in {file}"))? + 1;
+        said += &format!("{before}:{line}");
+        rest = after;
+    }
+    Ok(said + rest)
+}
+
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
