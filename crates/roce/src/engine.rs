@@ -256,6 +256,11 @@ impl Engine {
         {
             self.cm.communication_established(conn);
         }
+        if core::mem::take(&mut qp.peer_lives)
+            && let Some(conn) = qp.conn
+        {
+            self.cm.heard(conn);
+        }
         if qp.has_answer() {
             self.answers.push(id.0.index);
         }

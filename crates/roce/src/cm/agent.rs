@@ -52,6 +52,8 @@ pub(crate) struct Agent {
     ready: IndexList,
     /// Connections that have events.
     eventful: IndexList,
+    /// Connections whose peers are to be asked for a sign of life.
+    doubtful: IndexList,
     replies: Replies,
     /// Next PSN of queue pair 1.
     psn: Psn,
@@ -81,6 +83,7 @@ impl Agent {
             timers: Timers::try_new(capacity)?,
             ready: IndexList::try_new(capacity)?,
             eventful: IndexList::try_new(capacity)?,
+            doubtful: IndexList::try_new(capacity)?,
             replies: Replies::try_new(capacity)?,
             psn: Psn::ZERO,
             rng,
@@ -263,6 +266,24 @@ impl Agent {
         None
     }
 
+    /// The next connection whose queue pair is to ask its peer for a sign of life. The answer, if one comes, is told to
+    /// [`heard`](Self::heard).
+    pub fn poll_probe(&mut self) -> Option<ConnId> {
+        while let Some(index) = self.doubtful.pop() {
+            if let Some((slot, connection)) = self.connections.at_mut(index)
+                && core::mem::take(&mut connection.probe)
+            {
+                return Some(ConnId(slot));
+            }
+        }
+        None
+    }
+
+    /// The peer of a connection that was in doubt has answered.
+    pub fn heard(&mut self, conn: ConnId) {
+        let _ = self.with(conn, Connection::heard);
+    }
+
     /// Messages of a connection go to another next hop from now on.
     pub fn redirect(&mut self, conn: ConnId, mac: [u8; 6]) {
         if let Some(connection) = self.connections.get_mut(conn.0) {
@@ -379,11 +400,8 @@ impl Agent {
         };
         if let Some(slot) = stale {
             // The peer has lost the connection that this queue pair had. It is told so, may ask again, and will then find
-            // the old connection gone.
-            if let Some(c) = self.connections.get_mut(slot) {
-                c.stale(now);
-                self.settle(slot);
-            }
+            // the old connection gone; unless the peer is heard on that, because somebody else has asked in its name.
+            self.doubt(now, slot);
             self.replies.push(refuse(RejReason::STALE_CONNECTION, &[]));
             return;
         }
@@ -471,10 +489,7 @@ impl Agent {
             .find_with_qp(source, rep.ca_guid, rep.qpn)
             .filter(|other| *other != slot);
         if is_new && let Some(other) = stale {
-            if let Some(c) = self.connections.get_mut(other) {
-                c.stale(now);
-                self.settle(other);
-            }
+            self.doubt(now, other);
             if let Some(c) = self.connections.get_mut(slot) {
                 c.on_stale_rep(now, rep);
             }
@@ -532,6 +547,13 @@ impl Agent {
         };
         if let Some(reply) = reply {
             self.replies.push(reply);
+        }
+    }
+
+    fn doubt(&mut self, now: Instant, slot: Slot) {
+        if let Some(c) = self.connections.get_mut(slot) {
+            c.doubt(now);
+            self.settle(slot);
         }
     }
 
@@ -648,6 +670,9 @@ impl Agent {
         }
         if !connection.events.is_empty() {
             self.eventful.push(slot.index);
+        }
+        if connection.probe {
+            self.doubtful.push(slot.index);
         }
     }
 

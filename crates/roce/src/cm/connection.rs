@@ -44,6 +44,11 @@ const TARGET_ACK_DELAY: u8 = 15;
 /// How long a connection that is over still answers late messages, and keeps its names from being used again.
 pub(super) const TIMEWAIT: Duration = Duration::from_millis(2048);
 
+/// Probes of a connection that the peer is said to have lost, and the time that each has to be answered: two seconds altogether. The peer
+/// may be slow, a probe may be lost; and somebody who really asks again does so after some seconds.
+const PROBES: u8 = 4;
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Length of a GUID as the additional information of a REJ.
 const GUID_LEN: u8 = 8;
 
@@ -100,6 +105,8 @@ pub(super) struct Connection {
     mad: [u8; mad::LEN],
     /// `mad` is to be sent.
     pub send: bool,
+    /// The peer is to be asked for a sign of life, by the queue pair.
+    pub probe: bool,
     pub deadline: Option<Instant>,
     /// When the REQ was first sent. Passive: nothing.
     begun: Instant,
@@ -172,6 +179,7 @@ impl Connection {
             ack_timeout: config.ack_timeout,
             mad: [0; mad::LEN],
             send: false,
+            probe: false,
             deadline: None,
             begun: now,
             interval,
@@ -242,6 +250,7 @@ impl Connection {
             ack_timeout: negotiate::ack_timeout(req.primary.ack_timeout, config),
             mad: [0; mad::LEN],
             send: false,
+            probe: false,
             deadline: None,
             begun: Instant::ZERO,
             interval,
@@ -403,19 +412,27 @@ impl Connection {
         self.give_up(now, DisconnectReason::QpError);
     }
 
-    /// The peer shows that it has lost the connection.
-    pub fn stale(&mut self, now: Instant) {
-        match self.state {
-            State::ReqRcvd => {
-                self.peer_gone = true;
-                self.enter_timewait(now);
-            }
-            State::RepRcvd => {
-                self.send_rej(Answered::Rep, RejReason::STALE_CONNECTION, None, &[]);
-                self.peer_gone = true;
-                self.enter_timewait(now);
-            }
-            _ => self.give_up(now, DisconnectReason::Stale),
+    /// Somebody at the peer's address wants a connection for the queue pair that the peer has here: the peer has lost this one, or somebody
+    /// else speaks in its name. It can be heard: one that lives answers a [`probe`](Self::probe), and keeps its connection. One that is
+    /// being set up is left to its own timers.
+    pub fn doubt(&mut self, now: Instant) {
+        // The time of an established connection runs only while it is in doubt.
+        if self.state == State::Established && self.deadline.is_none() {
+            self.retries_left = PROBES - 1;
+            self.ask(now);
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        self.probe = true;
+        self.deadline = Some(now.after(PROBE_INTERVAL));
+    }
+
+    /// The peer has shown that it lives.
+    pub fn heard(&mut self) {
+        if self.state == State::Established {
+            self.probe = false;
+            self.deadline = None;
         }
     }
 
@@ -535,7 +552,14 @@ impl Connection {
             }
             State::DreqSent => self.finish_disconnect(now, DisconnectResult::Timeout),
             State::TimeWait => self.enter(State::Closed),
-            State::RepRcvd | State::ReqRcvd | State::Established | State::Closed => {}
+            State::Established => match self.retries_left.checked_sub(1) {
+                Some(left) => {
+                    self.retries_left = left;
+                    self.ask(now);
+                }
+                None => self.give_up(now, DisconnectReason::Stale),
+            },
+            State::RepRcvd | State::ReqRcvd | State::Closed => {}
         }
     }
 

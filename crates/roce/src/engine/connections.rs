@@ -251,7 +251,7 @@ impl Engine {
     }
 
     /// The queue pair that belongs to a connection.
-    fn qp_of(&self, conn: ConnId) -> Option<QpId> {
+    pub(super) fn qp_of(&self, conn: ConnId) -> Option<QpId> {
         let id = self.cm.connection(conn)?.qp?;
         self.qps
             .get(id.0)

@@ -49,6 +49,16 @@ impl Engine {
             count!(self, drop_icrc);
         } else {
             self.cm.receive(now, packet);
+            self.probe_doubtful();
+        }
+    }
+
+    /// Has the queue pairs of connections that are in doubt ask their peers for a sign of life. A connection without one gets none.
+    fn probe_doubtful(&mut self) {
+        while let Some(conn) = self.cm.poll_probe() {
+            if let Some(qp) = self.qp_of(conn) {
+                self.with_qp(qp, |qp, _| qp.probe());
+            }
         }
     }
 
@@ -204,6 +214,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.see(now);
         self.cm.handle_timeout(now);
+        self.probe_doubtful();
         while let Some(index) = self.timers.pop_due(now) {
             let Some((slot, _)) = self.qps.at_mut(index) else {
                 continue;

@@ -21,7 +21,7 @@ pub(super) struct Owed {
     /// The peer wants to know what has been executed.
     ack: bool,
     /// The newest packet executed that is acknowledged as such, and the MSN then: not a request that is answered with data. Its PSN in an
-    /// acknowledgement would say that the peer has the data, and rdma_rxe takes it for that.
+    /// acknowledgement would say that the peer has the data, and rdma_rxe takes it for that. At first the PSN before the connection's.
     newest: Option<(Psn, u32)>,
     nak: Option<Nak>,
     /// A NAK has gone out for the expected packet: nothing more is said until that comes.
@@ -34,6 +34,14 @@ pub(super) struct Owed {
 }
 
 impl Owed {
+    /// Of a connection whose first request has this PSN.
+    pub fn new(first: Psn) -> Owed {
+        Owed {
+            newest: Some((first.prev(), 0)),
+            ..Owed::default()
+        }
+    }
+
     /// Whether there is something to send.
     pub fn is_due(&self) -> bool {
         self.ack || self.mended || self.nak.is_some()

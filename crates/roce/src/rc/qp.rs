@@ -153,6 +153,12 @@ pub(crate) struct Qp {
     refusing: bool,
     /// A request arrived that proves the peer to be connected.
     pub peer_spoke: bool,
+    /// The peer is to be asked for a sign of life.
+    probe: bool,
+    /// It has been, and has not given one.
+    probing: bool,
+    /// It has given one.
+    pub peer_lives: bool,
     /// A disconnect that is done but for the transmissions in flight.
     pub disconnected: Option<(ConnId, DisconnectResult)>,
     state: State,
@@ -191,6 +197,9 @@ impl Qp {
             broke: false,
             refusing: false,
             peer_spoke: false,
+            probe: false,
+            probing: false,
+            peer_lives: false,
             disconnected: None,
             state: State::Init,
             sq,
@@ -243,6 +252,27 @@ impl Qp {
         }
         if self.doubt.is_of_peer() {
             self.responder.owed_again();
+        }
+    }
+
+    /// Asks the peer for a sign of life: whatever it sends from now on is one.
+    pub fn probe(&mut self) {
+        self.probing = matches!(self.state, State::Accepted | State::Connected);
+        self.probe = self.probing;
+    }
+
+    /// A request that the peer has executed already, as far as it can tell: it answers with an acknowledgement and does nothing.
+    fn probe_packet(&self) -> frame::Outgoing {
+        frame::Outgoing {
+            op: Opcode::WriteOnly,
+            psn: self.requester.una.prev(),
+            solicited: false,
+            ack_request: true,
+            extension: frame::Extension::Reth(Reth {
+                va: 0,
+                rkey: 0,
+                len: 0,
+            }),
         }
     }
 
@@ -324,13 +354,15 @@ impl Qp {
         }
     }
 
-    /// Whether the next packet to send is one that acknowledges or refuses requests. For a failed queue pair it is the last.
+    /// Whether the next packet to send has no payload: it acknowledges or refuses requests, for a failed queue pair as its last, or asks
+    /// for a sign of life.
     pub fn has_answer(&self) -> bool {
-        matches!(
-            self.state,
-            State::Accepted | State::Connected | State::Error
-        ) && self.responder.has_work()
-            && !self.responder.replay.is_due()
+        let acknowledges = self.responder.has_work() && !self.responder.replay.is_due();
+        match self.state {
+            State::Accepted | State::Connected => self.probe || acknowledges,
+            State::Error => acknowledges,
+            State::Init | State::PeerGone => false,
+        }
     }
 
     /// Whether the connection manager is to be told of the failure: not before the peer has been answered, because the peer stops
@@ -464,6 +496,7 @@ impl Qp {
         memory: &mut M,
         shared: &mut Shared<'_>,
     ) {
+        self.peer_lives |= core::mem::take(&mut self.probing);
         match packet {
             // Without room for another receive that has to wait for the NIC, the peer has to repeat itself.
             Incoming::Request(request)
@@ -558,8 +591,11 @@ impl Qp {
     pub fn has_work(&self) -> bool {
         match self.state {
             State::Init | State::PeerGone => false,
-            State::Accepted | State::Error => self.responder.has_work(),
-            State::Connected => self.responder.has_work() || self.requester.has_work(&self.sq),
+            State::Error => self.responder.has_work(),
+            State::Accepted => self.probe || self.responder.has_work(),
+            State::Connected => {
+                self.probe || self.responder.has_work() || self.requester.has_work(&self.sq)
+            }
         }
     }
 
@@ -574,6 +610,12 @@ impl Qp {
     ) -> bool {
         if matches!(self.state, State::Init | State::PeerGone) {
             return false;
+        }
+        if core::mem::take(&mut self.probe) && self.state != State::Error {
+            let packet = self.probe_packet();
+            if frame::write(&self.link.template, &packet, None, 0, memory, out).is_ok() {
+                return true;
+            }
         }
         while let Some(answer) = self.responder.poll(&self.link, shared.counters) {
             match answer {

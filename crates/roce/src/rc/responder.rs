@@ -123,7 +123,7 @@ impl Responder {
         self.expected = first_psn;
         self.msn = 0;
         self.message = Message::None;
-        self.owed = Owed::default();
+        self.owed = Owed::new(first_psn);
         self.replay.reset(reads);
     }
 

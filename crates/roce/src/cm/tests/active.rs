@@ -345,13 +345,6 @@ fn a_reply_with_a_queue_pair_that_was_lost_ends_the_old_connection() {
     link.accept(b, &qp(0x222), &[]).unwrap();
     link.expect(
         A,
-        Event::Disconnected {
-            conn: old,
-            reason: DisconnectReason::Stale,
-        },
-    );
-    link.expect(
-        A,
         Event::ConnectFailed {
             conn: a,
             reason: ConnectFailure::Aborted,
@@ -362,6 +355,13 @@ fn a_reply_with_a_queue_pair_that_was_lost_ends_the_old_connection() {
         Event::EstablishFailed {
             conn: b,
             reason: ConnectFailure::Aborted,
+        },
+    );
+    link.expect(
+        A,
+        Event::Disconnected {
+            conn: old,
+            reason: DisconnectReason::Stale,
         },
     );
     // Next time there is nothing in the way.

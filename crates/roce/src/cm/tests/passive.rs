@@ -227,6 +227,7 @@ fn r083_a_queue_pair_that_comes_back_was_lost() {
     let (_, old) = connected_with(&mut link, 1, 0x111, 0x222);
     link.agents[A] = link::agent(&link::config(A), 77);
     let a = link.connect(2, &qp(0x111), &[]).unwrap();
+    let asked = link.now;
     link.expect(
         B,
         Event::Disconnected {
@@ -234,6 +235,9 @@ fn r083_a_queue_pair_that_comes_back_was_lost() {
             reason: DisconnectReason::Stale,
         },
     );
+    // Soon, and not before it has had its time to say that it lives.
+    let took = link.now.since(asked);
+    assert!(took > Duration::from_secs(2) && took < Duration::from_millis(2001));
     link.expect(
         A,
         Event::ConnectFailed {
@@ -242,6 +246,77 @@ fn r083_a_queue_pair_that_comes_back_was_lost() {
         },
     );
     connected_with(&mut link, 3, 0x111, 0x223);
+}
+
+/// The peer's address can be forged, its GUID and its queue pair be guessed: one such request must not end what lives.
+#[test]
+fn r083_a_connection_whose_peer_lives_survives_a_request_for_its_queue_pair() {
+    let mut link = Link::new();
+    let (_, b) = connected_with(&mut link, 1, 0x111, 0x222);
+    let Message::Req(req) = link.sent_by(A, 0x10)[0].message() else {
+        panic!("not a REQ");
+    };
+    let start = link.now;
+    let mut probes = 0;
+    for n in 0..20 {
+        let forged = Req {
+            local_comm_id: 0x4000 + n,
+            ..req
+        };
+        link.send(B, &Message::Req(forged), 1);
+        // Every other sign of life comes after the third probe only.
+        link.run_for(Duration::from_millis(1));
+        for _ in 0..1 + n % 2 * 2 {
+            assert_eq!(link.agents[B].poll_probe(), Some(b));
+            assert_eq!(link.agents[B].poll_probe(), None);
+            probes += 1;
+            if n % 2 == 1 {
+                link.run_for(Duration::from_millis(500));
+            }
+        }
+        link.agents[B].heard(b);
+        link.no_events();
+    }
+    assert_eq!(probes, 40);
+    assert_eq!(link.sent_by(B, 0x12).len(), 20);
+    link.run_for(Duration::from_secs(10));
+    link.no_events();
+    assert!(link.now.since(start) > Duration::from_secs(20));
+    assert_eq!(
+        link.agents[B].connection(b).unwrap().state,
+        ConnState::Established
+    );
+}
+
+/// What is being set up has timers of its own, and no queue pair yet that could ask.
+#[test]
+fn r083_a_connection_that_is_being_set_up_survives_a_request_for_its_queue_pair() {
+    for accepted in [false, true] {
+        let mut link = Link::new();
+        let a = link.connect(1, &qp(0x111), &[]).unwrap();
+        let b = link.requested();
+        let Message::Req(req) = link.sent_by(A, 0x10)[0].message() else {
+            panic!("not a REQ");
+        };
+        if accepted {
+            link.lose(0x13, 1);
+            link.accept(b, &qp(0x222), &[]).unwrap();
+            link.exchange();
+        }
+        let forged = Req {
+            local_comm_id: 0x4000,
+            ..req
+        };
+        link.send(B, &Message::Req(forged), 1);
+        link.run_for(Duration::from_millis(1));
+        link.no_events();
+        if !accepted {
+            link.accept(b, &qp(0x222), &[]).unwrap();
+        }
+        link.expect(A, Event::Replied { conn: a });
+        link.establish(a).unwrap();
+        link.expect(B, Event::Established { conn: b });
+    }
 }
 
 #[test]
