@@ -190,6 +190,51 @@ fn too_many_waiting_receives_make_the_peer_wait() {
     );
 }
 
+/// The same where the receives are shared: the others wait in the shared queue.
+#[test]
+fn too_many_waiting_receives_of_a_shared_queue_make_the_peer_wait() {
+    const MESSAGES: u64 = 50;
+    let mut p = Pair::new(Setup::small());
+    let srq = p.a.engine.create_srq(p.a.pd, 128, 1, 0).unwrap();
+    let params = roce::QpParams {
+        srq: Some(srq),
+        ..p.a.qp_params()
+    };
+    let (qa, qb) = (p.a.engine.create_qp(&params).unwrap(), p.b.create_qp());
+    p.attach_these(qa, qb);
+    p.a.nic_holds = None;
+    let mr = p.a.fast(p.now, qa, 1, pattern(100, 1));
+    let sink = p.b.open(vec![0; 100]);
+    for context in 0..=MESSAGES {
+        p.a.engine.post_srq_recv(srq, context, &[]).unwrap();
+    }
+    p.run(SECOND);
+    p.a.completions.clear();
+    p.b.send(p.now, qb, 1000, mr.read(), &[sink.all()]);
+    let last = SendOp::SendInvalidate(mr.key.0);
+    p.b.send_with(p.now, qb, 1001, last, &[], SendFlags::FENCE);
+    p.run(SECOND);
+    for wave in 0..MESSAGES / 10 {
+        for context in 10 * wave..10 * wave + 10 {
+            p.b.send(p.now, qb, context, SendOp::Send, &[]);
+        }
+        p.run(std::time::Duration::from_micros(100));
+    }
+    assert_eq!(p.a.completions, []);
+    // What the peer knows to have arrived is what waits here.
+    let sent = |p: &Pair| p.b.completions.iter().filter(|c| c.context < 1000).count();
+    assert_eq!(sent(&p), 15);
+    p.a.release_all(p.now);
+    p.run(SECOND);
+    assert_eq!(
+        outcomes(&p.a.completions),
+        (0..=MESSAGES)
+            .map(|c| (c, Status::Success))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(sent(&p), MESSAGES as usize);
+}
+
 #[test]
 fn w21_keys_that_the_peer_must_not_invalidate() {
     for case in 0..6 {

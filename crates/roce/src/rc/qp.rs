@@ -31,6 +31,10 @@ use core::net::IpAddr;
 /// Receives of one queue pair that can be done and wait for the NIC, at most.
 const MAX_PARKED: u32 = 256;
 
+/// The same for a queue pair that shares its receives: it has no queue of its own that says how many it may need, and there may be very
+/// many like it. The peer repeats what finds no room.
+const MAX_PARKED_OF_SHARED: u32 = 16;
+
 /// Where a queue pair stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -114,12 +118,15 @@ impl QpMemory {
             Some(_) => (1, config.max_sge),
             None => params.own_receives(),
         };
-        let most_receives = params.srq.map_or(params.rq_depth, |_| MAX_PARKED);
+        let parked = match params.srq {
+            Some(_) => MAX_PARKED_OF_SHARED,
+            None => params.rq_depth.clamp(1, MAX_PARKED),
+        };
         Ok(QpMemory {
             params: *params,
             sq: SendQueue::try_new(limits)?,
             rq: RecvQueue::try_new(params.pd, depth, max_sge, config.max_message)?,
-            parked: Parked::try_new(most_receives.clamp(1, MAX_PARKED))?,
+            parked: Parked::try_new(parked)?,
             responder: Responder::try_new(config.max_inbound_reads)?,
         })
     }
