@@ -70,17 +70,29 @@ impl<T> Chunks<T> {
         Ok(index)
     }
 
+    /// Gets the memory for `len` entries, or for as many as there can be, those that there are included: adding one gets none then.
+    ///
+    /// # Errors
+    /// No memory. What has been had is kept.
+    pub fn reserve(&mut self, len: u32) -> Result<(), OutOfMemory> {
+        let chunks = (len.min(self.capacity) as usize).div_ceil(Self::EACH);
+        self.chunks
+            .try_reserve(chunks.saturating_sub(self.chunks.len()))
+            .map_err(|_| OutOfMemory)?;
+        while self.chunks.len() < chunks {
+            self.chunks
+                .push(with_room(Self::EACH.min(self.capacity as usize))?);
+        }
+        Ok(())
+    }
+
     /// Where the next entry goes.
     fn last_chunk(&mut self) -> Option<&mut Vec<T>> {
         if self.len >= self.capacity {
             return None;
         }
+        self.reserve(self.len + 1).ok()?;
         let (chunk, _) = Self::place(self.len);
-        if self.chunks.len() <= chunk {
-            let entries = with_room(Self::EACH.min(self.capacity as usize)).ok()?;
-            self.chunks.try_reserve(1).ok()?;
-            self.chunks.push(entries);
-        }
         self.chunks.get_mut(chunk)
     }
 
@@ -135,6 +147,19 @@ mod tests {
         assert!((0..3000).all(|n| c.get(n as u32) == Some(&expected(n))));
         assert!(c.iter().copied().eq((0..3000).map(expected)));
         assert!(c.get(3000).is_none() && c.get_mut(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn memory_can_be_had_before_the_entries() {
+        let mut c: Chunks<u64> = Chunks::new(3000);
+        for (len, chunks) in [(0, 0), (1, 1), (1024, 1), (1025, 2), (u32::MAX, 3), (5, 3)] {
+            assert_eq!((c.reserve(len), c.chunks.len()), (Ok(()), chunks));
+        }
+        assert!(c.is_empty() && c.get(0).is_none() && c.iter().next().is_none());
+        for n in 0..3000 {
+            assert_eq!(c.push(n), Ok(n as u32));
+        }
+        assert!(c.iter().copied().eq(0..3000) && c.chunks.len() == 3);
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub struct Usage {
 /// It does no I/O and reads no clock. Feed it frames ([`receive`](Self::receive)), work and the time; ask it for frames
 /// ([`poll_transmit`](Self::poll_transmit)), events ([`poll_event`](Self::poll_event)) and its next deadline. No function blocks,
 /// calls back, or allocates except those that create objects, connections that a peer asks for included: places in the tables are made
-/// when no other is free, and kept.
+/// when no other is free, and kept. [`reserve`](Self::reserve) gets their memory beforehand.
 pub struct Engine {
     config: Config,
     rng: Rng,
@@ -166,6 +166,17 @@ impl Engine {
             rng,
             config,
         })
+    }
+
+    /// Gets the memory that so many queue pairs and connections need in the tables, or as many as there can be, those that there are and
+    /// connections that rest included: up to there nothing that connects, or that a peer asks for, gets any, and of what creates queue
+    /// pairs only [`QpMemory::try_new`](crate::QpMemory::try_new) does.
+    ///
+    /// # Errors
+    /// No memory. What has been had is kept.
+    pub fn reserve(&mut self, qps: u32, connections: u32) -> Result<(), OutOfMemory> {
+        self.qps.reserve(qps)?;
+        self.cm.reserve(connections)
     }
 
     /// The configuration in effect, after the limits have been applied.

@@ -100,6 +100,11 @@ impl<T> Table<T> {
         Ok(table)
     }
 
+    /// Gets the memory for `slots` slots, or for as many as there can be. They are not made before all others are in use.
+    pub fn reserve(&mut self, slots: u32) -> Result<(), OutOfMemory> {
+        self.entries.reserve(slots)
+    }
+
     /// Makes one more slot, free.
     fn add_slot(&mut self) -> Option<()> {
         let index = self.entries.push(Entry {

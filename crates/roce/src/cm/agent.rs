@@ -90,6 +90,14 @@ impl Agent {
         })
     }
 
+    /// See [`Engine::reserve`](crate::Engine::reserve).
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn reserve(&mut self, connections: u32) -> Result<(), OutOfMemory> {
+        self.connections.reserve(connections)
+    }
+
     /// See [`Engine::listen`](crate::Engine::listen).
     ///
     /// # Errors
