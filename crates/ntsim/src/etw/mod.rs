@@ -273,7 +273,7 @@ impl Tracing {
             ),
             None => (EVENT_CONTROL_CODE_DISABLE_PROVIDER, 0, 0, 0),
         };
-        call_driver(&ENABLE, || {
+        call_driver(&ENABLE, callback as *const (), || {
             // SAFETY: the provider's callback with its context, while it is registered.
             unsafe {
                 callback(

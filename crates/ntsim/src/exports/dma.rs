@@ -604,7 +604,7 @@ pub(super) unsafe fn make_list(machine: &Machine, wanted: &Waiting) {
     };
     // SAFETY: allocated of the size that this buffer's list needs.
     unsafe { publish(machine, wanted.list, entry) };
-    call_driver(&LIST_CONTROL, || unsafe {
+    call_driver(&LIST_CONTROL, wanted.routine as *const (), || unsafe {
         // SAFETY: given by the driver for this call.
         (wanted.routine)(wanted.device, ptr::null_mut(), wanted.list, wanted.context);
     });
@@ -648,7 +648,7 @@ unsafe extern "efiapi" fn build_scatter_gather_list(
     };
     // SAFETY: the buffer is large enough; the routine was given for this.
     unsafe { publish(&machine, list, entry) };
-    call_driver(&LIST_CONTROL, || unsafe {
+    call_driver(&LIST_CONTROL, routine as *const (), || unsafe {
         // SAFETY: given by the driver for this call.
         routine(device, ptr::null_mut(), list, context_value);
     });

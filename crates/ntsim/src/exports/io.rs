@@ -179,7 +179,7 @@ pub unsafe extern "efiapi" fn IoQueueWorkItem(
     let context_value = Context as usize;
     queue(IoWorkItem, "IoQueueWorkItem", move |device| {
         // SAFETY: promised by the caller.
-        call_driver(&WORK_ROUTINE, || unsafe {
+        call_driver(&WORK_ROUTINE, WorkerRoutine as *const (), || unsafe {
             WorkerRoutine(device, context_value as *mut c_void);
         });
     });
@@ -201,7 +201,7 @@ pub unsafe extern "efiapi" fn IoQueueWorkItemEx(
     let (item, context_value) = (IoWorkItem as usize, Context as usize);
     queue(IoWorkItem, "IoQueueWorkItemEx", move |device| {
         // SAFETY: promised by the caller.
-        call_driver(&WORK_ROUTINE, || unsafe {
+        call_driver(&WORK_ROUTINE, WorkerRoutine as *const (), || unsafe {
             WorkerRoutine(
                 device.cast(),
                 context_value as *mut c_void,

@@ -161,7 +161,7 @@ pub unsafe extern "efiapi" fn ExAllocateFromLookasideListEx(
     let list = machine.ext::<Lists>().get(Lookaside, F);
     match list.allocate {
         // SAFETY: the driver gave the function for this.
-        Some(allocate) => call_driver(&ALLOCATE, || unsafe {
+        Some(allocate) => call_driver(&ALLOCATE, allocate as *const (), || unsafe {
             allocate(list.pool, list.size, list.tag, Lookaside)
         }),
         None => ex::allocate(machine.owner(&crossing), list.pool, list.size, list.tag, F),
@@ -182,7 +182,9 @@ pub unsafe extern "efiapi" fn ExFreeToLookasideListEx(
     let list = context::machine().ext::<Lists>().get(Lookaside, F);
     match list.free {
         // SAFETY: the driver gave the function for this.
-        Some(free) => call_driver(&FREE, || unsafe { free(Entry, Lookaside) }),
+        Some(free) => call_driver(&FREE, free as *const (), || unsafe {
+            free(Entry, Lookaside)
+        }),
         None => ex::free(Entry, Some(list.tag), F),
     }
 }

@@ -273,7 +273,7 @@ pub unsafe extern "efiapi" fn PsCreateSystemThread(
         objects().running.borrow_mut().insert(thread_key(), object);
         // The routine may end the thread: nothing is held meanwhile that would have to be dropped.
         // SAFETY: promised by the creator.
-        call_driver(&START_ROUTINE, || unsafe {
+        call_driver(&START_ROUTINE, StartRoutine as *const (), || unsafe {
             StartRoutine(context_value as *mut c_void);
         });
         objects().running.borrow_mut().remove(&thread_key());

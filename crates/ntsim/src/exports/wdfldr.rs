@@ -419,11 +419,15 @@ fn delete(client: &Client, object: &Rc<Object>) {
     let handle: WDFOBJECT = std::ptr::without_provenance_mut(object.handle);
     if let Some(cleanup) = object.cleanup {
         // SAFETY: the driver's callback, called as its type demands.
-        call_driver(&CLEANUP, || unsafe { cleanup(handle) });
+        call_driver(&CLEANUP, cleanup as *const (), || unsafe {
+            cleanup(handle)
+        });
     }
     if let Some(destroy) = object.destroy {
         // SAFETY: the driver's callback, called as its type demands.
-        call_driver(&DESTROY, || unsafe { destroy(handle) });
+        call_driver(&DESTROY, destroy as *const (), || unsafe {
+            destroy(handle)
+        });
     }
     let machine = context::machine();
     for (_, memory) in object.contexts.take() {

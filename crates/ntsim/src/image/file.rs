@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use object::LittleEndian as LE;
 use object::pe::{
-    IMAGE_DIRECTORY_ENTRY_EXCEPTION, IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG,
-    IMAGE_FILE_EXECUTABLE_IMAGE, IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_RELOCS_STRIPPED,
-    IMAGE_SCN_MEM_DISCARDABLE, IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE,
-    ImageNtHeaders64,
+    IMAGE_DIRECTORY_ENTRY_DELAY_IMPORT, IMAGE_DIRECTORY_ENTRY_EXCEPTION,
+    IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG, IMAGE_DIRECTORY_ENTRY_TLS,
+    IMAGE_DLLCHARACTERISTICS_GUARD_CF, IMAGE_FILE_EXECUTABLE_IMAGE, IMAGE_FILE_MACHINE_AMD64,
+    IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_DISCARDABLE, IMAGE_SCN_MEM_EXECUTE,
+    IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64,
 };
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
@@ -48,6 +49,8 @@ pub(super) struct Layout {
     pub(super) load_config: Option<(usize, usize)>,
     /// The exception directory.
     pub(super) exceptions: unwind::Table,
+    /// Its header says that it was linked for control flow guard.
+    pub(super) guarded: bool,
 }
 
 #[derive(Debug)]
@@ -236,6 +239,21 @@ impl Layout {
         if !executable(entry) {
             return Err(unfit("its entry point is not in executable code"));
         }
+        for (directory, what) in [
+            (
+                IMAGE_DIRECTORY_ENTRY_TLS,
+                "it has thread-local storage, which the kernel's loader does not give",
+            ),
+            (
+                IMAGE_DIRECTORY_ENTRY_DELAY_IMPORT,
+                "it has delayed imports, which are not bound here",
+            ),
+        ] {
+            let at = file.data_directory(directory).map(|d| d.address_range().0);
+            if at.is_some_and(|at| at != 0) {
+                return Err(unfit(what));
+            }
+        }
         let relocations = relocations(&file)?;
         let imports = imports(&file)?;
         let slots = relocations.iter().chain(imports.iter().map(|i| &i.at));
@@ -267,6 +285,7 @@ impl Layout {
             imports,
             load_config,
             exceptions,
+            guarded: optional.dll_characteristics().0 & IMAGE_DLLCHARACTERISTICS_GUARD_CF.0 != 0,
         })
     }
 

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::configuration::{self, get, put};
 use super::file::{Layout, Section};
+use super::guard::Guarded;
 use super::unwind::{self, Frame, Stack};
 use super::{Image, ImageError, runtime};
 use crate::memory::arena::Protection;
@@ -15,17 +17,9 @@ use crate::memory::{PAGE, Ram};
 pub(crate) struct Mapped {
     image: Image,
     base: usize,
+    /// Looks up its functions while it is loaded, if it has a table of those that may be called.
+    guarded: Option<Guarded>,
 }
-
-/// Where fields of the load configuration directory are, and the directory's size from which on they exist.
-const SECURITY_COOKIE: usize = 0x58;
-const GUARD_CHECK: usize = 0x70;
-const GUARD_DISPATCH: usize = 0x78;
-
-/// The cookie an image is linked with; the loader replaces it.
-const DEFAULT_COOKIE: u64 = 0x0000_2b99_2ddf_a232;
-/// A cookie has its upper 16 bits clear.
-const COOKIE_MASK: u64 = 0x0000_ffff_ffff_ffff;
 
 impl Mapped {
     /// Maps an image into new pages of a machine's memory. `random` becomes its stack cookie.
@@ -36,9 +30,10 @@ impl Mapped {
         // One page more on either side stays inaccessible.
         let all = u32::try_from(pages + 2).map_err(|_| ImageError::NoMemory)?;
         let base = ram.alloc_image(all).ok_or(ImageError::NoMemory)? + PAGE;
-        let mapped = Mapped {
+        let mut mapped = Mapped {
             image: image.clone(),
             base,
+            guarded: None,
         };
         // SAFETY: the pages were free until now.
         let memory = unsafe { std::slice::from_raw_parts_mut(base as *mut u8, layout.size) };
@@ -48,7 +43,13 @@ impl Mapped {
         for (import, target) in layout.imports.iter().zip(targets) {
             put(memory, import.at, target as u64);
         }
-        configure(memory, layout, base, random);
+        match configuration::apply(memory, layout, base, random) {
+            Ok(targets) => mapped.guarded = targets.map(|t| Guarded::new(mapped.range(), t)),
+            Err(error) => {
+                ram.free_pages(base - PAGE, all);
+                return Err(error);
+            }
+        }
         mapped.protect(ram);
         Ok(mapped)
     }
@@ -159,16 +160,6 @@ fn resolve(layout: &Layout) -> Result<Vec<usize>, ImageError> {
     }
 }
 
-fn get(memory: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&memory[at..at + 8]);
-    u64::from_le_bytes(word)
-}
-
-fn put(memory: &mut [u8], at: usize, value: u64) {
-    memory[at..at + 8].copy_from_slice(&value.to_le_bytes());
-}
-
 fn fill(memory: &mut [u8], image: &Image) {
     let (layout, bytes) = (image.layout(), image.bytes());
     memory[..layout.headers].copy_from_slice(&bytes[..layout.headers]);
@@ -183,35 +174,6 @@ fn relocate(memory: &mut [u8], layout: &Layout, base: usize) {
     for at in &layout.relocations {
         let address = get(memory, *at).wrapping_add(delta);
         put(memory, *at, address);
-    }
-}
-
-/// What the loader writes into an image beyond its imports: where the load configuration directory says.
-fn configure(memory: &mut [u8], layout: &Layout, base: usize, random: u64) {
-    let Some((directory, _)) = layout.load_config else {
-        return;
-    };
-    let mut size = [0; 4];
-    size.copy_from_slice(&memory[directory..directory + 4]);
-    let size = u32::from_le_bytes(size) as usize;
-    // Where the field points to, within the image; it has been relocated.
-    let pointed = |memory: &[u8], field: usize| {
-        let has = size >= field + 8 && directory + field + 8 <= layout.size;
-        let at = has.then(|| get(memory, directory + field) as usize)?;
-        let at = at.checked_sub(base)?;
-        (at + 8 <= layout.size).then_some(at)
-    };
-    if let Some(at) = pointed(memory, SECURITY_COOKIE)
-        && get(memory, at) == DEFAULT_COOKIE
-    {
-        // Never zero, and never the default, which would say that nobody set it.
-        put(memory, at, (random & COOKIE_MASK & !1) | 2);
-    }
-    let (check, dispatch) = runtime::guard_stubs();
-    for (field, stub) in [(GUARD_CHECK, check), (GUARD_DISPATCH, dispatch)] {
-        if let Some(at) = pointed(memory, field) {
-            put(memory, at, stub as u64);
-        }
     }
 }
 
@@ -245,7 +207,8 @@ impl Images {
         let Some(index) = loaded.iter().position(|(range, _)| range.start == base) else {
             return;
         };
-        let (range, mapped) = loaded.swap_remove(index);
+        let (range, mut mapped) = loaded.swap_remove(index);
+        mapped.guarded = None;
         ram.protect(range.start, range.len() / PAGE, Protection::Inaccessible);
         let mut unloaded = self.unloaded.borrow_mut();
         unloaded.push_back(mapped);

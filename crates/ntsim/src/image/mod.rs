@@ -2,12 +2,15 @@
 //!
 //! An [`Image`] is a file that has been read and found fit for a driver. Each load maps it anew into a machine's memory (`map`): its
 //! sections with the protections they ask for, relocated, its imports bound to [`exports`](crate::exports) and to what a loaded image
-//! needs besides (`runtime`). A linked driver and its image call the same functions: every export has the Windows convention.
+//! needs besides (`runtime`), and what its load configuration points at set (`configuration`, `guard`). A linked driver and its image call
+//! the same functions: every export has the Windows convention.
 //!
 //! Simplified: pageable sections stay resident, imports are by name only, and nobody checks a signature.
 
+mod configuration;
 mod error;
 mod file;
+pub(crate) mod guard;
 mod map;
 mod runtime;
 mod symbols;

@@ -1,4 +1,4 @@
-//! What images import or are given besides the kernel's functions: what compilers call by name, and the stubs of control flow guard.
+//! What images import besides the kernel's functions: what compilers call by name.
 //!
 //! Linked drivers have these from the host's own libraries.
 
@@ -102,24 +102,4 @@ unsafe extern "efiapi" fn specific_handler() -> c_int {
         rules::NOT_SIMULATED,
         "__C_specific_handler was called: structured exceptions are not raised here",
     );
-}
-
-/// Control flow guard's check of the target in RCX, and its dispatch to the one in RAX. They let every target pass, as a kernel does
-/// that runs without kernel control flow guard.
-pub(super) fn guard_stubs() -> (usize, usize) {
-    ((check as *const ()).addr(), (dispatch as *const ()).addr())
-}
-
-/// # Safety
-/// Called by instrumented code.
-#[unsafe(naked)]
-unsafe extern "efiapi" fn check() {
-    naked_asm!("ret")
-}
-
-/// # Safety
-/// Called by instrumented code.
-#[unsafe(naked)]
-unsafe extern "efiapi" fn dispatch() {
-    naked_asm!("jmp rax")
 }

@@ -236,7 +236,7 @@ impl SgDma {
             .upgrade()
             .map_or(std::ptr::null_mut(), |a| a.device.fdo.get());
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&PROCESS, || unsafe {
+        call_driver(&PROCESS, self.handler as *const (), || unsafe {
             (self.handler)(
                 device,
                 std::ptr::null_mut(),

@@ -161,7 +161,7 @@ pub(crate) unsafe fn register(
     if let Some(set_options) = handlers.SetOptionsHandler {
         static F_OPTIONS: Function = Function::callback("MiniportSetOptions", PASSIVE..=PASSIVE);
         // SAFETY: a handler the driver registered, called as its type demands.
-        let status = call_driver(&F_OPTIONS, || unsafe {
+        let status = call_driver(&F_OPTIONS, set_options as *const (), || unsafe {
             set_options(handle, driver_context)
         });
         if status != NDIS_STATUS_SUCCESS {
@@ -189,7 +189,9 @@ unsafe extern "efiapi" fn unload(driver_object: *mut DRIVER_OBJECT) {
     let handle = miniport.handle.get();
     if let Some(unload) = miniport.handlers.UnloadHandler {
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&UNLOAD, || unsafe { unload(driver_object) });
+        call_driver(&UNLOAD, unload as *const (), || unsafe {
+            unload(driver_object)
+        });
     }
     if miniport.registered() {
         violation(

@@ -304,7 +304,7 @@ impl Interrupt {
         let mut targets: u32 = 0;
         let ours = self.exclusively(message, || {
             // SAFETY: a handler the driver registered, called as its type demands.
-            call_driver(&MESSAGE_ISR, || unsafe {
+            call_driver(&MESSAGE_ISR, handler as *const (), || unsafe {
                 handler(
                     self.context,
                     message,
@@ -331,7 +331,7 @@ impl Interrupt {
         let mut targets: u32 = 0;
         let ours = self.exclusively(0, || {
             // SAFETY: a handler the driver registered, called as its type demands.
-            call_driver(&LINE_ISR, || unsafe {
+            call_driver(&LINE_ISR, handler as *const (), || unsafe {
                 handler(self.context, &raw mut queue_default, &raw mut targets)
             })
         });
@@ -457,13 +457,13 @@ fn run_dpc(object: usize) {
     if interrupt.line {
         if let Some(handler) = interrupt.handlers.InterruptDpcHandler {
             // SAFETY: a handler the driver registered, called as its type demands.
-            call_driver(&LINE_DPC, || unsafe {
+            call_driver(&LINE_DPC, handler as *const (), || unsafe {
                 handler(context, dpc_context, told, none);
             });
         }
     } else if let Some(handler) = interrupt.handlers.MessageInterruptDpcHandler {
         // SAFETY: as above.
-        call_driver(&MESSAGE_DPC, || unsafe {
+        call_driver(&MESSAGE_DPC, handler as *const (), || unsafe {
             handler(context, slot.message, dpc_context, told, none);
         });
     }
@@ -554,6 +554,8 @@ pub(crate) fn synchronize(
     let _raised = processor::raise_irql(DEVICE.max(context::irql()));
     interrupt.exclusively(message, || {
         // SAFETY: the driver's function, called as its type demands.
-        call_driver(&SYNCHRONIZE, || unsafe { function(context) })
+        call_driver(&SYNCHRONIZE, function as *const (), || unsafe {
+            function(context)
+        })
     })
 }

@@ -44,7 +44,7 @@ pub(crate) fn add(
     let _charged = driver.driver.charge();
     if let Some(add) = driver.pnp.get().and_then(|p| p.MiniportAddDeviceHandler) {
         // SAFETY: a handler the driver registered, called as its type demands.
-        let status = call_driver(&ADD_DEVICE, || unsafe {
+        let status = call_driver(&ADD_DEVICE, add as *const (), || unsafe {
             add(adapter.handle.get(), driver.context)
         });
         if status != NDIS_STATUS_SUCCESS {
@@ -97,7 +97,7 @@ pub(crate) fn initialize(adapter: &Rc<Adapter>) -> Result<(), i32> {
         let _charged = driver.driver.charge();
         match driver.handlers.InitializeHandlerEx {
             // SAFETY: a handler the driver registered, called as its type demands.
-            Some(initialize) => call_driver(&INITIALIZE, || unsafe {
+            Some(initialize) => call_driver(&INITIALIZE, initialize as *const (), || unsafe {
                 initialize(adapter.handle.get(), driver.context, parameters)
             }),
             None => NDIS_STATUS_FAILURE,
@@ -317,7 +317,7 @@ pub(crate) fn restart(adapter: &Rc<Adapter>) -> Result<(), i32> {
     let returned = {
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&RESTART, || unsafe {
+        call_driver(&RESTART, handler as *const (), || unsafe {
             handler(adapter.context.get(), &raw mut parameters)
         })
     };
@@ -385,7 +385,7 @@ pub(crate) fn pause(adapter: &Rc<Adapter>, reason: u32) {
     let returned = {
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&PAUSE, || unsafe {
+        call_driver(&PAUSE, handler as *const (), || unsafe {
             handler(adapter.context.get(), &raw mut parameters)
         })
     };
@@ -471,7 +471,9 @@ pub(crate) fn halt(adapter: &Rc<Adapter>, action: NDIS_HALT_ACTION) {
     if let Some(halt) = adapter.driver.handlers.HaltHandlerEx {
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&HALT, || unsafe { halt(adapter.context.get(), action) });
+        call_driver(&HALT, halt as *const (), || unsafe {
+            halt(adapter.context.get(), action)
+        });
     }
     adapter.state.set(State::Halted);
     adapter.check_released("after MiniportHaltEx");
@@ -485,7 +487,7 @@ pub(crate) fn remove(adapter: &Rc<Adapter>) {
     if let Some(remove) = driver.pnp.get().and_then(|p| p.MiniportRemoveDeviceHandler) {
         let _charged = driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&REMOVE_DEVICE, || unsafe {
+        call_driver(&REMOVE_DEVICE, remove as *const (), || unsafe {
             remove(adapter.add_device_context.get())
         });
     }
@@ -519,7 +521,7 @@ pub(crate) fn pnp_event(adapter: &Rc<Adapter>, event: NDIS_DEVICE_PNP_EVENT, dat
     };
     let _charged = adapter.driver.driver.charge();
     // SAFETY: a handler the driver registered, called as its type demands.
-    call_driver(&PNP_EVENT, || unsafe {
+    call_driver(&PNP_EVENT, handler as *const (), || unsafe {
         handler(adapter.context.get(), &raw mut notification)
     });
 }
@@ -531,7 +533,7 @@ pub(crate) fn shutdown(adapter: &Rc<Adapter>) {
     };
     let _charged = adapter.driver.driver.charge();
     // SAFETY: a handler the driver registered, called as its type demands.
-    call_driver(&SHUTDOWN, || unsafe {
+    call_driver(&SHUTDOWN, handler as *const (), || unsafe {
         handler(adapter.context.get(), NdisShutdownPowerOff)
     });
 }

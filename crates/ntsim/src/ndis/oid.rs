@@ -308,7 +308,7 @@ impl<'a> Asked<'a> {
         };
         let function = if direct { &DIRECT } else { &REQUEST };
         let _charged = adapter.driver.driver.charge();
-        asked.returned = call_driver(function, || {
+        asked.returned = call_driver(function, handler as *const (), || {
             if !direct {
                 adapter.requests.inside.set(thread::number());
             }

@@ -146,7 +146,9 @@ impl World {
             let _charged = adapter.driver.driver.charge();
             if let Some(cancel) = handler {
                 // SAFETY: a handler the driver registered, called as its type demands.
-                call_driver(function, || unsafe { cancel(adapter.context.get(), id) });
+                call_driver(function, cancel as *const (), || unsafe {
+                    cancel(adapter.context.get(), id)
+                });
             }
         }
         self.check();

@@ -200,7 +200,7 @@ fn give_back(adapter: &Adapter, lists: &[usize], dispatch: bool) {
         0
     };
     // SAFETY: a handler the driver registered, called as its type demands.
-    call_driver(&RETURN, || unsafe {
+    call_driver(&RETURN, handler as *const (), || unsafe {
         handler(adapter.context.get(), next, flags)
     });
 }

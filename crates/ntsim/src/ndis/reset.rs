@@ -72,7 +72,10 @@ fn schedule(adapter: &Rc<Adapter>, check: ndis_sys::ndis::MINIPORT_CHECK_FOR_HAN
                 }
                 let _charged = adapter.driver.driver.charge();
                 // SAFETY: a handler the driver registered, called as its type demands.
-                if call_driver(&CHECK, || unsafe { check(adapter.context.get()) }) != 0 {
+                if call_driver(&CHECK, check as *const (), || unsafe {
+                    check(adapter.context.get())
+                }) != 0
+                {
                     reset(&adapter);
                 }
             }
@@ -97,7 +100,7 @@ pub(crate) fn reset(adapter: &Rc<Adapter>) -> NDIS_STATUS {
         let _raised = high.then(|| processor::raise_irql(DISPATCH));
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&RESET, || unsafe {
+        call_driver(&RESET, handler as *const (), || unsafe {
             handler(adapter.context.get(), &raw mut addressing)
         })
     };

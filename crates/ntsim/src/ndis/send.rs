@@ -232,7 +232,7 @@ pub(crate) fn send(adapter: &Rc<Adapter>, groups: &[Vec<Vec<u8>>], cancel_id: us
     };
     let _charged = adapter.driver.driver.charge();
     // SAFETY: a handler the driver registered, called as its type demands.
-    call_driver(&SEND, || unsafe {
+    call_driver(&SEND, handler as *const (), || unsafe {
         handler(
             adapter.context.get(),
             first,
@@ -249,7 +249,7 @@ pub(crate) fn cancel(adapter: &Adapter, cancel_id: usize) {
     };
     let _charged = adapter.driver.driver.charge();
     // SAFETY: a handler the driver registered, called as its type demands.
-    call_driver(&CANCEL, || unsafe {
+    call_driver(&CANCEL, handler as *const (), || unsafe {
         handler(
             adapter.context.get(),
             std::ptr::without_provenance_mut(cancel_id),

@@ -97,7 +97,7 @@ pub(crate) fn queue_item(
         item.queued.set(false);
         let _charged = item.driver.charge();
         // SAFETY: the driver's routine, called as its type demands.
-        call_driver(&WORK, || unsafe {
+        call_driver(&WORK, routine as *const (), || unsafe {
             routine(
                 std::ptr::with_exposed_provenance_mut(work_context),
                 std::ptr::without_provenance_mut(handle),
@@ -234,7 +234,7 @@ fn run(object: usize) {
     timer.queued.set(false);
     let _charged = timer.driver.charge();
     // SAFETY: the driver's function, called as its type demands.
-    call_driver(&TIMER, || unsafe {
+    call_driver(&TIMER, timer.function as *const (), || unsafe {
         (timer.function)(
             std::ptr::null_mut(),
             timer.context.get(),

@@ -75,14 +75,19 @@ pub(super) fn adopt(
     }
 }
 
-/// Closes an adapter by calling its provider's close handler, which is `handler`.
-pub(super) fn close(object: &Rc<Object>, function: &'static Function, handler: impl FnOnce()) {
+/// Closes an adapter by calling its provider's close handler `target`, which is what `handler` does.
+pub(super) fn close(
+    object: &Rc<Object>,
+    function: &'static Function,
+    target: *const (),
+    handler: impl FnOnce(),
+) {
     let _kernel = KernelMode::enter();
     object.check_header();
     check_leaks(object);
     object.state.set(State::Closing);
     trail::call(object, function, || {
-        into_provider(&object.provider, function, handler);
+        into_provider(&object.provider, function, target, handler);
     });
     let left = object.provider.objects.borrow();
     let how = |o: &Rc<Object>| match o.state.get() {

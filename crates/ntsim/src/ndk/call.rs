@@ -361,7 +361,7 @@ unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
     {
         call.told(&callback, Some(status));
         // SAFETY: the consumer's callback and its context.
-        callback.pass_on(call.consumer, || unsafe {
+        callback.pass_on(call.consumer, completion as *const (), || unsafe {
             completion(call.context, status)
         });
     }
@@ -406,7 +406,7 @@ unsafe extern "efiapi" fn on_create(
     {
         call.told(&callback, Some(status));
         // SAFETY: the consumer's callback and its context.
-        callback.pass_on(call.consumer, || unsafe {
+        callback.pass_on(call.consumer, completion as *const (), || unsafe {
             completion(call.context, status, header)
         });
     }
@@ -428,7 +428,9 @@ unsafe extern "efiapi" fn on_close(context: *mut c_void) {
     {
         call.told(&callback, None);
         // SAFETY: the consumer's callback and its context.
-        callback.pass_on(call.consumer, || unsafe { completion(call.context) });
+        callback.pass_on(call.consumer, completion as *const (), || unsafe {
+            completion(call.context)
+        });
     }
     object.gone();
     call.release();

@@ -84,10 +84,10 @@ impl Callback {
         found.filter(|o| self.check(o))
     }
 
-    /// Calls the consumer.
+    /// Calls the consumer's function `target`.
     #[inline]
-    pub(super) fn pass_on(&self, consumer: DriverNumber, f: impl FnOnce()) {
+    pub(super) fn pass_on(&self, consumer: DriverNumber, target: *const (), f: impl FnOnce()) {
         let _charged = Charged::to(consumer);
-        call_driver_told(self.function, f);
+        call_driver_told(self.function, target, f);
     }
 }

@@ -548,7 +548,12 @@ fn event(callback: Callback, context: *mut c_void, tell: impl FnOnce(&ConnectorP
     } else {
         object.events.set(object.events.get() + 1);
         trail::told(&object, callback.function, None, None);
-        callback.pass_on(part.consumer.get(), || tell(part));
+        let target = match part.event.get() {
+            Some(DisconnectEvent::Plain(event)) => event as *const (),
+            Some(DisconnectEvent::Ex(event)) => event as *const (),
+            None => std::ptr::null(),
+        };
+        callback.pass_on(part.consumer.get(), target, || tell(part));
         object.events.set(object.events.get() - 1);
         return;
     };

@@ -15,7 +15,7 @@ use crate::consumer::Status;
 use crate::verifier::{Function, violation};
 use crate::world::context::{self, KernelMode};
 use crate::world::driver::{Charged, DriverNumber, UNNAMED};
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::{NOT_ITS_OWN, call_driver};
 
 /// A consumer's call of a hooked function.
 pub(super) struct Hook {
@@ -128,11 +128,12 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// Calls into a provider.
+/// Calls the function `target` of a provider.
 #[inline]
 pub(super) fn into_provider<R>(
     provider: &Provider,
     function: &'static Function,
+    target: *const (),
     f: impl FnOnce() -> R,
 ) -> R {
     let locks = context::with_processor(|p| {
@@ -143,7 +144,7 @@ pub(super) fn into_provider<R>(
         locks,
         _charged: Charged::to(provider.driver),
     };
-    call_driver(function, f)
+    call_driver(function, target, f)
 }
 
 impl Hook {
@@ -151,7 +152,8 @@ impl Hook {
     #[inline]
     pub(super) fn call<R: Returned>(&self, f: impl FnOnce() -> R) -> R {
         let result = trail::call(&self.object, self.function, || {
-            into_provider(&self.object.provider, self.function, f)
+            // What tables have was looked up with the table.
+            into_provider(&self.object.provider, self.function, NOT_ITS_OWN, f)
         });
         if self.object.state.get() == State::Open {
             self.object.check_header();

@@ -14,7 +14,7 @@ use crate::ndis::adapter::Adapter;
 use crate::verifier::Function;
 use crate::world::context;
 use crate::world::driver::{Charged, UNNAMED};
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::{NOT_ITS_OWN, call_driver};
 use crate::world::processor::PASSIVE;
 
 /// Why a consumer has to close its adapter. Whoever raised the event waits for that.
@@ -46,7 +46,7 @@ pub(crate) fn tell(adapter: &Rc<Adapter>, why: Leave) {
         let listeners = opened.notice.listeners.take();
         let _charged = Charged::to(UNNAMED);
         for listener in &listeners {
-            call_driver(&LISTENER, || listener(why));
+            call_driver(&LISTENER, NOT_ITS_OWN, || listener(why));
         }
         opened.notice.listeners.borrow_mut().extend(listeners);
     }

@@ -154,7 +154,7 @@ pub(super) unsafe extern "efiapi" fn connect_event(
     object.events.set(object.events.get() + 1);
     trail::told(&object, callback.function, None, None);
     // SAFETY: the consumer's callback and its context.
-    callback.pass_on(part.consumer, || unsafe {
+    callback.pass_on(part.consumer, part.event as *const (), || unsafe {
         (part.event)(part.context, connector)
     });
     object.events.set(object.events.get() - 1);

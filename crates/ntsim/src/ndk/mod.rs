@@ -114,7 +114,7 @@ pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPT
     let status = {
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&OPEN, || unsafe {
+        call_driver(&OPEN, handler as *const (), || unsafe {
             handler(adapter.context.get(), &raw mut parameters, &raw mut object)
         })
     };
@@ -158,7 +158,9 @@ fn call_close_handler(adapter: &Adapter, object: *mut NDK_ADAPTER) {
     if let Some(close) = close_handler(adapter) {
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
-        call_driver(&CLOSE, || unsafe { close(adapter.context.get(), object) });
+        call_driver(&CLOSE, close as *const (), || unsafe {
+            close(adapter.context.get(), object)
+        });
     }
 }
 
@@ -179,8 +181,10 @@ pub(crate) fn close(object: *mut NDK_ADAPTER) {
         );
         return;
     };
-    self::adapter::close(&opened.hooked, &CLOSE, || {
-        if let Some(close) = close_handler(&opened.adapter) {
+    let handler = close_handler(&opened.adapter);
+    let target = handler.map_or(std::ptr::null(), |close| close as *const ());
+    self::adapter::close(&opened.hooked, &CLOSE, target, || {
+        if let Some(close) = handler {
             // SAFETY: a handler the driver registered, called as its type demands.
             unsafe { close(opened.adapter.context.get(), object) };
         }

@@ -21,10 +21,11 @@ use super::slab::{self, Handle, Slab};
 use super::srq::SrqPart;
 use super::tables::{Slots, hooks_of, slots_of};
 use super::trail::Trail;
+use crate::image::guard;
 use crate::verifier::violation;
 use crate::world::MachineId;
 use crate::world::context;
-use crate::world::driver::DriverNumber;
+use crate::world::driver::{Charged, DriverNumber};
 use crate::world::processor::Processor;
 
 /// Kinds of objects.
@@ -449,13 +450,24 @@ impl Object {
         let Slots(slots) = slots_of(self.kind);
         let mut complete = true;
         for (index, (slot, since)) in slots.iter().enumerate() {
+            if *since > version {
+                continue;
+            }
             // SAFETY: the table has a pointer for each function of its version.
-            if *since <= version && unsafe { table.cast::<usize>().add(index).read() } == 0 {
+            let target = unsafe { table.cast::<*const ()>().add(index).read() };
+            if target.is_null() {
                 violation(
                     rules::DISPATCH_MISSING,
                     format!("{by}: {slot} is missing in the dispatch table of {self}"),
                 );
                 complete = false;
+            } else if let Some(refused) = guard::refused(target) {
+                // Whoever calls it is not to blame.
+                let _charged = Charged::to(self.provider.driver);
+                violation(
+                    crate::verifier::rules::GUARD_TARGET,
+                    format!("{by}: {slot} of {self} is {refused}"),
+                );
             }
         }
         complete

@@ -314,7 +314,7 @@ impl Subscriber {
                 .as_mut()
                 .map_or(std::ptr::null_mut(), std::ptr::from_mut);
             // SAFETY: the driver's callback, called as its type demands; the row lives during the call.
-            call_driver(&CHANGED, || unsafe {
+            call_driver(&CHANGED, self.callback as *const (), || unsafe {
                 (self.callback)(self.context, pointer, kind)
             });
         }

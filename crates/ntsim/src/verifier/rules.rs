@@ -91,6 +91,9 @@ pub const REFERENCE: &str = "reference";
 pub const ACCESS_VIOLATION: &str = "access-violation";
 /// Paged pool was accessed, or used for what the kernel accesses, at DISPATCH_LEVEL or above.
 pub const PAGED_ACCESS: &str = "paged-access";
+/// A function of an image is called through a pointer, or given for that, and the image's table of control flow guard lacks it: bug check
+/// 0x139, parameter 10, where the guard is enforced.
+pub const GUARD_TARGET: &str = "guard-target";
 /// A register was accessed by an instruction that is no plain load or store of up to 8 bytes.
 pub const REGISTER_INSTRUCTION: &str = "register-instruction";
 /// More of a kernel thread's stack was used than any driver may.

@@ -2,6 +2,7 @@
 
 use super::context;
 use super::thread::on_kernel_stack;
+use crate::image::guard;
 use crate::verifier::{self, Function, Told, rules};
 
 /// What must be as it was when driver code returns to the kernel.
@@ -51,22 +52,36 @@ impl Drop for Entry {
     }
 }
 
+/// The target of what is no call through a pointer of a driver: code of a test, or one whose pointer was looked up when it was given.
+pub(crate) const NOT_ITS_OWN: *const () = std::ptr::null();
+
 /// Calls into driver code. EVERY call into a driver goes through here: allocations are charged to the driver until
 /// it returns or calls the kernel, and it must return at the IRQL, and with the locks, it was called with.
-/// `function` names the handler or callback in reports and its IRQL requirement towards us, the caller.
+/// `function` names the handler or callback in reports and its IRQL requirement towards us, the caller; `target` is the driver's function
+/// that `f` calls, which control flow guard looks up.
 #[inline]
-pub(crate) fn call_driver<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+pub(crate) fn call_driver<R>(
+    function: &'static Function,
+    target: *const (),
+    f: impl FnOnce() -> R,
+) -> R {
     on_kernel_stack(|| {
         verifier::entering_driver(function);
+        guard::entering_driver(function, target);
         run_driver(function, f)
     })
 }
 
 /// As [`call_driver`], and the history shows where the call returns too.
 #[inline]
-pub(crate) fn call_driver_told<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+pub(crate) fn call_driver_told<R>(
+    function: &'static Function,
+    target: *const (),
+    f: impl FnOnce() -> R,
+) -> R {
     on_kernel_stack(|| {
         let _told = Told::entering_driver(function);
+        guard::entering_driver(function, target);
         run_driver(function, f)
     })
 }

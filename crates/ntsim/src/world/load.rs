@@ -172,7 +172,7 @@ impl Machine {
         let status = {
             let _charged = driver.charge();
             // SAFETY: promised by the caller.
-            call_driver(&DRIVER_ENTRY, || unsafe {
+            call_driver(&DRIVER_ENTRY, entry as *const (), || unsafe {
                 entry(&raw mut (*loaded).object, &raw mut (*loaded).registry_path)
             })
         };
@@ -191,7 +191,7 @@ impl Machine {
         if let Some(unload) = unload {
             let _charged = driver.charge();
             // SAFETY: the driver gave the routine for this.
-            call_driver(&UNLOAD, || unsafe { unload(object) });
+            call_driver(&UNLOAD, unload as *const (), || unsafe { unload(object) });
         }
         self.forget_driver(driver, "after DriverUnload");
     }

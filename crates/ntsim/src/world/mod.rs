@@ -12,7 +12,7 @@
 //! `run_until_idle` running), `core.cancel(id)`. Events run on the host's stack. `core.watch_fd(fd, f)` in real-time
 //! worlds. `core.rng` for chance; `core.rng.fork()` for a stream of your own.
 //!
-//! *Calling drivers.* [`driver_call::call_driver`]`(&function, || ..)` around EVERY call into driver code, `function` being
+//! *Calling drivers.* [`driver_call::call_driver`]`(&function, target, || ..)` around EVERY call into driver code, `function` being
 //! a `static F: Function = Function::callback("MiniportHalt", PASSIVE..=PASSIVE)`. Driver code always runs on a kernel
 //! thread's stack, which this arranges. [`processor::raise_irql`]`(DISPATCH)` first where the handler is called at
 //! DISPATCH_LEVEL. `driver.charge()` first if you know which driver it is.
@@ -510,7 +510,7 @@ impl World {
             let _raised = processor::raise_irql(irql);
             // What it allocates is not the loaded driver's.
             let _charged = driver::Charged::to(driver::UNNAMED);
-            driver_call::call_driver(&TEST, f)
+            driver_call::call_driver(&TEST, driver_call::NOT_ITS_OWN, f)
         };
         self.check();
         result

@@ -1,6 +1,7 @@
 //! Drivers that are loaded from images.
 #![allow(unsafe_code, reason = "tiny drivers")]
 
+mod guard;
 mod pe;
 
 use ntsim::world::LoadError;
@@ -37,6 +38,19 @@ impl Code {
     /// Room for callees, as the convention wants it, and alignment.
     fn prologue(self) -> Self {
         self.bytes(&[0x48, 0x83, 0xec, 0x28])
+    }
+
+    /// Gives the driver object that the entry point gets in RCX a DriverUnload.
+    fn unload_is(self, at: u32) -> Self {
+        // lea rax, [at]; mov [rcx + 0x68], rax
+        self.at(&[0x48, 0x8d, 0x05], at)
+            .bytes(&[0x48, 0x89, 0x41, 0x68])
+    }
+
+    /// Goes on at a later address.
+    fn pad(mut self, at: u32) -> Self {
+        self.0.resize((at - TEXT) as usize, 0xcc);
+        self
     }
 
     /// Returns STATUS_SUCCESS.
@@ -272,4 +286,85 @@ fn a_bug_check_names_the_place_in_the_image_that_called() {
     );
     let place = format!("in tiny.sys+{last:#x} (.text)");
     assert!(report.contains(&place), "{place}: {report}");
+}
+
+#[test]
+fn what_is_called_after_unloading_is_named() {
+    // DriverUnload queues a work item and does not wait for it.
+    let (unload, routine) = (TEXT + 0x200, TEXT + 0x300);
+    let code = Code::default()
+        .prologue()
+        .unload_is(unload)
+        .epilogue()
+        .pad(unload)
+        .prologue()
+        // IoAllocateWorkItem(rcx); IoQueueWorkItem(rax, routine, DelayedWorkQueue, 0)
+        .at(&[0xff, 0x15], IMPORTS)
+        .bytes(&[0x48, 0x89, 0xc1])
+        .at(&[0x48, 0x8d, 0x15], routine)
+        .bytes(&[0x41, 0xb8, 1, 0, 0, 0, 0x45, 0x31, 0xc9])
+        .at(&[0xff, 0x15], IMPORTS + 8)
+        .epilogue()
+        .pad(routine)
+        .bytes(&[0xc3]);
+    let mut pe = Pe::with(&code.0);
+    pe.imports = vec![
+        ("ntoskrnl.exe", "IoAllocateWorkItem"),
+        ("ntoskrnl.exe", "IoQueueWorkItem"),
+    ];
+    let mut world = World::builder().collect_violations().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let driver = world.load_image(a, "tiny", &image(&pe)).unwrap();
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        world.unload_driver(driver);
+        world.run_for(std::time::Duration::from_millis(1));
+    }));
+    let found = world.take_violations();
+    let rules: Vec<_> = found.iter().map(|v| v.rule).collect();
+    assert_eq!(
+        rules[0],
+        ntsim::verifier::rules::WORK_ITEM_AT_UNLOAD,
+        "{found:?}"
+    );
+    let last = found.last().unwrap();
+    assert_eq!(last.rule, ntsim::verifier::rules::ACCESS_VIOLATION);
+    let place = "= tiny.sys+0x1300 (.text), which is unloaded";
+    assert!(last.text.contains("jump to"), "{last}");
+    assert!(last.text.contains(place), "{last}");
+}
+
+#[test]
+fn what_is_called_after_it_was_discarded_is_named() {
+    // All of the code is in a section that goes when DriverEntry has returned; DriverUnload too.
+    let unload = TEXT + 0x200;
+    let code = Code::default()
+        .prologue()
+        .unload_is(unload)
+        .epilogue()
+        .pad(unload)
+        .bytes(&[0xc3]);
+    let pe = Pe {
+        text_flags: 0x0200_0000,
+        ..Pe::with(&code.0)
+    };
+    let mut world = World::builder().collect_violations().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let driver = world.load_image(a, "tiny", &image(&pe)).unwrap();
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.unload_driver(driver)));
+    let found = world.take_violations();
+    assert_eq!(found[0].rule, ntsim::verifier::rules::ACCESS_VIOLATION);
+    let text = &found[0].text;
+    assert!(text.contains("jump to"), "{text}");
+    assert!(text.contains("= tiny.sys+0x1200 (.text)"), "{text}");
+}
+
+#[test]
+fn what_the_loader_of_the_kernel_does_not_serve_is_refused() {
+    // The directories of thread-local storage and of delayed imports.
+    for (number, name) in [(9, "thread-local storage"), (13, "delayed imports")] {
+        let mut pe = talkative();
+        pe.directories = vec![(number, RDATA + 0x40, 40)];
+        let error = refused(pe.bytes());
+        assert!(error.contains(name), "{error}");
+    }
 }

@@ -16,6 +16,13 @@ pub const BASE: u64 = 0x1_4000_0000;
 /// Where in `RDATA` addresses of imports are put, 8 bytes each.
 pub const IMPORTS: u32 = RDATA + 0x800;
 
+/// Where in `RDATA` the loader puts the functions of control flow guard that check a target, and that go on to it.
+pub const GUARD_CHECK: u32 = RDATA + 0x700;
+pub const GUARD_DISPATCH: u32 = RDATA + 0x708;
+/// The load configuration and the table of allowed targets.
+const CONFIGURATION: u32 = RDATA + 0x400;
+const TARGETS: u32 = RDATA + 0x500;
+
 const READ: u32 = 0x4000_0000;
 const WRITE: u32 = 0x8000_0000;
 const EXECUTE: u32 = 0x2000_0000;
@@ -34,6 +41,34 @@ pub struct Pe {
     pub imports: Vec<(&'static str, &'static str)>,
     /// More characteristics of the code's section.
     pub text_flags: u32,
+    pub guard: Option<Guard>,
+    /// More directories: number, address and length.
+    pub directories: Vec<(usize, u32, u32)>,
+}
+
+/// What an image says of control flow guard.
+#[derive(Clone)]
+pub struct Guard {
+    /// Its header says that it was linked for it.
+    pub linked: bool,
+    pub flags: u32,
+    /// Entries of the table.
+    pub targets: Vec<Vec<u8>>,
+    /// How many there are said to be.
+    pub count: u64,
+}
+
+impl Guard {
+    /// Of an image that lets these functions be called.
+    pub fn of(targets: &[u32]) -> Self {
+        Self {
+            linked: true,
+            // Instrumented, with a table whose entries are addresses only.
+            flags: 0x500,
+            targets: targets.iter().map(|t| t.to_le_bytes().to_vec()).collect(),
+            count: targets.len() as u64,
+        }
+    }
 }
 
 impl Pe {
@@ -48,6 +83,8 @@ impl Pe {
             relocations: Vec::new(),
             imports: Vec::new(),
             text_flags: 0,
+            guard: None,
+            directories: Vec::new(),
         }
     }
 
@@ -58,23 +95,37 @@ impl Pe {
         section(&mut file, TEXT, &self.text);
         section(&mut file, RDATA, &self.rdata);
         section(&mut file, DATA, &self.data);
-        let relocations = self.relocation_table();
+        let mut places = self.relocations.clone();
+        if let Some(guard) = &self.guard {
+            places.extend(Self::configuration(&mut file, guard));
+        }
+        let relocations = relocation_table(&places);
         section(&mut file, RELOC, &relocations);
         let imports = self.import_table(&mut file);
         self.headers(&mut file, imports, relocations.len() as u32);
         file
     }
 
-    fn relocation_table(&self) -> Vec<u8> {
-        let mut table = Vec::new();
-        for at in &self.relocations {
-            // A block for each, with an entry that pads it to four bytes.
-            table.extend((at & !0xfff).to_le_bytes());
-            table.extend(12u32.to_le_bytes());
-            table.extend((0xa000 | (at & 0xfff) as u16).to_le_bytes());
-            table.extend(0u16.to_le_bytes());
+    /// Writes the load configuration and what it points at. Gives the places in it that have to be relocated.
+    fn configuration(file: &mut [u8], guard: &Guard) -> [u32; 3] {
+        put(file, offset(CONFIGURATION), &0x94u32.to_le_bytes());
+        let pointers = [(0x70, GUARD_CHECK), (0x78, GUARD_DISPATCH), (0x80, TARGETS)];
+        for (field, to) in pointers {
+            let address = BASE + u64::from(to);
+            put(file, offset(CONFIGURATION + field), &address.to_le_bytes());
         }
-        table
+        put(
+            file,
+            offset(CONFIGURATION + 0x88),
+            &guard.count.to_le_bytes(),
+        );
+        put(
+            file,
+            offset(CONFIGURATION + 0x90),
+            &guard.flags.to_le_bytes(),
+        );
+        put(file, offset(TARGETS), &guard.targets.concat());
+        pointers.map(|(field, _)| CONFIGURATION + field)
     }
 
     /// Writes the import tables behind the address slots. Gives the directory's range.
@@ -147,6 +198,17 @@ impl Pe {
             put(file, directories + 40, &RELOC.to_le_bytes());
             put(file, directories + 44, &relocations.to_le_bytes());
         }
+        if let Some(guard) = &self.guard {
+            put(file, directories + 80, &CONFIGURATION.to_le_bytes());
+            put(file, directories + 84, &0x94u32.to_le_bytes());
+            // Relocatable, and guarded.
+            let flags = 0x40 | if guard.linked { 0x4000u16 } else { 0 };
+            put(file, optional + 70, &flags.to_le_bytes());
+        }
+        for (number, at, len) in &self.directories {
+            put(file, directories + number * 8, &at.to_le_bytes());
+            put(file, directories + number * 8 + 4, &len.to_le_bytes());
+        }
         let sections = [
             (".text", TEXT, READ | EXECUTE | self.text_flags),
             (".rdata", RDATA, READ),
@@ -168,6 +230,18 @@ impl Pe {
         }
         seal(file);
     }
+}
+
+fn relocation_table(places: &[u32]) -> Vec<u8> {
+    let mut table = Vec::new();
+    for at in places {
+        // A block for each, with an entry that pads it to four bytes.
+        table.extend((at & !0xfff).to_le_bytes());
+        table.extend(12u32.to_le_bytes());
+        table.extend((0xa000 | (at & 0xfff) as u16).to_le_bytes());
+        table.extend(0u16.to_le_bytes());
+    }
+    table
 }
 
 /// Where in the file something of the image is.

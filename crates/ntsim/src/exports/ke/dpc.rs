@@ -104,7 +104,9 @@ fn run(object: usize) {
         );
     };
     // SAFETY: the driver gave the routine and its context for this call.
-    call_driver(&ROUTINE, || unsafe { routine(dpc, context, first, second) });
+    call_driver(&ROUTINE, routine as *const (), || unsafe {
+        routine(dpc, context, first, second)
+    });
 }
 
 /// Queues a DPC; on its own processor it runs at once if the IRQL allows.

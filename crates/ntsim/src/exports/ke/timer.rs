@@ -264,7 +264,9 @@ fn expire_ex(object: usize) {
         let (callback, context) = ((*timer).callback, (*timer).context);
         {
             let _raised = raise_irql(DISPATCH);
-            call_driver(&EX_CALLBACK, || callback(timer.cast(), context));
+            call_driver(&EX_CALLBACK, callback as *const (), || {
+                callback(timer.cast(), context)
+            });
         }
         (*timer).running = false;
         if (*timer).deleted {
@@ -283,7 +285,9 @@ unsafe fn free_ex(timer: *mut ExTimer) {
     context::machine().pool_free(timer as usize, Some(EX_TIMER_TAG), "ExDeleteTimer");
     if let Some(callback) = callback {
         // SAFETY: given by the driver for this call.
-        call_driver(&EX_DELETE_CALLBACK, || unsafe { callback(context) });
+        call_driver(&EX_DELETE_CALLBACK, callback as *const (), || unsafe {
+            callback(context)
+        });
     }
 }
 

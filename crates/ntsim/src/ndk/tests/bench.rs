@@ -14,6 +14,7 @@ use crate::ndk::adapter;
 use crate::ndk::object::{Kind, Object, Provider};
 use crate::verifier::{Function, Violation};
 use crate::world::context::{self, KernelMode};
+use crate::world::driver_call::NOT_ITS_OWN;
 use crate::world::processor::{DISPATCH, PASSIVE};
 use crate::{MachineConfig, MachineId, World};
 
@@ -515,7 +516,7 @@ impl Bench {
         static CLOSE: Function = Function::callback("CloseNDKAdapterHandler", PASSIVE..=PASSIVE);
         let (fake, hooked) = (self.fake, Rc::clone(&self.hooked));
         self.run(|| {
-            adapter::close(&hooked, &CLOSE, || {
+            adapter::close(&hooked, &CLOSE, NOT_ITS_OWN, || {
                 if wait {
                     fake.work();
                     assert!(fake.is_empty(), "the test left objects open");

@@ -1,0 +1,155 @@
+//! Control flow guard: whether a function of an image may be called through a pointer.
+//!
+//! An image that was compiled and linked for it has a table of such functions, and its own indirect calls go through two pointers that
+//! lead here. Calls of the simulated kernel into drivers look their target up as well. What lies in no image with a table passes: for
+//! user mode Microsoft documents that code with and without it mixes; what the kernel does is not documented.
+
+use std::arch::naked_asm;
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::Images;
+use crate::verifier::{self, Function, rules};
+use crate::world::context::{self, KernelMode};
+
+thread_local! {
+    /// The range of each loaded image that has a table, and the offsets in it, in order.
+    static TABLES: RefCell<Vec<(Range<usize>, Vec<u32>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The table of an image, which is looked into as long as this exists.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    base: usize,
+}
+
+impl Guarded {
+    /// `targets` are offsets in the image that lies at `range`, in order.
+    pub(super) fn new(range: Range<usize>, targets: Vec<u32>) -> Self {
+        let base = range.start;
+        TABLES.with_borrow_mut(|tables| tables.push((range, targets)));
+        Guarded { base }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // The thread may be ending.
+        let _ = TABLES.try_with(|tables| {
+            tables
+                .borrow_mut()
+                .retain(|(range, _)| range.start != self.base);
+        });
+    }
+}
+
+#[inline]
+fn is_allowed(target: usize) -> bool {
+    TABLES.with_borrow(|tables| {
+        let table = tables.iter().find(|(range, _)| range.contains(&target));
+        table.is_none_or(|(range, targets)| {
+            let at = (target - range.start) as u32;
+            targets.binary_search(&at).is_ok()
+        })
+    })
+}
+
+/// What a function is that may not be called through a pointer. None if it may be.
+#[inline]
+pub(crate) fn refused(target: *const ()) -> Option<String> {
+    (!is_allowed(target.addr())).then(|| named(target.addr()))
+}
+
+#[cold]
+#[inline(never)]
+fn named(target: usize) -> String {
+    let _kernel = KernelMode::enter();
+    let name = context::try_machine().and_then(|m| m.ext::<Images>().describe(target));
+    let name = name.unwrap_or_else(|| format!("{target:#x}"));
+    format!("{name}, which the image's table of allowed targets lacks")
+}
+
+/// The kernel is about to call a driver's function.
+#[inline]
+pub(crate) fn entering_driver(function: &'static Function, target: *const ()) {
+    if !is_allowed(target.addr()) {
+        accuse(function.name, target.addr());
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn accuse(what: &str, target: usize) {
+    let _kernel = KernelMode::enter();
+    let text = format!("{what} is {}", named(target));
+    verifier::violation(rules::GUARD_TARGET, text);
+}
+
+/// The functions that images call: the first checks the target in RCX, the second goes on to the one in RAX.
+pub(super) fn stubs() -> (usize, usize) {
+    ((check as *const ()).addr(), (dispatch as *const ()).addr())
+}
+
+unsafe extern "efiapi" fn look_up(target: usize) {
+    if !is_allowed(target) {
+        accuse("the target of an indirect call", target);
+    }
+}
+
+/// Calls `look_up` with what is in a register, and leaves all registers as they were: arguments of the call are in them.
+macro_rules! looking_up {
+    ($target:literal, $then:literal) => {
+        naked_asm!(
+            ".cfi_startproc",
+            "sub rsp, 184",
+            ".cfi_adjust_cfa_offset 184",
+            "movaps [rsp + 32], xmm0",
+            "movaps [rsp + 48], xmm1",
+            "movaps [rsp + 64], xmm2",
+            "movaps [rsp + 80], xmm3",
+            "movaps [rsp + 96], xmm4",
+            "movaps [rsp + 112], xmm5",
+            "mov [rsp + 128], rax",
+            "mov [rsp + 136], rcx",
+            "mov [rsp + 144], rdx",
+            "mov [rsp + 152], r8",
+            "mov [rsp + 160], r9",
+            "mov [rsp + 168], r10",
+            "mov [rsp + 176], r11",
+            concat!("mov rcx, ", $target),
+            "call {look_up}",
+            "movaps xmm0, [rsp + 32]",
+            "movaps xmm1, [rsp + 48]",
+            "movaps xmm2, [rsp + 64]",
+            "movaps xmm3, [rsp + 80]",
+            "movaps xmm4, [rsp + 96]",
+            "movaps xmm5, [rsp + 112]",
+            "mov rax, [rsp + 128]",
+            "mov rcx, [rsp + 136]",
+            "mov rdx, [rsp + 144]",
+            "mov r8, [rsp + 152]",
+            "mov r9, [rsp + 160]",
+            "mov r10, [rsp + 168]",
+            "mov r11, [rsp + 176]",
+            "add rsp, 184",
+            ".cfi_adjust_cfa_offset -184",
+            $then,
+            ".cfi_endproc",
+            look_up = sym look_up,
+        )
+    };
+}
+
+/// # Safety
+/// Called by instrumented code.
+#[unsafe(naked)]
+unsafe extern "efiapi" fn check() {
+    looking_up!("rcx", "ret")
+}
+
+/// # Safety
+/// Called by instrumented code.
+#[unsafe(naked)]
+unsafe extern "efiapi" fn dispatch() {
+    looking_up!("rax", "jmp rax")
+}
