@@ -3,8 +3,8 @@
 //!
 //! The compiler sends indirect calls through two pointers, the linker gathers the allowed targets in a table, and the load
 //! configuration tells the kernel's loader where all three are ("PE format", section "Load Configuration"). Where the kernel enforces
-//! the check, the loader redirects the pointers. Callers outside look targets up in the table: callbacks of an image without one end
-//! in bug check 0x139 on systems that enforce it.
+//! the check, the loader redirects the pointers. Callers outside look targets up in the table too: what it lacks is bug check 0x139.
+//! Callbacks of an image without a table have been seen to end so as well; documented that is not.
 
 use core::arch::naked_asm;
 

@@ -19,13 +19,13 @@ thread_local! {
 
 /// The table of an image, which is looked into as long as this exists.
 #[derive(Debug)]
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     base: usize,
 }
 
 impl Guarded {
     /// `targets` are offsets in the image that lies at `range`, in order.
-    pub(super) fn new(range: Range<usize>, targets: Vec<u32>) -> Self {
+    pub(crate) fn new(range: Range<usize>, targets: Vec<u32>) -> Self {
         let base = range.start;
         TABLES.with_borrow_mut(|tables| tables.push((range, targets)));
         Guarded { base }

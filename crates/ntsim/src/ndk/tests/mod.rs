@@ -6,6 +6,7 @@ mod fake_tables;
 
 mod consumers;
 mod culprits;
+mod guard;
 mod history;
 mod innocent;
 mod mappings;

@@ -18,6 +18,11 @@ pub(super) static CQ: NDK_CQ_DISPATCH = NDK_CQ_DISPATCH {
     NdkGetCqResultsEx: results_ex,
 };
 
+/// A function of the table.
+pub(in crate::ndk::tests) fn arm_of_cq() -> usize {
+    (CQ.NdkArmCq as *const ()).addr()
+}
+
 /// A table with a hole.
 pub(in crate::ndk::tests) fn cq_without_arm() -> *const c_void {
     let words = size_of::<NDK_CQ_DISPATCH>() / 8;

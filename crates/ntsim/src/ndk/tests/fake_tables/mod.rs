@@ -11,7 +11,7 @@ mod srq;
 
 pub(super) use adapter::adapter;
 pub(super) use connector::connector;
-pub(super) use cq::cq_without_arm;
+pub(super) use cq::{arm_of_cq, cq_without_arm};
 pub(super) use srq::DEEPEST;
 
 use ndkpi::status::*;
