@@ -457,6 +457,12 @@ impl Pool {
         }
     }
 
+    /// How many blocks anyone holds.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.blocks.borrow().len()
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         self.stats.get()
     }

@@ -68,13 +68,15 @@ struct Loaded {
 /// Makes a terminated UTF-16 string in kernel memory.
 fn kernel_string(machine: &Machine, text: &str) -> Option<UNICODE_STRING> {
     let units: Vec<u16> = text.encode_utf16().collect();
-    let address = machine.kernel_alloc((units.len() + 1) * 2, "the loading of a driver")?;
+    let bytes = |units: usize| u16::try_from(units * 2).ok();
+    let (length, room) = (bytes(units.len())?, bytes(units.len() + 1)?);
+    let address = machine.kernel_alloc(room.into(), "the loading of a driver")?;
     let buffer = address as *mut u16;
     // SAFETY: just allocated, zeroed, one unit longer than this.
     unsafe { ptr::copy_nonoverlapping(units.as_ptr(), buffer, units.len()) };
     Some(UNICODE_STRING {
-        Length: u16::try_from(units.len() * 2).ok()?,
-        MaximumLength: u16::try_from((units.len() + 1) * 2).ok()?,
+        Length: length,
+        MaximumLength: room,
         Buffer: buffer,
     })
 }
@@ -133,14 +135,15 @@ impl Machine {
             let registry = self.ext::<MachineRegistry>();
             registry.0.borrow_mut().create(key);
         }
-        let made = (|| {
-            let object = self.kernel_alloc(size_of::<Loaded>(), "the loading of a driver")?;
-            let driver_name = kernel_string(self, &format!("\\Driver\\{name}"))?;
-            let service = kernel_string(self, name)?;
-            let path = kernel_string(self, registry_path)?;
-            Some((object, driver_name, service, path))
-        })();
-        let Some((address, driver_name, service, path)) = made else {
+        let object = self.kernel_alloc(size_of::<Loaded>(), "the loading of a driver");
+        let driver_name = format!("\\Driver\\{name}");
+        let strings = [&driver_name, name, registry_path].map(|text| kernel_string(self, text));
+        let (Some(address), [Some(driver_name), Some(service), Some(path)]) = (object, strings)
+        else {
+            let strings = strings.iter().flatten().map(|s| s.Buffer as usize);
+            for made in strings.chain(object) {
+                self.pool_free(made, None, "the loading of a driver");
+            }
             self.ext::<Images>().unload(image.start, &self.ram);
             return Err(STATUS_INSUFFICIENT_RESOURCES);
         };
@@ -300,7 +303,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use ndis_sys::imports::{MmMapIoSpaceEx, MmUnmapIoSpace};
-    use ndis_sys::status::STATUS_SUCCESS;
+    use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
     use ndis_sys::types::NTSTATUS;
     use ndis_sys::wdm::{DRIVER_OBJECT, PAGE_READWRITE, UNICODE_STRING};
 
@@ -321,6 +324,20 @@ mod tests {
             MmUnmapIoSpace(first, 256);
         }
         STATUS_SUCCESS
+    }
+
+    #[test]
+    fn a_driver_that_cannot_be_loaded_leaves_nothing() {
+        let mut world = World::builder().build();
+        let a = world.add_machine(MachineConfig::named("A"));
+        let machine = world.machine(a);
+        let machine = std::rc::Rc::clone(&machine);
+        let before = machine.pool.held();
+        // Longer than a UNICODE_STRING can be, with what is put before it.
+        let name = "x".repeat(32_763);
+        let status = world.load_driver(a, &name, forgetful).err();
+        assert_eq!(status, Some(STATUS_INSUFFICIENT_RESOURCES));
+        assert_eq!(machine.pool.held(), before);
     }
 
     #[test]
