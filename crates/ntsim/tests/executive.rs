@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 
-use common::{broken, suspects};
+use common::{broken, start, suspects};
 use ndis_sys::imports::*;
 use ndis_sys::status::STATUS_SUCCESS;
 use ndis_sys::types::NTSTATUS;
@@ -334,6 +334,96 @@ fn what_goes_wrong_with_resources() {
         unsafe { KeLeaveCriticalRegion() };
     });
     assert_eq!(not_entered, [rules::RESOURCE]);
+}
+
+#[test]
+fn a_region_is_left_after_what_it_protects() {
+    // SAFETY: as each test needs it.
+    let accused = |f: unsafe fn(*mut ERESOURCE)| {
+        accused(|| {
+            let mut place = ERESOURCE::ZEROED;
+            // SAFETY: a resource on this stack.
+            unsafe {
+                ExInitializeResourceLite(&mut place);
+                KeEnterCriticalRegion();
+                f(&mut place);
+                ExDeleteResourceLite(&mut place);
+            }
+        })
+    };
+    let too_early = accused(|resource| {
+        // SAFETY: a resource.
+        unsafe {
+            ExAcquireResourceSharedLite(resource, 1);
+            KeLeaveCriticalRegion();
+            ExReleaseResourceLite(resource);
+        }
+    });
+    assert_eq!(too_early, [rules::RESOURCE]);
+    let from_an_inner_one = accused(|resource| {
+        // SAFETY: a resource.
+        unsafe {
+            ExAcquireResourceExclusiveLite(resource, 1);
+            KeEnterCriticalRegion();
+            KeLeaveCriticalRegion();
+            ExReleaseResourceLite(resource);
+            KeLeaveCriticalRegion();
+        }
+    });
+    assert_eq!(from_an_inner_one, [""; 0]);
+    // APC_LEVEL keeps APCs away just as well.
+    let at_apc_level = accused(|resource| {
+        // SAFETY: a resource.
+        unsafe {
+            let old = KfRaiseIrql(1);
+            ExAcquireResourceExclusiveLite(resource, 1);
+            KeLeaveCriticalRegion();
+            ExReleaseResourceLite(resource);
+            KeLowerIrql(old);
+        }
+    });
+    assert_eq!(at_apc_level, [""; 0]);
+}
+
+unsafe extern "efiapi" fn ends_as_owner(context: *mut c_void) {
+    // SAFETY: the context is a resource.
+    unsafe {
+        KeEnterCriticalRegion();
+        ExAcquireResourceExclusiveLite(context.cast(), 1);
+        PsTerminateSystemThread(STATUS_SUCCESS);
+    }
+}
+
+unsafe extern "efiapi" fn ends_in_a_region(_: *mut c_void) {
+    // SAFETY: nothing is needed.
+    unsafe { KeEnterCriticalRegion() };
+}
+
+#[test]
+fn a_thread_ends_outside_of_regions_and_owns_nothing() {
+    let told = |routine| {
+        let (mut world, a) = suspects();
+        // Stays for as long as the thread may run.
+        let resource: *mut ERESOURCE = Box::leak(Box::new(ERESOURCE::ZEROED));
+        world.call(a, || {
+            // SAFETY: a resource; the thread gets it.
+            unsafe {
+                ExInitializeResourceLite(resource);
+                let handle = start(routine, resource.cast()).expect("a thread");
+                ZwClose(handle);
+            }
+        });
+        world.run_for(std::time::Duration::from_millis(1));
+        let found = world.take_violations();
+        assert!(found.iter().all(|v| v.rule == rules::RESOURCE), "{found:?}");
+        found.into_iter().map(|v| v.text).collect::<Vec<_>>()
+    };
+    let owner = told(ends_as_owner);
+    assert_eq!(owner.len(), 2, "{owner:?}");
+    assert!(owner[0].starts_with("a system thread ends while this thread owns the resource"));
+    let inside = "a system thread ends inside a critical region";
+    assert_eq!(owner[1], inside);
+    assert_eq!(told(ends_in_a_region), [inside]);
 }
 
 unsafe extern "efiapi" fn forgetful(object: *mut DRIVER_OBJECT, _: *mut UNICODE_STRING) -> i32 {

@@ -9,7 +9,7 @@ use std::ptr;
 use common::{broken, suspects};
 use ndis_sys::imports::*;
 use ndis_sys::status::STATUS_TIMEOUT;
-use ndis_sys::types::KernelMode;
+use ndis_sys::types::{KernelMode, UserMode};
 use ndis_sys::wdm::*;
 use ntsim::verifier::rules;
 
@@ -160,4 +160,107 @@ fn what_stops_the_system() {
         }
     };
     assert_eq!(accused(for_ever), [rules::DEADLOCK]);
+}
+
+#[test]
+fn what_a_wait_uses_stays_resident() {
+    // Events on the stack, which stays where it is in a wait in KernelMode; wait blocks and the array of pointers as they are given.
+    let waits = |mode, pointers: *mut *mut c_void, blocks: *mut KWAIT_BLOCK| {
+        let mut event = KEVENT::ZEROED;
+        let mut timeout = -10_000;
+        // SAFETY: there is room for a pointer; the event stays until the wait is over.
+        unsafe {
+            KeInitializeEvent(&mut event, NotificationEvent, 0);
+            pointers.write((&raw mut event).cast());
+            KeWaitForMultipleObjects(
+                1,
+                pointers,
+                WaitAny,
+                Executive,
+                mode,
+                0,
+                &mut timeout,
+                blocks,
+            );
+        }
+    };
+    // SAFETY: memory that is freed at the end.
+    let with = |flags, f: &mut dyn FnMut(*mut c_void)| unsafe {
+        let memory = ExAllocatePool2(flags, 256, common::TAG);
+        f(memory);
+        ExFreePool(memory);
+    };
+    let own = ptr::null_mut();
+    let resident = || {
+        with(POOL_FLAG_NON_PAGED, &mut |p| {
+            waits(KernelMode, p.cast(), own)
+        });
+        let mut pointer = ptr::null_mut();
+        with(POOL_FLAG_NON_PAGED, &mut |p| {
+            waits(KernelMode, &raw mut pointer, p.cast())
+        });
+    };
+    assert_eq!(accused(resident), [""; 0]);
+    let pointers = || with(POOL_FLAG_PAGED, &mut |p| waits(KernelMode, p.cast(), own));
+    assert_eq!(accused(pointers), [rules::PAGED_ACCESS]);
+    let blocks = || {
+        let mut pointer = ptr::null_mut();
+        with(POOL_FLAG_PAGED, &mut |p| {
+            waits(KernelMode, &raw mut pointer, p.cast())
+        });
+    };
+    assert_eq!(accused(blocks), [rules::PAGED_ACCESS]);
+    // The event is on the stack, whatever else is not.
+    let in_user_mode = || with(POOL_FLAG_NON_PAGED, &mut |p| waits(UserMode, p.cast(), own));
+    assert_eq!(accused(in_user_mode), [rules::PAGED_ACCESS]);
+    let one_object = || {
+        let mut event = KEVENT::ZEROED;
+        let mut timeout = -10_000;
+        // SAFETY: an event and a time on this stack.
+        unsafe {
+            KeInitializeEvent(&mut event, NotificationEvent, 0);
+            let event = (&raw mut event).cast();
+            KeWaitForSingleObject(event, Executive, UserMode, 0, &mut timeout);
+        }
+    };
+    assert_eq!(accused(one_object), [rules::PAGED_ACCESS]);
+}
+
+unsafe extern "efiapi" fn free_memory(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _: *mut c_void,
+    _: *mut c_void,
+) {
+    // SAFETY: as a driver does it that frees too early.
+    unsafe { ExFreePool(context) };
+}
+
+#[test]
+fn wait_blocks_stay_until_the_wait_is_over() {
+    let rules = accused(|| {
+        let mut event = KEVENT::ZEROED;
+        let mut pointer = (&raw mut event).cast();
+        let (mut timer, mut dpc) = (KTIMER::ZEROED, KDPC::ZEROED);
+        let mut timeout = -50_000;
+        // SAFETY: everything stays until the wait is over, but for the wait blocks.
+        unsafe {
+            let blocks = ExAllocatePool2(POOL_FLAG_NON_PAGED, 256, common::TAG);
+            KeInitializeEvent(&mut event, NotificationEvent, 0);
+            KeInitializeTimerEx(&mut timer, NotificationTimer);
+            KeInitializeDpc(&mut dpc, free_memory, blocks);
+            KeSetTimer(&mut timer, -10_000, &mut dpc);
+            KeWaitForMultipleObjects(
+                1,
+                &mut pointer,
+                WaitAny,
+                Executive,
+                KernelMode,
+                0,
+                &mut timeout,
+                blocks.cast(),
+            );
+        }
+    });
+    assert_eq!(rules, [rules::FREED_IN_USE]);
 }

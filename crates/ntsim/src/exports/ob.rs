@@ -9,7 +9,8 @@ use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STA
 use ndis_sys::types::{HANDLE, KPROCESSOR_MODE, NTSTATUS};
 use ndis_sys::wdm::{CLIENT_ID, DISPATCHER_HEADER, KSTART_ROUTINE, OBJECT_ATTRIBUTES};
 
-use super::ke::wait::{self, kind};
+use super::ke::wait::{self, Regions, kind};
+use super::resource;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
@@ -199,6 +200,8 @@ impl Objects {
 }
 
 fn end_of_thread(machine: &Machine, object: usize) {
+    resource::expect_none_owned("a system thread ends");
+    machine.ext::<Regions>().expect_left();
     // SAFETY: the thread itself holds a reference until the last line.
     unsafe { wait::signal(object as *mut DISPATCHER_HEADER, 1) };
     let objects = machine.ext::<Objects>();

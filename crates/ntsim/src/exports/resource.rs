@@ -113,6 +113,27 @@ impl Resources {
     }
 }
 
+/// Accuses if the running thread owns a resource at a place where it must not: APCs stay disabled until the release
+/// (nf-wdm-exreleaseresourcelite).
+pub(crate) fn expect_none_owned(place: &str) {
+    let me = thread::number();
+    let owned = |r: &Resource| {
+        r.exclusive.is_some_and(|(owner, _)| owner == me) || r.shared.contains_key(&me)
+    };
+    let resources = context::machine().ext::<Resources>();
+    let owned: Vec<usize> = {
+        let resources = resources.0.borrow();
+        let owned = resources.iter().filter(|(_, resource)| owned(resource));
+        owned.map(|(at, _)| *at).collect()
+    };
+    for at in owned {
+        verifier::violation(
+            rules::RESOURCE,
+            format!("{place} while this thread owns the resource at {at:#x}"),
+        );
+    }
+}
+
 /// Initialises a resource.
 ///
 /// # Safety

@@ -81,7 +81,7 @@ pub const WORK_ITEM: &str = "work-item";
 /// Rundown protection was released more often than acquired, or used after completion.
 pub const RUNDOWN: &str = "rundown";
 /// A resource (`ERESOURCE`) was acquired outside a critical region, released by a thread that does not own it, or deleted while it was
-/// owned; or a critical region was left that was not entered.
+/// owned; its owner left the critical region, or ended; or a critical region was left that was not entered, or not left at a thread's end.
 pub const RESOURCE: &str = "resource";
 /// A driver went away with a resource or a lookaside list that it has not deleted.
 pub const EXECUTIVE_AT_UNLOAD: &str = "executive-at-unload";
@@ -89,7 +89,8 @@ pub const EXECUTIVE_AT_UNLOAD: &str = "executive-at-unload";
 pub const REFERENCE: &str = "reference";
 /// Memory was accessed that is not there.
 pub const ACCESS_VIOLATION: &str = "access-violation";
-/// Paged pool was accessed, or used for what the kernel accesses, at DISPATCH_LEVEL or above.
+/// Paged pool was accessed, or used for what the kernel accesses, at DISPATCH_LEVEL or above; or what a wait needs lies on the stack of
+/// a thread that waits in UserMode, which may be paged out.
 pub const PAGED_ACCESS: &str = "paged-access";
 /// A function of an image is called through a pointer, or given for that, and the image's table of control flow guard lacks it: bug check
 /// 0x139, parameter 10, where the guard is enforced.

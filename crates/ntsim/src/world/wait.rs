@@ -29,9 +29,14 @@ pub(crate) struct Wait {
 pub(crate) enum WaitFor {
     /// Address of a dispatcher object; satisfied when it is signalled.
     Object(usize),
-    /// Addresses of dispatcher objects; satisfied when the function takes what the wait is for. It is asked when one of them is
-    /// signalled.
-    Objects(Vec<usize>, *const dyn Fn() -> bool),
+    /// Satisfied when `take` takes what the wait is for. It is asked when one of the objects is signalled.
+    Objects {
+        /// Addresses of dispatcher objects.
+        objects: Vec<usize>,
+        /// Address of the array of wait blocks, which the kernel uses during the wait; zero if it has its own.
+        blocks: usize,
+        take: *const dyn Fn() -> bool,
+    },
     /// Satisfied when it holds; looked at after each step of the world.
     Condition(*const dyn Fn() -> bool),
     /// Only the deadline ends it.
@@ -43,7 +48,9 @@ impl Wait {
     fn is_for(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
         match &self.what {
             WaitFor::Object(object) if f(*object) => Some(*object),
-            WaitFor::Objects(objects, _) => objects.iter().copied().find(|o| f(*o)),
+            WaitFor::Objects {
+                objects, blocks, ..
+            } => objects.iter().chain([blocks]).copied().find(|o| f(*o)),
             _ => None,
         }
     }
@@ -178,7 +185,7 @@ impl Core {
         for wait in waits {
             match &wait.what {
                 // SAFETY: the function lives in the frame of the wait, which stays until the wait is over.
-                WaitFor::Objects(_, take_all) if !unsafe { (**take_all)() } => continue,
+                WaitFor::Objects { take, .. } if !unsafe { (**take)() } => continue,
                 WaitFor::Object(_) if !take() => break,
                 _ => self.satisfy(&wait, Outcome::Satisfied),
             }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 
 use ndis_sys::status::{STATUS_SUCCESS, STATUS_TIMEOUT};
-use ndis_sys::types::{BOOLEAN, KPRIORITY, KPROCESSOR_MODE, LARGE_INTEGER, NTSTATUS};
+use ndis_sys::types::{BOOLEAN, KPRIORITY, KPROCESSOR_MODE, LARGE_INTEGER, NTSTATUS, UserMode};
 use ndis_sys::wdm::{
     DISPATCHER_HEADER, EVENT_TYPE, KEVENT, KSEMAPHORE, KWAIT_REASON, LIST_ENTRY, NotificationEvent,
     SynchronizationEvent,
 };
 
 use super::time;
+use crate::exports::resource;
 use crate::memory::paged;
 use crate::verifier::{self, cross, rules};
 use crate::world::processor::APC;
@@ -319,6 +320,17 @@ pub(super) fn may_wait(timeout: Option<LARGE_INTEGER>, by: &str) {
     }
 }
 
+/// Accuses if what a wait uses lies on a stack that may be paged out during it: that of a thread that waits in `UserMode`
+/// (nf-wdm-kewaitforsingleobject, parameter WaitMode).
+pub(super) fn expect_off_stack(mode: KPROCESSOR_MODE, address: usize, what: &str, by: &str) {
+    if mode == UserMode && thread::stack_word(address).is_some() {
+        verifier::violation(
+            rules::PAGED_ACCESS,
+            format!("{by} waits in UserMode, and {what} at {address:#x} lies on the stack"),
+        );
+    }
+}
+
 /// Waits for an object.
 ///
 /// # Safety
@@ -333,7 +345,13 @@ pub unsafe extern "efiapi" fn KeWaitForSingleObject(
     Timeout: *mut LARGE_INTEGER,
 ) -> NTSTATUS {
     let _crossing = cross(&functions::KeWaitForSingleObject);
-    let _ = (WaitReason, WaitMode, Alertable);
+    let _ = (WaitReason, Alertable);
+    expect_off_stack(
+        WaitMode,
+        Object.addr(),
+        "the object",
+        "KeWaitForSingleObject",
+    );
     // SAFETY: promised by the caller.
     let timeout = unsafe {
         check_initialized(Object.cast(), WAITABLE, "KeWaitForSingleObject");
@@ -381,6 +399,16 @@ impl Regions {
     pub(crate) fn inside(&self) -> bool {
         self.0.borrow().contains_key(&thread::number())
     }
+
+    /// Accuses a system thread that ends inside of one: bug check KERNEL_APC_PENDING_DURING_EXIT, for its APCs are disabled.
+    pub(crate) fn expect_left(&self) {
+        if self.0.borrow_mut().remove(&thread::number()).is_some() {
+            verifier::violation(
+                rules::RESOURCE,
+                "a system thread ends inside a critical region",
+            );
+        }
+    }
 }
 
 /// Keeps normal kernel APCs away.
@@ -405,7 +433,13 @@ pub unsafe extern "efiapi" fn KeLeaveCriticalRegion() {
     let mut regions = regions.0.borrow_mut();
     match regions.get_mut(&thread::number()) {
         Some(depth) if *depth > 1 => *depth -= 1,
-        Some(_) => drop(regions.remove(&thread::number())),
+        Some(_) => {
+            regions.remove(&thread::number());
+            drop(regions);
+            if context::irql() < APC {
+                resource::expect_none_owned("the last critical region is left");
+            }
+        }
         None => verifier::violation(
             rules::RESOURCE,
             "KeLeaveCriticalRegion leaves a critical region that this thread did not enter",

@@ -11,7 +11,8 @@ use ndis_sys::wdm::{
 };
 
 use super::time;
-use super::wait::{WAITABLE, check_initialized, may_wait, take};
+use super::wait::{WAITABLE, check_initialized, expect_off_stack, may_wait, take};
+use crate::memory::paged;
 use crate::verifier::{self, cross, rules};
 use crate::world::wait::{Outcome, WaitFor, block};
 
@@ -57,7 +58,7 @@ pub unsafe extern "efiapi" fn KeWaitForMultipleObjects(
 ) -> NTSTATUS {
     const F: &str = "KeWaitForMultipleObjects";
     let _crossing = cross(&functions::KeWaitForMultipleObjects);
-    let _ = (WaitReason, WaitMode, Alertable);
+    let _ = (WaitReason, Alertable);
     let most = if WaitBlockArray.is_null() {
         THREAD_WAIT_OBJECTS
     } else {
@@ -87,7 +88,17 @@ pub unsafe extern "efiapi" fn KeWaitForMultipleObjects(
         .iter()
         .map(|object| object.addr())
         .collect();
+    // "Both the pointer array and dispatcher objects must reside in nonpaged system memory", and the array of wait blocks.
+    let arrays = [
+        (Object.addr(), "the array of objects"),
+        (WaitBlockArray.addr(), "the array of wait blocks"),
+    ];
+    for (address, what) in arrays {
+        paged::expect_resident(address, what, F);
+        expect_off_stack(WaitMode, address, what, F);
+    }
     for object in &objects {
+        expect_off_stack(WaitMode, *object, "the object", F);
         // SAFETY: promised by the caller.
         unsafe { check_initialized(*object as *mut DISPATCHER_HEADER, WAITABLE, F) };
     }
@@ -136,7 +147,12 @@ pub unsafe extern "efiapi" fn KeWaitForMultipleObjects(
             take_these,
         )
     };
-    match block(WaitFor::Objects(objects, lent), deadline, story) {
+    let what = WaitFor::Objects {
+        objects,
+        blocks: WaitBlockArray.addr(),
+        take: lent,
+    };
+    match block(what, deadline, story) {
         Outcome::Satisfied => status(taken.get().unwrap_or(0)),
         Outcome::TimedOut => STATUS_TIMEOUT,
     }
