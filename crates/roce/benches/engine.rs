@@ -322,9 +322,98 @@ fn many_connections(count: u32, depth: u32) {
         _ => "?".to_owned(),
     };
     println!(
-        "{count} connections: {bytes} bytes per connected queue pair of 2 x {depth} requests, {:.1} us and {} frames per connection",
-        seconds * 1e6 / f64::from(count),
-        frames / count
+        "{count} connections: {bytes} bytes per connected queue pair of 2 x {depth} requests, {} frames per connection, {:.0} connections/s",
+        frames / count,
+        f64::from(count) / seconds,
+    );
+}
+
+/// Sends `count` messages, each between two others of `qps` queue pairs of one engine: what it takes to find them.
+fn many_queue_pairs(qps: u32, count: u64) {
+    let mut engine = Engine::try_new(&Config {
+        max_qps: qps,
+        max_connections: 4,
+        max_inbound_reads: 1,
+        ..Config::default()
+    })
+    .unwrap();
+    let pd = engine.create_pd().unwrap();
+    let cq = engine.create_cq(64).unwrap();
+    let params = QpParams {
+        pd,
+        send_cq: cq,
+        recv_cq: cq,
+        srq: None,
+        sq_depth: 2,
+        rq_depth: 2,
+        max_send_sge: 1,
+        max_recv_sge: 1,
+        max_read_sge: 1,
+        max_inline: 0,
+        atomics: false,
+        context: 0,
+    };
+    let local: Vec<_> = (0..qps)
+        .map(|_| {
+            let qp = engine.create_qp(&params).unwrap();
+            engine.prepare(qp, None).unwrap()
+        })
+        .collect();
+    let ips = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+    for (n, qp) in local.iter().enumerate() {
+        let peer = &local[n ^ 1];
+        let attributes = QpAttributes {
+            peer_qpn: peer.qpn,
+            path: Path {
+                src_mac: [2; 6],
+                dst_mac: [2; 6],
+                vlan: None,
+                src_ip: ips[n % 2],
+                dst_ip: ips[1 - n % 2],
+                hop_limit: 64,
+                traffic_class: 0,
+                mtu: PathMtu::Mtu1024,
+            },
+            send_psn: peer.psn,
+            retry_count: 7,
+            rnr_retry_count: 7,
+            ack_timeout: 14,
+            responder_resources: 1,
+            initiator_depth: 1,
+        };
+        engine.attach(qp.qp, &attributes).unwrap();
+    }
+    let mut memory = Flat(Vec::new());
+    let mut out = Transmit::new();
+    let mut frame = Vec::with_capacity(256);
+    let mut done = [Completion::default(); 4];
+    let mut rng = roce::Rng::new(1);
+    let request = SendRequest {
+        context: 0,
+        op: SendOp::Send,
+        sgl: &[],
+        inline: None,
+        flags: SendFlags::empty(),
+    };
+    let mut frames = 0;
+    let start = std::time::Instant::now();
+    for _ in 0..count {
+        let now = Instant(start.elapsed().as_nanos() as u64);
+        let n = (rng.next_u32() % qps) as usize;
+        engine.post_recv(now, local[n ^ 1].qp, 0, &[]).unwrap();
+        engine.post_send(now, local[n].qp, &request).unwrap();
+        while engine.poll_transmit(now, &memory, &mut out) {
+            frames += 1;
+            frame.clear();
+            frame.extend_from_slice(&out.header);
+            frame.extend_from_slice(&out.trailer);
+            engine.receive(now, &frame, &mut memory);
+        }
+        assert_eq!(engine.poll_cq(cq, &mut done), 2);
+    }
+    println!(
+        "{qps} queue pairs: {:.0} ns per frame",
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(frames)
     );
 }
 
@@ -333,6 +422,13 @@ fn main() {
     let quick = !std::env::args().any(|a| a == "--bench");
     // First, before memory that was used and given back blurs the figure.
     many_connections(if quick { 20 } else { 10_000 }, 16);
+    for qps in [2, 1000, 10_000, 100_000] {
+        if quick {
+            many_queue_pairs(2, 4);
+        } else {
+            many_queue_pairs(qps, 1_000_000);
+        }
+    }
     println!(
         "{:<6} {:>8} {:>6} {:>10} {:>10} {:>10}",
         "op", "bytes", "mtu", "GB/s", "ns/op", "ns/frame"

@@ -1,4 +1,4 @@
-//! Many connections: ten thousand at once, and a thousand that come and go.
+//! Many: a hundred thousand queue pairs, ten thousand connections at once, as many in a second, and a thousand that come and go.
 
 mod util;
 
@@ -116,6 +116,139 @@ fn ten_thousand_connections_live_on_one_engine() {
         let usage = p.host(side).engine.usage();
         assert_eq!((usage.qps, usage.connections), (0, 0));
         assert_eq!(p.host(side).engine.next_deadline(), None);
+    }
+}
+
+/// Packets find their way to the right one of a hundred thousand queue pairs, all of one engine and connected among themselves. How much
+/// work that is, is counted where the numbers are: see `src/numbers.rs`.
+#[test]
+fn a_hundred_thousand_queue_pairs_are_told_apart() {
+    const COUNT: u64 = 100_000;
+    let p = Pair::new(Setup::default());
+    let mut host = Host::new(&Config {
+        max_qps: COUNT as u32,
+        max_inbound_reads: 1,
+        ..Setup::default().config
+    });
+    host.engine.reserve(COUNT as u32, 0).unwrap();
+    let qps: Vec<QpId> = (0..COUNT)
+        .map(|context| small_qp(&mut host, None, context))
+        .collect();
+    let local: Vec<_> = qps
+        .iter()
+        .map(|qp| host.engine.prepare(*qp, None).unwrap())
+        .collect();
+    let numbers: HashSet<u32> = local.iter().map(|l| l.qpn).collect();
+    assert_eq!(numbers.len() as u64, COUNT);
+    for n in 0..COUNT as usize {
+        let peer = local[n ^ 1];
+        let from = if n % 2 == 0 { Side::A } else { Side::B };
+        let attributes = p.attributes(from, peer.qpn, peer.psn);
+        host.engine.attach(qps[n], &attributes).unwrap();
+    }
+    for wave in (0..COUNT).collect::<Vec<_>>().chunks(1000) {
+        for n in wave {
+            let qp = qps[*n as usize];
+            host.engine.post_recv(p.now, qp, *n, &[]).unwrap();
+            host.send(p.now, qp, COUNT + *n, SendOp::Send, &[]);
+        }
+        while let Some(frame) = host.transmit(p.now) {
+            host.engine.receive(p.now, &frame, &mut host.memory);
+        }
+        host.collect();
+    }
+    // Each had one message sent and one received, and by its own context.
+    let done: HashSet<(u64, u64)> = host
+        .completions
+        .iter()
+        .filter(|c| c.status == Status::Success)
+        .map(|c| (c.qp_context, c.context))
+        .collect();
+    assert_eq!(done.len() as u64, 2 * COUNT);
+    assert_eq!(host.completions.len() as u64, 2 * COUNT);
+    assert!(done.iter().all(|(qp, context)| *qp == context % COUNT));
+    let counters = host.engine.counters();
+    assert_eq!((counters.drop_unknown_qp, counters.retransmissions), (0, 0));
+    for qp in qps {
+        host.engine.destroy_qp(p.now, qp).unwrap();
+    }
+    assert_eq!(host.engine.usage().qps, 0);
+}
+
+/// Ten thousand connections in every second, each used once: for so long that as many rest as ever do.
+#[test]
+fn ten_thousand_connections_come_and_go_in_a_second() {
+    const PER_MS: u32 = 10;
+    const TIME: u32 = 3000;
+    const COUNT: usize = (PER_MS * TIME) as usize;
+    let mut p = Pair::new(Setup {
+        config: Config {
+            max_qps: 1024,
+            max_connections: 1 << 17,
+            ..Setup::default().config
+        },
+        ..Setup::default()
+    });
+    p.listen();
+    let (mut established, mut over, mut most) = (0, 0, 0);
+    // For events, messages and answers to arrive in.
+    for ms in 0..TIME + 20 {
+        for n in 0..if ms < TIME { PER_MS } else { 0 } {
+            let qp = small_qp(&mut p.a, None, 0);
+            let port = 1000 + ((ms * PER_MS + n) % 60_000) as u16;
+            let params = p.connect_params(qp, port);
+            p.a.engine.connect(p.now, &params).unwrap();
+        }
+        for side in [Side::A, Side::B] {
+            let accept = p.accept_params(QpId::from_bits(0));
+            let now = p.now;
+            let host = p.host(side);
+            for event in std::mem::take(&mut host.events) {
+                match event {
+                    Event::ConnectRequest { conn, .. } => {
+                        let qp = small_qp(host, None, conn.to_bits());
+                        host.engine.post_recv(now, qp, 1, &[]).unwrap();
+                        let accept = AcceptParams { qp, ..accept };
+                        host.engine.accept(now, conn, &accept).unwrap();
+                    }
+                    Event::Replied { conn } => host.engine.establish(now, conn).unwrap(),
+                    Event::Established { conn } => {
+                        established += 1;
+                        if side == Side::A {
+                            let qp = host.engine.connection(conn).unwrap().qp.unwrap();
+                            host.send(now, qp, 2, SendOp::Send, &[]);
+                        }
+                    }
+                    Event::Disconnected { conn, .. } | Event::DisconnectDone { conn, .. } => {
+                        over += 1;
+                        let qp = host.engine.connection(conn).unwrap().qp.unwrap();
+                        host.engine.forget(now, conn);
+                        host.engine.destroy_qp(now, qp).unwrap();
+                    }
+                    event => panic!("{event:?}"),
+                }
+            }
+        }
+        p.a.completions.clear();
+        // Who has received its message hangs up.
+        for done in std::mem::take(&mut p.b.completions) {
+            assert_eq!(
+                (done.op, done.status),
+                (CompletionOp::Receive, Status::Success)
+            );
+            let conn = ConnId::from_bits(done.qp_context);
+            p.b.engine.disconnect(p.now, conn).unwrap();
+        }
+        p.log.clear();
+        p.run(MS);
+        most = most.max(p.b.engine.usage().connections);
+    }
+    assert_eq!((established, over), (2 * COUNT, 2 * COUNT));
+    assert!(most > 20_000, "{most}");
+    p.run(60 * SECOND);
+    for side in [Side::A, Side::B] {
+        let usage = p.host(side).engine.usage();
+        assert_eq!((usage.qps, usage.connections), (0, 0));
     }
 }
 
