@@ -38,12 +38,13 @@ function Stop-With([string]$Text) {
 $named = @(Get-NetAdapter -IncludeHidden)
 $cards = @(Get-PnpDevice -PresentOnly | Where-Object { $_.InstanceId -match '^PCI\\VEN_1AF4&DEV_(1041|1000)' } | ForEach-Object {
         $device = $_
-        $adapter = $named | Where-Object { $_.PnPDeviceID -eq $device.InstanceId } | Select-Object -First 1
+        # Not called $adapter: names of variables have no case, and this would be the parameter.
+        $found = $named | Where-Object { $_.PnPDeviceID -eq $device.InstanceId } | Select-Object -First 1
         New-Object PSObject -Property @{
-            Name = $(if ($adapter) { $adapter.Name } else { "" })
-            Description = $(if ($adapter) { $adapter.InterfaceDescription } else { "no driver ($($device.FriendlyName))" })
-            Status = $(if ($adapter) { $adapter.Status } else { $device.Status })
-            Index = $(if ($adapter) { $adapter.ifIndex } else { $null })
+            Name = $(if ($found) { $found.Name } else { "" })
+            Description = $(if ($found) { $found.InterfaceDescription } else { "no driver ($($device.FriendlyName))" })
+            Status = $(if ($found) { $found.Status } else { $device.Status })
+            Index = $(if ($found) { $found.ifIndex } else { $null })
             Instance = $device.InstanceId
         }
     })

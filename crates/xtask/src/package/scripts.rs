@@ -78,6 +78,40 @@ fn the_scripts_are_powershell_and_not_without_any_of_their_braces() {
     }
 }
 
+/// Parameters of a script to which it assigns: names of variables have no case, and a value that is meant for another may be lost.
+fn assigned_parameters(tree: &Tree, text: &str) -> Vec<String> {
+    let name = |node: Node<'_>| text[node.byte_range()].trim().to_ascii_lowercase();
+    let (mut parameters, mut assigned) = (Vec::new(), Vec::new());
+    walk(tree, |node| {
+        let variables = match node.kind() {
+            "script_parameter" => &mut parameters,
+            "foreach_statement" | "assignment_expression" => &mut assigned,
+            _ => return,
+        };
+        let target = (0..node.child_count())
+            .filter_map(|n| node.child(n as u32))
+            .find(|child| matches!(child.kind(), "variable" | "left_assignment_expression"));
+        variables.extend(target.map(name));
+    });
+    assert!(!assigned.is_empty());
+    parameters.retain(|parameter| assigned.contains(parameter));
+    parameters
+}
+
+#[test]
+fn no_script_assigns_to_its_parameters() {
+    for (name, text) in scripts() {
+        let tree = parse(&text);
+        assert_eq!(assigned_parameters(&tree, &text), [""; 0], "{name}");
+    }
+    for text in [
+        "param([string]$Adapter, [switch]$Force)\n$x = 1\n1 | ForEach-Object { $adapter = $_ }\n",
+        "param([switch]$Force, [string]$Adapter = \"a\")\n$x = 1\nforeach ($adapter in 1..2) { $x }\n",
+    ] {
+        assert_eq!(assigned_parameters(&parse(text), text), ["$adapter"]);
+    }
+}
+
 /// Windows PowerShell reads a file without a mark of its encoding in the machine's code page; other tools stumble over the mark.
 #[test]
 fn what_is_packed_as_it_is_is_ascii() {
