@@ -193,7 +193,10 @@ impl State {
                 .get(key)
                 .and_then(|c| c.failure)
                 .map_or("its queue pair failed", cause),
-            End::Engine(DisconnectReason::Stale) => "the peer does not know the connection",
+            End::Engine(DisconnectReason::Stale | DisconnectReason::Rejected { reason: 10 }) => {
+                "the peer does not know the connection"
+            }
+            End::Engine(DisconnectReason::Rejected { .. }) => "the peer rejected the connection",
             End::Engine(DisconnectReason::EngineFailed) => "the device failed or was removed",
             End::PowerLost => "the device lost its power",
         };

@@ -177,8 +177,10 @@ pub fn of_disconnect(reason: DisconnectReason) -> u32 {
     match reason {
         DisconnectReason::Peer => 1,
         DisconnectReason::QpError => 2,
-        DisconnectReason::Stale => 3,
+        // Either way the peer does not know the connection.
+        DisconnectReason::Stale | DisconnectReason::Rejected { reason: 10 } => 3,
         DisconnectReason::EngineFailed => 4,
+        DisconnectReason::Rejected { .. } => 5,
     }
 }
 

@@ -33,7 +33,8 @@ pub struct Config {
     pub max_inline: u32,
     /// Longest message in bytes, at most 2^31.
     pub max_message: u32,
-    /// READs that one peer may have outstanding here.
+    /// READs that one peer may have outstanding here: a power of two up to 128, or 0. Peers may round up what they are granted, and there
+    /// is room for that.
     pub max_inbound_reads: u8,
     /// READs that one queue pair here may have outstanding at its peer.
     pub max_outbound_reads: u8,
@@ -43,14 +44,22 @@ pub struct Config {
     pub read_window: u32,
     /// Response packets asked for by one READ request packet; a longer READ is a sequence of them.
     pub read_chunk: u32,
-    /// Retries after a timeout or a sequence error, 0..=7, as offered to the peer and used here.
+    /// Retries after a timeout or a sequence error, 0..=7, as used here and offered to the peer; to whom 7 is offered as 6, because
+    /// rdma_rxe takes 7 for no end.
     pub retry_count: u8,
     /// Retries after "receiver not ready", 0..=7; 7 never gives up.
     pub rnr_retry_count: u8,
     /// Least wait asked of a peer that finds no receive posted: a 5-bit timer code.
     pub min_rnr_timer: u8,
-    /// Local ACK timeout `4.096 us * 2^n`, 0 for none. Doubled, and doubled again, while nothing comes back.
+    /// Local ACK timeout `4.096 us * 2^n`, 0 for none. Doubled, and doubled again, while nothing comes back. With a peer that says in its
+    /// acceptance that it takes long to acknowledge, the connecting side waits for that, too.
     pub ack_timeout: u8,
+    /// Time that each side is given to answer a message of the connection manager, as a code `4.096 us * 2^n` of 14..=24 (67 ms to 69 s);
+    /// a REQ also has the round trip, twice the packet lifetime, which is half of `ack_timeout`. Sixteen times unanswered is too often.
+    /// A longer answer announces itself. Linux has 20.
+    pub cm_response_timeout: u8,
+    /// Time after which an unanswered DREQ is repeated, a code of 14..=24. Sixteen times unanswered, and the connection is over.
+    pub cm_disconnect_timeout: u8,
     /// Seed of QPNs, PSNs, key tags and communication IDs: different at every start of the machine, and nobody's to guess.
     pub seed: u128,
     /// CA GUID shown to peers.
@@ -96,6 +105,8 @@ impl Default for Config {
             rnr_retry_count: 7,
             min_rnr_timer: 12,
             ack_timeout: 15,
+            cm_response_timeout: 18,
+            cm_disconnect_timeout: 18,
             seed: 0,
             guid: 0,
         }
@@ -121,7 +132,7 @@ impl Config {
             max_sge: self.max_sge.clamp(1, MAX_SGE),
             max_inline: self.max_inline.min(MAX_INLINE),
             max_message: self.max_message.min(MAX_MESSAGE),
-            max_inbound_reads: self.max_inbound_reads.min(128),
+            max_inbound_reads: power_of_two_in(self.max_inbound_reads.min(128)),
             max_outbound_reads: self.max_outbound_reads.min(128),
             send_window: self.send_window.clamp(1, 1 << 16),
             read_window: self.read_window.clamp(1, 1 << 16),
@@ -130,9 +141,57 @@ impl Config {
             rnr_retry_count: self.rnr_retry_count.min(7),
             min_rnr_timer: self.min_rnr_timer.min(31),
             ack_timeout: self.ack_timeout.min(31),
+            cm_response_timeout: self.cm_response_timeout.clamp(14, 24),
+            cm_disconnect_timeout: self.cm_disconnect_timeout.clamp(14, 24),
             local_mtu: self.local_mtu,
             seed: self.seed,
             guid: self.guid,
+        }
+    }
+}
+
+/// The largest power of two that is not larger, or 0.
+const fn power_of_two_in(n: u8) -> u8 {
+    match n.checked_ilog2() {
+        Some(log) => 1 << log,
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r088_reads_are_granted_by_powers_of_two() {
+        for (wish, granted) in [
+            (0, 0),
+            (1, 1),
+            (3, 2),
+            (16, 16),
+            (100, 64),
+            (128, 128),
+            (255, 128),
+        ] {
+            let config = Config {
+                max_inbound_reads: wish,
+                ..Config::default()
+            };
+            assert_eq!(config.clamped().max_inbound_reads, granted, "{wish}");
+        }
+    }
+
+    #[test]
+    fn times_of_the_connection_manager_make_neither_storms_nor_eternities() {
+        for (wish, code) in [(0, 14), (14, 14), (20, 20), (31, 24), (255, 24)] {
+            let config = Config {
+                cm_response_timeout: wish,
+                cm_disconnect_timeout: wish,
+                ..Config::default()
+            };
+            let config = config.clamped();
+            assert_eq!(config.cm_response_timeout, code);
+            assert_eq!(config.cm_disconnect_timeout, code);
         }
     }
 }

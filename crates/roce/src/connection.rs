@@ -39,6 +39,9 @@ pub const MAX_REPLY_DATA: usize = 196;
 /// Private data that a rejection can carry, in bytes.
 pub const MAX_REJECT_DATA: usize = 148;
 
+/// Additional information that a rejection can carry, in bytes.
+pub const MAX_REJECT_INFO: usize = 72;
+
 /// Why a connection call was refused. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CmError {
@@ -67,14 +70,15 @@ pub enum CmError {
 /// Why a connection did not come about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectFailure {
-    /// The peer refused, with an IBTA reason code: 28 is the consumer itself, 8 that nobody listens.
+    /// The peer refused, or withdrew after an `accept`, with an IBTA reason code: 28 is the consumer itself, 8 that nobody listens, 4 that
+    /// the peer did not get its answer in time.
     Rejected {
         /// The reason code.
         reason: u16,
     },
     /// The peer does not answer.
     Timeout,
-    /// The peer withdrew after an `accept`, or the peer's answer made no sense.
+    /// The peer disconnected after an `accept`, the queue pair failed, or the peer's answer made no sense.
     Aborted,
     /// [`Engine::fail`](crate::Engine::fail) was called.
     EngineFailed,
@@ -87,8 +91,13 @@ pub enum DisconnectReason {
     Peer,
     /// The queue pair failed.
     QpError,
-    /// The peer no longer knows the connection.
+    /// The peer no longer knows the connection: its queue pair is asked for anew, and it does not answer any more.
     Stale,
+    /// The peer rejected what was established, with an IBTA reason code: 10 that it does not know the connection any more.
+    Rejected {
+        /// The reason code.
+        reason: u16,
+    },
     /// [`Engine::fail`](crate::Engine::fail) was called. The peer does not know.
     EngineFailed,
 }
@@ -172,6 +181,10 @@ pub struct ConnInfo {
     /// What the peer sent along: with its request, its acceptance or its rejection, whichever came last. Always as long as
     /// the message can carry; the messages do not say how much of it was meant.
     pub private_data: ArrayVec<u8, MAX_REPLY_DATA>,
+    /// The reason code (IBTA 12.6.7.2) with which the peer has rejected or withdrawn, whether or not an event said so.
+    pub reject_reason: Option<u16>,
+    /// What it has added for the connection managers to that reason; what it means depends on the reason: a GID, an MTU, ...
+    pub reject_info: ArrayVec<u8, MAX_REJECT_INFO>,
     /// READs that the peer may have outstanding here. Before `accept`: what the peer asked for, capped.
     pub responder_resources: u8,
     /// READs that this side may have outstanding. Before `accept`: what the peer offered, capped.

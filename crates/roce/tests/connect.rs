@@ -322,7 +322,7 @@ fn the_active_side_may_refuse_the_reply_and_try_again() {
         Side::B,
         Event::EstablishFailed {
             conn: b,
-            reason: ConnectFailure::Aborted,
+            reason: ConnectFailure::Rejected { reason: 28 },
         },
     );
     p.a.engine.forget(p.now, a);

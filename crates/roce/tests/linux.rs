@@ -287,7 +287,7 @@ fn a_linux_server_is_asked() {
     let (tid, Message::Req(req)) = said(&mut client, now) else {
         panic!("not a REQ")
     };
-    // The same as the real client's but for names, timers and the flow control that nobody uses.
+    // The same as the real client's but for names, timers, retries and the flow control that nobody uses.
     let mut as_theirs = req;
     as_theirs.local_comm_id = theirs.local_comm_id;
     as_theirs.qpn = theirs.qpn;
@@ -297,6 +297,8 @@ fn a_linux_server_is_asked() {
     as_theirs.local_cm_timeout = theirs.local_cm_timeout;
     as_theirs.primary.ack_timeout = theirs.primary.ack_timeout;
     as_theirs.flow_control = theirs.flow_control;
+    assert_eq!((req.retry_count, theirs.retry_count), (6, 7));
+    as_theirs.retry_count = theirs.retry_count;
     assert_eq!(as_theirs, theirs);
 
     let answer = Message::Rep(roce::wire::cm_msg::Rep {

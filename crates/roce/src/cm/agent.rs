@@ -348,8 +348,8 @@ impl Agent {
         let source = Source { packet };
         match message {
             Message::Req(req) => self.on_req(now, &source, tid, &req),
-            Message::Rep(rep) => self.on_rep(now, &source, &rep),
-            Message::Rej(rej) => self.on_rej(now, &source, &rej),
+            Message::Rep(rep) => self.on_rep(now, &source, tid, &rep),
+            Message::Rej(rej) => self.on_rej(now, &source, tid, &rej),
             Message::Dreq(dreq) => self.on_dreq(now, &source, tid, &dreq),
             Message::Rtu(m) => self.matched(&source, m.remote_comm_id, m.local_comm_id, |c| {
                 c.on_rtu();
@@ -359,9 +359,9 @@ impl Agent {
             }),
             Message::Mra(mra) => {
                 // The first MRA is what tells the active side the peer's name of the connection.
-                if let Some(slot) = self.find(&source, mra.remote_comm_id)
+                if let Some(slot) =
+                    self.find_both(&source, mra.remote_comm_id, mra.local_comm_id, tid)
                     && let Some(c) = self.connections.get_mut(slot)
-                    && (c.remote_comm_id == mra.local_comm_id || c.state() == State::ReqSent)
                 {
                     c.on_mra(now, &mra);
                     self.settle(slot);
@@ -485,8 +485,8 @@ impl Agent {
         Ok((request, listener))
     }
 
-    fn on_rep(&mut self, now: Instant, source: &Source<'_>, rep: &Rep) {
-        let Some(slot) = self.find(source, rep.remote_comm_id) else {
+    fn on_rep(&mut self, now: Instant, source: &Source<'_>, tid: u64, rep: &Rep) {
+        let Some(slot) = self.find_both(source, rep.remote_comm_id, rep.local_comm_id, tid) else {
             return;
         };
         let is_new = self
@@ -511,18 +511,21 @@ impl Agent {
         self.settle(slot);
     }
 
-    fn on_rej(&mut self, now: Instant, source: &Source<'_>, rej: &Rej) {
+    fn on_rej(&mut self, now: Instant, source: &Source<'_>, tid: u64, rej: &Rej) {
         let found = if rej.remote_comm_id == 0 && rej.reason == RejReason::TIMEOUT {
             // The peer never learned our name of the connection. It gives its own, and who it is.
             let [a, b, c, d, e, f, g, h, ..] = rej.info;
             let guid = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
             self.find_named(source, guid, rej.local_comm_id)
+                .filter(|slot| {
+                    let c = self.connections.get(*slot);
+                    c.is_some_and(|c| c.is_withdrawn_by(tid))
+                })
         } else {
-            self.find(source, rej.remote_comm_id)
+            self.find_both(source, rej.remote_comm_id, rej.local_comm_id, tid)
         };
         if let Some(slot) = found
             && let Some(c) = self.connections.get_mut(slot)
-            && (c.remote_comm_id == rej.local_comm_id || c.state() == State::ReqSent)
         {
             c.on_rej(now, rej);
             self.settle(slot);
@@ -585,7 +588,15 @@ impl Agent {
     /// The connection that we named so, if the message comes from its peer.
     fn find(&self, source: &Source<'_>, comm_id: u32) -> Option<Slot> {
         let (slot, connection) = self.connections.at(self.comm_ids.find(comm_id)?)?;
-        (connection.path().dst_ip == source.ip()).then_some(slot)
+        let path = connection.path();
+        (path.dst_ip == source.ip() && path.src_ip == source.destination()).then_some(slot)
+    }
+
+    /// The same, if the message also has the peer's name of the connection, or answers the request that began it.
+    fn find_both(&self, source: &Source<'_>, ours: u32, theirs: u32, tid: u64) -> Option<Slot> {
+        let slot = self.find(source, ours)?;
+        let connection = self.connections.get(slot)?;
+        connection.is_peers(theirs, tid).then_some(slot)
     }
 
     /// The passive connection that the sender named so. GUIDs and names can be seen and copied by others: what one sender calls its

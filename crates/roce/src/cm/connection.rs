@@ -7,7 +7,7 @@ mod heard;
 
 use super::negotiate::{self, code_duration};
 use super::reply::{Kind, Reply};
-use super::request::{self, MAX_RETRIES, RESPONSE_TIMEOUT, Request, split_private};
+use super::request::{self, MAX_RETRIES, Request, split_private};
 use super::{LocalQp, QpAttributes};
 use crate::config::Config;
 use crate::connection::{
@@ -25,7 +25,7 @@ use arrayvec::ArrayVec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-/// Time asked for when the consumer takes longer than [`RESPONSE_TIMEOUT`]: code of 17 s.
+/// Time asked for when the consumer takes longer than the peer waits: code of 17 s.
 const SERVICE_TIMEOUT: u8 = 22;
 
 /// The most that is granted when the peer asks for time: code of 17 s, which it may do again.
@@ -34,15 +34,8 @@ const MAX_SERVICE_TIMEOUT: u8 = 22;
 /// How long a peer may keep this side waiting for the answer to a REQ by asking for more time.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(300);
 
-/// Time the peer has to answer a DREQ before it is repeated. What it said of its own times when it connected does not count: this
-/// side wants an end.
-const DREQ_INTERVAL: Duration = code_duration(RESPONSE_TIMEOUT);
-
 /// How long acknowledging takes here, as told in a REP: what Linux tells.
 const TARGET_ACK_DELAY: u8 = 15;
-
-/// How long a connection that is over still answers late messages, and keeps its names from being used again.
-pub(super) const TIMEWAIT: Duration = Duration::from_millis(2048);
 
 /// Probes of a connection that the peer is said to have lost, and the time that each has to be answered: two seconds altogether. The peer
 /// may be slow, a probe may be lost; and somebody who really asks again does so after some seconds.
@@ -113,6 +106,9 @@ pub(super) struct Connection {
     interval: Duration,
     max_retries: u8,
     retries_left: u8,
+    /// Code of the time that the peer has to answer a DREQ before it is repeated. What it said of its own times when it connected does not
+    /// count: this side wants an end.
+    disconnect_timeout: u8,
     pub events: ArrayVec<Event, 4>,
     /// `mad` is a REJ.
     rejected: bool,
@@ -151,7 +147,7 @@ impl Connection {
         let lifetime = config.ack_timeout.saturating_sub(1);
         let interval = code_duration(lifetime)
             .saturating_mul(2)
-            .saturating_add(code_duration(RESPONSE_TIMEOUT));
+            .saturating_add(code_duration(config.cm_response_timeout));
         let mut connection = Self {
             id: names.id,
             state: State::ReqSent,
@@ -162,6 +158,8 @@ impl Connection {
                 local: SocketAddr::new(path.src_ip, params.local_port),
                 peer: SocketAddr::new(path.dst_ip, params.remote_port),
                 private_data: ArrayVec::new(),
+                reject_reason: None,
+                reject_info: ArrayVec::new(),
                 responder_resources,
                 initiator_depth,
             },
@@ -185,6 +183,7 @@ impl Connection {
             interval,
             max_retries: MAX_RETRIES,
             retries_left: 0,
+            disconnect_timeout: config.cm_disconnect_timeout,
             events: ArrayVec::new(),
             rejected: false,
             peer_gone: false,
@@ -233,6 +232,8 @@ impl Connection {
                 local: SocketAddr::new(request.cma.dst, request.port),
                 peer: SocketAddr::new(request.cma.src, request.cma.src_port),
                 private_data: private,
+                reject_reason: None,
+                reject_info: ArrayVec::new(),
                 responder_resources: req.initiator_depth.min(config.max_inbound_reads),
                 initiator_depth: req.responder_resources.min(config.max_outbound_reads),
             },
@@ -254,8 +255,9 @@ impl Connection {
             deadline: None,
             begun: Instant::ZERO,
             interval,
-            max_retries: negotiate::retries(req.max_cm_retries, interval),
+            max_retries: negotiate::retries(req.max_cm_retries, interval, config),
             retries_left: 0,
+            disconnect_timeout: config.cm_disconnect_timeout,
             events: ArrayVec::new(),
             rejected: false,
             peer_gone: false,
@@ -287,6 +289,28 @@ impl Connection {
 
     pub fn message(&self) -> &[u8; mad::LEN] {
         &self.mad
+    }
+
+    /// Whether a message that names the connection as this side does comes from the peer, as far as names tell. It names the connection as
+    /// the peer does, too. While this side asks, it may not know yet how that is; then the message has to belong to the exchange that the
+    /// request began, whose transaction ID has random bits of its own.
+    pub fn is_peers(&self, peers_name: u32, transaction_id: u64) -> bool {
+        let answers = transaction_id == self.transaction_id;
+        match (self.state, self.remote_comm_id) {
+            // Who rejects need not have named anything.
+            (State::ReqSent, known) => {
+                answers && (known == 0 || peers_name == 0 || peers_name == known)
+            }
+            (_, 0) => answers,
+            (_, known) => peers_name == known,
+        }
+    }
+
+    /// Whether a peer that does not know this side's name of the connection can withdraw it, by a message of this transaction: it has had
+    /// no answer yet.
+    pub fn is_withdrawn_by(&self, transaction_id: u64) -> bool {
+        matches!(self.state, State::ReqRcvd | State::RepSent)
+            && transaction_id == self.transaction_id
     }
 
     pub fn is_active(&self) -> bool {
@@ -606,7 +630,7 @@ impl Connection {
         if !self.rejected {
             self.send = false;
         }
-        self.deadline = Some(now.after(TIMEWAIT));
+        self.deadline = Some(now.after(negotiate::timewait(self.ack_timeout)));
     }
 
     fn become_established(&mut self) {
@@ -663,6 +687,18 @@ impl Connection {
             .try_extend_from_slice(data.get(..len).unwrap_or(&[]));
     }
 
+    fn keep_rejection(&mut self, rej: &Rej) {
+        self.keep_private(&rej.private);
+        self.info.reject_reason = Some(rej.reason.0);
+        self.info.reject_info.clear();
+        let len = usize::from(rej.info_len).min(Rej::INFO_LEN);
+        // As much as the message has.
+        let _ = self
+            .info
+            .reject_info
+            .try_extend_from_slice(rej.info.get(..len).unwrap_or(&[]));
+    }
+
     fn send_until_answered(&mut self, now: Instant) {
         self.send = true;
         self.retries_left = self.max_retries;
@@ -677,7 +713,7 @@ impl Connection {
             private: private_data(&[]),
         })
         .emit(self.own_transaction_id);
-        self.interval = DREQ_INTERVAL;
+        self.interval = code_duration(self.disconnect_timeout);
         self.max_retries = MAX_RETRIES;
         self.send_until_answered(now);
         self.enter(State::DreqSent);

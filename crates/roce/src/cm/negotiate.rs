@@ -1,8 +1,15 @@
 //! What this side offers, grants and takes, and what the time codes of messages mean (IBTA 12.7), as pure functions.
 
+use super::request::MAX_RETRIES;
 use crate::config::Config;
 use crate::wire::PathMtu;
 use core::time::Duration;
+
+/// Longest local ACK timeout that a peer can bring about: code of 17 s.
+const MAX_ACK_TIMEOUT: u8 = 22;
+
+/// How long a connection that is over still answers late messages, at least, and keeps its names from being used again.
+const TIMEWAIT: Duration = Duration::from_millis(2048);
 
 /// The time that a 5-bit code stands for, `4.096 us * 2^code`, counted as Linux does: in milliseconds, a power of two, at
 /// least one. Both ends of a retransmission timer then agree.
@@ -16,20 +23,58 @@ pub(super) const fn ack_timeout(proposed: u8, config: &Config) -> u8 {
     match proposed {
         0 => config.ack_timeout,
         1..8 => 8,
-        8..=22 => proposed,
-        _ => 22,
+        8..=MAX_ACK_TIMEOUT => proposed,
+        _ => MAX_ACK_TIMEOUT,
     }
 }
 
-/// How often a REP is repeated in this interval if the peer wishes so many: not beyond half a minute altogether.
-pub(super) fn retries(wish: u8, interval: Duration) -> u8 {
-    const LONGEST: u128 = 30_000_000_000;
-    let most = (LONGEST / interval.as_nanos().max(1)).saturating_sub(1);
+/// The local ACK timeout of the connecting side, which has told `own`, now that it knows how long its peer takes to acknowledge: as Linux
+/// computes it from that delay and the packet lifetime (IBTA 9.7.6.1.3, in codes). The peer does not get to make it longer than 17 s.
+pub(super) const fn ack_timeout_with(own: u8, delay: u8) -> u8 {
+    if own == 0 {
+        return 0;
+    }
+    // Twice the lifetime, as a code.
+    let trip = own;
+    let sum = if trip >= delay {
+        trip.saturating_add((delay >= trip - 1) as u8)
+    } else {
+        delay.saturating_add((trip >= delay - 1) as u8)
+    };
+    match sum {
+        0..=MAX_ACK_TIMEOUT => sum,
+        _ if own > MAX_ACK_TIMEOUT => own,
+        _ => MAX_ACK_TIMEOUT,
+    }
+}
+
+/// How long a connection that is over rests: what is under way may be as late as the ACK timeout, two seconds at least and 17 s at most.
+pub(super) const fn timewait(ack_timeout: u8) -> Duration {
+    let code = if ack_timeout > MAX_ACK_TIMEOUT {
+        MAX_ACK_TIMEOUT
+    } else {
+        ack_timeout
+    };
+    let time = code_duration(code);
+    if time.as_nanos() > TIMEWAIT.as_nanos() {
+        time
+    } else {
+        TIMEWAIT
+    }
+}
+
+/// How often a REP is repeated in this interval if the peer wishes so many: not beyond half a minute altogether, or what this side asks
+/// of others.
+pub(super) fn retries(wish: u8, interval: Duration, config: &Config) -> u8 {
+    const LONGEST: Duration = Duration::from_secs(30);
+    let own = code_duration(config.cm_response_timeout).saturating_mul(u32::from(MAX_RETRIES) + 1);
+    let longest = LONGEST.max(own).as_nanos();
+    let most = (longest / interval.as_nanos().max(1)).saturating_sub(1);
     u8::try_from(most).unwrap_or(u8::MAX).min(wish)
 }
 
 /// Number of READs of the peer to have room for, if `granted` were agreed upon: the next power of two, because some peers round
-/// what they are granted up to one and then use that many.
+/// what they are granted up to one and then use that many. What is agreed upon stays the consumers' number.
 pub(super) const fn room(granted: u8) -> u8 {
     match granted.checked_next_power_of_two() {
         Some(rounded) if granted > 0 => rounded,
@@ -59,6 +104,41 @@ mod tests {
             [0, 1, 2, 3, 5, 16, 17, 128, 129].map(room),
             [0, 1, 2, 4, 8, 16, 32, 128, 255]
         );
+    }
+
+    #[test]
+    fn the_time_to_acknowledge_counts_as_linux_counts_it() {
+        for (own, delay, want) in [
+            // The digest's example: a lifetime of 18 and rdma_rxe's 15.
+            (19, 15, 19),
+            (15, 15, 16),
+            (15, 14, 16),
+            (15, 13, 15),
+            (10, 15, 15),
+            (14, 15, 16),
+            (15, 0, 15),
+            (1, 0, 2),
+            (0, 15, 0),
+            (15, 31, 22),
+            (22, 22, 22),
+            (25, 31, 25),
+        ] {
+            assert_eq!(ack_timeout_with(own, delay), want, "{own} {delay}");
+        }
+    }
+
+    #[test]
+    fn who_may_be_late_is_waited_for() {
+        for (code, ms) in [
+            (0, 2048),
+            (15, 2048),
+            (19, 2048),
+            (20, 4096),
+            (22, 16384),
+            (31, 16384),
+        ] {
+            assert_eq!(timewait(code), Duration::from_millis(ms), "{code}");
+        }
     }
 
     #[test]

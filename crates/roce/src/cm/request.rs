@@ -7,8 +7,8 @@ use crate::wire::bth::DEFAULT_PKEY;
 use crate::wire::cm_msg::{Req, ReqPath, TransportService, private_data};
 use crate::wire::{Gid, Path, cma};
 
-/// Time each side is given to answer a message: code of 1.07 s. Longer answers announce themselves with an MRA.
-pub(super) const RESPONSE_TIMEOUT: u8 = 18;
+/// Retries that the peer is told to make at most. Seven would be endless for rdma_rxe, which then never notices that this side is gone.
+const MAX_OFFERED_RETRIES: u8 = 6;
 
 /// Retransmissions of an unanswered message, the most that its field holds.
 pub(super) const MAX_RETRIES: u8 = 15;
@@ -67,12 +67,12 @@ pub(super) fn compose(
         local_eecn: 0,
         initiator_depth,
         remote_eecn: 0,
-        remote_cm_timeout: RESPONSE_TIMEOUT,
+        remote_cm_timeout: config.cm_response_timeout,
         transport: TransportService::Rc,
         flow_control: false,
         starting_psn: local.psn,
-        local_cm_timeout: RESPONSE_TIMEOUT,
-        retry_count: config.retry_count,
+        local_cm_timeout: config.cm_response_timeout,
+        retry_count: config.retry_count.min(MAX_OFFERED_RETRIES),
         pkey: DEFAULT_PKEY,
         mtu_code: path.mtu.code(),
         rdc_exists: false,

@@ -1,7 +1,7 @@
 //! What a connection makes of the peer's messages.
 
 use super::{Connection, MAX_CONNECT_TIME, MAX_SERVICE_TIMEOUT, State};
-use crate::cm::negotiate::code_duration;
+use crate::cm::negotiate::{self, code_duration};
 use crate::cm::reply::{Kind, Reply};
 use crate::connection::{ConnectFailure, DisconnectReason, DisconnectResult};
 use crate::event::Event;
@@ -29,9 +29,7 @@ impl Connection {
     }
 
     pub fn on_rep(&mut self, now: Instant, rep: &Rep) -> Option<Reply> {
-        if !self.is_active()
-            || (self.remote_comm_id != 0 && self.remote_comm_id != rep.local_comm_id)
-        {
+        if !self.is_active() {
             return None;
         }
         match self.state {
@@ -47,6 +45,8 @@ impl Connection {
                 self.remote_qpn = rep.qpn;
                 self.send_psn = rep.starting_psn;
                 self.rnr_retry_count = rep.rnr_retry_count;
+                self.ack_timeout =
+                    negotiate::ack_timeout_with(self.ack_timeout, rep.target_ack_delay);
                 self.info.responder_resources =
                     self.info.responder_resources.min(rep.initiator_depth);
                 self.info.initiator_depth = self.info.initiator_depth.min(rep.responder_resources);
@@ -83,33 +83,30 @@ impl Connection {
     }
 
     pub fn on_rej(&mut self, now: Instant, rej: &Rej) {
+        let reason = rej.reason.0;
         match self.state {
             State::ReqSent => {
-                self.keep_private(&rej.private);
-                self.fail_connect(
-                    now,
-                    ConnectFailure::Rejected {
-                        reason: rej.reason.0,
-                    },
-                );
+                self.keep_rejection(rej);
+                self.fail_connect(now, ConnectFailure::Rejected { reason });
             }
             State::RepRcvd | State::ReqRcvd => {
-                self.keep_private(&rej.private);
+                self.keep_rejection(rej);
                 self.peer_gone = true;
                 self.enter_timewait(now);
             }
             State::RepSent => {
-                self.keep_private(&rej.private);
+                self.keep_rejection(rej);
                 self.report(Event::EstablishFailed {
                     conn: self.id,
-                    reason: ConnectFailure::Aborted,
+                    reason: ConnectFailure::Rejected { reason },
                 });
                 self.enter_timewait(now);
             }
             State::Established => {
+                self.keep_rejection(rej);
                 self.report(Event::Disconnected {
                     conn: self.id,
-                    reason: DisconnectReason::Stale,
+                    reason: DisconnectReason::Rejected { reason },
                 });
                 self.enter_timewait(now);
             }
@@ -125,6 +122,7 @@ impl Connection {
             // The peer's consumer may take its time: whenever it asks for more, it gets it. But this side's does not wait for ever.
             (Answered::Req, State::ReqSent) => {
                 let end = self.begun.after(MAX_CONNECT_TIME);
+                self.remote_comm_id = mra.local_comm_id;
                 self.deadline = Some(now.after(wait).min(end));
             }
             // Here it is our consumer who waits, and wants an end some time.

@@ -1,7 +1,7 @@
 //! The side that asks.
 
 use super::*;
-use crate::wire::cm_msg::{Answered, Message, Rej, RejReason, Rep, private_data};
+use crate::wire::cm_msg::{Answered, Message, Mra, Rej, RejReason, Rep, private_data};
 use link::Fate;
 
 /// Of our REQs: twice the packet lifetime (128 ms for an ACK timeout of 15, less one) and 1024 ms.
@@ -62,6 +62,82 @@ fn r074_a_duplicate_reply_gets_the_confirmation_again() {
     assert!(replies.windows(2).all(|w| w[0].mad() == w[1].mad()));
 }
 
+/// What the peer says of itself in its reply is what this side goes by.
+#[test]
+fn r074_the_replys_values_are_the_requesters() {
+    for (rnr, delay, ack_timeout) in [(0, 0, 15), (3, 14, 16), (6, 20, 20), (5, 31, 22)] {
+        let mut link = Link::new();
+        let a = link.connect(1, &qp(5), &[]).unwrap();
+        let b = link.requested();
+        link.accept(b, &qp(6), &[]).unwrap();
+        link.exchange();
+        let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
+            panic!("not a REP");
+        };
+        link.clear_flight();
+        assert_eq!((rep.rnr_retry_count, rep.target_ack_delay), (7, 15));
+        let reply = Rep {
+            rnr_retry_count: rnr,
+            target_ack_delay: delay,
+            starting_psn: Psn::new(0xab_cdef),
+            qpn: 0x77_7777,
+            ..rep
+        };
+        link.send(A, &Message::Rep(reply), link.transaction(A));
+        link.expect(A, Event::Replied { conn: a });
+        let attributes = link.establish(a).unwrap();
+        assert_eq!(attributes.rnr_retry_count, rnr);
+        assert_eq!(attributes.ack_timeout, ack_timeout, "{delay}");
+        assert_eq!(attributes.send_psn, Psn::new(0xab_cdef));
+        assert_eq!(attributes.peer_qpn, 0x77_7777);
+        // Its own, and not what it offers to others.
+        assert_eq!(attributes.retry_count, 7);
+    }
+}
+
+/// Linux's numbers (20 for the connection manager, 19 for the acknowledgement) give Linux's times.
+#[test]
+fn r073_r086_r093_with_linuxs_codes_the_times_are_linuxs() {
+    let config = |side| crate::Config {
+        ack_timeout: 19,
+        cm_response_timeout: 20,
+        cm_disconnect_timeout: 20,
+        ..link::config(side)
+    };
+    let apart = |sent: &[link::Sent]| -> std::vec::Vec<Duration> {
+        sent.windows(2).map(|w| w[1].at.since(w[0].at)).collect()
+    };
+    let lossy = |lost: u16| {
+        let mut link = Link::with(&[config(A), config(B)], ["10.0.0.1", "10.0.0.2"], 1);
+        link.lose(lost, usize::MAX);
+        link
+    };
+    let mut link = lossy(0x10);
+    let conn = link.connect(1, &qp(5), &[]).unwrap();
+    let start = link.now;
+    let reason = ConnectFailure::Timeout;
+    link.expect(A, Event::ConnectFailed { conn, reason });
+    let times = apart(&link.sent_by(A, 0x10));
+    assert_eq!(times, [Duration::from_millis(6144); 15]);
+    assert_eq!(link.now.since(start), Duration::from_millis(6144 * 16));
+
+    let mut link = lossy(0x13);
+    link.connect(1, &qp(5), &[]).unwrap();
+    let conn = link.requested();
+    link.accept(conn, &qp(6), &[]).unwrap();
+    link.expect(B, Event::EstablishFailed { conn, reason });
+    let times = apart(&link.sent_by(B, 0x13));
+    assert_eq!(times, [Duration::from_millis(4096); 15]);
+
+    let mut link = lossy(0x15);
+    let (conn, _) = connected(&mut link);
+    link.agents[A].disconnect(link.now, conn).unwrap();
+    let result = DisconnectResult::Timeout;
+    link.expect(A, Event::DisconnectDone { conn, result });
+    let times = apart(&link.sent_by(A, 0x15));
+    assert_eq!(times, [Duration::from_millis(4096); 15]);
+}
+
 #[test]
 fn r075_every_reason_is_reported_and_the_consumers_data_comes_along() {
     for reason in 1..=35 {
@@ -76,12 +152,12 @@ fn r075_every_reason_is_reported_and_the_consumers_data_comes_along() {
             local_comm_id: 0,
             remote_comm_id: req.local_comm_id,
             message: Answered::Req,
-            info_len: 0,
+            info_len: reason as u8 * 3,
             reason: RejReason(reason),
-            info: private_data(&[]),
+            info: [!reason as u8; Rej::INFO_LEN],
             private: [reason as u8; Rej::PRIVATE_LEN],
         });
-        link.send(A, &rej, 1);
+        link.send(A, &rej, link.transaction(A));
         link.expect(
             A,
             Event::ConnectFailed {
@@ -89,8 +165,12 @@ fn r075_every_reason_is_reported_and_the_consumers_data_comes_along() {
                 reason: ConnectFailure::Rejected { reason },
             },
         );
-        let data = &link.agents[A].connection(a).unwrap().private_data;
-        assert_eq!(data[..], [reason as u8; Rej::PRIVATE_LEN]);
+        let info = link.agents[A].connection(a).unwrap();
+        assert_eq!(info.private_data[..], [reason as u8; Rej::PRIVATE_LEN]);
+        assert_eq!(info.reject_reason, Some(reason));
+        // However much the message says that it has.
+        let len = Rej::INFO_LEN.min(usize::from(reason) * 3);
+        assert_eq!(info.reject_info[..], [!reason as u8; Rej::INFO_LEN][..len]);
     }
 }
 
@@ -106,6 +186,65 @@ fn r076_a_slow_consumer_at_the_other_side_is_waited_for() {
     link.no_events();
     link.accept(b, &qp(6), &[]).unwrap();
     link.expect(A, Event::Replied { conn: a });
+}
+
+/// The MRA names the connection: whoever withdraws then, or is answered, uses that name.
+#[test]
+fn r076_the_name_in_an_mra_is_kept() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    link.exchange();
+    let Message::Req(req) = link.sent[0].message() else {
+        panic!("not a REQ");
+    };
+    let tid = link.transaction(A);
+    link.clear_flight();
+    let mra = |local_comm_id| {
+        Message::Mra(Mra {
+            local_comm_id,
+            remote_comm_id: req.local_comm_id,
+            message: Answered::Req,
+            service_timeout: 20,
+            private: private_data(&[]),
+        })
+    };
+    link.send(A, &mra(0x77), tid);
+    link.run_for(Duration::from_millis(1));
+    // Another name is another's, be it in an MRA or in a rejection; a rejection may do without.
+    link.send(A, &mra(0x78), tid);
+    let rej = |local_comm_id| {
+        Message::Rej(Rej {
+            local_comm_id,
+            remote_comm_id: req.local_comm_id,
+            message: Answered::Req,
+            info_len: 0,
+            reason: RejReason::NO_RESOURCES,
+            info: private_data(&[]),
+            private: private_data(&[]),
+        })
+    };
+    link.send(A, &rej(0x78), tid);
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    link.agents[A].forget(link.now, a);
+    link.exchange();
+    let Message::Rej(withdrawal) = link.sent.last().unwrap().message() else {
+        panic!("not a REJ");
+    };
+    assert_eq!(withdrawal.remote_comm_id, 0x77);
+    assert_eq!(withdrawal.reason, RejReason::TIMEOUT);
+    for (name, refused) in [(0, true), (0x77, true), (0x78, false)] {
+        let mut link = Link::new();
+        let conn = link.connect(1, &qp(5), &[]).unwrap();
+        link.exchange();
+        link.clear_flight();
+        link.send(A, &mra(0x77), tid);
+        link.send(A, &rej(name), tid);
+        link.run_for(Duration::from_millis(1));
+        let reason = ConnectFailure::Rejected { reason: 3 };
+        let told = refused.then_some(Event::ConnectFailed { conn, reason });
+        assert_eq!(link.take_events(A), told.as_slice());
+    }
 }
 
 #[test]
@@ -168,7 +307,7 @@ fn r077_a_reply_for_no_connection_is_ignored() {
         remote_comm_id: rep.remote_comm_id ^ 1,
         ..rep
     };
-    link.send(A, &Message::Rep(wrong), 1);
+    link.send(A, &Message::Rep(wrong), link.transaction(A));
     link.run_for(Duration::from_millis(10));
     link.no_events();
     assert_eq!(link.sent.len(), before);
@@ -177,7 +316,7 @@ fn r077_a_reply_for_no_connection_is_ignored() {
         src_ip: "10.0.0.3".parse().unwrap(),
         ..link.path(B)
     };
-    link.send_by(A, &stranger, &Message::Rep(rep), 1);
+    link.send_by(A, &stranger, &Message::Rep(rep), link.transaction(A));
     link.run_for(Duration::from_millis(10));
     link.no_events();
     link.expect(A, Event::Replied { conn: a });
@@ -194,7 +333,8 @@ fn a_reply_without_a_queue_pair_is_refused() {
         panic!("not a REP");
     };
     link.clear_flight();
-    link.send(A, &Message::Rep(Rep { qpn: 0, ..rep }), 1);
+    let nameless = Message::Rep(Rep { qpn: 0, ..rep });
+    link.send(A, &nameless, link.transaction(A));
     link.expect(
         A,
         Event::ConnectFailed {
@@ -206,7 +346,7 @@ fn a_reply_without_a_queue_pair_is_refused() {
         B,
         Event::EstablishFailed {
             conn: b,
-            reason: ConnectFailure::Aborted,
+            reason: ConnectFailure::Rejected { reason: 1 },
         },
     );
 }
@@ -227,7 +367,7 @@ fn r078_a_greedy_reply_is_clamped() {
         initiator_depth: 255,
         ..rep
     };
-    link.send(A, &Message::Rep(greedy), 1);
+    link.send(A, &Message::Rep(greedy), link.transaction(A));
     link.expect(A, Event::Replied { conn: a });
     let attributes = link.establish(a).unwrap();
     assert_eq!(
@@ -250,7 +390,7 @@ fn the_reply_can_be_rejected() {
         B,
         Event::EstablishFailed {
             conn: b,
-            reason: ConnectFailure::Aborted,
+            reason: ConnectFailure::Rejected { reason: 28 },
         },
     );
     assert!(
@@ -260,6 +400,8 @@ fn the_reply_can_be_rejected() {
             .private_data
             .starts_with(b"too few\0")
     );
+    let info = link.agents[B].connection(b).unwrap();
+    assert_eq!((info.reject_reason, info.reject_info.len()), (Some(28), 0));
     let Message::Rej(rej) = link.sent_by(A, 0x12)[1].message() else {
         panic!("not a REJ");
     };
@@ -290,9 +432,12 @@ fn whoever_forgets_a_request_withdraws_it() {
 #[test]
 fn r079_what_linux_wants_to_see_in_a_request_is_there() {
     let mut link = Link::new();
-    link.connect(40_000, &qp(5), &[]).unwrap();
+    let mut params = link.connect_params(40_000, &qp(5), &[]);
+    params.path.traffic_class = 0xb9;
+    link.agents[A].connect(link.now, &params, &qp(5)).unwrap();
     link.exchange();
     let packet = link.sent[0].packet();
+    assert_eq!(packet.ip.traffic_class(), 0xb9);
     // r068: the datagram around it.
     assert_eq!(packet.bth.opcode.to_u8(), 0x64);
     assert_eq!((packet.bth.dest_qpn, packet.bth.pkey), (1, 0xffff));
@@ -305,6 +450,8 @@ fn r079_what_linux_wants_to_see_in_a_request_is_there() {
     };
     assert_eq!(req.alternate, crate::wire::cm_msg::ReqPath::default());
     assert_eq!(req.primary.hop_limit, 64);
+    assert_eq!(req.primary.traffic_class, 0xb9);
+    assert_eq!(req.retry_count, 6);
     assert!(!req.primary.subnet_local);
     assert_eq!(req.primary.local_lid, 0xffff);
     assert_eq!(req.primary.flow_label, 0x307c6);
@@ -354,7 +501,7 @@ fn a_reply_with_a_queue_pair_that_was_lost_ends_the_old_connection() {
         B,
         Event::EstablishFailed {
             conn: b,
-            reason: ConnectFailure::Aborted,
+            reason: ConnectFailure::Rejected { reason: 10 },
         },
     );
     link.expect(
@@ -396,7 +543,7 @@ fn a_rejection_by_another_name_is_ignored() {
         A,
         Event::Disconnected {
             conn: a,
-            reason: DisconnectReason::Stale,
+            reason: DisconnectReason::Rejected { reason: 10 },
         },
     );
     let _ = b;

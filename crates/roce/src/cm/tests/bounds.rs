@@ -82,7 +82,7 @@ fn a_strangers_reply_with_a_peers_guid_and_qpn_ends_no_connection() {
         src_ip: params.path.dst_ip,
         ..link.path(B)
     };
-    link.send_by(A, &path, &Message::Rep(reply), 1);
+    link.send_by(A, &path, &Message::Rep(reply), link.transaction(A));
     link.expect(A, Event::Replied { conn: other });
     assert_eq!(
         link.agents[A].connection(a).unwrap().state,
@@ -208,6 +208,7 @@ fn r076_a_peer_that_always_asks_for_time_is_left() {
         let Message::Req(req) = link.sent.last().unwrap().message() else {
             panic!("not a REQ");
         };
+        let tid = link.transaction(A);
         link.clear_flight();
         link.judge(|_, _| Fate::IsLost);
         let start = link.now;
@@ -221,7 +222,7 @@ fn r076_a_peer_that_always_asks_for_time_is_left() {
         let mut events = std::vec::Vec::new();
         while events.is_empty() {
             assert!(link.now.since(start) < Duration::from_secs(400));
-            link.send(A, &mra, 1);
+            link.send(A, &mra, tid);
             link.run_for(Duration::from_millis(500));
             events = link.take_events(A);
         }

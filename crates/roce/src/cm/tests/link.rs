@@ -56,6 +56,12 @@ impl Sent {
             .1
     }
 
+    pub fn transaction(&self) -> u64 {
+        let mad = self.mad();
+        let (header, _) = mad::Header::parse(&mad);
+        header.transaction_id
+    }
+
     pub fn attribute(&self) -> u16 {
         self.message().attribute()
     }
@@ -259,6 +265,12 @@ impl Link {
             .filter(|s| s.from == side && s.attribute() == attribute)
             .cloned()
             .collect()
+    }
+
+    /// The transaction of the last request of a side.
+    pub fn transaction(&self, side: usize) -> u64 {
+        let requests = self.sent_by(side, 0x10);
+        requests.last().expect("a REQ").transaction()
     }
 
     /// Puts a frame on the wire towards a side.

@@ -1,7 +1,9 @@
 //! Only who knows both names of a connection may say something about it; and connections are found among many.
 
 use super::*;
-use crate::wire::cm_msg::{Answered, Drep, Dreq, Message, Rej, RejReason, Rep, Rtu, private_data};
+use crate::wire::cm_msg::{
+    Answered, Drep, Dreq, Message, Mra, Rej, RejReason, Rep, Rtu, private_data,
+};
 
 fn rep_of(link: &Link, nth: usize) -> Rep {
     match link.sent_by(B, 0x13)[nth].message() {
@@ -135,7 +137,9 @@ fn a_withdrawal_finds_its_connection_by_the_peers_name_and_guid() {
         link.connect(port, &qp(u32::from(port)), &[]).unwrap();
         requested.push(link.requested());
     }
-    let name = match link.sent_by(A, 0x10)[2].message() {
+    let asked = &link.sent_by(A, 0x10)[2];
+    let tid = asked.transaction();
+    let name = match asked.message() {
         Message::Req(req) => req.local_comm_id,
         other => panic!("{other:?}"),
     };
@@ -151,14 +155,137 @@ fn a_withdrawal_finds_its_connection_by_the_peers_name_and_guid() {
             private: private_data(&[]),
         })
     };
-    for (name, guid) in [(name ^ 1, guid), (name, guid ^ 1), (name, guid)] {
-        link.send(B, &rej(name, guid), 1);
+    for (name, guid, tid) in [
+        (name ^ 1, guid, tid),
+        (name, guid ^ 1, tid),
+        (name, guid, tid ^ 1),
+        (name, guid, tid),
+    ] {
+        link.send(B, &rej(name, guid), tid);
         link.run_for(Duration::from_millis(1));
     }
     for (n, conn) in requested.into_iter().enumerate() {
         let result = link.accept(conn, &qp(0x300 + n as u32), &[]);
         assert_eq!(result.err(), (n == 2).then_some(CmError::PeerGone), "{n}");
     }
+}
+
+/// Once it is established, the peer knows both names, and who withdraws by one of them is somebody else.
+#[test]
+fn a_withdrawal_by_the_peers_name_alone_ends_nothing_that_is_established() {
+    let mut link = Link::new();
+    let (_, b) = connected(&mut link);
+    let Message::Req(req) = link.sent_by(A, 0x10)[0].message() else {
+        panic!("not a REQ");
+    };
+    let rej = Message::Rej(Rej {
+        local_comm_id: req.local_comm_id,
+        remote_comm_id: 0,
+        message: Answered::Other,
+        info_len: 8,
+        reason: RejReason::TIMEOUT,
+        info: private_data(&req.ca_guid.to_be_bytes()),
+        private: private_data(&[]),
+    });
+    link.send(B, &rej, link.transaction(A));
+    link.run_for(Duration::from_millis(1));
+    link.no_events();
+    assert_eq!(
+        link.agents[B].connection(b).unwrap().state,
+        ConnState::Established
+    );
+}
+
+/// What may answer a request of this name.
+fn answers(id: u32) -> [Message; 3] {
+    let rep = Rep {
+        local_comm_id: 0x1234,
+        remote_comm_id: id,
+        qkey: 0,
+        qpn: 0x222,
+        vendor_id: 0,
+        local_eecn: 0,
+        starting_psn: Psn::ZERO,
+        responder_resources: 1,
+        initiator_depth: 1,
+        target_ack_delay: 15,
+        failover_accepted: 0,
+        flow_control: false,
+        rnr_retry_count: 7,
+        srq: false,
+        ca_guid: 7,
+        private: private_data(&[]),
+    };
+    let rej = Rej {
+        local_comm_id: 0x1234,
+        remote_comm_id: id,
+        message: Answered::Req,
+        info_len: 0,
+        reason: RejReason::CONSUMER,
+        info: private_data(&[]),
+        private: private_data(&[]),
+    };
+    let mra = Mra {
+        local_comm_id: 0x1234,
+        remote_comm_id: id,
+        message: Answered::Req,
+        service_timeout: 22,
+        private: private_data(&[]),
+    };
+    [Message::Rep(rep), Message::Rej(rej), Message::Mra(mra)]
+}
+
+/// While this side asks, its own name is all that it shares with the peer; a blind forger has to hit that and the transaction. Every bit
+/// of both counts, as do both addresses.
+#[test]
+fn what_answers_a_request_cannot_be_guessed() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(0x111), &[]).unwrap();
+    link.exchange();
+    let (id, tid) = match link.sent[0].message() {
+        Message::Req(req) => (req.local_comm_id, link.transaction(A)),
+        other => panic!("{other:?}"),
+    };
+    link.clear_flight();
+    let path = link.path(B);
+    let mut rng = crate::Rng::new(9);
+    // Neighbours of the truth first: each bit of the 96, alone. Then anything.
+    let neighbours = (0..32)
+        .map(|bit| (id ^ 1 << bit, tid))
+        .chain((0..64).map(|bit| (id, tid ^ 1 << bit)));
+    let tried = core::cell::Cell::new(0_u32);
+    let try_one = |link: &mut Link, path: &Path, id: u32, tid: u64| {
+        for message in answers(id) {
+            let frame = link.frame(path, &message, tid);
+            let packet = crate::wire::Packet::parse(&frame).unwrap();
+            link.agents[A].receive(link.now, &packet);
+            tried.set(tried.get() + 1);
+        }
+    };
+    for (id, tid) in neighbours {
+        try_one(&mut link, &path, id, tid);
+    }
+    for _ in 0..20_000 {
+        try_one(&mut link, &path, rng.next_u32(), rng.next_u64());
+        try_one(&mut link, &path, id, rng.next_u64());
+    }
+    for (src, dst) in [("10.0.0.3", "10.0.0.1"), ("10.0.0.2", "10.0.0.4")] {
+        let path = Path {
+            src_ip: src.parse().unwrap(),
+            dst_ip: dst.parse().unwrap(),
+            ..path
+        };
+        try_one(&mut link, &path, id, tid);
+    }
+    assert_eq!(tried.get(), 3 * (96 + 40_000 + 2));
+    link.no_events();
+    // Not one has been taken: no name was kept, no time was granted, and nothing was answered.
+    assert_eq!(link.sent.len(), 1);
+    link.run_for(Duration::from_millis(1200));
+    assert_eq!(link.sent_by(A, 0x10).len(), 2);
+    link.clear_flight();
+    try_one(&mut link, &path, id, tid);
+    link.expect(A, Event::Replied { conn: a });
 }
 
 /// What the indices say stays true while connections come and go.

@@ -24,7 +24,8 @@ fn three_messages_and_both_know_everything() {
             peer_qpn: 0x111,
             path: link.path(B),
             send_psn: qp(0x111).psn,
-            retry_count: 7,
+            // As offered.
+            retry_count: 6,
             rnr_retry_count: 7,
             ack_timeout: 15,
             responder_resources: 4,
@@ -47,7 +48,8 @@ fn three_messages_and_both_know_everything() {
             send_psn: qp(0x222).psn,
             retry_count: 7,
             rnr_retry_count: 7,
-            ack_timeout: 15,
+            // With the peer's time to acknowledge.
+            ack_timeout: 16,
             responder_resources: 8,
             initiator_depth: 4,
         }

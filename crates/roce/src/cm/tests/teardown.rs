@@ -361,7 +361,7 @@ fn a_confirmed_connection_that_the_peer_gave_up_is_over() {
         A,
         Event::Disconnected {
             conn: a,
-            reason: DisconnectReason::Stale,
+            reason: DisconnectReason::Rejected { reason: 4 },
         },
     );
 }
@@ -392,6 +392,42 @@ fn a_disconnect_that_overtakes_the_confirmation_ends_the_acceptance() {
             result: DisconnectResult::Graceful,
         },
     );
+}
+
+/// What is under way may be as late as the peer's time to acknowledge: its answer to that, too, is waited for.
+#[test]
+fn r096_names_rest_as_long_as_the_peer_may_be_late() {
+    for (code, ms) in [(15, 2048), (20, 4096), (22, 16384)] {
+        let configs = [A, B].map(|side| crate::Config {
+            ack_timeout: code,
+            ..link::config(side)
+        });
+        let mut link = Link::with(&configs, ["10.0.0.1", "10.0.0.2"], 4);
+        let (a, b) = connected(&mut link);
+        link.agents[A].disconnect(link.now, a).unwrap();
+        link.run_for(Duration::from_micros(200));
+        assert_eq!(
+            (link.take_events(A).len(), link.take_events(B).len()),
+            (1, 1)
+        );
+        link.agents[A].forget(link.now, a);
+        link.agents[B].forget(link.now, b);
+        let rest = Duration::from_millis(ms);
+        let start = link.now;
+        link.run_for(rest - Duration::from_millis(1));
+        assert_eq!(
+            link.agents.iter().map(|a| a.len()).sum::<u32>(),
+            2,
+            "{code}"
+        );
+        link.run_for(Duration::from_millis(2));
+        assert_eq!(
+            link.agents.iter().map(|a| a.len()).sum::<u32>(),
+            0,
+            "{code}"
+        );
+        assert!(link.now.since(start) > rest);
+    }
 }
 
 #[test]

@@ -83,21 +83,8 @@ fn request() -> Req {
     }
 }
 
-#[test]
-fn r072_messages_are_those_of_the_vectors() {
-    let v6 = mad_of(
-        0x10,
-        "11223344 00000000 00000000 01061c06 020000ff fe000001 00000000 00000000 00001101 00000001
-         000000a0 123456a7 ffff37f0 ffffffff 00000000 00000000 0000ffff c0a80001 00000000 00000000
-         0000ffff c0a80002 307c6000 00400098 00000000 00000000 00000000 00000000 00000000 00000000
-         00000000 00000000 00000000 00000000 00000000 00409c40 00000000 00000000 00000000 c0a80001
-         00000000 00000000 00000000 c0a80002",
-    );
-    let v7 = mad_of(
-        0x13,
-        "55667788 11223344 00000000 00001200 00000000 65432100 010178e0 020000ff fe000002",
-    );
-    let rep = Message::Rep(Rep {
+fn reply() -> Message {
+    Message::Rep(Rep {
         local_comm_id: B_ID,
         remote_comm_id: A_ID,
         qkey: 0,
@@ -114,12 +101,32 @@ fn r072_messages_are_those_of_the_vectors() {
         srq: false,
         ca_guid: 0x0200_00ff_fe00_0002,
         private: private_data(&[]),
-    });
-    let rtu = Message::Rtu(Rtu {
+    })
+}
+
+fn confirmation() -> Message {
+    Message::Rtu(Rtu {
         local_comm_id: A_ID,
         remote_comm_id: B_ID,
         private: private_data(&[]),
-    });
+    })
+}
+
+#[test]
+fn r072_messages_are_those_of_the_vectors() {
+    let v6 = mad_of(
+        0x10,
+        "11223344 00000000 00000000 01061c06 020000ff fe000001 00000000 00000000 00001101 00000001
+         000000a0 123456a7 ffff37f0 ffffffff 00000000 00000000 0000ffff c0a80001 00000000 00000000
+         0000ffff c0a80002 307c6000 00400098 00000000 00000000 00000000 00000000 00000000 00000000
+         00000000 00000000 00000000 00000000 00000000 00409c40 00000000 00000000 00000000 c0a80001
+         00000000 00000000 00000000 c0a80002",
+    );
+    let v7 = mad_of(
+        0x13,
+        "55667788 11223344 00000000 00001200 00000000 65432100 010178e0 020000ff fe000002",
+    );
+    let (rep, rtu) = (reply(), confirmation());
     let dreq = Message::Dreq(Dreq {
         local_comm_id: A_ID,
         remote_comm_id: B_ID,
@@ -157,6 +164,8 @@ fn r001_r072_the_frames_around_them_have_the_vectors_icrc() {
     );
     for (src, dst, psn, message, icrc) in [
         (a, b, 0, Message::Req(request()), 0xa42c_1bc7_u32),
+        (b, a, 0, reply(), 0xe5bb_3023),
+        (a, b, 1, confirmation(), 0xa8fa_de71),
         (
             a,
             b,
@@ -202,7 +211,7 @@ fn r001_r072_the_frames_around_them_have_the_vectors_icrc() {
     }
 }
 
-/// The agent's own REQ differs from Linux's where it offers other timers, and nowhere else.
+/// The agent's own REQ differs from Linux's where it offers other timers and retries, and nowhere else.
 #[test]
 fn r072_our_request_is_the_vectors_but_for_the_timers() {
     let config = crate::Config {
@@ -230,8 +239,11 @@ fn r072_our_request_is_the_vectors_but_for_the_timers() {
     let Message::Req(req) = link.sent[0].message() else {
         panic!("not a REQ");
     };
+    // Seven would be endless for a peer like the vector's.
+    assert_eq!(req.retry_count, 6);
     let timers = Req {
         local_comm_id: A_ID,
+        retry_count: 7,
         remote_cm_timeout: 20,
         local_cm_timeout: 20,
         ..req
