@@ -30,7 +30,7 @@ fn walk(tree: &Tree, mut each: impl FnMut(Node<'_>)) {
     let mut nodes = vec![tree.root_node()];
     while let Some(node) = nodes.pop() {
         each(node);
-        nodes.extend((0..node.child_count()).filter_map(|n| node.child(n as u32)));
+        nodes.extend((0..node.child_count()).filter_map(|n| node.child(n)));
     }
 }
 
@@ -89,7 +89,7 @@ fn assigned_parameters(tree: &Tree, text: &str) -> Vec<String> {
             _ => return,
         };
         let target = (0..node.child_count())
-            .filter_map(|n| node.child(n as u32))
+            .filter_map(|n| node.child(n))
             .find(|child| matches!(child.kind(), "variable" | "left_assignment_expression"));
         variables.extend(target.map(name));
     });
