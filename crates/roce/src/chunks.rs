@@ -70,6 +70,16 @@ impl<T> Chunks<T> {
         Ok(index)
     }
 
+    /// Adds an entry made where it will be: a large one is never on the stack. `None` if there is no room or no memory.
+    pub(crate) fn push_with(&mut self, make: impl FnMut() -> T) -> Option<u32> {
+        let chunk = self.last_chunk()?;
+        // Within what was reserved.
+        chunk.resize_with(chunk.len() + 1, make);
+        let index = self.len;
+        self.len += 1;
+        Some(index)
+    }
+
     /// Gets the memory for `len` entries, or for as many as there can be, those that there are included: adding one gets none then.
     ///
     /// # Errors

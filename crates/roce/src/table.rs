@@ -107,12 +107,12 @@ impl<T> Table<T> {
 
     /// Makes one more slot, free.
     fn add_slot(&mut self) -> Option<()> {
-        let index = self.entries.push(Entry {
+        let index = self.entries.push_with(|| Entry {
             generation: 0,
             next_free: NONE,
             value: None,
-        });
-        self.free(index.ok()?);
+        })?;
+        self.free(index);
         Some(())
     }
 
