@@ -41,6 +41,30 @@ counters! {
     drop_wrong_peer,
     /// Dropped: opcode unknown or not of this transport.
     drop_opcode,
+    /// Dropped: the engine has failed.
+    drop_failed,
+    /// Dropped by the connection manager: a datagram to queue pair 1 that is no management datagram.
+    cm_drop_not_mad,
+    /// Dropped by the connection manager: a management datagram of another class, version or method.
+    cm_drop_not_cm,
+    /// Dropped by the connection manager: an attribute that means nothing here.
+    cm_drop_attribute,
+    /// Dropped by the connection manager: path migration (LAP, APR), which does not exist on RoCE.
+    cm_drop_path_migration,
+    /// Dropped by the connection manager: from or to an address that can be nobody's.
+    cm_drop_source,
+    /// Dropped by the connection manager: to an address that is not ours.
+    cm_drop_not_here,
+    /// Dropped by the connection manager: a request without a name.
+    cm_drop_malformed,
+    /// Dropped by the connection manager: about no connection, or not from its peer, by its names or in its transaction.
+    cm_drop_unmatched,
+    /// Dropped by the connection manager: about a connection that has no use for it now: late, again, or too early.
+    cm_drop_state,
+    /// Dropped by the connection manager: a request for a connection for which there is no room.
+    cm_drop_no_room,
+    /// Dropped by the connection manager: the answer finds no room, because none are taken to be sent.
+    cm_drop_answer,
     /// Dropped: a response that nothing waits for (acknowledgement of what was not sent, stale READ data).
     drop_unexpected_response,
     /// Dropped: duplicate READ that cannot be replayed.

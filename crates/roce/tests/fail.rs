@@ -366,6 +366,19 @@ fn a_queue_that_overflows_while_everything_is_flushed_says_why_all_ended() {
 }
 
 #[test]
+fn what_comes_for_it_afterwards_is_counted() {
+    let (mut p, _, qb) = Pair::attached(Setup::default());
+    let memory = p.b.open(pattern(64, 1));
+    p.b.send(p.now, qb, 1, SendOp::Send, &[memory.all()]);
+    let frame = p.b.transmit(p.now).unwrap();
+    p.a.engine.fail(p.now);
+    let host = &mut p.a;
+    let verdict = host.engine.receive(p.now, &frame, &mut host.memory);
+    assert_eq!(verdict, Verdict::Consumed);
+    assert_eq!(host.engine.counters().drop_failed, 1);
+}
+
+#[test]
 fn frames_that_are_not_for_it_are_still_others_business() {
     let (mut p, qa, _) = Pair::attached(Setup::default());
     p.a.engine.fail(p.now);

@@ -5,6 +5,8 @@
 
 mod heard;
 
+pub(super) use heard::Heard;
+
 use super::negotiate::{self, code_duration};
 use super::reply::{Kind, Reply};
 use super::request::{self, MAX_RETRIES, Request, split_private};

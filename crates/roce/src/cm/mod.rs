@@ -9,6 +9,7 @@
 
 mod agent;
 mod connection;
+mod dropped;
 mod listener;
 mod lookup;
 mod negotiate;

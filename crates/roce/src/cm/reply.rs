@@ -1,8 +1,9 @@
 //! Answers that need no memory of having been given: if one is lost, the peer asks again.
 
+use super::dropped::Dropped;
 use crate::table::{OutOfMemory, try_vec};
 use crate::wire::Path;
-use crate::wire::cm_msg::{Answered, Drep, Message, Mra, Rej, RejReason, private_data};
+use crate::wire::cm_msg::{Answered, Drep, Message, Mra, Rej, RejReason, SidrRep, private_data};
 use crate::wire::mad;
 use alloc::vec::Vec;
 
@@ -23,6 +24,8 @@ pub(super) enum Kind {
         message: Answered,
         service_timeout: u8,
     },
+    /// Nobody serves this service ID with datagrams. What was asked is in the place of the peer's name.
+    NoDatagrams { service_id: u64 },
 }
 
 /// One answer.
@@ -68,6 +71,17 @@ impl Reply {
                 service_timeout,
                 private: private_data(&[]),
             }),
+            Kind::NoDatagrams { service_id } => Message::SidrRep(SidrRep {
+                request_id: remote_comm_id,
+                status: SidrRep::UNSUPPORTED,
+                info_len: 0,
+                vendor_id: 0,
+                qpn: 0,
+                service_id,
+                qkey: 0,
+                info: private_data(&[]),
+                private: private_data(&[]),
+            }),
         };
         message.emit(self.transaction_id)
     }
@@ -92,18 +106,22 @@ impl Replies {
         })
     }
 
-    pub fn push(&mut self, reply: Reply) {
-        if self.len < self.ring.len() {
-            // Neither term exceeds the length, so one subtraction brings the sum back into the ring.
-            let mut at = self.head.wrapping_add(self.len);
-            if at >= self.ring.len() {
-                at = at.wrapping_sub(self.ring.len());
-            }
-            if let Some(place) = self.ring.get_mut(at) {
-                *place = Some(reply);
-                self.len = self.len.saturating_add(1);
-            }
+    /// # Errors
+    /// [`Dropped::Answer`] if there is no room.
+    pub fn push(&mut self, reply: Reply) -> Result<(), Dropped> {
+        if self.len >= self.ring.len() {
+            return Err(Dropped::Answer);
         }
+        // Neither term exceeds the length, so one subtraction brings the sum back into the ring.
+        let mut at = self.head.wrapping_add(self.len);
+        if at >= self.ring.len() {
+            at = at.wrapping_sub(self.ring.len());
+        }
+        if let Some(place) = self.ring.get_mut(at) {
+            *place = Some(reply);
+            self.len = self.len.saturating_add(1);
+        }
+        Ok(())
     }
 
     pub fn clear(&mut self) {

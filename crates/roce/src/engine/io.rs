@@ -30,6 +30,7 @@ impl Engine {
         };
         count!(self, rx_frames);
         if self.failed {
+            count!(self, drop_failed);
             return Verdict::Consumed;
         }
         if packet.bth.dest_qpn == GSI_QPN {
@@ -48,7 +49,7 @@ impl Engine {
         } else if packet.verify_icrc().is_err() {
             count!(self, drop_icrc);
         } else {
-            self.cm.receive(now, packet);
+            self.cm.receive(now, packet, &mut self.counters);
             self.probe_doubtful();
         }
     }

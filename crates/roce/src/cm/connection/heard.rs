@@ -1,6 +1,7 @@
 //! What a connection makes of the peer's messages.
 
 use super::{Connection, MAX_CONNECT_TIME, MAX_SERVICE_TIMEOUT, State};
+use crate::cm::dropped::Dropped;
 use crate::cm::negotiate::{self, code_duration};
 use crate::cm::reply::{Kind, Reply};
 use crate::connection::{ConnectFailure, DisconnectReason, DisconnectResult};
@@ -8,36 +9,39 @@ use crate::event::Event;
 use crate::time::Instant;
 use crate::wire::cm_msg::{Answered, Dreq, Mra, Rej, RejReason, Rep};
 
+/// What is to be said at once, or why the message came to nothing.
+pub(in crate::cm) type Heard = Result<Option<Reply>, Dropped>;
+
 impl Connection {
     /// The same request again.
-    pub fn on_duplicate_req(&mut self) -> Option<Reply> {
+    pub fn on_duplicate_req(&mut self) -> Heard {
         match self.state {
-            State::ReqRcvd => Some(self.mra(Answered::Req)),
+            State::ReqRcvd => Ok(Some(self.mra(Answered::Req))),
             State::TimeWait if self.rejected => {
                 self.send = true;
-                None
+                Ok(None)
             }
-            State::TimeWait => Some(self.reply(Kind::Rej {
+            State::TimeWait => Ok(Some(self.reply(Kind::Rej {
                 message: Answered::Req,
                 reason: RejReason::STALE_CONNECTION,
                 info: [0; 16],
                 info_len: 0,
-            })),
+            }))),
             // The timer of the REP takes care, or the peer has it.
-            _ => None,
+            _ => Err(Dropped::State),
         }
     }
 
-    pub fn on_rep(&mut self, now: Instant, rep: &Rep) -> Option<Reply> {
+    pub fn on_rep(&mut self, now: Instant, rep: &Rep) -> Heard {
         if !self.is_active() {
-            return None;
+            return Err(Dropped::State);
         }
         match self.state {
             State::ReqSent if rep.qpn == 0 || rep.local_comm_id == 0 => {
                 self.remote_comm_id = rep.local_comm_id;
                 self.fail_connect(now, ConnectFailure::Aborted);
                 self.send_rej(Answered::Rep, RejReason::NO_QP, None, &[]);
-                None
+                Ok(None)
             }
             State::ReqSent => {
                 self.remote_comm_id = rep.local_comm_id;
@@ -55,19 +59,19 @@ impl Connection {
                 self.send = false;
                 self.enter(State::RepRcvd);
                 self.report(Event::Replied { conn: self.id });
-                None
+                Ok(None)
             }
-            State::RepRcvd => Some(self.mra(Answered::Rep)),
+            State::RepRcvd => Ok(Some(self.mra(Answered::Rep))),
             // The RTU was lost; or what was sent instead of it.
             State::Established => {
                 self.send = true;
-                None
+                Ok(None)
             }
             State::TimeWait if self.rejected => {
                 self.send = true;
-                None
+                Ok(None)
             }
-            _ => None,
+            _ => Err(Dropped::State),
         }
     }
 
@@ -78,11 +82,15 @@ impl Connection {
         self.send_rej(Answered::Rep, RejReason::STALE_CONNECTION, None, &[]);
     }
 
-    pub fn on_rtu(&mut self) {
+    pub fn on_rtu(&mut self) -> Heard {
+        if self.state != State::RepSent {
+            return Err(Dropped::State);
+        }
         self.communication_established();
+        Ok(None)
     }
 
-    pub fn on_rej(&mut self, now: Instant, rej: &Rej) {
+    pub fn on_rej(&mut self, now: Instant, rej: &Rej) -> Heard {
         let reason = rej.reason.0;
         match self.state {
             State::ReqSent => {
@@ -111,11 +119,12 @@ impl Connection {
                 self.enter_timewait(now);
             }
             State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
-            State::TimeWait | State::Closed => {}
+            State::TimeWait | State::Closed => return Err(Dropped::State),
         }
+        Ok(None)
     }
 
-    pub fn on_mra(&mut self, now: Instant, mra: &Mra) {
+    pub fn on_mra(&mut self, now: Instant, mra: &Mra) -> Heard {
         let service = code_duration(mra.service_timeout.min(MAX_SERVICE_TIMEOUT));
         let wait = service.saturating_add(self.interval);
         match (mra.message, self.state) {
@@ -130,17 +139,18 @@ impl Connection {
                 self.prolonged = true;
                 self.deadline = Some(now.after(wait));
             }
-            _ => {}
+            _ => return Err(Dropped::State),
         }
+        Ok(None)
     }
 
     /// A DREQ for the connection's queue pair. It is answered at once, whatever the consumer does (decision X-32); requests stay posted.
-    pub fn on_dreq(&mut self, now: Instant, dreq: &Dreq, transaction_id: u64) -> Option<Reply> {
+    pub fn on_dreq(&mut self, now: Instant, dreq: &Dreq, transaction_id: u64) -> Heard {
         if dreq.remote_qpn != self.local_qpn {
-            return None;
+            return Err(Dropped::Unmatched);
         }
         match self.state {
-            State::ReqSent | State::ReqRcvd => return None,
+            State::ReqSent | State::ReqRcvd => return Err(Dropped::State),
             State::RepRcvd => {
                 self.peer_gone = true;
                 self.enter_timewait(now);
@@ -162,15 +172,17 @@ impl Connection {
             State::DreqSent => self.finish_disconnect(now, DisconnectResult::Graceful),
             State::TimeWait | State::Closed => {}
         }
-        Some(Reply {
+        Ok(Some(Reply {
             transaction_id,
             ..self.reply(Kind::Drep)
-        })
+        }))
     }
 
-    pub fn on_drep(&mut self, now: Instant) {
-        if self.state == State::DreqSent {
-            self.finish_disconnect(now, DisconnectResult::Graceful);
+    pub fn on_drep(&mut self, now: Instant) -> Heard {
+        if self.state != State::DreqSent {
+            return Err(Dropped::State);
         }
+        self.finish_disconnect(now, DisconnectResult::Graceful);
+        Ok(None)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::cm_msg::Message;
-use crate::wire::{Bth, Deth, ExtHeaders, Gid, Opcode, Packet, frame, mad};
+use crate::wire::{Bth, Deth, ExtHeaders, Gid, Opcode, frame, mad};
 use arrayvec::ArrayVec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -63,7 +63,15 @@ fn r069_r070_r071_only_cm_datagrams_to_the_gsi_count() {
     frames.push(frame_with(&link, &mad[..255], |_, _| {}));
     frames.push(frame_with(&link, &[&mad[..], &[0]].concat(), |_, _| {}));
     // Base version, class, class version, method, attribute.
-    for (at, value) in [(0, 2), (1, 3), (2, 1), (3, 0x81), (17, 0x17), (16, 1)] {
+    for (at, value) in [
+        (0, 2),
+        (1, 3),
+        (2, 1),
+        (3, 0x81),
+        (17, 0x18),
+        (17, 0x1b),
+        (16, 1),
+    ] {
         let mut changed = mad;
         changed[at] = value;
         frames.push(frame_with(&link, &changed, |_, _| {}));
@@ -133,8 +141,7 @@ fn a_flood_of_requests_leaves_room() {
         req.qpn = 5000 + i;
         req.service_id = 1;
         let frame = link.frame(&link.path(A), &Message::Req(req), 1);
-        let packet = Packet::parse(&frame).unwrap();
-        link.agents[B].receive(link.now, &packet);
+        link.hand(B, &frame);
     }
     link.sent.clear();
     link.exchange();
@@ -149,7 +156,7 @@ proptest! {
     fn random_messages_do_no_harm(
         seed in any::<u64>(),
         noise in proptest::collection::vec(
-            (0x10u8..0x18, proptest::collection::vec(any::<u8>(), 232), any::<bool>(), any::<u8>()),
+            (0x10u8..0x1c, proptest::collection::vec(any::<u8>(), 232), any::<bool>(), any::<u8>()),
             1..60,
         ),
     ) {

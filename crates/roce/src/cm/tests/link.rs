@@ -71,6 +71,7 @@ type Judge = std::boxed::Box<dyn FnMut(usize, &Message) -> Fate>;
 
 pub struct Link {
     pub agents: [Agent; 2],
+    pub counters: [crate::Counters; 2],
     pub now: Instant,
     pub listener: ListenerId,
     pub ips: [IpAddr; 2],
@@ -112,6 +113,7 @@ impl Link {
         let listener = agents[B].listen(any.parse().unwrap(), PORT).unwrap();
         Self {
             agents,
+            counters: Default::default(),
             now: Instant(1_000_000_000),
             listener,
             ips,
@@ -335,7 +337,7 @@ impl Link {
         {
             let (_, to, frame) = self.flight.remove(i);
             let packet = Packet::parse(&frame).unwrap();
-            self.agents[to].receive(self.now, &packet);
+            self.agents[to].receive(self.now, &packet, &mut self.counters[to]);
         } else {
             for agent in &mut self.agents {
                 agent.handle_timeout(self.now);
@@ -370,6 +372,12 @@ impl Link {
     /// Sends a side a message in the other's name.
     pub fn send(&mut self, to: usize, message: &Message, tid: u64) {
         self.send_by(to, &self.path(1 - to), message, tid);
+    }
+
+    /// Hands a side a frame at once.
+    pub fn hand(&mut self, to: usize, frame: &[u8]) {
+        let packet = Packet::parse(frame).unwrap();
+        self.agents[to].receive(self.now, &packet, &mut self.counters[to]);
     }
 
     /// Sends a side a message over any path.

@@ -2,12 +2,14 @@
 
 mod active;
 mod bounds;
+mod drops;
 mod hostile;
 mod link;
 mod names;
 mod passive;
 mod paths;
 mod random;
+mod services;
 mod setup;
 mod teardown;
 mod vectors;

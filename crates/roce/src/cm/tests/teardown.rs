@@ -209,7 +209,7 @@ fn whoever_disconnects_first_is_not_told_that_he_is_disconnected() {
     link.exchange();
     let dreq = link.sent_by(A, 0x15)[0].clone();
     // B has received it, but its owner has not been told when he disconnects.
-    link.agents[B].receive(link.now, &dreq.packet());
+    link.hand(B, &dreq.frame);
     link.agents[B].disconnect(link.now, b).unwrap();
     link.expect(
         B,
@@ -441,7 +441,7 @@ fn an_answer_stops_the_question() {
     // The timer has run out, but the NIC has not taken the repetition when the answer comes.
     let later = link.now.after(Duration::from_secs(2));
     link.agents[A].handle_timeout(later);
-    link.agents[A].receive(later, &drep.packet());
+    link.agents[A].receive(later, &drep.packet(), &mut link.counters[A]);
     link.expect(
         A,
         Event::DisconnectDone {

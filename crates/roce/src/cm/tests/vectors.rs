@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::wire::cm_msg::{
-    Answered, Drep, Dreq, Message, Mra, Rej, RejReason, Rep, Req, ReqPath, Rtu, TransportService,
-    private_data,
+    Answered, Apr, Drep, Dreq, Lap, Message, Mra, Rej, RejReason, Rep, Req, ReqPath, Rtu, SidrRep,
+    SidrReq, TransportService, private_data,
 };
 use crate::wire::{Gid, cma, mad};
 use proptest::prelude::*;
@@ -156,6 +156,92 @@ fn r072_messages_are_those_of_the_vectors() {
     }
 }
 
+/// Every field of the messages that no capture has, at the place that the layout gives it (IBTA 12.8 and 12.11).
+#[test]
+fn messages_of_services_and_path_migration_are_laid_out_as_stated() {
+    let gid = |byte| Gid([byte; 16]);
+    let sidr_req = Message::SidrReq(SidrReq {
+        request_id: 0x0102_0304,
+        pkey: 0x8506,
+        service_id: 0x0708_090a_0b0c_0d0e,
+        private: private_data(&[0xaa, 0xbb]),
+    });
+    let sidr_rep = Message::SidrRep(SidrRep {
+        request_id: 0x0102_0304,
+        status: 5,
+        info_len: 6,
+        vendor_id: 0x07_080c,
+        qpn: 0x09_0a0b,
+        service_id: 0x0d0e_0f10_1112_1314,
+        qkey: 0x1516_1718,
+        info: private_data(&[0xcc; 72]),
+        private: private_data(&[0xaa, 0xbb]),
+    });
+    let lap = Message::Lap(Lap {
+        local_comm_id: A_ID,
+        remote_comm_id: B_ID,
+        remote_qpn: 0x01_0203,
+        remote_cm_timeout: 20,
+        path: ReqPath {
+            local_lid: 0x0405,
+            remote_lid: 0x0607,
+            local_gid: gid(0x11),
+            remote_gid: gid(0x22),
+            flow_label: 0xa_bcde,
+            packet_rate: 0x3f,
+            traffic_class: 0x99,
+            hop_limit: 0x88,
+            sl: 7,
+            subnet_local: true,
+            ack_timeout: 19,
+        },
+        private: private_data(&[0xaa, 0xbb]),
+    });
+    let apr = Message::Apr(Apr {
+        local_comm_id: A_ID,
+        remote_comm_id: B_ID,
+        info_len: 72,
+        status: 6,
+        info: private_data(&[0xcc; 72]),
+        private: private_data(&[0xaa, 0xbb]),
+    });
+    let info = "cc".repeat(72);
+    for (message, bytes) in [
+        (
+            sidr_req,
+            mad_of(0x17, "01020304 85060000 0708090a0b0c0d0e aabb"),
+        ),
+        (
+            sidr_rep,
+            mad_of(
+                0x18,
+                &std::format!("01020304 05060708 090a0b0c 0d0e0f1011121314 15161718 {info} aabb"),
+            ),
+        ),
+        (
+            lap,
+            mad_of(
+                0x19,
+                "11223344 55667788 00000000 010203a0 00000000 04050607
+                 11111111 11111111 11111111 11111111 22222222 22222222 22222222 22222222
+                 abcde099 883f7898 aabb",
+            ),
+        ),
+        (
+            apr,
+            mad_of(
+                0x1a,
+                &std::format!("11223344 55667788 48060000 {info} aabb"),
+            ),
+        ),
+    ] {
+        assert_eq!(message.emit(TID), bytes, "{message:?}");
+        let (header, parsed) = Message::parse(&bytes).unwrap();
+        assert_eq!(parsed, message);
+        assert_eq!(header.transaction_id, TID);
+    }
+}
+
 #[test]
 fn r001_r072_the_frames_around_them_have_the_vectors_icrc() {
     let (a, b) = (
@@ -253,7 +339,7 @@ fn r072_our_request_is_the_vectors_but_for_the_timers() {
 
 fn message() -> impl Strategy<Value = Message> {
     let body = proptest::collection::vec(any::<u8>(), mad::BODY_LEN);
-    (0usize..7, body).prop_map(|(kind, body)| {
+    (0usize..11, body).prop_map(|(kind, body)| {
         let body: [u8; mad::BODY_LEN] = body.try_into().unwrap();
         match kind {
             0 => Message::Req(Req::parse(&body)),
@@ -262,7 +348,11 @@ fn message() -> impl Strategy<Value = Message> {
             3 => Message::Rep(Rep::parse(&body)),
             4 => Message::Rtu(Rtu::parse(&body)),
             5 => Message::Dreq(Dreq::parse(&body)),
-            _ => Message::Drep(Drep::parse(&body)),
+            6 => Message::Drep(Drep::parse(&body)),
+            7 => Message::SidrReq(SidrReq::parse(&body)),
+            8 => Message::SidrRep(SidrRep::parse(&body)),
+            9 => Message::Lap(Lap::parse(&body)),
+            _ => Message::Apr(Apr::parse(&body)),
         }
     })
 }

@@ -3,21 +3,29 @@
 //! A message is parsed from, and built to, a whole MAD of 256 bytes. Private data has no length field: it is always the
 //! whole area, zero-padded.
 
+mod apr;
 mod drep;
 mod dreq;
+mod lap;
 mod mra;
 mod rej;
 mod rep;
 mod req;
 mod rtu;
+mod sidr_rep;
+mod sidr_req;
 
+pub use apr::Apr;
 pub use drep::Drep;
 pub use dreq::Dreq;
+pub use lap::Lap;
 pub use mra::Mra;
 pub use rej::{Rej, RejReason};
 pub use rep::Rep;
 pub use req::{Req, ReqPath, TransportService};
 pub use rtu::Rtu;
+pub use sidr_rep::SidrRep;
+pub use sidr_req::SidrReq;
 
 use super::mad::{self, Header};
 use zerocopy::byteorder::network_endian::U32;
@@ -55,7 +63,7 @@ impl Answered {
     }
 }
 
-/// Any message that this side deals in.
+/// Any message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Request for a connection.
@@ -72,6 +80,14 @@ pub enum Message {
     Dreq(Dreq),
     /// Answer to that.
     Drep(Drep),
+    /// Question for a datagram service.
+    SidrReq(SidrReq),
+    /// Answer to that.
+    SidrRep(SidrRep),
+    /// Request for another alternate path.
+    Lap(Lap),
+    /// Answer to that.
+    Apr(Apr),
 }
 
 /// Why a MAD is no CM message of ours.
@@ -79,7 +95,7 @@ pub enum Message {
 pub enum Error {
     /// Another version, class or method.
     NotCm,
-    /// A CM attribute that is not used here (SIDR, path migration, ...).
+    /// Another attribute (ClassPortInfo, ...).
     Attribute(u16),
 }
 
@@ -98,6 +114,10 @@ impl Message {
             Rtu::ATTRIBUTE => Self::Rtu(Rtu::parse(body)),
             Dreq::ATTRIBUTE => Self::Dreq(Dreq::parse(body)),
             Drep::ATTRIBUTE => Self::Drep(Drep::parse(body)),
+            SidrReq::ATTRIBUTE => Self::SidrReq(SidrReq::parse(body)),
+            SidrRep::ATTRIBUTE => Self::SidrRep(SidrRep::parse(body)),
+            Lap::ATTRIBUTE => Self::Lap(Lap::parse(body)),
+            Apr::ATTRIBUTE => Self::Apr(Apr::parse(body)),
             other => return Err(Error::Attribute(other)),
         };
         Ok((header, message))
@@ -114,6 +134,10 @@ impl Message {
             Self::Rtu(_) => Rtu::ATTRIBUTE,
             Self::Dreq(_) => Dreq::ATTRIBUTE,
             Self::Drep(_) => Drep::ATTRIBUTE,
+            Self::SidrReq(_) => SidrReq::ATTRIBUTE,
+            Self::SidrRep(_) => SidrRep::ATTRIBUTE,
+            Self::Lap(_) => Lap::ATTRIBUTE,
+            Self::Apr(_) => Apr::ATTRIBUTE,
         }
     }
 
@@ -128,6 +152,10 @@ impl Message {
             Self::Rtu(m) => m.emit(),
             Self::Dreq(m) => m.emit(),
             Self::Drep(m) => m.emit(),
+            Self::SidrReq(m) => m.emit(),
+            Self::SidrRep(m) => m.emit(),
+            Self::Lap(m) => m.emit(),
+            Self::Apr(m) => m.emit(),
         };
         Header::cm(self.attribute(), transaction_id).emit(&body)
     }
