@@ -18,7 +18,10 @@ fn a_world_with_seed_5_and_interleaving_2() {
         println!("{count} processors instead of {asked}");
     }
     let report = world.finish();
-    println!("seed {} interleave {}", report.seed, report.interleave);
+    println!(
+        "seed {} interleave {} pend {}",
+        report.seed, report.interleave, report.pend
+    );
 }
 
 /// The other story of the child processes.
@@ -38,6 +41,7 @@ fn child_of(story: &str, environment: &[(&str, &str)]) -> Output {
         .args(["--exact", story, "--nocapture"])
         .env_remove("NTSIM_SEED")
         .env_remove("NTSIM_INTERLEAVE")
+        .env_remove("NTSIM_PEND")
         .env_remove("NTSIM_PROCESSORS")
         .env_remove("NTSIM_TIMER_TICK")
         .envs(environment.iter().copied())
@@ -60,8 +64,9 @@ fn the_environment_counts_more_than_the_test() {
     ));
     assert!(says(
         &child(&[("NTSIM_SEED", "99"), ("NTSIM_INTERLEAVE", "0")]),
-        "seed 99 interleave 0"
+        "seed 99 interleave 0 pend 0"
     ));
+    assert!(says(&child(&[("NTSIM_PEND", "4")]), "pend 4"));
 }
 
 #[test]
@@ -73,7 +78,11 @@ fn a_world_may_be_deaf_to_the_environment() {
 
 #[test]
 fn what_is_no_number_is_refused() {
-    for (name, value) in [("NTSIM_SEED", "0x7"), ("NTSIM_INTERLEAVE", "often")] {
+    for (name, value) in [
+        ("NTSIM_SEED", "0x7"),
+        ("NTSIM_INTERLEAVE", "often"),
+        ("NTSIM_PEND", "x"),
+    ] {
         let output = child(&[(name, value)]);
         assert!(!output.status.success());
         assert!(says(
@@ -112,6 +121,7 @@ fn machines_have_at_least_so_many_processors() {
 fn a_report_names_all_that_repeats_the_run() {
     let environment = [
         ("NTSIM_SEED", "7"),
+        ("NTSIM_PEND", "3"),
         ("NTSIM_PROCESSORS", "2"),
         ("NTSIM_TIMER_TICK", "15625000"),
     ];
@@ -123,6 +133,6 @@ fn a_report_names_all_that_repeats_the_run() {
         .expect("a child process");
     assert!(says(
         &output,
-        "repeat with NTSIM_SEED=7 NTSIM_INTERLEAVE=0 NTSIM_PROCESSORS=2 NTSIM_TIMER_TICK=15625000"
+        "repeat with NTSIM_SEED=7 NTSIM_INTERLEAVE=0 NTSIM_PEND=3 NTSIM_PROCESSORS=2 NTSIM_TIMER_TICK=15625000"
     ));
 }

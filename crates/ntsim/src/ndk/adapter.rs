@@ -11,6 +11,7 @@ use super::connector::ConnectorPart;
 use super::cq::{self, CqPart};
 use super::hook::{enter, into_provider};
 use super::lam::{self, Mappings};
+use super::late;
 use super::listener::{self, ListenerPart};
 use super::object::{Kind, Object, Part, Provider, State};
 use super::pd::PdPart;
@@ -84,11 +85,13 @@ pub(super) fn close(
 ) {
     let _kernel = KernelMode::enter();
     object.check_header();
+    late::wait(object);
     check_leaks(object);
     object.state.set(State::Closing);
     trail::call(object, function, || {
         into_provider(&object.provider, function, target, handler);
     });
+    late::wait(object);
     let left = object.provider.objects.borrow();
     let how = |o: &Rc<Object>| match o.state.get() {
         State::Closed => "while the close completion callback runs of",
@@ -117,6 +120,7 @@ pub(super) fn close(
         );
     }
     object.closed();
+    object.ended();
     object.gone();
 }
 

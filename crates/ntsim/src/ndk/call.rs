@@ -1,7 +1,7 @@
 //! Functions that may pend: creating, requests and closing, from the call to the completion callback.
 //!
 //! Each completion callback is replaced by one of this layer's, whose context is the handle of a [`Call`]: it knows what was
-//! called, on what, and what the consumer wanted.
+//! called, on what, and what the consumer wanted. What a provider answers at once, [`late`] may keep for a callback.
 
 use std::cell::{Cell, UnsafeCell};
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use ndkpi::*;
 
 use super::callback::Callback;
 use super::hook::{Hook, enter};
+use super::late::{self, Late};
 use super::object::{Kind, Object, Part, State, layer_if_any, with_layer};
 use super::rules;
 use super::slab::Handle;
@@ -30,7 +31,7 @@ pub(super) enum Completion {
 }
 
 impl Completion {
-    fn function(self) -> &'static Function {
+    pub(super) fn function(self) -> &'static Function {
         match self {
             Completion::Create(_) => &CREATE_COMPLETION,
             Completion::Request(_) => &REQUEST_COMPLETION,
@@ -42,15 +43,24 @@ impl Completion {
 /// What to do when a request is done, before the consumer is told.
 pub(super) type Then = Box<dyn FnOnce(NTSTATUS)>;
 
+/// When that is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// When the provider answers.
+    Answered,
+    /// When the consumer is about to be told, which may be later: until then it may rely on nothing.
+    Told,
+}
+
 /// A function that may pend, from its call to the completion.
 pub(super) struct Call {
-    handle: Handle,
+    pub(super) handle: Handle,
     function: &'static Function,
     /// On what it was called.
-    object: Rc<Object>,
+    pub(super) object: Rc<Object>,
     /// What a create makes.
     child: Option<Rc<Object>>,
-    completion: Completion,
+    pub(super) completion: Completion,
     context: *mut c_void,
     /// Where the context lies, if that is the caller's stack.
     frame: Option<Frame>,
@@ -65,7 +75,9 @@ pub(super) struct Call {
     released: Cell<bool>,
     /// Out parameter of a create. The provider has its address.
     out: UnsafeCell<*mut c_void>,
-    then: Cell<Option<Then>>,
+    then: Cell<Option<(When, Then)>>,
+    /// What the provider has answered and the consumer has not been told.
+    pub(super) late: Cell<Option<Late>>,
 }
 
 /// What lies in an out parameter that was not written.
@@ -79,7 +91,7 @@ impl Call {
         child: Option<&Rc<Object>>,
         completion: Completion,
         context: *mut c_void,
-        then: Option<Then>,
+        then: Option<(When, Then)>,
     ) -> Rc<Call> {
         with_layer(|layer| {
             layer.calls.insert(|handle| Call {
@@ -97,18 +109,19 @@ impl Call {
                 released: Cell::new(false),
                 out: UnsafeCell::new(untouched()),
                 then: Cell::new(then),
+                late: Cell::new(None),
             })
         })
     }
 
-    fn retire(&self) {
+    pub(super) fn retire(&self) {
         with_layer(|l| l.calls.retire(self.handle));
     }
 
-    /// The function has returned. True if that was the end of it: no callback is to come or has come.
+    /// The function has returned. True if that was the end of it: no callback of the provider is to come or has come.
     fn returns(&self, status: NTSTATUS) -> bool {
         self.returned.set(Some(status));
-        if self.released.get() || status != STATUS_PENDING && self.completed.get() == 0 {
+        if self.released.get() {
             self.retire();
         }
         if status == STATUS_PENDING {
@@ -165,16 +178,44 @@ impl Call {
         !gone
     }
 
-    fn done(&self, status: NTSTATUS) {
-        if let Some(then) = self.then.take() {
-            then(status);
+    /// Does what is to be done then, unless it was done before.
+    pub(super) fn done(&self, now: When, status: NTSTATUS) {
+        match self.then.take() {
+            Some((when, then)) if when == now || now == When::Told => then(status),
+            other => self.then.set(other),
         }
     }
 
-    /// The consumer is about to be told.
-    fn told(&self, callback: &Callback, status: Option<NTSTATUS>) {
-        let of = Some(self.function);
-        trail::told(&self.object, callback.function, of, status);
+    /// Tells the consumer by its callback, which gets the object that a create made, or null.
+    pub(super) fn tell(&self, callback: &Callback, status: NTSTATUS, made: *mut NDK_OBJECT_HEADER) {
+        self.done(When::Told, status);
+        if !self.has_context() {
+            return;
+        }
+        let with = match self.completion {
+            Completion::Close(_) => None,
+            _ => Some(status),
+        };
+        trail::told(&self.object, callback.function, Some(self.function), with);
+        let target = match self.completion {
+            Completion::Create(completion) => completion as *const (),
+            Completion::Request(completion) => completion as *const (),
+            Completion::Close(completion) => completion as *const (),
+        };
+        // SAFETY: the consumer's callback and its context.
+        callback.pass_on(self.consumer, target, || unsafe {
+            match self.completion {
+                Completion::Create(completion) => completion(self.context, status, made),
+                Completion::Request(completion) => completion(self.context, status),
+                Completion::Close(completion) => completion(self.context),
+            }
+        });
+    }
+
+    /// Whether the consumer waits to be told.
+    fn pends(&self) -> bool {
+        let by_provider = self.returned.get() == Some(STATUS_PENDING) && self.completed.get() == 0;
+        by_provider || self.late.get().is_some()
     }
 
     /// The completion has returned.
@@ -192,11 +233,7 @@ const LISTED: usize = 16;
 /// The requests and creates that pend, oldest first, for reports of waits that never end.
 pub(crate) fn pending_calls() -> Vec<String> {
     let mut pending = layer_if_any(|layer| layer.calls.values()).unwrap_or_default();
-    pending.retain(|call| {
-        call.returned.get() == Some(STATUS_PENDING)
-            && call.completed.get() == 0
-            && !matches!(call.completion, Completion::Close(_))
-    });
+    pending.retain(|call| call.pends() && !matches!(call.completion, Completion::Close(_)));
     pending.sort_by_key(|call| call.since);
     let more = pending.len().saturating_sub(LISTED);
     let mut lines: Vec<_> = pending
@@ -211,7 +248,7 @@ pub(crate) fn pending_calls() -> Vec<String> {
 }
 
 /// Calls a function with a request completion. `f` gets the completion and the context for the provider; `then` runs
-/// when the request is done, before the consumer knows.
+/// when the provider has answered, before the consumer knows.
 pub(super) fn request(
     hook: &Hook,
     completion: NDK_FN_REQUEST_COMPLETION,
@@ -219,15 +256,40 @@ pub(super) fn request(
     then: Option<Then>,
     f: impl FnOnce(NDK_FN_REQUEST_COMPLETION, *mut c_void) -> NTSTATUS,
 ) -> NTSTATUS {
+    let then = then.map(|then| (When::Answered, then));
+    request_then(hook, completion, context, then, f)
+}
+
+/// As [`request`], for what ends something that the consumer may have in use until it is told.
+pub(super) fn request_end(
+    hook: &Hook,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+    then: Then,
+    f: impl FnOnce(NDK_FN_REQUEST_COMPLETION, *mut c_void) -> NTSTATUS,
+) -> NTSTATUS {
+    request_then(hook, completion, context, Some((When::Told, then)), f)
+}
+
+fn request_then(
+    hook: &Hook,
+    completion: NDK_FN_REQUEST_COMPLETION,
+    context: *mut c_void,
+    then: Option<(When, Then)>,
+    f: impl FnOnce(NDK_FN_REQUEST_COMPLETION, *mut c_void) -> NTSTATUS,
+) -> NTSTATUS {
     let call = Call::new(hook, None, Completion::Request(completion), context, then);
     let object = &hook.object;
     object.requests.set(object.requests.get() + 1);
-    let status = hook.call(|| f(on_request, call.handle.context()));
-    if call.returns(status) {
+    let answered = |status| {
+        if !call.returns(status) {
+            return status;
+        }
         object.requests.set(object.requests.get() - 1);
-        call.done(status);
-    }
-    status
+        call.done(When::Answered, status);
+        late::answer(&call, status, std::ptr::null_mut())
+    };
+    hook.call_and(|| f(on_request, call.handle.context()), answered)
 }
 
 /// Calls a function that creates `child`. `f` gets completion, context and out parameter for the provider.
@@ -255,35 +317,53 @@ pub(super) unsafe fn create<T>(
     );
     let object = &hook.object;
     object.requests.set(object.requests.get() + 1);
-    let status = hook.call(|| f(on_create, call.handle.context(), call.out.get().cast()));
-    if status == STATUS_PENDING {
-        call.check_untouched();
-    }
-    if !call.returns(status) {
-        return status;
-    }
-    object.requests.set(object.requests.get() - 1);
-    if status != STATUS_SUCCESS {
+    let answered = |status| {
+        if status == STATUS_PENDING {
+            call.check_untouched();
+        }
+        if !call.returns(status) {
+            return status;
+        }
+        object.requests.set(object.requests.get() - 1);
+        let (status, made) = call.made(status);
+        let told = late::answer(&call, status, made);
+        if told == STATUS_SUCCESS {
+            // SAFETY: the caller's promise.
+            unsafe { out.write(made.cast()) };
+        }
+        told
+    };
+    hook.call_and(
+        || f(on_create, call.handle.context(), call.out.get().cast()),
+        answered,
+    )
+}
+
+impl Call {
+    /// Takes over what a create made at once. Its status, and the object if there is one.
+    fn made(&self, status: NTSTATUS) -> (NTSTATUS, *mut NDK_OBJECT_HEADER) {
+        // SAFETY: the provider's function has returned.
+        let made = unsafe { self.out.get().read() };
+        let none = std::ptr::null_mut();
+        let Some(child) = &self.child else {
+            return (status, none);
+        };
+        let missing = status == STATUS_SUCCESS && (made.is_null() || made == untouched());
+        if missing {
+            violation(
+                rules::CREATE_WITHOUT_OBJECT,
+                format!("{} returned STATUS_SUCCESS without an object", self.story()),
+            );
+        }
+        if status == STATUS_SUCCESS && !missing && child.adopt(made.cast()) {
+            return (status, made.cast());
+        }
         child.forget();
-        return status;
+        if status == STATUS_SUCCESS {
+            return (STATUS_INTERNAL_ERROR, none);
+        }
+        (status, none)
     }
-    // SAFETY: the provider's function has returned.
-    let made = unsafe { call.out.get().read() };
-    if made.is_null() || made == untouched() {
-        violation(
-            rules::CREATE_WITHOUT_OBJECT,
-            format!("{} returned STATUS_SUCCESS without an object", call.story()),
-        );
-        child.forget();
-        return STATUS_INTERNAL_ERROR;
-    }
-    if !child.adopt(made.cast()) {
-        child.forget();
-        return STATUS_INTERNAL_ERROR;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { out.write(made.cast()) };
-    STATUS_SUCCESS
 }
 
 impl Callback {
@@ -355,16 +435,7 @@ unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
         return;
     };
     callback.final_status(&call, status);
-    call.done(status);
-    if let Completion::Request(completion) = call.completion
-        && call.has_context()
-    {
-        call.told(&callback, Some(status));
-        // SAFETY: the consumer's callback and its context.
-        callback.pass_on(call.consumer, completion as *const (), || unsafe {
-            completion(call.context, status)
-        });
-    }
+    call.tell(&callback, status, std::ptr::null_mut());
     call.object.requests.set(call.object.requests.get() - 1);
     call.release();
 }
@@ -401,15 +472,7 @@ unsafe extern "efiapi" fn on_create(
             child.forget();
         }
     }
-    if let Completion::Create(completion) = call.completion
-        && call.has_context()
-    {
-        call.told(&callback, Some(status));
-        // SAFETY: the consumer's callback and its context.
-        callback.pass_on(call.consumer, completion as *const (), || unsafe {
-            completion(call.context, status, header)
-        });
-    }
+    call.tell(&callback, status, header);
     call.object.requests.set(call.object.requests.get() - 1);
     call.release();
 }
@@ -423,15 +486,12 @@ unsafe extern "efiapi" fn on_close(context: *mut c_void) {
     object.check_may_close("completes");
     check_overtaken(object);
     object.closed();
-    if let Completion::Close(completion) = call.completion
-        && call.has_context()
-    {
-        call.told(&callback, None);
-        // SAFETY: the consumer's callback and its context.
-        callback.pass_on(call.consumer, completion as *const (), || unsafe {
-            completion(call.context)
-        });
+    if late::must_wait(object) {
+        late::keep(&call, STATUS_SUCCESS, std::ptr::null_mut());
+        return;
     }
+    object.ended();
+    call.tell(&callback, STATUS_SUCCESS, std::ptr::null_mut());
     object.gone();
     call.release();
 }
@@ -469,22 +529,30 @@ pub(super) fn close(
     let call = Call::new(&hook, None, Completion::Close(completion), context, None);
     // SAFETY: the close function is the first of the table, as checked when the object was adopted.
     let original = unsafe { object.table::<NDK_FN_CLOSE_OBJECT>().read() };
-    // SAFETY: called as the consumer called.
-    let status = hook.call(|| unsafe { original(header, on_close, call.handle.context()) });
-    object.in_close.set(false);
-    let over = call.returns(status);
-    match status {
-        STATUS_PENDING => check_overtaken(object),
-        STATUS_SUCCESS => {}
-        _ => violation(
-            rules::CLOSE_STATUS,
-            format!("{} on {object} returned {}", function.name, Status(status)),
-        ),
-    }
-    if over {
+    let answered = |status| {
+        object.in_close.set(false);
+        let over = call.returns(status);
+        match status {
+            STATUS_PENDING => check_overtaken(object),
+            STATUS_SUCCESS => {}
+            _ => violation(
+                rules::CLOSE_STATUS,
+                format!("{} on {object} returned {}", function.name, Status(status)),
+            ),
+        }
+        if !over {
+            return status;
+        }
         object.check_may_close("returns");
         object.closed();
-        object.gone();
-    }
-    status
+        let told = late::answer(&call, status, std::ptr::null_mut());
+        if told != STATUS_PENDING {
+            object.ended();
+            object.gone();
+        }
+        told
+    };
+    let context = call.handle.context();
+    // SAFETY: called as the consumer called.
+    hook.call_and(|| unsafe { original(header, on_close, context) }, answered)
 }

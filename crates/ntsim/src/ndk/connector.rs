@@ -6,9 +6,10 @@ use std::rc::Rc;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::{Then, request};
+use super::call::{Then, request, request_end};
 use super::callback::Callback;
 use super::hook::{Hook, enter};
+use super::late;
 use super::object::{Kind, Object, Part};
 use super::rules;
 use super::tables::{common, slots};
@@ -506,7 +507,7 @@ unsafe extern "efiapi" fn disconnect(
     let object = Rc::clone(&hook.object);
     let then: Then = Box::new(move |_| object.end_requests());
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
-    request(&hook, completion, context, Some(then), |done, cookie| {
+    request_end(&hook, completion, context, then, |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkDisconnect)(connector, done, cookie) }
     })
@@ -539,6 +540,8 @@ fn event(callback: Callback, context: *mut c_void, tell: impl FnOnce(&ConnectorP
     let Some(object) = callback.object(context, Kind::Connector) else {
         return;
     };
+    // First that there is a connection.
+    late::tell_now(&object);
     let part = part(&object);
     part.events.set(part.events.get() + 1);
     let (rule, text) = if part.events.get() > 1 {

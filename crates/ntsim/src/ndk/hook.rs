@@ -161,6 +161,23 @@ impl Hook {
         result
     }
 
+    /// As [`Hook::call`], where the consumer gets what `answered` makes of what the provider returned.
+    pub(super) fn call_and(
+        &self,
+        f: impl FnOnce() -> NTSTATUS,
+        answered: impl FnOnce(NTSTATUS) -> NTSTATUS,
+    ) -> NTSTATUS {
+        let result = trail::call(&self.object, self.function, || {
+            // As above.
+            let provider = &self.object.provider;
+            answered(into_provider(provider, self.function, NOT_ITS_OWN, f))
+        });
+        if self.object.state.get() == State::Open {
+            self.object.check_header();
+        }
+        result
+    }
+
     /// Calls a function of the provider that never pends.
     #[inline]
     pub(super) fn call_sync(&self, f: impl FnOnce() -> NTSTATUS) -> NTSTATUS {

@@ -19,6 +19,7 @@ mod graves;
 mod hook;
 mod in_flight;
 mod lam;
+mod late;
 pub(crate) mod leave;
 mod listener;
 mod mr;

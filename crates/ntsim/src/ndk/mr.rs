@@ -7,7 +7,7 @@ use ndis_sys::wdm;
 use ndkpi::status::*;
 use ndkpi::*;
 
-use super::call::{Then, request};
+use super::call::{Then, request, request_end};
 use super::hook::{Hook, enter};
 use super::in_flight::Element;
 use super::mw;
@@ -253,7 +253,7 @@ unsafe extern "efiapi" fn deregister(
         }
     });
     let table = hook.object.table::<NDK_MR_DISPATCH>();
-    request(&hook, completion, context, Some(then), |done, cookie| {
+    request_end(&hook, completion, context, then, |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
         unsafe { ((*table).NdkDeregisterMr)(mr, done, cookie) }
     })

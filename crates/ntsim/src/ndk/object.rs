@@ -11,6 +11,7 @@ use super::connector::ConnectorPart;
 use super::cq::CqPart;
 use super::graves::Graves;
 use super::lam::Mappings;
+use super::late;
 use super::listener::ListenerPart;
 use super::mr::MrPart;
 use super::mw::{self, MwPart};
@@ -74,6 +75,8 @@ pub(super) struct Provider {
     locks: Box<[Cell<usize>]>,
     /// Every object not closed yet but the adapter, oldest first.
     pub(super) objects: RefCell<Vec<Rc<Object>>>,
+    /// Answers that the consumer has not been told.
+    pub(super) late: Cell<u32>,
     /// Objects made so far, by kind.
     made: [Cell<u32>; NdkObjectTypeMax as usize],
 }
@@ -96,6 +99,7 @@ impl Provider {
             version: Cell::new(NDK_VERSION::ZEROED),
             locks: (0..MAX_PROCESSORS).map(|_| Cell::new(0)).collect(),
             objects: RefCell::default(),
+            late: Cell::new(0),
             made: Default::default(),
         })
     }
@@ -147,6 +151,10 @@ pub(super) struct Object {
     pub(super) successors: Cell<u32>,
     /// Requests (and creates of children) whose completion has not returned.
     pub(super) requests: Cell<u32>,
+    /// Those, and its close, that the provider has answered, and whose consumer was not told or its callback has not returned.
+    pub(super) late: Cell<u32>,
+    /// Its close is among them.
+    pub(super) kept: Cell<bool>,
     /// Event and notification callbacks that are running.
     pub(super) events: Cell<u32>,
     /// Its close function has not returned.
@@ -174,6 +182,8 @@ impl fmt::Display for Object {
 pub(super) struct Layer {
     pub(super) objects: Slab<Object>,
     pub(super) calls: Slab<super::call::Call>,
+    /// Those that have been answered and whose consumers do not know.
+    pub(super) late: RefCell<Vec<Rc<super::call::Call>>>,
     /// Objects that are handed out and not closed.
     pub(super) by_address: RefCell<BTreeMap<usize, Handle>>,
     pub(super) graves: Graves,
@@ -190,6 +200,7 @@ impl Default for Layer {
         Layer {
             objects: Slab::new(slab::Kind::Object),
             calls: Slab::new(slab::Kind::Call),
+            late: RefCell::default(),
             by_address: RefCell::default(),
             graves: Graves::default(),
             trail: Trail::default(),
@@ -198,7 +209,7 @@ impl Default for Layer {
 }
 
 impl Layer {
-    /// The first of what `f` gives for objects that are not closed, by kind and age.
+    /// The first of what `f` gives for objects that are not closed as far as their consumers know, by kind and age.
     pub(super) fn find_open<R>(&self, f: impl Fn(&Object) -> Option<R>) -> Option<R> {
         let mut open: Vec<_> = {
             let handles = self.by_address.borrow();
@@ -207,6 +218,7 @@ impl Layer {
                 .filter_map(|h| self.objects.get(*h))
                 .collect()
         };
+        open.extend(late::closed(self));
         open.sort_by_key(|object| (object.kind as u32, object.number));
         open.iter().find_map(|object| f(object))
     }
@@ -215,6 +227,7 @@ impl Layer {
 impl Drop for Layer {
     fn drop(&mut self) {
         LAYER.with(|l| l.set(std::ptr::null()));
+        self.late.take();
         self.calls.clear();
         self.objects.clear();
     }
@@ -306,6 +319,8 @@ impl Object {
                 antecedents: RefCell::new(antecedents.iter().map(|a| Rc::clone(a)).collect()),
                 successors: Cell::new(0),
                 requests: Cell::new(0),
+                late: Cell::new(0),
+                kept: Cell::new(false),
                 events: Cell::new(0),
                 in_close: Cell::new(false),
                 overtaken_by: RefCell::default(),
@@ -554,6 +569,10 @@ impl Object {
         if self.successors.get() > 0 {
             let successors: Vec<_> = self.live_successors();
             for successor in successors {
+                // Of that the consumer knows nothing yet, and will not hear of this before.
+                if successor.kept.get() {
+                    continue;
+                }
                 if successor.in_close.get() {
                     // Its close may be about to return STATUS_SUCCESS; then it was closed before.
                     successor.overtaken_by.borrow_mut().push(self.to_string());
@@ -615,19 +634,23 @@ impl Object {
         }
     }
 
-    /// The object is closed: there is nothing at its address any more.
+    /// The provider has closed the object: there is nothing at its address any more.
     pub(super) fn closed(&self) {
         self.state.set(State::Closed);
+        with_layer(|l| {
+            l.by_address.borrow_mut().remove(&self.header.get().addr());
+            l.graves.add(self);
+        });
+    }
+
+    /// The consumer is told that it is closed: nothing of what it gave is in use any more.
+    pub(super) fn ended(&self) {
         match &self.part {
             Part::Connector(_) => self.end_requests(),
             Part::Qp(qp) => qp.end_requests(),
             Part::Mr(mr) => mr.ended(),
             _ => {}
         }
-        with_layer(|l| {
-            l.by_address.borrow_mut().remove(&self.header.get().addr());
-            l.graves.add(self);
-        });
     }
 
     /// The object is closed and the provider knows that the consumer knows: its antecedents may be closed.

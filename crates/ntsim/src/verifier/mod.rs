@@ -177,6 +177,8 @@ pub struct Report {
     pub seed: u64,
     /// One in so many returns to driver code was interrupted; 0 for none.
     pub interleave: u32,
+    /// NDK consumers heard one in so many answers later than providers gave them; 0 for none.
+    pub pend: u32,
     /// Rules broken, the first of them.
     pub violations: Vec<Violation>,
     /// How many violations there were beyond those.
@@ -197,8 +199,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "ntsim: seed {}, interleaved {}",
-            self.seed, self.interleave
+            "ntsim: seed {}, interleaved {}, pending {}",
+            self.seed, self.interleave, self.pend
         )?;
         // What came before several of them is told once.
         let mut told = None;
@@ -417,6 +419,7 @@ pub(crate) fn report_text(core: &Core) -> String {
     let report = Report {
         seed: core.seed,
         interleave: core.interleave,
+        pend: core.pend,
         violations: core.verifier.violations.borrow().clone(),
         more: core.verifier.more.get(),
         leaks: Vec::new(),
@@ -446,6 +449,10 @@ fn repeat(core: &Core) -> String {
         core.seed, core.interleave
     );
     for (name, value) in [
+        (
+            "NTSIM_PEND",
+            Some(core.pend.into()).filter(|pend| *pend > 0),
+        ),
         ("NTSIM_PROCESSORS", core.processors.map(u64::from)),
         ("NTSIM_TIMER_TICK", core.timer_tick),
     ] {
@@ -467,6 +474,7 @@ pub(crate) fn finish(core: &Core) -> Report {
     Report {
         seed: core.seed,
         interleave: core.interleave,
+        pend: core.pend,
         more: core.verifier.more.get(),
         violations: core.verifier.take(),
         leaks,

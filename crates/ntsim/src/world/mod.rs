@@ -104,6 +104,9 @@ pub(crate) struct Core {
     turns: Cell<u32>,
     /// One in so many returns to driver code is interrupted; 0 for none.
     pub(crate) interleave: u32,
+    /// NDK consumers hear one in so many answers later than providers give them; 0 for none.
+    pub(crate) pend: u32,
+    pub(crate) pend_rng: Rng,
     /// What the environment says counts.
     pub(crate) environment: bool,
     /// What it says of machines: at least so many processors.
@@ -216,6 +219,7 @@ pub struct WorldBuilder {
     wait_horizon: Duration,
     watchdog: Duration,
     interleave: u32,
+    pend: u32,
 }
 
 impl WorldBuilder {
@@ -251,6 +255,15 @@ impl WorldBuilder {
     #[must_use]
     pub fn interleave(mut self, one_in: u32) -> Self {
         self.interleave = one_in;
+        self
+    }
+
+    /// Lets one in so many of the NDK functions that may pend do so where the provider answers at once, chosen by the seed: the
+    /// call returns STATUS_PENDING, and its consumer is told by a DPC, perhaps before that, perhaps two milliseconds later. By
+    /// default (0, and no `NTSIM_PEND`) consumers get providers' answers as they are.
+    #[must_use]
+    pub fn pend(mut self, one_in: u32) -> Self {
+        self.pend = one_in;
         self
     }
 
@@ -290,9 +303,11 @@ impl WorldBuilder {
             "a thread has at most one world"
         );
         let (mut seed, mut interleave) = (self.seed.unwrap_or(1), self.interleave);
+        let mut pend = self.pend;
         if self.environment {
             seed = variable("NTSIM_SEED").unwrap_or(seed);
             interleave = variable("NTSIM_INTERLEAVE").unwrap_or(interleave);
+            pend = variable("NTSIM_PEND").unwrap_or(pend);
         }
         let verifier = Verifier::default();
         let core = Rc::new(Core {
@@ -305,6 +320,8 @@ impl WorldBuilder {
             activity: Cell::new(0),
             turns: Cell::new(0),
             interleave,
+            pend,
+            pend_rng: Rng::new(seed ^ 0x9e4d),
             environment: self.environment,
             processors: self
                 .environment
@@ -412,8 +429,8 @@ impl DpcCount {
 }
 
 impl World {
-    /// Settings of a new world: seed 1, nothing interleaved, virtual clock. What the environment says of `NTSIM_SEED`
-    /// and `NTSIM_INTERLEAVE` counts more than what tests say, so that a failed run can be repeated. Machines have at least
+    /// Settings of a new world: seed 1, nothing interleaved, virtual clock. What the environment says of `NTSIM_SEED`,
+    /// `NTSIM_INTERLEAVE` and `NTSIM_PEND` counts more than what tests say, so that a failed run can be repeated. Machines have at least
     /// `NTSIM_PROCESSORS` processors, and timers that expire at multiples of `NTSIM_TIMER_TICK` nanoseconds.
     #[must_use]
     pub fn builder() -> WorldBuilder {
@@ -425,6 +442,7 @@ impl World {
             wait_horizon: Duration::from_secs(600),
             watchdog: Duration::from_secs(variable("NTSIM_WATCHDOG").unwrap_or(60)),
             interleave: 0,
+            pend: 0,
         }
     }
 

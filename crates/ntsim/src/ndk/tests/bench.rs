@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ptr::{null, null_mut};
 use std::rc::Rc;
+use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::*;
@@ -16,7 +17,7 @@ use crate::verifier::{Function, Violation};
 use crate::world::context::{self, KernelMode};
 use crate::world::driver_call::NOT_ITS_OWN;
 use crate::world::processor::{DISPATCH, PASSIVE};
-use crate::{MachineConfig, MachineId, World};
+use crate::{MachineConfig, MachineId, World, WorldBuilder};
 
 /// What a callback told its consumer.
 pub(super) struct Told {
@@ -135,7 +136,23 @@ impl Bench {
         asked: NDK_VERSION,
         given: NDK_VERSION,
     ) -> Bench {
-        let mut world = World::builder().collect_violations().build();
+        Bench::in_world(World::builder(), mode, misdeed, asked, given)
+    }
+
+    /// Whose consumers hear one in so many answers later than the provider gives them.
+    pub(super) fn late(pend: u32, seed: u64, mode: Mode, misdeed: Misdeed) -> Bench {
+        let world = World::builder().pend(pend).seed(seed);
+        Bench::in_world(world, mode, misdeed, NDK_VERSION_2_1, NDK_VERSION_2_1)
+    }
+
+    fn in_world(
+        world: WorldBuilder,
+        mode: Mode,
+        misdeed: Misdeed,
+        asked: NDK_VERSION,
+        given: NDK_VERSION,
+    ) -> Bench {
+        let mut world = world.collect_violations().build();
         let machine = world.add_machine(MachineConfig::named("A").processors(2));
         let driver = world.machine(machine).drivers.add("fake");
         let fake = Fake::leak(driver.number, given);
@@ -166,6 +183,9 @@ impl Bench {
         let fake = self.fake;
         self.world
             .call_on(self.machine, 0, DISPATCH, || fake.work());
+        if self.world.core.pend > 0 {
+            self.world.run_for(Duration::from_millis(3));
+        }
     }
 
     /// Creates an object and waits for it. None if that fails.

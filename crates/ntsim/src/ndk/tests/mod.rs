@@ -9,5 +9,6 @@ mod culprits;
 mod guard;
 mod history;
 mod innocent;
+mod late;
 mod mappings;
 mod overruns;
