@@ -94,7 +94,7 @@ impl Call {
         then: Option<(When, Then)>,
     ) -> Rc<Call> {
         with_layer(|layer| {
-            layer.calls.insert(|handle| Call {
+            let call = layer.calls.insert(|handle| Call {
                 handle,
                 function: hook.function,
                 object: Rc::clone(&hook.object),
@@ -110,12 +110,22 @@ impl Call {
                 out: UnsafeCell::new(untouched()),
                 then: Cell::new(then),
                 late: Cell::new(None),
-            })
+            });
+            if call.frame.is_some() {
+                layer.on_stack.borrow_mut().push(Rc::clone(&call));
+            }
+            call
         })
     }
 
     pub(super) fn retire(&self) {
-        with_layer(|l| l.calls.retire(self.handle));
+        with_layer(|layer| {
+            if self.frame.is_some() {
+                let mut on_stack = layer.on_stack.borrow_mut();
+                on_stack.retain(|call| call.handle != self.handle);
+            }
+            layer.calls.retire(self.handle);
+        });
     }
 
     /// The function has returned. True if that was the end of it: no callback of the provider is to come or has come.
@@ -224,6 +234,26 @@ impl Call {
         if self.returned.get().is_some() {
             self.retire();
         }
+    }
+}
+
+/// An event is initialised. The one that a completion callback is to set, on the stack of who made the call, must stay as it is.
+pub(crate) fn initialised(event: usize) {
+    let call = layer_if_any(|layer| {
+        let calls = layer.on_stack.borrow();
+        let mut pending = calls.iter().filter(|call| call.pends());
+        pending.find(|call| call.context.addr() == event).cloned()
+    });
+    if let Some(call) = call.flatten() {
+        violation(
+            rules::CONSUMER_CONTEXT,
+            format!(
+                "KeInitializeEvent initialises the event at {event:#x}, but that is the context of {}, which pends since {} ns and was not \
+                 waited for",
+                call.story(),
+                call.since
+            ),
+        );
     }
 }
 

@@ -243,6 +243,7 @@ fn establish(
         let part = part(&object);
         if was != Connection::Established && was != Connection::Establishing {
             part.connection.set(if status == STATUS_SUCCESS {
+                trail::connected(&object);
                 Connection::Established
             } else {
                 Connection::Failed

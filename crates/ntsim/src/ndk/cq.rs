@@ -580,6 +580,9 @@ fn judge(cq: &Object, taken: &Taken) -> Option<*mut c_void> {
         );
         return None;
     };
+    if taken.status != STATUS_SUCCESS {
+        trail::failed(qp, taken.status);
+    }
     if taken.status == STATUS_PENDING {
         accuse(rules::RESULT_STATUS, cq, taken, "it is not final");
     }

@@ -182,6 +182,8 @@ impl fmt::Display for Object {
 pub(super) struct Layer {
     pub(super) objects: Slab<Object>,
     pub(super) calls: Slab<super::call::Call>,
+    /// Those whose contexts lie on stacks.
+    pub(super) on_stack: RefCell<Vec<Rc<super::call::Call>>>,
     /// Those that have been answered and whose consumers do not know.
     pub(super) late: RefCell<Vec<Rc<super::call::Call>>>,
     /// Objects that are handed out and not closed.
@@ -200,6 +202,7 @@ impl Default for Layer {
         Layer {
             objects: Slab::new(slab::Kind::Object),
             calls: Slab::new(slab::Kind::Call),
+            on_stack: RefCell::default(),
             late: RefCell::default(),
             by_address: RefCell::default(),
             graves: Graves::default(),
@@ -228,6 +231,7 @@ impl Drop for Layer {
     fn drop(&mut self) {
         LAYER.with(|l| l.set(std::ptr::null()));
         self.late.take();
+        self.on_stack.take();
         self.calls.clear();
         self.objects.clear();
     }
@@ -271,6 +275,15 @@ pub(crate) fn pending_closes() -> Vec<String> {
 
 /// Completion queues that a wait may be for in vain, for reports of waits that never end.
 pub(crate) fn deaf_queues() -> Vec<String> {
+    queues(|part| !part.is_armed())
+}
+
+/// Completion queues with requests that are outstanding, or whose results nobody took.
+pub(crate) fn busy_queues() -> Vec<String> {
+    queues(|_| true)
+}
+
+fn queues(which: impl Fn(&CqPart) -> bool) -> Vec<String> {
     let mut queues = Vec::new();
     let all = with_layer(|layer| {
         let handles: Vec<Handle> = layer.by_address.borrow().values().copied().collect();
@@ -282,14 +295,19 @@ pub(crate) fn deaf_queues() -> Vec<String> {
             continue;
         };
         let outstanding = part.outstanding();
-        if queue.state.get() == State::Open && !part.is_armed() && outstanding > 0 {
-            queues.push((queue.number, format!(
-                "{queue} is not armed and notifies nobody; {outstanding} request(s) that complete there have no result taken"
+        if queue.state.get() == State::Open && outstanding > 0 && which(part) {
+            let armed = if part.is_armed() {
+                "is armed"
+            } else {
+                "is not armed and notifies nobody"
+            };
+            queues.push((queue.provider.machine.0, queue.number, format!(
+                "{queue} {armed}; {outstanding} request(s) that complete there have no result taken"
             )));
         }
     }
     queues.sort();
-    queues.into_iter().map(|(_, text)| text).collect()
+    queues.into_iter().map(|(_, _, text)| text).collect()
 }
 
 /// First words of a block that nobody but this layer writes.

@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::Core;
 use super::context;
 use super::event::Event;
 use super::machine::Machine;
 use super::processor::DISPATCH;
 use super::thread::{State, Thread, current, to_host};
+use super::{Core, World};
 use crate::verifier::{self, rules};
 
 /// Code that looks at something again and again may do so for as many times the horizon of endless waits.
@@ -217,35 +217,29 @@ impl Core {
         waits.iter().find_map(|w| w.is_for(&f))
     }
 
-    fn waits_story(&self) -> String {
-        let waits = self.waits.borrow();
-        let mut story = String::new();
-        for wait in waits.iter() {
+    /// Who waits for what, and what NDK has under way; of completion queues what `queues` gives.
+    fn waiting(&self, queues: fn() -> Vec<String>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for wait in self.waits.borrow().iter() {
             // SAFETY: machines live as long as the world.
             let machine = unsafe { wait.machine.as_ref() };
-            story.push_str(&format!(
-                "\n  on {}: {}, since {} ns",
+            lines.push(format!(
+                "on {}: {}, since {} ns",
                 machine.map_or("the host", |m| m.name.as_str()),
                 wait.story,
                 wait.since
             ));
         }
-        for call in crate::ndk::pending_calls() {
-            story.push_str("\n  ");
-            story.push_str(&call);
-        }
-        for close in crate::ndk::pending_closes() {
-            story.push_str("\n  ");
-            story.push_str(&close);
-        }
-        for queue in crate::ndk::deaf_queues() {
-            story.push_str("\n  ");
-            story.push_str(&queue);
-        }
-        for spin in self.spinning.borrow().iter() {
-            story.push_str(&format!("\n  {spin}"));
-        }
-        story
+        lines.extend(crate::ndk::pending_calls());
+        lines.extend(crate::ndk::pending_closes());
+        lines.extend(queues());
+        lines.extend(self.spinning.borrow().iter().map(ToString::to_string));
+        lines
+    }
+
+    fn waits_story(&self) -> String {
+        let lines = self.waiting(crate::ndk::deaf_queues).into_iter();
+        lines.map(|line| format!("\n  {line}")).collect()
     }
 
     pub(super) fn report_deadlock(&self) {
@@ -286,6 +280,20 @@ impl Core {
             );
             self.stop();
         }
+    }
+}
+
+impl World {
+    /// Who waits for what, in words: kernel code, and what is pending or outstanding in NDK.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<String> {
+        self.core.waiting(crate::ndk::busy_queues)
+    }
+
+    /// Whether a broken rule has stopped it for good.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.core.stopped.get()
     }
 }
 

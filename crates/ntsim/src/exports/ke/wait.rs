@@ -150,6 +150,7 @@ pub unsafe extern "efiapi" fn KeInitializeEvent(
             ),
         );
     }
+    crate::ndk::initialised(Event as usize);
     let kind = if Type == NotificationEvent {
         kind::NOTIFICATION_EVENT
     } else if Type == SynchronizationEvent {

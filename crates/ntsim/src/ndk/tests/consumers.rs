@@ -3,11 +3,11 @@
 use std::ptr::null_mut;
 
 use ndis_sys::imports::{
-    ExAllocatePool2, ExFreePoolWithTag, IoAllocateMdl, IoFreeMdl, MmProbeAndLockPages,
-    MmUnlockPages,
+    ExAllocatePool2, ExFreePoolWithTag, IoAllocateMdl, IoFreeMdl, KeInitializeEvent, KeSetEvent,
+    MmProbeAndLockPages, MmUnlockPages,
 };
 use ndis_sys::types::KernelMode;
-use ndis_sys::wdm::{self, IoWriteAccess, POOL_FLAG_NON_PAGED};
+use ndis_sys::wdm::{self, IoWriteAccess, KEVENT, NotificationEvent, POOL_FLAG_NON_PAGED};
 use ndkpi::status::*;
 use ndkpi::*;
 
@@ -384,6 +384,38 @@ pub(super) fn contexts_that_are_gone() {
         fake.work();
     });
     assert_eq!(b.rules(), [rules::CONSUMER_CONTEXT]);
+}
+
+#[test]
+fn an_event_that_a_callback_is_to_set_is_not_initialised_again() {
+    unsafe extern "efiapi" fn set(context: *mut c_void, _status: NTSTATUS) {
+        // SAFETY: the event below.
+        unsafe { KeSetEvent(context.cast(), 0, 0) };
+    }
+    for too_early in [true, false] {
+        let mut b = bench(Mode::Later);
+        let cq = b.cq(Told::new()).unwrap();
+        let fake = b.fake;
+        b.run(|| {
+            let mut event = KEVENT::ZEROED;
+            let place = &raw mut event;
+            // SAFETY: as a consumer calls; the event lives until the callback has come.
+            unsafe {
+                KeInitializeEvent(place, NotificationEvent, 0);
+                (table!(cq).NdkResizeCq)(cq, 32, set, place.cast());
+                if too_early {
+                    KeInitializeEvent(place, NotificationEvent, 0);
+                }
+                fake.work();
+                KeInitializeEvent(place, NotificationEvent, 0);
+            }
+        });
+        let expected: &[_] = match too_early {
+            true => &[rules::CONSUMER_CONTEXT],
+            false => &[],
+        };
+        assert_eq!(b.rules(), expected);
+    }
 }
 
 #[test]
