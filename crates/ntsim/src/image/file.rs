@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use object::FileKind;
 use object::LittleEndian as LE;
 use object::pe::{
     IMAGE_DIRECTORY_ENTRY_DELAY_IMPORT, IMAGE_DIRECTORY_ENTRY_EXCEPTION,
@@ -170,6 +171,9 @@ impl Contents for Image {
 
 impl Layout {
     fn read(bytes: &[u8]) -> Result<Layout, ImageError> {
+        if let Ok(FileKind::Pe32) = FileKind::parse(bytes) {
+            return Err(unfit("it is for a 32-bit processor, not for x86-64"));
+        }
         let file = PeFile64::parse(bytes)?;
         let headers = file.nt_headers();
         Self::check(headers)?;
@@ -177,9 +181,13 @@ impl Layout {
         let field = file.dos_header().nt_headers_offset() as usize + 24 + 64;
         let (stated, actual) = (optional.check_sum(), checksum(bytes, field));
         if stated != actual {
-            return Err(unfit(format!(
-                "its checksum is {stated:#x} and should be {actual:#x} (link with /RELEASE)"
-            )));
+            return Err(unfit(match stated {
+                0 => "it has no checksum: link with /RELEASE".to_owned(),
+                _ => format!(
+                    "its checksum is {stated:#x}, that of its contents {actual:#x}: the file was changed or cut short after it was linked, \
+                     or another tool wrote the checksum"
+                ),
+            }));
         }
         let size = (optional.size_of_image() as usize).next_multiple_of(PAGE);
         let inside = |at: usize, len: usize| at.checked_add(len).is_some_and(|end| end <= size);
