@@ -68,9 +68,12 @@ pub enum Command {
     ///
     /// A is the client (10.0.0.1), B the server (10.0.0.2). On each machine the image becomes the driver of a service that is called
     /// as the file, and its key Parameters gets Role ("client" or "server"), LocalAddress and PeerAddress, and what --set says.
-    /// First B's driver is loaded, then A's; what they print with DbgPrint appears with the virtual time and the machine. When
-    /// everything expected was printed, or after so many seconds, A's driver is unloaded, then B's. The exit status is 1 if a
-    /// rule was broken, memory was left over, or something expected was not printed.
+    /// First B's driver is loaded, then A's; what they print with DbgPrint appears with the virtual time and the machine, vroce's own
+    /// lines among it. When everything expected was printed, or after --seconds, A's driver is unloaded, then, 0.1 s later, B's: each must
+    /// end by itself in its DriverUnload whatever it is doing then, and has to return from there. The exit status is 1 if a rule was
+    /// broken, memory was left over, something expected was not printed, or no driver called NDK.
+    ///
+    /// Code that neither calls the kernel nor returns is reported as `hang` after 60 s of the host's time; NTSIM_WATCHDOG=N makes it N s.
     Consumer(ConsumerOptions),
     /// One side of an interop case: one simulated server whose wire leads to another process.
     Peer(PeerOptions),
@@ -91,11 +94,14 @@ pub struct ConsumerOptions {
     /// Another driver for B [default: the same].
     #[arg(long, value_name = "FILE")]
     pub server: Option<PathBuf>,
-    /// A value of the service's key Parameters, on both machines or on one; a number becomes a REG_DWORD. May be repeated.
+    /// A value of the service's key Parameters, on both machines or on one. May be repeated.
+    ///
+    /// A number, decimal or 0x and hex, becomes a REG_DWORD, anything else a REG_SZ. A prefix of VALUE says otherwise: dword:16, qword:16,
+    /// sz:16 (a text), expand:TEXT, multi:TEXT;TEXT, hex:00ff (REG_BINARY).
     #[arg(long, value_name = "[A:|B:]NAME=VALUE", value_parser = crate::consumer::setting)]
     pub set: Vec<Setting>,
     /// Text that a driver must print; when all were printed the run ends. May be repeated.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = crate::consumer::expected)]
     pub expect: Vec<String>,
     /// Seconds of virtual time that the run may take.
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -106,12 +112,19 @@ pub struct ConsumerOptions {
     /// Interrupt driver code on one in N of its returns from the kernel, to find races; 0 for never.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub interleave: u32,
+    /// Let one in N of the NDK functions that may pend do so where vroce would answer at once, chosen by the seed; 0 for never, 1 for
+    /// always.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub pend: u32,
     /// Processors of each machine.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = crate::consumer::processors)]
     pub processors: u32,
     /// Probability that the wire loses a frame.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     pub loss: f64,
+    /// Print every NDK call, when it returns.
+    #[arg(long)]
+    pub trace: bool,
     /// Write every frame on the wire to this pcapng file.
     #[arg(long, value_name = "FILE")]
     pub capture: Option<PathBuf>,
@@ -359,7 +372,7 @@ fn unix_path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn hex(text: &str) -> Result<Hex, String> {
+pub fn hex(text: &str) -> Result<Hex, String> {
     let digits = text
         .chars()
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))

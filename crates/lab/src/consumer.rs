@@ -3,10 +3,12 @@
 use crate::cli::{ConsumerOptions, Setting};
 use crate::server::Server;
 use anyhow::{Context, Result, bail};
+use ntsim::ndk::NdkUse;
 use ntsim::pnp::registry::Value;
+use ntsim::verifier::rules::POOL_LEAK;
 use ntsim::wire::{CaptureConfig, SwitchConfig};
 use ntsim::world::LoadError;
-use ntsim::{DriverId, Image, MachineConfig, Report, World};
+use ntsim::{DriverId, Image, MachineConfig, MachineId, Report, World};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -32,35 +34,43 @@ pub fn run(options: &ConsumerOptions) -> Result<()> {
         .ignore_environment()
         .seed(options.seed)
         .interleave(options.interleave)
+        .pend(options.pend)
         .collect_violations()
         .build();
+    if options.trace {
+        world.trace_ndk();
+    }
     let mut run = Run {
         options,
         printed: 0,
         awaited: options.expect.clone(),
         loaded: Vec::new(),
+        machines: Vec::new(),
     };
     // A world that had to stop unwinds.
     let told = catch_unwind(AssertUnwindSafe(|| run.story(&mut world, &images)));
-    run.print(&world);
+    run.print(&mut world);
+    let uses = run.uses(&world);
     let now = world.now();
+    let stopped = world.has_stopped();
     let mut report = world.finish();
     let told = match told {
         Ok(told) => told,
         Err(panic) if report.is_clean() => std::panic::resume_unwind(panic),
-        // What drivers hold that could not be unloaded is no leak.
-        Err(_) => {
-            report.leaks.clear();
-            Err(anyhow::anyhow!("the run could not go on"))
-        }
+        Err(_) => Ok(()),
     };
-    match (judge(&report, options), told) {
-        // What a run left that could not go on is not all that there is to say.
-        (Err(found), Err(why)) => return Err(why.context(found)),
-        (found, why) => found.and(why)?,
+    // What drivers hold that could not be unloaded is no leak; what those held that were unloaded has been told.
+    if stopped || report.violations.iter().any(|v| v.rule == POOL_LEAK) {
+        report.leaks.clear();
     }
-    if let Some(missing) = run.awaited.first() {
-        bail!("no driver printed {missing:?} within {} s", options.seconds);
+    if !report.is_clean() || !report.leaks.is_empty() {
+        out!("{report}");
+    }
+    out!("{}", told_of(&uses));
+    let failures = failures(&report, stopped, &told, &run, &uses);
+    if !failures.is_empty() {
+        out!("the same again: {}", again(options));
+        bail!("{}", failures.join("; "));
     }
     out!(
         "0 violations, 0 leaks; {:.3} s of virtual time in {:.1} s",
@@ -74,20 +84,121 @@ fn read(path: &Path) -> Result<Image> {
     Image::read(path).with_context(|| path.display().to_string())
 }
 
-/// Tells what was found; an error if it was anything.
-fn judge(report: &Report, options: &ConsumerOptions) -> Result<()> {
-    if report.is_clean() && report.leaks.is_empty() {
-        return Ok(());
+/// Everything that was wrong, the cause first as far as that can be known.
+fn failures(
+    report: &Report,
+    stopped: bool,
+    told: &Result<()>,
+    run: &Run<'_>,
+    uses: &[(&str, NdkUse)],
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    if let Err(error) = told {
+        failures.push(format!("{error:#}"));
     }
-    out!("{report}");
-    bail!(
-        "{} violation(s), {} leak(s); the same again with --seed {} --interleave {} --processors {}",
-        report.violations.len() + report.more,
-        report.leaks.len(),
-        options.seed,
-        options.interleave,
-        options.processors
-    )
+    if !report.is_clean() {
+        let rules = report.violations.iter().map(|v| v.rule);
+        failures.push(counted(rules, report.more));
+    }
+    if !report.leaks.is_empty() {
+        failures.push(format!("{} leak(s)", report.leaks.len()));
+    }
+    let last = report.violations.last().map_or("what happened", |v| v.rule);
+    if stopped {
+        failures.push(format!("the run ended there: nothing goes on after {last}"));
+    }
+    for missing in &run.awaited {
+        failures.push(match stopped || told.is_err() {
+            true => format!("no driver had printed {missing:?}"),
+            false => format!(
+                "no driver printed {missing:?} within {} s",
+                run.options.seconds
+            ),
+        });
+    }
+    if failures.is_empty() && uses.iter().all(|(_, used)| used.calls == 0) {
+        failures.push("no driver called NDK: nothing was tested".to_owned());
+    }
+    failures
+}
+
+/// How often rules were broken, and which; `more` times unknown ones.
+fn counted<'a>(broken: impl IntoIterator<Item = &'a str>, more: usize) -> String {
+    let mut rules: Vec<(&str, usize)> = Vec::new();
+    let mut total = more;
+    for broken in broken {
+        total += 1;
+        match rules.iter_mut().find(|(rule, _)| *rule == broken) {
+            Some((_, count)) => *count += 1,
+            None => rules.push((broken, 1)),
+        }
+    }
+    let rules: Vec<_> = rules
+        .iter()
+        .map(|(rule, count)| match count {
+            1 => (*rule).to_owned(),
+            _ => format!("{rule} {count} times"),
+        })
+        .collect();
+    format!("{total} violation(s): {}", rules.join(", "))
+}
+
+/// What the drivers did with NDK, and what looks as if nothing had been tested.
+fn told_of(uses: &[(&str, NdkUse)]) -> String {
+    let each: Vec<_> = uses
+        .iter()
+        .map(|(name, used)| {
+            format!(
+                "{} call(s) and {} connection(s) on {name}",
+                used.calls, used.connections
+            )
+        })
+        .collect();
+    let mut text = format!("NDK: {}", each.join(", "));
+    for (name, _) in uses.iter().filter(|(_, used)| used.calls == 0) {
+        text += &format!("\nwarning: the driver on {name} called no function of NDK");
+    }
+    if uses
+        .iter()
+        .all(|(_, used)| used.calls > 0 && used.connections == 0)
+    {
+        text += "\nwarning: no connection was established";
+    }
+    text
+}
+
+/// The command line that repeats the run, for a shell.
+fn again(options: &ConsumerOptions) -> String {
+    let mut words: Vec<String> = Vec::new();
+    if let Some(image) = std::env::var_os("NTSIM_IMAGE") {
+        words.push(format!("NTSIM_IMAGE={}", quoted(&image.to_string_lossy())));
+    }
+    let given: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    words.extend(given.iter().map(|word| quoted(word)));
+    // What decides the run and was not given.
+    for (option, value) in [
+        ("--seed", options.seed),
+        ("--interleave", options.interleave.into()),
+        ("--pend", options.pend.into()),
+        ("--processors", options.processors.into()),
+    ] {
+        let is = |word: &String| word == option || word.starts_with(&format!("{option}="));
+        if !given.iter().any(is) {
+            words.push(format!("{option} {value}"));
+        }
+    }
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 struct Run<'a> {
@@ -98,6 +209,7 @@ struct Run<'a> {
     awaited: Vec<String>,
     /// Last loaded last.
     loaded: Vec<DriverId>,
+    machines: Vec<MachineId>,
 }
 
 impl Run<'_> {
@@ -120,7 +232,9 @@ impl Run<'_> {
         for (name, address, _) in MACHINES {
             let config = MachineConfig::named(name).processors(options.processors);
             let address = IpAddr::from(address);
-            servers.push(Server::install_machine(world, &switch, config, address)?);
+            let server = Server::install_machine(world, &switch, config, address)?;
+            self.machines.push(server.machine);
+            servers.push(server);
         }
         let ran = self.until_expected(world, &servers, images);
         while let Some(driver) = self.loaded.pop() {
@@ -155,7 +269,38 @@ impl Run<'_> {
             },
             Duration::from_secs(options.seconds),
         );
+        if !self.awaited.is_empty() {
+            self.tell_why(world);
+        }
         Ok(())
+    }
+
+    /// Tells what is known of where the drivers are, which have not printed everything that was expected.
+    fn tell_why(&self, world: &World) {
+        for text in &self.awaited {
+            out!("not printed within {} s: {text:?}", self.options.seconds);
+        }
+        for (what, lines) in [
+            (
+                "NDK calls and requests that failed",
+                world.failed_ndk_calls(),
+            ),
+            ("the last NDK calls", world.last_ndk_calls()),
+            ("who waits", world.waiting()),
+        ] {
+            out!("  {what}:{}", if lines.is_empty() { " none" } else { "" });
+            lines
+                .iter()
+                .for_each(|line| out!("    {}", line.trim_start()));
+        }
+    }
+
+    /// What the drivers did with NDK, by machine.
+    fn uses(&self, world: &World) -> Vec<(&'static str, NdkUse)> {
+        let machines = MACHINES.iter().zip(&self.machines);
+        machines
+            .map(|((name, ..), machine)| (*name, world.ndk_use(*machine)))
+            .collect()
     }
 
     /// Writes the driver's settings, and loads it.
@@ -193,13 +338,18 @@ impl Run<'_> {
         }
     }
 
-    /// Prints what drivers printed since the last time.
-    fn print(&mut self, world: &World) {
+    /// Prints what drivers printed since the last time, and between that the NDK calls if they are asked for.
+    fn print(&mut self, world: &mut World) {
+        let mut trace = world.ndk_trace().into_iter().peekable();
         for line in world.debug_lines(self.printed) {
+            while let Some((_, call)) = trace.next_if(|(before, _)| *before <= self.printed) {
+                out!("{call}");
+            }
             out!("{line}");
             self.awaited.retain(|text| !line.text.contains(text));
             self.printed += 1;
         }
+        trace.for_each(|(_, call)| out!("{call}"));
     }
 }
 
@@ -211,7 +361,7 @@ fn service(image: &Image) -> String {
         .to_owned()
 }
 
-/// Takes `[MACHINE:]NAME=VALUE` for a setting; a number becomes a REG_DWORD, everything else a REG_SZ.
+/// Takes `[MACHINE:]NAME=VALUE` for a setting.
 pub fn setting(text: &str) -> Result<Setting, String> {
     let wrong = || "[A:|B:]NAME=VALUE, such as B:Port=445".to_owned();
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
@@ -223,15 +373,51 @@ pub fn setting(text: &str) -> Result<Setting, String> {
     if name.is_empty() || !machine.as_ref().is_none_or(known) {
         return Err(wrong());
     }
-    let number = match value.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => value.parse().ok(),
-    };
     Ok(Setting {
         machine,
         name: name.to_owned(),
-        value: number.map_or_else(|| Value::from(value), Value::from),
+        value: value_of(value)?,
     })
+}
+
+/// The type and data of a value: as its prefix says, or a number or a text.
+fn value_of(text: &str) -> Result<Value, String> {
+    let (prefix, rest) = text.split_once(':').unwrap_or(("", text));
+    let number = |digits: &str| match digits.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => digits.parse::<u64>(),
+    };
+    let looks_like_one = |text: &str| {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        digits.starts_with(|c: char| c.is_ascii_digit())
+            && (number(digits).is_ok() || digits.chars().all(|c| c.is_ascii_digit()))
+    };
+    let dword = |digits: &str| {
+        let number = number(digits).ok().and_then(|n| u32::try_from(n).ok());
+        number.map(Value::Dword).ok_or_else(|| {
+            format!("{digits} is no REG_DWORD, which is a number from 0 to 4294967295: qword:{digits} for more, sz:{digits} for a text")
+        })
+    };
+    match prefix {
+        "sz" => Ok(Value::Sz(rest.to_owned())),
+        "expand" => Ok(Value::ExpandSz(rest.to_owned())),
+        "multi" => Ok(Value::MultiSz(rest.split(';').map(str::to_owned).collect())),
+        "dword" => dword(rest),
+        "qword" => number(rest)
+            .map(Value::Qword)
+            .map_err(|_| format!("{rest} is no REG_QWORD, which is a number from 0 to 2^64 - 1")),
+        "hex" => crate::cli::hex(rest).map(|bytes| Value::Binary(bytes.0)),
+        _ if looks_like_one(text) => dword(text),
+        _ => Ok(Value::from(text)),
+    }
+}
+
+/// A text that drivers are to print.
+pub fn expected(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a text: an empty one would be found in anything".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// An option that must not be zero for the world to have processors.
@@ -255,8 +441,54 @@ mod tests {
         assert_eq!((one.name.as_str(), one.value), ("Flags", Value::Dword(16)));
         let text = setting("Name=a=b").unwrap();
         assert_eq!(text.value, Value::Sz("a=b".to_owned()));
-        for bad in ["Port", "=1", "C:Port=1", "A:=1"] {
+        for bad in [
+            "Port",
+            "=1",
+            "C:Port=1",
+            "A:=1",
+            "Port=-1",
+            "Port=99999999999",
+            "Port=99999999999999999999999",
+            "Port=0x100000000",
+            "Port=dword:x",
+            "Port=qword:-1",
+            "Port=hex:0",
+        ] {
             assert!(setting(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn settings_have_the_type_that_they_are_given() {
+        let multi = Value::MultiSz(vec!["a".to_owned(), "b".to_owned()]);
+        for (text, value) in [
+            ("sz:445", Value::Sz("445".to_owned())),
+            ("sz:sz:", Value::Sz("sz:".to_owned())),
+            ("445x", Value::Sz("445x".to_owned())),
+            ("10.0.0.1", Value::Sz("10.0.0.1".to_owned())),
+            ("fe80::1", Value::Sz("fe80::1".to_owned())),
+            ("expand:%x%", Value::ExpandSz("%x%".to_owned())),
+            ("multi:a;b", multi),
+            ("dword:0x10", Value::Dword(16)),
+            ("qword:0x100000000", Value::Qword(1 << 32)),
+            ("hex:00ff", Value::Binary(vec![0, 0xff])),
+        ] {
+            let set = setting(&format!("V={text}")).unwrap();
+            assert_eq!(set.value, value, "{text}");
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("--seed=1"), "--seed=1");
+        assert_eq!(quoted("read back"), "'read back'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn rules_are_counted_by_name() {
+        let rules = ["a", "b", "a"];
+        assert_eq!(counted(rules, 1), "4 violation(s): a 2 times, b");
     }
 }
