@@ -271,6 +271,33 @@ impl Images {
             .collect()
     }
 
+    /// Where the return address of the function lies in whose frame an address is, and what it is: when something else is there, the
+    /// function has returned. `innermost` is a frame in a loaded image. None where that cannot be told.
+    pub(crate) fn owner(
+        &self,
+        innermost: Frame,
+        address: usize,
+        stack: Stack<'_>,
+    ) -> Option<(usize, usize)> {
+        let mut frame = innermost;
+        if address < frame.sp {
+            return None;
+        }
+        loop {
+            let caller = self.caller(&frame, stack)?;
+            let slot = caller.sp.checked_sub(size_of::<usize>())?;
+            if address < slot {
+                return Some((slot, caller.ip));
+            }
+            frame = caller;
+        }
+    }
+
+    /// Whether none is loaded.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.loaded.borrow().is_empty()
+    }
+
     /// What an address in an image is, if it is in one.
     pub(crate) fn describe(&self, address: usize) -> Option<String> {
         let loaded = self.loaded.borrow();

@@ -172,6 +172,14 @@ impl Call {
         format!("{} on {}", self.function.name, self.object)
     }
 
+    /// Where it was made, if that is known.
+    fn called_in(&self) -> String {
+        match self.frame.as_ref().map(Frame::place) {
+            Some(place) if !place.is_empty() => format!("; it was made in {place}"),
+            _ => String::new(),
+        }
+    }
+
     /// Whether the consumer can be told: whether the context is still there.
     fn has_context(&self) -> bool {
         let gone = self.frame.as_ref().is_some_and(Frame::is_gone);
@@ -179,9 +187,10 @@ impl Call {
             violation(
                 rules::CONSUMER_CONTEXT,
                 format!(
-                    "{} completes, but its context {:p} lay on a stack in a frame that is gone: its callback is not called",
+                    "{} completes, but its context {:p} lay on a stack in a frame that is gone: its callback is not called{}",
                     self.story(),
-                    self.context
+                    self.context,
+                    self.called_in()
                 ),
             );
         }
@@ -249,9 +258,10 @@ pub(crate) fn initialised(event: usize) {
             rules::CONSUMER_CONTEXT,
             format!(
                 "KeInitializeEvent initialises the event at {event:#x}, but that is the context of {}, which pends since {} ns and was not \
-                 waited for",
+                 waited for{}",
                 call.story(),
-                call.since
+                call.since,
+                call.called_in()
             ),
         );
     }

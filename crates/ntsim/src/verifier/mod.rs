@@ -17,7 +17,7 @@ pub use crossing::Function;
 pub(crate) use crossing::{Crossing, Told, cross, entering_driver, place};
 pub(crate) use history::At;
 pub use history::{Crossed, Way};
-pub(crate) use site::{Site, called_from};
+pub(crate) use site::{Keeper, Site, called_from};
 
 /// A broken rule.
 #[derive(Clone, Debug)]

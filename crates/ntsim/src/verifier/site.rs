@@ -90,6 +90,48 @@ fn unwind(images: &Images) -> Option<Frame> {
     search.found
 }
 
+/// Who called the simulator and keeps something on the stack.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keeper {
+    /// The addresses of the caller and of its callers, as far as they are in images.
+    calls: Vec<usize>,
+    /// Of the function in whose frame it lies: where its return address is, and what.
+    pub(crate) returns: Option<(usize, usize)>,
+}
+
+/// Callers that a keeper is told with.
+const KEEPERS: usize = 3;
+
+impl Keeper {
+    /// Of what lies at an address. For calls from images.
+    pub(crate) fn of(address: usize) -> Keeper {
+        Self::find(address).unwrap_or_default()
+    }
+
+    fn find(address: usize) -> Option<Keeper> {
+        let machine = context::try_machine()?;
+        let images = machine.ext::<Images>();
+        if images.is_empty() {
+            return None;
+        }
+        let caller = unwind(&images)?;
+        Some(Keeper {
+            calls: images.frames(caller, KEEPERS, &thread::stack_word),
+            returns: images.owner(caller, address, &thread::stack_word),
+        })
+    }
+
+    /// Where it called, as a debugger names it; empty if in no image.
+    pub(crate) fn place(&self) -> String {
+        let Some(machine) = context::try_machine() else {
+            return String::new();
+        };
+        let images = machine.ext::<Images>();
+        let places = self.calls.iter().filter_map(|at| images.describe(*at));
+        places.collect::<Vec<_>>().join(", called from ")
+    }
+}
+
 /// The place in a driver's image that called the simulator, as a debugger names it, and where it was called from, if the code that runs is on
 /// behalf of that driver. Of images only: how linked code was called, the unwinder cannot tell from how it was entered.
 pub(crate) fn called_from(site: Site<'_>) -> Vec<String> {

@@ -20,20 +20,98 @@ pub struct Mistake {
     pub not: &'static [&'static str],
 }
 
-pub const MISTAKES: [Mistake; 1] = [Mistake {
-    name: "a null pointer written through in a function that is inlined",
-    file: "client.c",
-    right: "question->Round = Number;",
-    wrong: "*(volatile ULONG *)NULL = Number;",
-    arguments: &[],
-    says: &[
-        "rule access-violation broken by driver consumer",
-        "  in consumer.sys!Round (client.c@volatile ULONG *)NULL@), inlined in ClientRun+",
-        " (client.c@status = Round(client, round)@)\n    called from consumer.sys!ConsumerThread+",
-        " (driver.c@ServerRun(consumer) : ClientRun(consumer)@)",
-    ],
-    not: &["fault.rs"],
-}];
+pub const MISTAKES: [Mistake; 7] = [
+    Mistake {
+        name: "a null pointer written through in a function that is inlined",
+        file: "client.c",
+        right: "question->Round = Number;",
+        wrong: "*(volatile ULONG *)NULL = Number;",
+        arguments: &[],
+        says: &[
+            "rule access-violation broken by driver consumer",
+            "  in consumer.sys!Round (client.c@volatile ULONG *)NULL@), inlined in ClientRun+",
+            " (client.c@status = Round(client, round)@)\n    called from consumer.sys!ConsumerThread+",
+            " (driver.c@ServerRun(consumer) : ClientRun(consumer)@)",
+        ],
+        not: &["fault.rs"],
+    },
+    Mistake {
+        name: "no close waited for",
+        file: "wait.c",
+        right: "CallEnd(&call, Close(Object, CallClosed, &call));",
+        wrong: "Close(Object, CallClosed, &call);",
+        arguments: &[],
+        says: &[
+            "rule ndk.consumer-context broken by the NDK consumer",
+            "it was made in consumer.sys!CloseAndWait+",
+            "(wait.c@    Close(Object, CallClosed@)",
+        ],
+        not: &[],
+    },
+    Mistake {
+        name: "no call waited for",
+        file: "wait.c",
+        right: "    KeWaitForSingleObject(&Call->Done, Executive, KernelMode, FALSE, NULL);",
+        wrong: "",
+        arguments: &[],
+        says: &["rule ndk.consumer-context broken by the NDK consumer"],
+        not: &[],
+    },
+    Mistake {
+        name: "a disconnect not waited for",
+        file: "endpoint.c",
+        right: "REQUEST(status, Endpoint->Connector->Dispatch->NdkDisconnect, Endpoint->Connector);",
+        wrong: "CALL call; CallBegin(&call); \
+                status = Endpoint->Connector->Dispatch->NdkDisconnect(Endpoint->Connector, CallDone, &call);",
+        arguments: &[],
+        says: &[
+            "rule ndk.consumer-context broken by the NDK consumer: NdkDisconnect on connector 1 of vroce on A completes, but its context",
+            "it was made in consumer.sys!EndpointDisconnect+",
+            "(endpoint.c@CallBegin(&call)@), called from consumer.sys!ClientRun+",
+        ],
+        not: &[],
+    },
+    Mistake {
+        name: "a token that is none",
+        file: "endpoint.c",
+        right: "element.MemoryRegionToken = Endpoint->LocalToken;",
+        wrong: "element.MemoryRegionToken = 0x1234;",
+        arguments: &[],
+        says: &[
+            "not printed within 10 s: \"were written, answered and read back\"",
+            "A cpu 0 irql  0 NdkSend on QP 1: STATUS_CONNECTION_INVALID (0xc000023a)",
+            "B cpu 0 irql  2 a request's result on QP 1: STATUS_CANCELLED (0xc0000120)",
+            "--seed 1 --interleave 0 --pend 2 --processors 1",
+            "error: no driver printed \"were written, answered and read back\" within 10 s",
+        ],
+        not: &[],
+    },
+    Mistake {
+        name: "a queue that is not armed",
+        file: "client.c",
+        right: "        cq->Dispatch->NdkArmCq(cq, NDK_CQ_NOTIFY_ANY);",
+        wrong: "",
+        arguments: &[],
+        says: &[
+            "NDK calls and requests that failed: none",
+            "on A: KeWaitForMultipleObjects waits for one of the objects at",
+            "CQ 1 of vroce on A is not armed and notifies nobody; 3 request(s) that complete there have no result taken",
+        ],
+        not: &[],
+    },
+    Mistake {
+        name: "no use of NDK",
+        file: "driver.c",
+        right: "NTSTATUS status = AdapterOpen(&consumer->Adapter, consumer->Settings.Local);",
+        wrong: "NTSTATUS status = STATUS_NOT_SUPPORTED;",
+        arguments: &["--expect", "server ended with"],
+        says: &[
+            "warning: the driver on A called no function of NDK",
+            "error: no driver called NDK: nothing was tested",
+        ],
+        not: &["no driver printed"],
+    },
+];
 
 impl Mistake {
     /// Builds the example with it. Gives the image.
