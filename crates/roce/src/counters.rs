@@ -67,6 +67,8 @@ counters! {
     cm_drop_answer,
     /// Dropped: a response that nothing waits for (acknowledgement of what was not sent, stale READ data).
     drop_unexpected_response,
+    /// Dropped: a response that counts other messages than were sent (MSN). It is made up, or its sender counts differently.
+    drop_wrong_msn,
     /// Dropped: duplicate READ that cannot be replayed.
     drop_unreplayable,
     /// Requests received again and not executed again.

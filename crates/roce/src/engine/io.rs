@@ -78,20 +78,19 @@ impl Engine {
         let original = ext.atomic_ack.map_or(0, |a| a.original).to_ne_bytes();
         let incoming = match bth.opcode {
             Opcode::Acknowledge => match &ext.aeth {
-                Some(aeth) => Incoming::Acknowledge {
-                    psn,
-                    syndrome: aeth.syndrome,
-                },
+                Some(aeth) => Incoming::Acknowledge { psn, aeth: *aeth },
                 None => return,
             },
             op if op.is_read_response() => Incoming::Response {
                 op,
                 psn,
+                aeth: ext.aeth,
                 payload: packet.payload,
             },
             op @ Opcode::AtomicAcknowledge => Incoming::Response {
                 op,
                 psn,
+                aeth: ext.aeth,
                 payload: &original,
             },
             op if op.is_rc_request() => Incoming::Request(Request {

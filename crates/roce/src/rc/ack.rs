@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::requester::{Requester, Timer};
-use super::send_queue::SendQueue;
+use super::send_queue::{Kind, SendQueue};
 use super::sgl;
 use crate::completion::Status;
 use crate::counters::Counters;
@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::request::SendFlags;
 use crate::time::{Instant, rnr_nanos};
-use crate::wire::{NakCode, Opcode, Syndrome};
+use crate::wire::{Aeth, NakCode, Opcode, Syndrome};
 
 /// Request `seq` has failed, and the queue pair with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Failure {
 pub(super) struct Response<'a> {
     pub op: Opcode,
     pub psn: Psn,
+    /// Not in the middle of a READ.
+    pub aeth: Option<Aeth>,
     pub payload: &'a [u8],
 }
 
@@ -32,6 +34,25 @@ impl Requester {
     /// made up.
     fn is_outstanding(&self, psn: Psn) -> bool {
         psn.since(self.una) < self.next.since(self.una)
+    }
+
+    /// Whether a response to what is outstanding at `psn` counts messages as they were sent. Who does not see them cannot know the number.
+    fn counts_as_sent(&mut self, psn: Psn, msn: u32, sq: &SendQueue, link: &Link) -> bool {
+        let mut seq = self.una_wqe;
+        while seq != self.started {
+            let Some(wqe) = sq.get(seq) else { break };
+            let index = psn.since(wqe.first_psn);
+            if !wqe.kind.is_local() && index < wqe.packets {
+                let chunks = match wqe.kind {
+                    Kind::Read => link.read_chunks_before(index),
+                    _ => 0,
+                };
+                let least = wqe.first_msn.wrapping_add(chunks);
+                return self.counting.accepts(msn, least, self.next_msn);
+            }
+            seq = seq.wrapping_add(1);
+        }
+        false
     }
 
     /// Notes that everything before `to` has arrived. Stops short of READ data that has not; true if it got there.
@@ -65,6 +86,7 @@ impl Requester {
         self.rnr_retries_left = link.rnr_retry_count;
         self.gap_seen = false;
         self.timeouts = 0;
+        self.counting.progressed();
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.
             self.go_to_una();
@@ -99,6 +121,9 @@ impl Requester {
             return Ok(());
         }
         self.gap_seen = true;
+        // No failure, even if there was no other retry: that something later has come shows that the peer is there. If the data does
+        // not come, the timeout ends it.
+        self.retries_left = self.retries_left.max(1);
         self.retry(counters)
     }
 
@@ -107,7 +132,7 @@ impl Requester {
         &mut self,
         now: Instant,
         psn: Psn,
-        syndrome: Syndrome,
+        aeth: Aeth,
         sq: &mut SendQueue,
         link: &Link,
         counters: &mut Counters,
@@ -116,6 +141,11 @@ impl Requester {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
         }
+        if !self.counts_as_sent(psn, aeth.msn, sq, link) {
+            counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
+            return Ok(());
+        }
+        let syndrome = aeth.syndrome;
         let to = match syndrome {
             Syndrome::Ack { .. } => psn.next(),
             Syndrome::RnrNak { .. } | Syndrome::Nak(_) => psn,
@@ -200,8 +230,22 @@ impl Requester {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
         }
-        // Whatever was asked for before this READ has been executed.
-        if !self.advance(psn, now, sq, link) {
+        let in_sequence = match response.aeth {
+            Some(aeth) if !matches!(aeth.syndrome, Syndrome::Ack { .. }) => {
+                counters.drop_unexpected_response =
+                    counters.drop_unexpected_response.wrapping_add(1);
+                return Ok(());
+            }
+            Some(aeth) if !self.counts_as_sent(psn, aeth.msn, sq, link) => {
+                counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
+                return Ok(());
+            }
+            // Whatever was asked for before this READ has been executed.
+            Some(_) => self.advance(psn, now, sq, link),
+            // Without an MSN it is not believed to speak for anything but itself.
+            None => psn == self.una,
+        };
+        if !in_sequence {
             counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
             return self.missing_data(counters);
         }
@@ -275,6 +319,7 @@ impl Requester {
                 }
                 counters.timeouts = counters.timeouts.wrapping_add(1);
                 self.timeouts = self.timeouts.saturating_add(1);
+                self.counting.timed_out();
                 self.gap_seen = false;
                 self.retry(counters)
             }

@@ -101,6 +101,11 @@ impl Link {
         index.wrapping_shl(self.mtu_shift)
     }
 
+    /// Chunks of a READ that lie before response `index`.
+    pub fn read_chunks_before(&self, index: u32) -> u32 {
+        index / self.read_chunk.max(1)
+    }
+
     /// How many of a READ's `packets` responses the request packet asks for that starts at response `index`: to the end of the
     /// chunk that `index` lies in.
     pub fn read_chunk_after(&self, index: u32, packets: u32) -> u32 {

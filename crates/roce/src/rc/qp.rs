@@ -25,7 +25,7 @@ use crate::srq::SrqSet;
 use crate::table::{OutOfMemory, Table};
 use crate::time::Instant;
 use crate::transmit::{Piece, Transmit, TxToken};
-use crate::wire::{Opcode, Reth};
+use crate::wire::{Aeth, Opcode, Reth};
 use core::net::IpAddr;
 
 /// Receives of one queue pair that can be done and wait for the NIC, at most.
@@ -80,12 +80,13 @@ pub(crate) enum Incoming<'a> {
     Request(Request<'a>),
     Acknowledge {
         psn: Psn,
-        syndrome: crate::wire::Syndrome,
+        aeth: Aeth,
     },
     /// With data: see [`Response`].
     Response {
         op: Opcode,
         psn: Psn,
+        aeth: Option<Aeth>,
         payload: &'a [u8],
     },
 }
@@ -512,21 +513,27 @@ impl Qp {
             {
                 self.execute(now, request, memory, shared);
             }
-            Incoming::Acknowledge { psn, syndrome } if self.state == State::Connected => {
+            Incoming::Acknowledge { psn, aeth } if self.state == State::Connected => {
                 let result = self.requester.on_acknowledge(
                     now,
                     *psn,
-                    *syndrome,
+                    *aeth,
                     &mut self.sq,
                     &self.link,
                     shared.counters,
                 );
                 self.after_response(result, shared);
             }
-            Incoming::Response { op, psn, payload } if self.state == State::Connected => {
+            Incoming::Response {
+                op,
+                psn,
+                aeth,
+                payload,
+            } if self.state == State::Connected => {
                 let response = Response {
                     op: *op,
                     psn: *psn,
+                    aeth: *aeth,
                     payload,
                 };
                 let result = self.requester.on_response(

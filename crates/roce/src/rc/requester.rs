@@ -11,6 +11,7 @@
 //! Local operations take no PSN. They are executed when the cursor first comes to them, and passed over ever after: `una_wqe` is
 //! never one that has been executed.
 
+use super::counting::Counting;
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
 use super::send_queue::{Kind, Operands, SendQueue, SendWqe};
@@ -67,7 +68,10 @@ pub(super) struct Requester {
     pub(super) cursor_wqe: u32,
     pub(super) next: Psn,
     /// The first request that has no PSNs yet.
-    started: u32,
+    pub(super) started: u32,
+    /// The peer's MSN when it has executed all that was sent.
+    pub(super) next_msn: u32,
+    pub(super) counting: Counting,
     /// READ and atomic request packets between `una` and `cursor`.
     pub(super) reads_out: u32,
     /// Response packets those asked for and that are still to come.
@@ -96,6 +100,8 @@ impl Requester {
             cursor_wqe: 0,
             next: Psn::ZERO,
             started: 0,
+            next_msn: 0,
+            counting: Counting::new(),
             reads_out: 0,
             read_packets_out: 0,
             reads_unfinished: 0,
@@ -203,6 +209,7 @@ impl Requester {
             if let Some(wqe) = sq.get_mut(seq) {
                 wqe.first_psn = first;
                 wqe.packets = packets;
+                wqe.first_msn = self.next_msn;
             }
             self.started = self.started.wrapping_add(1);
             if awaits_data {
@@ -220,10 +227,15 @@ impl Requester {
             self.unasked.saturating_add(1)
         };
         self.cursor = self.cursor.add(advance);
+        let ends = index.wrapping_add(advance) >= packets;
         if self.cursor.is_after(self.next) {
             self.next = self.cursor;
+            // To the peer each chunk of a READ is a READ.
+            if ends || awaits_data {
+                self.next_msn = self.next_msn.wrapping_add(1);
+            }
         }
-        if index.wrapping_add(advance) >= packets {
+        if ends {
             self.cursor_wqe = seq.wrapping_add(1);
         }
         step

@@ -89,6 +89,8 @@ pub(super) struct SendWqe {
     pub first_psn: Psn,
     /// PSNs the message takes, once started.
     pub packets: u32,
+    /// What the peer's MSN was before it, once started; bits above 24 mean nothing.
+    pub first_msn: u32,
     /// Transmissions that the NIC still holds.
     in_flight: u32,
     /// Elements whose keys are held for those transmissions, one bit each.
@@ -111,6 +113,7 @@ impl SendWqe {
         len: 0,
         first_psn: Psn::ZERO,
         packets: 0,
+        first_msn: 0,
         in_flight: 0,
         held: 0,
         sge_count: 0,

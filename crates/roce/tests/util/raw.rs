@@ -8,6 +8,7 @@ use roce::wire::{
     Aeth, AtomicAckEth, AtomicEth, Bth, ExtHeaders, Ieth, Immediate, Opcode, Packet, Reth, Syndrome,
 };
 use roce::{Config, Event, Instant, Path, PostError, Psn, QpId, SendOp, Status, Verdict};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The number the test's end pretends to have.
@@ -38,6 +39,10 @@ pub struct Raw {
     pub qpn: u32,
     pub now: Instant,
     pub path: Path,
+    /// Where the messages that the engine has sent end, as packets after the first.
+    ends: BTreeSet<u32>,
+    /// Packets sent, repetitions not counted.
+    sent: u32,
 }
 
 /// First PSN in each direction.
@@ -94,6 +99,8 @@ impl Raw {
             qpn: local.qpn,
             now: Instant(5_000_000),
             path,
+            ends: BTreeSet::new(),
+            sent: 0,
         }
     }
 
@@ -204,10 +211,12 @@ impl Raw {
     }
 
     pub fn respond(&mut self, op: Opcode, psn: u32, syndrome: Option<u8>, payload: &[u8]) {
-        let aeth = syndrome.map(|s| Aeth {
-            syndrome: Syndrome::from_u8(s),
-            msn: 0,
-        });
+        let aeth = syndrome.map(|s| self.aeth(psn, s));
+        self.respond_with(op, psn, aeth, payload);
+    }
+
+    /// The same with a message count of the test's choice.
+    pub fn respond_with(&mut self, op: Opcode, psn: u32, aeth: Option<Aeth>, payload: &[u8]) {
         let frame = self.frame(
             self.bth(op, psn),
             ExtHeaders {
@@ -219,18 +228,46 @@ impl Raw {
         self.feed(&frame);
     }
 
+    /// What a peer writes that has executed everything up to `psn`, or, of a NAK, before.
+    pub fn aeth(&self, psn: u32, syndrome: u8) -> Aeth {
+        let syndrome = Syndrome::from_u8(syndrome);
+        let packets = Psn::new(psn).since(Psn::new(PSN));
+        let executed = match syndrome {
+            Syndrome::Ack { .. } => packets.saturating_add(1),
+            _ => packets,
+        };
+        Aeth {
+            syndrome,
+            msn: self.ends.range(..executed).count() as u32,
+        }
+    }
+
     /// The answer to an atomic request.
     pub fn atomic_ack(&mut self, psn: u32, original: u64) {
         let ext = ExtHeaders {
-            aeth: Some(Aeth {
-                syndrome: Syndrome::ACK,
-                msn: 0,
-            }),
+            aeth: Some(self.aeth(psn, syndrome::ACK)),
             atomic_ack: Some(AtomicAckEth { original }),
             ..ExtHeaders::NONE
         };
         let frame = self.frame(self.bth(Opcode::AtomicAcknowledge, psn), ext, &[]);
         self.feed(&frame);
+    }
+
+    /// Counts messages as a responder does: what it has seen before is no other message.
+    fn note(&mut self, p: &Packet<'_>) {
+        let op = p.bth.opcode;
+        let index = p.bth.psn.since(Psn::new(PSN));
+        if !op.is_rc_request() || index < self.sent {
+            return;
+        }
+        let packets = match (op, p.ext.reth) {
+            (Opcode::ReadRequest, Some(range)) => range.len.div_ceil(self.path.mtu.bytes()).max(1),
+            _ => 1,
+        };
+        self.sent = index + packets;
+        if !op.is_first() && !op.is_middle() {
+            self.ends.insert(index);
+        }
     }
 
     /// Everything the engine wants to send now.
@@ -242,6 +279,7 @@ impl Raw {
             p.verify_icrc().unwrap();
             assert_eq!(p.bth.dest_qpn, PEER_QPN);
             assert!(p.pad.iter().all(|b| *b == 0));
+            self.note(&p);
             all.push(Reply {
                 op: p.bth.opcode,
                 psn: p.bth.psn.get(),

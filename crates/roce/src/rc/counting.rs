@@ -1,0 +1,66 @@
+//! The message sequence number (MSN, IBTA 9.7.7.1): how many messages the peer says to have executed.
+//!
+//! A requester does not need it: the PSN says what has arrived. But PSNs of a few hundred packets are acceptable at any time, out of 2^24, and
+//! who knows the addresses and the queue pair number guesses one with some forty thousand frames: a made-up NAK ends the connection, and a
+//! made-up acknowledgement completes requests that have not arrived. The right MSN besides is another 24 bits that he would have to guess.
+//!
+//! MSNs have no other use on most connections, and no standard test would notice an adapter that counts differently. So a peer is held to what
+//! its first response has shown, and is let off if it persists.
+
+use crate::psn::Psn;
+
+/// What is known of the way in which the peer counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Peer {
+    /// It has not said anything.
+    Unknown,
+    /// As this side does.
+    Alike,
+    /// In a way of its own: what it says of MSNs means nothing.
+    Otherwise,
+}
+
+/// How far MSNs are believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Counting {
+    peer: Peer,
+    /// A response has been refused since there was progress.
+    refused: bool,
+}
+
+impl Counting {
+    pub fn new() -> Counting {
+        Counting {
+            peer: Peer::Unknown,
+            refused: false,
+        }
+    }
+
+    /// Whether to believe a response with this MSN. It is to lie between `least`, what the message answered began with, and `most`, all that
+    /// was sent: a peer may acknowledge late, and count what it has executed meanwhile (rdma_rxe does).
+    pub fn accepts(&mut self, msn: u32, least: u32, most: u32) -> bool {
+        let alike = msn.wrapping_sub(least) & Psn::MASK <= most.wrapping_sub(least) & Psn::MASK;
+        match self.peer {
+            Peer::Unknown if alike => self.peer = Peer::Alike,
+            Peer::Unknown => self.peer = Peer::Otherwise,
+            Peer::Alike if !alike => {
+                self.refused = true;
+                return false;
+            }
+            Peer::Alike | Peer::Otherwise => {}
+        }
+        true
+    }
+
+    /// Something has arrived.
+    pub fn progressed(&mut self) {
+        self.refused = false;
+    }
+
+    /// Nothing has arrived for the time of a timeout. If responses have been refused, they were all there was.
+    pub fn timed_out(&mut self) {
+        if self.refused {
+            self.peer = Peer::Otherwise;
+        }
+    }
+}
