@@ -93,7 +93,8 @@ fn a_stack_that_is_used_up_meets_the_pages_below_it() {
         &report,
         &[
             "double fault",
-            "by faulty.sys!faulty::driver::recurse",
+            "by faulty.sys!",
+            "faulty::driver::recurse+",
             "called from faulty.sys!faulty::driver::recurse",
             "machine A",
             "driver recursion",
