@@ -197,7 +197,7 @@ fn unlocked_at_once(close: bool) -> Vec<&'static str> {
     let (buffer, mdl) = b.run(|| unsafe {
         let buffer = ExAllocatePool2(POOL_FLAG_NON_PAGED, 0x1000, u32::from_le_bytes(*b"test"));
         let mdl = IoAllocateMdl(buffer, 0x1000, 0, 0, null_mut());
-        MmProbeAndLockPages(mdl, KernelMode as i8, IoWriteAccess);
+        MmProbeAndLockPages(mdl, KernelMode, IoWriteAccess);
         (buffer, mdl)
     });
     let status = b.request(|context| {
