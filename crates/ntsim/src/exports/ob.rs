@@ -49,8 +49,18 @@ struct Object {
     owner: DriverNumber,
     /// It is a thread that has not ended.
     running: bool,
+    /// The routine that it began with, if it is a thread.
+    start: usize,
     /// Memory to free when the last reference goes; objects of others (devices, drivers) are theirs.
     owned: bool,
+}
+
+impl Object {
+    /// The routine that a thread began with, if that is one of an image.
+    fn started(&self) -> String {
+        let routine = verifier::origin::describe(&context::core(), self.start);
+        routine.map_or_else(String::new, |routine| format!(", which began in {routine}"))
+    }
 }
 
 /// A machine's objects and handles.
@@ -73,6 +83,7 @@ impl Objects {
                 references: 1,
                 owner: 0,
                 running: false,
+                start: 0,
                 owned: false,
             },
         );
@@ -84,6 +95,24 @@ impl Objects {
             .borrow_mut()
             .remove(&address)
             .map_or(0, |object| object.references - 1)
+    }
+
+    /// Which thread has its object there.
+    pub(crate) fn thread(&self, address: usize) -> Option<String> {
+        let objects = self.objects.borrow();
+        let object = objects
+            .get(&address)
+            .filter(|o| matches!(o.body, Body::Thread))?;
+        Some(format!("a system thread{}", object.started()))
+    }
+
+    /// Where the system thread waits whose object is there.
+    fn waits_in(&self, object: usize) -> String {
+        let running = self.running.borrow();
+        let stack = running.iter().find(|(_, running)| **running == object);
+        stack.map_or_else(String::new, |(stack, _)| {
+            context::core().waits_in(*stack as *const _)
+        })
     }
 
     /// Accuses a driver that has gone of threads that run on in its code, of handles it has not closed and of
@@ -99,7 +128,11 @@ impl Objects {
             if object.running {
                 verifier::violation(
                     rules::THREAD_AT_UNLOAD,
-                    format!("{when}: the system thread of {name} at {address:#x} has not ended"),
+                    format!(
+                        "{when}: the system thread of {name} at {address:#x} has not ended{}{}",
+                        object.started(),
+                        self.waits_in(*address)
+                    ),
                 );
             }
             if open > 0 {
@@ -133,6 +166,7 @@ impl Objects {
                 references: 1,
                 owner,
                 running: false,
+                start: 0,
                 owned: true,
             },
         );
@@ -256,6 +290,7 @@ pub unsafe extern "efiapi" fn PsCreateSystemThread(
             references: 2,
             owner: machine.owner(&crossing),
             running: true,
+            start: StartRoutine as usize,
             owned: true,
         },
     );

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::configuration::{self, get, put};
 use super::file::{Layout, Section};
 use super::guard::Guarded;
+use super::stubs::Stubs;
 use super::unwind::{self, Frame, Stack};
 use super::{Image, ImageError, runtime};
 use crate::memory::arena::Protection;
@@ -19,13 +20,15 @@ pub(crate) struct Mapped {
     base: usize,
     /// Looks up its functions while it is loaded, if it has a table of those that may be called.
     guarded: Option<Guarded>,
+    /// Its imports lead there.
+    stubs: Stubs,
 }
 
 impl Mapped {
     /// Maps an image into new pages of a machine's memory. `random` becomes its stack cookie.
     pub(crate) fn new(image: &Image, ram: &Ram, random: u64) -> Result<Mapped, ImageError> {
         let layout = image.layout();
-        let targets = resolve(layout)?;
+        let stubs = Stubs::new(&resolve(layout)?).map_err(|_| ImageError::NoMemory)?;
         let pages = layout.size / PAGE;
         // One page more on either side stays inaccessible.
         let all = u32::try_from(pages + 2).map_err(|_| ImageError::NoMemory)?;
@@ -34,14 +37,15 @@ impl Mapped {
             image: image.clone(),
             base,
             guarded: None,
+            stubs,
         };
         // SAFETY: the pages were free until now.
         let memory = unsafe { std::slice::from_raw_parts_mut(base as *mut u8, layout.size) };
         memory.fill(0);
         fill(memory, image);
         relocate(memory, layout, base);
-        for (import, target) in layout.imports.iter().zip(targets) {
-            put(memory, import.at, target as u64);
+        for (index, import) in layout.imports.iter().enumerate() {
+            put(memory, import.at, mapped.stubs.at(index).addr() as u64);
         }
         match configuration::apply(memory, layout, base, random) {
             Ok(targets) => mapped.guarded = targets.map(|t| Guarded::new(mapped.range(), t)),
@@ -300,12 +304,22 @@ impl Images {
 
     /// What an address in an image is, if it is in one.
     pub(crate) fn describe(&self, address: usize) -> Option<String> {
+        let place = self.describe_ever(address)?;
+        if self.contains(address) {
+            Some(place)
+        } else {
+            Some(format!("{place}, which is unloaded"))
+        }
+    }
+
+    /// As [`Images::describe`], and it does not matter whether the image is still loaded.
+    pub(crate) fn describe_ever(&self, address: usize) -> Option<String> {
         let loaded = self.loaded.borrow();
         if let Some((_, mapped)) = loaded.iter().find(|(range, _)| range.contains(&address)) {
             return Some(mapped.describe(address));
         }
         let unloaded = self.unloaded.borrow();
         let mapped = unloaded.iter().rfind(|m| m.range().contains(&address))?;
-        Some(format!("{}, which is unloaded", mapped.describe(address)))
+        Some(mapped.describe(address))
     }
 }

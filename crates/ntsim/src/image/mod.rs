@@ -13,6 +13,7 @@ mod file;
 pub(crate) mod guard;
 mod map;
 mod runtime;
+mod stubs;
 mod symbols;
 mod unwind;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::ram::{PAGE, Ram};
-use crate::verifier::{self, Leak, rules};
+use crate::verifier::{self, Leak, Origin, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::machine::Machine;
@@ -35,12 +35,20 @@ struct Block {
     owner: DriverNumber,
     /// What allocated it.
     function: &'static str,
+    allocated: Origin,
+    /// Of a block in quarantine.
+    freed: Origin,
     paged: bool,
     /// Pages of its own; 0 for a small block.
     pages: u32,
 }
 
 impl Block {
+    /// Where it was allocated, and where freed, a line for each place.
+    fn story(&self) -> String {
+        self.allocated.told("allocated in") + &self.freed.told("freed in")
+    }
+
     /// Bytes up to the next block, from the block's own address.
     fn extent(&self) -> usize {
         if self.pages > 0 {
@@ -198,6 +206,8 @@ impl Pool {
             tag: request.tag,
             owner: request.owner,
             function: request.function,
+            allocated: Origin::here(),
+            freed: Origin::default(),
             paged: request.paged,
             pages,
         };
@@ -260,7 +270,7 @@ impl Pool {
     ) -> bool {
         let _kernel = context::KernelMode::enter();
         let taken = self.blocks.borrow_mut().remove(&address);
-        let Some(block) = taken else {
+        let Some(mut block) = taken else {
             self.accuse_bad_free(machine, address, by);
             return false;
         };
@@ -280,6 +290,7 @@ impl Pool {
         if block.paged {
             machine.ram.set_paged(address, block.pages, false);
         }
+        block.freed = Origin::here();
         check_guards(address, &block, by);
         super::check_not_in_use(machine, address, block.size, by);
         if machine.ram.dma_mapped_behind(address, block.size) {
@@ -320,10 +331,11 @@ impl Pool {
             Some(block) => verifier::violation(
                 rules::POOL_DOUBLE_FREE,
                 format!(
-                    "{by} frees {address:#x} ({} bytes, tag '{}', allocated by {}) a second time",
+                    "{by} frees {address:#x} ({} bytes, tag '{}', allocated by {}) a second time{}",
                     block.size,
                     tag_text(block.tag),
-                    block.function
+                    block.function,
+                    block.story()
                 ),
             ),
             None => verifier::violation(
@@ -338,6 +350,19 @@ impl Pool {
                 ),
             ),
         }
+    }
+
+    /// The block that an address lies in, as reports name it.
+    pub(crate) fn describe(&self, address: usize) -> Option<String> {
+        let (start, _) = self.block_around(address)?;
+        let block = self.blocks.borrow().get(&start).copied()?;
+        Some(format!(
+            "offset {} of a block of {} bytes (tag '{}'){}",
+            address - start,
+            block.size,
+            tag_text(block.tag),
+            block.allocated.told("allocated in")
+        ))
     }
 
     fn block_around(&self, address: usize) -> Option<(usize, usize)> {
@@ -414,11 +439,12 @@ impl Pool {
         };
         let (start, block) = quarantine.iter().find(inside)?;
         Some(format!(
-            "offset {} of the block of {} bytes at {start:#x} (tag '{}', allocated by {}), which was freed",
+            "offset {} of the block of {} bytes at {start:#x} (tag '{}', allocated by {}), which was freed{}",
             address - start,
             block.size,
             tag_text(block.tag),
-            block.function
+            block.function,
+            block.story()
         ))
     }
 
@@ -429,18 +455,19 @@ impl Pool {
         driver: Option<DriverNumber>,
         out: &mut Vec<Leak>,
     ) {
-        let mut sums: BTreeMap<(DriverNumber, u32, &'static str), (usize, usize)> = BTreeMap::new();
+        let mut sums: BTreeMap<(DriverNumber, u32, &'static str, Origin), (usize, usize)> =
+            BTreeMap::new();
         for block in self.blocks.borrow().values() {
             if block.owner == 0 || driver.is_some_and(|d| d != block.owner) {
                 continue;
             }
             let sum = sums
-                .entry((block.owner, block.tag, block.function))
+                .entry((block.owner, block.tag, block.function, block.allocated))
                 .or_default();
             sum.0 += 1;
             sum.1 += block.size;
         }
-        for ((owner, tag, function), (blocks, bytes)) in sums {
+        for ((owner, tag, function, origin), (blocks, bytes)) in sums {
             out.push(Leak {
                 machine: machine.name.clone(),
                 driver: machine
@@ -449,6 +476,7 @@ impl Pool {
                     .map_or_else(|| "driver code of the test".to_owned(), |d| d.name.clone()),
                 tag: tag_text(tag),
                 function,
+                origin: origin.told("allocated in"),
                 loaded: driver.is_none()
                     && machine.drivers.get(owner).is_some_and(|d| d.loaded.get()),
                 blocks,
@@ -539,10 +567,11 @@ fn check_guards(address: usize, block: &Block, by: &str) {
     verifier::violation(
         rules::POOL_GUARD,
         format!(
-            "somebody wrote {place} the block of {} bytes at {address:#x} (tag '{}', allocated by {}); found by {by}",
+            "somebody wrote {place} the block of {} bytes at {address:#x} (tag '{}', allocated by {}); found by {by}{}",
             block.size,
             tag_text(block.tag),
-            block.function
+            block.function,
+            block.story()
         ),
     );
 }
@@ -572,10 +601,11 @@ fn check_poison(address: usize, block: &Block) {
             rules::POOL_USE_AFTER_FREE,
             format!(
                 "somebody wrote at offset {at} of the block of {} bytes at {address:#x} (tag '{}', allocated by {}) \
-                 after it was freed",
+                 after it was freed{}",
                 block.size,
                 tag_text(block.tag),
-                block.function
+                block.function,
+                block.story()
             ),
         );
     }

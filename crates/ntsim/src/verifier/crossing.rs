@@ -84,6 +84,7 @@ impl Drop for Crossing {
                 if core.meddles.get() {
                     core.before_return();
                 }
+                c.import.stack.set(0);
                 c.in_driver.set(true);
             });
         }

@@ -33,6 +33,8 @@ pub(crate) struct Held {
     pub(crate) old_irql: u8,
     /// The function that acquired it.
     pub(crate) by: &'static str,
+    /// The address in an image that this returned to, or 0.
+    pub(crate) from: usize,
 }
 
 const DEPTH: usize = 16;

@@ -4,6 +4,7 @@ mod crossing;
 mod history;
 pub(crate) mod law;
 pub(crate) mod locks;
+pub(crate) mod origin;
 pub mod rules;
 mod site;
 
@@ -17,6 +18,7 @@ pub use crossing::Function;
 pub(crate) use crossing::{Crossing, Told, cross, entering_driver, place};
 pub(crate) use history::At;
 pub use history::{Crossed, Way};
+pub(crate) use origin::Origin;
 pub(crate) use site::{Keeper, Site, called_from};
 
 /// A broken rule.
@@ -107,7 +109,7 @@ impl Violation {
 
     /// One line.
     fn summary(&self) -> String {
-        const LONGEST: usize = 120;
+        const LONGEST: usize = 200;
         let by = match self.culprit.as_str() {
             "" => String::new(),
             culprit => format!(" by {culprit}"),
@@ -144,6 +146,8 @@ pub struct Leak {
     pub tag: String,
     /// The function that allocated it.
     pub function: &'static str,
+    /// The place in the driver's image that called it, a line for it and for each caller; empty if the driver is linked.
+    pub origin: String,
     /// The driver has not been unloaded.
     pub loaded: bool,
     /// How many blocks.
@@ -165,7 +169,7 @@ impl fmt::Display for Leak {
                 "; the driver is still loaded: is a World::uninstall missing?"
             )?;
         }
-        Ok(())
+        write!(f, "{}", self.origin)
     }
 }
 
@@ -241,6 +245,7 @@ pub(crate) struct Verifier {
     pardoned: RefCell<Vec<(&'static str, usize)>>,
     pub(crate) history: history::History,
     pub(crate) lock_order: locks::LockOrder,
+    pub(crate) origins: origin::Origins,
 }
 
 impl Verifier {
@@ -359,7 +364,7 @@ fn accuse_locks(what: &str) {
     let held: Vec<_> = context::with_processor(|p| {
         p.locks
             .iter()
-            .map(|h| format!("{:#x} (by {})", h.lock, h.by))
+            .map(|h| format!("{:#x} (by {}{})", h.lock, h.by, origin::at(h.from)))
             .collect()
     });
     violation(

@@ -135,7 +135,37 @@ impl Keeper {
 /// The place in a driver's image that called the simulator, as a debugger names it, and where it was called from, if the code that runs is on
 /// behalf of that driver. Of images only: how linked code was called, the unwinder cannot tell from how it was entered.
 pub(crate) fn called_from(site: Site<'_>) -> Vec<String> {
-    frames(site).unwrap_or_default()
+    let frames = frames(site).unwrap_or_default();
+    if frames.is_empty() && site == Site::Unwind {
+        return left().into_iter().collect();
+    }
+    frames
+}
+
+/// Without a frame on the stack: the function that the kernel called last, which may have left by jumping to the kernel's function, as the
+/// last call of a function may be.
+fn left() -> Option<String> {
+    let (thread, target) = context::with(|c| c.callee.get());
+    let here = context::with(|c| c.thread.get());
+    let machine = context::try_machine()?;
+    let images = machine.ext::<Images>();
+    let own = images
+        .base_of(target.addr())
+        .is_some_and(|base| Some(base) == own_image());
+    let target = (own && thread == here).then(|| images.describe(target.addr()));
+    Some(format!("{}, or where it has jumped to", target??))
+}
+
+/// Where the image lies of the driver on whose behalf code runs; 0 if that is linked.
+pub(super) fn own_image() -> Option<usize> {
+    let machine = context::try_machine()?;
+    let driver = machine.drivers.get(context::with(|c| c.driver.get()))?;
+    let object = driver.object.get() as *const DRIVER_OBJECT;
+    if object.is_null() {
+        return None;
+    }
+    // SAFETY: the object lives as long as the driver is loaded.
+    Some(unsafe { (*object).DriverStart }.addr())
 }
 
 fn frames(site: Site<'_>) -> Option<Vec<String>> {
@@ -148,14 +178,7 @@ fn frames(site: Site<'_>) -> Option<Vec<String>> {
         Site::Unwind => unwind(&images)?,
         Site::At(frame) => *frame?,
     };
-    let driver = machine.drivers.get(context::with(|c| c.driver.get()))?;
-    let object = driver.object.get() as *const DRIVER_OBJECT;
-    if object.is_null() {
-        return None;
-    }
-    // SAFETY: the object lives as long as the driver is loaded.
-    let base = unsafe { (*object).DriverStart }.addr();
-    if images.base_of(innermost.address()) != Some(base) {
+    if images.base_of(innermost.address()) != Some(own_image()?) {
         return None;
     }
     let frames = images.frames(innermost, SHOWN, &thread::stack_word);

@@ -13,6 +13,15 @@ use super::machine::Machine;
 use super::processor::Processor;
 use super::thread::Thread;
 
+/// What an image's import notes when it is called.
+#[repr(C)]
+pub(crate) struct Import {
+    /// RSP, at the return address; 0 once the function has returned.
+    pub(crate) stack: Cell<usize>,
+    /// RBP.
+    pub(crate) base: Cell<usize>,
+}
+
 /// The cells. Null pointers mean "none".
 pub(crate) struct Context {
     pub(crate) core: Cell<*const Core>,
@@ -25,6 +34,10 @@ pub(crate) struct Context {
     pub(crate) driver: Cell<u32>,
     /// Some paged pool is accessible.
     pub(crate) paged_in: Cell<bool>,
+    /// The driver's function that the kernel called last, and for which thread; it may have returned on another.
+    pub(crate) callee: Cell<(*const Thread, *const ())>,
+    /// Of the last call of an image that has not returned.
+    pub(crate) import: Import,
 }
 
 thread_local! {
@@ -37,6 +50,11 @@ thread_local! {
             in_driver: Cell::new(false),
             driver: Cell::new(0),
             paged_in: Cell::new(false),
+            callee: Cell::new((ptr::null(), ptr::null())),
+            import: Import {
+                stack: Cell::new(0),
+                base: Cell::new(0),
+            },
         }
     };
 }

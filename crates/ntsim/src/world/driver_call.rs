@@ -1,7 +1,7 @@
 //! Calls into drivers, and how they must return.
 
 use super::context;
-use super::thread::on_kernel_stack;
+use super::thread::{Thread, on_kernel_stack};
 use crate::image::guard;
 use crate::verifier::{self, Function, Told, rules};
 
@@ -9,6 +9,7 @@ use crate::verifier::{self, Function, Told, rules};
 struct Entry {
     function: &'static Function,
     in_driver: bool,
+    callee: (*const Thread, *const ()),
     irql: u8,
     locks: usize,
 }
@@ -19,6 +20,13 @@ impl Drop for Entry {
         if std::thread::panicking() {
             return;
         }
+        self.check();
+        context::with(|c| c.callee.set(self.callee));
+    }
+}
+
+impl Entry {
+    fn check(&self) {
         context::with_processor(|p| {
             if p.irql() != self.irql {
                 verifier::violation(
@@ -33,13 +41,23 @@ impl Drop for Entry {
                 p.lower_irql(self.irql);
             }
             if p.locks.len() != self.locks {
+                let left = p.locks.iter().skip(self.locks);
+                let left = left.map(|held| {
+                    format!(
+                        "\n    the lock at {:#x}, acquired by {}{}",
+                        held.lock,
+                        held.by,
+                        verifier::origin::at(held.from)
+                    )
+                });
                 verifier::violation(
                     rules::LOCK_AT_RETURN,
                     format!(
-                        "{} returned with {} spin lock(s) held, {} when it was called",
+                        "{} returned with {} spin lock(s) held, {} when it was called{}",
                         self.function.name,
                         p.locks.len(),
-                        self.locks
+                        self.locks,
+                        left.collect::<String>()
                     ),
                 );
                 let order = &context::core().verifier.lock_order;
@@ -68,7 +86,7 @@ pub(crate) fn call_driver<R>(
     on_kernel_stack(|| {
         verifier::entering_driver(function);
         guard::entering_driver(function, target);
-        run_driver(function, f)
+        run_driver(function, target, f)
     })
 }
 
@@ -82,16 +100,17 @@ pub(crate) fn call_driver_told<R>(
     on_kernel_stack(|| {
         let _told = Told::entering_driver(function);
         guard::entering_driver(function, target);
-        run_driver(function, f)
+        run_driver(function, target, f)
     })
 }
 
 #[inline(always)]
-fn run_driver<R>(function: &'static Function, f: impl FnOnce() -> R) -> R {
+fn run_driver<R>(function: &'static Function, target: *const (), f: impl FnOnce() -> R) -> R {
     let (irql, locks) = context::with_processor(|p| (p.irql(), p.locks.len()));
     let _entry = Entry {
         function,
         in_driver: context::with(|c| c.in_driver.replace(true)),
+        callee: context::with(|c| c.callee.replace((c.thread.get(), target))),
         irql,
         locks,
     };

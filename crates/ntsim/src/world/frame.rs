@@ -3,7 +3,9 @@
 use std::rc::{Rc, Weak};
 
 use super::thread::{State, Thread, current};
-use crate::verifier::Keeper;
+use super::{Core, context};
+use crate::exports::ob::Objects;
+use crate::verifier::{self, Keeper};
 
 /// A place on a kernel thread's stack, for telling later whether the frame that it was in is still there.
 pub(crate) struct Frame {
@@ -61,5 +63,54 @@ impl Frame {
         self.keeper
             .returns
             .is_some_and(|(slot, to)| thread.stack.word(slot).is_some_and(|word| word != to))
+    }
+}
+
+impl Core {
+    /// If an address lies on a kernel thread's stack: whose that is, and whether the frame around it is gone for certain.
+    pub(crate) fn on_a_stack(&self, address: usize) -> Option<(usize, bool)> {
+        let threads = self.threads.borrow();
+        let idle = self.idle_threads.borrow();
+        // SAFETY: the running thread is kept by the world.
+        let running = current().map(|thread| unsafe { &*thread });
+        let mut all = threads.iter().chain(idle.iter()).map(|thread| &**thread);
+        let on = |thread: &&Thread| thread.stack.contains(address);
+        let thread = running.filter(on).or_else(|| all.find(on))?;
+        let gone = match thread.state.get() {
+            State::Idle | State::Ended => true,
+            State::Blocked => address < thread.sp.get(),
+            // Below the frame of who called the kernel, there are the kernel's own.
+            State::Running => address < context::with(|c| c.import.stack.get()),
+            State::Abandoned => false,
+        };
+        Some((thread.number, gone))
+    }
+
+    /// What an address is that a driver gave, as far as that can be told: a variable, a place in a block of the pool or on a stack, a
+    /// thread.
+    pub(crate) fn name(&self, address: usize) -> Option<String> {
+        let machines = self.machines.borrow();
+        let thread = |m: &std::rc::Rc<super::machine::Machine>| m.ext::<Objects>().thread(address);
+        machines
+            .iter()
+            .find_map(thread)
+            .or_else(|| verifier::origin::describe(self, address))
+            .or_else(|| {
+                let (thread, gone) = self.on_a_stack(address)?;
+                let gone = if gone {
+                    ", in a frame that is gone"
+                } else {
+                    ""
+                };
+                Some(format!("on the stack of kernel thread {thread}{gone}"))
+            })
+            .or_else(|| machines.iter().find_map(|m| m.pool.describe(address)))
+    }
+
+    /// Where a kernel thread waits in an image, a line for the place and for each caller.
+    pub(crate) fn waits_in(&self, thread: *const Thread) -> String {
+        let waits = self.waits.borrow();
+        let wait = waits.iter().find(|w| w.is_of(thread));
+        wait.map_or_else(String::new, |w| w.origin.told("it waits in"))
     }
 }

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::processor::DISPATCH;
 use super::thread::{State, Thread, current, to_host};
 use super::{Core, World};
-use crate::verifier::{self, rules};
+use crate::verifier::{self, Origin, rules};
 
 /// Code that looks at something again and again may do so for as many times the horizon of endless waits.
 const IN_VAIN: u64 = 10;
@@ -23,6 +23,7 @@ pub(crate) struct Wait {
     forever: bool,
     machine: *const Machine,
     story: String,
+    pub(super) origin: Origin,
 }
 
 /// What a wait is for.
@@ -44,6 +45,29 @@ pub(crate) enum WaitFor {
 }
 
 impl Wait {
+    /// Whether it is this thread's.
+    pub(super) fn is_of(&self, thread: *const Thread) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|t| std::ptr::eq(&**t, thread))
+    }
+
+    /// Where it is called from, and what its objects are, as far as that is known.
+    fn place(&self, core: &Core) -> String {
+        let objects: &[usize] = match &self.what {
+            WaitFor::Object(object) => std::slice::from_ref(object),
+            WaitFor::Objects { objects, .. } => objects,
+            WaitFor::Condition(_) | WaitFor::Time => &[],
+        };
+        let mut text = String::new();
+        for object in objects {
+            if let Some(name) = core.name(*object) {
+                text += &format!("\n    {object:#x} is {name}");
+            }
+        }
+        text + &self.origin.told("it waits in")
+    }
+
     /// An object of that kind that this waits for.
     fn is_for(&self, f: impl Fn(usize) -> bool) -> Option<usize> {
         match &self.what {
@@ -95,6 +119,7 @@ pub(crate) fn block(what: WaitFor, deadline: Option<u64>, story: String) -> Outc
         forever: deadline.is_none(),
         machine: context::with(|c| c.machine.get()),
         story,
+        origin: Origin::here(),
     });
     core.waits.borrow_mut().push(Rc::clone(&wait));
     let timeout = deadline.map(|at| {
@@ -224,10 +249,11 @@ impl Core {
             // SAFETY: machines live as long as the world.
             let machine = unsafe { wait.machine.as_ref() };
             lines.push(format!(
-                "on {}: {}, since {} ns",
+                "on {}: {}, since {} ns{}",
                 machine.map_or("the host", |m| m.name.as_str()),
                 wait.story,
-                wait.since
+                wait.since,
+                wait.place(self)
             ));
         }
         lines.extend(crate::ndk::pending_calls());

@@ -20,7 +20,7 @@ pub struct Mistake {
     pub not: &'static [&'static str],
 }
 
-pub const MISTAKES: [Mistake; 7] = [
+pub const MISTAKES: [Mistake; 12] = [
     Mistake {
         name: "a null pointer written through in a function that is inlined",
         file: "client.c",
@@ -110,6 +110,88 @@ pub const MISTAKES: [Mistake; 7] = [
             "error: no driver called NDK: nothing was tested",
         ],
         not: &["no driver printed"],
+    },
+    Mistake {
+        name: "memory that is not freed",
+        file: "endpoint.c",
+        right: "if (Endpoint->Mdl) IoFreeMdl(Endpoint->Mdl);",
+        wrong: "",
+        arguments: &[],
+        says: &[
+            "rule pool-leak broken: after DriverUnload: A: consumer has 1 block(s)",
+            "tag 'Mdl ', from IoAllocateMdl\n    allocated in consumer.sys!Register (endpoint.c@IoAllocateMdl@), inlined in EndpointCreate+",
+            " (endpoint.c@return Register(Endpoint, BlockSize);@)\n      called from consumer.sys!ClientRun+",
+            " (client.c@EndpointCreate(&client->Endpoint@)",
+            "rule pool-leak broken: after DriverUnload: B: consumer has 1 block(s)",
+        ],
+        not: &["which is unloaded"],
+    },
+    Mistake {
+        name: "memory written to after it was freed, small enough to be found by its contents",
+        file: "client.c",
+        right: "ExFreePoolWithTag(client, TAG);",
+        wrong: "ExFreePoolWithTag(client, TAG); *(volatile ULONG *)&client->Dead = 1;",
+        arguments: &[],
+        says: &[
+            "rule pool-use-after-free broken",
+            "    allocated in consumer.sys!ClientRun+",
+            " (client.c@CLIENT *client = ExAllocatePool2@)",
+            "    freed in consumer.sys!ClientRun+",
+            " (client.c@ExFreePoolWithTag(client, TAG)@)\n      called from consumer.sys!ConsumerThread+",
+        ],
+        not: &[],
+    },
+    Mistake {
+        name: "a lock that a callback keeps",
+        file: "server.c",
+        right: "if (taken) server->Waiting = Connector;\n    KeReleaseInStackQueuedSpinLock(&lock);",
+        wrong: "if (taken) server->Waiting = Connector;",
+        arguments: &[],
+        says: &[
+            "rule lock-at-return broken by driver consumer",
+            "acquired by KeAcquireInStackQueuedSpinLock in consumer.sys!OnConnect+",
+            " (server.c@KeAcquireInStackQueuedSpinLock(&server->Lock, &lock)@)",
+        ],
+        not: &[],
+    },
+    Mistake {
+        name: "memory that is registered while its domain is closed",
+        file: "endpoint.c",
+        right: "if (Endpoint->Mr) CloseAndWait(Endpoint->Mr->Dispatch->NdkCloseMr, Endpoint->Mr);",
+        wrong: "",
+        arguments: &[],
+        says: &[
+            "rule deadlock broken",
+            " is on the stack of kernel thread ",
+            "    it waits in consumer.sys!CallEnd",
+            " (wait.c@KeWaitForSingleObject@)",
+            "      called from consumer.sys!EndpointClose+",
+            " (endpoint.c@NdkClosePd@)",
+            " is a system thread, which began in consumer.sys!ConsumerThread",
+            "    it waits in consumer.sys!DriverUnload+",
+        ],
+        not: &["which is unloaded"],
+    },
+    Mistake {
+        name: "a driver that goes without waiting for its thread",
+        file: "driver.c",
+        right: "    KeSetEvent(&TheConsumer->Stop, IO_NO_INCREMENT, FALSE);",
+        wrong: "    return;",
+        arguments: &[
+            "--set",
+            "A:PeerAddress=10.0.0.9",
+            "--seconds",
+            "1",
+            "--expect",
+            "never",
+        ],
+        says: &[
+            "rule thread-at-unload broken: after DriverUnload: ",
+            "has not ended, which began in consumer.sys!ConsumerThread+0x0 (driver.c",
+            "    it waits in consumer.sys!",
+            "      called from consumer.sys!ConsumerThread+",
+        ],
+        not: &[],
     },
 ];
 

@@ -74,6 +74,7 @@ unsafe fn take(
         kind,
         old_irql,
         by,
+        from: verifier::origin::caller(),
     };
     if !processor.locks.push(held) {
         verifier::bugcheck(

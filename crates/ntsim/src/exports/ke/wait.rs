@@ -90,8 +90,27 @@ pub(crate) unsafe fn check_initialized(header: *mut DISPATCHER_HEADER, kinds: &[
     if list != head || !kinds.contains(&kind) {
         verifier::bugcheck(
             rules::UNINITIALIZED,
-            format!("{by}: the object at {header:p} was never initialised (or is overwritten)"),
+            format!(
+                "{by}: the object at {header:p} was never initialised (or is overwritten){}",
+                whereabouts(header.addr())
+            ),
         );
+    }
+}
+
+/// Where an object lies that is none.
+fn whereabouts(object: usize) -> String {
+    let core = context::core();
+    match core.on_a_stack(object) {
+        Some((thread, true)) => format!(
+            "; it is on the stack of kernel thread {thread}, in a frame that is gone: the function has returned"
+        ),
+        Some((thread, false)) => format!(
+            "; it is on the stack of kernel thread {thread}, where the frame may be another function's by now"
+        ),
+        None => core
+            .name(object)
+            .map_or_else(String::new, |name| format!("; it is {name}")),
     }
 }
 
