@@ -245,7 +245,7 @@ unsafe extern "efiapi" fn get_cq_results(
     take_results(cq, count, |index, completion| {
         let result = NDK_RESULT {
             Status: status::of_completion(completion.status),
-            BytesTransferred: completion.bytes,
+            BytesTransferred: status::bytes(completion),
             QPContext: completion.qp_context as *mut c_void,
             RequestContext: completion.context as *mut c_void,
         };
@@ -265,7 +265,7 @@ unsafe extern "efiapi" fn get_cq_results_ex(
     take_results(cq, count, |index, completion| {
         let result = NDK_RESULT_EX {
             Status: status::of_completion(completion.status),
-            BytesTransferred: completion.bytes,
+            BytesTransferred: status::bytes(completion),
             QPContext: completion.qp_context as *mut c_void,
             RequestContext: completion.context as *mut c_void,
             Type: status::operation(completion.op),

@@ -14,8 +14,8 @@ use ndis_sys::status::{
 use ndis_sys::types::NTSTATUS;
 use ndkpi::NDK_OPERATION_TYPE;
 use roce::{
-    CmError, CompletionOp, ConnectFailure, CqStatus, CreateError, DisconnectReason, PostError,
-    SrqStatus, Status,
+    CmError, Completion, CompletionOp, ConnectFailure, CqStatus, CreateError, DisconnectReason,
+    PostError, SrqStatus, Status,
 };
 
 use super::ports::ClaimError;
@@ -57,6 +57,15 @@ pub fn error_code(status: Status) -> u32 {
         Status::RetryExceeded => 12,
         Status::RnrRetryExceeded => 13,
         Status::RemoteInvalidate => 14,
+    }
+}
+
+/// Bytes in the consumer's memory that a completion speaks of. NDKPI knows no immediate data: when a peer sends some with a WRITE, which takes a
+/// receive, the message went where the WRITE said, and nothing into the receive.
+pub fn bytes(completion: &Completion) -> u32 {
+    match completion.op {
+        CompletionOp::ReceiveWrite => 0,
+        _ => completion.bytes,
     }
 }
 

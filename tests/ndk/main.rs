@@ -19,6 +19,7 @@ mod detour;
 mod disconnects;
 mod endpoints;
 mod fast;
+mod immediate;
 mod jumbo;
 mod lab;
 mod lam;
