@@ -632,7 +632,13 @@ impl Connection {
         if !self.rejected {
             self.send = false;
         }
-        self.deadline = Some(now.after(negotiate::timewait(self.ack_timeout)));
+        // Nothing is under way of a queue pair that was never connected, and the peer does not get to make its request rest long.
+        let proposed = if self.was_established || !self.is_active() && self.local_qpn != 0 {
+            self.ack_timeout
+        } else {
+            0
+        };
+        self.deadline = Some(now.after(negotiate::timewait(proposed)));
     }
 
     fn become_established(&mut self) {

@@ -1,6 +1,7 @@
 //! Finding connections by what messages and owners call them, without looking at all of them.
 //!
-//! What is looked up comes from the wire, so the hash is keyed: nobody outside can tell which names end up in one chain.
+//! What is looked up comes from the wire, so the hash is keyed: nobody outside can tell which names end up in one chain. The peer's address
+//! is part of every name: whoever has many of them could give one name as often otherwise.
 
 use super::connection::{Connection, State};
 use crate::rng::Rng;
@@ -14,6 +15,7 @@ const NONE: u32 = u32::MAX;
 struct Node {
     hash: Option<u64>,
     next: u32,
+    prev: u32,
 }
 
 /// Members `0..capacity`, each filed under one hash or none.
@@ -29,6 +31,7 @@ impl Index {
         let none = Node {
             hash: None,
             next: NONE,
+            prev: NONE,
         };
         Ok(Index {
             heads: try_vec(chains as usize, |_| NONE)?,
@@ -49,7 +52,7 @@ impl Index {
             return;
         }
         if let Some(hash) = old.hash {
-            self.unlink(member, old.next, self.chain(hash));
+            self.unlink(old, self.chain(hash));
         }
         let mut next = NONE;
         if let Some(hash) = hash {
@@ -58,26 +61,24 @@ impl Index {
                 next = core::mem::replace(head, member);
             }
         }
+        if let Some(second) = self.nodes.get_mut(next as usize) {
+            second.prev = member;
+        }
         if let Some(node) = self.nodes.get_mut(member as usize) {
-            *node = Node { hash, next };
+            let prev = NONE;
+            *node = Node { hash, next, prev };
         }
     }
 
-    fn unlink(&mut self, member: u32, next: u32, chain: usize) {
-        let Some(head) = self.heads.get_mut(chain) else {
-            return;
-        };
-        if *head == member {
-            *head = next;
-            return;
+    /// Without a look at the rest of the chain: many members may have one name, and end at once.
+    fn unlink(&mut self, node: Node, chain: usize) {
+        if let Some(before) = self.nodes.get_mut(node.prev as usize) {
+            before.next = node.next;
+        } else if let Some(head) = self.heads.get_mut(chain) {
+            *head = node.next;
         }
-        let mut at = *head;
-        while let Some(node) = self.nodes.get_mut(at as usize) {
-            if node.next == member {
-                node.next = next;
-                return;
-            }
-            at = node.next;
+        if let Some(behind) = self.nodes.get_mut(node.next as usize) {
+            behind.prev = node.prev;
         }
     }
 
@@ -94,9 +95,9 @@ impl Index {
 /// Connections, by table index. What is found has the right hash, and is to be compared.
 pub(super) struct Lookup {
     keys: [u64; 2],
-    /// Passive ones that are not over, by the peer's GUID and its name of the connection.
+    /// Passive ones that are not over, by the peer's address, its GUID and its name of the connection.
     by_name: Index,
-    /// Live ones whose peer's queue pair is known, by its GUID and number.
+    /// Live ones whose peer's queue pair is known, by its address, GUID and number.
     by_qp: Index,
     /// Live ones, by addresses and ports.
     by_ports: Index,
@@ -121,8 +122,9 @@ impl Lookup {
         })
     }
 
-    fn of_pair(&self, guid: u64, number: u32) -> u64 {
-        self.hash([guid, u64::from(number)])
+    fn of_peers(&self, peer: IpAddr, guid: u64, number: u32) -> u64 {
+        let [a, b] = words(peer);
+        self.hash([guid, u64::from(number), a, b])
     }
 
     fn of_ports(&self, local: SocketAddr, peer: SocketAddr) -> u64 {
@@ -136,11 +138,11 @@ impl Lookup {
     pub fn update(&mut self, index: u32, connection: Option<&Connection>) {
         let name = connection
             .filter(|c| !c.is_active() && c.state() != State::Closed)
-            .map(|c| self.of_pair(c.remote_guid, c.remote_comm_id));
+            .map(|c| self.of_peers(c.path().dst_ip, c.remote_guid, c.remote_comm_id));
         let live = connection.filter(|c| c.is_live());
         let qp = live
             .filter(|c| c.remote_qpn != 0)
-            .map(|c| self.of_pair(c.remote_guid, c.remote_qpn));
+            .map(|c| self.of_peers(c.path().dst_ip, c.remote_guid, c.remote_qpn));
         let ports = live.map(|c| self.of_ports(c.info.local, c.info.peer));
         self.by_name.file(index, name);
         self.by_qp.file(index, qp);
@@ -148,13 +150,13 @@ impl Lookup {
     }
 
     /// Passive connections that a peer may call so.
-    pub fn named(&self, guid: u64, comm_id: u32) -> impl Iterator<Item = u32> {
-        self.by_name.find(self.of_pair(guid, comm_id))
+    pub fn named(&self, peer: IpAddr, guid: u64, comm_id: u32) -> impl Iterator<Item = u32> {
+        self.by_name.find(self.of_peers(peer, guid, comm_id))
     }
 
     /// Live connections that may have this queue pair of a peer.
-    pub fn with_qp(&self, guid: u64, qpn: u32) -> impl Iterator<Item = u32> {
-        self.by_qp.find(self.of_pair(guid, qpn))
+    pub fn with_qp(&self, peer: IpAddr, guid: u64, qpn: u32) -> impl Iterator<Item = u32> {
+        self.by_qp.find(self.of_peers(peer, guid, qpn))
     }
 
     /// Live connections that may be between these.
@@ -202,15 +204,17 @@ mod tests {
         assert!(!index.find(1).any(|m| m == 50));
     }
 
-    /// Names as a peer would count them up, and as one would choose them who knows the number of chains.
+    /// Names as a peer would count them up, and as one would choose them who knows the number of chains; one name from many addresses.
     #[test]
     fn chains_stay_short_whatever_the_names() {
         for seed in 0..8 {
             let n = 4096;
             let mut lookup = Lookup::try_new(n, &mut Rng::new(seed)).unwrap();
-            for stride in [1, 1 << 8, n, 1 << 18] {
+            for stride in [0, 1, 1 << 8, n, 1 << 18] {
                 for member in 0..n {
-                    let hash = lookup.of_pair(7, member.wrapping_mul(stride));
+                    let address = if stride == 0 { u128::from(member) } else { 1 };
+                    let peer = IpAddr::V6((0xfe80 << 112 | address).into());
+                    let hash = lookup.of_peers(peer, 7, member.wrapping_mul(stride));
                     lookup.by_name.file(member, Some(hash));
                 }
                 let longest = (0..u64::from(n))

@@ -304,7 +304,7 @@ impl Agent {
     /// connections is nothing to another.
     fn find_named(&self, source: &Source<'_>, guid: u64, comm_id: u32) -> Option<Slot> {
         self.lookup
-            .named(guid, comm_id)
+            .named(source.ip(), guid, comm_id)
             .filter_map(|index| self.connections.at(index))
             .find(|(_, c)| {
                 c.remote_guid == guid
@@ -318,7 +318,7 @@ impl Agent {
     /// address may end what the peer has.
     fn find_with_qp(&self, source: &Source<'_>, guid: u64, qpn: u32) -> Option<Slot> {
         self.lookup
-            .with_qp(guid, qpn)
+            .with_qp(source.ip(), guid, qpn)
             .filter_map(|index| self.connections.at(index))
             .find(|(_, c)| {
                 c.remote_guid == guid && c.remote_qpn == qpn && c.path().dst_ip == source.ip()
