@@ -37,22 +37,42 @@ impl Requester {
     }
 
     /// Whether a response to what is outstanding at `psn` counts messages as they were sent. Who does not see them cannot know the number.
-    fn counts_as_sent(&mut self, psn: Psn, msn: u32, sq: &SendQueue, link: &Link) -> bool {
-        let mut seq = self.una_wqe;
-        while seq != self.started {
-            let Some(wqe) = sq.get(seq) else { break };
-            let index = psn.since(wqe.first_psn);
-            if !wqe.kind.is_local() && index < wqe.packets {
-                let chunks = match wqe.kind {
-                    Kind::Read => link.read_chunks_before(index),
-                    _ => 0,
-                };
-                let least = wqe.first_msn.wrapping_add(chunks);
-                return self.counting.accepts(msn, least, self.next_msn);
+    fn counts_as_sent(&mut self, psn: Psn, aeth: Aeth, sq: &SendQueue, link: &Link) -> bool {
+        let Aeth { syndrome, msn } = aeth;
+        // The last request that begins at or before it. First PSNs never fall, those of local operations included, which have no packets and
+        // come before the request with the same.
+        let (mut low, mut high) = (0, self.started.wrapping_sub(self.una_wqe));
+        let place = psn.since(self.una);
+        while high.wrapping_sub(low) > 1 {
+            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+            let begins = sq
+                .get(self.una_wqe.wrapping_add(middle))
+                .is_some_and(|w| w.first_psn.since(self.una) <= place);
+            if begins {
+                low = middle;
+            } else {
+                high = middle;
             }
-            seq = seq.wrapping_add(1);
         }
-        false
+        let Some(wqe) = sq.get(self.una_wqe.wrapping_add(low)) else {
+            return false;
+        };
+        let index = psn.since(wqe.first_psn);
+        let chunks = match wqe.kind {
+            Kind::Read => link.read_chunks_before(index),
+            _ => 0,
+        };
+        let before = wqe.first_msn.wrapping_add(chunks);
+        match syndrome {
+            // Executed to its end, and perhaps what follows as well.
+            Syndrome::Ack { .. } => {
+                let ends = wqe.kind.awaits_data() || index.wrapping_add(1) >= wqe.packets;
+                let least = before.wrapping_add(u32::from(ends));
+                self.counting.accepts(msn, least, self.next_msn)
+            }
+            // What it names has not been executed, nor anything behind it.
+            _ => self.counting.accepts(msn, before, before),
+        }
     }
 
     /// Notes that everything before `to` has arrived. Stops short of READ data that has not; true if it got there.
@@ -141,7 +161,7 @@ impl Requester {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
         }
-        if !self.counts_as_sent(psn, aeth.msn, sq, link) {
+        if !self.counts_as_sent(psn, aeth, sq, link) {
             counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
             return Ok(());
         }
@@ -236,7 +256,7 @@ impl Requester {
                     counters.drop_unexpected_response.wrapping_add(1);
                 return Ok(());
             }
-            Some(aeth) if !self.counts_as_sent(psn, aeth.msn, sq, link) => {
+            Some(aeth) if !self.counts_as_sent(psn, aeth, sq, link) => {
                 counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
                 return Ok(());
             }
@@ -319,7 +339,10 @@ impl Requester {
                 }
                 counters.timeouts = counters.timeouts.wrapping_add(1);
                 self.timeouts = self.timeouts.saturating_add(1);
-                self.counting.timed_out();
+                if self.counting.timed_out() {
+                    // The peer is there after all.
+                    self.retries_left = self.retries_left.max(1);
+                }
                 self.gap_seen = false;
                 self.retry(counters)
             }

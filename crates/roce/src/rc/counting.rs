@@ -4,6 +4,9 @@
 //! who knows the addresses and the queue pair number guesses one with some forty thousand frames: a made-up NAK ends the connection, and a
 //! made-up acknowledgement completes requests that have not arrived. The right MSN besides is another 24 bits that he would have to guess.
 //!
+//! As far as he has to guess: MSNs begin at 0, so that of a young connection is a small number. What ends a connection, a NAK, is believed with one
+//! number only; that an acknowledgement may count what follows gives him more of them.
+//!
 //! MSNs have no other use on most connections, and no standard test would notice an adapter that counts differently. So a peer is held to what
 //! its first response has shown, and is let off if it persists.
 
@@ -36,8 +39,8 @@ impl Counting {
         }
     }
 
-    /// Whether to believe a response with this MSN. It is to lie between `least`, what the message answered began with, and `most`, all that
-    /// was sent: a peer may acknowledge late, and count what it has executed meanwhile (rdma_rxe does).
+    /// Whether to believe a response with this MSN. It is to lie between `least` and `most`: a peer may acknowledge late, and count what it has
+    /// executed meanwhile (rdma_rxe does).
     pub fn accepts(&mut self, msn: u32, least: u32, most: u32) -> bool {
         let alike = msn.wrapping_sub(least) & Psn::MASK <= most.wrapping_sub(least) & Psn::MASK;
         match self.peer {
@@ -57,10 +60,12 @@ impl Counting {
         self.refused = false;
     }
 
-    /// Nothing has arrived for the time of a timeout. If responses have been refused, they were all there was.
-    pub fn timed_out(&mut self) {
-        if self.refused {
+    /// Nothing has arrived for the time of a timeout. If responses have been refused, they were all there was: true if the peer is let off.
+    pub fn timed_out(&mut self) -> bool {
+        let let_off = self.refused && self.peer == Peer::Alike;
+        if let_off {
             self.peer = Peer::Otherwise;
         }
+        let_off
     }
 }

@@ -11,8 +11,8 @@ enum Nak {
     Sequence,
     /// No receive is posted.
     Rnr,
-    /// Ends the connection; with the PSN it is about.
-    Fatal(NakCode, Psn),
+    /// Ends the connection; with the PSN it is about, and the MSN before that.
+    Fatal(NakCode, Psn, u32),
 }
 
 /// The debts of a responder.
@@ -62,11 +62,11 @@ impl Owed {
         self.nak = Some(Nak::Rnr);
     }
 
-    /// The request at `psn` ends the connection, if none before it does.
-    pub fn refuse(&mut self, code: NakCode, psn: Psn) {
+    /// The request at `psn`, with `msn` messages before it, ends the connection, if none before it does.
+    pub fn refuse(&mut self, code: NakCode, psn: Psn, msn: u32) {
         match self.nak {
-            Some(Nak::Fatal(_, first)) if first.is_before(psn) => {}
-            _ => self.nak = Some(Nak::Fatal(code, psn)),
+            Some(Nak::Fatal(_, first, _)) if first.is_before(psn) => {}
+            _ => self.nak = Some(Nak::Fatal(code, psn, msn)),
         }
     }
 
@@ -76,7 +76,7 @@ impl Owed {
         self.mended |= self.told;
         self.told = false;
         self.nak = match self.nak {
-            Some(Nak::Fatal(code, psn)) => Some(Nak::Fatal(code, psn)),
+            Some(fatal @ Nak::Fatal(..)) => Some(fatal),
             // Not all of the gap has closed: the rest of what was dropped has to come again.
             Some(_) if self.ahead.is_some_and(|last| !last.is_before(expected)) => {
                 Some(Nak::Sequence)
@@ -131,7 +131,7 @@ impl Owed {
                 let timer = min_rnr_timer;
                 (Syndrome::RnrNak { timer }, expected, msn)
             }
-            Nak::Fatal(code, psn) => (Syndrome::Nak(code), psn, msn),
+            Nak::Fatal(code, psn, msn) => (Syndrome::Nak(code), psn, msn),
         })
     }
 }

@@ -639,7 +639,6 @@ impl Qp {
                     }
                 }
                 Answer::Response { packet, range } => {
-                    let psn = packet.psn;
                     if let Some(bytes) = self.respond(&packet, range, memory, shared, out) {
                         self.responder.replay.sent();
                         shared.counters.tx_bytes =
@@ -653,7 +652,7 @@ impl Qp {
                         *dropped = dropped.wrapping_add(1);
                         continue;
                     }
-                    self.responder.refuse_response(psn);
+                    self.responder.refuse_response(&self.link);
                     self.fail(Status::LocalProtection, Status::Flushed, shared);
                 }
             }

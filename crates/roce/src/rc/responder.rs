@@ -193,7 +193,7 @@ impl Responder {
                 return Executed::NotReady;
             }
             Err(refusal) => {
-                self.owed.refuse(refusal.code, self.expected);
+                self.owed.refuse(refusal.code, self.expected, self.msn);
                 return Executed::Failed(refusal.status);
             }
         };
@@ -240,7 +240,10 @@ impl Responder {
         keys: &KeyTable,
     ) -> Result<Option<(u32, Executed)>, Refusal> {
         let range = request.reth.ok_or(INVALID)?;
-        if self.message != Message::None || link.responder_resources == 0 || range.len > MAX_MESSAGE
+        if self.message != Message::None
+            || link.responder_resources == 0
+            || range.len > MAX_MESSAGE
+            || !self.replay.has_room()
         {
             return Err(INVALID);
         }
@@ -507,20 +510,28 @@ impl Responder {
     /// The request at `psn`, just executed, has come to nothing because of this side.
     pub fn take_back(&mut self, psn: Psn) {
         self.expected = psn;
-        self.owed.refuse(NakCode::RemoteOperational, psn);
+        self.msn = self.msn.wrapping_sub(1) & Psn::MASK;
+        self.owed.refuse(NakCode::RemoteOperational, psn, self.msn);
     }
 
     /// A request came that this side cannot execute any more. What has been executed before has been answered.
     pub fn refuse(&mut self, psn: Psn) {
         if !psn.is_before(self.expected) {
-            self.owed.refuse(NakCode::RemoteOperational, self.expected);
+            self.owed
+                .refuse(NakCode::RemoteOperational, self.expected, self.msn);
         }
     }
 
-    /// The memory of a READ response at `psn` has become inaccessible: all that is left is to say so.
-    pub fn refuse_response(&mut self, psn: Psn) {
+    /// The memory of the READ response to send next has become inaccessible: all that is left is to say so.
+    pub fn refuse_response(&mut self, link: &Link) {
+        let Some(response) = self.replay.peek(link) else {
+            return;
+        };
+        // The READ counted itself.
+        let before = response.msn.wrapping_sub(1) & Psn::MASK;
         self.replay.reset(0);
-        self.owed.refuse(NakCode::RemoteAccess, psn);
+        self.owed
+            .refuse(NakCode::RemoteAccess, response.psn, before);
     }
 }
 
