@@ -55,7 +55,7 @@ pub(super) enum When {
 /// A function that may pend, from its call to the completion.
 pub(super) struct Call {
     pub(super) handle: Handle,
-    function: &'static Function,
+    pub(super) function: &'static Function,
     /// On what it was called.
     pub(super) object: Rc<Object>,
     /// What a create makes.
@@ -78,6 +78,8 @@ pub(super) struct Call {
     then: Cell<Option<(When, Then)>>,
     /// What the provider has answered and the consumer has not been told.
     pub(super) late: Cell<Option<Late>>,
+    /// A close that is told of when something else is over.
+    pub(super) waits: Cell<bool>,
 }
 
 /// What lies in an out parameter that was not written.
@@ -110,6 +112,7 @@ impl Call {
                 out: UnsafeCell::new(untouched()),
                 then: Cell::new(then),
                 late: Cell::new(None),
+                waits: Cell::new(false),
             });
             if call.frame.is_some() {
                 layer.on_stack.borrow_mut().push(Rc::clone(&call));
@@ -475,6 +478,7 @@ unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
         return;
     };
     callback.final_status(&call, status);
+    late::tell_now(&call.object);
     call.tell(&callback, status, std::ptr::null_mut());
     call.object.requests.set(call.object.requests.get() - 1);
     call.release();
@@ -580,6 +584,8 @@ pub(super) fn close(
                 format!("{} on {object} returned {}", function.name, Status(status)),
             ),
         }
+        // Not before this one has returned.
+        late::look_again();
         if !over {
             return status;
         }

@@ -255,6 +255,11 @@ fn establish(
     })
 }
 
+/// The consumer goes on with a connect that has succeeded.
+fn check_connected(hook: &Hook) {
+    late::check_heard(hook, &["NdkConnect", "NdkConnectWithSharedEndpoint"]);
+}
+
 unsafe extern "efiapi" fn complete_connect(
     connector: *mut NDK_CONNECTOR,
     event: Option<NDK_FN_DISCONNECT_EVENT_CALLBACK>,
@@ -266,6 +271,7 @@ unsafe extern "efiapi" fn complete_connect(
     let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
+    check_connected(&hook);
     let then = establish(
         &hook,
         event.map(DisconnectEvent::Plain),
@@ -295,6 +301,7 @@ unsafe extern "efiapi" fn complete_connect_ex(
     if !hook.since(NDK_VERSION_2_1) {
         return STATUS_NOT_SUPPORTED;
     }
+    check_connected(&hook);
     let then = establish(&hook, event.map(DisconnectEvent::Ex), event_context, None);
     let event = event.map(|_| disconnect_event_ex as NDK_FN_DISCONNECT_EVENT_CALLBACK_EX);
     let event_context = hook.object.handle.context();
@@ -445,6 +452,7 @@ unsafe extern "efiapi" fn connection_data(
     let before = unsafe { *length };
     // Wrong, but something that the provider can tell; it must not write to where null points.
     let _ = before > 0 && hook.null(data, "pPrivateData");
+    check_connected(&hook);
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     let status = hook.call_sync(|| unsafe {

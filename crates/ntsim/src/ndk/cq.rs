@@ -10,6 +10,7 @@ use super::account::Wrong;
 use super::call::{Then, request};
 use super::callback::Callback;
 use super::hook::{Hook, enter};
+use super::late;
 use super::object::{Kind, Object, Part, with_layer};
 use super::place::Place;
 use super::rules;
@@ -18,6 +19,7 @@ use super::tables::{common, slots};
 use super::trail;
 use crate::consumer::Status;
 use crate::verifier::{Function, violation};
+use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::processor::{DISPATCH, PASSIVE};
 
@@ -392,6 +394,7 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
         return;
     };
     check_notification(&object, part, status);
+    late::tell_connections(&object);
     object.events.set(object.events.get() + 1);
     trail::told(&object, callback.function, None, Some(status));
     // SAFETY: the consumer's callback and its context.
@@ -535,6 +538,9 @@ fn take<T>(
 ) -> u32 {
     if room > 0 && hook.null(results, "the array of results") {
         return 0;
+    }
+    if context::with_processor(|p| p.locks.len() == 0) {
+        late::tell_connections(&hook.object);
     }
     let part = part(hook);
     let _serial = serial(hook, part);

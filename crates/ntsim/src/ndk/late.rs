@@ -6,8 +6,10 @@
 //! by its callback, from a DPC: perhaps before the function has returned, perhaps much later.
 //!
 //! To the provider all is over when it has answered; the consumer must see the order that it is promised. So the close of an object
-//! is kept too while the consumer was not told of all that is on the object: requests, creates, and closes of what depends on it. It
-//! hears of a connection before it hears of its end, and the close of the adapter waits for everything.
+//! is kept too while the consumer was not told of all that is on the object: requests, creates, and closes of what depends on it; and
+//! of the requests of an object it hears in the order in which they were answered. (But of those of the adapter, which are of many
+//! mappings.) It hears of a connection before it hears of its end, and of what comes over it: only who holds a spin lock while it takes
+//! results may find one there first. The close of the adapter waits for everything.
 
 use std::rc::Rc;
 
@@ -16,8 +18,11 @@ use ndkpi::*;
 
 use super::call::{Call, Completion, When};
 use super::callback::Callback;
-use super::object::{Layer, Object, State, with_layer};
+use super::hook::Hook;
+use super::object::{Kind, Layer, Object, State, with_layer};
+use super::rules;
 use super::slab::Handle;
+use crate::verifier::violation;
 use crate::world::context;
 use crate::world::processor::Dpc;
 use crate::world::wait::wait_until;
@@ -34,8 +39,6 @@ pub(super) struct Late {
 const SOON: u64 = 20_000;
 /// And all of them within so many.
 const LATE: u64 = 2_000_000;
-/// When to look again whether what must come first has come.
-const AGAIN: u64 = 1_000;
 
 /// Whether a status may come by a completion callback: success, and the failures that are documented for both ways.
 fn may_pend(status: NTSTATUS) -> bool {
@@ -57,13 +60,34 @@ fn is_close(call: &Call) -> bool {
     matches!(call.completion, Completion::Close(_))
 }
 
+/// Whether the consumer hears of it in the order of the object's requests. Creates make objects that do not know of each other.
+fn in_order(call: &Call) -> bool {
+    matches!(call.completion, Completion::Request(_)) && call.object.kind != Kind::Adapter
+}
+
+/// The object's requests of which the consumer was not told, in the order of their answers.
+fn kept_requests(object: &Object) -> Vec<Rc<Call>> {
+    if object.late.get() == 0 {
+        return Vec::new();
+    }
+    with_layer(|layer| {
+        let late = layer.late.borrow();
+        let requests = late.iter().filter(|call| in_order(call));
+        requests
+            .filter(|call| call.object.handle == object.handle)
+            .cloned()
+            .collect()
+    })
+}
+
 /// A provider has answered at once. What the consumer's call returns: that, or STATUS_PENDING if it will be told.
 pub(super) fn answer(call: &Rc<Call>, status: NTSTATUS, made: *mut NDK_OBJECT_HEADER) -> NTSTATUS {
     let by_chance = || {
         let core = context::core();
         core.pend != 0 && may_pend(status) && core.pend_rng.below(u64::from(core.pend)) == 0
     };
-    if is_close(call) && must_wait(&call.object) || by_chance() {
+    let behind = || in_order(call) && may_pend(status) && !kept_requests(&call.object).is_empty();
+    if is_close(call) && must_wait(&call.object) || behind() || by_chance() {
         keep(call, status, made);
         return STATUS_PENDING;
     }
@@ -126,10 +150,15 @@ fn interrupt(call: &Call) {
                 return;
             };
             if is_close(&call) && must_wait(&call.object) {
-                tell_at(&call, context::core().now() + AGAIN);
-            } else {
-                tell(&call);
+                call.waits.set(true);
+                return;
             }
+            if in_order(&call) {
+                let requests = kept_requests(&call.object);
+                let before = requests.iter().take_while(|c| !Rc::ptr_eq(c, &call));
+                before.for_each(tell);
+            }
+            tell(&call);
         },
     };
     machine.queue_dpc(processor, dpc, false);
@@ -153,21 +182,66 @@ fn tell(call: &Rc<Call>) {
     object.late.update(|late| late - 1);
     object.provider.late.update(|late| late - 1);
     call.retire();
+    look_again();
 }
 
-/// Tells the consumer all that is to be told before something else about an object. At or below DISPATCH_LEVEL.
-pub(super) fn tell_now(object: &Rc<Object>) {
-    if object.late.get() == 0 {
-        return;
-    }
-    let calls: Vec<_> = with_layer(|layer| {
+/// Something is over that a close may have had to wait for.
+pub(super) fn look_again() {
+    let ready: Vec<_> = with_layer(|layer| {
         let late = layer.late.borrow();
-        late.iter()
-            .filter(|c| Rc::ptr_eq(&c.object, object) && !is_close(c))
+        let waiting = late.iter().filter(|call| call.waits.get());
+        waiting
+            .filter(|call| !must_wait(&call.object))
             .cloned()
             .collect()
     });
-    calls.iter().for_each(tell);
+    for call in ready {
+        call.waits.set(false);
+        tell_at(&call, context::core().now() + SOON);
+    }
+}
+
+/// Tells the consumer of an object's requests before something else about it. At or below DISPATCH_LEVEL.
+pub(super) fn tell_now(object: &Object) {
+    kept_requests(object).iter().for_each(tell);
+}
+
+/// Tells the consumer of the connections whose results the completion queue gets. At or below DISPATCH_LEVEL.
+#[inline]
+pub(super) fn tell_connections(cq: &Object) {
+    if cq.provider.late.get() > 0 {
+        tell_those_connections(cq);
+    }
+}
+
+#[cold]
+fn tell_those_connections(cq: &Object) {
+    let connections: Vec<_> = with_layer(|layer| {
+        let late = layer.late.borrow();
+        let requests = late.iter().filter(|call| in_order(call));
+        requests
+            .filter(|call| call.object.is_connection_on(cq))
+            .cloned()
+            .collect()
+    });
+    connections.iter().for_each(tell);
+}
+
+/// Accuses the consumer if it relies on one of these functions of the object, of whose success it has not been told.
+pub(super) fn check_heard(hook: &Hook, functions: &[&str]) {
+    let unheard = kept_requests(&hook.object).into_iter().find(|call| {
+        let succeeded = call.late.get().is_some_and(|l| l.status == STATUS_SUCCESS);
+        succeeded && functions.contains(&call.function.name)
+    });
+    if let Some(call) = unheard {
+        violation(
+            rules::CONSUMER,
+            format!(
+                "{} is called on {} although {} pends, whose success it presupposes",
+                hook.function.name, hook.object, call.function.name
+            ),
+        );
+    }
 }
 
 /// Waits until the consumer of an adapter was told everything, and its callbacks have returned. PASSIVE_LEVEL if there is anything.

@@ -10,6 +10,7 @@ use ndkpi::*;
 use super::call::{Then, request, request_end};
 use super::hook::{Hook, enter};
 use super::in_flight::Element;
+use super::late;
 use super::mw;
 use super::object::{Kind, Object, Part, State, with_layer};
 use super::rules;
@@ -278,11 +279,17 @@ unsafe extern "efiapi" fn initialize_fast_register(
     })
 }
 
+/// The consumer asks for what there is when the region is registered.
+fn check_registered(hook: &Hook) {
+    late::check_heard(hook, &["NdkRegisterMr", "NdkInitializeFastRegisterMr"]);
+}
+
 unsafe extern "efiapi" fn remote_token(mr: *mut NDK_MR) -> u32 {
     static F: Function = Function::callback("NdkGetRemoteTokenFromMr", PASSIVE..=DISPATCH);
     let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
         return 0;
     };
+    check_registered(&hook);
     let table = hook.object.table::<NDK_MR_DISPATCH>();
     // SAFETY: the provider's table and object.
     hook.call(|| unsafe { ((*table).NdkGetRemoteTokenFromMr)(mr) })
@@ -293,6 +300,7 @@ unsafe extern "efiapi" fn local_token(mr: *mut NDK_MR) -> u32 {
     let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
         return 0;
     };
+    check_registered(&hook);
     let table = hook.object.table::<NDK_MR_DISPATCH>();
     // SAFETY: the provider's table and object.
     let token = hook.call(|| unsafe { ((*table).NdkGetLocalTokenFromMr)(mr) });

@@ -266,10 +266,17 @@ pub(crate) fn pending_closes() -> Vec<String> {
             .filter(|o| o.state.get() == State::Closing)
             .collect()
     });
+    closing.extend(with_layer(late::closed));
     closing.sort_by_key(|o| (o.kind as u32, o.number));
     closing
         .iter()
-        .map(|o| format!("the close of {o} pends, held by {}", o.holders()))
+        .map(|o| {
+            let how = match o.state.get() {
+                State::Closed => "is done and the consumer not told",
+                _ => "pends",
+            };
+            format!("the close of {o} {how}, held by {}", o.holders())
+        })
         .collect()
 }
 
@@ -556,6 +563,17 @@ impl Object {
         }
     }
 
+    /// Whether it is a connection whose queue pair has its results there.
+    pub(super) fn is_connection_on(&self, cq: &Object) -> bool {
+        let on = |object: &Object, is: &dyn Fn(&Object) -> bool| {
+            object.antecedents.borrow().iter().any(|a| is(a))
+        };
+        self.kind == Kind::Connector
+            && on(self, &|a| {
+                a.kind == Kind::Qp && on(a, &|queue| queue.handle == cq.handle)
+            })
+    }
+
     /// Ends what [`Self::depend_on`] began with objects of a kind.
     pub(super) fn part_from_those(&self, kind: Kind) {
         let mut antecedents = self.antecedents.borrow_mut();
@@ -609,6 +627,10 @@ impl Object {
     /// What keeps its close pending.
     fn holders(self: &Rc<Self>) -> String {
         let mut holders = Vec::new();
+        match self.late.get() - u32::from(self.kept.get()) {
+            0 => {}
+            n => holders.push(format!("{n} answer(s) that its consumer is not told yet")),
+        }
         match self.requests.get() {
             0 => {}
             n => holders.push(format!("{n} request(s) not completed")),
@@ -624,6 +646,7 @@ impl Object {
         };
         holders.extend(successors.iter().map(|s| match s.state.get() {
             State::Closing => format!("{s}, whose close pends"),
+            State::Closed => format!("{s}, whose close is kept: its consumer is not told yet"),
             _ => format!("{s}, not closed"),
         }));
         if holders.is_empty() {

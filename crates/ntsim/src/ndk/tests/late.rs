@@ -14,8 +14,9 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::bench::*;
-use super::consumers::connected;
+use super::consumers::{Connected, connected};
 use super::fake::{Misdeed, Mode};
+use crate::ndk::object::pending_closes;
 use crate::ndk::rules;
 
 /// A provider that answers at once, and a consumer that always hears it later.
@@ -186,6 +187,190 @@ fn a_connection_is_told_of_before_its_end() {
         assert!(b.close(c.mr) && b.close(c.pd) && b.close(c.cq));
         clean(&mut b);
     }
+}
+
+/// Runs requests right after each other, the last in another mode perhaps. The order in which the consumer heard of them.
+fn heard(b: &mut Bench, last: Mode, requests: [&dyn Fn(*mut c_void) -> NTSTATUS; 2]) -> Vec<usize> {
+    let order: Rc<RefCell<Vec<usize>>> = Rc::default();
+    let fake = b.fake;
+    for (index, request) in requests.into_iter().enumerate() {
+        let (told, noted) = (Told::new(), Rc::clone(&order));
+        told.then(move || noted.borrow_mut().push(index));
+        if index == 1 {
+            fake.mode.set(last);
+        }
+        if b.run(|| request(told.context())) != STATUS_PENDING {
+            order.borrow_mut().push(index);
+        }
+    }
+    b.work();
+    fake.mode.set(Mode::Inline);
+    order.take()
+}
+
+#[test]
+fn requests_of_an_object_are_told_of_in_their_order() {
+    for seed in 0..50 {
+        for mode in [Mode::Inline, Mode::Later] {
+            let mut b = Bench::late(2, seed, Mode::Inline, Misdeed::Nothing);
+            let c = connected(&mut b);
+            let connector = b.connector();
+            b.connect(connector, c.qp);
+            let complete = |context| {
+                let f = table!(connector).NdkCompleteConnect;
+                // SAFETY: as a consumer calls.
+                unsafe { f(connector, None, null_mut(), on_status, context) }
+            };
+            // SAFETY: as a consumer calls.
+            let disconnect = |context| unsafe {
+                (table!(connector).NdkDisconnect)(connector, on_status, context)
+            };
+            let order = heard(&mut b, mode, [&complete, &disconnect]);
+            assert_eq!(order, [0, 1], "seed {seed}, {mode:?}");
+            let mut mdl = ndis_sys::wdm::MDL::ZEROED;
+            let (mr, mdl) = (c.mr, (&raw mut mdl).cast());
+            // SAFETY: as a consumer calls.
+            let register =
+                |context| unsafe { (table!(mr).NdkRegisterMr)(mr, mdl, 0, 0, on_status, context) };
+            // SAFETY: as a consumer calls.
+            let deregister =
+                |context| unsafe { (table!(mr).NdkDeregisterMr)(mr, on_status, context) };
+            let order = heard(&mut b, mode, [&register, &deregister]);
+            assert_eq!(order, [0, 1], "seed {seed}, {mode:?}");
+            assert!(b.close(connector) && b.close(c.connector) && b.close(c.qp));
+            assert!(b.close(c.mr) && b.close(c.pd) && b.close(c.cq));
+            clean(&mut b);
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_told_of_before_what_comes_over_it() {
+    for seed in 0..50 {
+        for notified in [false, true] {
+            let mut b = bench(seed);
+            let (established, notification) = (Told::new(), Told::new());
+            let cq = b.cq(notification).unwrap();
+            let pd = b.pd();
+            let qp = b.qp(pd, cq, cq, 1);
+            let connector = b.connector();
+            b.connect(connector, qp);
+            assert_eq!(b.receive(qp, 7), STATUS_SUCCESS);
+            notification.then(|| assert_eq!(established.times(), 1));
+            let fake = b.fake;
+            b.run(|| {
+                if notified {
+                    arm_now(cq);
+                }
+                let f = table!(connector).NdkCompleteConnect;
+                // SAFETY: as a consumer calls.
+                unsafe {
+                    f(
+                        connector,
+                        None,
+                        null_mut(),
+                        on_status,
+                        established.context(),
+                    )
+                };
+                fake.deliver(thing(qp), thing(qp));
+                fake.work();
+                let mut result = NDK_RESULT::ZEROED;
+                // SAFETY: as a consumer calls.
+                let count = unsafe { (table!(cq).NdkGetCqResults)(cq, &raw mut result, 1) };
+                assert_eq!((count, established.times()), (1, 1));
+            });
+            b.work();
+            assert_eq!(notification.times(), usize::from(notified));
+            assert_eq!(established.times(), 1);
+            assert!(b.close(connector) && b.close(qp) && b.close(pd) && b.close(cq));
+            clean(&mut b);
+        }
+    }
+}
+
+#[test]
+fn who_goes_on_before_it_is_told_is_accused() {
+    // A seed with which nothing is told at once.
+    let late = |go_on: &dyn Fn(&mut Bench, &Connected, *mut NDK_CONNECTOR)| {
+        let mut rules = Vec::new();
+        for seed in 0..8 {
+            let mut b = bench(seed);
+            let c = connected(&mut b);
+            let connector = b.connector();
+            go_on(&mut b, &c, connector);
+            b.work();
+            rules.extend(b.rules());
+        }
+        rules.dedup();
+        rules
+    };
+    let token = |b: &mut Bench, c: &Connected, wait: bool| {
+        let mr = c.mr;
+        let mut mdl = ndis_sys::wdm::MDL::ZEROED;
+        let mdl = (&raw mut mdl).cast();
+        let told = Told::new();
+        // SAFETY: as a consumer calls.
+        b.run(|| unsafe { (table!(mr).NdkRegisterMr)(mr, mdl, 0, 0, on_status, told.context()) });
+        if wait {
+            b.work();
+        }
+        // SAFETY: as a consumer calls.
+        b.run(|| unsafe { (table!(mr).NdkGetRemoteTokenFromMr)(mr) });
+    };
+    assert_eq!(late(&|b, c, _| token(b, c, false)), [rules::CONSUMER]);
+    assert_eq!(late(&|b, c, _| token(b, c, true)), [""; 0]);
+    let complete = |b: &mut Bench, c: &Connected, connector: *mut NDK_CONNECTOR, wait: bool| {
+        let address = SOCKADDR::ZEROED;
+        let (address, none, qp) = (&raw const address, std::ptr::null(), c.qp);
+        let told = Told::new();
+        b.run(|| {
+            let f = table!(connector).NdkConnect;
+            let context = told.context();
+            // SAFETY: as a consumer calls.
+            unsafe {
+                f(
+                    connector, qp, address, 16, address, 16, 1, 1, none, 0, on_status, context,
+                )
+            }
+        });
+        if wait {
+            b.work();
+        }
+        b.complete_connect(connector, Told::new());
+    };
+    assert_eq!(
+        late(&|b, c, it| complete(b, c, it, false)),
+        [rules::CONSUMER]
+    );
+    assert_eq!(late(&|b, c, it| complete(b, c, it, true)), [""; 0]);
+}
+
+#[test]
+fn reports_of_waits_list_closes_that_are_kept() {
+    let mut kept = 0;
+    for seed in 0..50 {
+        let mut b = bench(seed);
+        let pd = b.pd();
+        let mr = b.mr(pd);
+        let closes = b.run(|| {
+            close_now(mr, Told::new());
+            close_now(pd, Told::new());
+            pending_closes()
+        });
+        for close in closes {
+            assert!(
+                close.contains("is done and the consumer not told"),
+                "{close}"
+            );
+            assert!(!close.contains("not closed"), "{close}");
+            kept += u32::from(close.contains("held by MR 1 of fake, whose close is kept"));
+        }
+        b.work();
+        assert_eq!(b.run(pending_closes), [""; 0]);
+        clean(&mut b);
+    }
+    assert!(kept > 0);
 }
 
 /// Ends a registration, and unlocks the pages at once.
