@@ -12,46 +12,38 @@ use super::Images;
 use crate::verifier::{self, Function, rules};
 use crate::world::context::{self, KernelMode};
 
-thread_local! {
-    /// The range of each loaded image that has a table, and the offsets in it, in order.
-    static TABLES: RefCell<Vec<(Range<usize>, Vec<u32>)>> = const { RefCell::new(Vec::new()) };
-}
+/// The range of each loaded image of a machine that has a table, and the offsets in it, in order. Every call into a driver looks here:
+/// so the machine has them at hand.
+#[derive(Default)]
+pub(crate) struct Tables(RefCell<Vec<(Range<usize>, Vec<u32>)>>);
 
-/// The table of an image, which is looked into as long as this exists.
-#[derive(Debug)]
-pub(crate) struct Guarded {
-    base: usize,
-}
-
-impl Guarded {
+impl Tables {
     /// `targets` are offsets in the image that lies at `range`, in order.
-    pub(crate) fn new(range: Range<usize>, targets: Vec<u32>) -> Self {
-        let base = range.start;
-        TABLES.with_borrow_mut(|tables| tables.push((range, targets)));
-        Guarded { base }
+    pub(crate) fn add(&self, range: Range<usize>, targets: Vec<u32>) {
+        self.0.borrow_mut().push((range, targets));
     }
-}
 
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        // The thread may be ending.
-        let _ = TABLES.try_with(|tables| {
-            tables
-                .borrow_mut()
-                .retain(|(range, _)| range.start != self.base);
-        });
+    /// The image that lies there is unloaded.
+    pub(super) fn remove(&self, base: usize) {
+        self.0.borrow_mut().retain(|(range, _)| range.start != base);
     }
-}
 
-#[inline]
-fn is_allowed(target: usize) -> bool {
-    TABLES.with_borrow(|tables| {
+    fn allow(&self, target: usize) -> bool {
+        let tables = self.0.borrow();
         let table = tables.iter().find(|(range, _)| range.contains(&target));
         table.is_none_or(|(range, targets)| {
             let at = (target - range.start) as u32;
             targets.binary_search(&at).is_ok()
         })
-    })
+    }
+}
+
+#[inline]
+fn is_allowed(target: usize) -> bool {
+    let machine = context::with(|c| c.machine.get());
+    // SAFETY: the world keeps it while it is in the context.
+    let machine = unsafe { machine.as_ref() };
+    machine.is_none_or(|machine| machine.guard.allow(target))
 }
 
 /// What a function is that may not be called through a pointer. None if it may be.
@@ -90,7 +82,7 @@ pub(super) fn stubs() -> (usize, usize) {
     ((check as *const ()).addr(), (dispatch as *const ()).addr())
 }
 
-unsafe extern "efiapi" fn look_up(target: usize) {
+extern "efiapi" fn look_up(target: usize) {
     if !is_allowed(target) {
         accuse("the target of an indirect call", target);
     }

@@ -6,20 +6,20 @@ use std::ops::Range;
 
 use super::configuration::{self, get, put};
 use super::file::{Layout, Section};
-use super::guard::Guarded;
 use super::stubs::Stubs;
 use super::unwind::{self, Frame, Stack};
 use super::{Image, ImageError, runtime};
 use crate::memory::arena::Protection;
 use crate::memory::{PAGE, Ram};
+use crate::world::machine::Machine;
 
 /// An image that is mapped, relocated and bound. Its memory is given back by [`Images::unload`].
 #[derive(Debug)]
 pub(crate) struct Mapped {
     image: Image,
     base: usize,
-    /// Looks up its functions while it is loaded, if it has a table of those that may be called.
-    guarded: Option<Guarded>,
+    /// The offsets of the functions that may be called through pointers, if it has a table of them.
+    targets: Option<Vec<u32>>,
     /// Its imports lead there.
     stubs: Stubs,
 }
@@ -36,7 +36,7 @@ impl Mapped {
         let mut mapped = Mapped {
             image: image.clone(),
             base,
-            guarded: None,
+            targets: None,
             stubs,
         };
         // SAFETY: the pages were free until now.
@@ -48,7 +48,7 @@ impl Mapped {
             put(memory, import.at, mapped.stubs.at(index).addr() as u64);
         }
         match configuration::apply(memory, layout, base, random) {
-            Ok(targets) => mapped.guarded = targets.map(|t| Guarded::new(mapped.range(), t)),
+            Ok(targets) => mapped.targets = targets,
             Err(error) => {
                 ram.free_pages(base - PAGE, all);
                 return Err(error);
@@ -192,9 +192,13 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Keeps an image that has been mapped.
-    pub(crate) fn add(&self, mapped: Mapped) {
-        self.loaded.borrow_mut().push((mapped.range(), mapped));
+    /// Keeps an image that has been mapped in a machine's memory.
+    pub(crate) fn add(&self, mut mapped: Mapped, machine: &Machine) {
+        let range = mapped.range();
+        if let Some(targets) = mapped.targets.take() {
+            machine.guard.add(range.clone(), targets);
+        }
+        self.loaded.borrow_mut().push((range, mapped));
     }
 
     /// The entry point of the image has returned: see [`Mapped::discard`].
@@ -206,13 +210,14 @@ impl Images {
     }
 
     /// The driver is gone: nothing of the image can be accessed from here on.
-    pub(crate) fn unload(&self, base: usize, ram: &Ram) {
+    pub(crate) fn unload(&self, base: usize, machine: &Machine) {
+        let ram = &machine.ram;
         let mut loaded = self.loaded.borrow_mut();
         let Some(index) = loaded.iter().position(|(range, _)| range.start == base) else {
             return;
         };
-        let (range, mut mapped) = loaded.swap_remove(index);
-        mapped.guarded = None;
+        let (range, mapped) = loaded.swap_remove(index);
+        machine.guard.remove(base);
         ram.protect(range.start, range.len() / PAGE, Protection::Inaccessible);
         let mut unloaded = self.unloaded.borrow_mut();
         unloaded.push_back(mapped);

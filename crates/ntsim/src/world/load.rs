@@ -112,7 +112,7 @@ impl Machine {
         };
         let range = mapped.range();
         let images = self.ext::<Images>();
-        images.add(mapped);
+        images.add(mapped, self);
         // SAFETY: as above; the code stays until `forget_driver`.
         let driver = unsafe { self.start_driver(name, registry_path, entry, range.clone()) }
             .map_err(LoadError::DriverEntry)?;
@@ -144,7 +144,7 @@ impl Machine {
             for made in strings.chain(object) {
                 self.pool_free(made, None, "the loading of a driver");
             }
-            self.ext::<Images>().unload(image.start, &self.ram);
+            self.ext::<Images>().unload(image.start, self);
             return Err(STATUS_INSUFFICIENT_RESOURCES);
         };
         let loaded = address as *mut Loaded;
@@ -219,7 +219,7 @@ impl Machine {
         self.pool_free(object, None, "the unloading of a driver");
         driver.loaded.set(false);
         driver.object.set(0);
-        self.ext::<Images>().unload(image, &self.ram);
+        self.ext::<Images>().unload(image, self);
     }
 
     /// Accuses a driver that has gone of what it left behind, and forgets what belonged to its driver object.

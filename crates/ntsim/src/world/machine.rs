@@ -10,6 +10,7 @@ use super::driver::Drivers;
 use super::extensions::Extensions;
 use super::processor::{Interrupts, Processor};
 use super::timer::Timers;
+use crate::image::guard;
 use crate::memory::{IoSpace, Pool, Ram};
 
 /// Names a machine of a world.
@@ -128,6 +129,8 @@ pub(crate) struct Machine {
     pub(crate) io_space: IoSpace,
     pub(crate) drivers: Drivers,
     pub(crate) event_log: RefCell<Vec<EventLogEntry>>,
+    /// What control flow guard allows in its images.
+    pub(crate) guard: guard::Tables,
     /// Address of its NIC.
     pub(crate) mac: Cell<[u8; 6]>,
     /// What other parts of the simulator keep per machine.
@@ -158,6 +161,7 @@ impl Machine {
             io_space: IoSpace::default(),
             drivers: Drivers::default(),
             event_log: RefCell::default(),
+            guard: guard::Tables::default(),
             mac: Cell::new(mac),
             extensions: Extensions::default(),
             core: Rc::downgrade(core),

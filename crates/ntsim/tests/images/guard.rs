@@ -1,5 +1,7 @@
 //! Control flow guard: functions that the image's table lacks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use ntsim::verifier::rules;
 use ntsim::world::LoadError;
 use ntsim::{ImageError, MachineConfig, Violation, World};
@@ -198,4 +200,34 @@ fn the_table_goes_with_the_image() {
         let (found, _) = run(&pe);
         assert_eq!(found.len(), 1, "{found:?}");
     }
+}
+
+#[test]
+fn the_table_goes_with_a_world_that_a_bug_check_ended() {
+    // xor ecx, ecx; call [KeBugCheckEx]
+    let code = Code::default()
+        .prologue()
+        .bytes(&[0x31, 0xc9])
+        .at(&[0xff, 0x15], IMPORTS);
+    let mut ended = with_function(code);
+    ended.imports = vec![("ntoskrnl.exe", "KeBugCheckEx")];
+    ended.guard = Some(Guard::of(&[TEXT]));
+    let mut world = World::builder().collect_violations().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let load = AssertUnwindSafe(|| world.load_image(a, "tiny", &image(&ended)));
+    assert!(catch_unwind(load).is_err(), "nobody returns from it");
+    let found = world.take_violations();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].rule, rules::BUGCHECK);
+    drop(world);
+    // These lie where that one lay.
+    let mut without = unloadable(Guard::of(&[]));
+    without.guard = None;
+    for pe in [unloadable(Guard::of(&[TEXT, FUNCTION])), without] {
+        let (found, _) = run(&pe);
+        assert!(found.is_empty(), "{found:?}");
+    }
+    let (found, _) = run(&unloadable(Guard::of(&[FUNCTION])));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].text.starts_with("DriverEntry is "), "{found:?}");
 }

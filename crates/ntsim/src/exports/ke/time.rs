@@ -156,7 +156,8 @@ pub unsafe extern "efiapi" fn KeBugCheckEx(
         parameters.join(", "),
         machine.name
     );
-    drop(machine);
+    // Nothing on this stack is dropped any more.
+    drop((images, machine));
     verifier::bugcheck(rules::BUGCHECK, text);
 }
 

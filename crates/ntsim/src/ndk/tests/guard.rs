@@ -3,18 +3,18 @@
 use super::bench::*;
 use super::fake::{Misdeed, Mode};
 use super::fake_tables as tables;
-use crate::image::guard::Guarded;
 use crate::verifier::rules;
 
 /// An image that has one function, and a table without it.
-fn lacking(function: usize) -> Guarded {
-    Guarded::new(function..function + 1, Vec::new())
+fn lacking(b: &Bench, function: usize) {
+    let machine = b.world.machine(b.machine);
+    machine.guard.add(function..function + 1, Vec::new());
 }
 
 #[test]
 fn a_function_of_a_dispatch_table() {
     let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
-    let _image = lacking(tables::arm_of_cq());
+    lacking(&b, tables::arm_of_cq());
     b.cq(Told::new()).expect("it is made all the same");
     let violations = b.violations();
     let [violation] = &violations[..] else {
@@ -31,7 +31,7 @@ fn a_function_of_a_dispatch_table() {
 fn a_callback_of_the_consumer() {
     let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
     let cq = b.cq(Told::new()).expect("a completion queue");
-    let _image = lacking((on_event as *const ()).addr());
+    lacking(&b, (on_event as *const ()).addr());
     assert!(b.close(cq), "it is called all the same");
     let violations = b.violations();
     let [violation] = &violations[..] else {
