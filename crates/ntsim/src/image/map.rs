@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::configuration::{self, get, put};
 use super::file::{Layout, Section};
+use super::runtime::Target;
 use super::stubs::Stubs;
 use super::unwind::{self, Frame, Stack};
 use super::{Image, ImageError, runtime};
@@ -20,7 +21,7 @@ pub(crate) struct Mapped {
     base: usize,
     /// The offsets of the functions that may be called through pointers, if it has a table of them.
     targets: Option<Vec<u32>>,
-    /// Its imports lead there.
+    /// Its imports of the kernel's functions lead there.
     stubs: Stubs,
 }
 
@@ -28,7 +29,8 @@ impl Mapped {
     /// Maps an image into new pages of a machine's memory. `random` becomes its stack cookie.
     pub(crate) fn new(image: &Image, ram: &Ram, random: u64) -> Result<Mapped, ImageError> {
         let layout = image.layout();
-        let stubs = Stubs::new(&resolve(layout)?).map_err(|_| ImageError::NoMemory)?;
+        let targets = resolve(layout)?;
+        let stubs = Stubs::new(&targets).map_err(|_| ImageError::NoMemory)?;
         let pages = layout.size / PAGE;
         // One page more on either side stays inaccessible.
         let all = u32::try_from(pages + 2).map_err(|_| ImageError::NoMemory)?;
@@ -44,8 +46,12 @@ impl Mapped {
         memory.fill(0);
         fill(memory, image);
         relocate(memory, layout, base);
-        for (index, import) in layout.imports.iter().enumerate() {
-            put(memory, import.at, mapped.stubs.at(index).addr() as u64);
+        for (index, (import, target)) in layout.imports.iter().zip(&targets).enumerate() {
+            let bound = match target.is_kernel {
+                true => mapped.stubs.at(index).addr(),
+                false => target.address,
+            };
+            put(memory, import.at, bound as u64);
         }
         match configuration::apply(memory, layout, base, random) {
             Ok(targets) => mapped.targets = targets,
@@ -144,7 +150,7 @@ impl Mapped {
     }
 }
 
-fn resolve(layout: &Layout) -> Result<Vec<usize>, ImageError> {
+fn resolve(layout: &Layout) -> Result<Vec<Target>, ImageError> {
     let mut missing = Vec::new();
     let targets = layout
         .imports
@@ -300,11 +306,6 @@ impl Images {
             }
             frame = caller;
         }
-    }
-
-    /// Whether none is loaded.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.loaded.borrow().is_empty()
     }
 
     /// What an address in an image is, if it is in one.

@@ -8,8 +8,16 @@ use std::ffi::{c_char, c_int, c_void};
 use crate::exports::{self, Export};
 use crate::verifier::{self, rules};
 
-/// The address of the function that a module exports under this name; None if nobody does.
-pub(super) fn resolve(module: &str, function: &str) -> Option<usize> {
+/// What an import is bound to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Target {
+    pub(super) address: usize,
+    /// Whether it is the kernel's, which forgets where it was called from when it returns.
+    pub(super) is_kernel: bool,
+}
+
+/// The function that a module exports under this name; None if nobody does.
+pub(super) fn resolve(module: &str, function: &str) -> Option<Target> {
     // The functions of the hardware abstraction layer have long been the kernel's own.
     let module = if module.eq_ignore_ascii_case("hal.dll") {
         "ntoskrnl.exe"
@@ -19,11 +27,17 @@ pub(super) fn resolve(module: &str, function: &str) -> Option<usize> {
     if module.eq_ignore_ascii_case("ntoskrnl.exe")
         && let Some((_, address)) = COMPILER.iter().find(|(name, _)| *name == function)
     {
-        return Some(address.0.addr());
+        return Some(Target {
+            address: address.0.addr(),
+            is_kernel: false,
+        });
     }
     exports::find(function)
         .filter(|Export { function, .. }| function.module.eq_ignore_ascii_case(module))
-        .map(|export| export.address.addr())
+        .map(|export| Target {
+            address: export.address.addr(),
+            is_kernel: true,
+        })
 }
 
 struct Address(*const ());

@@ -1,10 +1,11 @@
-//! What an image's imports are bound to: stubs that note where they are called from, and go on to the function.
+//! What an image's imports of the kernel's functions are bound to: stubs that note where they are called from, and go on to the function.
 //!
 //! They cost the data path two stores. What notes a place later looks there (`verifier::origin`).
 
 use std::io;
 use std::ptr;
 
+use super::runtime::Target;
 use crate::world::context;
 
 /// Bytes of each, of which 30 are used.
@@ -19,7 +20,7 @@ pub(super) struct Stubs {
 
 impl Stubs {
     /// Makes one for each function. They are for this host thread, which is its world's.
-    pub(super) fn new(targets: &[usize]) -> io::Result<Stubs> {
+    pub(super) fn new(targets: &[Target]) -> io::Result<Stubs> {
         let len = (targets.len() * STUB).max(1);
         // SAFETY: an anonymous private mapping at an address of the system's choice affects nothing else.
         let base = unsafe {
@@ -41,7 +42,7 @@ impl Stubs {
         };
         let note = context::with(|c| (&raw const c.import).addr());
         for (index, target) in targets.iter().enumerate() {
-            let code = stub(note, *target);
+            let code = stub(note, target.address);
             // SAFETY: within the mapping, of which nobody else knows.
             unsafe { ptr::copy_nonoverlapping(code.as_ptr(), stubs.at(index), STUB) };
         }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::site;
 use crate::image::{Frame, Images, RBP};
 use crate::world::{Core, context, thread};
 
@@ -47,22 +48,17 @@ pub(crate) fn caller() -> usize {
 /// The caller's frame, if the driver on whose behalf code runs is an image and called.
 fn frame(images: &Images) -> Option<Frame> {
     let (sp, bp) = context::with(|c| (c.import.stack.get(), c.import.base.get()));
-    let here = 0_u8;
-    // What was noted last may have been on another stack.
-    if sp < (&raw const here).addr() {
-        return None;
-    }
     let mut frame = Frame {
         sp,
         ..Frame::default()
     };
     frame.general[RBP] = Some(bp);
+    // Of this thread's stack only.
     let frame = frame.returned(&thread::stack_word)?;
-    let own = super::site::own_image()?;
-    (images.base_of(frame.address()) == Some(own)).then_some(frame)
+    site::is_own(images, frame.address()).then_some(frame)
 }
 
-fn find() -> Option<Origin> {
+fn find(frame: impl FnOnce(&Images) -> Option<Frame>) -> Option<Origin> {
     let _kernel = context::KernelMode::enter();
     let images = context::try_machine()?.ext::<Images>();
     let mut places = [0; DEPTH];
@@ -79,7 +75,15 @@ impl Origin {
     pub(crate) fn here() -> Origin {
         match context::with(|c| c.import.stack.get()) {
             0 => Origin::default(),
-            _ => find().unwrap_or_default(),
+            _ => find(frame).unwrap_or_default(),
+        }
+    }
+
+    /// As [`Origin::here`], also where the driver called what is no import of its: a function of a dispatch table. That takes long.
+    pub(crate) fn looked_for() -> Origin {
+        match Origin::here() {
+            Origin(0) if thread::on_thread() => find(site::own_frame).unwrap_or_default(),
+            here => here,
         }
     }
 
@@ -121,7 +125,7 @@ pub(crate) fn at(return_address: usize) -> String {
         let machine = context::try_machine()?;
         let images = machine.ext::<Images>();
         let call = return_address.checked_sub(1)?;
-        let own = images.base_of(call) == Some(super::site::own_image()?);
+        let own = site::is_own(&images, call);
         own.then(|| images.describe(call)).flatten()
     };
     place().map_or_else(String::new, |place| format!(" in {place}"))

@@ -77,6 +77,17 @@ unsafe extern "C" fn look(frame: *mut Unwound, search: *mut c_void) -> c_int {
     if search.frames > DEEPEST { STOP } else { GO_ON }
 }
 
+/// Whether an address lies in the image of the driver on whose behalf code runs.
+pub(super) fn is_own(images: &Images, address: usize) -> bool {
+    own_image().is_some_and(|own| images.base_of(address) == Some(own))
+}
+
+/// The first frame of an image, if that is of the driver on whose behalf code runs.
+pub(super) fn own_frame(images: &Images) -> Option<Frame> {
+    own_image()?;
+    unwind(images).filter(|frame| is_own(images, frame.address()))
+}
+
 /// The first frame of an image, looked for from the simulator's own outwards.
 fn unwind(images: &Images) -> Option<Frame> {
     let mut search = Search {
@@ -111,10 +122,7 @@ impl Keeper {
     fn find(address: usize) -> Option<Keeper> {
         let machine = context::try_machine()?;
         let images = machine.ext::<Images>();
-        if images.is_empty() {
-            return None;
-        }
-        let caller = unwind(&images)?;
+        let caller = own_frame(&images)?;
         Some(Keeper {
             calls: images.frames(caller, KEEPERS, &thread::stack_word),
             returns: images.owner(caller, address, &thread::stack_word),
@@ -149,15 +157,13 @@ fn left() -> Option<String> {
     let here = context::with(|c| c.thread.get());
     let machine = context::try_machine()?;
     let images = machine.ext::<Images>();
-    let own = images
-        .base_of(target.addr())
-        .is_some_and(|base| Some(base) == own_image());
+    let own = is_own(&images, target.addr());
     let target = (own && thread == here).then(|| images.describe(target.addr()));
     Some(format!("{}, or where it has jumped to", target??))
 }
 
-/// Where the image lies of the driver on whose behalf code runs; 0 if that is linked.
-pub(super) fn own_image() -> Option<usize> {
+/// Where the image lies of the driver on whose behalf code runs; None if that is linked.
+fn own_image() -> Option<usize> {
     let machine = context::try_machine()?;
     let driver = machine.drivers.get(context::with(|c| c.driver.get()))?;
     let object = driver.object.get() as *const DRIVER_OBJECT;
@@ -165,7 +171,8 @@ pub(super) fn own_image() -> Option<usize> {
         return None;
     }
     // SAFETY: the object lives as long as the driver is loaded.
-    Some(unsafe { (*object).DriverStart }.addr())
+    let start = unsafe { (*object).DriverStart };
+    (!start.is_null()).then(|| start.addr())
 }
 
 fn frames(site: Site<'_>) -> Option<Vec<String>> {
@@ -175,12 +182,9 @@ fn frames(site: Site<'_>) -> Option<Vec<String>> {
     let machine = context::try_machine()?;
     let images = machine.ext::<Images>();
     let innermost = match site {
-        Site::Unwind => unwind(&images)?,
-        Site::At(frame) => *frame?,
+        Site::Unwind => own_frame(&images)?,
+        Site::At(frame) => *frame.filter(|frame| is_own(&images, frame.address()))?,
     };
-    if images.base_of(innermost.address()) != Some(own_image()?) {
-        return None;
-    }
     let frames = images.frames(innermost, SHOWN, &thread::stack_word);
     let described = frames.into_iter().filter_map(|at| images.describe(at));
     Some(described.collect())

@@ -16,10 +16,28 @@ use super::thread::Thread;
 /// What an image's import notes when it is called.
 #[repr(C)]
 pub(crate) struct Import {
-    /// RSP, at the return address; 0 once the function has returned.
+    /// RSP, at the return address; 0 once the function has returned, in driver code that it calls, and on other threads' stacks.
     pub(crate) stack: Cell<usize>,
     /// RBP.
     pub(crate) base: Cell<usize>,
+}
+
+/// What an import has noted.
+pub(crate) type Noted = (usize, usize);
+
+impl Import {
+    /// Other code runs: what was noted is not of its.
+    #[inline(always)]
+    pub(crate) fn take(&self) -> Noted {
+        (self.stack.replace(0), self.base.get())
+    }
+
+    /// The code goes on of which that was noted.
+    #[inline(always)]
+    pub(crate) fn put_back(&self, (stack, base): Noted) {
+        self.stack.set(stack);
+        self.base.set(base);
+    }
 }
 
 /// The cells. Null pointers mean "none".

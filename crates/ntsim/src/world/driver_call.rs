@@ -1,6 +1,6 @@
 //! Calls into drivers, and how they must return.
 
-use super::context;
+use super::context::{self, Noted};
 use super::thread::{Thread, on_kernel_stack};
 use crate::image::guard;
 use crate::verifier::{self, Function, Told, rules};
@@ -10,13 +10,17 @@ struct Entry {
     function: &'static Function,
     in_driver: bool,
     callee: (*const Thread, *const ()),
+    noted: Noted,
     irql: u8,
     locks: usize,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        context::with(|c| c.in_driver.set(self.in_driver));
+        context::with(|c| {
+            c.in_driver.set(self.in_driver);
+            c.import.put_back(self.noted);
+        });
         if std::thread::panicking() {
             return;
         }
@@ -111,6 +115,7 @@ fn run_driver<R>(function: &'static Function, target: *const (), f: impl FnOnce(
         function,
         in_driver: context::with(|c| c.in_driver.replace(true)),
         callee: context::with(|c| c.callee.replace((c.thread.get(), target))),
+        noted: context::with(|c| c.import.take()),
         irql,
         locks,
     };

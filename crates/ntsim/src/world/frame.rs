@@ -80,8 +80,11 @@ impl Core {
             State::Idle | State::Ended => true,
             State::Blocked => address < thread.sp.get(),
             // Below the frame of who called the kernel, there are the kernel's own.
-            State::Running => address < context::with(|c| c.import.stack.get()),
-            State::Abandoned => false,
+            State::Running if current() == Some(std::ptr::from_ref(thread)) => {
+                let caller = context::with(|c| c.import.stack.get());
+                thread.stack.contains(caller) && address < caller
+            }
+            State::Running | State::Abandoned => false,
         };
         Some((thread.number, gone))
     }

@@ -6,9 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::rc::Rc;
 
-use super::context::KernelMode;
+use super::context::{self, KernelMode};
+use super::driver_call::{NOT_ITS_OWN, call_driver};
 use super::wait::{sleep_until, wait_until};
-use super::{MachineConfig, World};
+use super::{Core, MachineConfig, World};
 use crate::verifier::{Function, cross};
 
 fn recurse(depth: u64) -> u64 {
@@ -110,4 +111,56 @@ fn every_vector_has_a_message_of_its_own() {
     }
     world.run_until_idle();
     assert_eq!(*raised.borrow(), vec![1; count]);
+}
+
+/// What the import of an image noted that is called now.
+fn noted() -> usize {
+    context::with(|c| c.import.stack.get())
+}
+
+/// Whether an address on a stack is said to be in a frame that is gone.
+fn is_gone(core: &Core, address: usize) -> bool {
+    core.on_a_stack(address).expect("on a stack").1
+}
+
+#[test]
+fn what_an_import_noted_is_of_its_own_call_and_thread_only() {
+    static F: Function = Function::callback("a callback", 0..=2);
+    let mut world = World::builder().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let core = Rc::clone(&world.core);
+    let woken = Rc::new(Cell::new(false));
+    let awake = Rc::clone(&woken);
+    let machine = world.machine(a);
+    let entered = machine.enter(0);
+    core.spawn(Box::new(move || {
+        let frame = 0_u8;
+        let caller = (&raw const frame).addr() + 64;
+        context::with(|c| c.import.stack.set(caller));
+        sleep_until(1000);
+        assert_eq!(noted(), caller, "others have run since");
+        awake.set(true);
+    }));
+    drop(entered);
+    world.call(a, move || {
+        let _kernel = KernelMode::enter();
+        assert_eq!(noted(), 0, "another thread's");
+        let frame = [0_u64; 16];
+        let address = (&raw const frame).addr();
+        let caller = address + size_of_val(&frame);
+        context::with(|c| c.import.stack.set(caller));
+        assert!(is_gone(&core, address));
+        call_driver(&F, NOT_ITS_OWN, || {
+            assert_eq!(noted(), 0, "it has called nothing");
+            assert!(!is_gone(&core, address), "an outer frame");
+            context::with(|c| c.import.stack.set(address));
+        });
+        assert_eq!(noted(), caller);
+        // Of another stack, it says nothing of this one.
+        context::with(|c| c.import.stack.set(usize::MAX));
+        assert!(!is_gone(&core, address));
+        context::with(|c| c.import.stack.set(0));
+    });
+    world.run_for(std::time::Duration::from_micros(2));
+    assert!(woken.get());
 }

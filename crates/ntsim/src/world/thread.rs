@@ -140,6 +140,7 @@ extern "sysv64" fn main() -> ! {
         let thread = unsafe { &*thread };
         let job = thread.job.take();
         thread.jobs.set(thread.jobs.get() + 1);
+        context::with(|c| c.import.take());
         let result = catch_unwind(AssertUnwindSafe(|| match job {
             // SAFETY: whoever set the job keeps `data` until the thread is idle again, or never resumes it.
             Some(Job::Borrowed(call, data)) => unsafe { call(data) },
@@ -177,9 +178,13 @@ pub(super) fn to_host(thread: &Thread) {
         // SAFETY: a thread runs, so the world exists.
         unsafe { &*c.core.get() }.host_sp.get()
     });
-    context::with(|c| thread.processor.set(c.processor.get()));
+    let noted = context::with(|c| {
+        thread.processor.set(c.processor.get());
+        c.import.take()
+    });
     // SAFETY: the host saved its stack pointer when it resumed this thread and has not run since.
     unsafe { fiber::switch(thread.sp.as_ptr(), host) };
+    context::with(|c| c.import.put_back(noted));
 }
 
 impl Core {
@@ -268,10 +273,12 @@ impl Core {
         thread.state.set(State::Running);
         // It comes back here, as if this were the host.
         let host = self.host_sp.get();
+        let noted = context::with(|c| c.import.take());
         // SAFETY: as in `resume`; this thread's stack pointer takes the host's place until it runs again.
         unsafe { fiber::switch(self.host_sp.as_ptr(), thread.sp.get()) };
         self.host_sp.set(host);
         context::with(|c| {
+            c.import.put_back(noted);
             thread.driver.set(c.driver.replace(driver));
             c.thread.set(here);
             c.machine.set(machine);

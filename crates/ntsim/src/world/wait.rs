@@ -119,7 +119,7 @@ pub(crate) fn block(what: WaitFor, deadline: Option<u64>, story: String) -> Outc
         forever: deadline.is_none(),
         machine: context::with(|c| c.machine.get()),
         story,
-        origin: Origin::here(),
+        origin: Origin::looked_for(),
     });
     core.waits.borrow_mut().push(Rc::clone(&wait));
     let timeout = deadline.map(|at| {
