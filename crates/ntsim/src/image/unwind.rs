@@ -78,10 +78,13 @@ impl Function {
         })
     }
 
-    /// The function that code is part of. None for what has no entry: a function that neither calls nor touches its stack.
-    fn around(code: &dyn Contents, (table, len): Table, at: u32) -> Option<Function> {
+    /// What the table says of the function that code is part of. None if the table does not tell: it cannot be read, or is empty.
+    fn around(code: &dyn Contents, (table, len): Table, at: u32) -> Option<Entry> {
         let entry = |index: u32| Function::read(code, table.checked_add(index * FUNCTION as u32)?);
         let (mut low, mut high) = (0, len / FUNCTION as u32);
+        if high == 0 {
+            return None;
+        }
         while low < high {
             let middle = low + (high - low) / 2;
             if entry(middle)?.begin <= at {
@@ -90,8 +93,35 @@ impl Function {
                 high = middle;
             }
         }
-        entry(low.checked_sub(1)?).filter(|f| at < f.end)
+        let Some(last) = low.checked_sub(1) else {
+            return Some(Entry::Leaf);
+        };
+        let function = entry(last)?;
+        Some(match at < function.end {
+            true => Entry::Of(function),
+            false => Entry::Leaf,
+        })
     }
+
+    /// The entry that holds for this one, which may only point to another: then the address of that, which is odd, takes the place of the
+    /// unwind information's.
+    fn followed(self, code: &dyn Contents) -> Option<Function> {
+        let mut function = self;
+        for _ in 0..PARTS {
+            if function.info & 1 == 0 {
+                return Some(function);
+            }
+            function = Function::read(code, function.info & !1)?;
+        }
+        None
+    }
+}
+
+/// What is known of the function around an address.
+enum Entry {
+    /// It has none: it neither calls nor touches its stack.
+    Leaf,
+    Of(Function),
 }
 
 /// How a function, or the part of one, changed its frame.
@@ -106,12 +136,18 @@ struct Info<'a> {
 }
 
 impl<'a> Info<'a> {
+    /// None too for versions and flags that are not documented: what follows may have another layout.
     fn read(code: &'a dyn Contents, at: u32) -> Option<Info<'a>> {
         const CHAINED: u8 = 4;
+        const FLAGS: u8 = 7;
         let &[first, prologue, count, frame] = code.bytes(at, 4)?.first_chunk()?;
+        let (version, flags) = (first & 7, first >> 3);
+        if !matches!(version, 1 | 2) || flags & !FLAGS != 0 {
+            return None;
+        }
         let codes = code.bytes(at.checked_add(4)?, usize::from(count) * 2)?;
         let behind = at.checked_add(4 + u32::from(count).next_multiple_of(2) * 2)?;
-        let chained = match first >> 3 & CHAINED {
+        let chained = match flags & CHAINED {
             0 => None,
             _ => Some(Function::read(code, behind)?),
         };
@@ -119,7 +155,7 @@ impl<'a> Info<'a> {
             prologue,
             pointer: (frame & 15 != 0)
                 .then(|| (usize::from(frame & 15), usize::from(frame >> 4) * 16)),
-            version: first & 7,
+            version,
             codes,
             chained,
         })
@@ -212,31 +248,29 @@ pub(super) fn caller(
     stack: Stack<'_>,
 ) -> Option<Frame> {
     let mut frame = *frame;
-    let Some(function) = Function::around(code, table, at) else {
-        return frame.returned(stack);
+    let function = match Function::around(code, table, at)? {
+        Entry::Leaf => return frame.returned(stack),
+        Entry::Of(function) => function,
     };
+    let part = function.followed(code)?;
+    let mut info = Info::read(code, part.info)?;
     if !frame.calls
-        && let Some(done) = epilogue(code, &function, at, &frame, stack)
+        && let Some(done) = epilogue(code, &function, &info, at, &frame, stack)
     {
         return Some(done);
     }
-    let mut offset = at - function.begin;
-    let mut part = function;
+    // Before the function whose entry it is, as a part that lies elsewhere may: its prologue is over.
+    let mut offset = at.checked_sub(part.begin).unwrap_or(u32::MAX);
     for _ in 0..PARTS {
-        // An odd address is that of another function's entry.
-        if part.info & 1 != 0 {
-            part = Function::read(code, part.info & !1)?;
-            continue;
-        }
-        let info = Info::read(code, part.info)?;
         if info.undo(offset, &mut frame, stack)? == Undone::Interrupt {
             return Some(frame);
         }
-        match info.chained {
-            None => return frame.returned(stack),
-            // Whose prologue came before, all of it.
-            Some(next) => (part, offset) = (next, u32::MAX),
-        }
+        let Some(next) = info.chained else {
+            return frame.returned(stack);
+        };
+        info = Info::read(code, next.followed(code)?.info)?;
+        // Whose prologue came before, all of it.
+        offset = u32::MAX;
     }
     None
 }
@@ -246,6 +280,7 @@ pub(super) fn caller(
 fn epilogue(
     code: &dyn Contents,
     function: &Function,
+    info: &Info<'_>,
     at: u32,
     frame: &Frame,
     stack: Stack<'_>,
@@ -263,7 +298,14 @@ fn epilogue(
                     .checked_add_signed(instruction.immediate(1) as isize)?;
             }
             Mnemonic::Lea if index == 0 && to_rsp => {
-                let base = frame.general[number(instruction.memory_base())?]?;
+                // From the register that points into the frame, and from nothing else.
+                let base = number(instruction.memory_base())?;
+                if info.pointer.is_none_or(|(register, _)| register != base)
+                    || instruction.memory_index() != Register::None
+                {
+                    return None;
+                }
+                let base = frame.general[base]?;
                 let distance = instruction.memory_displacement64() as isize;
                 frame.sp = base.checked_add_signed(distance)?;
             }

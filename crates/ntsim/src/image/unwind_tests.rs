@@ -239,6 +239,120 @@ fn damaged_tables_and_stacks_lead_nowhere() {
 }
 
 #[test]
+fn an_entry_that_cannot_be_read_is_no_leaf() {
+    let ask = |made: &Made, len, at| caller(made, (TABLE, len), at, &frame(), &on(&[0xca11]));
+    let back = ask(&function(&PUSHES), 12, CODE + 0x100);
+    assert_eq!(back.map(|frame| frame.ip), Some(0xca11), "a leaf after it");
+    assert!(ask(&function(&PUSHES), 12, CODE - 1).is_some(), "before it");
+    // Of two entries the file has one; there is no table.
+    assert_eq!(ask(&function(&PUSHES), 24, CODE + 0x100), None);
+    assert_eq!(ask(&function(&PUSHES), 0, CODE + 0x100), None);
+}
+
+#[test]
+fn unknown_versions_and_flags_are_refused() {
+    // Versions 1 and 2 with all documented flags but the chain; then others.
+    for (first, is_known) in [
+        (1, true),
+        (2, true),
+        (0x19, true),
+        (0, false),
+        (3, false),
+        (4, false),
+        (7, false),
+        (0x41, false),
+        (0x81, false),
+    ] {
+        let mut info = PUSHES;
+        info[0] = first;
+        let back = unwound(&function(&info), 0x50, frame(), &[0, 0, 0xd1, 0xb, 0xca11]);
+        assert_eq!(back.is_some(), is_known, "{first:#x}");
+    }
+}
+
+#[test]
+fn an_entry_that_points_to_another_counts_from_where_that_begins() {
+    let (elsewhere, second) = (TABLE + 0x100, CODE + 0x40);
+    let mut table = entry(CODE, second, elsewhere + 1);
+    table.extend(entry(second, CODE + 0x80, elsewhere + 1));
+    let mut made = function(&PUSHES);
+    made.0[0].1 = table;
+    made.0
+        .push((elsewhere, entry(second - 1, CODE + 0x80, INFO)));
+    // Two bytes behind where the entry that is pointed to begins: RDI and RBX have been pushed.
+    let back = unwound(&made, 0x41, frame(), &[0xd1, 0xb, 0xca11, 1, 2]).unwrap();
+    assert_eq!((back.ip, back.sp), (0xca11, STACK + 24));
+    assert_eq!(back.general[RDI], Some(0xd1));
+    // Before it: all of the prologue is over.
+    let back = unwound(&made, 0, frame(), &[0, 0, 0xd1, 0xb, 0xca11]).unwrap();
+    assert_eq!((back.ip, back.sp), (0xca11, STACK + 40));
+    // To itself, for ever; to nothing.
+    for target in [TABLE + 1, 0x9001] {
+        let made = Made(vec![(TABLE, entry(CODE, CODE + 0x100, target))]);
+        assert_eq!(unwound(&made, 0x50, frame(), &[1; 8]), None);
+    }
+}
+
+/// `push rbp` (1); `sub rsp, 32` (5); `lea rbp, [rsp + 16]` (10).
+const POINTED: [u8; 12] = [1, 10, 3, 0x15, 10, 0x03, 5, 0x32, 1, 0x50, 0, 0];
+
+#[test]
+fn a_pointer_into_a_frame_counts_once_it_is_set() {
+    let made = function(&POINTED);
+    let mut here = frame();
+    here.calls = false;
+    // What the caller had there.
+    here.general[RBP] = Some(0xb9);
+    let back = unwound(&made, 5, here, &[0, 0, 0, 0, 0xb9, 0xca11]).unwrap();
+    assert_eq!((back.ip, back.sp), (0xca11, STACK + 48));
+    here.general[RBP] = Some(STACK + 16);
+    let back = unwound(&made, 10, here, &[0, 0, 0, 0, 0xb9, 0xca11]).unwrap();
+    assert_eq!((back.ip, back.sp), (0xca11, STACK + 48));
+    assert_eq!(back.general[RBP], Some(0xb9));
+}
+
+#[test]
+fn an_epilogue_takes_the_stack_back_from_the_pointer_into_the_frame() {
+    let mut made = function(&POINTED);
+    // lea rsp, [rbp + 24]; pop rbp; ret: 8 bytes more than were allocated, so that it is seen what counts.
+    made.0[2].1[0x80..0x86].copy_from_slice(&[0x48, 0x8d, 0x65, 24, 0x5d, 0xc3]);
+    let mut here = frame();
+    here.calls = false;
+    here.general[RBP] = Some(STACK + 16);
+    let back = unwound(&made, 0x80, here, &[0, 0, 0, 0, 0, 0xb9, 0xca11]).unwrap();
+    assert_eq!((back.ip, back.sp), (0xca11, STACK + 56));
+    assert_eq!(back.general[RBP], Some(0xb9));
+    // No epilogue: lea rsp, [rbp + rcx + 0]; pop rbp; ret. And lea rsp, [rbx + 0]; pop rbp; ret.
+    for code in [
+        &[0x48, 0x8d, 0x64, 0x0d, 0, 0x5d, 0xc3][..],
+        &[0x48, 0x8d, 0x63, 0, 0x5d, 0xc3],
+    ] {
+        made.0[2].1[0x80..][..code.len()].copy_from_slice(code);
+        here.general[RBX] = Some(STACK);
+        let back = unwound(&made, 0x80, here, &[0, 0, 0, 0, 0xb9, 0xca11]).unwrap();
+        assert_eq!((back.ip, back.sp), (0xca11, STACK + 48));
+    }
+}
+
+#[test]
+fn a_jump_through_the_table_of_imports_leaves_the_function() {
+    let mut made = function(&PUSHES);
+    let here = Frame {
+        calls: false,
+        ..frame()
+    };
+    // jmp [rip + 0x100]; then jmp [rax], as of a switch.
+    for (code, sp) in [
+        (&[0xff, 0x25, 0, 1, 0, 0][..], STACK + 8),
+        (&[0xff, 0x20], STACK + 40),
+    ] {
+        made.0[2].1[0x86..][..code.len()].copy_from_slice(code);
+        let back = unwound(&made, 0x86, here, &[0xca11, 1, 2, 3, 0xca11]).unwrap();
+        assert_eq!((back.ip, back.sp), (0xca11, sp));
+    }
+}
+
+#[test]
 fn whatever_tables_say_an_answer_comes() {
     let mut state = 1_u64;
     let mut random = || {
