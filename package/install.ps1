@@ -58,12 +58,21 @@ $card = @($cards | Where-Object { $Adapter -eq $_.Name -or $Adapter -eq $_.Insta
 if ($card.Count -ne 1) { Stop-With "no virtio network card is called '$Adapter'; without -Adapter they are listed" }
 $instance = $card[0].Instance
 if (-not $Force) {
-    $others = @(Get-NetAdapter | Where-Object { $_.PnPDeviceID -ne $instance -and $_.Status -eq "Up" })
+    # Switches, teams and VPNs have adapters too, which go when the card under them does.
+    $others = @(Get-NetAdapter -Physical | Where-Object { $_.PnPDeviceID -ne $instance -and $_.Status -eq "Up" })
     if ($others.Count -eq 0) { Stop-With "no other card is up, so nothing could reach this machine but its console; -Force does it nevertheless" }
     # Nobody comes in through a card without a driver.
     $own = @()
     if ($null -ne $card[0].Index) {
-        $own = @(Get-NetIPAddress -InterfaceIndex $card[0].Index -ErrorAction SilentlyContinue | ForEach-Object { $_.IPAddress })
+        $over = @($card[0].Index)
+        # With a virtual switch or a team over it, the addresses are on their adapters. Which of these, only their own tools tell: any.
+        $bound = @(Get-NetAdapterBinding -Name $card[0].Name -ComponentID @("vms_pp", "ms_lbfoprov", "ms_implat") -ErrorAction SilentlyContinue |
+            Where-Object { $_.Enabled })
+        if ($bound.Count -gt 0) {
+            $physical = @(Get-NetAdapter -Physical | ForEach-Object { $_.ifIndex })
+            $over += @(Get-NetAdapter | Where-Object { $physical -notcontains $_.ifIndex } | ForEach-Object { $_.ifIndex })
+        }
+        $own = @(Get-NetIPAddress -InterfaceIndex $over -ErrorAction SilentlyContinue | ForEach-Object { $_.IPAddress })
     }
     # Remote Desktop, PowerShell remoting, SSH.
     $through = @(Get-NetTCPConnection -State Established -LocalPort @(3389, 5985, 5986, 22) -ErrorAction SilentlyContinue |
