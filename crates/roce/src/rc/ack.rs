@@ -127,24 +127,27 @@ impl Requester {
                 status: Status::RetryExceeded,
             });
         }
-        self.retries_left -= 1;
+        self.send_again(counters);
+        Ok(())
+    }
+
+    /// The same where something shows that the peer is there: that there is no retry left is no failure then.
+    fn send_again(&mut self, counters: &mut Counters) {
+        self.retries_left = self.retries_left.saturating_sub(1);
         counters.retransmissions = counters.retransmissions.wrapping_add(1);
         self.go_back();
         // Runs again from the next transmission on.
         self.timer = Timer::Off;
-        Ok(())
     }
 
     /// READ data is missing although something later has arrived: asks for it again, once.
-    fn missing_data(&mut self, counters: &mut Counters) -> Result<(), Failure> {
+    fn missing_data(&mut self, counters: &mut Counters) {
         if self.gap_seen || matches!(self.timer, Timer::Rnr(_)) {
-            return Ok(());
+            return;
         }
         self.gap_seen = true;
-        // No failure, even if there was no other retry: that something later has come shows that the peer is there. If the data does
-        // not come, the timeout ends it.
-        self.retries_left = self.retries_left.max(1);
-        self.retry(counters)
+        // If the data does not come, the timeout ends it.
+        self.send_again(counters);
     }
 
     /// An acknowledgement packet.
@@ -172,7 +175,8 @@ impl Requester {
             Syndrome::Reserved(_) => return Ok(()),
         };
         if !self.advance(to, now, sq, link) {
-            return self.missing_data(counters);
+            self.missing_data(counters);
+            return Ok(());
         }
         match syndrome {
             Syndrome::Ack { .. } | Syndrome::Reserved(_) => Ok(()),
@@ -267,7 +271,8 @@ impl Requester {
         };
         if !in_sequence {
             counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
-            return self.missing_data(counters);
+            self.missing_data(counters);
+            return Ok(());
         }
         let seq = self.una_wqe;
         let Some(wqe) = sq.get(seq).filter(|w| w.kind.is_answered_by(response.op)) else {
@@ -339,11 +344,12 @@ impl Requester {
                 }
                 counters.timeouts = counters.timeouts.wrapping_add(1);
                 self.timeouts = self.timeouts.saturating_add(1);
-                if self.counting.timed_out() {
-                    // The peer is there after all.
-                    self.retries_left = self.retries_left.max(1);
-                }
                 self.gap_seen = false;
+                // What was refused is believed when it comes again.
+                if self.counting.timed_out() {
+                    self.send_again(counters);
+                    return Ok(());
+                }
                 self.retry(counters)
             }
             _ => Ok(()),

@@ -126,13 +126,10 @@ impl ReplayRing {
                 .is_some_and(|e| !e.used || e.cursor == e.end || e.sent >= e.request.packets)
     }
 
-    /// Adds a new request. False if there is no [room](Self::has_room).
-    pub fn push(&mut self, request: Asked) -> bool {
-        if !self.has_room() {
-            return false;
-        }
+    /// Adds a new request, for which there is [room](Self::has_room).
+    pub fn push(&mut self, request: Asked) {
         let Some(entry) = self.entries.get_mut(self.next) else {
-            return false;
+            return;
         };
         if entry.used && entry.cursor != entry.end {
             // A repetition that the peer no longer waits for, or it would not go on.
@@ -156,7 +153,6 @@ impl ReplayRing {
         } else {
             self.next + 1
         };
-        true
     }
 
     /// Answers a READ again, from `psn` on. False if it is not a repetition, whole or in part, of a request still known.

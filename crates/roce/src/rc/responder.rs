@@ -250,8 +250,11 @@ impl Responder {
         // The whole range, before the first response: later there is no way to refuse.
         check_remote(&range, Access::REMOTE_READ, link, keys)?;
         let packets = link.packets(range.len);
-        self.message_done();
-        self.answer(request.psn, packets, Content::Bytes(range))
+        Ok(Some(self.answer(
+            request.psn,
+            packets,
+            Content::Bytes(range),
+        )))
     }
 
     fn on_atomic<M: Memory>(
@@ -292,27 +295,24 @@ impl Responder {
         let original = memory
             .atomic(place.region, place.offset, operation)
             .map_err(|_| UNREACHABLE)?;
-        self.message_done();
-        self.answer(request.psn, 1, Content::Original(original))
+        Ok(Some(self.answer(
+            request.psn,
+            1,
+            Content::Original(original),
+        )))
     }
 
-    /// Has a request answered with data.
-    fn answer(
-        &mut self,
-        psn: Psn,
-        packets: u32,
-        content: Content,
-    ) -> Result<Option<(u32, Executed)>, Refusal> {
+    /// Has a request answered with data, for which there is room.
+    fn answer(&mut self, psn: Psn, packets: u32, content: Content) -> (u32, Executed) {
+        self.message_done();
         let asked = Asked {
             psn,
             packets,
             content,
             msn: self.msn,
         };
-        if !self.replay.push(asked) {
-            return Err(INVALID);
-        }
-        Ok(Some((packets, Executed::InOrder)))
+        self.replay.push(asked);
+        (packets, Executed::InOrder)
     }
 
     fn on_write<M: Memory>(
