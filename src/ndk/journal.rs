@@ -193,7 +193,7 @@ impl State {
                 .get(key)
                 .and_then(|c| c.failure)
                 .map_or("its queue pair failed", cause),
-            End::Engine(DisconnectReason::Stale | DisconnectReason::Rejected { reason: 10 }) => {
+            End::Engine(DisconnectReason::Stale | DisconnectReason::UNKNOWN) => {
                 "the peer does not know the connection"
             }
             End::Engine(DisconnectReason::Rejected { .. }) => "the peer rejected the connection",

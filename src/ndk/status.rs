@@ -74,7 +74,7 @@ pub fn operation(op: CompletionOp) -> NDK_OPERATION_TYPE {
     match op {
         CompletionOp::Send => ndkpi::NdkOperationTypeSend,
         CompletionOp::Write => ndkpi::NdkOperationTypeWrite,
-        // The driver posts no atomic operations: they are READs to whom it may concern.
+        // Queue pairs are made without atomic operations, so the last two do not come.
         CompletionOp::Read | CompletionOp::CompareSwap | CompletionOp::FetchAdd => {
             ndkpi::NdkOperationTypeRead
         }
@@ -187,7 +187,7 @@ pub fn of_disconnect(reason: DisconnectReason) -> u32 {
         DisconnectReason::Peer => 1,
         DisconnectReason::QpError => 2,
         // Either way the peer does not know the connection.
-        DisconnectReason::Stale | DisconnectReason::Rejected { reason: 10 } => 3,
+        DisconnectReason::Stale | DisconnectReason::UNKNOWN => 3,
         DisconnectReason::EngineFailed => 4,
         DisconnectReason::Rejected { .. } => 5,
     }

@@ -3,6 +3,7 @@
 use crate::path::Path;
 use crate::rc::QpId;
 use crate::table::id;
+use crate::wire::cm_msg::RejReason;
 use arrayvec::ArrayVec;
 use core::net::SocketAddr;
 
@@ -93,13 +94,20 @@ pub enum DisconnectReason {
     QpError,
     /// The peer no longer knows the connection: its queue pair is asked for anew, and it does not answer any more.
     Stale,
-    /// The peer rejected what was established, with an IBTA reason code: 10 that it does not know the connection any more.
+    /// The peer rejected what was established, with an IBTA reason code.
     Rejected {
         /// The reason code.
         reason: u16,
     },
     /// [`Engine::fail`](crate::Engine::fail) was called. The peer does not know.
     EngineFailed,
+}
+
+impl DisconnectReason {
+    /// The peer rejected what was established because it does not know the connection any more: as [`Stale`](Self::Stale), but said.
+    pub const UNKNOWN: DisconnectReason = DisconnectReason::Rejected {
+        reason: RejReason::STALE_CONNECTION.0,
+    };
 }
 
 /// How a `disconnect` ended. The connection is over in every case.
