@@ -1,9 +1,12 @@
 //! Two sides, connected, with memory registered on each: what every story of data begins with.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ndkpi::NDK_SGE;
 use ndkpi::status::STATUS_SUCCESS;
+use ntsim::wire::{PortId, Verdict};
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, Region, Side};
 
@@ -84,6 +87,39 @@ impl Story {
             })
             .unwrap();
         self.lab.world.run_for(Duration::from_millis(5));
+    }
+
+    /// A writes ten bytes to where B has room for them; gives the frame with the write. Nothing of A's gets to B until
+    /// [`let_through`](Self::let_through).
+    pub fn catch_write(&mut self) -> Vec<u8> {
+        let (element, address, token) = self.target();
+        let caught = Rc::new(RefCell::new(None));
+        let net = Rc::clone(&caught);
+        self.lab.net.set_filter(self.to_b(), move |frame| {
+            if frame[12..14] == [0x08, 0x00] {
+                net.borrow_mut().get_or_insert_with(|| frame.to_vec());
+                Verdict::Drop
+            } else {
+                Verdict::Pass
+            }
+        });
+        self.lab
+            .on(&self.a, || {
+                self.a.qp.write(1, &[element], address, token, 0)
+            })
+            .unwrap();
+        self.lab.world.run_for(Duration::from_millis(1));
+        caught.take().expect("a frame with the write")
+    }
+
+    /// Ends what [`catch_write`](Self::catch_write) began.
+    pub fn let_through(&self) {
+        self.lab.net.clear_filter(self.to_b());
+    }
+
+    /// The wire's port for what goes to B.
+    fn to_b(&self) -> PortId {
+        self.lab.net.ports()[1].0
     }
 
     /// What a request of A ended with.
