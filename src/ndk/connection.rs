@@ -6,6 +6,8 @@
 //! pending request, then the disconnect event. So a disconnect event never comes before the completion of the accept or
 //! complete-connect that gave the callback.
 
+mod heard;
+
 use core::mem;
 use core::net::SocketAddr;
 
@@ -13,17 +15,15 @@ use arrayvec::ArrayVec;
 use ndis_sys::status::{
     STATUS_ADDRESS_ALREADY_EXISTS, STATUS_CANCELLED, STATUS_CONNECTION_ABORTED,
     STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID, STATUS_DEVICE_NOT_READY,
-    STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_IO_TIMEOUT, STATUS_SUCCESS,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_SUCCESS,
 };
 use ndis_sys::types::NTSTATUS;
-use roce::{
-    AcceptParams, ConnId, ConnectFailure, DisconnectReason, DisconnectResult, Path, PathMtu, QpId,
-    Status,
-};
+use roce::{AcceptParams, ConnId, Path, PathMtu, Status};
+
+pub(super) use heard::End;
 
 use super::connector::Connector;
 use super::endpoint::{SharedEndpoint, SharedEntry};
-use super::journal::reject_reason;
 use super::limits::{MAX_CALLEE_DATA, MAX_READS};
 use super::line::{Place, Waits};
 use super::object::{self, Context, Listed, Object, Ref, Request};
@@ -157,25 +157,6 @@ pub struct Connection {
     broken: bool,
     /// Why its queue pair failed.
     pub(super) failure: Option<Status>,
-}
-
-/// Why a connection that stood ended, not by this side's doing.
-#[derive(Clone, Copy)]
-pub(super) enum End {
-    /// As the engine says.
-    Engine(DisconnectReason),
-    /// The device lost its power; the engine knows nothing of that.
-    PowerLost,
-}
-
-impl End {
-    /// What callbacks that want a reason are given: without power, queue pairs are of no use.
-    fn reason(self) -> u32 {
-        status::of_disconnect(match self {
-            Self::Engine(reason) => reason,
-            Self::PowerLost => DisconnectReason::QpError,
-        })
-    }
 }
 
 /// Parameters of NdkConnect.
@@ -683,125 +664,6 @@ impl State {
         if let Some(c) = self.connections.get_mut(key) {
             c.sink = None;
             c.finish(failure);
-        }
-    }
-
-    fn connection_of(&mut self, conn: ConnId) -> Option<(Key, &mut Connection)> {
-        let key = self.by_conn.get(conn.index()).copied()?;
-        let c = self.connections.get_mut(key)?;
-        (c.conn == Some(conn)).then_some((key, c))
-    }
-
-    /// The peer accepted.
-    pub(super) fn on_replied(&mut self, conn: ConnId) {
-        if let Some((_, c)) = self.connection_of(conn)
-            && c.phase == Phase::Requesting
-        {
-            c.phase = Phase::Replied;
-            c.finish(STATUS_SUCCESS);
-        }
-    }
-
-    /// The peer refused or did not answer; or a peer that had asked gave up; or the connection did not come to stand.
-    pub(super) fn on_connect_failed(&mut self, conn: ConnId, reason: ConnectFailure) {
-        let Some((key, c)) = self.connection_of(conn) else {
-            return;
-        };
-        match c.phase {
-            Phase::Requesting => {
-                self.connect_failed(key, status::of_connect(reason), reject_reason(reason));
-            }
-            Phase::Accepting | Phase::Completing => {
-                let failure = status::of_establish(reason);
-                self.establish_failed(key, failure, reject_reason(reason));
-            }
-            _ => c.peer_gave_up = true,
-        }
-    }
-
-    /// The connection stands.
-    pub(super) fn on_established(&mut self, conn: ConnId) {
-        let Some((key, c)) = self.connection_of(conn) else {
-            return;
-        };
-        let accepted = match c.phase {
-            Phase::Accepting => true,
-            Phase::Completing => false,
-            _ => return,
-        };
-        c.phase = Phase::Connected;
-        c.finish(STATUS_SUCCESS);
-        let qp = c.qp.as_ref().map(|qp| qp.id());
-        if let Some(entry) = qp.and_then(|qp| self.qps.get_mut(qp.index())) {
-            entry.spent = true;
-        }
-        let counter = if accepted {
-            &mut self.counters.accepts
-        } else {
-            &mut self.counters.connects
-        };
-        *counter += 1;
-        self.counters.active_connections += 1;
-        self.note_connected(key, conn, accepted);
-    }
-
-    /// A queue pair failed by itself. Its connection ends with it; the peer, which has seen the same error, may have ended it already.
-    pub(super) fn on_qp_fatal(&mut self, qp: QpId, failure: Status) {
-        let key = self.qps.get(qp.index()).and_then(|entry| entry.connector);
-        if let Some(c) = key.and_then(|key| self.connections.get_mut(key)) {
-            c.failure = Some(failure);
-            if matches!(c.phase, Phase::Connected | Phase::PeerGone)
-                && !mem::replace(&mut c.broken, true)
-            {
-                self.counters.connection_errors += 1;
-            }
-        }
-        self.note_qp_failed(qp, failure);
-    }
-
-    /// The connection ended, not by this side's doing. Flushes nothing (D-04).
-    pub(super) fn on_disconnected(&mut self, conn: ConnId, reason: DisconnectReason) {
-        let Some((key, c)) = self.connection_of(conn) else {
-            return;
-        };
-        match c.phase {
-            Phase::Connected => self.ended(key, End::Engine(reason)),
-            Phase::Accepting | Phase::Completing => {
-                self.establish_failed(key, STATUS_CONNECTION_ABORTED, 0)
-            }
-            _ => c.peer_gave_up = true,
-        }
-    }
-
-    /// A connection that stood is over, not by this side's doing.
-    fn ended(&mut self, key: Key, end: End) {
-        let Some(c) = self.connections.get_mut(key) else {
-            return;
-        };
-        c.phase = Phase::PeerGone;
-        if c.sink.is_some() {
-            c.disconnect_due = Some(end.reason());
-            object::tell(c.object.get());
-        }
-        let peers = matches!(end, End::Engine(DisconnectReason::Peer));
-        let broke = !peers && !mem::replace(&mut c.broken, true);
-        self.counters.active_connections = self.counters.active_connections.saturating_sub(1);
-        self.counters.connection_errors += u64::from(broke);
-        self.note_ended(key, end);
-    }
-
-    /// A disconnect of this side is complete: everything is flushed and nothing of the QP is in the NIC any more.
-    pub(super) fn on_disconnect_done(&mut self, conn: ConnId, result: DisconnectResult) {
-        let outcome = match result {
-            DisconnectResult::Graceful => STATUS_SUCCESS,
-            DisconnectResult::Timeout => STATUS_IO_TIMEOUT,
-        };
-        if let Some((key, c)) = self.connection_of(conn)
-            && c.phase == Phase::Disconnecting
-        {
-            c.phase = Phase::Over;
-            c.finish(outcome);
-            self.note_disconnect_done(key, outcome);
         }
     }
 }
