@@ -5,32 +5,71 @@
 //! user mode Microsoft documents that code with and without it mixes; what the kernel does is not documented.
 
 use std::arch::naked_asm;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::Images;
 use crate::verifier::{self, Function, rules};
 use crate::world::context::{self, KernelMode};
 
-/// The range of each loaded image of a machine that has a table, and the offsets in it, in order. Every call into a driver looks here:
-/// so the machine has them at hand.
-#[derive(Default)]
-pub(crate) struct Tables(RefCell<Vec<(Range<usize>, Vec<u32>)>>);
+/// The tables of a machine's images. Every call into a driver and every indirect call of an image looks here: so the machine has them
+/// at hand, and they remember what was found last.
+pub(crate) struct Tables {
+    /// The range of each loaded image that has a table, and the offsets in it, in order.
+    images: RefCell<Vec<(Range<usize>, Vec<u32>)>>,
+    /// Targets that were allowed, each in the place that its address gives it.
+    recent: [Cell<usize>; RECENT],
+}
+
+/// How many: few drivers call more functions through pointers.
+const RECENT: usize = 256;
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            images: RefCell::default(),
+            recent: [const { Cell::new(0) }; RECENT],
+        }
+    }
+}
 
 impl Tables {
     /// `targets` are offsets in the image that lies at `range`, in order.
     pub(crate) fn add(&self, range: Range<usize>, targets: Vec<u32>) {
-        self.0.borrow_mut().push((range, targets));
+        self.images.borrow_mut().push((range, targets));
+        self.forget();
     }
 
     /// The image that lies there is unloaded.
     pub(super) fn remove(&self, base: usize) {
-        self.0.borrow_mut().retain(|(range, _)| range.start != base);
+        self.images
+            .borrow_mut()
+            .retain(|(range, _)| range.start != base);
+        self.forget();
     }
 
+    fn forget(&self) {
+        self.recent.iter().for_each(|place| place.set(0));
+    }
+
+    #[inline]
     fn allow(&self, target: usize) -> bool {
-        let tables = self.0.borrow();
-        let table = tables.iter().find(|(range, _)| range.contains(&target));
+        // Functions begin at multiples of 16.
+        let place = &self.recent[(target >> 4) % RECENT];
+        if place.get() == target {
+            return true;
+        }
+        let allowed = self.search(target);
+        if allowed {
+            place.set(target);
+        }
+        allowed
+    }
+
+    #[inline(never)]
+    fn search(&self, target: usize) -> bool {
+        let images = self.images.borrow();
+        let table = images.iter().find(|(range, _)| range.contains(&target));
         table.is_none_or(|(range, targets)| {
             let at = (target - range.start) as u32;
             targets.binary_search(&at).is_ok()
@@ -144,4 +183,32 @@ unsafe extern "efiapi" fn check() {
 #[unsafe(naked)]
 unsafe extern "efiapi" fn dispatch() {
     looking_up!("rax", "jmp rax")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RECENT, Tables};
+
+    #[test]
+    fn what_was_allowed_is_forgotten_with_its_image() {
+        let tables = Tables::default();
+        let (base, size) = (0x10_0000, 0x1_0000);
+        // The last two have one place.
+        let known = [0x10, 0x20, 0x20 + 16 * RECENT];
+        tables.add(base..base + size, known.map(|at| at as u32).to_vec());
+        for _ in 0..2 {
+            for at in known {
+                assert!(tables.allow(base + at), "{at:#x}");
+                assert!(!tables.allow(base + at + 1), "{at:#x}");
+            }
+        }
+        assert!(tables.allow(base + size), "in no image with a table");
+        tables.remove(base);
+        assert!(tables.allow(base + 0x11));
+        tables.add(base..base + 2 * size, vec![0x30]);
+        for at in known.into_iter().chain([0x11, size]) {
+            assert!(!tables.allow(base + at), "{at:#x}");
+        }
+        assert!(tables.allow(base + 0x30));
+    }
 }
