@@ -104,3 +104,30 @@ pub fn adapter_info(version: NDK_VERSION) -> NDK_ADAPTER_INFO {
         RdmaTechnology: ndkpi::NdkRoCEv2,
     }
 }
+
+/// An engine's configuration, for a NIC with that address and link MTU. IRQL: any.
+#[inline(never)]
+pub fn of_engine(mac: [u8; 6], local_mtu: u16, seed: u128) -> roce::Config {
+    roce::Config {
+        local_mtu,
+        max_qps: MAX_QPS,
+        max_cqs: MAX_CQS,
+        max_srqs: MAX_SRQS,
+        max_pds: MAX_PDS,
+        // Every protection domain has a key of its own.
+        max_keys: MAX_MRS + MAX_MWS + MAX_PDS,
+        max_connections: MAX_CONNECTIONS,
+        max_listeners: MAX_LISTENERS,
+        max_cq_depth: MAX_CQ_DEPTH,
+        max_queue_depth: MAX_QUEUE_DEPTH,
+        max_srq_depth: MAX_SRQ_DEPTH,
+        max_sge: MAX_SGE as u32,
+        max_inline: MAX_INLINE as u32,
+        max_message: MAX_TRANSFER,
+        max_inbound_reads: MAX_READS as u8,
+        max_outbound_reads: MAX_READS as u8,
+        seed,
+        guid: roce::wire::address::guid_from_mac(mac),
+        ..roce::Config::default()
+    }
+}

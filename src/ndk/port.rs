@@ -15,7 +15,7 @@ use super::address::LocalAddress;
 use super::life::{Home, Queue};
 use super::limits;
 use super::neighbour::{self, AddressWatch};
-use super::state::State;
+use super::state::{State, new_engine};
 use crate::nic::{self, DmaPiece, TxCookie, TxError, TxFrame};
 use crate::trace::{CallRefused, Trace};
 use crate::turn::Schedule;
@@ -140,28 +140,8 @@ impl Port {
     #[inline(never)]
     pub fn try_new(config: PortConfig, passive: Passive) -> Result<Box<Port>, NoMemory> {
         let mac = config.nic.mac();
-        let engine = roce::Config {
-            local_mtu: config.nic.mtu(),
-            max_qps: limits::MAX_QPS,
-            max_cqs: limits::MAX_CQS,
-            max_srqs: limits::MAX_SRQS,
-            max_pds: limits::MAX_PDS,
-            // Every protection domain has a key of its own.
-            max_keys: limits::MAX_MRS + limits::MAX_MWS + limits::MAX_PDS,
-            max_connections: limits::MAX_CONNECTIONS,
-            max_listeners: limits::MAX_LISTENERS,
-            max_cq_depth: limits::MAX_CQ_DEPTH,
-            max_queue_depth: limits::MAX_QUEUE_DEPTH,
-            max_srq_depth: limits::MAX_SRQ_DEPTH,
-            max_sge: limits::MAX_SGE as u32,
-            max_inline: limits::MAX_INLINE as u32,
-            max_message: limits::MAX_TRANSFER,
-            max_inbound_reads: limits::MAX_READS as u8,
-            max_outbound_reads: limits::MAX_READS as u8,
-            seed: config.seed,
-            guid: roce::wire::address::guid_from_mac(mac),
-            ..roce::Config::default()
-        };
+        // Before the state it belongs to, because it needs most of the stack.
+        let engine = new_engine(&limits::of_engine(mac, config.nic.mtu(), config.seed))?;
         let adapter = config.platform.adapter();
         // SAFETY: the adapter's handle outlives the port, as promised when the platform was made.
         let lane = |routine| unsafe { WorkItem::try_new(adapter, routine) };
@@ -176,7 +156,7 @@ impl Port {
         let rest = lane(|port, _| {
             port.call_out.queue();
         })?;
-        let state = State::try_new(&engine, &config.trace)?;
+        let state = State::try_new(engine, &config.trace)?;
         let port = nt::boxed::try_box(Port {
             engine: *state.engine.config(),
             state: SpinLock::new(state),
@@ -405,7 +385,7 @@ impl Port {
             seed: random_seed(passive),
             ..self.engine
         };
-        let new = super::state::new_engine(&config)?;
+        let new = new_engine(&config)?;
         self.opens.close_and_wait(passive);
         let old = self.with(|state| state.renew(new));
         self.broken.store(false, Ordering::Release);

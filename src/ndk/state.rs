@@ -169,12 +169,11 @@ pub fn new_engine(config: &roce::Config) -> Result<Box<Engine>, NoMemory> {
 
 impl State {
     /// The state of a new port.
-    pub fn try_new(config: &roce::Config, trace: &Trace) -> Result<Box<Self>, NoMemory> {
-        try_box_with(|| Self::new(config, trace))
+    pub fn try_new(engine: Box<Engine>, trace: &Trace) -> Result<Box<Self>, NoMemory> {
+        try_box_with(|| Self::new(engine, trace))
     }
 
-    fn new(config: &roce::Config, trace: &Trace) -> Result<Self, NoMemory> {
-        let engine = new_engine(config)?;
+    fn new(engine: Box<Engine>, trace: &Trace) -> Result<Self, NoMemory> {
         let mut whole = Vec::new();
         whole.try_reserve_exact(MAX_WHOLE).map_err(|_| NoMemory)?;
         let limits = *engine.config();
