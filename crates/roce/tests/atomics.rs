@@ -145,13 +145,13 @@ fn r047_on_a_bad_wire_every_operation_is_executed_exactly_once() {
             },
             &[0],
         );
-        p.net.weather = Weather {
+        p.net.set_weather(Weather {
             jitter: Duration::from_micros(30),
             loss: 100,
             duplication: 100,
             corruption: 20,
             ..Weather::CALM
-        };
+        });
         let n = 60;
         let found = p.a.open(vec![0xff; n * 8]);
         for i in 0..n as u32 {

@@ -513,13 +513,13 @@ fn whole_lives_in_bad_weather() {
             mtu: PathMtu::Mtu256,
             ..Setup::default()
         });
-        p.net.weather = Weather {
+        p.net.set_weather(Weather {
             jitter: Duration::from_micros(50),
             loss: 30,
             duplication: 20,
             corruption: 10,
             ..Weather::CALM
-        };
+        });
         let ends = connected(&mut p, 50_000);
         exchange(&mut p, &ends);
         p.b.engine.disconnect(p.now, ends.b).unwrap();

@@ -219,7 +219,10 @@ fn nothing_on_the_wire_moves_another_queue_pair() {
 #[test]
 fn a_storm_of_corruption_delivers_nothing_wrong() {
     let (mut p, qa, qb) = Pair::attached(Setup::small());
-    p.net.weather.corruption = 300;
+    p.net.set_weather(Weather {
+        corruption: 300,
+        ..Weather::CALM
+    });
     let dst = p.b.open(vec![0; 20_000]);
     let src = p.a.open(pattern(20_000, 1));
     p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();

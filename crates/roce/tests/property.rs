@@ -48,6 +48,7 @@ fn random_weather(rng: &mut Rng) -> Weather {
         loss: per_mille(rng, 60),
         duplication: per_mille(rng, 60),
         corruption: per_mille(rng, 30),
+        ..Weather::CALM
     }
 }
 
@@ -129,7 +130,7 @@ impl World {
         let mut rng = Rng::new(seed ^ 0xabcdef);
         let setup = random_setup(&mut rng, seed);
         let mut p = Pair::new(setup);
-        p.net.weather = random_weather(&mut rng);
+        p.net.set_weather(random_weather(&mut rng));
         p.chunks = (seed % 2 == 1).then(|| Rng::new(seed));
         for side in [Side::A, Side::B] {
             let hold = pick(&mut rng, &[0, 1_000, 40_000]);
@@ -538,7 +539,7 @@ fn nothing_is_lost_when_everything_is_torn_down() {
         let mut rng = Rng::new(seed ^ 0x5eed);
         let setup = random_setup(&mut rng, seed);
         let mut p = Pair::new(setup);
-        p.net.weather = random_weather(&mut rng);
+        p.net.set_weather(random_weather(&mut rng));
         p.chunks = (seed % 2 == 1).then(|| Rng::new(seed));
         p.a.nic_holds = Some(Duration::from_micros(20));
         let mut pairs: Vec<_> = (0..2).map(|_| p.attach()).collect();

@@ -280,13 +280,14 @@ fn storm(seed: u64) {
         },
         ..Setup::default()
     });
-    p.net.weather = Weather {
+    p.net.set_weather(Weather {
         delay: 20 * MS / 1000,
         jitter: 50 * MS / 1000,
         loss: 50,
         duplication: 50,
         corruption: 20,
-    };
+        ..Weather::CALM
+    });
     p.listen();
     let mut attempts: Vec<Attempt> = Vec::new();
     // B's connections and queue pairs.

@@ -7,11 +7,14 @@ pub mod memory;
 pub mod network;
 pub mod random;
 pub mod raw;
+pub mod weather;
 
 #[allow(unused_imports, reason = "each test file uses a part")]
 pub use host::{ALL, DEPTH, Host, Mr, request};
 #[allow(unused_imports, reason = "each test file uses a part")]
-pub use network::{Fate, Network, Side, Weather};
+pub use network::{Fate, Network, Side};
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub use weather::{Bottleneck, Bursts, Tally, Weather};
 
 use roce::cm::QpAttributes;
 use roce::wire::{Opcode, Packet};

@@ -1,7 +1,8 @@
-//! A wire with a seed: delay, jitter, loss, duplication, corruption, and a script.
+//! A wire with a seed: a script decides first, then each direction's own weather.
 
+use super::weather::{Tally, Way, Weather};
+use roce::Instant;
 use roce::wire::Packet;
-use roce::{Instant, Rng};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -30,36 +31,15 @@ pub enum Fate {
     Delay(Duration),
 }
 
-/// Random behaviour; probabilities per mille.
-#[derive(Clone, Copy, Debug)]
-pub struct Weather {
-    pub delay: Duration,
-    /// Up to so much more: reorders what is closer together.
-    pub jitter: Duration,
-    pub loss: u32,
-    pub duplication: u32,
-    pub corruption: u32,
-}
-
-impl Weather {
-    pub const CALM: Weather = Weather {
-        delay: Duration::from_micros(5),
-        jitter: Duration::ZERO,
-        loss: 0,
-        duplication: 0,
-        corruption: 0,
-    };
-}
-
 /// A frame under way: due, order of sending, receiver, bytes.
 type Flying = Reverse<(Instant, u64, Side, Vec<u8>)>;
 
 type Script = Box<dyn FnMut(Side, &Packet<'_>) -> Fate>;
 
 pub struct Network {
-    pub weather: Weather,
     pub script: Script,
-    rng: Rng,
+    /// By sender.
+    ways: [Way; 2],
     flying: BinaryHeap<Flying>,
     serial: u64,
 }
@@ -67,30 +47,33 @@ pub struct Network {
 impl Network {
     pub fn new(seed: u64) -> Network {
         Network {
-            weather: Weather::CALM,
             script: Box::new(|_, _| Fate::Pass),
-            rng: Rng::new(seed),
+            // Whatever happens in one direction leaves the chances of the other alone.
+            ways: [0, 1].map(|way| Way::new(seed.wrapping_mul(2).wrapping_add(way))),
             flying: BinaryHeap::new(),
             serial: 0,
         }
     }
 
-    fn chance(&mut self, per_mille: u32) -> bool {
-        per_mille > 0 && self.rng.next_u32() % 1000 < per_mille
+    /// The same weather in both directions.
+    pub fn set_weather(&mut self, weather: Weather) {
+        for way in &mut self.ways {
+            way.weather = weather;
+        }
     }
 
-    fn fly(&mut self, now: Instant, extra: Duration, to: Side, frame: Vec<u8>) {
-        let jitter = match self.weather.jitter.as_nanos() as u64 {
-            0 => 0,
-            j => self.rng.next_u64() % j,
-        };
-        let due = now.after(self.weather.delay + extra).after_nanos(jitter);
-        self.serial += 1;
-        self.flying.push(Reverse((due, self.serial, to, frame)));
+    /// The weather of what this side sends.
+    pub fn set_weather_from(&mut self, from: Side, weather: Weather) {
+        self.ways[from as usize].weather = weather;
+    }
+
+    /// What became of what this side sent.
+    pub fn tally(&self, from: Side) -> Tally {
+        self.ways[from as usize].tally
     }
 
     /// Takes a frame from `from`.
-    pub fn send(&mut self, now: Instant, from: Side, mut frame: Vec<u8>) {
+    pub fn send(&mut self, now: Instant, from: Side, frame: Vec<u8>) {
         let packet = Packet::parse(&frame).expect("the engine sent a malformed frame");
         packet.verify_icrc().expect("the engine sent a wrong ICRC");
         let (extra, copies) = match (self.script)(from, &packet) {
@@ -99,21 +82,23 @@ impl Network {
             Fate::Twice => (Duration::ZERO, 2),
             Fate::Delay(d) => (d, 1),
         };
-        let to = from.other();
-        if self.chance(self.weather.loss) {
-            return;
-        }
-        if self.chance(self.weather.corruption) {
-            let at = self.rng.next_u32() as usize % frame.len();
-            frame[at] ^= 1 << (self.rng.next_u32() % 8);
-        }
         for _ in 1..copies {
-            self.fly(now, extra, to, frame.clone());
+            self.fly(now, extra, from, frame.clone());
         }
-        if self.chance(self.weather.duplication) {
-            self.fly(now, extra, to, frame.clone());
-        }
-        self.fly(now, extra, to, frame);
+        self.fly(now, extra, from, frame);
+    }
+
+    fn fly(&mut self, now: Instant, extra: Duration, from: Side, frame: Vec<u8>) {
+        let Network {
+            ways,
+            flying,
+            serial,
+            ..
+        } = self;
+        ways[from as usize].pass(now, frame, |at, frame| {
+            *serial += 1;
+            flying.push(Reverse((at.after(extra), *serial, from.other(), frame)));
+        });
     }
 
     pub fn next_due(&self) -> Option<Instant> {
