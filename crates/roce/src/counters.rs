@@ -99,4 +99,10 @@ counters! {
     qp_errors,
     /// Completion queues that failed.
     cq_errors,
+    /// Requests that came early and were kept.
+    early_requests_kept,
+    /// Requests that were kept and executed when their turn came, or refused then.
+    early_requests_executed,
+    /// Requests that were kept in vain: the connection has ended, or something else took their PSN.
+    early_requests_dropped,
 }

@@ -15,6 +15,8 @@ use crate::cq::CqSet;
 use crate::event::Event;
 use crate::key::KeyTable;
 use crate::numbers::Numbers;
+use crate::path::PathMtu;
+use crate::rc::early::EarlyFrames;
 use crate::rc::qp::{InFlight, Qp, Shared};
 use crate::rc::{QpId, QpParams};
 use crate::rng::Rng;
@@ -99,6 +101,8 @@ pub struct Usage {
     pub transmissions: u32,
     /// Connections, those included that are over and only answer late messages.
     pub connections: u32,
+    /// Requests that came early and wait for what comes before them.
+    pub early: u32,
 }
 
 /// A RoCEv2 endpoint: the RDMA half of one adapter.
@@ -119,6 +123,7 @@ pub struct Engine {
     qps: Table<Qp>,
     qpns: Numbers,
     in_flight: Table<InFlight>,
+    early: EarlyFrames,
     /// Queue pairs that may have something to send.
     ready: IndexList,
     /// Queue pairs whose next packet is an acknowledgement or a NAK: before the connection manager's frames, one of which may end the
@@ -156,6 +161,10 @@ impl Engine {
             // Late packets for a number can come while its connection would rest, and no more connections can rest.
             qpns: Numbers::try_new(QPNS, config.max_qps, config.max_connections, &mut rng)?,
             in_flight: Table::try_fixed(config.max_transmissions)?,
+            early: EarlyFrames::try_new(
+                config.early_frames,
+                PathMtu::for_link(config.local_mtu).bytes(),
+            )?,
             ready: IndexList::try_new(config.max_qps)?,
             answers: IndexList::try_new(config.max_qps)?,
             news: IndexList::try_new(config.max_qps)?,
@@ -202,6 +211,7 @@ impl Engine {
             keys: self.keys.len(),
             transmissions: self.in_flight.len(),
             connections: self.cm.len(),
+            early: self.early.len(),
         }
     }
 
@@ -253,9 +263,11 @@ impl Engine {
             cqs: &mut self.cqs,
             srqs: &mut self.srqs,
             in_flight: &mut self.in_flight,
+            early: &mut self.early,
             counters: &mut self.counters,
         };
         let result = f(qp, &mut shared);
+        qp.drop_kept(&mut self.early, &mut self.counters);
         if let Some(at) = qp.deadline() {
             self.timers.wake(id.0.index, at);
         }

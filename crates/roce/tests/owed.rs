@@ -28,7 +28,7 @@ fn quiet_write(r: &mut Raw, psn: u32) {
 /// The packet that came too early was dropped. If the peer were not told, it would find out by its timeout only.
 #[test]
 fn r042_a_gap_that_closes_in_part_leaves_the_nak_owed() {
-    let mut r = Raw::small();
+    let mut r = Raw::forgetful();
     r.inject_reth(WriteOnly, PSN + 2, NOTHING, &[]);
     r.inject_reth(WriteOnly, PSN, NOTHING, &[]);
     assert_eq!(r.only_ack(), (PSN + 1, SEQUENCE));
@@ -81,7 +81,7 @@ fn r040_a_gap_does_not_take_back_an_acknowledgement() {
 /// rdma_rxe passes over a second sequence NAK until something was acknowledged after the first, and then waits for its timeout.
 #[test]
 fn r042_what_mends_a_gap_is_acknowledged_at_once() {
-    let mut r = Raw::small();
+    let mut r = Raw::forgetful();
     for gap in [PSN, PSN + 2] {
         quiet_write(&mut r, gap + 1);
         assert_eq!(r.only_ack(), (gap, SEQUENCE));

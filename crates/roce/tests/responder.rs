@@ -71,7 +71,7 @@ fn acknowledgements_of_a_burst_are_coalesced() {
 
 #[test]
 fn r042_a_gap_gets_exactly_one_nak() {
-    let mut r = Raw::small();
+    let mut r = Raw::forgetful();
     let mr = r.host.open(vec![0; 1000]);
     for i in 0..5 {
         r.receive(i, &mr);

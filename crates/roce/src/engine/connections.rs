@@ -278,6 +278,7 @@ impl Engine {
             Event::EstablishFailed { conn, .. } | Event::Disconnected { conn, .. } => {
                 if let Some(qp) = self.qp_of(conn).and_then(|id| self.qps.get_mut(id.0)) {
                     qp.peer_gone();
+                    qp.drop_kept(&mut self.early, &mut self.counters);
                 }
             }
             Event::DisconnectDone { conn, result } => {

@@ -3,12 +3,13 @@
 //! `qp` holds a queue pair together. Its one half sends requests: `requester` cuts those of the `send_queue` into packets, and
 //! `ack` takes what comes back, as far as `counting` believes it; `doubt` notices when nothing does. The other half answers: `responder` executes the peer's requests
 //! into buffers of the `recv_queue`, `replay` sends READ data, again if the peer asks again, `owed` keeps the acknowledgement that
-//! is due, and `parked` the completions that wait. Both use `link`, what is known of the connection, `frame`, which builds packets,
+//! is due, `early` the requests that came before those that were lost, and `parked` the completions that wait. Both use `link`, what is known of the connection, `frame`, which builds packets,
 //! and `sgl`, which walks element lists.
 
 mod ack;
 mod counting;
 mod doubt;
+pub(crate) mod early;
 mod frame;
 mod link;
 mod owed;

@@ -15,6 +15,21 @@ enum Nak {
     Fatal(NakCode, Psn, u32),
 }
 
+/// What has been said about the expected packet. Nothing more is said before that comes, save what [`Owed::early`] says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Told {
+    #[default]
+    Nothing,
+    /// That it is missing; so many packets have come early since, and at so many that is said again.
+    Missing { early: u16, again: u16 },
+    /// Something else.
+    Other,
+}
+
+/// After so many packets that came early, and then after twice as many each time, the peer is told again that one is missing. It cannot have
+/// heard it, or has a great deal under way: rdma_rxe then passes over what it is told twice.
+const TOLD_AGAIN: u16 = 32;
+
 /// The debts of a responder.
 #[derive(Default)]
 pub(super) struct Owed {
@@ -24,12 +39,11 @@ pub(super) struct Owed {
     /// acknowledgement would say that the peer has the data, and rdma_rxe takes it for that. At first the PSN before the connection's.
     newest: Option<(Psn, u32)>,
     nak: Option<Nak>,
-    /// A NAK has gone out for the expected packet: nothing more is said until that comes.
-    told: bool,
+    told: Told,
     /// What the NAK asked for came. That is acknowledged unasked, and before another NAK: rdma_rxe passes over the NAK of a further
     /// gap until it has heard that its repair of this one worked, and would wait for its timeout.
     mended: bool,
-    /// The last of the packets dropped because they came before the expected one.
+    /// The last of the packets that came before the expected one.
     ahead: Option<Psn>,
 }
 
@@ -47,13 +61,38 @@ impl Owed {
         self.ack || self.mended || self.nak.is_some()
     }
 
-    /// A packet came too early and was dropped.
-    pub fn dropped(&mut self, psn: Psn) {
+    /// A packet came too early. True if the peer is to repeat what is missing before it, and not everything from there on.
+    ///
+    /// That it is the last of those once more, and asks for an answer, is a sign of a peer that waits for one.
+    pub fn early(&mut self, psn: Psn, ack_request: bool) -> bool {
+        let asks = ack_request && self.ahead == Some(psn);
         if self.ahead.is_none_or(|last| psn.is_after(last)) {
             self.ahead = Some(psn);
         }
-        if !self.told && self.nak.is_none() {
+        let tell = match &mut self.told {
+            Told::Nothing => true,
+            Told::Missing { early, again } => {
+                *early = early.saturating_add(1);
+                let many = *early >= *again;
+                if many {
+                    *again = again.saturating_mul(2);
+                    *early = 0;
+                }
+                many || asks
+            }
+            Told::Other => false,
+        };
+        if tell && self.nak.is_none() {
             self.nak = Some(Nak::Sequence);
+        }
+        matches!(self.nak, None | Some(Nak::Sequence)) && self.told != Told::Other
+    }
+
+    /// What has been executed ends at a gap, behind which there is more: up to `last`, and the peer need not repeat that.
+    pub fn gap_follows(&mut self, last: Psn) {
+        if self.told == Told::Nothing && self.nak.is_none() {
+            self.nak = Some(Nak::Sequence);
+            self.ahead = Some(last);
         }
     }
 
@@ -73,11 +112,11 @@ impl Owed {
     /// The expected packet has been executed, and `expected` is the next. What follows is either [`acknowledge`](Self::acknowledge) or
     /// [`response_follows`](Self::response_follows).
     pub fn executed(&mut self, expected: Psn) {
-        self.mended |= self.told;
-        self.told = false;
+        self.mended |= self.told != Told::Nothing;
+        self.told = Told::Nothing;
         self.nak = match self.nak {
             Some(fatal @ Nak::Fatal(..)) => Some(fatal),
-            // Not all of the gap has closed: the rest of what was dropped has to come again.
+            // Not all of the gap has closed: the rest of what came early may have to come again.
             Some(_) if self.ahead.is_some_and(|last| !last.is_before(expected)) => {
                 Some(Nak::Sequence)
             }
@@ -123,8 +162,15 @@ impl Owed {
             return acknowledged.filter(|_| core::mem::take(&mut self.ack));
         };
         self.ack = false;
-        self.told = true;
-        self.ahead = None;
+        if nak != Nak::Sequence {
+            self.told = Told::Other;
+            self.ahead = None;
+        } else if !matches!(self.told, Told::Missing { .. }) {
+            self.told = Told::Missing {
+                early: 0,
+                again: TOLD_AGAIN,
+            };
+        }
         Some(match nak {
             Nak::Sequence => (Syndrome::Nak(NakCode::PsnSequence), expected, msn),
             Nak::Rnr => {

@@ -2,6 +2,7 @@
 
 use super::ack::{Failure, Response};
 use super::doubt::Doubt;
+use super::early::EarlyFrames;
 use super::frame;
 use super::link::Link;
 use super::parked::{self, Parked};
@@ -72,6 +73,7 @@ pub(crate) struct Shared<'a> {
     pub cqs: &'a mut CqSet,
     pub srqs: &'a mut SrqSet,
     pub in_flight: &'a mut Table<InFlight>,
+    pub early: &'a mut EarlyFrames,
     pub counters: &'a mut Counters,
 }
 
@@ -507,11 +509,17 @@ impl Qp {
         self.peer_lives |= core::mem::take(&mut self.probing);
         match packet {
             // Without room for another receive that has to wait for the NIC, the peer has to repeat itself.
-            Incoming::Request(request)
-                if matches!(self.state, State::Accepted | State::Connected)
-                    && !self.parked.is_full() =>
-            {
-                self.execute(now, request, memory, shared);
+            Incoming::Request(request) if self.executes() && !self.parked.is_full() => {
+                match self.execute(now, request, memory, shared) {
+                    Executed::Early => {
+                        self.responder
+                            .keep(request, &self.link, shared.early, shared.counters);
+                    }
+                    Executed::InOrder | Executed::Received(_) if self.responder.keeps() => {
+                        self.execute_kept(now, memory, shared);
+                    }
+                    _ => {}
+                }
             }
             Incoming::Acknowledge { psn, aeth } if self.state == State::Connected => {
                 let result = self.requester.on_acknowledge(
@@ -552,6 +560,32 @@ impl Qp {
         }
     }
 
+    /// Whether requests of the peer are executed.
+    fn executes(&self) -> bool {
+        matches!(self.state, State::Accepted | State::Connected)
+    }
+
+    /// Gives back what is kept for requests that will not be executed any more.
+    pub fn drop_kept(&mut self, early: &mut EarlyFrames, counters: &mut Counters) {
+        if !self.executes() {
+            self.responder.drop_kept(early, counters);
+        }
+    }
+
+    /// Executes what came early and follows what has been executed, as if it came now.
+    fn execute_kept<M: Memory>(&mut self, now: Instant, memory: &mut M, shared: &mut Shared<'_>) {
+        // Out of the way of what it is executed with.
+        let mut pool = core::mem::take(shared.early);
+        while self.executes() && !self.parked.is_full() {
+            let Some(request) = self.responder.kept(&mut pool, shared.counters) else {
+                break;
+            };
+            self.execute(now, &request, memory, shared);
+            self.responder.remove_kept(&mut pool, shared.counters);
+        }
+        *shared.early = pool;
+    }
+
     fn after_response(&mut self, result: Result<(), Failure>, shared: &mut Shared<'_>) {
         match result {
             Ok(()) => self.complete(shared.keys, shared.cqs),
@@ -565,7 +599,7 @@ impl Qp {
         request: &Request<'_>,
         memory: &mut M,
         shared: &mut Shared<'_>,
-    ) {
+    ) -> Executed {
         let mut receives = Receives {
             own: &mut self.rq,
             shared: self.params.srq.map(|id| (id, &mut *shared.srqs)),
@@ -579,12 +613,15 @@ impl Qp {
             shared.counters,
         );
         if self.state == State::Accepted
-            && !matches!(executed, Executed::Quietly | Executed::Repeated)
+            && !matches!(
+                executed,
+                Executed::Early | Executed::Nothing | Executed::Repeated
+            )
         {
             self.peer_spoke = true;
         }
         match executed {
-            Executed::Quietly | Executed::NotReady => {}
+            Executed::Early | Executed::Nothing | Executed::NotReady => {}
             Executed::Repeated => self.doubt.repeated(now, request.psn),
             Executed::InOrder => self.doubt.progress(),
             Executed::Received(mut completion) => {
@@ -599,6 +636,7 @@ impl Qp {
             // Answers that are due still go out, the refusal last.
             Executed::Failed(status) => self.fail(status, status, shared),
         }
+        executed
     }
 
     /// Whether there may be something to send.

@@ -1,5 +1,6 @@
 //! The responder: executes the peer's requests in order, and answers them.
 
+use super::early::{EarlyFrames, EarlyList};
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
 use super::owed::Owed;
@@ -16,6 +17,7 @@ use crate::table::OutOfMemory;
 use crate::wire::{AtomicAckEth, AtomicEth, NakCode, Opcode, Reth, Syndrome};
 
 /// A request packet as it arrived.
+#[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub op: Opcode,
     pub psn: Psn,
@@ -60,8 +62,10 @@ pub(super) const ATOMIC_LEN: u32 = 8;
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Executed {
-    /// Nothing for the owner.
-    Quietly,
+    /// It came before its turn, and is worth keeping.
+    Early,
+    /// Nothing.
+    Nothing,
     /// It was the next in order, and has to come again when there is a receive for it.
     NotReady,
     /// It was a repetition; nothing else.
@@ -108,6 +112,8 @@ pub(super) struct Responder {
     message: Message,
     /// To be sent once the responses with data are out.
     owed: Owed,
+    /// Requests that came early and are kept.
+    early: EarlyList,
     pub replay: ReplayRing,
 }
 
@@ -118,6 +124,7 @@ impl Responder {
             msn: 0,
             message: Message::None,
             owed: Owed::default(),
+            early: EarlyList::new(),
             replay: ReplayRing::try_new(max_reads)?,
         })
     }
@@ -165,10 +172,12 @@ impl Responder {
         let distance = request.psn.distance(self.expected);
         if distance > 0 {
             counters.out_of_sequence_requests = counters.out_of_sequence_requests.wrapping_add(1);
-            if distance < FAR_AHEAD {
-                self.owed.dropped(request.psn);
-            }
-            return Executed::Quietly;
+            let near = distance < FAR_AHEAD && self.owed.early(request.psn, request.ack_request);
+            return if near {
+                Executed::Early
+            } else {
+                Executed::Nothing
+            };
         }
         if distance < 0 {
             self.on_duplicate(request, link, counters);
@@ -208,6 +217,58 @@ impl Responder {
                 .acknowledge(request.ack_request, request.psn, self.msn);
         }
         executed
+    }
+
+    /// Whether requests are kept.
+    pub fn keeps(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    /// Keeps a request that came [early](Executed::Early), if it can be.
+    pub fn keep(
+        &mut self,
+        request: &Request<'_>,
+        link: &Link,
+        pool: &mut EarlyFrames,
+        counters: &mut Counters,
+    ) {
+        if pool.keep(&mut self.early, request, self.expected, link) {
+            counters.early_requests_kept = counters.early_requests_kept.wrapping_add(1);
+        }
+    }
+
+    /// The request that was kept and has its turn now. It is to be executed, and then [removed](Self::remove_kept).
+    pub fn kept<'a>(
+        &mut self,
+        pool: &'a mut EarlyFrames,
+        counters: &mut Counters,
+    ) -> Option<Request<'a>> {
+        while let Some(first) = pool.first(&self.early) {
+            let distance = first.psn.distance(self.expected);
+            if distance == 0 {
+                break;
+            }
+            if distance > 0 {
+                self.owed.gap_follows(pool.last_psn(&self.early)?);
+                return None;
+            }
+            // The peer has sent it once more, or never: what was executed meanwhile has taken its PSN.
+            pool.remove_first(&mut self.early);
+            counters.early_requests_dropped = counters.early_requests_dropped.wrapping_add(1);
+        }
+        pool.first(&self.early)
+    }
+
+    /// Removes the request that [`kept`](Self::kept) gave.
+    pub fn remove_kept(&mut self, pool: &mut EarlyFrames, counters: &mut Counters) {
+        pool.remove_first(&mut self.early);
+        counters.early_requests_executed = counters.early_requests_executed.wrapping_add(1);
+    }
+
+    /// Gives back the places of what came early.
+    pub fn drop_kept(&mut self, pool: &mut EarlyFrames, counters: &mut Counters) {
+        let dropped = u64::from(pool.clear(&mut self.early));
+        counters.early_requests_dropped = counters.early_requests_dropped.wrapping_add(dropped);
     }
 
     fn on_duplicate(&mut self, request: &Request<'_>, link: &Link, counters: &mut Counters) {

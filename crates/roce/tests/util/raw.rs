@@ -109,6 +109,23 @@ impl Raw {
         Raw::new(Setup::small())
     }
 
+    /// The same, where what comes early is thrown away.
+    pub fn forgetful() -> Raw {
+        Raw::keeping(0)
+    }
+
+    /// With 256-byte packets, of which so many are kept that come early.
+    pub fn keeping(early_frames: u32) -> Raw {
+        let setup = Setup::small();
+        Raw::new(Setup {
+            config: Config {
+                early_frames,
+                ..setup.config
+            },
+            ..setup
+        })
+    }
+
     pub fn frame(&self, bth: Bth, ext: ExtHeaders, payload: &[u8]) -> Vec<u8> {
         let mut header = ArrayVec::<u8, 256>::new();
         let mut icrc = Header::new(&self.path, 0xc123, bth, ext)
