@@ -105,4 +105,8 @@ counters! {
     early_requests_executed,
     /// Requests that were kept in vain: the connection has ended, or something else took their PSN.
     early_requests_dropped,
+    /// Packets sent again because nothing was heard, well before the timeout.
+    probes,
+    /// Missing packets sent again alone, without those behind them.
+    mended,
 }

@@ -101,12 +101,20 @@ impl Requester {
         self.una == to
     }
 
+    /// All the progress that a response brings has been made.
+    fn heard(&mut self, now: Instant, counters: &mut Counters) {
+        if self.mending.progressed(self.una, self.next, now, &self.rtt) {
+            self.send_again(counters);
+        }
+    }
+
     fn progressed(&mut self, now: Instant, link: &Link) {
         self.retries_left = link.retry_count;
         self.rnr_retries_left = link.rnr_retry_count;
         self.gap_seen = false;
         self.timeouts = 0;
         self.counting.progressed();
+        self.rtt.arrived(self.una, now);
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.
             self.go_to_una();
@@ -119,28 +127,24 @@ impl Requester {
         }
     }
 
-    /// Goes back at the cost of one retry.
-    fn retry(&mut self, counters: &mut Counters) -> Result<(), Failure> {
-        if self.retries_left == 0 {
-            return Err(Failure {
-                seq: self.una_wqe,
-                status: Status::RetryExceeded,
-            });
-        }
-        self.send_again(counters);
+    /// Takes one of the retries, if there is one.
+    fn spend_retry(&mut self) -> Result<(), Failure> {
+        self.retries_left = self.retries_left.checked_sub(1).ok_or(Failure {
+            seq: self.una_wqe,
+            status: Status::RetryExceeded,
+        })?;
         Ok(())
     }
 
-    /// The same where something shows that the peer is there: that there is no retry left is no failure then.
+    /// Goes back, and starts the timer anew with the next transmission.
     fn send_again(&mut self, counters: &mut Counters) {
-        self.retries_left = self.retries_left.saturating_sub(1);
         counters.retransmissions = counters.retransmissions.wrapping_add(1);
         self.go_back();
-        // Runs again from the next transmission on.
         self.timer = Timer::Off;
     }
 
-    /// READ data is missing although something later has arrived: asks for it again, once.
+    /// READ data is missing although something later has arrived: asks for it again, once. That takes no retry: the peer is there, and what is
+    /// late may only have been overtaken.
     fn missing_data(&mut self, counters: &mut Counters) {
         if self.gap_seen || matches!(self.timer, Timer::Rnr(_)) {
             return;
@@ -174,14 +178,18 @@ impl Requester {
             Syndrome::RnrNak { .. } | Syndrome::Nak(_) => psn,
             Syndrome::Reserved(_) => return Ok(()),
         };
+        let from = self.una;
         if !self.advance(to, now, sq, link) {
             self.missing_data(counters);
             return Ok(());
         }
+        if self.una != from {
+            self.heard(now, counters);
+        }
         match syndrome {
             Syndrome::Ack { .. } | Syndrome::Reserved(_) => Ok(()),
             Syndrome::RnrNak { timer } => self.on_rnr(now, timer, link, counters),
-            Syndrome::Nak(code) => self.on_nak(code, counters),
+            Syndrome::Nak(code) => self.on_nak(now, code, sq, counters),
         }
     }
 
@@ -211,16 +219,35 @@ impl Requester {
         Ok(())
     }
 
-    fn on_nak(&mut self, code: NakCode, counters: &mut Counters) -> Result<(), Failure> {
+    fn on_nak(
+        &mut self,
+        now: Instant,
+        code: NakCode,
+        sq: &SendQueue,
+        counters: &mut Counters,
+    ) -> Result<(), Failure> {
         let status = match code {
             NakCode::PsnSequence => {
                 counters.rx_sequence_naks = counters.rx_sequence_naks.wrapping_add(1);
                 // Already waiting to send this packet again: because of a "receiver not ready" that overtook packets in
                 // flight, or of the same NAK.
-                if matches!(self.timer, Timer::Rnr(_)) || self.cursor == self.una {
+                if matches!(self.timer, Timer::Rnr(_))
+                    || self.cursor == self.una
+                    || self.mending.is_due()
+                    || self.mending.is_stale(self.una, now, &self.rtt)
+                {
                     return Ok(());
                 }
-                return self.retry(counters);
+                self.spend_retry()?;
+                let is_read = sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data());
+                if self.mending.missing(self.una, self.next, is_read) {
+                    counters.mended = counters.mended.wrapping_add(1);
+                    self.rtt.sent_again();
+                    self.timer = Timer::Off;
+                } else {
+                    self.send_again(counters);
+                }
+                return Ok(());
             }
             NakCode::InvalidRequest => Status::RemoteInvalidRequest,
             NakCode::RemoteAccess => Status::RemoteAccess,
@@ -327,11 +354,17 @@ impl Requester {
             self.reads_unfinished = self.reads_unfinished.saturating_sub(1);
         }
         self.progressed(now, link);
+        self.heard(now, counters);
         Ok(())
     }
 
     /// The time of [`deadline`](Self::deadline) has come.
-    pub fn on_timer(&mut self, now: Instant, counters: &mut Counters) -> Result<(), Failure> {
+    pub fn on_timer(
+        &mut self,
+        now: Instant,
+        sq: &SendQueue,
+        counters: &mut Counters,
+    ) -> Result<(), Failure> {
         match self.timer {
             Timer::Rnr(at) if at <= now => {
                 self.timer = Timer::Off;
@@ -345,14 +378,45 @@ impl Requester {
                 counters.timeouts = counters.timeouts.wrapping_add(1);
                 self.timeouts = self.timeouts.saturating_add(1);
                 self.gap_seen = false;
-                // What was refused is believed when it comes again.
+                // What was refused is believed when it comes again: that there is no retry left is no failure then.
                 if self.counting.timed_out() {
-                    self.send_again(counters);
-                    return Ok(());
+                    self.retries_left = self.retries_left.saturating_sub(1);
+                } else {
+                    self.spend_retry()?;
                 }
-                self.retry(counters)
+                self.send_again(counters);
+                Ok(())
+            }
+            Timer::Ack(_) => {
+                if self.mending.probe_at().is_some_and(|at| at <= now) {
+                    self.probe(now, sq, counters);
+                }
+                Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Nothing has come back for so long that something is likely to be lost: asks, before the timeout, and without taking a retry.
+    ///
+    /// With the first packet that may be missing, not the last: who has it already repeats its newest acknowledgement, and who has not
+    /// needs just that. To the last it may have said all it has to say: a gap is reported once.
+    fn probe(&mut self, now: Instant, sq: &SendQueue, counters: &mut Counters) {
+        // After a timeout, timeouts are all there is. What has not been sent yet cannot be missing.
+        if self.una == self.next
+            || self.timeouts > 0
+            || self.cursor == self.una
+            || self.mending.is_due()
+        {
+            self.mending.stop_probing();
+            return;
+        }
+        counters.probes = counters.probes.wrapping_add(1);
+        self.gap_seen = false;
+        self.rtt.sent_again();
+        let alone = self.mending.probe(self.una, now, &self.rtt);
+        if !alone || sq.get(self.una_wqe).is_none_or(|w| w.kind.awaits_data()) {
+            self.go_back();
         }
     }
 }

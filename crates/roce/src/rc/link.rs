@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub initiator_depth: u8,
     /// Request packets that may be ahead of their acknowledgement.
     pub send_window: u32,
+    /// The same while one of them is missing, towards a peer that keeps what comes behind it.
+    pub recovery_window: u32,
     /// READ response packets that may be asked for ahead of their arrival.
     pub read_window: u32,
     /// Response packets of one READ request packet.
@@ -59,6 +61,7 @@ impl Link {
             responder_resources: 0,
             initiator_depth: 0,
             send_window: 1,
+            recovery_window: 1,
             read_window: 1,
             read_chunk: 1,
             ack_interval: 1,
@@ -84,6 +87,7 @@ impl Link {
             responder_resources: attributes.responder_resources,
             initiator_depth: attributes.initiator_depth,
             send_window: config.send_window,
+            recovery_window: config.send_window * 2,
             read_window: config.read_window,
             read_chunk: config.read_chunk,
             ack_interval: (config.send_window / 4).max(1),

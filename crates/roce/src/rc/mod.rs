@@ -1,7 +1,8 @@
 //! Reliable connected queue pairs: requester and responder as separate state machines over PSN arithmetic.
 //!
 //! `qp` holds a queue pair together. Its one half sends requests: `requester` cuts those of the `send_queue` into packets, and
-//! `ack` takes what comes back, as far as `counting` believes it; `doubt` notices when nothing does. The other half answers: `responder` executes the peer's requests
+//! `ack` takes what comes back, as far as `counting` believes it; `rtt` and `mending` say what is sent again after a loss, and when; `doubt`
+//! notices when nothing comes back. The other half answers: `responder` executes the peer's requests
 //! into buffers of the `recv_queue`, `replay` sends READ data, again if the peer asks again, `owed` keeps the acknowledgement that
 //! is due, `early` the requests that came before those that were lost, and `parked` the completions that wait. Both use `link`, what is known of the connection, `frame`, which builds packets,
 //! and `sgl`, which walks element lists.
@@ -12,6 +13,7 @@ mod doubt;
 pub(crate) mod early;
 mod frame;
 mod link;
+mod mending;
 mod owed;
 mod parked;
 pub(crate) mod qp;
@@ -19,6 +21,7 @@ pub(crate) mod recv_queue;
 mod replay;
 mod requester;
 mod responder;
+mod rtt;
 mod send_queue;
 mod sgl;
 

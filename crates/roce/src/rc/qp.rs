@@ -702,7 +702,7 @@ impl Qp {
             let before = self.requester.clone();
             let step = self
                 .requester
-                .poll(&mut self.sq, &self.link, shared.keys, out);
+                .poll(now, &mut self.sq, &self.link, shared.keys, out);
             if !matches!(step, Step::Executed) {
                 break (before, step);
             }
@@ -819,7 +819,7 @@ impl Qp {
             self.requester.stop();
             return;
         }
-        match self.requester.on_timer(now, shared.counters) {
+        match self.requester.on_timer(now, &self.sq, shared.counters) {
             Ok(()) => self.doubt.timed_out(now, self.requester.timeouts),
             Err(failure) => self.fail_request(failure, shared),
         }

@@ -14,6 +14,8 @@
 use super::counting::Counting;
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
+use super::mending::{Mending, Reason};
+use super::rtt::Rtt;
 use super::send_queue::{Kind, Operands, SendQueue, SendWqe};
 use super::sgl;
 use crate::completion::Status;
@@ -40,6 +42,18 @@ pub(super) struct InlinePart {
     pub seq: u32,
     pub offset: u32,
     pub len: u32,
+}
+
+/// A packet of a SEND or WRITE.
+struct Place {
+    /// Of its request.
+    seq: u32,
+    psn: Psn,
+    /// Which of the request's `packets` it is.
+    index: u32,
+    packets: u32,
+    /// It is to ask for an acknowledgement, even if it is not the last.
+    ask: bool,
 }
 
 /// What [`Requester::poll`] found.
@@ -89,6 +103,8 @@ pub(super) struct Requester {
     pub(super) timeouts: u32,
     /// Went back because of a gap in the responses; further gaps mean nothing new until there is progress.
     pub(super) gap_seen: bool,
+    pub(super) rtt: Rtt,
+    pub(super) mending: Mending,
 }
 
 impl Requester {
@@ -112,6 +128,8 @@ impl Requester {
             timer: Timer::Off,
             timeouts: 0,
             gap_seen: false,
+            rtt: Rtt::new(),
+            mending: Mending::new(),
         }
     }
 
@@ -134,18 +152,21 @@ impl Requester {
     pub fn deadline(&self) -> Option<Instant> {
         match self.timer {
             Timer::Off => None,
-            Timer::Ack(at) | Timer::Rnr(at) => Some(at),
+            Timer::Ack(at) => Some(self.mending.probe_at().map_or(at, |probe| probe.min(at))),
+            Timer::Rnr(at) => Some(at),
         }
     }
 
     /// Whether there may be something to send; [`poll`](Self::poll) knows.
     pub fn has_work(&self, sq: &SendQueue) -> bool {
-        self.cursor_wqe != sq.tail() && !matches!(self.timer, Timer::Rnr(_))
+        (self.cursor_wqe != sq.tail() || self.mending.is_due())
+            && !matches!(self.timer, Timer::Rnr(_))
     }
 
     /// Finds the next packet to send.
     pub fn poll(
         &mut self,
+        now: Instant,
         sq: &mut SendQueue,
         link: &Link,
         keys: &mut KeyTable,
@@ -153,6 +174,12 @@ impl Requester {
     ) -> Step {
         self.pass_executed(sq);
         if !self.has_work(sq) {
+            return Step::Idle;
+        }
+        if let Some(psn) = self.mending.due(self.una) {
+            return self.poll_again(now, psn, sq, link, keys, out);
+        }
+        if self.cursor_wqe == sq.tail() {
             return Step::Idle;
         }
         let seq = self.cursor_wqe;
@@ -196,11 +223,26 @@ impl Requester {
         let step = if awaits_data {
             self.poll_read(sq, wqe, link, index, packets)
         } else {
-            self.poll_data(sq, wqe, seq, link, keys, index, packets, out)
+            let place = Place {
+                seq,
+                psn: self.cursor,
+                index,
+                packets,
+                ask: self.ask_now || self.unasked.saturating_add(1) >= link.ack_interval,
+            };
+            self.poll_data(sq, wqe, place, link, keys, out)
         };
         let Step::Send { packet, .. } = &step else {
             return step;
         };
+        if !packet.psn.is_before(self.next) {
+            if packet.ack_request {
+                self.rtt.sent(packet.psn, now);
+            }
+        } else if packet.psn == self.una {
+            self.mending
+                .sent_again(packet.psn, Reason::WentBack, now, &self.rtt);
+        }
         let advance = match packet.op {
             Opcode::ReadRequest => link.read_chunk_after(index, packets),
             _ => 1,
@@ -237,6 +279,40 @@ impl Requester {
         }
         if ends {
             self.cursor_wqe = seq.wrapping_add(1);
+        }
+        step
+    }
+
+    /// Sends a single packet again, the oldest that may not have arrived.
+    fn poll_again(
+        &mut self,
+        now: Instant,
+        psn: Psn,
+        sq: &SendQueue,
+        link: &Link,
+        keys: &KeyTable,
+        out: &mut Transmit,
+    ) -> Step {
+        let seq = self.una_wqe;
+        let Some(wqe) = sq.get(seq) else {
+            return Step::Idle;
+        };
+        let index = psn.since(wqe.first_psn);
+        let step = if wqe.kind.awaits_data() {
+            let chunk = link.read_chunk_after(index, wqe.packets);
+            read_packet(sq, wqe, seq, link, psn, index, chunk)
+        } else {
+            let place = Place {
+                seq,
+                psn,
+                index,
+                packets: wqe.packets,
+                ask: true,
+            };
+            self.data_packet(sq, wqe, place, link, keys, out)
+        };
+        if matches!(step, Step::Send { .. }) {
+            self.mending.sent_due(now, &self.rtt);
         }
         step
     }
@@ -320,66 +396,49 @@ impl Requester {
         {
             return Step::Idle;
         }
-        let offset = link.offset(index);
-        let left = wqe.len.saturating_sub(offset);
-        let len = left.min(link.offset(chunk));
-        let atomic = || {
-            let Operands { swap_add, compare } = sq.operands(self.cursor_wqe);
-            Extension::Atomic(AtomicEth {
-                va: wqe.remote_va,
-                rkey: wqe.rkey,
-                swap_add,
-                compare,
-            })
-        };
-        let (op, extension) = match wqe.kind {
-            Kind::CompareSwap => (Opcode::CompareSwap, atomic()),
-            Kind::FetchAdd => (Opcode::FetchAdd, atomic()),
-            _ => {
-                let range = Reth {
-                    // The peer checks the range; an address that wraps is refused there like any other bad one.
-                    va: wqe.remote_va.wrapping_add(u64::from(offset)),
-                    rkey: wqe.rkey,
-                    len,
-                };
-                (Opcode::ReadRequest, Extension::Reth(range))
-            }
-        };
-        Step::Send {
-            packet: Outgoing {
-                op,
-                psn: self.cursor,
-                solicited: false,
-                ack_request: true,
-                extension,
-            },
-            seq: self.cursor_wqe,
-            inline: None,
-        }
+        read_packet(sq, wqe, self.cursor_wqe, link, self.cursor, index, chunk)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the pieces of a queue pair, borrowed apart"
-    )]
     fn poll_data(
         &self,
         sq: &SendQueue,
         wqe: &SendWqe,
-        seq: u32,
+        place: Place,
         link: &Link,
         keys: &KeyTable,
-        index: u32,
-        packets: u32,
         out: &mut Transmit,
     ) -> Step {
         let ahead = self
             .cursor
             .since(self.una)
             .saturating_sub(self.read_packets_out);
-        if ahead >= link.send_window {
+        let window = if self.mending.goes_on() {
+            link.recovery_window
+        } else {
+            link.send_window
+        };
+        if ahead >= window {
             return Step::Idle;
         }
+        self.data_packet(sq, wqe, place, link, keys, out)
+    }
+
+    fn data_packet(
+        &self,
+        sq: &SendQueue,
+        wqe: &SendWqe,
+        place: Place,
+        link: &Link,
+        keys: &KeyTable,
+        out: &mut Transmit,
+    ) -> Step {
+        let Place {
+            seq,
+            psn,
+            index,
+            packets,
+            ask,
+        } = place;
         let offset = link.offset(index);
         let len = wqe.len.saturating_sub(offset).min(link.mtu);
         let inline = wqe.inline.then_some(InlinePart { seq, offset, len });
@@ -419,16 +478,14 @@ impl Requester {
             (false, false, true) => Extension::Ieth(Ieth { rkey: wqe.rkey }),
             (false, false, false) => Extension::None,
         };
-        let ack_request =
-            last || self.ask_now || self.unasked.saturating_add(1) >= link.ack_interval;
         Step::Send {
             packet: Outgoing {
                 op,
-                psn: self.cursor,
+                psn,
                 solicited: last
                     && wqe.kind.consumes_receive()
                     && wqe.flags.contains(SendFlags::SOLICITED),
-                ack_request,
+                ack_request: last || ask,
                 extension,
             },
             seq,
@@ -450,6 +507,7 @@ impl Requester {
         if self.timer == Timer::Off {
             self.start_timer(now, link);
         }
+        self.mending.sent(now, &self.rtt);
     }
 
     /// Stops for good.
@@ -477,6 +535,8 @@ impl Requester {
     pub(super) fn go_back(&mut self) {
         self.go_to_una();
         self.ask_now = true;
+        self.rtt.sent_again();
+        self.mending.went_back();
     }
 
     /// The oldest packet that may not have arrived is the next to send.
@@ -485,5 +545,52 @@ impl Requester {
         self.cursor_wqe = self.una_wqe;
         self.reads_out = 0;
         self.read_packets_out = 0;
+    }
+}
+
+/// Asks for the `count` responses from `index` on.
+fn read_packet(
+    sq: &SendQueue,
+    wqe: &SendWqe,
+    seq: u32,
+    link: &Link,
+    psn: Psn,
+    index: u32,
+    count: u32,
+) -> Step {
+    let offset = link.offset(index);
+    let len = wqe.len.saturating_sub(offset).min(link.offset(count));
+    let atomic = || {
+        let Operands { swap_add, compare } = sq.operands(seq);
+        Extension::Atomic(AtomicEth {
+            va: wqe.remote_va,
+            rkey: wqe.rkey,
+            swap_add,
+            compare,
+        })
+    };
+    let (op, extension) = match wqe.kind {
+        Kind::CompareSwap => (Opcode::CompareSwap, atomic()),
+        Kind::FetchAdd => (Opcode::FetchAdd, atomic()),
+        _ => {
+            let range = Reth {
+                // The peer checks the range; an address that wraps is refused there like any other bad one.
+                va: wqe.remote_va.wrapping_add(u64::from(offset)),
+                rkey: wqe.rkey,
+                len,
+            };
+            (Opcode::ReadRequest, Extension::Reth(range))
+        }
+    };
+    Step::Send {
+        packet: Outgoing {
+            op,
+            psn,
+            solicited: false,
+            ack_request: true,
+            extension,
+        },
+        seq,
+        inline: None,
     }
 }

@@ -1,0 +1,195 @@
+//! What is sent again out of turn: a single packet that the peer misses, or that is to draw an answer after silence. What the answer then tells:
+//! whether the peer keeps what comes early.
+//!
+//! IBTA's answer to a gap is to go back and send everything behind it once more. A responder that has kept what was behind the gap acknowledges
+//! it as soon as the gap is closed, and needs the missing packet only. Which kind the peer is, the first loss shows: one packet is sent again
+//! alone, and the answer is about that alone, or about more. Of one that keeps nothing (rdma_rxe) this is asked once.
+
+use super::rtt::Rtt;
+use crate::psn::Psn;
+use crate::time::Instant;
+
+/// Why something was sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reason {
+    /// Everything was.
+    WentBack,
+    /// The peer misses it.
+    Missing,
+    /// Nothing was heard.
+    Silence,
+}
+
+/// The packet sent again last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Again {
+    pub psn: Psn,
+    pub reason: Reason,
+    at: Instant,
+}
+
+/// How often in a row a peer that has been seen to keep early packets may seem not to, as when two neighbours are lost, before that is believed.
+const PATIENCE: u8 = 4;
+
+/// Of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mending {
+    /// To be sent before anything else.
+    due: Option<(Psn, Reason)>,
+    again: Option<Again>,
+    /// How much the peer is trusted to keep early packets: 0 for not at all, 1 before anything is known.
+    trust: u8,
+    /// Probes since there was progress.
+    probes: u8,
+    /// The last probe was answered for itself alone: more seems to be lost.
+    lost_more: bool,
+    /// When silence has lasted long enough.
+    probe_at: Option<Instant>,
+    /// While something is missing: what was not sent when that came out.
+    until: Option<Psn>,
+}
+
+impl Mending {
+    pub fn new() -> Mending {
+        Mending {
+            due: None,
+            again: None,
+            trust: 1,
+            probes: 0,
+            lost_more: false,
+            probe_at: None,
+            until: None,
+        }
+    }
+
+    /// Whether a packet is to be sent again.
+    pub fn is_due(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// The packet to send again, if that still makes sense.
+    pub fn due(&mut self, una: Psn) -> Option<Psn> {
+        match self.due {
+            Some((psn, _)) if psn == una => Some(psn),
+            _ => {
+                self.due = None;
+                None
+            }
+        }
+    }
+
+    /// The packet that was due has been sent.
+    pub fn sent_due(&mut self, now: Instant, rtt: &Rtt) {
+        if let Some((psn, reason)) = self.due.take() {
+            self.sent_again(psn, reason, now, rtt);
+        }
+    }
+
+    /// The oldest packet not known to have arrived has been sent again.
+    pub fn sent_again(&mut self, psn: Psn, reason: Reason, now: Instant, rtt: &Rtt) {
+        self.again = Some(Again {
+            psn,
+            reason,
+            at: now,
+        });
+        self.wait(now, rtt);
+    }
+
+    /// Everything is to be sent again.
+    pub fn went_back(&mut self) {
+        self.due = None;
+        self.again = None;
+        self.until = None;
+    }
+
+    /// The peer misses `psn`, and `next` is the first packet not sent yet. True if it is to be sent again alone; so `is_read` that is answered
+    /// with data only if the peer is known to keep what follows it.
+    pub fn missing(&mut self, psn: Psn, next: Psn, is_read: bool) -> bool {
+        if self.trust == 0 || is_read && self.trust == 1 {
+            return false;
+        }
+        self.due = Some((psn, Reason::Missing));
+        self.until.get_or_insert(next);
+        true
+    }
+
+    /// Whether a NAK for `psn` may have been sent before that was sent again.
+    pub fn is_stale(&self, psn: Psn, now: Instant, rtt: &Rtt) -> bool {
+        self.again
+            .zip(rtt.nanos())
+            .is_some_and(|(again, nanos)| again.psn == psn && now < again.at.after_nanos(nanos))
+    }
+
+    /// Whether the peer may be sent more than usual while something is missing: it has kept what was behind a gap before.
+    pub fn goes_on(&self) -> bool {
+        self.until.is_some() && self.trust > 1
+    }
+
+    /// There is progress, up to `una`, of what was sent up to `next`. True if a packet that was sent again has arrived alone, and all behind it is to be sent again.
+    pub fn progressed(&mut self, una: Psn, next: Psn, now: Instant, rtt: &Rtt) -> bool {
+        self.probes = 0;
+        self.lost_more = false;
+        if self.until.is_some_and(|until| !una.is_before(until)) {
+            self.until = None;
+        }
+        self.probe_at = None;
+        if una != next {
+            self.wait(now, rtt);
+        }
+        let Some(again) = self.again.filter(|a| a.psn.is_before(una)) else {
+            return false;
+        };
+        self.again = None;
+        let alone = una == again.psn.next();
+        match again.reason {
+            Reason::WentBack => false,
+            Reason::Missing if !alone => {
+                self.trust = PATIENCE;
+                false
+            }
+            _ if !alone || una == next => false,
+            Reason::Missing => {
+                self.trust -= 1;
+                true
+            }
+            Reason::Silence => {
+                // Or it was only slow, and more is to come at once.
+                self.lost_more = true;
+                self.probe_at = rtt.nanos().map(|n| now.after_nanos(n / 4));
+                false
+            }
+        }
+    }
+
+    fn wait(&mut self, now: Instant, rtt: &Rtt) {
+        self.probe_at = rtt.silence(self.probes).map(|n| now.after_nanos(n));
+    }
+
+    /// Something has been sent: silence is counted from here, unless it is already.
+    pub fn sent(&mut self, now: Instant, rtt: &Rtt) {
+        if self.probe_at.is_none() {
+            self.wait(now, rtt);
+        }
+    }
+
+    /// When [`probe`](Self::probe) is due.
+    pub fn probe_at(&self) -> Option<Instant> {
+        self.probe_at
+    }
+
+    /// Silence is not counted until something is sent.
+    pub fn stop_probing(&mut self) {
+        self.probe_at = None;
+    }
+
+    /// Silence has lasted long enough. True if `psn` is to be sent again alone, false if everything is.
+    pub fn probe(&mut self, psn: Psn, now: Instant, rtt: &Rtt) -> bool {
+        self.probes = self.probes.saturating_add(1);
+        self.wait(now, rtt);
+        if core::mem::take(&mut self.lost_more) {
+            return false;
+        }
+        self.due = Some((psn, Reason::Silence));
+        true
+    }
+}

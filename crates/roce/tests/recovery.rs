@@ -1,0 +1,420 @@
+//! What is sent again when packets are lost, when, and what is left of the speed.
+
+mod util;
+
+use roce::wire::Opcode::*;
+use roce::{Completion, Config, PathMtu, SendOp, Status};
+use std::time::Duration;
+use util::raw::syndrome::*;
+use util::raw::{PSN, Raw};
+use util::*;
+
+/// What a stream consists of.
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    Write,
+    Send,
+    Read,
+}
+
+/// Bytes of one message.
+const LEN: usize = 64 << 10;
+
+/// Messages that a side has posted at a time.
+const AHEAD: u64 = 32;
+
+/// Each way.
+const DELAY: Duration = Duration::from_micros(500);
+
+/// Per mille, in both directions.
+const LOSS: u32 = 10;
+
+/// Everything as it is by default, but for the packets, which are as large as they can be.
+fn setup(seed: u64) -> Setup {
+    let config = Config {
+        local_mtu: 4200,
+        ..Config::default()
+    };
+    Setup {
+        seed,
+        mtu: PathMtu::Mtu4096,
+        reads: config.max_outbound_reads,
+        ack_timeout: config.ack_timeout,
+        config,
+        ..Setup::default()
+    }
+}
+
+/// Bytes per second of virtual time of a stream of so many messages.
+fn rate(setup: Setup, stream: Stream, messages: u64, loss: u32) -> f64 {
+    let (mut p, qa, qb) = Pair::attached(setup);
+    p.net.set_weather(Weather {
+        delay: DELAY,
+        loss,
+        ..Weather::CALM
+    });
+    let here = p.a.open(pattern(LEN, 1));
+    let there = p.b.open(pattern(LEN, 2));
+    let (from, to) = match stream {
+        Stream::Read => (&there, &here),
+        Stream::Write | Stream::Send => (&here, &there),
+    };
+    let want = match stream {
+        Stream::Read => p.b.bytes(from).to_vec(),
+        Stream::Write | Stream::Send => p.a.bytes(from).to_vec(),
+    };
+    let start = p.now;
+    let (mut posted, mut done) = (0, 0);
+    while done < messages {
+        while posted < messages.min(done + AHEAD) {
+            posted += 1;
+            let op = match stream {
+                Stream::Write => there.write(),
+                Stream::Read => there.read(),
+                Stream::Send => {
+                    let receive = p.b.engine.post_recv(p.now, qb, posted, &[there.all()]);
+                    receive.unwrap();
+                    SendOp::Send
+                }
+            };
+            p.a.send(p.now, qa, posted, op, &[here.all()]);
+        }
+        assert!(p.step(start.after(SECOND * 60)), "seed {}", p.setup.seed);
+        let check = |c: Completion| assert_eq!(c.status, Status::Success, "{stream:?}");
+        done += p.a.completions.len() as u64;
+        p.a.completions.drain(..).for_each(check);
+        p.b.completions.drain(..).for_each(check);
+    }
+    let took = p.now.since(start).as_secs_f64();
+    let got = match stream {
+        Stream::Read => p.a.bytes(to),
+        Stream::Write | Stream::Send => p.b.bytes(to),
+    };
+    assert!(*got == want, "{stream:?}");
+    (messages * LEN as u64) as f64 / took
+}
+
+#[test]
+fn a_lossy_wire_keeps_half_of_the_speed() {
+    const MESSAGES: u64 = 300;
+    for stream in [Stream::Write, Stream::Send, Stream::Read] {
+        let calm = rate(setup(1), stream, MESSAGES, 0);
+        println!("{stream:?}: {:.0} MB/s without loss", calm / 1e6);
+        for seed in 1..=8 {
+            let lossy = rate(setup(seed), stream, MESSAGES, LOSS);
+            let kept = lossy / calm;
+            println!(
+                "{stream:?}, seed {seed}: {:.0} MB/s, {:.1} % kept",
+                lossy / 1e6,
+                kept * 100.0
+            );
+        }
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+/// Ack timeout code 10: 4.096 us * 1024.
+const T: Duration = Duration::from_nanos(4096 << 10);
+
+const REMOTE: SendOp = SendOp::Write {
+    remote_va: 0x7000,
+    rkey: 0x99,
+};
+
+const REMOTE_READ: SendOp = SendOp::Read {
+    remote_va: 0x7000,
+    rkey: 0x99,
+};
+
+/// WRITEs of one packet each, so many.
+fn post(r: &mut Raw, n: u32) {
+    let mr = r.host.open(vec![0; 8]);
+    for _ in 0..n {
+        r.host.send(r.now, r.qp, 1, REMOTE, &[mr.all()]);
+    }
+}
+
+/// A connection on which one packet was sent and acknowledged, with this round trip: the next has the PSN after it.
+fn with_round_trip(setup: Setup, time: Duration) -> Raw {
+    let mut r = Raw::new(setup);
+    post(&mut r, 1);
+    assert_eq!(r.packets().len(), 1);
+    r.wait(time);
+    r.acknowledge(PSN, ACK);
+    r.host.collect();
+    r.host.completions.clear();
+    r
+}
+
+/// PSNs of what is sent now.
+fn psns(r: &mut Raw) -> Vec<u32> {
+    r.replies().iter().map(|p| p.psn - PSN).collect()
+}
+
+fn done(r: &mut Raw) -> usize {
+    r.host.collect();
+    r.host.completions.len()
+}
+
+#[test]
+fn of_a_peer_that_keeps_early_packets_only_the_missing_one_is_asked_again() {
+    let mut setup = Setup::small();
+    setup.config.send_window = 8;
+    let mut r = Raw::new(setup);
+    post(&mut r, 60);
+    assert_eq!(psns(&mut r), (0..8).collect::<Vec<_>>());
+    // The first time nobody knows: no more than the window is under way.
+    r.acknowledge(PSN + 2, SEQUENCE);
+    assert_eq!(psns(&mut r), [2, 8, 9]);
+    r.acknowledge(PSN + 9, ACK);
+    assert_eq!(psns(&mut r), (10..18).collect::<Vec<_>>());
+    // Now it is known to keep what comes early: twice the window, counted from what is missing.
+    r.acknowledge(PSN + 11, SEQUENCE);
+    assert_eq!(
+        psns(&mut r),
+        [11].into_iter().chain(18..27).collect::<Vec<_>>()
+    );
+    r.silence();
+    // The next gap is behind what had been sent when the first came out.
+    r.acknowledge(PSN + 20, ACK);
+    r.acknowledge(PSN + 21, SEQUENCE);
+    let now = psns(&mut r);
+    assert_eq!(now[0], 21);
+    assert!(now[1..].iter().all(|psn| *psn >= 27));
+    let c = *r.host.engine.counters();
+    assert_eq!((c.mended, c.retransmissions), (3, 0));
+}
+
+#[test]
+fn of_a_peer_that_keeps_nothing_it_is_asked_once() {
+    for nak in [false, true] {
+        let mut r = Raw::small();
+        post(&mut r, 10);
+        assert_eq!(r.packets().len(), 10);
+        r.acknowledge(PSN + 2, SEQUENCE);
+        assert_eq!(psns(&mut r), [2]);
+        // Whether it says so by an acknowledgement of that one packet, or misses the next.
+        if nak {
+            r.acknowledge(PSN + 3, SEQUENCE);
+        } else {
+            r.acknowledge(PSN + 2, ACK);
+        }
+        assert_eq!(psns(&mut r), (3..10).collect::<Vec<_>>());
+        r.acknowledge(PSN + 6, SEQUENCE);
+        assert_eq!(psns(&mut r), (6..10).collect::<Vec<_>>());
+        r.acknowledge(PSN + 9, ACK);
+        assert_eq!(done(&mut r), 10);
+        assert_eq!(r.host.engine.counters().mended, 1);
+    }
+}
+
+/// Two neighbours are lost now and then: no reason to take the peer for one that keeps nothing.
+#[test]
+fn a_peer_that_has_kept_packets_is_forgiven() {
+    let mut r = Raw::small();
+    post(&mut r, 60);
+    assert_eq!(r.packets().len(), 60);
+    r.acknowledge(PSN + 2, SEQUENCE);
+    assert_eq!(psns(&mut r), [2]);
+    let mut missing = 10;
+    for _ in 0..3 {
+        r.acknowledge(PSN + missing, SEQUENCE);
+        assert_eq!(psns(&mut r), [missing]);
+        r.acknowledge(PSN + missing, ACK);
+        assert_eq!(psns(&mut r), (missing + 1..60).collect::<Vec<_>>());
+        missing += 3;
+    }
+    r.acknowledge(PSN + 30, SEQUENCE);
+    assert_eq!(psns(&mut r), [30]);
+    r.acknowledge(PSN + 59, ACK);
+    assert_eq!(done(&mut r), 60);
+}
+
+/// What was sent before a packet was sent again can say nothing of that.
+#[test]
+fn a_nak_that_comes_again_within_the_round_trip_is_no_news() {
+    let setup = Setup {
+        retry_count: 1,
+        ..Setup::small()
+    };
+    let mut r = with_round_trip(setup, MS);
+    post(&mut r, 10);
+    assert_eq!(r.packets().len(), 10);
+    r.wait(MS);
+    for _ in 0..5 {
+        r.acknowledge(PSN + 1, SEQUENCE);
+        r.wait(MS / 10);
+    }
+    assert_eq!(psns(&mut r), [1]);
+    for _ in 0..5 {
+        r.acknowledge(PSN + 1, SEQUENCE);
+        r.wait(MS / 10);
+    }
+    r.silence();
+    r.wait(MS / 2);
+    r.acknowledge(PSN + 1, SEQUENCE);
+    r.host.collect();
+    assert_eq!(
+        r.host.completions[0].status,
+        Status::RetryExceeded,
+        "that is another"
+    );
+}
+
+#[test]
+fn silence_is_broken_after_two_round_trips_and_takes_no_retry() {
+    for retry_count in [0, 2] {
+        let setup = Setup {
+            retry_count,
+            ack_timeout: 12,
+            ..Setup::small()
+        };
+        let timeout = 4 * T;
+        let mut r = with_round_trip(setup, MS);
+        post(&mut r, 3);
+        assert_eq!(psns(&mut r), [1, 2, 3]);
+        let mut passed = Duration::ZERO;
+        // Twice as long each time, for the packet that may be the only one missing.
+        for wait in [2, 4, 8] {
+            r.wait(wait * MS - MS / 100);
+            r.silence();
+            r.wait(MS / 100);
+            let again = r.replies();
+            assert_eq!(again.len(), 1);
+            assert_eq!((again[0].psn, again[0].ack_request), (PSN + 1, true));
+            passed += wait * MS;
+        }
+        // The timeout is where it would be, and so is what follows.
+        assert_eq!(r.host.engine.counters().timeouts, 0);
+        r.wait(timeout - passed - MS / 100);
+        r.silence();
+        r.wait(MS / 100);
+        assert_eq!(r.host.engine.counters().timeouts, 1);
+        for doubled in [2, 4].into_iter().take(retry_count.into()) {
+            assert_eq!(psns(&mut r), [1, 2, 3]);
+            r.wait(doubled * timeout - MS / 100);
+            r.silence();
+            r.wait(MS / 100);
+        }
+        r.host.collect();
+        let ends = [Status::RetryExceeded, Status::Flushed, Status::Flushed];
+        let statuses: Vec<_> = r.host.completions.iter().map(|c| c.status).collect();
+        assert_eq!(statuses, ends);
+        assert_eq!(r.host.engine.counters().probes, 3);
+        assert_eq!(r.host.engine.next_deadline(), None);
+    }
+}
+
+#[test]
+fn only_a_measured_round_trip_makes_silence_suspicious() {
+    // Nothing has come back yet; or only for what was sent twice.
+    for again in [false, true] {
+        let mut r = Raw::small();
+        if again {
+            post(&mut r, 1);
+            assert_eq!(r.packets().len(), 1);
+            r.wait(T);
+            assert_eq!(r.packets().len(), 1);
+            r.acknowledge(PSN, ACK);
+        }
+        post(&mut r, 3);
+        assert_eq!(r.packets().len(), 3);
+        r.wait(T - Duration::from_nanos(1));
+        r.silence();
+        assert_eq!(r.host.engine.counters().probes, 0);
+    }
+    // A machine may take a moment, however short the way.
+    let mut r = with_round_trip(Setup::small(), Duration::from_micros(2));
+    post(&mut r, 3);
+    assert_eq!(r.packets().len(), 3);
+    r.wait(Duration::from_micros(99));
+    r.silence();
+    r.wait(Duration::from_micros(1));
+    assert_eq!(psns(&mut r), [1]);
+    // Nothing is asked while the peer wants to be left alone: code 18, 5.12 ms.
+    r.acknowledge(PSN + 1, 0x20 | 18);
+    r.wait(5 * MS);
+    r.silence();
+    r.wait(MS);
+    assert_eq!(psns(&mut r), [1, 2, 3]);
+}
+
+/// The probe is answered for its own packet only: the tail is lost, or the peer is slow to say more.
+#[test]
+fn a_lost_tail_is_sent_again_when_the_first_of_it_has_arrived_alone() {
+    for slow in [false, true] {
+        let mut r = with_round_trip(Setup::small(), MS);
+        post(&mut r, 4);
+        assert_eq!(r.packets().len(), 4);
+        r.wait(2 * MS);
+        assert_eq!(psns(&mut r), [1]);
+        r.acknowledge(PSN + 1, ACK);
+        r.silence();
+        if slow {
+            r.acknowledge(PSN + 2, ACK);
+        }
+        r.wait(MS / 2);
+        let want: &[u32] = if slow { &[] } else { &[2, 3, 4] };
+        assert_eq!(psns(&mut r), want);
+        r.acknowledge(PSN + 4, ACK);
+        assert_eq!(done(&mut r), 4);
+        r.wait(SECOND);
+        r.silence();
+    }
+}
+
+#[test]
+fn a_read_whose_answer_is_lost_is_asked_for_again_before_the_timeout() {
+    let mut r = with_round_trip(Setup::small(), MS);
+    let mr = r.host.open(vec![0; 600]);
+    r.host.send(r.now, r.qp, 1, REMOTE_READ, &[mr.all()]);
+    assert_eq!(r.packets(), [(ReadRequest, PSN + 1)]);
+    r.respond(ReadResponseFirst, PSN + 1, Some(ACK), &[7; 256]);
+    r.wait(2 * MS);
+    let again = r.replies();
+    assert_eq!((again.len(), again[0].psn), (1, PSN + 2));
+    assert_eq!(again[0].reth.unwrap().len, 600 - 256);
+    assert_eq!(r.host.engine.counters().timeouts, 0);
+}
+
+/// Between two engines: whichever frame at the end of a conversation is lost, nothing waits for a timeout.
+#[test]
+fn the_loss_of_a_tail_costs_a_few_round_trips() {
+    for stream in [Stream::Write, Stream::Send, Stream::Read] {
+        for victim in [Side::A, Side::B] {
+            for n in 0..8 {
+                let (mut p, qa, qb) = Pair::attached(setup(1));
+                p.net.set_weather(Weather {
+                    delay: DELAY,
+                    ..Weather::CALM
+                });
+                let here = p.a.open(pattern(LEN, 1));
+                let there = p.b.open(pattern(LEN, 2));
+                let op = match stream {
+                    Stream::Write => there.write(),
+                    Stream::Read => there.read(),
+                    Stream::Send => SendOp::Send,
+                };
+                for i in 0..3 {
+                    p.b.engine.post_recv(p.now, qb, i, &[there.all()]).unwrap();
+                }
+                p.a.send(p.now, qa, 1, op, &[here.all()]);
+                p.run(SECOND);
+                let mut seen = 0;
+                p.net.script = Box::new(move |from, _| {
+                    seen += usize::from(from == victim);
+                    let lost = from == victim && seen == n + 1;
+                    if lost { Fate::Drop } else { Fate::Pass }
+                });
+                let start = p.now;
+                p.a.send(p.now, qa, 2, op, &[here.all()]);
+                p.a.send(p.now, qa, 3, op, &[here.sge(0, 20_000)]);
+                p.run_until(SECOND, |p| p.a.completions.len() == 3);
+                let took = p.now.since(start);
+                assert!(took < 6 * MS, "{stream:?} {victim:?} {n}: {took:?}");
+                assert_eq!(p.a.engine.counters().timeouts, 0);
+                p.run(SECOND);
+            }
+        }
+    }
+}
