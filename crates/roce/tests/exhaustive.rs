@@ -1,0 +1,8 @@
+//! What is small enough to be tried out completely: the arithmetic of PSNs, who gets at which key, and where ranges end.
+
+mod exhaustive {
+    mod keys;
+    mod port;
+    mod psn;
+    mod ranges;
+}
