@@ -3,6 +3,7 @@
 mod conformance;
 mod consumer;
 mod debian;
+mod fuzz;
 mod image;
 mod inf;
 mod interop;
@@ -37,6 +38,8 @@ enum Task {
     CheckWdk(image::wdk::Options),
     /// Build the driver's image, vroce.sys, for Windows. On Linux; nobody has tried it on Windows.
     Image(image::Options),
+    /// Look for frames, datagrams and conversations that the engine cannot bear.
+    Fuzz(fuzz::Options),
     /// Check an INF against the rules of infverif and of network adapters.
     LintInf(inf::Options),
     /// Run vroce against a real Linux kernel (rdma_rxe) in QEMU.
@@ -85,6 +88,7 @@ fn main() -> std::process::ExitCode {
         Task::AuditImage(options) => image::audit::run(&options),
         Task::CheckWdk(options) => image::wdk::run(&options),
         Task::Image(options) => image::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::LintInf(options) => inf::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::Package(options) => package::run(&options),
