@@ -405,12 +405,15 @@ impl Fuzz<'_> {
             0x00 => end.regions[OPEN].va + 8,
             _ => mr.va,
         };
-        let va = va.wrapping_add_signed(i64::from(input.u8() as i8) * 8);
+        let offset = i64::from(input.u8() as i8) * 8;
+        let va = va.wrapping_add_signed(offset);
         let mtu = self.mtu.bytes();
         let len = match input.u8() {
             255 => input.u32(),
             254 => mtu,
             253 => 2 * mtu + 1,
+            // To the end of the region, or nearly, or beyond.
+            n @ 230..253 => (i64::from(mr.len) - offset + i64::from(n) - 240) as u32,
             n => u32::from(n),
         };
         let payload = match flags & 0x0c {

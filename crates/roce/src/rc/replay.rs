@@ -167,7 +167,7 @@ impl ReplayRing {
                 && va == r.va.wrapping_add(u64::from(link.offset(index)))
                 && len <= rest
                 // A part may end early only where a packet ends, or data would shift.
-                && (len == rest || len.is_multiple_of(link.mtu))
+                && (len == rest || len > 0 && len.is_multiple_of(link.mtu))
         })
     }
 

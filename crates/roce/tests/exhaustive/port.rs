@@ -141,6 +141,8 @@ impl<M: Memory> Port<M> {
             max_connections: 4,
             max_listeners: 1,
             max_transmissions: 16,
+            // What comes early is forgotten: each request stands for itself.
+            early_frames: 0,
             seed: 5,
             ..Config::default()
         };
