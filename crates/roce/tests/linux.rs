@@ -2,14 +2,14 @@
 
 mod util;
 
-use pcap_file::pcap::PcapReader;
-use roce::wire::{Opcode, Packet, cm_msg::Message, mad, udp};
+use roce::wire::{Opcode, Packet, cm_msg::Message, udp};
 use roce::{
     AcceptParams, Config, ConnState, ConnectFailure, ConnectParams, DisconnectReason,
     DisconnectResult, Event, Instant, Path, PathMtu, SendOp, Status,
 };
 use std::net::IpAddr;
 use std::time::Duration;
+use util::capture::{frame, message, roce_frames};
 use util::*;
 
 const RPING: &[u8] = include_bytes!("../data/rping.pcap");
@@ -17,24 +17,6 @@ const NO_SERVER: &[u8] = include_bytes!("../data/noserver.pcap");
 
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
-
-fn roce_frames(pcap: &'static [u8]) -> Vec<Vec<u8>> {
-    let mut reader = PcapReader::new(pcap).unwrap();
-    let mut out = Vec::new();
-    while let Some(packet) = reader.next_packet() {
-        let bytes = packet.unwrap().data.into_owned();
-        if Packet::parse(&bytes).is_ok() {
-            out.push(bytes);
-        }
-    }
-    out
-}
-
-fn message(frame: &[u8]) -> Option<(u64, Message)> {
-    let packet = Packet::parse(frame).unwrap();
-    let (header, message) = Message::parse(mad::of_packet(&packet)?).unwrap();
-    Some((header.transaction_id, message))
-}
 
 /// The captured message of a kind.
 fn captured(pcap: &'static [u8], attribute: u16) -> (Vec<u8>, u64, Message) {
@@ -67,23 +49,6 @@ fn reframed(template: &[u8], message: &Message, tid: u64) -> Vec<u8> {
         packet.ext,
         &message.emit(tid),
     )
-}
-
-fn frame(
-    path: &Path,
-    src_port: u16,
-    bth: roce::wire::Bth,
-    ext: roce::wire::ExtHeaders,
-    payload: &[u8],
-) -> Vec<u8> {
-    let header = roce::wire::frame::Header::new(path, src_port, bth, ext);
-    let mut out = arrayvec::ArrayVec::<u8, 256>::new();
-    let mut icrc = header.write(payload.len(), &mut out).unwrap();
-    icrc.update(payload);
-    let mut out = out.to_vec();
-    out.extend(payload);
-    out.extend(icrc.trailer(roce::wire::frame::pad_of(payload.len())));
-    out
 }
 
 fn host() -> Host {

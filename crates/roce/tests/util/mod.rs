@@ -1,6 +1,7 @@
 //! Two engines, a wire between them, and virtual time.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod capture;
 pub mod connections;
 pub mod host;
 pub mod memory;

@@ -71,11 +71,24 @@ pub struct Tally {
     pub duplicated: u64,
 }
 
+/// A generator for each stage that leaves something to chance, so that none has to do with how often another is asked.
+struct Chances {
+    loss: Rng,
+    bursts: Rng,
+    corruption: Rng,
+    duplication: Rng,
+    jitter: Rng,
+}
+
+fn chance(rng: &mut Rng, per_mille: u32) -> bool {
+    per_mille > 0 && rng.next_u32() % 1000 < per_mille
+}
+
 /// One direction of a wire.
 pub struct Way {
     pub weather: Weather,
     pub tally: Tally,
-    rng: Rng,
+    chances: Chances,
     /// When the bottleneck has sent all it holds.
     free: Instant,
     /// A burst is on, until then at the latest.
@@ -84,17 +97,21 @@ pub struct Way {
 
 impl Way {
     pub fn new(seed: u64) -> Way {
+        let mut rng = Rng::new(seed);
+        let mut stage = || Rng::new(rng.next_u64());
         Way {
             weather: Weather::CALM,
             tally: Tally::default(),
-            rng: Rng::new(seed),
+            chances: Chances {
+                loss: stage(),
+                bursts: stage(),
+                corruption: stage(),
+                duplication: stage(),
+                jitter: stage(),
+            },
             free: Instant::ZERO,
             bad: None,
         }
-    }
-
-    fn chance(&mut self, per_mille: u32) -> bool {
-        per_mille > 0 && self.rng.next_u32() % 1000 < per_mille
     }
 
     /// Takes a frame now, and tells when it arrives, as what, and how often.
@@ -114,16 +131,17 @@ impl Way {
             };
             at = left;
         }
-        if self.chance(weather.loss) || self.strikes(now, weather.bursts) {
+        if chance(&mut self.chances.loss, weather.loss) || self.strikes(now, weather.bursts) {
             self.tally.lost += 1;
             return;
         }
-        if self.chance(weather.corruption) {
-            let byte = self.rng.next_u32() as usize % frame.len();
-            frame[byte] ^= 1 + (self.rng.next_u32() % 255) as u8;
+        if chance(&mut self.chances.corruption, weather.corruption) {
+            let rng = &mut self.chances.corruption;
+            let byte = rng.next_u32() as usize % frame.len();
+            frame[byte] ^= 1 + (rng.next_u32() % 255) as u8;
             self.tally.corrupted += 1;
         }
-        if self.chance(weather.duplication) {
+        if chance(&mut self.chances.duplication, weather.duplication) {
             self.tally.duplicated += 1;
             arrives(self.travel(at), frame.clone());
         }
@@ -152,18 +170,19 @@ impl Way {
         let Some(bursts) = bursts else {
             return false;
         };
+        let rng = &mut self.chances.bursts;
         self.bad = match self.bad.filter(|end| now < *end) {
-            Some(_) if self.chance(bursts.end) => None,
-            None if self.chance(bursts.begin) => Some(now.after(bursts.longest)),
+            Some(_) if chance(rng, bursts.end) => None,
+            None if chance(rng, bursts.begin) => Some(now.after(bursts.longest)),
             same => same,
         };
-        self.bad.is_some() && self.chance(bursts.loss)
+        self.bad.is_some() && chance(rng, bursts.loss)
     }
 
     fn travel(&mut self, at: Instant) -> Instant {
         let jitter = match self.weather.jitter.as_nanos() as u64 {
             0 => 0,
-            j => self.rng.next_u64() % j,
+            j => self.chances.jitter.next_u64() % j,
         };
         at.after(self.weather.delay).after_nanos(jitter)
     }
