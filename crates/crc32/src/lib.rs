@@ -52,6 +52,30 @@ impl Crc32 {
         self.register = table::update(self.register, bytes);
     }
 
+    /// Appends bytes and copies them: as many as `from` has and `to` has room for. Each is read once.
+    #[inline]
+    pub fn copy(&mut self, from: &[u8], to: &mut [u8]) {
+        let length = from.len().min(to.len());
+        // SAFETY: there is room for so many bytes, and nobody else can have a reference to them.
+        unsafe { self.copy_raw(&from[..length], to.as_mut_ptr()) };
+    }
+
+    /// Appends bytes and copies them, from the first to the last, to memory that others may look at meanwhile. Each is read once.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of as many bytes as `from` has, and they are none of those.
+    #[inline]
+    pub unsafe fn copy_raw(&mut self, from: &[u8], to: *mut u8) {
+        #[cfg(target_arch = "x86_64")]
+        if from.len() >= pclmul::MIN_LENGTH && pclmul::available() {
+            // SAFETY: `available` has just confirmed the processor features that `copy` is compiled for; the rest is the caller's promise.
+            self.register = unsafe { pclmul::copy(self.register, from, to) };
+            return;
+        }
+        // SAFETY: by the caller's promise.
+        self.register = unsafe { table::copy(self.register, from, to) };
+    }
+
     /// The CRC of everything appended, as zlib's `crc32` gives it. On the wire its low byte goes first.
     #[must_use]
     pub const fn finish(self) -> u32 {

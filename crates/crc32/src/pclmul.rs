@@ -5,12 +5,12 @@
 
 use core::arch::x86_64::{
     __cpuid, __m128i, _mm_and_si128, _mm_clmulepi64_si128, _mm_cvtsi32_si128, _mm_extract_epi32,
-    _mm_loadu_si128, _mm_set_epi64x, _mm_srli_si128, _mm_xor_si128,
+    _mm_loadu_si128, _mm_set_epi64x, _mm_srli_si128, _mm_storeu_si128, _mm_xor_si128,
 };
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Shorter inputs go through the tables.
-pub(crate) const MIN_LENGTH: usize = 64;
+pub(crate) const MIN_LENGTH: usize = 32;
 
 /// x^(4·128+32) and x^(4·128-32): fold over 64 bytes.
 const FOLD_64: (i64, i64) = (0x1_5444_2bd4, 0x1_c6e4_1596);
@@ -45,33 +45,73 @@ fn detect() -> bool {
 /// Appends `bytes` to the register.
 #[target_feature(enable = "pclmulqdq,sse2,sse4.1")]
 pub(crate) fn update(register: u32, bytes: &[u8]) -> u32 {
-    let (blocks, _) = bytes.as_chunks::<16>();
-    let [a, b, c, d, blocks @ ..] = blocks else {
-        return crate::table::update(register, bytes);
+    // SAFETY: nothing is written.
+    unsafe { run::<false>(register, bytes, core::ptr::null_mut()) }
+}
+
+/// Appends `from` to the register and copies it to `to`, from the first byte to the last, each read once.
+///
+/// # Safety
+/// `to` is valid for writes of as many bytes, which are none of `from`.
+#[target_feature(enable = "pclmulqdq,sse2,sse4.1")]
+pub(crate) unsafe fn copy(register: u32, from: &[u8], to: *mut u8) -> u32 {
+    // SAFETY: by the caller's promise.
+    unsafe { run::<true>(register, from, to) }
+}
+
+/// # Safety
+/// With COPY, that of [`copy`].
+#[inline]
+#[target_feature(enable = "pclmulqdq,sse2,sse4.1")]
+unsafe fn run<const COPY: bool>(register: u32, from: &[u8], mut to: *mut u8) -> u32 {
+    let (blocks, last) = from.as_chunks::<16>();
+    let Some((first, mut blocks)) = blocks.split_first() else {
+        // SAFETY: by the caller's promise.
+        return unsafe { rest::<COPY>(register, last, to) };
     };
-    let rest = &bytes[bytes.len() & !15..];
-    let mut x = [
-        _mm_xor_si128(load(a), _mm_cvtsi32_si128(register.cast_signed())),
-        load(b),
-        load(c),
-        load(d),
-    ];
-    let fold_64 = _mm_set_epi64x(FOLD_64.1, FOLD_64.0);
-    let (groups, blocks) = blocks.as_chunks::<4>();
-    for group in groups {
-        for (x, block) in x.iter_mut().zip(group) {
-            *x = fold(*x, fold_64, load(block));
+    let mut next = |block: &[u8; 16]| {
+        let block = load(block);
+        if COPY {
+            // SAFETY: by the caller's promise: this is called once for each block of `from`, in order.
+            unsafe {
+                _mm_storeu_si128(to.cast(), block);
+                to = to.add(16);
+            }
         }
-    }
+        block
+    };
     let fold_16 = _mm_set_epi64x(FOLD_16.1, FOLD_16.0);
-    let [mut y, x1, x2, x3] = x;
-    y = fold(y, fold_16, x1);
-    y = fold(y, fold_16, x2);
-    y = fold(y, fold_16, x3);
-    for block in blocks {
-        y = fold(y, fold_16, load(block));
+    let mut x = _mm_xor_si128(next(first), _mm_cvtsi32_si128(register.cast_signed()));
+    if let Some((others, later)) = blocks.split_first_chunk::<3>() {
+        let mut lanes = [x, next(&others[0]), next(&others[1]), next(&others[2])];
+        let fold_64 = _mm_set_epi64x(FOLD_64.1, FOLD_64.0);
+        let (groups, later) = later.as_chunks::<4>();
+        for group in groups {
+            for (lane, block) in lanes.iter_mut().zip(group) {
+                *lane = fold(*lane, fold_64, next(block));
+            }
+        }
+        let [first, others @ ..] = lanes;
+        x = others.iter().fold(first, |x, lane| fold(x, fold_16, *lane));
+        blocks = later;
     }
-    crate::table::update(reduce(y, fold_16), rest)
+    for block in blocks {
+        x = fold(x, fold_16, next(block));
+    }
+    // SAFETY: by the caller's promise: all whole blocks have been written.
+    unsafe { rest::<COPY>(reduce(x, fold_16), last, to) }
+}
+
+/// # Safety
+/// With COPY, that of [`copy`].
+#[inline]
+unsafe fn rest<const COPY: bool>(register: u32, last: &[u8], to: *mut u8) -> u32 {
+    if COPY {
+        // SAFETY: by the caller's promise.
+        unsafe { crate::table::copy(register, last, to) }
+    } else {
+        crate::table::update(register, last)
+    }
 }
 
 #[target_feature(enable = "sse2")]

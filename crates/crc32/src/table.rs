@@ -32,29 +32,65 @@ const fn tables() -> [[u32; 256]; 16] {
     tables
 }
 
-pub(crate) fn update(mut register: u32, bytes: &[u8]) -> u32 {
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    for block in blocks {
-        let mut block = *block;
-        for (byte, folded) in block.iter_mut().zip(register.to_le_bytes()) {
-            *byte ^= folded;
-        }
-        register = 0;
-        for (byte, table) in block.iter().zip(TABLES.iter().rev()) {
-            register ^= table[usize::from(*byte)];
-        }
+/// Appends N bytes, 4 to 16 of them.
+#[inline]
+fn step<const N: usize>(register: u32, mut block: [u8; N]) -> u32 {
+    for (byte, folded) in block.iter_mut().zip(register.to_le_bytes()) {
+        *byte ^= folded;
     }
-    for byte in rest {
+    let tables = TABLES[..N].iter().rev();
+    block
+        .iter()
+        .zip(tables)
+        .fold(0, |sum, (byte, table)| sum ^ table[usize::from(*byte)])
+}
+
+/// Appends the bytes of a last block that is not full.
+fn rest(mut register: u32, bytes: &[u8]) -> u32 {
+    let (words, bytes) = bytes.as_chunks::<4>();
+    for word in words {
+        register = step(register, *word);
+    }
+    for byte in bytes {
         let [low, ..] = register.to_le_bytes();
         register = (register >> 8) ^ TABLES[0][usize::from(low ^ byte)];
     }
     register
 }
 
+pub(crate) fn update(mut register: u32, bytes: &[u8]) -> u32 {
+    let (blocks, last) = bytes.as_chunks::<16>();
+    for block in blocks {
+        register = step(register, *block);
+    }
+    rest(register, last)
+}
+
+/// Appends `from` and copies it to `to`, each byte read once.
+///
+/// # Safety
+/// `to` is valid for writes of as many bytes, which are none of `from`.
+pub(crate) unsafe fn copy(mut register: u32, from: &[u8], mut to: *mut u8) -> u32 {
+    let (blocks, last) = from.as_chunks::<16>();
+    for block in blocks {
+        let block = *block;
+        register = step(register, block);
+        // SAFETY: by the caller's promise: so far no more than whole blocks of `from` have been written, and this is one more.
+        unsafe {
+            to.cast::<[u8; 16]>().write_unaligned(block);
+            to = to.add(16);
+        }
+    }
+    // SAFETY: by the caller's promise: what is left of `from` is what is left of the room.
+    unsafe { to.copy_from_nonoverlapping(last.as_ptr(), last.len()) };
+    rest(register, last)
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use super::update;
+    use super::{copy, update};
+    use std::vec;
     use std::vec::Vec;
 
     /// Where there is PCLMULQDQ, long inputs never come here: so they are brought here by hand.
@@ -71,6 +107,10 @@ mod tests {
                 // In two parts.
                 let (a, b) = slice.split_at(length / 3);
                 assert_eq!(!update(update(!0, a), b), crc);
+                let mut to = vec![0xee; length + 1];
+                // SAFETY: there is room for one byte more.
+                assert_eq!(!unsafe { copy(!0, slice, to.as_mut_ptr()) }, crc);
+                assert!(to.starts_with(slice) && to[length] == 0xee);
             }
         }
     }

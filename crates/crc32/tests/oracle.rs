@@ -55,3 +55,44 @@ fn a_register_can_be_kept_and_continued() {
     crc.update(b"abc");
     assert_eq!(again, crc);
 }
+
+#[test]
+fn copies_are_whole_and_have_the_oracles_crc() {
+    let data = bytes(5000);
+    for start in [0, 1, 8, 15] {
+        for length in (0..300).chain([1023, 1024, 4095, 4096, 4900]) {
+            let slice = &data[start..start + length];
+            // At every alignment; the bytes around the place stay as they are.
+            let at = 1 + length % 16;
+            let mut to = vec![0xee; at + length + 1];
+            let mut crc = Crc32::new();
+            crc.copy(slice, &mut to[at..at + length]);
+            assert_eq!(
+                crc.finish(),
+                crc32fast::hash(slice),
+                "{length} from {start}"
+            );
+            assert_eq!(&to[at..at + length], slice);
+            assert!(to[..at].iter().all(|b| *b == 0xee) && to[at + length] == 0xee);
+        }
+    }
+}
+
+#[test]
+fn a_copy_ends_with_the_shorter_of_the_two() {
+    let data = bytes(200);
+    let (mut short, mut long) = ([0; 100], [0; 300]);
+    let mut crc = Crc32::new();
+    crc.copy(&data, &mut short);
+    assert_eq!(
+        (crc.finish(), &short[..]),
+        (crc32fast::hash(&data[..100]), &data[..100])
+    );
+    let mut crc = Crc32::new();
+    crc.copy(&data, &mut long);
+    assert_eq!(
+        (crc.finish(), &long[..200]),
+        (crc32fast::hash(&data), &data[..])
+    );
+    assert_eq!(long[200..], [0; 100]);
+}
