@@ -220,12 +220,6 @@ impl Engine {
         self.cqs.see(self.now);
     }
 
-    /// The queue pair with this number.
-    fn qp_by_number(&mut self, qpn: u32) -> Option<(QpId, &mut Qp)> {
-        let (slot, qp) = self.qps.at_mut(self.qpns.find(qpn)?)?;
-        Some((QpId(slot), qp))
-    }
-
     /// Runs `f` on a queue pair with everything that queue pairs share, then sees to what follows from it.
     fn with_qp<R>(&mut self, id: QpId, f: impl FnOnce(&mut Qp, &mut Shared<'_>) -> R) -> Option<R> {
         let result = self.with_qp_only(id, f);

@@ -7,7 +7,7 @@ mod tests;
 mod window;
 
 pub(crate) use fast::{By, Registered, Registration};
-pub(crate) use table::{KeyHold, KeyTable};
+pub(crate) use table::{KeyHold, KeyTable, Place};
 pub(crate) use window::Binding;
 
 use bitflags::bitflags;

@@ -59,7 +59,7 @@ pub use cq::{Arm, CqId, CqMemory, CqStatus, MODERATION_UNLIMITED, ModerateError,
 pub use engine::{CreateError, DestroyError, Engine, PdId, Usage, Verdict};
 pub use event::Event;
 pub use key::{Access, DeregisterError, MrKey, RegisterError};
-pub use memory::{Atomic, Fault, Memory, RegionId};
+pub use memory::{Atomic, Crc32, Fault, Memory, RegionId};
 pub use path::{Path, PathMtu};
 pub use psn::Psn;
 pub use rc::{QpId, QpMemory, QpParams};

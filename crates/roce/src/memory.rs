@@ -1,5 +1,7 @@
 //! The consumer's memory as the engine sees it: regions, reached through a trait of the caller.
 
+pub use vroce_crc32::Crc32;
+
 /// A region of memory as the caller knows it. The engine stores and returns it and never looks inside.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct RegionId(pub u64);
@@ -42,6 +44,22 @@ pub trait Memory {
     /// # Errors
     /// [`Fault`] if the range is not there; the operation it belongs to then fails.
     fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault>;
+
+    /// Places received bytes, and runs `crc` over them. Each byte need be read only once then ([`Crc32::copy`], [`Crc32::copy_raw`]), which
+    /// this one, made of two steps, does not do. On an error, neither the bytes nor the CRC are of use to anybody.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    fn place(
+        &mut self,
+        region: RegionId,
+        offset: u64,
+        data: &[u8],
+        crc: &mut Crc32,
+    ) -> Result<(), Fault> {
+        crc.update(data);
+        self.write(region, offset, data)
+    }
 
     /// Executes an atomic operation on the eight bytes at `offset`, and gives what they were before. No other atomic operation of this
     /// adapter comes in between; whether the host's own do not is up to the implementation.

@@ -65,7 +65,8 @@ impl Engine {
 
     fn receive_packet<M: Memory>(&mut self, now: Instant, packet: &Packet<'_>, memory: &mut M) {
         let bth = &packet.bth;
-        let Some((id, qp)) = self.qp_by_number(bth.dest_qpn) else {
+        let index = self.qpns.find(bth.dest_qpn);
+        let Some((slot, qp)) = index.and_then(|index| self.qps.at(index)) else {
             count!(self, drop_unknown_qp);
             return;
         };
@@ -76,7 +77,7 @@ impl Engine {
         let psn = bth.psn;
         let ext = &packet.ext;
         let original = ext.atomic_ack.map_or(0, |a| a.original).to_ne_bytes();
-        let incoming = match bth.opcode {
+        let mut incoming = match bth.opcode {
             Opcode::Acknowledge => match &ext.aeth {
                 Some(aeth) => Incoming::Acknowledge { psn, aeth: *aeth },
                 None => return,
@@ -86,12 +87,14 @@ impl Engine {
                 psn,
                 aeth: ext.aeth,
                 payload: packet.payload,
+                placed: 0,
             },
             op @ Opcode::AtomicAcknowledge => Incoming::Response {
                 op,
                 psn,
                 aeth: ext.aeth,
                 payload: &original,
+                placed: 0,
             },
             op if op.is_rc_request() => Incoming::Request(Request {
                 op,
@@ -103,6 +106,7 @@ impl Engine {
                 immediate: ext.immediate.map(|i| i.0),
                 invalidate: ext.ieth.map(|i| i.rkey),
                 payload: packet.payload,
+                placed: 0,
             }),
             _ => {
                 count!(self, drop_opcode);
@@ -113,11 +117,14 @@ impl Engine {
             count!(self, drop_pkey);
             return;
         }
-        if packet.verify_icrc().is_err() {
+        let Ok(placed) = qp.verify(packet, &incoming, &self.keys, memory) else {
             count!(self, drop_icrc);
             return;
-        }
-        self.with_qp(id, |qp, shared| qp.receive(now, &incoming, memory, shared));
+        };
+        incoming.set_placed(placed);
+        self.with_qp(QpId(slot), |qp, shared| {
+            qp.receive(now, &incoming, memory, shared);
+        });
     }
 
     /// Writes the next frame to send. False if there is none, or none may be sent before the NIC has given something back.

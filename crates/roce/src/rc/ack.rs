@@ -27,6 +27,8 @@ pub(super) struct Response<'a> {
     /// Not in the middle of a READ.
     pub aeth: Option<Aeth>,
     pub payload: &'a [u8],
+    /// Bytes of the payload that are in their place already: see [`ahead`](super::qp::ahead).
+    pub placed: u32,
 }
 
 impl Requester {
@@ -322,7 +324,9 @@ impl Requester {
                 status: Status::BadResponse,
             });
         }
-        if sgl::scatter(sq.sgl(seq), keys, link.pd, offset, response.payload, memory).is_err() {
+        let rest = response.payload.get(response.placed as usize..);
+        let at = offset.saturating_add(response.placed);
+        if sgl::scatter(sq.sgl(seq), keys, link.pd, at, rest.unwrap_or(&[]), memory).is_err() {
             return Err(Failure {
                 seq,
                 status: Status::LocalProtection,

@@ -1,5 +1,7 @@
 //! One queue pair: both its queues, both its halves, and its states.
 
+pub(super) mod ahead;
+
 use super::ack::{Failure, Response};
 use super::doubt::Doubt;
 use super::early::EarlyFrames;
@@ -90,6 +92,7 @@ pub(crate) enum Incoming<'a> {
         psn: Psn,
         aeth: Option<Aeth>,
         payload: &'a [u8],
+        placed: u32,
     },
 }
 
@@ -537,12 +540,14 @@ impl Qp {
                 psn,
                 aeth,
                 payload,
+                placed,
             } if self.state == State::Connected => {
                 let response = Response {
                     op: *op,
                     psn: *psn,
                     aeth: *aeth,
                     payload,
+                    placed: *placed,
                 };
                 let result = self.requester.on_response(
                     now,

@@ -4,13 +4,13 @@ use super::early::{EarlyFrames, EarlyList};
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
 use super::owed::Owed;
-use super::recv_queue::Receives;
+use super::recv_queue::{Receives, RecvQueue};
 use super::replay::{Asked, Content, ReplayRing};
 use super::sgl;
 use crate::completion::{Completion, CompletionOp, Status};
 use crate::config::MAX_MESSAGE;
 use crate::counters::Counters;
-use crate::key::{Access, By, KeyTable};
+use crate::key::{Access, By, KeyTable, Place};
 use crate::memory::{Atomic, Memory};
 use crate::psn::Psn;
 use crate::table::OutOfMemory;
@@ -28,6 +28,15 @@ pub(crate) struct Request<'a> {
     pub immediate: Option<[u8; 4]>,
     pub invalidate: Option<u32>,
     pub payload: &'a [u8],
+    /// Bytes of the payload that are in their place already: see [`ahead`](super::qp::ahead).
+    pub placed: u32,
+}
+
+impl<'a> Request<'a> {
+    /// What is still to be placed.
+    fn rest(&self) -> &'a [u8] {
+        self.payload.get(self.placed as usize..).unwrap_or(&[])
+    }
 }
 
 /// The request that ends the connection: what the peer is told, what the receive in use says.
@@ -157,6 +166,51 @@ impl Responder {
     /// Whether a message into the receive queue's front is coming in.
     pub fn is_receiving(&self) -> bool {
         matches!(self.message, Message::Send { .. })
+    }
+
+    /// Where the payload goes if that does not follow from this packet, whose ICRC is not known to be right: it says that it is the next in
+    /// order, and a message before it, or the receive that is next, has the place.
+    pub fn place_ahead(
+        &self,
+        request: &Request<'_>,
+        rq: &RecvQueue,
+        link: &Link,
+        keys: &KeyTable,
+    ) -> Option<Place> {
+        use Opcode::{
+            SendFirst, SendLast, SendLastImm, SendLastInvalidate, SendMiddle, SendOnly,
+            SendOnlyImm, SendOnlyInvalidate, WriteLast, WriteLastImm, WriteMiddle,
+        };
+        let len = request.payload.len() as u32;
+        let ends = !matches!(request.op, SendFirst | SendMiddle | WriteMiddle);
+        let fits = if ends {
+            len <= link.mtu
+        } else {
+            len == link.mtu
+        };
+        if request.psn != self.expected || !fits {
+            return None;
+        }
+        let received = match (self.message, request.op) {
+            // What finds no receive is not executed, so nothing of it goes anywhere.
+            (Message::Write { .. }, WriteLastImm) if rq.is_empty() => return None,
+            (Message::Write { rest, .. }, WriteMiddle | WriteLast | WriteLastImm)
+                if (len == rest.len) == ends && len <= rest.len =>
+            {
+                let need = Access::REMOTE_WRITE;
+                return keys
+                    .check_remote(rest.rkey, link.pd, link.qp, rest.va, u64::from(len), need)
+                    .ok();
+            }
+            (Message::None, SendFirst | SendOnly | SendOnlyImm | SendOnlyInvalidate) => 0,
+            (
+                Message::Send { received },
+                SendMiddle | SendLast | SendLastImm | SendLastInvalidate,
+            ) => received,
+            _ => return None,
+        };
+        let (_, sgl) = rq.front()?;
+        sgl::place(sgl, keys, rq.pd, received, len)
     }
 
     /// Executes one request packet.
@@ -424,8 +478,9 @@ impl Responder {
                     Access::REMOTE_WRITE,
                 )
                 .map_err(|_| ACCESS)?;
+            let offset = here.offset.saturating_add(u64::from(request.placed));
             memory
-                .write(here.region, here.offset, request.payload)
+                .write(here.region, offset, request.rest())
                 .map_err(|_| UNREACHABLE)?;
         }
         if !ends {
@@ -494,7 +549,8 @@ impl Responder {
                 status: Status::LocalLength,
             });
         }
-        sgl::scatter(sgl, keys, pd, received, request.payload, memory).map_err(|_| UNREACHABLE)?;
+        let at = received.saturating_add(request.placed);
+        sgl::scatter(sgl, keys, pd, at, request.rest(), memory).map_err(|_| UNREACHABLE)?;
         if !ends {
             return Ok(Some((1, Executed::InOrder)));
         }

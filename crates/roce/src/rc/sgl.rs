@@ -1,7 +1,7 @@
 //! Walking scatter/gather lists.
 
 use crate::PdId;
-use crate::key::{Access, KeyTable};
+use crate::key::{Access, KeyTable, Place};
 use crate::memory::Memory;
 use crate::request::Sge;
 use crate::transmit::{MAX_PIECES, Piece};
@@ -74,6 +74,28 @@ pub(super) fn gather(
         })
         .map_err(|_| LocalAccess)
     })
+}
+
+/// Where the bytes `offset..offset + len` of the list are to be placed, if they lie in one element.
+pub(super) fn place(
+    sgl: &[Sge],
+    keys: &KeyTable,
+    pd: PdId,
+    offset: u32,
+    len: u32,
+) -> Option<Place> {
+    let mut found = None;
+    walk(sgl, offset, len, |key, va, part| {
+        if part != len {
+            return Err(LocalAccess);
+        }
+        found = keys
+            .check(key, pd, va, u64::from(len), Access::LOCAL_WRITE)
+            .ok();
+        Ok(())
+    })
+    .ok()?;
+    found
 }
 
 /// Places `data` at `offset` of the list. On failure part of it may have been placed.

@@ -61,6 +61,11 @@ impl Icrc {
         self.0.update(bytes);
     }
 
+    /// The CRC beneath, for who goes on over the next piece in his own way.
+    pub fn crc(&mut self) -> &mut Crc32 {
+        &mut self.0
+    }
+
     /// The four wire bytes.
     #[must_use]
     pub fn finish(self) -> [u8; LEN] {

@@ -90,8 +90,42 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// `Icrc` when they differ.
     pub fn verify_icrc(&self) -> Result<(), Error> {
-        let computed = Icrc::start(self.covered)?.finish();
-        if computed == self.icrc {
+        self.compare_icrc(Icrc::start(self.covered)?)
+    }
+
+    /// The ICRC as far as it covers what precedes the payload. For who reads the payload anyway:
+    /// [`verify_icrc_from`](Self::verify_icrc_from) goes on behind it.
+    ///
+    /// # Errors
+    /// None that parsing has not found.
+    pub fn start_icrc(&self) -> Result<Icrc, Error> {
+        let headers = self.split_covered(0).ok_or(Error::Truncated)?.0;
+        Icrc::start(headers)
+    }
+
+    /// [`verify_icrc`](Self::verify_icrc) for who has run the [started](Self::start_icrc) ICRC over the first `done` bytes of the payload.
+    ///
+    /// # Errors
+    /// `Icrc` when they differ, `Truncated` if the payload has not so many bytes.
+    pub fn verify_icrc_from(&self, mut icrc: Icrc, done: usize) -> Result<(), Error> {
+        let rest = self.split_covered(done).ok_or(Error::Truncated)?.1;
+        icrc.update(rest);
+        self.compare_icrc(icrc)
+    }
+
+    /// What the ICRC covers, cut behind the first `done` bytes of the payload.
+    fn split_covered(&self, done: usize) -> Option<(&'a [u8], &'a [u8])> {
+        let behind = self
+            .payload
+            .len()
+            .checked_sub(done)?
+            .checked_add(self.pad.len())?;
+        self.covered
+            .split_at_checked(self.covered.len().checked_sub(behind)?)
+    }
+
+    fn compare_icrc(&self, icrc: Icrc) -> Result<(), Error> {
+        if icrc.finish() == self.icrc {
             Ok(())
         } else {
             Err(Error::Icrc)

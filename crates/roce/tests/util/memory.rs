@@ -1,6 +1,6 @@
 //! Registered memory as plain vectors.
 
-use roce::{Atomic, Fault, Memory, RegionId};
+use roce::{Atomic, Crc32, Fault, Memory, RegionId};
 
 /// Regions are indices.
 #[derive(Default)]
@@ -8,6 +8,10 @@ pub struct TestMemory {
     pub regions: Vec<Vec<u8>>,
     /// Regions that cannot be reached although they are registered.
     pub faulty: Vec<RegionId>,
+    /// Bytes that came with their CRC still to be computed.
+    pub placed: u64,
+    /// Bytes that came without.
+    pub written: u64,
 }
 
 impl TestMemory {
@@ -43,6 +47,20 @@ impl Memory for TestMemory {
     fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
         let range = self.range(region, offset, data.len())?;
         self.regions[region.0 as usize][range].copy_from_slice(data);
+        self.written += data.len() as u64;
+        Ok(())
+    }
+
+    fn place(
+        &mut self,
+        region: RegionId,
+        offset: u64,
+        data: &[u8],
+        crc: &mut Crc32,
+    ) -> Result<(), Fault> {
+        let range = self.range(region, offset, data.len())?;
+        crc.copy(data, &mut self.regions[region.0 as usize][range]);
+        self.placed += data.len() as u64;
         Ok(())
     }
 
