@@ -109,4 +109,6 @@ counters! {
     probes,
     /// Missing packets sent again alone, without those behind them.
     mended,
+    /// Dropped: requests, while as many receives as can wait for the NIC do.
+    drop_receives_wait,
 }

@@ -190,6 +190,52 @@ fn too_many_waiting_receives_make_the_peer_wait() {
     );
 }
 
+/// Meanwhile the peer is answered what it asks again, or it would give up; and what came early waits like the rest.
+#[test]
+fn while_too_many_receives_wait_repetitions_are_answered() {
+    let mut r = Raw::small();
+    r.host.nic_holds = None;
+    let mr = r.host.fast(r.now, r.qp, 1, pattern(100, 1));
+    r.silence();
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 100), &[]);
+    assert_eq!(r.packets().len(), 1);
+    r.host.completions.clear();
+    for context in 0..u64::from(DEPTH) {
+        r.host.engine.post_recv(r.now, r.qp, context, &[]).unwrap();
+    }
+    r.inject_invalidate(SendOnlyInvalidate, PSN + 1, mr.key.0, &[]);
+    let last = PSN + DEPTH;
+    for psn in PSN + 2..last {
+        r.inject(SendOnly, psn, &[]);
+    }
+    for context in 0..4 {
+        let context = u64::from(DEPTH) + context;
+        r.host.engine.post_recv(r.now, r.qp, context, &[]).unwrap();
+    }
+    for early in [2, 1] {
+        r.inject(SendOnly, last + early, &[]);
+    }
+    r.inject(SendOnly, last, &[]);
+    // There was room for this one, and is none for the next.
+    assert_eq!(r.only_ack(), (last + 1, SEQUENCE));
+    assert_eq!(r.host.engine.usage().early, 2);
+    r.inject(SendOnly, last + 1, &[]);
+    r.silence();
+    let c = *r.host.engine.counters();
+    assert_eq!((c.drop_receives_wait, c.drop_qp_state), (1, 0));
+    r.inject(SendOnly, last, &[]);
+    assert_eq!(r.only_ack(), (last, ACK));
+    assert_eq!(r.host.completions, []);
+    r.host.release_all(r.now);
+    r.inject(SendOnly, last + 1, &[]);
+    assert_eq!(r.only_ack(), (last + 2, ACK));
+    assert_eq!(r.host.engine.usage().early, 0);
+    let done: Vec<_> = (0..u64::from(DEPTH) + 2)
+        .map(|context| (context, Status::Success))
+        .collect();
+    assert_eq!(outcomes(&r.host.completions), done);
+}
+
 /// The same where the receives are shared: the others wait in the shared queue.
 #[test]
 fn too_many_waiting_receives_of_a_shared_queue_make_the_peer_wait() {

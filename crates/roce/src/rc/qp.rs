@@ -511,8 +511,16 @@ impl Qp {
     ) {
         self.peer_lives |= core::mem::take(&mut self.probing);
         match packet {
-            // Without room for another receive that has to wait for the NIC, the peer has to repeat itself.
-            Incoming::Request(request) if self.executes() && !self.parked.is_full() => {
+            // Without room for another receive that has to wait for the NIC, the peer has to repeat itself; what it repeats needs none.
+            Incoming::Request(request)
+                if self.executes()
+                    && self.parked.is_full()
+                    && !self.responder.has_executed(request.psn) =>
+            {
+                shared.counters.drop_receives_wait =
+                    shared.counters.drop_receives_wait.wrapping_add(1);
+            }
+            Incoming::Request(request) if self.executes() => {
                 match self.execute(now, request, memory, shared) {
                     Executed::Early => {
                         self.responder

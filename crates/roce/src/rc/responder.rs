@@ -273,6 +273,11 @@ impl Responder {
         executed
     }
 
+    /// Whether the request at `psn` has been executed.
+    pub fn has_executed(&self, psn: Psn) -> bool {
+        psn.is_before(self.expected)
+    }
+
     /// Whether requests are kept.
     pub fn keeps(&self) -> bool {
         !self.early.is_empty()
