@@ -358,3 +358,30 @@ fn r040_a_packet_that_wants_no_acknowledgement_does_not_take_back_an_earlier_wis
     }
     assert_eq!(r.only_ack(), (PSN + 1, ACK));
 }
+
+/// A copy of a READ request, made by the wire, comes when its answer has hardly begun.
+#[test]
+fn r045_a_copy_of_a_read_request_does_not_begin_its_answer_anew() {
+    let mut r = Raw::small();
+    let mr = r.host.open(pattern(1000, 1));
+    let ask = |r: &mut Raw| r.inject_reth(ReadRequest, PSN, mr.reth(0, 1000), &[]);
+    r.host.nic_ring = 1;
+    r.host.nic_holds = None;
+    ask(&mut r);
+    assert_eq!(r.packets(), [(ReadResponseFirst, PSN)]);
+    ask(&mut r);
+    r.host.release_all(r.now);
+    assert_eq!(r.packets(), [(ReadResponseMiddle, PSN + 1)]);
+    // From here on the peer may have seen that the first response is missing.
+    ask(&mut r);
+    r.host.release_all(r.now);
+    assert_eq!(r.packets(), [(ReadResponseFirst, PSN)]);
+    // A part of it is no copy.
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 512), &[]);
+    r.host.release_all(r.now);
+    r.host.nic_ring = 100;
+    assert_eq!(
+        r.packets(),
+        [(ReadResponseFirst, PSN), (ReadResponseLast, PSN + 1)]
+    );
+}
