@@ -385,3 +385,34 @@ fn r045_a_copy_of_a_read_request_does_not_begin_its_answer_anew() {
         [(ReadResponseFirst, PSN), (ReadResponseLast, PSN + 1)]
     );
 }
+
+/// With half of all PSNs taken by one request, what came before it would be taken for what comes later.
+#[test]
+fn a_read_of_half_of_all_psns_is_refused() {
+    const HALF: u32 = 1 << 31;
+    for (len, accepted) in [(HALF - 256, true), (HALF - 255, false), (HALF, false)] {
+        let mut r = Raw::small();
+        let mr = r.host.unregistered(vec![0; 1000]);
+        let (pd, access) = (r.host.pd, roce::Access::REMOTE_READ);
+        let key = r
+            .host
+            .engine
+            .register(pd, mr.va, 1 << 32, access, mr.region)
+            .unwrap();
+        let range = Reth {
+            va: mr.va,
+            rkey: key.0,
+            len,
+        };
+        let nothing = Reth { len: 0, ..range };
+        r.inject_reth(WriteOnly, PSN, nothing, &[]);
+        r.inject_reth(ReadRequest, PSN + 1, range, &[]);
+        if accepted {
+            r.inject_reth(WriteOnly, PSN, nothing, &[]);
+            let c = r.host.engine.counters();
+            assert_eq!((c.duplicate_requests, c.out_of_sequence_requests), (1, 0));
+        } else {
+            assert_eq!(r.only_ack(), (PSN + 1, INVALID));
+        }
+    }
+}

@@ -61,9 +61,13 @@ const UNREACHABLE: Refusal = Refusal {
     status: Status::LocalProtection,
 };
 
-/// Packets that no peer is ahead of what has arrived, save after the loss of a READ of gigabytes, for which it has its timeout: half of all made-up
-/// PSNs are ahead, and each would have the peer send its window once more.
+/// Packets that no peer is ahead of what has arrived, save after the loss of READs of that many together (256 MiB at a path MTU of 256, 4 GiB
+/// at 4096), for which it has its timeout: half of all made-up PSNs are ahead, and each would have the peer send its window once more.
 const FAR_AHEAD: i32 = 1 << 20;
+
+/// Responses that one READ may have: with more, what came before it would seem to come after it. Only one of 2^31 bytes at a path MTU of 256
+/// has.
+const MAX_RESPONSES: u32 = (1 << 23) - 1;
 
 /// Bytes that an atomic operation works on, and at a multiple of which they lie.
 pub(super) const ATOMIC_LEN: u32 = 8;
@@ -363,6 +367,7 @@ impl Responder {
         if self.message != Message::None
             || link.responder_resources == 0
             || range.len > MAX_MESSAGE
+            || link.packets(range.len) > MAX_RESPONSES
             || !self.replay.has_room()
         {
             return Err(INVALID);

@@ -4,8 +4,8 @@ use super::port::{BASE, Heap, MTU, NOW, Outcome, Port};
 use roce::wire::{ExtHeaders, Opcode, Reth};
 use roce::{Access, Atomic, Fault, Memory, MrKey, RegionId, RegisterError, SendOp, Sge, Status};
 
-/// The most that a message can be.
-const LONGEST: u32 = 1 << 31;
+/// The most that a READ can bring: one more packet, and it would take half of all PSNs.
+const LONGEST: u32 = (1 << 31) - MTU;
 
 /// A region without end: it says where it was asked for.
 #[derive(Default)]
