@@ -91,6 +91,12 @@ counters! {
     rx_rnr_naks,
     /// NAKs received that end a connection.
     rx_fatal_naks,
+    /// Frames of connections received that the network has marked: there is congestion on their way.
+    rx_congested,
+    /// Congestion notification packets received.
+    rx_cnps,
+    /// Congestion notification packets sent.
+    tx_cnps,
     /// Acknowledgement timeouts.
     timeouts,
     /// Times transmission went back, for any reason.

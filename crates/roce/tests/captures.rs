@@ -4,8 +4,8 @@
 use arrayvec::ArrayVec;
 use pcap_file::pcap::PcapReader;
 use roce::wire::{
-    Bth, Error, EtherType, Ethernet, ExtHeaders, Icrc, Ip, Opcode, Packet, Udp, cm_msg, cma, frame,
-    mad,
+    Bth, EcnCodepoint, Error, EtherType, Ethernet, ExtHeaders, Icrc, Ip, Opcode, Packet, Udp,
+    cm_msg, cma, frame, mad,
 };
 use roce::{Path, PathMtu};
 use std::collections::BTreeMap;
@@ -323,6 +323,30 @@ const VECTORS: [(&str, &str); 10] = [
          4630818b e28935d9 0e9a9550 5401be88 5e500000 78f353f3",
     ),
 ];
+
+#[test]
+fn marks_of_real_packets_and_a_real_congestion_notification() {
+    let ecn = |name: &str| {
+        let (_, hex) = VECTORS.iter().find(|(n, _)| n.starts_with(name)).unwrap();
+        let bytes = framed(hex);
+        Packet::parse(&bytes).unwrap().ecn()
+    };
+    assert_eq!(ecn("V5"), EcnCodepoint::NotCapable);
+    assert_eq!(ecn("HW1"), EcnCodepoint::Capable0);
+    assert_eq!(ecn("HW2"), EcnCodepoint::Capable1);
+    let (_, hex) = VECTORS.iter().find(|(n, _)| *n == "HW1 CNP").unwrap();
+    let mut bytes = framed(hex);
+    let packet = Packet::parse(&bytes).unwrap();
+    assert_eq!(packet.bth.opcode, Opcode::Cnp);
+    assert!(packet.bth.becn && !packet.bth.fecn);
+    assert_eq!((packet.bth.dest_qpn, packet.bth.psn.get()), (0x118, 0));
+    assert_eq!(packet.payload, [0; 16]);
+    // A switch may mark it on its way.
+    bytes[15] |= 3;
+    let packet = Packet::parse(&bytes).unwrap();
+    assert_eq!(packet.ecn(), EcnCodepoint::Congested);
+    assert_eq!(packet.verify_icrc(), Ok(()));
+}
 
 #[test]
 fn r001_icrc_of_the_vectors() {

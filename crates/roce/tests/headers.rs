@@ -2,16 +2,17 @@
 
 mod util;
 
+use roce::Status;
 use roce::wire::Opcode::*;
-use roce::wire::{Bth, ExtHeaders, Opcode, Reth};
+use roce::wire::{Bth, EcnCodepoint, ExtHeaders, Opcode, Packet, Reth};
 use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
 
 #[test]
-fn r011_unknown_opcodes_and_notifications_of_congestion_change_nothing() {
+fn r011_unknown_opcodes_change_nothing() {
     let mut r = Raw::small();
-    for op in [0x15, 0x18, 0x1c, 0x1f, 0x81, 0x20, 0x44, 0xe0, 0x64] {
+    for op in [0x15, 0x18, 0x1c, 0x1f, 0x20, 0x44, 0xe0, 0x64] {
         let op = Opcode::from_u8(op);
         let deth = op.has_deth().then_some(roce::wire::Deth {
             qkey: 0,
@@ -28,7 +29,7 @@ fn r011_unknown_opcodes_and_notifications_of_congestion_change_nothing() {
         );
         r.silence();
     }
-    assert_eq!(r.host.engine.counters().drop_opcode, 9);
+    assert_eq!(r.host.engine.counters().drop_opcode, 8);
     r.inject_reth(
         WriteOnly,
         PSN,
@@ -40,6 +41,101 @@ fn r011_unknown_opcodes_and_notifications_of_congestion_change_nothing() {
         &[],
     );
     assert_eq!(r.only_ack(), (PSN, ACK));
+}
+
+/// To who does not react to congestion, notifications mean nothing, not even that the peer lives; what is none is told apart all the same.
+#[test]
+fn r011_notifications_of_congestion_are_consumed_and_change_nothing() {
+    for ipv6 in [false, true] {
+        let mut r = Raw::new(Setup {
+            ipv6,
+            ..Setup::small()
+        });
+        let src = r.host.open(pattern(600, 1));
+        r.host
+            .send(r.now, r.qp, 1, roce::SendOp::Send, &[src.all()]);
+        assert_eq!(r.replies().len(), 3);
+        let deadline = r.host.engine.next_deadline();
+        assert!(deadline.is_some());
+        let path = r.path;
+        let good = Bth {
+            becn: true,
+            ..r.bth(Cnp, 0)
+        };
+        let cnp = |r: &Raw, bth, payload: &[u8]| r.frame(bth, ExtHeaders::NONE, payload);
+        for reserved in [[0; 16], [0xff; 16]] {
+            let frame = cnp(&r, good, &reserved);
+            r.feed(&frame);
+            r.silence();
+        }
+        let counters = *r.host.engine.counters();
+        assert_eq!((counters.rx_cnps, counters.rx_frames), (2, 2));
+        assert_eq!(counters.drop_opcode + counters.drop_qp_state, 0);
+        for len in [0, 12, 20] {
+            let frame = cnp(&r, good, &vec![0; len]);
+            r.feed(&frame);
+        }
+        let other = Bth {
+            pkey: 0x8001,
+            ..good
+        };
+        let frame = cnp(&r, other, &[0; 16]);
+        r.feed(&frame);
+        let mut frame = cnp(&r, good, &[0; 16]);
+        let last = frame.len() - 1;
+        frame[last] ^= 1;
+        r.feed(&frame);
+        r.path.src_ip = r.path.dst_ip;
+        let frame = cnp(&r, good, &[0; 16]);
+        r.feed(&frame);
+        r.path = path;
+        r.silence();
+        let counters = *r.host.engine.counters();
+        assert_eq!(counters.rx_cnps, 2);
+        assert_eq!(counters.drop_malformed, 3);
+        let dropped = [
+            counters.drop_pkey,
+            counters.drop_icrc,
+            counters.drop_wrong_peer,
+        ];
+        assert_eq!(dropped, [1; 3]);
+        assert_eq!(r.host.engine.next_deadline(), deadline);
+        // Neither did they acknowledge anything, nor fail it.
+        r.acknowledge(PSN + 2, ACK);
+        r.silence();
+        assert_eq!(outcomes(&r.host.completions), [(1, Status::Success)]);
+    }
+}
+
+/// What the network marks is counted, and otherwise as good as any other frame.
+#[test]
+fn marks_of_congestion_are_counted_and_change_nothing() {
+    for ipv6 in [false, true] {
+        let mut r = Raw::new(Setup {
+            ipv6,
+            ..Setup::small()
+        });
+        for ecn in 0..4 {
+            r.path.traffic_class = 0xb8 | ecn;
+            let psn = PSN + u32::from(ecn);
+            let zero = Reth {
+                va: 0,
+                rkey: 0,
+                len: 0,
+            };
+            r.inject_reth(WriteOnly, psn, zero, &[]);
+            let frame = r.host.transmit(r.now).unwrap();
+            let packet = Packet::parse(&frame).unwrap();
+            assert_eq!(
+                (packet.bth.opcode, packet.bth.psn.get()),
+                (Acknowledge, psn)
+            );
+            assert_eq!(packet.ecn(), EcnCodepoint::NotCapable);
+            r.silence();
+        }
+        let counters = r.host.engine.counters();
+        assert_eq!((counters.rx_congested, counters.tx_cnps), (1, 0));
+    }
 }
 
 #[test]

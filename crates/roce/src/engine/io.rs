@@ -7,7 +7,8 @@ use crate::rc::{QpId, Request};
 use crate::time::Instant;
 use crate::transmit::{Transmit, TxToken};
 use crate::wire::mad::GSI_QPN;
-use crate::wire::{Error, Opcode, Packet};
+use crate::wire::opcode::CNP_LEN;
+use crate::wire::{EcnCodepoint, Error, Opcode, Packet};
 
 macro_rules! count {
     ($engine:expr, $counter:ident) => {
@@ -74,6 +75,10 @@ impl Engine {
             count!(self, drop_wrong_peer);
             return;
         }
+        if bth.opcode == Opcode::Cnp {
+            self.receive_cnp(packet);
+            return;
+        }
         let psn = bth.psn;
         let ext = &packet.ext;
         let original = ext.atomic_ack.map_or(0, |a| a.original).to_ne_bytes();
@@ -122,9 +127,25 @@ impl Engine {
             return;
         };
         incoming.set_placed(placed);
+        if packet.ecn() == EcnCodepoint::Congested {
+            count!(self, rx_congested);
+        }
         self.with_qp(QpId(slot), |qp, shared| {
             qp.receive(now, &incoming, memory, shared);
         });
+    }
+
+    /// Takes a congestion notification from the peer of a queue pair. It is no sign of the peer's life: it proves no more than its addresses.
+    fn receive_cnp(&mut self, packet: &Packet<'_>) {
+        if packet.payload.len() != CNP_LEN {
+            count!(self, drop_malformed);
+        } else if !packet.bth.pkey_matches() {
+            count!(self, drop_pkey);
+        } else if packet.verify_icrc().is_err() {
+            count!(self, drop_icrc);
+        } else {
+            count!(self, rx_cnps);
+        }
     }
 
     /// Writes the next frame to send. False if there is none, or none may be sent before the NIC has given something back.

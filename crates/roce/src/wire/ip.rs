@@ -1,6 +1,6 @@
 //! Either IP header.
 
-use super::{Error, EtherType, Ethernet, Ipv4, Ipv6};
+use super::{EcnCodepoint, Error, EtherType, Ethernet, Ipv4, Ipv6};
 use core::net::IpAddr;
 
 /// IP protocol number of UDP.
@@ -62,6 +62,12 @@ impl Ip {
             Self::V4(h) => h.tos,
             Self::V6(h) => h.traffic_class,
         }
+    }
+
+    /// Explicit congestion notification.
+    #[must_use]
+    pub const fn ecn(&self) -> EcnCodepoint {
+        EcnCodepoint::of(self.traffic_class())
     }
 
     /// TTL or hop limit.

@@ -59,6 +59,9 @@ pub enum Opcode {
     Unknown(u8),
 }
 
+/// Reserved bytes that follow the BTH of a congestion notification, zero from who is right (IBTA annex A17.9).
+pub const CNP_LEN: usize = 16;
+
 impl Opcode {
     /// From the wire byte.
     #[must_use]

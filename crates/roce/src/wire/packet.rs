@@ -1,6 +1,6 @@
 //! A whole RoCEv2 frame, parsed.
 
-use super::{Bth, Error, Ethernet, ExtHeaders, Icrc, Ip, Udp, icrc, udp};
+use super::{Bth, EcnCodepoint, Error, Ethernet, ExtHeaders, Icrc, Ip, Udp, icrc, udp};
 
 /// A RoCEv2 frame. All lengths were checked when it was parsed; the ICRC is checked by [`Packet::verify_icrc`].
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,12 @@ impl<'a> Packet<'a> {
             icrc: *icrc,
             covered,
         })
+    }
+
+    /// Whether the network reports congestion.
+    #[must_use]
+    pub const fn ecn(&self) -> EcnCodepoint {
+        self.ip.ecn()
     }
 
     /// Computes the ICRC and compares it with the received one.
