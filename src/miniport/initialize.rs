@@ -175,6 +175,7 @@ unsafe fn make_parts(
             platform: unsafe { Platform::new(handle, dma, parameters.NetLuid.Value) },
             enabled: settings.network_direct,
             mtu: path_mtu,
+            dcqcn: settings.dcqcn,
             seed: random_seed(passive),
             trace: trace.clone(),
         },

@@ -33,6 +33,8 @@ pub struct Settings {
     pub network_direct: bool,
     /// *NetworkDirectRoCEFrameSize: path MTU wanted.
     pub frame_size: PathMtu,
+    /// DcQcnEnable: reaction to congestion that the network reports.
+    pub dcqcn: bool,
     /// *ReceiveBuffers.
     pub receive_buffers: u16,
     /// *TransmitBuffers.
@@ -75,6 +77,13 @@ const FRAME_SIZE: Keyword = Keyword {
     default: 1024,
     valid: |value| path_mtu(value).is_some(),
 };
+/// Not standardized; other vendors' keywords of this begin so.
+const DCQCN: Keyword = Keyword {
+    name: utf16!("DcQcnEnable"),
+    text: "DcQcnEnable",
+    default: 0,
+    valid: |value| value <= 1,
+};
 const RECEIVE_BUFFERS: Keyword = Keyword {
     name: utf16!("*ReceiveBuffers"),
     text: "*ReceiveBuffers",
@@ -90,11 +99,12 @@ const TRANSMIT_BUFFERS: Keyword = Keyword {
 
 /// All of them, for tests against the INF.
 #[cfg(test)]
-const KEYWORDS: [Keyword; 6] = [
+const KEYWORDS: [Keyword; 7] = [
     JUMBO_PACKET,
     NETWORK_DIRECT,
     TECHNOLOGY,
     FRAME_SIZE,
+    DCQCN,
     RECEIVE_BUFFERS,
     TRANSMIT_BUFFERS,
 ];
@@ -147,6 +157,7 @@ impl Settings {
                 configuration.integer(&TECHNOLOGY);
                 path_mtu(configuration.integer(&FRAME_SIZE)).unwrap_or(PathMtu::Mtu1024)
             },
+            dcqcn: configuration.integer(&DCQCN) != 0,
             receive_buffers: byte(&RECEIVE_BUFFERS),
             transmit_buffers: byte(&TRANSMIT_BUFFERS),
             network_address: configuration.network_address(),

@@ -105,11 +105,27 @@ pub fn adapter_info(version: NDK_VERSION) -> NDK_ADAPTER_INFO {
     }
 }
 
+/// How late frames may be asked for, in microseconds: the port's timer comes with the machine's clock tick.
+const TIMER_RESOLUTION_US: u32 = 16_000;
+
+/// The reaction to congestion on a link of `speed` bits per second, if there is to be one. IRQL: any.
+pub fn ecn(dcqcn: bool, speed: u64) -> roce::Ecn {
+    if !dcqcn {
+        return roce::Ecn::Off;
+    }
+    roce::Ecn::Dcqcn(roce::Dcqcn {
+        link_mbps: u32::try_from(speed / 1_000_000).unwrap_or(u32::MAX),
+        catch_up_us: TIMER_RESOLUTION_US,
+        ..roce::Dcqcn::default()
+    })
+}
+
 /// An engine's configuration, for a NIC with that address and link MTU. IRQL: any.
 #[inline(never)]
-pub fn of_engine(mac: [u8; 6], local_mtu: u16, seed: u128) -> roce::Config {
+pub fn of_engine(mac: [u8; 6], local_mtu: u16, seed: u128, ecn: roce::Ecn) -> roce::Config {
     roce::Config {
         local_mtu,
+        ecn,
         max_qps: MAX_QPS,
         max_cqs: MAX_CQS,
         max_srqs: MAX_SRQS,

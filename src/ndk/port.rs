@@ -55,6 +55,8 @@ pub struct PortConfig {
     pub enabled: bool,
     /// Path MTU wanted: the keyword *NetworkDirectRoCEFrameSize, as far as the link allows.
     pub mtu: PathMtu,
+    /// Whether congestion that the network reports is reacted to: the keyword DcQcnEnable.
+    pub dcqcn: bool,
     /// Random bits, different at every start.
     pub seed: u128,
     /// What tells event tracing of the adapter.
@@ -141,7 +143,8 @@ impl Port {
     pub fn try_new(config: PortConfig, passive: Passive) -> Result<Box<Port>, NoMemory> {
         let mac = config.nic.mac();
         // Before the state it belongs to, because it needs most of the stack.
-        let engine = new_engine(&limits::of_engine(mac, config.nic.mtu(), config.seed))?;
+        let ecn = limits::ecn(config.dcqcn, config.nic.link().speed);
+        let engine = new_engine(&limits::of_engine(mac, config.nic.mtu(), config.seed, ecn))?;
         let adapter = config.platform.adapter();
         // SAFETY: the adapter's handle outlives the port, as promised when the platform was made.
         let lane = |routine| unsafe { WorkItem::try_new(adapter, routine) };

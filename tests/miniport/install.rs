@@ -78,6 +78,7 @@ fn the_inf_offers_what_the_driver_reads() {
         "*NetworkDirect",
         "*NetworkDirectTechnology",
         "*NetworkDirectRoCEFrameSize",
+        "DcQcnEnable",
         "*ReceiveBuffers",
         "*TransmitBuffers",
         "NetworkAddress",

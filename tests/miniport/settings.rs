@@ -64,6 +64,7 @@ fn a_bad_value_is_logged_and_replaced_by_the_default() {
         ("*NetworkDirect", "2", "1"),
         ("*NetworkDirectTechnology", "1", "4"),
         ("*NetworkDirectRoCEFrameSize", "1500", "1024"),
+        ("DcQcnEnable", "2", "0"),
         ("*ReceiveBuffers", "0", "256"),
         ("*TransmitBuffers", "4294967295", "256"),
     ] {

@@ -1,5 +1,7 @@
 //! Limits and policies of an engine.
 
+use crate::ecn::Ecn;
+
 /// What an [`Engine`](crate::Engine) is created with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -63,6 +65,8 @@ pub struct Config {
     pub cm_response_timeout: u8,
     /// Time after which an unanswered DREQ is repeated, a code of 14..=24. Sixteen times unanswered, and the connection is over.
     pub cm_disconnect_timeout: u8,
+    /// Reaction to congestion that the network reports.
+    pub ecn: Ecn,
     /// Seed of QPNs, PSNs, key tags and communication IDs: different at every start of the machine, and nobody's to guess.
     pub seed: u128,
     /// CA GUID shown to peers.
@@ -111,6 +115,7 @@ impl Default for Config {
             ack_timeout: 15,
             cm_response_timeout: 18,
             cm_disconnect_timeout: 18,
+            ecn: Ecn::Off,
             seed: 0,
             guid: 0,
         }
@@ -149,6 +154,7 @@ impl Config {
             cm_response_timeout: self.cm_response_timeout.clamp(14, 24),
             cm_disconnect_timeout: self.cm_disconnect_timeout.clamp(14, 24),
             local_mtu: self.local_mtu,
+            ecn: self.ecn.clamped(),
             seed: self.seed,
             guid: self.guid,
         }

@@ -259,6 +259,7 @@ impl Engine {
             in_flight: &mut self.in_flight,
             early: &mut self.early,
             counters: &mut self.counters,
+            dcqcn: self.config.ecn.dcqcn(),
         };
         let result = f(qp, &mut shared);
         qp.drop_kept(&mut self.early, &mut self.counters);

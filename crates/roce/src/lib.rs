@@ -28,6 +28,7 @@ mod config;
 mod connection;
 mod counters;
 mod cq;
+mod ecn;
 mod engine;
 mod event;
 mod key;
@@ -56,6 +57,7 @@ pub use connection::{
 };
 pub use counters::Counters;
 pub use cq::{Arm, CqId, CqMemory, CqStatus, MODERATION_UNLIMITED, ModerateError, ResizeError};
+pub use ecn::{Dcqcn, Ecn};
 pub use engine::{CreateError, DestroyError, Engine, PdId, Usage, Verdict};
 pub use event::Event;
 pub use key::{Access, DeregisterError, MrKey, RegisterError};

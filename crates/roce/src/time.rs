@@ -23,6 +23,12 @@ impl Instant {
         Instant(self.0.saturating_add(nanos))
     }
 
+    /// `micros` later, saturating.
+    #[must_use]
+    pub const fn after_micros(self, micros: u32) -> Instant {
+        self.after_nanos(micros as u64 * 1000)
+    }
+
     /// Time since `earlier`, zero if that lies in the future.
     #[must_use]
     pub const fn since(self, earlier: Instant) -> Duration {

@@ -42,6 +42,13 @@ impl Transmit {
         Transmit::default()
     }
 
+    /// Its length.
+    pub(crate) fn bytes(&self) -> u64 {
+        let pieces: u64 = self.pieces.iter().map(|p| u64::from(p.len)).sum();
+        let rest = self.header.len().saturating_add(self.trailer.len());
+        pieces.saturating_add(rest as u64)
+    }
+
     /// Forgets the frame.
     pub(crate) fn clear(&mut self) {
         self.header.clear();

@@ -76,7 +76,7 @@ impl Engine {
             return;
         }
         if bth.opcode == Opcode::Cnp {
-            self.receive_cnp(packet);
+            self.receive_cnp(now, QpId(slot), packet);
             return;
         }
         let psn = bth.psn;
@@ -127,16 +127,22 @@ impl Engine {
             return;
         };
         incoming.set_placed(placed);
-        if packet.ecn() == EcnCodepoint::Congested {
+        let marked = packet.ecn() == EcnCodepoint::Congested;
+        if marked {
             count!(self, rx_congested);
         }
+        // The peer can send less of what has payload, and of what asks for it.
+        let tells = marked && !matches!(incoming, Incoming::Acknowledge { .. });
         self.with_qp(QpId(slot), |qp, shared| {
+            if tells {
+                qp.marked(now, shared);
+            }
             qp.receive(now, &incoming, memory, shared);
         });
     }
 
     /// Takes a congestion notification from the peer of a queue pair. It is no sign of the peer's life: it proves no more than its addresses.
-    fn receive_cnp(&mut self, packet: &Packet<'_>) {
+    fn receive_cnp(&mut self, now: Instant, id: QpId, packet: &Packet<'_>) {
         if packet.payload.len() != CNP_LEN {
             count!(self, drop_malformed);
         } else if !packet.bth.pkey_matches() {
@@ -145,6 +151,7 @@ impl Engine {
             count!(self, drop_icrc);
         } else {
             count!(self, rx_cnps);
+            self.with_qp(id, |qp, shared| qp.notified(now, shared));
         }
     }
 

@@ -34,6 +34,9 @@ pub(super) struct Outgoing {
     pub extension: Extension,
 }
 
+/// The bit of the BTH that tells the receiver of congestion on the way to its peer.
+const BECN: u8 = 0x40;
+
 const MAX_LEN: usize = Ethernet::MAX_LEN + Ipv6::LEN + Udp::LEN + Bth::LEN;
 
 /// Ethernet, IP, UDP and BTH as they are in every frame of a connection; lengths, checksum, opcode, flags and PSN are to be
@@ -146,6 +149,9 @@ pub(super) fn write<M: Memory>(
     put(header, udp_at + 4, &udp_len.to_be_bytes());
     let flags = u8::from(packet.solicited) << 7 | pad << 4;
     put(header, template.bth, &[packet.op.to_u8(), flags]);
+    if packet.op == Opcode::Cnp {
+        put(header, template.bth + 4, &[BECN]);
+    }
     let [_, a, b, c] = packet.psn.get().to_be_bytes();
     put(
         header,

@@ -4,6 +4,7 @@ use super::frame::Template;
 use crate::PdId;
 use crate::cm::QpAttributes;
 use crate::config::Config;
+use crate::path::Path;
 use crate::psn::Psn;
 use crate::rc::QpId;
 use core::net::{IpAddr, Ipv4Addr};
@@ -71,10 +72,14 @@ impl Link {
     pub fn new(qp: QpId, pd: PdId, qpn: u32, attributes: &QpAttributes, config: &Config) -> Link {
         let path = &attributes.path;
         let mtu = path.mtu.bytes();
+        let marked = Path {
+            traffic_class: config.ecn.traffic_class(path.traffic_class),
+            ..*path
+        };
         Link {
             qp,
             pd,
-            template: Template::new(path, qpn, attributes.peer_qpn),
+            template: Template::new(&marked, qpn, attributes.peer_qpn),
             local_ip: path.src_ip,
             peer_ip: path.dst_ip,
             mtu,

@@ -4,10 +4,12 @@
 //! `ack` takes what comes back, as far as `counting` believes it; `rtt` and `mending` say what is sent again after a loss, and when; `doubt`
 //! notices when nothing comes back. The other half answers: `responder` executes the peer's requests
 //! into buffers of the `recv_queue`, `replay` sends READ data, again if the peer asks again, `owed` keeps the acknowledgement that
-//! is due, `early` the requests that came before those that were lost, and `parked` the completions that wait. Both use `link`, what is known of the connection, `frame`, which builds packets,
+//! is due, `early` the requests that came before those that were lost, and `parked` the completions that wait. `congestion` slows both
+//! down, and has the peer slowed down. Both use `link`, what is known of the connection, `frame`, which builds packets,
 //! and `sgl`, which walks element lists.
 
 mod ack;
+mod congestion;
 mod counting;
 mod doubt;
 pub(crate) mod early;

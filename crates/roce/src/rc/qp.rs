@@ -1,8 +1,13 @@
 //! One queue pair: both its queues, both its halves, and its states.
 
 pub(super) mod ahead;
+mod memory;
+mod notify;
+
+pub use memory::QpMemory;
 
 use super::ack::{Failure, Response};
+use super::congestion::Congestion;
 use super::doubt::Doubt;
 use super::early::EarlyFrames;
 use super::frame;
@@ -11,32 +16,25 @@ use super::parked::{self, Parked};
 use super::recv_queue::{Receives, RecvQueue};
 use super::requester::{Requester, Step};
 use super::responder::{Answer, Executed, Request, Responder};
-use super::send_queue::{Limits, SendQueue};
+use super::send_queue::SendQueue;
 use super::{QpId, QpParams};
-use crate::PdId;
 use crate::cm::QpAttributes;
 use crate::completion::{Completion, Status};
 use crate::config::Config;
 use crate::connection::{ConnId, DisconnectResult};
 use crate::counters::Counters;
 use crate::cq::CqSet;
+use crate::ecn::Dcqcn;
 use crate::key::{Access, KeyHold, KeyTable, MrKey};
 use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
 use crate::srq::SrqSet;
-use crate::table::{OutOfMemory, Table};
+use crate::table::Table;
 use crate::time::Instant;
 use crate::transmit::{Piece, Transmit, TxToken};
 use crate::wire::{Aeth, Opcode, Reth};
 use core::net::IpAddr;
-
-/// Receives of one queue pair that can be done and wait for the NIC, at most.
-const MAX_PARKED: u32 = 256;
-
-/// The same for a queue pair that shares its receives: it has no queue of its own that says how many it may need, and there may be very
-/// many like it. The peer repeats what finds no room.
-const MAX_PARKED_OF_SHARED: u32 = 16;
 
 /// Where a queue pair stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +75,8 @@ pub(crate) struct Shared<'a> {
     pub in_flight: &'a mut Table<InFlight>,
     pub early: &'a mut EarlyFrames,
     pub counters: &'a mut Counters,
+    /// How congestion is reacted to, if it is.
+    pub dcqcn: Option<&'a Dcqcn>,
 }
 
 /// A packet for a queue pair, its addresses and integrity checked.
@@ -94,57 +94,6 @@ pub(crate) enum Incoming<'a> {
         payload: &'a [u8],
         placed: u32,
     },
-}
-
-/// Memory of a queue pair that is still to be created: for who must not be held up by the getting of it.
-pub struct QpMemory {
-    params: QpParams,
-    sq: SendQueue,
-    /// Room for one receive at a time if they come from a shared queue.
-    rq: RecvQueue,
-    parked: Parked,
-    responder: Responder,
-}
-
-impl QpMemory {
-    /// For a queue pair of an engine with this configuration.
-    ///
-    /// # Errors
-    /// No memory.
-    pub fn try_new(config: &Config, params: &QpParams) -> Result<QpMemory, OutOfMemory> {
-        let limits = Limits {
-            depth: params.sq_depth,
-            send_sge: params.max_send_sge,
-            read_sge: params.max_read_sge,
-            inline: params.max_inline,
-            atomics: params.atomics,
-            message: config.max_message,
-        };
-        let (depth, max_sge) = match params.srq {
-            Some(_) => (1, config.max_sge),
-            None => params.own_receives(),
-        };
-        let parked = match params.srq {
-            Some(_) => MAX_PARKED_OF_SHARED,
-            None => params.rq_depth.clamp(1, MAX_PARKED),
-        };
-        Ok(QpMemory {
-            params: *params,
-            sq: SendQueue::try_new(limits)?,
-            rq: RecvQueue::try_new(params.pd, depth, max_sge, config.max_message)?,
-            parked: Parked::try_new(parked)?,
-            responder: Responder::try_new(config.max_inbound_reads)?,
-        })
-    }
-
-    pub(crate) fn params(&self) -> &QpParams {
-        &self.params
-    }
-
-    /// Receives name keys of this protection domain.
-    pub(crate) fn receive_in(&mut self, pd: PdId) {
-        self.rq.pd = pd;
-    }
 }
 
 /// A queue pair.
@@ -186,6 +135,7 @@ pub(crate) struct Qp {
     link: Link,
     /// Whether what it sends still arrives.
     doubt: Doubt,
+    congestion: Congestion,
     /// Transmissions that the NIC holds.
     in_flight: u32,
 }
@@ -198,6 +148,7 @@ impl Qp {
             rq,
             parked,
             responder,
+            congestion,
         } = memory;
         Qp {
             id,
@@ -223,6 +174,7 @@ impl Qp {
             responder,
             link: Link::none(id, params.pd),
             doubt: Doubt::default(),
+            congestion,
             in_flight: 0,
         }
     }
@@ -302,6 +254,7 @@ impl Qp {
         self.requester.connect(&self.sq, &self.link);
         self.responder
             .connect(self.first_psn, self.link.responder_resources);
+        self.congestion.connect(config.ecn.dcqcn());
         self.state = if accepting {
             State::Accepted
         } else {
@@ -367,12 +320,14 @@ impl Qp {
         }
     }
 
-    /// Whether the next packet to send has no payload: it acknowledges or refuses requests, for a failed queue pair as its last, or asks
-    /// for a sign of life.
+    /// Whether the next packet to send reads no memory: it acknowledges or refuses requests, for a failed queue pair as its last, asks
+    /// for a sign of life, or tells of congestion.
     pub fn has_answer(&self) -> bool {
         let acknowledges = self.responder.has_work() && !self.responder.replay.is_due();
         match self.state {
-            State::Accepted | State::Connected => self.probe || acknowledges,
+            State::Accepted | State::Connected => {
+                self.probe || acknowledges || self.congestion.owes_notification()
+            }
             State::Error => acknowledges,
             State::Init | State::PeerGone => false,
         }
@@ -657,9 +612,9 @@ impl Qp {
         match self.state {
             State::Init | State::PeerGone => false,
             State::Error => self.responder.has_work(),
-            State::Accepted => self.probe || self.responder.has_work(),
+            State::Accepted => self.has_answer() || self.responder.has_work(),
             State::Connected => {
-                self.probe || self.responder.has_work() || self.requester.has_work(&self.sq)
+                self.has_answer() || self.responder.has_work() || self.requester.has_work(&self.sq)
             }
         }
     }
@@ -682,6 +637,9 @@ impl Qp {
                 return true;
             }
         }
+        if self.notify(memory, shared, out) {
+            return true;
+        }
         while let Some(answer) = self.responder.poll(&self.link, shared.counters) {
             match answer {
                 Answer::Packet(packet) => {
@@ -690,8 +648,12 @@ impl Qp {
                     }
                 }
                 Answer::Response { packet, range } => {
+                    if !self.congestion.admits(now, shared.dcqcn) {
+                        return false;
+                    }
                     if let Some(bytes) = self.respond(&packet, range, memory, shared, out) {
                         self.responder.replay.sent();
+                        self.congestion.sent(now, out.bytes(), shared.dcqcn);
                         shared.counters.tx_bytes =
                             shared.counters.tx_bytes.wrapping_add(u64::from(bytes));
                         return true;
@@ -708,7 +670,10 @@ impl Qp {
                 }
             }
         }
-        if self.state != State::Connected {
+        if self.state != State::Connected
+            || !self.requester.has_work(&self.sq)
+            || !self.admits_request(now, shared)
+        {
             return false;
         }
         let (before, step) = loop {
@@ -753,6 +718,7 @@ impl Qp {
                     out.token = self.hold(Reads::Request { seq }, shared);
                 }
                 self.requester.sent(now, &self.link);
+                self.congestion.sent(now, out.bytes(), shared.dcqcn);
                 true
             }
         }
@@ -824,10 +790,12 @@ impl Qp {
 
     /// When [`on_timer`](Self::on_timer) is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.requester.deadline()
+        let pace = self.congestion.deadline();
+        self.requester.deadline().into_iter().chain(pace).min()
     }
 
     pub fn on_timer(&mut self, now: Instant, shared: &mut Shared<'_>) {
+        self.congestion.on_timer(now);
         if self.state != State::Connected {
             self.requester.stop();
             return;

@@ -502,6 +502,11 @@ impl Requester {
         }
     }
 
+    /// Has the next packet ask for an acknowledgement.
+    pub fn ask(&mut self) {
+        self.ask_now = true;
+    }
+
     /// A packet went out.
     pub fn sent(&mut self, now: Instant, link: &Link) {
         if self.timer == Timer::Off {
