@@ -171,7 +171,7 @@ fn a_write_must_bring_exactly_what_it_announced() {
 }
 
 #[test]
-fn r054_a_message_longer_than_the_receive_ends_the_connection() {
+fn r054_r064_a_message_longer_than_the_receive_ends_the_connection() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 1000]);
     r.host
@@ -370,7 +370,7 @@ fn unreachable_receive_memory_is_an_operational_error() {
 }
 
 #[test]
-fn read_memory_that_vanishes_under_the_answer_is_told_at_its_packet() {
+fn r059_memory_that_vanishes_once_responses_have_begun_draws_no_nak() {
     let mut r = Raw::small();
     let mr = r.host.open(pattern(1000, 1));
     r.host.nic_ring = 2;
@@ -385,10 +385,31 @@ fn read_memory_that_vanishes_under_the_answer_is_told_at_its_packet() {
         Err(roce::DeregisterError::Busy)
     );
     r.host.release_all(r.now);
-    assert_eq!(r.only_ack(), (PSN + 2, ACCESS));
+    r.silence();
     assert!(r.host.events.contains(&Event::RegionIdle {
         key: mr.key,
         region: mr.region
     }));
+    r.assert_dead();
+}
+
+/// What has not begun yet is refused as if it had come later, behind the answer before it.
+#[test]
+fn r059_memory_that_vanishes_before_the_first_response_is_an_access_error() {
+    let mut r = Raw::small();
+    let (mr, other) = (r.host.open(pattern(10, 1)), r.host.open(pattern(300, 2)));
+    r.inject_reth(ReadRequest, PSN, mr.reth(0, 10), &[]);
+    r.inject_reth(ReadRequest, PSN + 1, other.reth(0, 300), &[]);
+    r.host.engine.deregister(other.key).unwrap();
+    let seen: Vec<_> = r
+        .replies()
+        .iter()
+        .map(|x| (x.op, x.psn, x.syndrome))
+        .collect();
+    let want = [
+        (ReadResponseOnly, PSN, Some(ACK)),
+        (Acknowledge, PSN + 1, Some(ACCESS)),
+    ];
+    assert_eq!(seen, want);
     r.assert_dead();
 }

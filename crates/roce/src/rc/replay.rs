@@ -244,6 +244,12 @@ impl ReplayRing {
         })
     }
 
+    /// Whether any response to the request of the one that [`peek`](Self::peek) gave has gone out.
+    pub fn has_begun(&self) -> bool {
+        let current = self.current.and_then(|at| self.entries.get(at));
+        current.is_some_and(|e| e.sent > 0)
+    }
+
     /// The response that [`peek`](Self::peek) gave has gone out.
     pub fn sent(&mut self) {
         let Some(e) = self.current.and_then(|at| self.entries.get_mut(at)) else {

@@ -649,16 +649,20 @@ impl Responder {
         }
     }
 
-    /// The memory of the READ response to send next has become inaccessible: all that is left is to say so.
+    /// The memory of the READ response to send next has become inaccessible: all that is left is to say so. Not if the peer has responses
+    /// to this READ already: rdma_rxe takes a NAK among them for an error of its own, and may even report success.
     pub fn refuse_response(&mut self, link: &Link) {
         let Some(response) = self.replay.peek(link) else {
             return;
         };
         // The READ counted itself.
         let before = response.msn.wrapping_sub(1) & Psn::MASK;
+        let begun = self.replay.has_begun();
         self.replay.reset(0);
-        self.owed
-            .refuse(NakCode::RemoteAccess, response.psn, before);
+        if !begun {
+            self.owed
+                .refuse(NakCode::RemoteAccess, response.psn, before);
+        }
     }
 }
 
