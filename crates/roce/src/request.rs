@@ -32,6 +32,9 @@ bitflags! {
         /// [`Status::LocalOperation`](crate::Status::LocalOperation) without being sent (NDKPI: RDMA_READ_LOCAL_INVALIDATE; IBTA
         /// has no such operation).
         const INVALIDATE_LOCAL = 0x10;
+        /// The marker of a drain: taken by a failed or flushed queue pair too, where it completes as flushed, behind everything that was
+        /// posted before. Requests without this flag are [refused](PostError::NotConnected) there.
+        const DRAIN = 0x20;
     }
 }
 

@@ -224,7 +224,7 @@ impl Engine {
         });
         while let Some(waiters) = self.keys.pop_drained() {
             for qp in waiters.into_iter().flatten() {
-                self.with_qp(qp, Qp::key_drained);
+                self.with_qp(qp, Qp::complete_ready);
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::completion::Completion;
 use crate::cq::{Arm, CqId, ModerateError};
 use crate::key::MrKey;
 use crate::rc::QpId;
+use crate::rc::qp::Qp;
 use crate::request::{PostError, SendFlags, SendRequest, Sge};
 use crate::time::Instant;
 
@@ -25,9 +26,12 @@ impl Engine {
     ) -> Result<Option<MrKey>, PostError> {
         self.see(now);
         let q = self.qps.get_mut(qp.0).ok_or(PostError::UnknownQp)?;
-        let result = q.post_send(request, &mut self.keys);
+        let result = q.post_send(request, &mut self.keys, &self.cqs);
         if (result.is_err() || !request.flags.contains(SendFlags::DEFER)) && q.has_work() {
             self.ready.push(qp.0.index);
+        }
+        if result.is_ok() && request.flags.contains(SendFlags::DRAIN) {
+            self.with_qp(qp, Qp::complete_ready);
         }
         result
     }

@@ -382,8 +382,9 @@ impl Qp {
         }
     }
 
-    /// The NIC has given back what read through a key that this queue pair has invalidated, or wants to register.
-    pub fn key_drained(&mut self, shared: &mut Shared<'_>) {
+    /// Completes what has become ready to: the NIC has given back what read through a key that this queue pair has invalidated, or wants to
+    /// register; or what drains a failed one was posted.
+    pub fn complete_ready(&mut self, shared: &mut Shared<'_>) {
         while let Some(completion) = self.parked.pop(shared.keys) {
             shared.cqs.push(self.params.recv_cq, &completion);
         }
@@ -419,8 +420,12 @@ impl Qp {
         &mut self,
         request: &SendRequest<'_>,
         keys: &mut KeyTable,
+        cqs: &CqSet,
     ) -> Result<Option<MrKey>, PostError> {
-        if self.state != State::Connected {
+        let drains = self.state == State::Error
+            && request.flags.contains(SendFlags::DRAIN)
+            && !(self.dying || cqs.has_failed(self.params.send_cq));
+        if self.state != State::Connected && !drains {
             return Err(PostError::NotConnected);
         }
         let awaits_data = matches!(
