@@ -192,6 +192,20 @@ mod tests {
         }
     }
 
+    /// Sequence numbers tell what is new from what is old as long as less than half of them are under way.
+    #[test]
+    fn r018_no_window_reaches_half_of_the_sequence_numbers() {
+        let config = Config {
+            send_window: u32::MAX,
+            read_window: u32::MAX,
+            read_chunk: u32::MAX,
+            ..Config::default()
+        };
+        let widest = config.clamped();
+        assert!(widest.send_window.max(widest.read_chunk) + widest.read_window < 1 << 23);
+        assert!(widest.read_window >= 1 << 16, "it need not be small");
+    }
+
     #[test]
     fn times_of_the_connection_manager_make_neither_storms_nor_eternities() {
         for (wish, code) in [(0, 14), (14, 14), (20, 20), (31, 24), (255, 24)] {

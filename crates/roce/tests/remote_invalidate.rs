@@ -4,7 +4,8 @@ mod util;
 
 use roce::wire::Opcode::*;
 use roce::{
-    Access, CompletionOp, DeregisterError, DestroyError, Event, QpId, SendFlags, SendOp, Status,
+    Access, Completion, CompletionOp, DeregisterError, DestroyError, Event, QpId, SendFlags,
+    SendOp, Status,
 };
 use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
@@ -61,7 +62,7 @@ fn remotely_invalidated(nothing_else: bool) -> (Pair, QpId, QpId, Mr) {
 }
 
 #[test]
-fn w20_the_receive_waits_for_transmissions_through_the_key_and_later_ones_behind_it() {
+fn w20_r062_the_receive_waits_for_transmissions_through_the_key_and_later_ones_behind_it() {
     let (mut p, _, _, mr) = remotely_invalidated(false);
     // The peer does not wait.
     assert_eq!(
@@ -282,7 +283,7 @@ fn too_many_waiting_receives_of_a_shared_queue_make_the_peer_wait() {
 }
 
 #[test]
-fn w21_keys_that_the_peer_must_not_invalidate() {
+fn w21_r062_keys_that_the_peer_must_not_invalidate() {
     for case in 0..6 {
         let mut r = Raw::small();
         let none = SendFlags::empty();
@@ -398,7 +399,7 @@ fn a_repeated_send_with_invalidate_does_not_invalidate_again() {
 }
 
 #[test]
-fn a_send_with_invalidate_without_a_receive_invalidates_nothing_yet() {
+fn r062_a_send_with_invalidate_needs_a_receive_and_then_the_key_is_dead() {
     let mut r = Raw::small();
     let mr = r.host.fast(r.now, r.qp, 1, vec![0; 8]);
     r.silence();
@@ -406,9 +407,22 @@ fn a_send_with_invalidate_without_a_receive_invalidates_nothing_yet() {
     assert_eq!(r.only_ack().0, PSN);
     assert_eq!(r.host.engine.valid_region(mr.key), Some(mr.region));
     r.host.engine.post_recv(r.now, r.qp, 2, &[]).unwrap();
-    r.inject_invalidate(SendOnlyInvalidate, PSN, mr.key.0, b"");
+    // A byte is written through it while it still lives.
+    r.inject_reth(WriteOnly, PSN, mr.reth(0, 1), &[7]);
     assert_eq!(r.only_ack(), (PSN, ACK));
+    let (before, mut out) = (r.host.completions.len(), [Completion::default(); 4]);
+    // The receive has not been polled yet when the next packet tries again.
+    r.inject_invalidate(SendOnlyInvalidate, PSN + 1, mr.key.0, b"");
     assert_eq!(r.host.engine.valid_region(mr.key), None);
+    r.inject_reth(WriteOnly, PSN + 2, mr.reth(0, 1), &[9]);
+    assert_eq!(r.host.engine.poll_cq(r.host.cq, &mut out), 1);
+    let (op, key) = (out[0].op, out[0].invalidated);
+    assert_eq!((op, key), (CompletionOp::ReceiveInvalidate, Some(mr.key.0)));
+    let refused = r.replies();
+    let refused = refused.last().unwrap();
+    assert_eq!((refused.psn, refused.syndrome), (PSN + 2, Some(ACCESS)));
+    assert_eq!(r.host.completions.len(), before);
+    assert_eq!(r.host.bytes(&mr)[0], 7);
 }
 
 /// Only the last packet names the key, the first time and every time.

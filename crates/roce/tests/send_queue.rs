@@ -4,6 +4,7 @@ mod util;
 
 use roce::wire::Opcode::*;
 use roce::{Access, PathMtu, PostError, SendFlags, SendOp, SendRequest, Status};
+use util::raw::Raw;
 use util::*;
 
 #[test]
@@ -58,6 +59,38 @@ fn r037_r038_solicited_and_silent() {
         outcomes(&p.a.completions)[1..],
         [(4, Status::RemoteAccess), (5, Status::Flushed)]
     );
+}
+
+/// On the wire the last packet says so, and no other, of what completes a receive of the peer's.
+#[test]
+fn r037_the_solicited_bit_is_on_the_last_packet_only() {
+    let (remote_va, rkey, immediate) = (0x1000, 1, [0; 4]);
+    let ops = [
+        (SendOp::Send, true),
+        (SendOp::SendImmediate(immediate), true),
+        (SendOp::SendInvalidate(rkey), true),
+        (
+            SendOp::WriteImmediate {
+                remote_va,
+                rkey,
+                immediate,
+            },
+            true,
+        ),
+        (SendOp::Write { remote_va, rkey }, false),
+        (SendOp::Read { remote_va, rkey }, false),
+    ];
+    for (op, can) in ops {
+        for flags in [SendFlags::SOLICITED, SendFlags::empty()] {
+            let mut r = Raw::small();
+            let mr = r.host.open(vec![0; 600]);
+            r.host.send_with(r.now, r.qp, 1, op, &[mr.all()], flags);
+            let said: Vec<_> = r.replies().iter().map(|x| x.solicited).collect();
+            let (last, others) = said.split_last().unwrap();
+            assert_eq!(*last, can && !flags.is_empty(), "{op:?}");
+            assert_eq!(others.contains(&true), false, "{op:?}");
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod util;
 
 use roce::wire::Opcode::{self, *};
 use roce::{CompletionOp, PathMtu, PostError, SendFlags, SendOp, SendRequest, Status};
+use std::cell::RefCell;
+use std::rc::Rc;
 use util::*;
 
 fn sizes(mtu: usize) -> Vec<usize> {
@@ -100,6 +102,87 @@ fn r004_r014_r015_every_length_arrives_in_the_right_number_of_packets() {
     }
 }
 
+/// Opcode, PSN, bytes, pad, and whether there is an AETH.
+type Seen = (Opcode, u32, usize, usize, bool);
+
+/// The packets of a message of `len` bytes: `[first, middle, last, only]` say what they are called, and whether there is an AETH.
+fn packets(kind: [(Opcode, bool); 4], psn: u32, len: usize, mtu: usize) -> Vec<Seen> {
+    let count = len.div_ceil(mtu).max(1);
+    let packet = |i| {
+        let (op, aeth) = match i {
+            0 if count == 1 => kind[3],
+            0 => kind[0],
+            i if i + 1 == count => kind[2],
+            _ => kind[1],
+        };
+        let bytes = if i + 1 == count { len - i * mtu } else { mtu };
+        (op, psn + i as u32, bytes, bytes.wrapping_neg() % 4, aeth)
+    };
+    (0..count).map(packet).collect()
+}
+
+/// Nothing at all is a packet with a PSN of its own, one byte too many another one.
+#[test]
+fn r014_r015_r017_r060_packets_of_messages_around_multiples_of_every_path_mtu() {
+    use PathMtu::*;
+    for mtu in [Mtu256, Mtu512, Mtu1024, Mtu2048, Mtu4096] {
+        let bytes = mtu.bytes() as usize;
+        for (len, count) in [
+            (0, 1),
+            (1, 1),
+            (bytes, 1),
+            (bytes + 1, 2),
+            (3 * bytes, 3),
+            (3 * bytes + 1, 4),
+        ] {
+            let (mut p, qa, qb) = Pair::attached(Setup {
+                mtu,
+                psn: [Some(70), None],
+                ..Setup::default()
+            });
+            let seen: [Rc<RefCell<Vec<Seen>>>; 2] = Default::default();
+            let log = seen.clone();
+            p.net.script = Box::new(move |from, packet| {
+                log[from as usize].borrow_mut().push((
+                    packet.bth.opcode,
+                    packet.bth.psn.get(),
+                    packet.payload.len(),
+                    packet.pad.len(),
+                    packet.ext.aeth.is_some(),
+                ));
+                Fate::Pass
+            });
+            let local = p.a.open(pattern(len, 1));
+            let remote = p.b.open(pattern(len, 2));
+            p.b.engine.post_recv(p.now, qb, 1, &[remote.all()]).unwrap();
+            p.a.send(p.now, qa, 1, SendOp::Send, &[local.all()]);
+            p.a.send(p.now, qa, 2, remote.write(), &[local.all()]);
+            p.a.send(p.now, qa, 3, remote.read(), &[local.all()]);
+            p.a.send(p.now, qa, 4, remote.write(), &[]);
+            p.run(SECOND);
+            let plain = |op| (op, false);
+            let sends = [SendFirst, SendMiddle, SendLast, SendOnly].map(plain);
+            let writes = [WriteFirst, WriteMiddle, WriteLast, WriteOnly].map(plain);
+            let want = [
+                packets(sends, 70, len, bytes),
+                packets(writes, 70 + count, len, bytes),
+                vec![(ReadRequest, 70 + 2 * count, 0, 0, false)],
+                packets(writes, 70 + 3 * count, 0, bytes),
+            ];
+            assert_eq!(seen[0].borrow()[..], want.concat(), "{mtu:?} {len}");
+            let responses = [
+                (ReadResponseFirst, true),
+                (ReadResponseMiddle, false),
+                (ReadResponseLast, true),
+                (ReadResponseOnly, true),
+            ];
+            let mut want = packets(responses, 70 + 2 * count, len, bytes);
+            want.push((Acknowledge, 70 + 3 * count, 0, 0, true));
+            assert_eq!(seen[1].borrow()[..], want, "{mtu:?} {len}");
+        }
+    }
+}
+
 #[test]
 fn everything_works_over_ipv6_too() {
     let setup = Setup {
@@ -120,7 +203,7 @@ fn everything_works_over_ipv6_too() {
 }
 
 #[test]
-fn opcodes_and_psns_of_a_multi_packet_conversation() {
+fn r016_r017_r018_r060_r061_opcodes_and_psns_of_a_multi_packet_conversation() {
     let setup = Setup {
         psn: [Some(0xff_fffe), Some(5)],
         mtu: PathMtu::Mtu256,
@@ -151,7 +234,7 @@ fn opcodes_and_psns_of_a_multi_packet_conversation() {
     );
     p.a.send(p.now, qa, 4, SendOp::Write { remote_va, rkey }, &[]);
     p.run(SECOND);
-    // r016: PSNs wrap inside a SEND; r017: the READ takes as many as it has responses.
+    // PSNs wrap inside a SEND; the READ takes as many as it has responses.
     let expected = [
         (SendFirst, 0xff_fffe),
         (SendMiddle, 0xff_ffff),
@@ -162,7 +245,7 @@ fn opcodes_and_psns_of_a_multi_packet_conversation() {
         (WriteOnly, 7),
     ];
     assert_eq!(p.sent(Side::A), expected);
-    // r060, r061: the acknowledgement of the last WRITE follows the READ data.
+    // The acknowledgement of the last WRITE follows the READ data.
     let expected = [
         (ReadResponseFirst, 3),
         (ReadResponseMiddle, 4),
@@ -171,7 +254,6 @@ fn opcodes_and_psns_of_a_multi_packet_conversation() {
         (Acknowledge, 7),
     ];
     assert_eq!(p.sent(Side::B), expected);
-    // r018
     let asked: Vec<_> = p
         .log
         .iter()

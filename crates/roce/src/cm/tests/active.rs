@@ -430,7 +430,7 @@ fn whoever_forgets_a_request_withdraws_it() {
 }
 
 #[test]
-fn r079_what_linux_wants_to_see_in_a_request_is_there() {
+fn r068_r079_what_linux_wants_to_see_in_a_request_is_there() {
     let mut link = Link::new();
     let mut params = link.connect_params(40_000, &qp(5), &[]);
     params.path.traffic_class = 0xb9;
@@ -438,7 +438,7 @@ fn r079_what_linux_wants_to_see_in_a_request_is_there() {
     link.exchange();
     let packet = link.sent[0].packet();
     assert_eq!(packet.ip.traffic_class(), 0xb9);
-    // r068: the datagram around it.
+    // The datagram around it.
     assert_eq!(packet.bth.opcode.to_u8(), 0x64);
     assert_eq!((packet.bth.dest_qpn, packet.bth.pkey), (1, 0xffff));
     let deth = packet.ext.deth.unwrap();

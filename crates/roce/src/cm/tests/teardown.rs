@@ -13,6 +13,35 @@ fn forget_both(link: &mut Link, a: ConnId, b: ConnId) {
 }
 
 #[test]
+fn r068_every_message_of_a_connections_life_is_a_datagram_from_gsi_to_gsi() {
+    for ips in [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]] {
+        let mut link = Link::with(&[link::config(A), link::config(B)], ips, 1);
+        let (a, _) = connected(&mut link);
+        link.agents[A].disconnect(link.now, a).unwrap();
+        link.run_until_idle();
+        link.take_events(B);
+        // A second one is rejected.
+        link.connect(2, &qp(0x333), &[]).unwrap();
+        let b = link.requested();
+        link.agents[B].reject(link.now, b, &[]).unwrap();
+        link.run_until_idle();
+        let mut kinds: std::vec::Vec<u16> = link.sent.iter().map(|s| s.attribute()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds, [0x10, 0x12, 0x13, 0x14, 0x15, 0x16]);
+        for sent in &link.sent {
+            let packet = sent.packet();
+            assert_eq!(packet.bth.opcode.to_u8(), 0x64);
+            assert_eq!((packet.bth.dest_qpn, packet.bth.pkey), (1, 0xffff));
+            let deth = packet.ext.deth.unwrap();
+            assert_eq!((deth.qkey, deth.src_qpn), (0x8001_0000, 1));
+            assert_eq!((packet.udp.length, packet.payload.len()), (288, 256));
+            assert!(!packet.bth.ack_req && !packet.bth.solicited);
+        }
+    }
+}
+
+#[test]
 fn one_side_disconnects_and_both_know() {
     let mut link = Link::new();
     let (a, b) = connected(&mut link);
