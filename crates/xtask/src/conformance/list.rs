@@ -91,7 +91,7 @@ impl List {
 }
 
 /// Lines that are neither empty nor comments, with their numbers, split at tabs.
-pub(super) fn rows(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+pub fn rows(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))

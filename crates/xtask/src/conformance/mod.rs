@@ -11,6 +11,8 @@ use crate::workspace::{cargo, root};
 use anyhow::{Context, Result, bail};
 pub use libtest::Outcome;
 use list::List;
+pub use list::rows;
+pub use page::escape;
 use proofs::{Proofs, Status};
 use rules::Rules;
 use std::path::Path;
@@ -58,22 +60,25 @@ pub fn run(options: &Options) -> Result<bool> {
         list.unstated(&root)?,
     );
     let page = page::render(&list, &proofs, &rules);
-    let path = root.join(PAGE);
-    let stale = if options.check {
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
-        let stale = there != page;
-        if stale {
-            println!("{PAGE} is not up to date: run `cargo xtask conformance`");
-        }
-        stale
-    } else {
-        std::fs::write(&path, page).with_context(|| path.display().to_string())?;
-        println!("wrote {PAGE}");
-        false
-    };
+    let kept = keep(&root, PAGE, &page, options.check, "conformance")?;
     println!("{}", proofs.summary());
     let open = options.strict && complain_of_open(&proofs);
-    Ok(!(unstated || stale || open))
+    Ok(kept && !(unstated || open))
+}
+
+/// Writes a page that a task makes, or, to `check`, only compares it with what is there: `false` if that is something else.
+pub fn keep(root: &Path, file: &str, page: &str, check: bool, task: &str) -> Result<bool> {
+    let path = root.join(file);
+    if !check {
+        std::fs::write(&path, page).with_context(|| path.display().to_string())?;
+        println!("wrote {file}");
+        return Ok(true);
+    }
+    let current = std::fs::read_to_string(&path).is_ok_and(|there| there == page);
+    if !current {
+        println!("{file} is not up to date: run `cargo xtask {task}`");
+    }
+    Ok(current)
 }
 
 /// Judges the driver's image as `run` judges the linked driver: by the same list and the same tests, of which none may fail, and with
@@ -116,8 +121,8 @@ fn failing(tests: &[(String, Outcome)]) -> Vec<String> {
     tests.iter().filter_map(failed).collect()
 }
 
-/// Prints what is wrong with these requirements; `false` if there are none.
-fn complain(what: &str, ids: Vec<String>) -> bool {
+/// Prints what is wrong with these; `false` if there are none.
+pub fn complain(what: &str, ids: Vec<String>) -> bool {
     for id in &ids {
         println!("{id}  {what}");
     }

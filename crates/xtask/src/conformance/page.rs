@@ -144,7 +144,7 @@ fn code(tests: &[String]) -> String {
 }
 
 /// Text for a cell of a table.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('|', "\\|")
         .replace('*', "\\*")
         .replace('_', "\\_")

@@ -51,6 +51,11 @@ impl Options {
     }
 }
 
+/// Whether the suite has a case of this name.
+pub fn is_case(name: &str) -> bool {
+    CASES.iter().any(|case| case.name == name)
+}
+
 /// Runs the suite; `false` when a case failed.
 pub fn run(options: &Options) -> Result<bool> {
     let cases: Vec<&Case> = CASES
