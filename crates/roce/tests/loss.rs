@@ -186,6 +186,36 @@ fn a_peer_that_falls_silent_is_given_up_on_both_kinds_of_request() {
     }
 }
 
+/// Every burst that is sent again comes in another order, and draws more NAKs: they take no retries.
+#[test]
+fn mere_reordering_ends_no_connection_where_nothing_early_is_kept() {
+    for seed in 0..100 {
+        let mut setup = Setup {
+            ack_timeout: 11,
+            ..Setup::small()
+        };
+        setup.config.early_frames = 0;
+        let (mut p, qa, qb) = Pair::attached(setup);
+        p.net = Network::new(seed);
+        let jitter = Duration::from_nanos(3000 + seed * 600);
+        p.net.set_weather_from(
+            Side::A,
+            Weather {
+                jitter,
+                ..Weather::CALM
+            },
+        );
+        let src = p.a.open(pattern(8705, 1));
+        let dst = p.b.open(vec![0; 8705]);
+        p.b.engine.post_recv(p.now, qb, 1, &[dst.all()]).unwrap();
+        p.a.send(p.now, qa, 1, SendOp::Send, &[src.all()]);
+        p.run(SECOND);
+        let done = outcomes(&p.a.completions);
+        assert_eq!(done, [(1, Status::Success)], "seed {seed}");
+        assert_eq!(p.b.bytes(&dst), p.a.bytes(&src));
+    }
+}
+
 /// The connection of one queue pair dies; its neighbours notice nothing.
 #[test]
 fn nothing_on_the_wire_moves_another_queue_pair() {

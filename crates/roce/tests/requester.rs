@@ -249,6 +249,7 @@ fn r026_a_sequence_nak_behind_an_rnr_nak_means_nothing() {
     r.wait(MS * 2);
     assert_eq!(r.packets().len(), 3);
     // The retry is still there.
+    r.wait(MS);
     r.acknowledge(PSN, SEQUENCE);
     assert_eq!(r.packets(), [(SendOnly, PSN)]);
     assert_eq!(done(&mut r), []);
@@ -621,7 +622,12 @@ fn copies_of_a_nak_count_once() {
         r.acknowledge(PSN, SEQUENCE);
     }
     assert_eq!(r.packets(), [(WriteFirst, PSN)]);
+    // Nor does one that has been on the way since.
+    r.wait(Duration::from_micros(99));
+    r.acknowledge(PSN, SEQUENCE);
+    r.silence();
     assert_eq!(done(&mut r), []);
+    r.wait(Duration::from_micros(1));
     r.acknowledge(PSN, SEQUENCE);
     assert_eq!(done(&mut r), [(0, Status::RetryExceeded)]);
 }

@@ -113,11 +113,10 @@ impl Mending {
         true
     }
 
-    /// Whether a NAK for `psn` may have been sent before that was sent again.
+    /// Whether a NAK for `psn` may have been sent before that was sent again: then it is no news, however often it comes.
     pub fn is_stale(&self, psn: Psn, now: Instant, rtt: &Rtt) -> bool {
         self.again
-            .zip(rtt.nanos())
-            .is_some_and(|(again, nanos)| again.psn == psn && now < again.at.after_nanos(nanos))
+            .is_some_and(|again| again.psn == psn && now < again.at.after_nanos(rtt.at_least()))
     }
 
     /// Whether the peer may be sent more than usual while something is missing: it has kept what was behind a gap before.

@@ -56,6 +56,11 @@ impl Rtt {
         (self.smoothed > 0).then_some(u64::from(self.smoothed))
     }
 
+    /// Nanoseconds that an answer may take in any case.
+    pub fn at_least(&self) -> u64 {
+        u64::from(self.smoothed).max(FLOOR)
+    }
+
     /// Nanoseconds of silence, after `probes` that have not ended it, until the next probe.
     pub fn silence(&self, probes: u8) -> Option<u64> {
         let nanos = (self.nanos()? * SILENCE).max(FLOOR);
