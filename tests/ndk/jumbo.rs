@@ -52,7 +52,7 @@ fn longest_payload(lab: Lab) -> usize {
 }
 
 #[test]
-fn every_link_mtu_around_an_edge_connects_with_the_path_mtu_that_fits() {
+fn r099_every_link_mtu_around_an_edge_connects_with_the_path_mtu_that_fits() {
     // 96 bytes are for headers: 4206 bytes of *JumboPacket are the fewest for 4096.
     for (fits, below, path_mtu) in [(2144, 1024, 2048), (4206 - 14, 2048, 4096)] {
         for (link_mtu, expected) in [(fits - 1, below), (fits, path_mtu), (fits + 1, path_mtu)] {
@@ -63,4 +63,7 @@ fn every_link_mtu_around_an_edge_connects_with_the_path_mtu_that_fits() {
     // Room for the headers of what this side sends, but not for all that the RDMA-CM convention counts.
     assert_eq!(longest_payload(lab(4176, "4096")), 2048);
     assert_eq!(longest_payload(lab(4200, "1024")), 1024, "as wished");
+    for (usual, path_mtu) in [(1500, 1024), (4200, 4096)] {
+        assert_eq!(longest_payload(lab(usual, "4096")), path_mtu);
+    }
 }

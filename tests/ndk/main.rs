@@ -2,7 +2,8 @@
 //!
 //! Each test tells one story. Where it proves requirements of NDKPI, its name has their numbers in the project's list
 //! (`crates/xtask/data/requirements.tsv`): `m01_...` is M-01. `cargo xtask conformance` makes a page of them. What the verifier judges in
-//! all of them is in `rules.tsv` beside it.
+//! all of them is in `rules.tsv` beside it. Three digits, `r097_...`, are a requirement of RoCEv2 (`rocev2.tsv`, `cargo xtask
+//! requirements`).
 
 #![allow(
     unsafe_code,
@@ -31,6 +32,7 @@ mod memory;
 mod mistakes;
 mod moderation;
 mod negotiate;
+mod neighbours;
 mod objects;
 mod queues;
 mod races;
