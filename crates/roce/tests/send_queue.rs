@@ -88,7 +88,7 @@ fn r037_the_solicited_bit_is_on_the_last_packet_only() {
             let said: Vec<_> = r.replies().iter().map(|x| x.solicited).collect();
             let (last, others) = said.split_last().unwrap();
             assert_eq!(*last, can && !flags.is_empty(), "{op:?}");
-            assert_eq!(others.contains(&true), false, "{op:?}");
+            assert!(!others.contains(&true), "{op:?}");
         }
     }
 }
