@@ -3,6 +3,7 @@
 pub(super) mod ahead;
 mod memory;
 mod notify;
+mod reading;
 
 pub use memory::QpMemory;
 
@@ -25,14 +26,14 @@ use crate::connection::{ConnId, DisconnectResult};
 use crate::counters::Counters;
 use crate::cq::CqSet;
 use crate::ecn::Dcqcn;
-use crate::key::{Access, KeyHold, KeyTable, MrKey};
+use crate::key::{KeyHold, KeyTable, MrKey};
 use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::request::{PostError, SendFlags, SendOp, SendRequest, Sge};
 use crate::srq::SrqSet;
 use crate::table::Table;
 use crate::time::Instant;
-use crate::transmit::{Piece, Transmit, TxToken};
+use crate::transmit::Transmit;
 use crate::wire::{Aeth, Opcode, Reth};
 use core::net::IpAddr;
 
@@ -726,70 +727,6 @@ impl Qp {
                 self.congestion.sent(now, out.bytes(), shared.dcqcn);
                 true
             }
-        }
-    }
-
-    /// Writes a response with the bytes of `range`, and says how many those are; `None` if they are not accessible.
-    fn respond<M: Memory>(
-        &mut self,
-        packet: &frame::Outgoing,
-        range: Option<Reth>,
-        memory: &M,
-        shared: &mut Shared<'_>,
-        out: &mut Transmit,
-    ) -> Option<u32> {
-        let nothing = Reth {
-            va: 0,
-            rkey: 0,
-            len: 0,
-        };
-        let Reth { va, rkey, len } = range.unwrap_or(nothing);
-        if len > 0 {
-            let place = shared
-                .keys
-                .check_remote(
-                    rkey,
-                    self.params.pd,
-                    self.id,
-                    va,
-                    u64::from(len),
-                    Access::REMOTE_READ,
-                )
-                .ok()?;
-            out.pieces.push(Piece {
-                region: place.region,
-                offset: place.offset,
-                len,
-            });
-        }
-        frame::write(&self.link.template, packet, None, len, memory, out).ok()?;
-        if len > 0 {
-            let key = shared.keys.hold(rkey)?;
-            out.token = self.hold(Reads::Response { key }, shared);
-        }
-        Some(len)
-    }
-
-    /// A token for a frame whose memory the NIC reads. There is room for it: [`poll_transmit`](Self::poll_transmit) writes at most one such
-    /// frame, and who calls it has looked. Without a token what the frame reads would be held for ever.
-    fn hold(&mut self, reads: Reads, shared: &mut Shared<'_>) -> Option<TxToken> {
-        let slot = shared
-            .in_flight
-            .insert(InFlight { qp: self.id, reads })
-            .ok()?;
-        self.in_flight = self.in_flight.saturating_add(1);
-        Some(TxToken(slot))
-    }
-
-    /// The NIC is done with a transmission.
-    pub fn transmitted(&mut self, reads: Reads, keys: &mut KeyTable, cqs: &mut CqSet) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        match reads {
-            Reads::Request { seq } => {
-                self.sq.transmission_ended(seq, keys);
-                self.complete(keys, cqs);
-            }
-            Reads::Response { key } => keys.release(key),
         }
     }
 
