@@ -113,7 +113,7 @@ counters! {
     early_requests_dropped,
     /// Packets sent again because nothing was heard, well before the timeout.
     probes,
-    /// Missing packets sent again alone, without those behind them.
+    /// Missing packets sent again alone, and missing READ data asked for again, without what is behind them.
     mended,
     /// Dropped: requests, while as many receives as can wait for the NIC do.
     drop_receives_wait,

@@ -392,9 +392,9 @@ fn r034_atomics_count_against_the_limit_of_reads() {
     assert_eq!(word(&r.host, &found, 0), 50);
     // The last answer says that the one before was lost, which is repeated, and not taken for executed.
     r.atomic_ack(PSN + 2, 52);
-    assert_eq!(r.packets(), [(FetchAdd, PSN + 1), (FetchAdd, PSN + 2)]);
+    assert_eq!(r.packets(), [(FetchAdd, PSN + 1)]);
+    assert_eq!(word(&r.host, &found, 0), 50);
     r.atomic_ack(PSN + 1, 51);
-    r.atomic_ack(PSN + 2, 52);
     assert_eq!(r.packets(), [(Opcode::ReadRequest, PSN + 3)]);
     assert_eq!(word(&r.host, &found, 0), 52);
     // An atomic acknowledgement is no answer to a READ.

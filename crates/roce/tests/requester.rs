@@ -385,27 +385,29 @@ fn r030_r031_a_read_is_resumed_where_data_is_missing() {
                 r.silence();
                 r.wait(T);
             }
+            // What came early waits: who watches the last byte is not to be misled.
+            assert!(
+                r.host.bytes(&mr)[256 * missing as usize..]
+                    .iter()
+                    .all(|b| *b == 0)
+            );
             let again = r.replies();
             assert_eq!(again.len(), 1, "missing {missing}");
             let offset = 256 * missing;
             let range = Reth {
                 va: 0x7000 + u64::from(offset),
                 rkey: 0x99,
-                len: 1000 - offset,
+                len: if missing == 3 { 232 } else { 256 },
             };
             assert_eq!(
                 (again[0].op, again[0].psn, again[0].reth),
                 (ReadRequest, PSN + missing, Some(range))
             );
-            for i in missing..4 {
-                let op = match i {
-                    _ if peer_is_rxe => op(i),
-                    3 if missing == 3 => ReadResponseOnly,
-                    _ if i == missing => ReadResponseFirst,
-                    _ => op(i),
-                };
-                r.respond(op, PSN + i, op.has_aeth().then_some(ACK), &part(i));
-            }
+            let op = match missing {
+                1.. if peer_is_rxe => ReadResponseLast,
+                _ => ReadResponseOnly,
+            };
+            r.respond(op, PSN + missing, Some(ACK), &part(missing));
             assert_eq!(done(&mut r), ok([1]), "missing {missing}");
             assert_eq!(*r.host.bytes(&mr), data(0, 1000));
             r.silence();

@@ -1,7 +1,9 @@
 //! What comes back to the requester: acknowledgements, NAKs, READ data, and silence.
 
+use super::early::{EarlyFrames, Kept, Reach};
 use super::link::Link;
 use super::requester::{Requester, Timer};
+use super::responder::Request;
 use super::send_queue::{Kind, SendQueue};
 use super::sgl;
 use crate::completion::Status;
@@ -41,22 +43,7 @@ impl Requester {
     /// Whether a response to what is outstanding at `psn` counts messages as they were sent. Who does not see them cannot know the number.
     fn counts_as_sent(&mut self, psn: Psn, aeth: Aeth, sq: &SendQueue, link: &Link) -> bool {
         let Aeth { syndrome, msn } = aeth;
-        // The last request that begins at or before it. First PSNs never fall, those of local operations included, which have no packets and
-        // come before the request with the same.
-        let (mut low, mut high) = (0, self.started.wrapping_sub(self.una_wqe));
-        let place = psn.since(self.una);
-        while high.wrapping_sub(low) > 1 {
-            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
-            let begins = sq
-                .get(self.una_wqe.wrapping_add(middle))
-                .is_some_and(|w| w.first_psn.since(self.una) <= place);
-            if begins {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        let Some(wqe) = sq.get(self.una_wqe.wrapping_add(low)) else {
+        let Some(wqe) = sq.get(self.request_at(psn, sq)) else {
             return false;
         };
         let index = psn.since(wqe.first_psn);
@@ -235,7 +222,7 @@ impl Requester {
                 // flight, or of the same NAK.
                 if matches!(self.timer, Timer::Rnr(_))
                     || self.cursor == self.una
-                    || self.mending.is_due()
+                    || self.mending.resends()
                     || self.mending.is_stale(self.una, now, &self.rtt)
                 {
                     return Ok(());
@@ -276,6 +263,7 @@ impl Requester {
         link: &Link,
         keys: &mut KeyTable,
         memory: &mut M,
+        early: &mut EarlyFrames,
         counters: &mut Counters,
     ) -> Result<(), Failure> {
         let psn = response.psn;
@@ -300,13 +288,104 @@ impl Requester {
         };
         if !in_sequence {
             counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
-            self.missing_data(counters);
+            if !self.keep_early(response, sq, link, early, counters) {
+                self.missing_data(counters);
+            }
             return Ok(());
         }
+        let taken = self.take_data(now, response, sq, link, keys, memory, counters)?;
+        while taken && let Some(kept) = early.first(&self.early) {
+            let psn = kept.psn;
+            let response = Response {
+                op: kept.op,
+                psn,
+                aeth: None,
+                payload: kept.payload,
+                placed: 0,
+            };
+            if psn.is_after(self.una)
+                || psn == self.una
+                    && !self.take_data(now, &response, sq, link, keys, memory, counters)?
+            {
+                break;
+            }
+            early.remove_first(&mut self.early);
+        }
+        if taken {
+            self.heard(now, counters);
+        }
+        Ok(())
+    }
+
+    /// Keeps a response whose turn has not come, and has what is missing before it asked for again. False if it cannot be kept.
+    fn keep_early(
+        &mut self,
+        response: &Response<'_>,
+        sq: &SendQueue,
+        link: &Link,
+        early: &mut EarlyFrames,
+        counters: &mut Counters,
+    ) -> bool {
+        let psn = response.psn;
+        let fits = sq.get(self.request_at(psn, sq)).is_some_and(|w| {
+            let offset = link.offset(psn.since(w.first_psn));
+            w.kind.is_answered_by(response.op)
+                && response.payload.len() == w.len.saturating_sub(offset).min(link.mtu) as usize
+        });
+        if !fits {
+            return false;
+        }
+        // With an MSN it has been found right.
+        let reach = if response.aeth.is_some() {
+            Reach::Any
+        } else {
+            Reach::Near
+        };
+        let request = Request {
+            op: response.op,
+            psn,
+            solicited: false,
+            ack_request: false,
+            reth: None,
+            atomic: None,
+            immediate: None,
+            invalidate: None,
+            payload: response.payload,
+            placed: 0,
+        };
+        match early.keep(&mut self.early, &request, self.una, reach, link) {
+            Kept::No => false,
+            Kept::Already => true,
+            Kept::After(before) => {
+                if before != psn {
+                    counters.mended = counters.mended.wrapping_add(1);
+                    self.mending.hole(before, psn);
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes the data of the response at `una`. False if it answers something else.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of a queue pair, borrowed apart"
+    )]
+    fn take_data<M: Memory>(
+        &mut self,
+        now: Instant,
+        response: &Response<'_>,
+        sq: &mut SendQueue,
+        link: &Link,
+        keys: &mut KeyTable,
+        memory: &mut M,
+        counters: &mut Counters,
+    ) -> Result<bool, Failure> {
+        let psn = response.psn;
         let seq = self.una_wqe;
         let Some(wqe) = sq.get(seq).filter(|w| w.kind.is_answered_by(response.op)) else {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
-            return Ok(());
+            return Ok(false);
         };
         // The place of the data follows from the PSN alone: peers differ in the opcodes with which they resume a READ.
         let (packets, total) = (wqe.packets, wqe.len);
@@ -318,7 +397,9 @@ impl Requester {
             response.op,
             Opcode::ReadResponseLast | Opcode::ReadResponseOnly | Opcode::AtomicAcknowledge
         );
-        if response.payload.len() != expected as usize || says_last != ends_chunk {
+        if response.payload.len() != expected as usize
+            || !(says_last == ends_chunk || says_last && self.mending.may_end_part(psn))
+        {
             return Err(Failure {
                 seq,
                 status: Status::BadResponse,
@@ -358,8 +439,7 @@ impl Requester {
             self.reads_unfinished = self.reads_unfinished.saturating_sub(1);
         }
         self.progressed(now, link);
-        self.heard(now, counters);
-        Ok(())
+        Ok(true)
     }
 
     /// The time of [`deadline`](Self::deadline) has come.
@@ -419,8 +499,11 @@ impl Requester {
         self.gap_seen = false;
         self.rtt.sent_again();
         let alone = self.mending.probe(self.una, now, &self.rtt);
-        if !alone || sq.get(self.una_wqe).is_none_or(|w| w.kind.awaits_data()) {
+        if !alone {
             self.go_back();
+        } else if sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data()) {
+            // All that has been asked for and not come.
+            self.mending.data_missing(self.una, self.cursor);
         }
     }
 }

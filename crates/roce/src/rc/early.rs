@@ -1,6 +1,7 @@
-//! Requests that came before the one expected: kept until that comes, so that the peer has to repeat no more than what was lost.
+//! Requests that came before the one expected: kept until that comes, so that the peer has to repeat no more than what was lost. And responses
+//! with data, in the same way.
 //!
-//! Nothing of them is executed early. They wait in places of a pool that all queue pairs share, and are executed in their turn, as if they had
+//! Nothing of them is executed early, and no data is placed early: who watches the last byte of a buffer sees it change when all of it is there. They wait in places of a pool that all queue pairs share, and are executed in their turn, as if they had
 //! come then.
 
 use super::link::Link;
@@ -19,6 +20,26 @@ const REACH: i32 = 3;
 
 const NONE: u32 = u32::MAX;
 
+/// How far a packet may lie behind what is known to have been sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reach {
+    /// A few packets: nothing but its PSN speaks for it.
+    Near,
+    /// Any number: it has been found right, besides.
+    Any,
+}
+
+/// What became of a packet that came early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kept {
+    /// It is not kept.
+    No,
+    /// Another with its PSN is.
+    Already,
+    /// It is kept. Between it and what is known to have been sent before it everything is missing from this PSN on; nothing, if it is its own.
+    After(Psn),
+}
+
 /// Room for one request.
 struct Place {
     /// Without its payload.
@@ -29,6 +50,7 @@ struct Place {
 }
 
 /// The requests of one queue pair, in the order of their PSNs.
+#[derive(Clone)]
 pub(crate) struct EarlyList {
     head: u32,
     tail: u32,
@@ -95,7 +117,7 @@ impl EarlyFrames {
         self.places.get_mut(index as usize)
     }
 
-    /// Keeps a request that comes after the `expected` one, if there is room, and nothing with its PSN. False if not.
+    /// Keeps a packet that comes after the `expected` one, if there is room, and nothing with its PSN.
     ///
     /// One list gets four times as much as is left then, no more.
     pub(super) fn keep(
@@ -103,13 +125,10 @@ impl EarlyFrames {
         list: &mut EarlyList,
         request: &Request<'_>,
         expected: Psn,
+        reach: Reach,
         link: &Link,
-    ) -> bool {
+    ) -> Kept {
         let psn = request.psn;
-        let left = (self.capacity - self.used).saturating_sub(1);
-        if request.payload.len() > self.room || list.len >= left.saturating_mul(4) {
-            return false;
-        }
         let (mut before, mut after) = (NONE, list.head);
         if self
             .at(list.tail)
@@ -123,16 +142,21 @@ impl EarlyFrames {
             }
             (before, after) = (after, place.next);
         }
-        let known = self
-            .at(before)
-            .map_or(expected, |p| p.request.last_psn(link));
-        if self.at(after).is_some_and(|p| p.request.psn == psn)
-            || !(1..=REACH).contains(&psn.distance(known))
+        if self.at(after).is_some_and(|p| p.request.psn == psn) {
+            return Kept::Already;
+        }
+        let last = self.at(before).map(|p| p.request.last_psn(link));
+        let distance = psn.distance(last.unwrap_or(expected));
+        let left = (self.capacity - self.used).saturating_sub(1);
+        if distance < 1
+            || reach == Reach::Near && distance > REACH
+            || request.payload.len() > self.room
+            || list.len >= left.saturating_mul(4)
         {
-            return false;
+            return Kept::No;
         }
         let Some(at) = self.fill(request, after) else {
-            return false;
+            return Kept::No;
         };
         match self.at_mut(before) {
             Some(place) => place.next = at,
@@ -142,7 +166,7 @@ impl EarlyFrames {
             list.tail = at;
         }
         list.len += 1;
-        true
+        Kept::After(last.map_or(expected, Psn::next))
     }
 
     /// Puts a request into a place of its own before `next`, and says which.
@@ -187,6 +211,31 @@ impl EarlyFrames {
             payload: self.payloads.get(start..start + place.payload_len)?,
             ..place.request
         })
+    }
+
+    /// What a list lacks between two PSNs: from the first that is missing up to the end of the last gap.
+    pub fn missing(&self, list: &EarlyList, from: Psn, to: Psn) -> Option<(Psn, Psn)> {
+        let (mut first, mut end) = (None, to);
+        let (mut next, mut at) = (from, list.head);
+        while let Some(place) = self.at(at) {
+            let psn = place.request.psn;
+            if !psn.is_before(to) {
+                break;
+            }
+            if psn.is_after(next) {
+                first = first.or(Some(next));
+                end = psn;
+            }
+            if !psn.is_before(next) {
+                next = psn.next();
+            }
+            at = place.next;
+        }
+        if next.is_before(to) {
+            first = first.or(Some(next));
+            end = to;
+        }
+        first.map(|first| (first, end))
     }
 
     /// The PSN of the last request of a list.

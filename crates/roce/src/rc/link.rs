@@ -92,7 +92,10 @@ impl Link {
             responder_resources: attributes.responder_resources,
             initiator_depth: attributes.initiator_depth,
             send_window: config.send_window,
-            recovery_window: config.send_window * 2,
+            // A peer that keeps early packets has room like this side's, which is not all for one connection.
+            recovery_window: (config.early_frames / 4 * 3)
+                .min(config.send_window * 2)
+                .max(config.send_window),
             read_window: config.read_window,
             read_chunk: config.read_chunk,
             ack_interval: (config.send_window / 4).max(1),
@@ -113,6 +116,11 @@ impl Link {
     /// Chunks of a READ that lie before response `index`.
     pub fn read_chunks_before(&self, index: u32) -> u32 {
         index / self.read_chunk.max(1)
+    }
+
+    /// The first response of the chunk that response `index` lies in.
+    pub fn read_chunk_start(&self, index: u32) -> u32 {
+        index - index % self.read_chunk.max(1)
     }
 
     /// How many of a READ's `packets` responses the request packet asks for that starts at response `index`: to the end of the

@@ -47,6 +47,10 @@ pub(super) struct Mending {
     probe_at: Option<Instant>,
     /// While something is missing: what was not sent when that came out.
     until: Option<Psn>,
+    /// READ data to be asked for again, as far as it is not there: from one PSN up to another.
+    holes: Option<(Psn, Psn)>,
+    /// Before this, answers to a READ may end where a part ends that was asked for again.
+    parts: Option<Psn>,
 }
 
 impl Mending {
@@ -59,12 +63,63 @@ impl Mending {
             lost_more: false,
             probe_at: None,
             until: None,
+            holes: None,
+            parts: None,
         }
     }
 
-    /// Whether a packet is to be sent again.
+    /// Whether something may be to be sent again.
     pub fn is_due(&self) -> bool {
+        self.due.is_some() || self.holes.is_some()
+    }
+
+    /// Whether a single packet is to be sent again.
+    pub fn resends(&self) -> bool {
         self.due.is_some()
+    }
+
+    /// READ data between these is missing, though later data has come.
+    pub fn hole(&mut self, from: Psn, to: Psn) {
+        self.holes = match self.holes {
+            Some((first, last)) => Some((
+                if from.is_before(first) { from } else { first },
+                if to.is_after(last) { to } else { last },
+            )),
+            None => Some((from, to)),
+        };
+    }
+
+    /// What was to be sent again is an answer with data, and nothing has come of what was asked for up to `to`.
+    pub fn data_missing(&mut self, from: Psn, to: Psn) {
+        self.due = None;
+        self.holes = Some((from, to));
+    }
+
+    /// Where READ data is missing that has not been asked for again.
+    pub fn holes(&mut self, una: Psn) -> Option<(Psn, Psn)> {
+        let (from, to) = self.holes?;
+        let from = if from.is_before(una) { una } else { from };
+        self.holes = from.is_before(to).then_some((from, to));
+        self.holes
+    }
+
+    /// What was missing before `psn` has been asked for.
+    pub fn holes_from(&mut self, psn: Psn) {
+        self.holes = self
+            .holes
+            .and_then(|(_, to)| psn.is_before(to).then_some((psn, to)));
+    }
+
+    /// Of a READ a part has been asked for that ends before `psn`.
+    pub fn part(&mut self, psn: Psn) {
+        if self.parts.is_none_or(|parts| parts.is_before(psn)) {
+            self.parts = Some(psn);
+        }
+    }
+
+    /// Whether the answer at `psn` may be the last of a part.
+    pub fn may_end_part(&self, psn: Psn) -> bool {
+        self.parts.is_some_and(|parts| psn.is_before(parts))
     }
 
     /// The packet to send again, if that still makes sense.
@@ -100,6 +155,7 @@ impl Mending {
         self.due = None;
         self.again = None;
         self.until = None;
+        self.holes = None;
     }
 
     /// The peer misses `psn`, and `next` is the first packet not sent yet. True if it is to be sent again alone; so `is_read` that is answered
@@ -128,9 +184,8 @@ impl Mending {
     pub fn progressed(&mut self, una: Psn, next: Psn, now: Instant, rtt: &Rtt) -> bool {
         self.probes = 0;
         self.lost_more = false;
-        if self.until.is_some_and(|until| !una.is_before(until)) {
-            self.until = None;
-        }
+        self.until = self.until.filter(|until| una.is_before(*until));
+        self.parts = self.parts.filter(|parts| una.is_before(*parts));
         self.probe_at = None;
         if una != next {
             self.wait(now, rtt);

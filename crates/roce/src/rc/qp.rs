@@ -525,6 +525,7 @@ impl Qp {
                     &self.link,
                     shared.keys,
                     memory,
+                    shared.early,
                     shared.counters,
                 );
                 self.after_response(result, shared);
@@ -543,6 +544,7 @@ impl Qp {
     pub fn drop_kept(&mut self, early: &mut EarlyFrames, counters: &mut Counters) {
         if !self.executes() {
             self.responder.drop_kept(early, counters);
+            early.clear(&mut self.requester.early);
         }
     }
 
@@ -684,9 +686,14 @@ impl Qp {
         }
         let (before, step) = loop {
             let before = self.requester.clone();
-            let step = self
-                .requester
-                .poll(now, &mut self.sq, &self.link, shared.keys, out);
+            let step = self.requester.poll(
+                now,
+                &mut self.sq,
+                &self.link,
+                shared.keys,
+                shared.early,
+                out,
+            );
             if !matches!(step, Step::Executed) {
                 break (before, step);
             }

@@ -12,6 +12,7 @@
 //! never one that has been executed.
 
 use super::counting::Counting;
+use super::early::{EarlyFrames, EarlyList};
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
 use super::mending::{Mending, Reason};
@@ -105,6 +106,8 @@ pub(super) struct Requester {
     pub(super) gap_seen: bool,
     pub(super) rtt: Rtt,
     pub(super) mending: Mending,
+    /// READ data and answers to atomic requests that came before what is missing.
+    pub(super) early: EarlyList,
 }
 
 impl Requester {
@@ -130,6 +133,7 @@ impl Requester {
             gap_seen: false,
             rtt: Rtt::new(),
             mending: Mending::new(),
+            early: EarlyList::new(),
         }
     }
 
@@ -170,6 +174,7 @@ impl Requester {
         sq: &mut SendQueue,
         link: &Link,
         keys: &mut KeyTable,
+        early: &EarlyFrames,
         out: &mut Transmit,
     ) -> Step {
         self.pass_executed(sq);
@@ -178,6 +183,9 @@ impl Requester {
         }
         if let Some(psn) = self.mending.due(self.una) {
             return self.poll_again(now, psn, sq, link, keys, out);
+        }
+        if let Some(step) = self.poll_hole(now, sq, link, early) {
+            return step;
         }
         if self.cursor_wqe == sq.tail() {
             return Step::Idle;
@@ -281,6 +289,80 @@ impl Requester {
             self.cursor_wqe = seq.wrapping_add(1);
         }
         step
+    }
+
+    /// Asks for READ data that is missing between what has come.
+    ///
+    /// A part begins with the first packet that is missing of its chunk, and ends with the last, those between included: a responder may hold
+    /// that each repetition begins where the one before it did, or later (rdma_rxe does).
+    fn poll_hole(
+        &mut self,
+        now: Instant,
+        sq: &SendQueue,
+        link: &Link,
+        early: &EarlyFrames,
+    ) -> Option<Step> {
+        while let Some((from, to)) = self.mending.holes(self.una) {
+            let seq = self.request_at(from, sq);
+            let wqe = sq.get(seq)?;
+            let first = wqe.first_psn;
+            if !wqe.kind.awaits_data() {
+                // Executed, or later READs would not have been.
+                self.mending.holes_from(first.add(wqe.packets));
+                continue;
+            }
+            let index = from.since(first);
+            let end = from.add(link.read_chunk_after(index, wqe.packets));
+            let start = first.add(link.read_chunk_start(index));
+            let start = if start.is_before(self.una) {
+                self.una
+            } else {
+                start
+            };
+            let stop = if end.is_before(to) { end } else { to };
+            self.mending.holes_from(end);
+            let Some((from, to)) = early.missing(&self.early, start, stop) else {
+                continue;
+            };
+            if to != end {
+                self.mending.part(to);
+            }
+            self.rtt.sent_again();
+            if from == self.una {
+                self.mending
+                    .sent_again(from, Reason::WentBack, now, &self.rtt);
+            }
+            let count = to.since(from);
+            return Some(read_packet(
+                sq,
+                wqe,
+                seq,
+                link,
+                from,
+                from.since(first),
+                count,
+            ));
+        }
+        None
+    }
+
+    /// The request that the outstanding packet `psn` belongs to: the last that begins at or before it.
+    pub(super) fn request_at(&self, psn: Psn, sq: &SendQueue) -> u32 {
+        // First PSNs never fall, those of local operations included, which have no packets and come before the request with the same.
+        let (mut low, mut high) = (0, self.started.wrapping_sub(self.una_wqe));
+        let place = psn.since(self.una);
+        while high.wrapping_sub(low) > 1 {
+            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+            let begins = sq
+                .get(self.una_wqe.wrapping_add(middle))
+                .is_some_and(|w| w.first_psn.since(self.una) <= place);
+            if begins {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        self.una_wqe.wrapping_add(low)
     }
 
     /// Sends a single packet again, the oldest that may not have arrived.

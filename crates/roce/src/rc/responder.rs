@@ -1,6 +1,6 @@
 //! The responder: executes the peer's requests in order, and answers them.
 
-use super::early::{EarlyFrames, EarlyList};
+use super::early::{EarlyFrames, EarlyList, Kept, Reach};
 use super::frame::{Extension, Outgoing};
 use super::link::Link;
 use super::owed::Owed;
@@ -295,7 +295,8 @@ impl Responder {
         pool: &mut EarlyFrames,
         counters: &mut Counters,
     ) {
-        if pool.keep(&mut self.early, request, self.expected, link) {
+        let kept = pool.keep(&mut self.early, request, self.expected, Reach::Near, link);
+        if matches!(kept, Kept::After(_)) {
             counters.early_requests_kept = counters.early_requests_kept.wrapping_add(1);
         }
     }

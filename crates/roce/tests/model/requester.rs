@@ -508,6 +508,9 @@ impl Model {
         while self.shown.contains(&oldest) {
             oldest += 1;
         }
+        if oldest == self.sent {
+            return;
+        }
         let end = self.raw.now.after(LATEST + Duration::from_secs(1));
         let begin = self.raw.now;
         loop {
