@@ -14,6 +14,7 @@ mod adversity;
 mod callbacks;
 mod closing;
 mod completion;
+mod congestion;
 mod connect;
 mod connections;
 mod detour;
