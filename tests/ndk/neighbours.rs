@@ -86,11 +86,17 @@ impl Asker {
         asker
     }
 
-    /// Asks for every address of both machines: each is answered once, by its owner.
+    /// Asks for every address of both machines: each is answered once, by its owner. Everybody is asked, and then, as who knew the answer
+    /// and doubts it does, the owner alone.
     fn asks(&self, lab: &mut Lab, when: &str) {
         let port = self.port.get().expect("connected");
         for host in [1, 2] {
-            for (request, six) in [(arp_request(host), false), (solicitation(host), true)] {
+            let all = [(arp_request(host), false), (solicitation(host), true)];
+            let alone = all.clone().map(|(mut request, six)| {
+                request[..6].copy_from_slice(&mac(host));
+                (request, six)
+            });
+            for (request, six) in all.into_iter().chain(alone) {
                 self.heard.borrow_mut().clear();
                 port.send(Frame::from(request.as_slice()));
                 lab.world.run_for(Duration::from_millis(1));
