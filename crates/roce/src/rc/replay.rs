@@ -20,7 +20,7 @@ pub(super) enum Content {
 pub(super) struct Asked {
     /// PSN of the request and of its first response.
     pub psn: Psn,
-    /// Responses.
+    /// Responses: there is always one.
     pub packets: u32,
     pub content: Content,
     /// MSN to answer with.
@@ -37,10 +37,14 @@ struct Entry {
     cursor: Psn,
     /// Responses that have been sent at least once.
     sent: u32,
-    used: bool,
 }
 
 impl Entry {
+    /// Whether there is a request in it.
+    fn is_used(&self) -> bool {
+        self.request.packets > 0
+    }
+
     /// Which response of the request this is.
     fn index(&self, psn: Psn) -> u32 {
         psn.since(self.request.psn)
@@ -86,7 +90,6 @@ impl ReplayRing {
             end: Psn::ZERO,
             cursor: Psn::ZERO,
             sent: 0,
-            used: false,
         };
         Ok(ReplayRing {
             entries: try_vec(slots, |_| empty)?,
@@ -99,7 +102,7 @@ impl ReplayRing {
 
     /// Begins a connection on which the peer may have `depth` requests outstanding.
     pub fn reset(&mut self, depth: u8) {
-        self.entries.iter_mut().for_each(|e| e.used = false);
+        self.entries.iter_mut().for_each(|e| e.request.packets = 0);
         self.size = if depth == 0 {
             0
         } else {
@@ -123,7 +126,7 @@ impl ReplayRing {
             && self
                 .entries
                 .get(self.next)
-                .is_some_and(|e| !e.used || e.cursor == e.end || e.sent >= e.request.packets)
+                .is_some_and(|e| !e.is_used() || e.cursor == e.end || e.sent >= e.request.packets)
     }
 
     /// Adds a new request, for which there is [room](Self::has_room).
@@ -131,7 +134,7 @@ impl ReplayRing {
         let Some(entry) = self.entries.get_mut(self.next) else {
             return;
         };
-        if entry.used && entry.cursor != entry.end {
+        if entry.is_used() && entry.cursor != entry.end {
             // A repetition that the peer no longer waits for, or it would not go on.
             self.due = self.due.saturating_sub(1);
             if self.current == Some(self.next) {
@@ -145,7 +148,6 @@ impl ReplayRing {
             end,
             cursor: request.psn,
             sent: 0,
-            used: true,
         };
         self.due += 1;
         self.next = if self.next + 1 >= self.size {
@@ -187,7 +189,7 @@ impl ReplayRing {
             .chain(older.iter_mut().take(older_len).rev());
         let found = newest_first.find(|e| {
             let index = e.index(psn);
-            e.used && index < e.request.packets && fits(index, &e.request.content)
+            index < e.request.packets && fits(index, &e.request.content)
         });
         let Some(entry) = found else { return false };
         let same = entry.from == psn && entry.end == psn.add(packets);
@@ -215,7 +217,7 @@ impl ReplayRing {
             Some(at) => at,
             None => {
                 let (newer, older) = self.entries.get(..self.size)?.split_at_checked(self.next)?;
-                let due = |e: &Entry| e.used && e.cursor != e.end;
+                let due = |e: &Entry| e.is_used() && e.cursor != e.end;
                 let at = match older.iter().position(due) {
                     Some(i) => self.next + i,
                     None => newer.iter().position(due)?,
