@@ -33,6 +33,18 @@ pub enum Atomic {
     },
 }
 
+impl Atomic {
+    /// What a value becomes.
+    #[must_use]
+    pub const fn result(self, original: u64) -> u64 {
+        match self {
+            Atomic::CompareSwap { compare, swap } if original == compare => swap,
+            Atomic::CompareSwap { .. } => original,
+            Atomic::FetchAdd { add } => original.wrapping_add(add),
+        }
+    }
+}
+
 /// Access to registered memory.
 ///
 /// `offset` counts bytes from the start of the registration (from the base address given to

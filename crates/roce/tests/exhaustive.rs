@@ -6,3 +6,4 @@ mod exhaustive {
     mod psn;
     mod ranges;
 }
+mod util;

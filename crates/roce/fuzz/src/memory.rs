@@ -95,12 +95,7 @@ impl Memory for Guarded {
     fn atomic(&mut self, region: RegionId, offset: u64, operation: Atomic) -> Result<u64, Fault> {
         let bytes = self.place(region, offset, 8);
         let original = u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
-        let new = match operation {
-            Atomic::CompareSwap { compare, swap } if original == compare => swap,
-            Atomic::CompareSwap { .. } => original,
-            Atomic::FetchAdd { add } => original.wrapping_add(add),
-        };
-        bytes.copy_from_slice(&new.to_ne_bytes());
+        bytes.copy_from_slice(&operation.result(original).to_ne_bytes());
         Ok(original)
     }
 

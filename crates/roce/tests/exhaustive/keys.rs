@@ -1,6 +1,7 @@
 //! Keys: every state that one can be in, with every combination of rights, against everything that can be asked of it.
 
-use super::port::{BASE, Heap, NOW, Outcome, Port};
+use super::port::{BASE, NOW, Outcome, Port};
+use crate::util::memory::TestMemory;
 use roce::wire::{ExtHeaders, Opcode, Reth};
 use roce::{Access, MrKey, RegionId, SendOp, Sge, Status};
 
@@ -145,8 +146,8 @@ fn granted(state: State, access: Access, ask: Ask) -> bool {
 }
 
 /// The port, and a key in this state. `None` if there can be no such key with these rights.
-fn port_with(state: State, access: Access) -> Option<(Port<Heap>, MrKey)> {
-    let mut port = Port::at(Heap::default(), 100);
+fn port_with(state: State, access: Access) -> Option<(Port<TestMemory>, MrKey)> {
+    let mut port = Port::at(TestMemory::default(), 100);
     let region = port.memory_of(SIZE);
     let key = match state {
         State::Region | State::RegionGone | State::RegionOfAnotherPd => {
@@ -159,7 +160,12 @@ fn port_with(state: State, access: Access) -> Option<(Port<Heap>, MrKey)> {
     Some((port, key))
 }
 
-fn region_key(port: &mut Port<Heap>, state: State, access: Access, region: RegionId) -> MrKey {
+fn region_key(
+    port: &mut Port<TestMemory>,
+    state: State,
+    access: Access,
+    region: RegionId,
+) -> MrKey {
     let pd = if state == State::RegionOfAnotherPd {
         port.engine.create_pd().unwrap()
     } else {
@@ -175,7 +181,7 @@ fn region_key(port: &mut Port<Heap>, state: State, access: Access, region: Regio
     key
 }
 
-fn post_fast(port: &mut Port<Heap>, entry: MrKey, access: Access, region: RegionId) -> MrKey {
+fn post_fast(port: &mut Port<TestMemory>, entry: MrKey, access: Access, region: RegionId) -> MrKey {
     let op = SendOp::FastRegister {
         key: entry,
         base: BASE,
@@ -186,7 +192,7 @@ fn post_fast(port: &mut Port<Heap>, entry: MrKey, access: Access, region: Region
     port.post(port.qp, op, &[]).unwrap()
 }
 
-fn fast_key(port: &mut Port<Heap>, state: State, access: Access, region: RegionId) -> MrKey {
+fn fast_key(port: &mut Port<TestMemory>, state: State, access: Access, region: RegionId) -> MrKey {
     if state == State::FastOfAnotherPd {
         // Registered by a queue pair over there.
         let (pd, qp) = (port.pd, port.qp);
@@ -234,7 +240,7 @@ fn fast_key(port: &mut Port<Heap>, state: State, access: Access, region: RegionI
 }
 
 fn window_key(
-    port: &mut Port<Heap>,
+    port: &mut Port<TestMemory>,
     state: State,
     access: Access,
     region: RegionId,
@@ -293,7 +299,7 @@ fn window_key(
 }
 
 /// Asks, and says whether it was granted: all that tells of it agrees.
-fn ask(port: &mut Port<Heap>, key: MrKey, ask: Ask) -> bool {
+fn ask(port: &mut Port<TestMemory>, key: MrKey, ask: Ask) -> bool {
     let before = port.memory.regions[0].clone();
     let reth = Reth {
         va: BASE + 8,

@@ -1,12 +1,13 @@
 //! One engine, and a peer that asks one thing at a time.
 
+use crate::util::memory::TestMemory;
 use arrayvec::ArrayVec;
 use roce::cm::QpAttributes;
 use roce::wire::frame::{Header, pad_of};
 use roce::wire::{AtomicEth, Bth, ExtHeaders, Ieth, Opcode, Packet, Reth, Syndrome};
 use roce::{
-    Access, Atomic, Completion, Config, CqId, Engine, Fault, Instant, Memory, MrKey, Path, PathMtu,
-    PdId, Piece, Psn, QpId, QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit,
+    Access, Completion, Config, CqId, Engine, Instant, Memory, MrKey, Path, PathMtu, PdId, Piece,
+    Psn, QpId, QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -38,53 +39,6 @@ pub enum Outcome {
     Nak(u8),
 }
 
-/// Memory as vectors.
-#[derive(Default)]
-pub struct Heap {
-    pub regions: Vec<Vec<u8>>,
-}
-
-impl Heap {
-    fn at(&self, region: RegionId, offset: u64, len: u64) -> std::ops::Range<usize> {
-        let size = self.regions[region.0 as usize].len() as u64;
-        let end = offset.checked_add(len).expect("a range");
-        assert!(end <= size, "left the region: {offset} + {len} > {size}");
-        offset as usize..end as usize
-    }
-}
-
-impl Memory for Heap {
-    fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
-        let range = self.at(region, offset, data.len() as u64);
-        self.regions[region.0 as usize][range].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn atomic(&mut self, region: RegionId, offset: u64, operation: Atomic) -> Result<u64, Fault> {
-        let range = self.at(region, offset, 8);
-        let bytes = &mut self.regions[region.0 as usize][range];
-        let original = u64::from_ne_bytes(bytes.try_into().unwrap());
-        let new = match operation {
-            Atomic::CompareSwap { compare, swap } if original == compare => swap,
-            Atomic::CompareSwap { .. } => original,
-            Atomic::FetchAdd { add } => original.wrapping_add(add),
-        };
-        bytes.copy_from_slice(&new.to_ne_bytes());
-        Ok(original)
-    }
-
-    fn visit(
-        &self,
-        region: RegionId,
-        offset: u64,
-        len: u32,
-        f: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), Fault> {
-        f(&self.regions[region.0 as usize][self.at(region, offset, len.into())]);
-        Ok(())
-    }
-}
-
 pub struct Port<M> {
     pub engine: Engine,
     pub memory: M,
@@ -114,7 +68,7 @@ fn path(mine: bool) -> Path {
     }
 }
 
-impl Port<Heap> {
+impl Port<TestMemory> {
     /// Registers memory for everything.
     pub fn open(&mut self, len: usize) -> MrKey {
         let region = self.memory_of(len);
@@ -124,8 +78,7 @@ impl Port<Heap> {
     }
 
     pub fn memory_of(&mut self, len: usize) -> RegionId {
-        self.memory.regions.push(vec![0; len]);
-        RegionId(self.memory.regions.len() as u64 - 1)
+        self.memory.add(vec![0; len])
     }
 }
 

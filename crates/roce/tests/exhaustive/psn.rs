@@ -1,6 +1,7 @@
 //! PSNs: 24 bits, modulo 2^24.
 
-use super::port::{Heap, Outcome, Port};
+use super::port::{Outcome, Port};
+use crate::util::memory::TestMemory;
 use roce::Psn;
 use roce::wire::Opcode;
 
@@ -72,7 +73,7 @@ fn a_responder_judges_by_the_distance_wherever_it_stands() {
             for steps in [(1_u32 << bit) - 1, 1 << bit, (1 << bit) + 1] {
                 for psn in [anchor.wrapping_add(steps), anchor.wrapping_sub(steps)] {
                     let psn = psn % ALL;
-                    let mut port = Port::at(Heap::default(), anchor);
+                    let mut port = Port::at(TestMemory::default(), anchor);
                     let outcome = port.empty_write(psn);
                     let distance = (psn.wrapping_sub(anchor) << 8) as i32 >> 8;
                     let right = match distance {
@@ -104,7 +105,7 @@ fn reads_take_their_psns_across_the_wrap() {
     for packets in 1..=9 {
         for before in 0..=10 {
             let first = ALL - before;
-            let mut port = Port::at(Heap::default(), first % ALL);
+            let mut port = Port::at(TestMemory::default(), first % ALL);
             let key = port.open(4096);
             let range = port.reth(key, 0, packets * 256 - 255);
             let psns: Vec<u32> = port

@@ -1,6 +1,7 @@
 //! Ranges: whatever lies inside a region is reached at its place, and nothing else is.
 
-use super::port::{BASE, Heap, MTU, NOW, Outcome, Port};
+use super::port::{BASE, MTU, NOW, Outcome, Port};
+use crate::util::memory::TestMemory;
 use roce::wire::{ExtHeaders, Opcode, Reth};
 use roce::{Access, Atomic, Fault, Memory, MrKey, RegionId, RegisterError, SendOp, Sge, Status};
 
@@ -67,7 +68,7 @@ fn check_read<M: Memory>(port: &mut Port<M>, base: u64, size: u64, reth: Reth) {
 #[test]
 fn every_range_around_a_small_region() {
     for size in 0..=20_u64 {
-        let mut port = Port::at(Heap::default(), 100);
+        let mut port = Port::at(TestMemory::default(), 100);
         let key = port.open(size as usize);
         for offset in 0..=size + 3 {
             for len in 0..=size as u32 + 3 {
@@ -87,7 +88,7 @@ fn every_range_around_a_small_region() {
 }
 
 /// A WRITE changes what it names, or nothing.
-fn check_write(port: &mut Port<Heap>, size: u64, reth: Reth) {
+fn check_write(port: &mut Port<TestMemory>, size: u64, reth: Reth) {
     port.memory.regions[0].fill(0);
     let ext = ExtHeaders {
         reth: Some(reth),
@@ -109,7 +110,7 @@ fn check_write(port: &mut Port<Heap>, size: u64, reth: Reth) {
 }
 
 /// A request's own memory is read where it lies, or the request fails.
-fn check_source(port: &mut Port<Heap>, size: u64, key: MrKey, va: u64, len: u32) {
+fn check_source(port: &mut Port<TestMemory>, size: u64, key: MrKey, va: u64, len: u32) {
     let sge = Sge {
         key: key.0,
         va,
@@ -130,7 +131,7 @@ fn check_source(port: &mut Port<Heap>, size: u64, key: MrKey, va: u64, len: u32)
 }
 
 /// A SEND is placed where the receive says, or the receive fails.
-fn check_receive(port: &mut Port<Heap>, size: u64, key: MrKey, va: u64, len: u32) {
+fn check_receive(port: &mut Port<TestMemory>, size: u64, key: MrKey, va: u64, len: u32) {
     port.memory.regions[0].fill(0);
     let sge = Sge {
         key: key.0,
@@ -241,7 +242,7 @@ fn every_place_of_an_atomic_operation() {
 #[test]
 fn every_range_around_a_window() {
     const SIZE: u64 = 12;
-    let mut port = Port::at(Heap::default(), 100);
+    let mut port = Port::at(TestMemory::default(), 100);
     let mr = port.open(SIZE as usize);
     let window = port.engine.create_window(port.pd, 1).unwrap();
     let mut newest = window;

@@ -68,12 +68,7 @@ impl Memory for TestMemory {
         let range = self.range(region, offset, 8)?;
         let bytes = &mut self.regions[region.0 as usize][range];
         let original = u64::from_ne_bytes(bytes.try_into().unwrap());
-        let new = match operation {
-            Atomic::CompareSwap { compare, swap } if original == compare => swap,
-            Atomic::CompareSwap { .. } => original,
-            Atomic::FetchAdd { add } => original.wrapping_add(add),
-        };
-        bytes.copy_from_slice(&new.to_ne_bytes());
+        bytes.copy_from_slice(&operation.result(original).to_ne_bytes());
         Ok(original)
     }
 
