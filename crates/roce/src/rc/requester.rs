@@ -230,6 +230,8 @@ impl Requester {
         let awaits_data = wqe.kind.awaits_data();
         let step = if awaits_data {
             self.poll_read(sq, wqe, link, index, packets)
+        } else if self.window_is_full(link) {
+            Step::Idle
         } else {
             let place = Place {
                 seq,
@@ -238,7 +240,7 @@ impl Requester {
                 packets,
                 ask: self.ask_now || self.unasked.saturating_add(1) >= link.ack_interval,
             };
-            self.poll_data(sq, wqe, place, link, keys, out)
+            self.data_packet(sq, wqe, place, link, keys, out)
         };
         let Step::Send { packet, .. } = &step else {
             return step;
@@ -481,15 +483,8 @@ impl Requester {
         read_packet(sq, wqe, self.cursor_wqe, link, self.cursor, index, chunk)
     }
 
-    fn poll_data(
-        &self,
-        sq: &SendQueue,
-        wqe: &SendWqe,
-        place: Place,
-        link: &Link,
-        keys: &KeyTable,
-        out: &mut Transmit,
-    ) -> Step {
+    /// Whether as many packets of SENDs and WRITEs are ahead of their acknowledgement as may be.
+    fn window_is_full(&self, link: &Link) -> bool {
         let ahead = self
             .cursor
             .since(self.una)
@@ -499,10 +494,7 @@ impl Requester {
         } else {
             link.send_window
         };
-        if ahead >= window {
-            return Step::Idle;
-        }
-        self.data_packet(sq, wqe, place, link, keys, out)
+        ahead >= window
     }
 
     fn data_packet(
