@@ -203,7 +203,7 @@ impl Mending {
             }
             _ if !alone || una == next => false,
             Reason::Missing => {
-                self.trust -= 1;
+                self.trust = self.trust.saturating_sub(1);
                 true
             }
             Reason::Silence => {

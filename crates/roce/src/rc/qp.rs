@@ -205,7 +205,7 @@ impl Qp {
 
     /// Whether the owner is to hear that what it sends may not arrive. Once it is not connected any more, that does not matter.
     pub fn take_doubt(&mut self) -> bool {
-        self.doubt.take() && matches!(self.state, State::Accepted | State::Connected)
+        self.doubt.take() && self.has_peer()
     }
 
     /// Sends to another next hop from now on: at once what may not have arrived.
@@ -223,7 +223,7 @@ impl Qp {
 
     /// Asks the peer for a sign of life: whatever it sends from now on is one.
     pub fn probe(&mut self) {
-        self.probing = matches!(self.state, State::Accepted | State::Connected);
+        self.probing = self.has_peer();
         self.probe = self.probing;
     }
 
@@ -272,7 +272,7 @@ impl Qp {
 
     /// The peer is gone: stop talking, keep the work requests.
     pub fn peer_gone(&mut self) {
-        if matches!(self.state, State::Accepted | State::Connected) {
+        if self.has_peer() {
             self.state = State::PeerGone;
             self.requester.stop();
             self.responder.silence();
@@ -298,7 +298,7 @@ impl Qp {
         if self.state == State::Error {
             return;
         }
-        self.broke = matches!(self.state, State::Accepted | State::Connected);
+        self.broke = self.has_peer();
         self.state = State::Error;
         shared.counters.qp_errors = shared.counters.qp_errors.wrapping_add(1);
         self.untold_failure = Some(status);
@@ -474,14 +474,14 @@ impl Qp {
         match packet {
             // Without room for another receive that has to wait for the NIC, the peer has to repeat itself; what it repeats needs none.
             Incoming::Request(request)
-                if self.executes()
+                if self.has_peer()
                     && self.parked.is_full()
                     && !self.responder.has_executed(request.psn) =>
             {
                 shared.counters.drop_receives_wait =
                     shared.counters.drop_receives_wait.wrapping_add(1);
             }
-            Incoming::Request(request) if self.executes() => {
+            Incoming::Request(request) if self.has_peer() => {
                 match self.execute(now, request, memory, shared) {
                     Executed::Early => {
                         self.responder
@@ -535,14 +535,14 @@ impl Qp {
         }
     }
 
-    /// Whether requests of the peer are executed.
-    fn executes(&self) -> bool {
+    /// Whether there is a peer whose requests are executed.
+    fn has_peer(&self) -> bool {
         matches!(self.state, State::Accepted | State::Connected)
     }
 
     /// Gives back what is kept for requests that will not be executed any more.
     pub fn drop_kept(&mut self, early: &mut EarlyFrames, counters: &mut Counters) {
-        if !self.executes() {
+        if !self.has_peer() {
             self.responder.drop_kept(early, counters);
             early.clear(&mut self.requester.early);
         }
@@ -552,7 +552,7 @@ impl Qp {
     fn execute_kept<M: Memory>(&mut self, now: Instant, memory: &mut M, shared: &mut Shared<'_>) {
         // Out of the way of what it is executed with.
         let mut pool = core::mem::take(shared.early);
-        while self.executes() && !self.parked.is_full() {
+        while self.has_peer() && !self.parked.is_full() {
             let Some(request) = self.responder.kept(&mut pool, shared.counters) else {
                 break;
             };

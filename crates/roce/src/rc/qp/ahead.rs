@@ -77,7 +77,7 @@ impl Qp {
 
     fn place_ahead(&self, incoming: &Incoming<'_>, keys: &KeyTable) -> Option<Place> {
         match incoming {
-            Incoming::Request(request) if self.executes() => self
+            Incoming::Request(request) if self.has_peer() => self
                 .responder
                 .place_ahead(request, &self.rq, &self.link, keys),
             Incoming::Response {

@@ -21,7 +21,7 @@ const NOTIFICATION: Outgoing = Outgoing {
 impl Qp {
     /// What the peer sends meets congestion: it hears of it.
     pub fn marked(&mut self, now: Instant, shared: &mut Shared<'_>) {
-        if matches!(self.state, State::Accepted | State::Connected) {
+        if self.has_peer() {
             self.congestion.marked(now, shared.dcqcn);
         }
     }
