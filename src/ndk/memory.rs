@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use ndis_sys::types::PAGE_SIZE;
 use nt::NoMemory;
-use roce::{Atomic, Fault, Memory, Piece, RegionId};
+use roce::{Atomic, Crc32, Fault, Memory, Piece, RegionId};
 
 use super::lam::Lams;
 use super::mapping::Mapping;
@@ -242,17 +242,47 @@ unsafe fn place_in_order(to: NonNull<u8>, from: &[u8]) {
     unsafe { AtomicU8::from_ptr(to.add(head.len()).as_ptr()) }.store(*last, Ordering::Release);
 }
 
-impl Memory for Regions {
-    fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
+impl Regions {
+    /// Hands each stretch of a range to `each`, with the bytes of `data` that are to go there.
+    fn scatter(
+        &self,
+        region: RegionId,
+        offset: u64,
+        data: &[u8],
+        mut each: impl FnMut(NonNull<u8>, &[u8]),
+    ) -> Result<(), Fault> {
         let mut rest = data;
         self.range(region, offset, data.len() as u64, |mapping, at, length| {
             mapping.processor_range(at, length, |to, length| {
                 if let Some((now, later)) = rest.split_at_checked(length) {
-                    // SAFETY: the stretch is `length` bytes of mapped memory.
-                    unsafe { place_in_order(to, now) };
+                    each(to, now);
                     rest = later;
                 }
             })
+        })
+    }
+}
+
+impl Memory for Regions {
+    fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        self.scatter(region, offset, data, |to, from| {
+            // SAFETY: the stretch is as many bytes of mapped memory.
+            unsafe { place_in_order(to, from) };
+        })
+    }
+
+    /// The engine has the last bytes of a piece written when it knows the CRC to be right: that puts them last.
+    fn place(
+        &mut self,
+        region: RegionId,
+        offset: u64,
+        data: &[u8],
+        crc: &mut Crc32,
+    ) -> Result<(), Fault> {
+        self.scatter(region, offset, data, |to, from| {
+            // SAFETY: the stretch is as many bytes of mapped memory. Received bytes come from the NIC's buffer, which is never registered
+            // memory.
+            unsafe { crc.copy_raw(from, to.as_ptr()) };
         })
     }
 

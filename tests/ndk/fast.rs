@@ -16,17 +16,17 @@ use crate::story::Story;
 
 /// Every right a peer can get.
 const PEER: u32 = NDK_OP_FLAG_ALLOW_REMOTE_READ | NDK_OP_FLAG_ALLOW_REMOTE_WRITE;
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 /// Mapped memory of a side, and a region that is initialised to be registered over it.
-struct Fast {
-    buffer: Buffer,
-    lam: Lam,
-    mr: Mr,
+pub struct Fast {
+    pub buffer: Buffer,
+    pub lam: Lam,
+    pub mr: Mr,
 }
 
 impl Fast {
-    fn new(lab: &mut Lab, side: &Side, length: usize, fill: u8) -> Fast {
+    pub fn new(lab: &mut Lab, side: &Side, length: usize, fill: u8) -> Fast {
         lab.on(side, || {
             let mut buffer = Buffer::new(length).unwrap();
             buffer.bytes_mut().fill(fill);
@@ -81,7 +81,7 @@ impl Fast {
         }
     }
 
-    fn close(self, side: &Side) {
+    pub fn close(self, side: &Side) {
         self.mr.close();
         self.lam.release(&side.adapter);
         self.buffer.free();

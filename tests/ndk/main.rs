@@ -35,6 +35,7 @@ mod moderation;
 mod negotiate;
 mod neighbours;
 mod objects;
+mod placed;
 mod queues;
 mod races;
 mod raw;

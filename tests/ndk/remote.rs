@@ -176,7 +176,7 @@ fn w11_a_read_may_have_as_many_elements_as_the_adapter_says() {
 }
 
 /// The opcode of a RoCEv2 packet over IPv4, which is in its BTH.
-fn opcode(frame: &[u8]) -> Option<u8> {
+pub fn opcode(frame: &[u8]) -> Option<u8> {
     const OPCODE: usize = 14 + 20 + 8;
     let is_roce = frame.get(36..38) == Some(&4791_u16.to_be_bytes());
     frame.get(OPCODE).copied().filter(|_| is_roce)
