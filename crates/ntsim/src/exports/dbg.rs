@@ -14,8 +14,8 @@ use crate::world::processor::PASSIVE;
 
 exports_unchecked! {
     "ntoskrnl.exe";
-    DbgPrintEx: PASSIVE..=HIGH,
-    DbgPrint: PASSIVE..=HIGH,
+    DbgPrintEx: PASSIVE..=DEVICE,
+    DbgPrint: PASSIVE..=DEVICE,
 }
 
 /// Prints to the world's debug log.

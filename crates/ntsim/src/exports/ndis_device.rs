@@ -28,7 +28,7 @@ super::exports! {
     NdisMFreeNetBufferSGList: DISPATCH..=DISPATCH,
     NdisMAllocateSharedMemory: PASSIVE..=PASSIVE,
     NdisMAllocateSharedMemoryAsyncEx: PASSIVE..=DISPATCH,
-    NdisMFreeSharedMemory: PASSIVE..=PASSIVE,
+    NdisMFreeSharedMemory: PASSIVE..=DISPATCH,
 }
 
 /// Configuration space, as opposed to an expansion ROM.

@@ -10,7 +10,7 @@ use crate::verifier::{self, cross, rules};
 exports! {
     "ntoskrnl.exe";
     RtlInitUnicodeString: PASSIVE..=DISPATCH,
-    RtlCopyUnicodeString: PASSIVE..=DISPATCH,
+    RtlCopyUnicodeString: PASSIVE..=HIGH,
     RtlEqualUnicodeString: PASSIVE..=PASSIVE,
     RtlCompareUnicodeString: PASSIVE..=PASSIVE,
     RtlCompareMemory: PASSIVE..=HIGH,

@@ -16,7 +16,7 @@ exports! {
     KeReleaseSpinLock: DISPATCH..=DISPATCH,
     KeAcquireSpinLockAtDpcLevel: DISPATCH..=HIGH,
     KeReleaseSpinLockFromDpcLevel: DISPATCH..=HIGH,
-    KeTryToAcquireSpinLockAtDpcLevel: DISPATCH..=HIGH,
+    KeTryToAcquireSpinLockAtDpcLevel: DISPATCH..=DISPATCH,
     KeTestSpinLock: DISPATCH..=HIGH,
     KeGetCurrentIrql: PASSIVE..=HIGH,
     KfRaiseIrql: PASSIVE..=HIGH,

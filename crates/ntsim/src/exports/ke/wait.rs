@@ -28,7 +28,7 @@ exports! {
     KeReadStateEvent: PASSIVE..=DISPATCH,
     KeWaitForSingleObject: PASSIVE..=DISPATCH,
     KeDelayExecutionThread: PASSIVE..=APC,
-    KeInitializeSemaphore: PASSIVE..=DISPATCH,
+    KeInitializeSemaphore: PASSIVE..=PASSIVE,
     KeReleaseSemaphore: PASSIVE..=DISPATCH,
     KeEnterCriticalRegion: PASSIVE..=APC,
     KeLeaveCriticalRegion: PASSIVE..=APC,
