@@ -203,7 +203,7 @@ pub unsafe extern "efiapi" fn IoGetDmaAdapter(
         );
         return ptr::null_mut();
     }
-    if crossing.is_from_driver() && machine.pool.inject_fault("IoGetDmaAdapter") {
+    if crossing.is_from_driver() && machine.faults.strikes("IoGetDmaAdapter") {
         return ptr::null_mut();
     }
     let owner = machine.owner(&crossing);
@@ -381,7 +381,7 @@ pub(crate) fn allocate_buffer(
         );
         return None;
     }
-    if owner != 0 && machine.pool.inject_fault("AllocateCommonBuffer") {
+    if owner != 0 && machine.faults.strikes("AllocateCommonBuffer") {
         return None;
     }
     let pages = len.div_ceil(PAGE as u32);

@@ -59,7 +59,7 @@ pub unsafe extern "efiapi" fn EtwRegister(
     let tracing = machine.ext::<Tracing>();
     // SAFETY: promised by the caller.
     let id = unsafe { *ProviderId };
-    if crossing.is_from_driver() && machine.pool.inject_fault("EtwRegister") {
+    if crossing.is_from_driver() && machine.faults.strikes("EtwRegister") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let owner = machine.owner(&crossing);
@@ -110,7 +110,7 @@ pub unsafe extern "efiapi" fn EtwSetInformation(
         );
         return STATUS_INVALID_PARAMETER;
     }
-    if crossing.is_from_driver() && machine.pool.inject_fault("EtwSetInformation") {
+    if crossing.is_from_driver() && machine.faults.strikes("EtwSetInformation") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     // SAFETY: promised by the caller.

@@ -255,7 +255,7 @@ pub unsafe extern "efiapi" fn IoAllocateDriverObjectExtension(
         return STATUS_OBJECT_NAME_COLLISION;
     }
     let size = DriverObjectExtensionSize as usize;
-    if machine.pool.inject_fault("IoAllocateDriverObjectExtension") {
+    if machine.faults.strikes("IoAllocateDriverObjectExtension") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let Some(address) = machine.kernel_alloc(size.max(1), "IoAllocateDriverObjectExtension") else {

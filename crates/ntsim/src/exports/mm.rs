@@ -347,7 +347,7 @@ pub unsafe extern "efiapi" fn MmMapLockedPagesSpecifyCache(
     // SAFETY: the MDL's page array is filled in, as its flags say.
     let frames = unsafe { std::slice::from_raw_parts(mdl::pfns(MemoryDescriptorList), count) };
     let failed =
-        crossing.is_from_driver() && machine.pool.inject_fault("MmMapLockedPagesSpecifyCache");
+        crossing.is_from_driver() && machine.faults.strikes("MmMapLockedPagesSpecifyCache");
     let base = (!failed).then(|| machine.ram.map_frames(frames)).flatten();
     let Some(base) = base else {
         if BugCheckOnFailure != 0 {
@@ -569,7 +569,7 @@ pub unsafe extern "efiapi" fn MmMapIoSpaceEx(
     let _ = Protect;
     let physical = PhysicalAddress.cast_unsigned();
     let machine = context::machine();
-    if crossing.is_from_driver() && machine.pool.inject_fault("MmMapIoSpaceEx") {
+    if crossing.is_from_driver() && machine.faults.strikes("MmMapIoSpaceEx") {
         return ptr::null_mut();
     }
     match machine.io_space.map(physical, NumberOfBytes) {

@@ -122,7 +122,7 @@ unsafe extern "efiapi" fn GetUnicastIpAddressTable(
     if rows.is_empty() {
         return STATUS_NOT_FOUND;
     }
-    if crossing.is_from_driver() && machine.pool.inject_fault("GetUnicastIpAddressTable") {
+    if crossing.is_from_driver() && machine.faults.strikes("GetUnicastIpAddressTable") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let head = std::mem::offset_of!(MIB_UNICASTIPADDRESS_TABLE, Table);
@@ -209,7 +209,7 @@ unsafe extern "efiapi" fn NotifyUnicastIpAddressChange(
         return STATUS_INVALID_PARAMETER;
     }
     let machine = context::machine();
-    if crossing.is_from_driver() && machine.pool.inject_fault("NotifyUnicastIpAddressChange") {
+    if crossing.is_from_driver() && machine.faults.strikes("NotifyUnicastIpAddressChange") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let id = tcpip::of(&machine).subscribe(
@@ -244,7 +244,7 @@ unsafe extern "efiapi" fn NotifyRouteChange2(
         return STATUS_NOT_SUPPORTED;
     }
     let machine = context::machine();
-    if crossing.is_from_driver() && machine.pool.inject_fault("NotifyRouteChange2") {
+    if crossing.is_from_driver() && machine.faults.strikes("NotifyRouteChange2") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let routes = machine.ext::<RouteChanges>();

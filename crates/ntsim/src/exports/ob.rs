@@ -266,7 +266,7 @@ pub unsafe extern "efiapi" fn PsCreateSystemThread(
     let crossing = cross(&functions::PsCreateSystemThread);
     let _ = (DesiredAccess, ObjectAttributes, ProcessHandle);
     let machine = context::machine();
-    if crossing.is_from_driver() && machine.pool.inject_fault("PsCreateSystemThread") {
+    if crossing.is_from_driver() && machine.faults.strikes("PsCreateSystemThread") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let Some(object) = machine.kernel_alloc(THREAD_OBJECT, "PsCreateSystemThread") else {

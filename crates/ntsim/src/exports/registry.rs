@@ -82,7 +82,7 @@ pub unsafe extern "efiapi" fn ZwOpenKey(
     if registry.0.borrow().open(&path).is_none() {
         return STATUS_OBJECT_NAME_NOT_FOUND;
     }
-    if crossing.is_from_driver() && machine.pool.inject_fault("ZwOpenKey") {
+    if crossing.is_from_driver() && machine.faults.strikes("ZwOpenKey") {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let Some(object) = machine.kernel_alloc(KEY_OBJECT, "ZwOpenKey") else {

@@ -75,6 +75,9 @@ impl Machine {
 
     /// Allocates from the pool.
     pub(crate) fn pool_alloc(&self, request: &Request) -> Option<usize> {
+        if request.owner != 0 && self.faults.strikes(request.function) {
+            return None;
+        }
         self.pool.alloc(&self.ram, request)
     }
 

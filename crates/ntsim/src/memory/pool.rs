@@ -91,15 +91,6 @@ pub struct PoolStats {
     pub largest_under_lock: usize,
 }
 
-/// Makes allocations of drivers fail.
-#[derive(Clone, Copy, Debug, Default)]
-struct Faults {
-    /// Fail the one after this many more.
-    countdown: Option<u64>,
-    /// And all later ones.
-    sticky: bool,
-}
-
 /// A machine's pool.
 pub(crate) struct Pool {
     blocks: RefCell<HashMap<usize, Block, BuildHasherDefault<AddressHasher>>>,
@@ -108,8 +99,6 @@ pub(crate) struct Pool {
     quarantine: RefCell<VecDeque<(usize, Block)>>,
     quarantined: Cell<usize>,
     stats: Cell<PoolStats>,
-    faults: Cell<Faults>,
-    failed: RefCell<Vec<&'static str>>,
 }
 
 impl Default for Pool {
@@ -120,8 +109,6 @@ impl Default for Pool {
             quarantine: RefCell::default(),
             quarantined: Cell::default(),
             stats: Cell::default(),
-            faults: Cell::default(),
-            failed: RefCell::default(),
         }
     }
 }
@@ -183,12 +170,9 @@ impl Hasher for AddressHasher {
 }
 
 impl Pool {
-    /// Gives out a block; None if there is no memory (or a fault is injected).
+    /// Gives out a block; None if there is no memory.
     pub(crate) fn alloc(&self, ram: &Ram, request: &Request) -> Option<usize> {
         let _kernel = context::KernelMode::enter();
-        if request.owner != 0 && self.inject_fault(request.function) {
-            return None;
-        }
         let total = small_total(request.size);
         // Paged pool has pages of its own, which can be made inaccessible.
         let small = !request.paged
@@ -493,54 +477,6 @@ impl Pool {
 
     pub(crate) fn stats(&self) -> PoolStats {
         self.stats.get()
-    }
-
-    /// Makes the driver allocation after `successes` more ones fail; all later ones too if `sticky`.
-    pub(crate) fn fail_after(&self, successes: Option<u64>, sticky: bool) {
-        self.faults.set(Faults {
-            countdown: successes,
-            sticky,
-        });
-    }
-
-    /// Whether the injected failure has happened.
-    pub(crate) fn fault_pending(&self) -> bool {
-        self.faults.get().countdown.is_some()
-    }
-
-    /// The functions that failed because they were told to, since this was last asked.
-    pub(crate) fn take_failed(&self) -> Vec<&'static str> {
-        self.failed.take()
-    }
-
-    /// Whether a function that a driver called is to fail, as asked for with `fail_after`: every function that may
-    /// answer that memory or the like is short asks this.
-    pub(crate) fn inject_fault(&self, function: &'static str) -> bool {
-        let fails = self.count_down();
-        if fails {
-            let _kernel = context::KernelMode::enter();
-            self.failed.borrow_mut().push(function);
-        }
-        fails
-    }
-
-    fn count_down(&self) -> bool {
-        let mut faults = self.faults.get();
-        match faults.countdown {
-            None => false,
-            Some(0) => {
-                if !faults.sticky {
-                    faults.countdown = None;
-                }
-                self.faults.set(faults);
-                true
-            }
-            Some(n) => {
-                faults.countdown = Some(n - 1);
-                self.faults.set(faults);
-                false
-            }
-        }
     }
 }
 

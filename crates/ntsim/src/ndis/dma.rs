@@ -102,7 +102,7 @@ pub(crate) unsafe fn register(
         violation(rules::DMA, format!("{F}: MaximumPhysicalMapping is zero"));
         return NDIS_STATUS_FAILURE;
     }
-    if adapter.machine().pool.inject_fault(F) {
+    if adapter.machine().faults.strikes(F) {
         return NDIS_STATUS_RESOURCES;
     }
     let elements = (d.MaximumPhysicalMapping as usize).div_ceil(PAGE) + 8;
@@ -188,7 +188,7 @@ pub(crate) unsafe fn allocate_list(
         );
         return NDIS_STATUS_FAILURE;
     };
-    if machine.pool.inject_fault(F) {
+    if machine.faults.strikes(F) {
         return NDIS_STATUS_RESOURCES;
     }
     let size = list_size(scatter.len().max(1));
@@ -298,7 +298,7 @@ pub(crate) fn allocate_shared(adapter: NDIS_HANDLE, length: u32) -> Option<(usiz
         return None;
     }
     let machine = adapter.machine();
-    if machine.pool.inject_fault(F) {
+    if machine.faults.strikes(F) {
         return None;
     }
     let pages = u32::try_from((length as usize).div_ceil(PAGE)).ok()?;
@@ -382,7 +382,7 @@ pub(crate) fn map_io(
         return Err(NDIS_STATUS_RESOURCE_CONFLICT);
     }
     let machine = adapter.machine();
-    if machine.pool.inject_fault(F) {
+    if machine.faults.strikes(F) {
         return Err(NDIS_STATUS_RESOURCES);
     }
     let Some(address) = machine.io_space.map(physical, length as usize) else {

@@ -123,7 +123,7 @@ pub(crate) unsafe fn register(
         return NDIS_STATUS_NOT_SUPPORTED;
     }
     let machine = adapter.machine();
-    if machine.pool.inject_fault(F) {
+    if machine.faults.strikes(F) {
         return NDIS_STATUS_RESOURCES;
     }
     let table = if line.is_none() {

@@ -154,7 +154,7 @@ pub(crate) unsafe fn allocate_list_pool(
     if p.PoolTag == 0 {
         violation(rules::PARAMETER, format!("{F}: PoolTag is zero"));
     }
-    if context::machine().pool.inject_fault(F) {
+    if context::machine().faults.strikes(F) {
         return std::ptr::null_mut();
     }
     NetPool::new(
@@ -193,7 +193,7 @@ pub(crate) unsafe fn allocate_buffer_pool(
     }
     // SAFETY: as long as its header says.
     let p: NET_BUFFER_POOL_PARAMETERS = unsafe { header::copy(parameters, head.Size) };
-    if context::machine().pool.inject_fault(F) {
+    if context::machine().faults.strikes(F) {
         return std::ptr::null_mut();
     }
     NetPool::new(owner, false, false, 0, p.DataSize, p.PoolTag)

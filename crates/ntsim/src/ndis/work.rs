@@ -54,7 +54,7 @@ pub(crate) fn allocate_item(handle: NDIS_HANDLE) -> NDIS_HANDLE {
     let Some(driver) = owner(handle, F) else {
         return std::ptr::null_mut();
     };
-    if context::machine().pool.inject_fault(F) {
+    if context::machine().faults.strikes(F) {
         return std::ptr::null_mut();
     }
     ndis().handles.insert(Rc::new(WorkItem {
@@ -158,7 +158,7 @@ pub(crate) unsafe fn allocate_timer(
         violation(rules::PARAMETER, format!("{F}: TimerFunction is null"));
         return NDIS_STATUS_FAILURE;
     };
-    if context::machine().pool.inject_fault(F) {
+    if context::machine().faults.strikes(F) {
         return NDIS_STATUS_RESOURCES;
     }
     let timer = Rc::new(Timer {

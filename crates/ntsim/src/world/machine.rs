@@ -8,6 +8,7 @@ use super::Core;
 use super::context::{self, Entered};
 use super::driver::Drivers;
 use super::extensions::Extensions;
+use super::faults::Faults;
 use super::processor::{Interrupts, Processor};
 use super::timer::Timers;
 use crate::image::guard;
@@ -126,6 +127,7 @@ pub(crate) struct Machine {
     pub(crate) timers: Timers,
     pub(crate) ram: Ram,
     pub(crate) pool: Pool,
+    pub(crate) faults: Faults,
     pub(crate) io_space: IoSpace,
     pub(crate) drivers: Drivers,
     pub(crate) event_log: RefCell<Vec<EventLogEntry>>,
@@ -158,6 +160,7 @@ impl Machine {
             interrupts: Interrupts::default(),
             timers: Timers::default(),
             pool: Pool::default(),
+            faults: Faults::default(),
             io_space: IoSpace::default(),
             drivers: Drivers::default(),
             event_log: RefCell::default(),

@@ -39,6 +39,7 @@ pub(crate) mod driver;
 pub(crate) mod driver_call;
 pub(crate) mod event;
 pub(crate) mod extensions;
+pub(crate) mod faults;
 mod fiber;
 pub(crate) mod frame;
 pub(crate) mod hold;
@@ -680,18 +681,18 @@ impl World {
     /// Lets that many more allocations of drivers succeed, then fails one; all later ones too if `sticky`. None ends
     /// this. Allocations are not of memory alone: every kernel function that may answer a lack of resources counts.
     pub fn fail_allocations(&mut self, machine: MachineId, after: Option<u64>, sticky: bool) {
-        self.machine(machine).pool.fail_after(after, sticky);
+        self.machine(machine).faults.fail_after(after, sticky);
     }
 
     /// The functions that failed as asked for with [`World::fail_allocations`], since this was last asked.
     pub fn take_failed_functions(&mut self, machine: MachineId) -> Vec<&'static str> {
-        self.machine(machine).pool.take_failed()
+        self.machine(machine).faults.take_failed()
     }
 
     /// Whether a failure asked for with [`World::fail_allocations`] is still to come.
     #[must_use]
     pub fn allocation_failure_pending(&self, machine: MachineId) -> bool {
-        self.machine(machine).pool.fault_pending()
+        self.machine(machine).faults.pending()
     }
 
     /// Checks all guard bytes and freed memory of a machine now.
