@@ -151,12 +151,15 @@ fn requests_of_every_kind_are_executed_in_order_whatever_order_they_come_in() {
         }
         let mut frames: Vec<_> = std::iter::from_fn(|| p.a.transmit(p.now)).collect();
         assert_eq!(frames.len(), 18);
+        // Something in order behind them: of two alone that change places, the second has to come again.
+        let last = frames.pop();
         let mut rng = Rng::new(seed);
         while !frames.is_empty() {
             let next = rng.next_u32() as usize % frames.len().min(4);
             let frame = frames.remove(next);
             p.b.engine.receive(p.now, &frame, &mut p.b.memory);
         }
+        p.b.engine.receive(p.now, &last.unwrap(), &mut p.b.memory);
         let c = p.b.engine.counters();
         assert!(c.early_requests_kept > 0, "seed {seed}");
         assert_eq!(c.early_requests_kept, c.early_requests_executed);
@@ -259,19 +262,93 @@ fn nothing_is_written_before_its_turn() {
     assert_eq!(outcomes(&r.host.completions), [(1, Status::Success)]);
 }
 
+/// One of them is made up, and nobody can say which: the peer sends it once more.
 #[test]
-fn of_two_packets_with_one_psn_the_first_is_kept() {
+fn of_two_packets_with_one_psn_that_differ_neither_is_believed() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 100]);
-    r.inject_reth(WriteOnly, PSN + 2, mr.reth(0, 4), b"good");
-    r.inject_reth(WriteOnly, PSN + 1, mr.reth(4, 4), b"good");
-    r.inject_reth(WriteOnly, PSN + 2, mr.reth(0, 4), b"evil");
-    r.inject_reth(WriteOnly, PSN + 1, mr.reth(4, 4), b"evil");
-    r.inject_reth(ReadRequest, PSN + 2, mr.reth(0, 4), &[]);
+    r.inject_reth(WriteOnly, PSN + 1, mr.reth(0, 4), b"evil");
+    r.inject_reth(WriteOnly, PSN + 2, mr.reth(4, 4), b"good");
+    r.inject_reth(WriteOnly, PSN + 1, mr.reth(0, 4), b"good");
+    // The same once more is no contradiction, also if it wants an answer now.
+    let ext = ExtHeaders {
+        reth: Some(mr.reth(4, 4)),
+        ..ExtHeaders::NONE
+    };
+    let quiet = r.frame(r.bth(WriteOnly, PSN + 2), ext, b"good");
+    r.feed(&quiet);
     assert_eq!(early(&r), [2, 0, 0, 2]);
+    assert_eq!(r.only_ack(), (PSN, SEQUENCE));
     write(&mut r, PSN);
-    assert_eq!(r.host.bytes(&mr)[..8], *b"goodgood");
+    assert_eq!(answers(&mut r), [(PSN, ACK), (PSN + 1, SEQUENCE)]);
+    assert_eq!(r.host.bytes(&mr)[..8], [0; 8]);
+    r.inject_reth(WriteOnly, PSN + 1, mr.reth(0, 4), b"good");
     assert_eq!(answers(&mut r), [(PSN + 2, ACK)]);
+    assert_eq!(r.host.bytes(&mr)[..8], *b"goodgood");
+    assert_eq!(early(&r), [2, 1, 1, 0]);
+}
+
+/// Whatever in them differs.
+#[test]
+fn every_part_of_a_packet_can_contradict() {
+    let differ: [fn(&mut Raw, u32, &Mr); 6] = [
+        |r, psn, mr| r.inject_reth(WriteOnly, psn, mr.reth(0, 4), b"data"),
+        |r, psn, mr| r.inject_reth(WriteOnly, psn, mr.reth(0, 4), b"Data"),
+        |r, psn, mr| r.inject_reth(WriteOnly, psn, mr.reth(1, 4), b"data"),
+        |r, psn, mr| r.inject_reth(ReadRequest, psn, mr.reth(0, 4), &[]),
+        |r, psn, mr| r.inject_immediate(WriteOnlyImm, psn, Some(mr.reth(0, 4)), [1; 4], b"data"),
+        |r, psn, mr| r.inject_immediate(WriteOnlyImm, psn, Some(mr.reth(0, 4)), [2; 4], b"data"),
+    ];
+    for (i, one) in differ.iter().enumerate() {
+        for (j, other) in differ.iter().enumerate() {
+            let mut r = Raw::small();
+            let mr = r.host.open(vec![0; 100]);
+            r.receive(1, &mr);
+            one(&mut r, PSN + 1, &mr);
+            write(&mut r, PSN + 2);
+            other(&mut r, PSN + 1, &mr);
+            assert_eq!(r.only_ack(), (PSN, SEQUENCE));
+            write(&mut r, PSN);
+            let believed = r.host.engine.counters().early_requests_executed > 0;
+            assert_eq!(believed, i == j, "{i} {j}");
+        }
+    }
+}
+
+/// A loss is followed by many packets, a lucky guess by none.
+#[test]
+fn what_came_early_alone_waits_for_company() {
+    let scene = || {
+        let mut r = Raw::small();
+        let mr = r.host.open(vec![0; 100]);
+        r.inject_reth(WriteOnly, PSN + 1, mr.reth(0, 4), b"once");
+        assert_eq!(r.only_ack(), (PSN, SEQUENCE));
+        write(&mut r, PSN);
+        assert_eq!(answers(&mut r), [(PSN, ACK), (PSN + 1, SEQUENCE)]);
+        assert_eq!(early(&r), [1, 0, 0, 1]);
+        assert_eq!(r.host.bytes(&mr)[..4], [0; 4]);
+        (r, mr)
+    };
+    // Another one comes.
+    let (mut r, mr) = scene();
+    write(&mut r, PSN + 2);
+    assert_eq!(r.host.bytes(&mr)[..4], *b"once");
+    assert_eq!(answers(&mut r), [(PSN + 2, ACK)]);
+    assert_eq!(early(&r), [2, 2, 0, 0]);
+    // Or the one that was asked for, whatever it says.
+    let (mut r, mr) = scene();
+    r.inject_reth(WriteOnly, PSN + 1, mr.reth(0, 4), b"more");
+    assert_eq!(r.host.bytes(&mr)[..4], *b"more");
+    assert_eq!(answers(&mut r), [(PSN + 1, ACK)]);
+    assert_eq!(early(&r), [1, 0, 1, 0]);
+    // Company does not last longer than what it was kept with.
+    write(&mut r, PSN + 3);
+    write(&mut r, PSN + 4);
+    write(&mut r, PSN + 2);
+    assert_eq!(answers(&mut r), [(PSN + 4, ACK)]);
+    write(&mut r, PSN + 6);
+    write(&mut r, PSN + 5);
+    assert_eq!(answers(&mut r), [(PSN + 6, SEQUENCE)]);
 }
 
 #[test]
@@ -625,7 +702,50 @@ fn what_lies_far_ahead_is_not_kept() {
             write(r, PSN + psn);
         }
     };
-    assert_eq!(kept_at(gap), [5, 11, 12, 13].map(|psn| PSN + psn));
+    assert_eq!(kept_at(gap), [5, 11, 12, 13, 14].map(|psn| PSN + psn));
+}
+
+/// However much is missing: there are no more than nine PSNs at which a packet would be executed or kept.
+#[test]
+fn little_is_kept_where_much_is_missing() {
+    let gaps = |r: &mut Raw| {
+        // The first is missing, and two before each of these.
+        for psn in [1, 4, 7, 10] {
+            write(r, PSN + psn);
+        }
+    };
+    assert_eq!(
+        kept_at(gaps),
+        [2, 3, 5, 6, 8, 9, 11, 12].map(|psn| PSN + psn)
+    );
+    let more = |r: &mut Raw| {
+        gaps(r);
+        write(r, PSN + 12);
+    };
+    assert_eq!(
+        kept_at(more),
+        [2, 3, 5, 6, 8, 9, 11, 13].map(|psn| PSN + psn)
+    );
+    // As much of a gap as closes may be missing farther on.
+    let closed = |r: &mut Raw| {
+        more(r);
+        for psn in [2, 5] {
+            write(r, PSN + psn);
+        }
+    };
+    assert_eq!(
+        kept_at(closed),
+        [3, 6, 8, 9, 11, 13, 14, 15].map(|psn| PSN + psn)
+    );
+    let passed = |r: &mut Raw| {
+        closed(r);
+        write(r, PSN);
+        write(r, PSN + 3);
+    };
+    assert_eq!(
+        kept_at(passed),
+        [8, 9, 11, 13, 14, 15, 16].map(|psn| PSN + psn)
+    );
 }
 
 #[test]

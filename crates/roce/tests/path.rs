@@ -2,7 +2,7 @@
 
 mod util;
 
-use roce::wire::{Opcode, Packet};
+use roce::wire::{Aeth, Opcode, Packet, Syndrome};
 use roce::{AcceptParams, ConnectParams, Event, Path, SendOp, Status, Verdict};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -205,7 +205,11 @@ fn requests_that_are_not_heard_go_to_the_next_hop_that_was_looked_up_again() {
     assert_eq!(hops(&mut raw), [old]);
     raw.host.engine.redirect(raw.qp, NEW);
     assert_eq!(hops(&mut raw), [NEW], "at once");
-    raw.acknowledge(PSN, 0);
+    let aeth = Aeth {
+        syndrome: Syndrome::ACK,
+        msn: 1,
+    };
+    raw.respond_with(Opcode::Acknowledge, PSN, Some(aeth), &[]);
     raw.host.collect();
     assert_eq!(outcomes(&raw.host.completions), [(1, Status::Success)]);
     raw.host.send(raw.now, raw.qp, 2, SendOp::Send, &[]);

@@ -4,7 +4,7 @@ use super::early::{EarlyFrames, Kept, Reach};
 use super::link::Link;
 use super::requester::{Requester, Timer};
 use super::responder::Request;
-use super::send_queue::{Kind, SendQueue};
+use super::send_queue::{Kind, SendQueue, SendWqe};
 use super::sgl;
 use crate::completion::Status;
 use crate::counters::Counters;
@@ -12,8 +12,12 @@ use crate::key::{By, KeyTable};
 use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::request::SendFlags;
-use crate::time::{Instant, rnr_nanos};
+use crate::time::{Instant, ack_timeout_nanos, rnr_nanos};
 use crate::wire::{Aeth, NakCode, Opcode, Syndrome};
+
+/// Messages after which the count of them, which has to be guessed as well, makes up for all the PSNs that may be under way: those of the windows
+/// are a few hundred, and no more than sixteen may count.
+const YOUNG: u32 = 64;
 
 /// Request `seq` has failed, and the queue pair with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +108,7 @@ impl Requester {
         self.timeouts = 0;
         self.counting.progressed();
         self.rtt.arrived(self.una, now);
+        self.refused = self.refused.filter(|(psn, _)| !psn.is_before(self.una));
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.
             self.go_to_una();
@@ -164,6 +169,15 @@ impl Requester {
         let syndrome = aeth.syndrome;
         let to = match syndrome {
             Syndrome::Ack { .. } => psn.next(),
+            Syndrome::RnrNak { .. } if !self.may_find_no_receive(psn, sq, link) => {
+                counters.drop_unexpected_response =
+                    counters.drop_unexpected_response.wrapping_add(1);
+                return Ok(());
+            }
+            Syndrome::Nak(code) if self.doubts(psn, code, sq, link) => {
+                self.ask_about_refusal(psn, code, counters);
+                return Ok(());
+            }
             Syndrome::RnrNak { .. } | Syndrome::Nak(_) => psn,
             Syndrome::Reserved(_) => return Ok(()),
         };
@@ -180,6 +194,44 @@ impl Requester {
             Syndrome::RnrNak { timer } => self.on_rnr(now, timer, link, counters),
             Syndrome::Nak(code) => self.on_nak(now, code, sq, counters),
         }
+    }
+
+    /// Whether the packet at `psn` may find the peer without what it needs: a message's first, a chunk's of a READ, or the last of a WRITE
+    /// with immediate data.
+    fn may_find_no_receive(&self, psn: Psn, sq: &SendQueue, link: &Link) -> bool {
+        sq.get(self.request_at(psn, sq)).is_some_and(|w| {
+            let index = psn.since(w.first_psn);
+            let ends = index.wrapping_add(1) >= w.packets;
+            begins(w, index, link) || w.kind == Kind::WriteImmediate && ends
+        })
+    }
+
+    /// Whether a refusal of the packet at `psn` is to be seen confirmed before it ends the connection: of one in the middle of a message, as long
+    /// as the connection is young and its count of messages easy to guess. A message is refused at its first packet, as a rule, and each of the
+    /// others would be one more PSN at which a made-up refusal with that count does harm.
+    fn doubts(&self, psn: Psn, code: NakCode, sq: &SendQueue, link: &Link) -> bool {
+        refused(code).is_some()
+            && ack_timeout_nanos(link.ack_timeout).is_some()
+            && sq
+                .get(self.request_at(psn, sq))
+                .is_some_and(|w| w.first_msn < YOUNG && !begins(w, psn.since(w.first_psn), link))
+    }
+
+    /// Sends again what may have been refused. Who has refused it never answers again, and the timeout tells.
+    fn ask_about_refusal(&mut self, psn: Psn, code: NakCode, counters: &mut Counters) {
+        if self.refused.is_none() && !matches!(self.timer, Timer::Rnr(_)) {
+            self.refused = Some((psn, code));
+            self.send_again(counters);
+        }
+    }
+
+    /// Whether a refusal that was to be confirmed is: nothing has been heard since. What came before what it names has arrived.
+    fn confirms(&mut self, now: Instant, sq: &mut SendQueue, link: &Link) -> Option<Failure> {
+        let (psn, code) = self.refused.take()?;
+        let status = refused(code)?;
+        let told = self.is_outstanding(psn) && self.advance(psn, now, sq, link);
+        let seq = self.una_wqe;
+        told.then_some(Failure { seq, status })
     }
 
     fn on_rnr(
@@ -215,8 +267,9 @@ impl Requester {
         sq: &SendQueue,
         counters: &mut Counters,
     ) -> Result<(), Failure> {
-        let status = match code {
-            NakCode::PsnSequence => {
+        let status = match refused(code) {
+            Some(status) => status,
+            None if code == NakCode::PsnSequence => {
                 counters.rx_sequence_naks = counters.rx_sequence_naks.wrapping_add(1);
                 // Already waiting to send this packet again: because of a "receiver not ready" that overtook packets in
                 // flight, or of the same NAK.
@@ -238,10 +291,7 @@ impl Requester {
                 }
                 return Ok(());
             }
-            NakCode::InvalidRequest => Status::RemoteInvalidRequest,
-            NakCode::RemoteAccess => Status::RemoteAccess,
-            NakCode::RemoteOperational => Status::RemoteOperation,
-            NakCode::InvalidRd | NakCode::Reserved(_) => return Ok(()),
+            None => return Ok(()),
         };
         counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
         Err(Failure {
@@ -286,15 +336,19 @@ impl Requester {
             // Without an MSN it is not believed to speak for anything but itself.
             None => psn == self.una,
         };
-        if !in_sequence {
+        if in_sequence {
+            let taken = self.take_data(now, response, sq, link, keys, memory, counters)?;
+            if !taken {
+                return Ok(());
+            }
+        } else {
             counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
             if !self.keep_early(response, sq, link, early, counters) {
                 self.missing_data(counters);
             }
-            return Ok(());
         }
-        let taken = self.take_data(now, response, sq, link, keys, memory, counters)?;
-        while taken && let Some(kept) = early.first(&self.early) {
+        let before = self.una;
+        while let Some(kept) = early.first(&self.early) {
             let psn = kept.psn;
             let response = Response {
                 op: kept.op,
@@ -305,13 +359,14 @@ impl Requester {
             };
             if psn.is_after(self.una)
                 || psn == self.una
-                    && !self.take_data(now, &response, sq, link, keys, memory, counters)?
+                    && !(early.believes_first(&self.early)
+                        && self.take_data(now, &response, sq, link, keys, memory, counters)?)
             {
                 break;
             }
             early.remove_first(&mut self.early);
         }
-        if taken {
+        if in_sequence || self.una != before {
             self.heard(now, counters);
         }
         Ok(())
@@ -446,7 +501,8 @@ impl Requester {
     pub fn on_timer(
         &mut self,
         now: Instant,
-        sq: &SendQueue,
+        sq: &mut SendQueue,
+        link: &Link,
         counters: &mut Counters,
     ) -> Result<(), Failure> {
         match self.timer {
@@ -460,6 +516,10 @@ impl Requester {
                     return Ok(());
                 }
                 counters.timeouts = counters.timeouts.wrapping_add(1);
+                if let Some(failure) = self.confirms(now, sq, link) {
+                    counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
+                    return Err(failure);
+                }
                 self.timeouts = self.timeouts.saturating_add(1);
                 self.gap_seen = false;
                 // What was refused is believed when it comes again: that there is no retry left is no failure then.
@@ -506,4 +566,19 @@ impl Requester {
             self.mending.data_missing(self.una, self.cursor);
         }
     }
+}
+
+/// What a request comes to that the peer refuses with this code.
+fn refused(code: NakCode) -> Option<Status> {
+    match code {
+        NakCode::InvalidRequest => Some(Status::RemoteInvalidRequest),
+        NakCode::RemoteAccess => Some(Status::RemoteAccess),
+        NakCode::RemoteOperational => Some(Status::RemoteOperation),
+        NakCode::PsnSequence | NakCode::InvalidRd | NakCode::Reserved(_) => None,
+    }
+}
+
+/// Whether a packet of a request is the first of what the peer takes for a message.
+fn begins(wqe: &SendWqe, index: u32, link: &Link) -> bool {
+    index == 0 || wqe.kind == Kind::Read && link.read_chunk_start(index) == index
 }

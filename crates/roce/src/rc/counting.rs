@@ -5,10 +5,11 @@
 //! made-up acknowledgement completes requests that have not arrived. The right MSN besides is another 24 bits that he would have to guess.
 //!
 //! As far as he has to guess: MSNs begin at 0, so that of a young connection is a small number. What ends a connection, a NAK, is believed with one
-//! number only; that an acknowledgement may count what follows gives him more of them.
+//! number only, and, where a message begins, with one PSN for each number; that an acknowledgement may count what follows gives him more of
+//! them.
 //!
 //! MSNs have no other use on most connections, and no standard test would notice an adapter that counts differently. So a peer is held to what
-//! its first response has shown, and is let off if it persists.
+//! its first responses have shown, and is let off if it persists. One alone does not show it: that may be made up.
 
 use crate::psn::Psn;
 
@@ -17,6 +18,8 @@ use crate::psn::Psn;
 enum Peer {
     /// It has not said anything.
     Unknown,
+    /// The one response there was did not count as this side does, and was refused.
+    Strange,
     /// As this side does.
     Alike,
     /// In a way of its own: what it says of MSNs means nothing.
@@ -43,16 +46,16 @@ impl Counting {
     /// executed meanwhile (rdma_rxe does).
     pub fn accepts(&mut self, msn: u32, least: u32, most: u32) -> bool {
         let alike = msn.wrapping_sub(least) & Psn::MASK <= most.wrapping_sub(least) & Psn::MASK;
-        match self.peer {
-            Peer::Unknown if alike => self.peer = Peer::Alike,
-            Peer::Unknown => self.peer = Peer::Otherwise,
-            Peer::Alike if !alike => {
-                self.refused = true;
-                return false;
-            }
-            Peer::Alike | Peer::Otherwise => {}
-        }
-        true
+        let (peer, believed) = match self.peer {
+            Peer::Unknown | Peer::Strange if alike => (Peer::Alike, true),
+            Peer::Unknown => (Peer::Strange, false),
+            Peer::Strange => (Peer::Otherwise, true),
+            Peer::Alike => (Peer::Alike, alike),
+            Peer::Otherwise => (Peer::Otherwise, true),
+        };
+        self.peer = peer;
+        self.refused |= !believed;
+        believed
     }
 
     /// Something has arrived.
@@ -62,7 +65,7 @@ impl Counting {
 
     /// Nothing has arrived for the time of a timeout. If responses have been refused, they were all there was: true if the peer is let off.
     pub fn timed_out(&mut self) -> bool {
-        let let_off = self.refused && self.peer == Peer::Alike;
+        let let_off = self.refused && matches!(self.peer, Peer::Alike | Peer::Strange);
         if let_off {
             self.peer = Peer::Otherwise;
         }

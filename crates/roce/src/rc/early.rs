@@ -1,8 +1,16 @@
 //! Requests that came before the one expected: kept until that comes, so that the peer has to repeat no more than what was lost. And responses
 //! with data, in the same way.
 //!
-//! Nothing of them is executed early, and no data is placed early: who watches the last byte of a buffer sees it change when all of it is there. They wait in places of a pool that all queue pairs share, and are executed in their turn, as if they had
-//! come then.
+//! Nothing of them is executed early, and no data is placed early: who watches the last byte of a buffer sees it change when all of it is there.
+//! They wait in places of a pool that all queue pairs share, and are executed in their turn, as if they had come then.
+//!
+//! Who cannot see the connection and makes up packets must not find it easier to hit one that counts because they are kept. So what is kept is
+//! not believed as such:
+//!
+//! * A packet that is kept alone waits for another to come early, or for itself to come again: a loss is followed by many packets, a lucky guess
+//!   by none.
+//! * Of two packets with one PSN that differ, neither is believed, and the peer has to send it once more.
+//! * Packets are kept only close behind others, and only while few are missing.
 
 use super::link::Link;
 use super::responder::Request;
@@ -11,12 +19,12 @@ use crate::table::OutOfMemory;
 use crate::wire::Opcode;
 use alloc::vec::Vec;
 
-/// How many PSNs a packet may lie behind the expected one, or behind the last that is known to have been sent: that of a kept packet. Of packets
-/// that are lost one by one, hardly ever more lie between.
-///
-/// What is kept will be executed, so that each PSN at which something is kept makes it easier for who cannot see the connection and makes up
-/// requests. With the expected one these are four, or seven and the gaps themselves while packets are missing: one frame in two millions hits.
+/// How many packets in a row may be missing before one that is kept. Of packets that are lost one by one, hardly ever more are.
 const REACH: i32 = 3;
+
+/// How many packets may be missing altogether before one that is kept. So there are no more than nine PSNs at which a made-up packet is executed or
+/// kept, and one alone while nothing is missing.
+const MISSING: u32 = 8;
 
 const NONE: u32 = u32::MAX;
 
@@ -29,12 +37,23 @@ pub(super) enum Reach {
     Any,
 }
 
+/// What speaks for a kept packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Proof {
+    /// What it says.
+    Itself,
+    /// That it came with others.
+    Company,
+    /// Nothing: another with its PSN says something else.
+    Contradicted,
+}
+
 /// What became of a packet that came early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kept {
-    /// It is not kept.
+    /// It is not kept, or not believed.
     No,
-    /// Another with its PSN is.
+    /// It has been before.
     Already,
     /// It is kept. Between it and what is known to have been sent before it everything is missing from this PSN on; nothing, if it is its own.
     After(Psn),
@@ -45,6 +64,9 @@ struct Place {
     /// Without its payload.
     request: Request<'static>,
     payload_len: usize,
+    /// The last PSN that the request takes.
+    last: Psn,
+    proof: Proof,
     /// The next place of the same list, or the next that is free.
     next: u32,
 }
@@ -55,6 +77,10 @@ pub(crate) struct EarlyList {
     head: u32,
     tail: u32,
     len: u32,
+    /// PSNs that they take.
+    covered: u32,
+    /// More than one has been kept at a time since there was none.
+    company: bool,
 }
 
 impl EarlyList {
@@ -63,6 +89,8 @@ impl EarlyList {
             head: NONE,
             tail: NONE,
             len: 0,
+            covered: 0,
+            company: false,
         }
     }
 
@@ -143,21 +171,37 @@ impl EarlyFrames {
             (before, after) = (after, place.next);
         }
         if self.at(after).is_some_and(|p| p.request.psn == psn) {
-            return Kept::Already;
+            return self.keep_another(after, request, reach);
         }
-        let last = self.at(before).map(|p| p.request.last_psn(link));
-        let distance = psn.distance(last.unwrap_or(expected));
+        // Where what is known to have been sent ends. The expected packet itself is not kept.
+        let end = self.at(before).map_or(expected, |p| p.last.next());
+        let distance = psn.distance(end);
         let left = (self.capacity - self.used).saturating_sub(1);
-        if distance < 1
-            || reach == Reach::Near && distance > REACH
+        let far = distance > REACH
+            || after == NONE && psn.since(expected).saturating_sub(list.covered) > MISSING;
+        if distance < 0
+            || psn == expected
+            || reach == Reach::Near && far
             || request.payload.len() > self.room
             || list.len >= left.saturating_mul(4)
         {
             return Kept::No;
         }
-        let Some(at) = self.fill(request, after) else {
+        let place = Place {
+            request: Request {
+                payload: &[],
+                ..*request
+            },
+            payload_len: request.payload.len(),
+            last: request.last_psn(link),
+            proof: reach.proof(),
+            next: after,
+        };
+        let takes = place.takes();
+        let Some(at) = self.fill(place) else {
             return Kept::No;
         };
+        self.put_payload(at, request.payload);
         match self.at_mut(before) {
             Some(place) => place.next = at,
             None => list.head = at,
@@ -166,19 +210,40 @@ impl EarlyFrames {
             list.tail = at;
         }
         list.len += 1;
-        Kept::After(last.map_or(expected, Psn::next))
+        list.covered = list.covered.wrapping_add(takes);
+        list.company |= list.len > 1;
+        Kept::After(end)
     }
 
-    /// Puts a request into a place of its own before `next`, and says which.
-    fn fill(&mut self, request: &Request<'_>, next: u32) -> Option<u32> {
-        let place = Place {
-            request: Request {
-                payload: &[],
-                ..*request
-            },
-            payload_len: request.payload.len(),
-            next,
+    /// A packet has come that has the PSN of the one at `at`.
+    fn keep_another(&mut self, at: u32, request: &Request<'_>, reach: Reach) -> Kept {
+        let same = self.request(at).is_some_and(|kept| kept.is_like(request));
+        let fits = request.payload.len() <= self.room;
+        let Some(place) = self.at_mut(at) else {
+            return Kept::No;
         };
+        match (place.proof, reach) {
+            (Proof::Itself, _) => Kept::Already,
+            (_, Reach::Any) if fits => {
+                place.request = Request {
+                    payload: &[],
+                    ..*request
+                };
+                place.payload_len = request.payload.len();
+                place.proof = Proof::Itself;
+                self.put_payload(at, request.payload);
+                Kept::Already
+            }
+            (Proof::Company, _) if same => Kept::Already,
+            _ => {
+                place.proof = Proof::Contradicted;
+                Kept::No
+            }
+        }
+    }
+
+    /// Takes a place that is free, and says which.
+    fn fill(&mut self, place: Place) -> Option<u32> {
         let at = self.free;
         let at = if let Some(free) = self.at_mut(at) {
             let following = free.next;
@@ -194,26 +259,37 @@ impl EarlyFrames {
             self.payloads.resize((at + 1) * self.room, 0);
             at as u32
         };
-        let start = at as usize * self.room;
-        let end = start + request.payload.len();
-        if let Some(payload) = self.payloads.get_mut(start..end) {
-            payload.copy_from_slice(request.payload);
-        }
         self.used += 1;
         Some(at)
     }
 
-    /// The first request of a list.
-    pub fn first(&self, list: &EarlyList) -> Option<Request<'_>> {
-        let place = self.at(list.head)?;
-        let start = list.head as usize * self.room;
+    fn put_payload(&mut self, at: u32, payload: &[u8]) {
+        let start = at as usize * self.room;
+        if let Some(to) = self.payloads.get_mut(start..start + payload.len()) {
+            to.copy_from_slice(payload);
+        }
+    }
+
+    fn request(&self, at: u32) -> Option<Request<'_>> {
+        let place = self.at(at)?;
+        let start = at as usize * self.room;
         Some(Request {
             payload: self.payloads.get(start..start + place.payload_len)?,
             ..place.request
         })
     }
 
-    /// What a list lacks between two PSNs: from the first that is missing up to the end of the last gap.
+    /// The first request of a list.
+    pub fn first(&self, list: &EarlyList) -> Option<Request<'_>> {
+        self.request(list.head)
+    }
+
+    /// Whether the first request of a list may be executed when its turn has come.
+    pub fn believes_first(&self, list: &EarlyList) -> bool {
+        self.at(list.head).is_some_and(|p| p.is_believed(list))
+    }
+
+    /// What a list lacks between two PSNs: from the first that is missing, or not believed, up to the end of the last gap.
     pub fn missing(&self, list: &EarlyList, from: Psn, to: Psn) -> Option<(Psn, Psn)> {
         let (mut first, mut end) = (None, to);
         let (mut next, mut at) = (from, list.head);
@@ -222,6 +298,10 @@ impl EarlyFrames {
             if !psn.is_before(to) {
                 break;
             }
+            at = place.next;
+            if !place.is_believed(list) {
+                continue;
+            }
             if psn.is_after(next) {
                 first = first.or(Some(next));
                 end = psn;
@@ -229,7 +309,6 @@ impl EarlyFrames {
             if !psn.is_before(next) {
                 next = psn.next();
             }
-            at = place.next;
         }
         if next.is_before(to) {
             first = first.or(Some(next));
@@ -249,10 +328,12 @@ impl EarlyFrames {
         let Some(place) = self.at_mut(at) else {
             return;
         };
+        let takes = place.takes();
         list.head = core::mem::replace(&mut place.next, free);
         list.len -= 1;
+        list.covered = list.covered.wrapping_sub(takes);
         if list.head == NONE {
-            list.tail = NONE;
+            *list = EarlyList::new();
         }
         self.free = at;
         self.used -= 1;
@@ -271,7 +352,38 @@ impl EarlyFrames {
     }
 }
 
+impl Place {
+    /// How many PSNs the request takes.
+    fn takes(&self) -> u32 {
+        self.last.since(self.request.psn).wrapping_add(1)
+    }
+
+    fn is_believed(&self, list: &EarlyList) -> bool {
+        match self.proof {
+            Proof::Itself => true,
+            Proof::Company => list.company,
+            Proof::Contradicted => false,
+        }
+    }
+}
+
+impl Reach {
+    fn proof(self) -> Proof {
+        match self {
+            Reach::Near => Proof::Company,
+            Reach::Any => Proof::Itself,
+        }
+    }
+}
+
 impl Request<'_> {
+    /// Whether another packet asks for the same. It may want to hear of it when this does not.
+    fn is_like(&self, other: &Request<'_>) -> bool {
+        (self.op, self.reth, self.atomic) == (other.op, other.reth, other.atomic)
+            && (self.immediate, self.invalidate) == (other.immediate, other.invalidate)
+            && self.payload == other.payload
+    }
+
     /// The last PSN that the request takes.
     fn last_psn(&self, link: &Link) -> Psn {
         match (self.op, self.reth) {

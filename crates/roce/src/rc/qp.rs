@@ -486,6 +486,9 @@ impl Qp {
                     Executed::Early => {
                         self.responder
                             .keep(request, &self.link, shared.early, shared.counters);
+                        if self.responder.keeps_next(shared.early) {
+                            self.execute_kept(now, memory, shared);
+                        }
                     }
                     Executed::InOrder | Executed::Received(_) if self.responder.keeps() => {
                         self.execute_kept(now, memory, shared);
@@ -749,7 +752,10 @@ impl Qp {
             self.requester.stop();
             return;
         }
-        match self.requester.on_timer(now, &self.sq, shared.counters) {
+        match self
+            .requester
+            .on_timer(now, &mut self.sq, &self.link, shared.counters)
+        {
             Ok(()) => self.doubt.timed_out(now, self.requester.timeouts),
             Err(failure) => self.fail_request(failure, shared),
         }

@@ -25,7 +25,7 @@ use crate::psn::Psn;
 use crate::request::SendFlags;
 use crate::time::{Instant, ack_timeout_nanos};
 use crate::transmit::Transmit;
-use crate::wire::{AtomicEth, Ieth, Opcode, Reth};
+use crate::wire::{AtomicEth, Ieth, NakCode, Opcode, Reth};
 
 /// What the requester waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +104,8 @@ pub(super) struct Requester {
     pub(super) timeouts: u32,
     /// Went back because of a gap in the responses; further gaps mean nothing new until there is progress.
     pub(super) gap_seen: bool,
+    /// A refusal that is to be seen confirmed: of which packet.
+    pub(super) refused: Option<(Psn, NakCode)>,
     pub(super) rtt: Rtt,
     pub(super) mending: Mending,
     /// READ data and answers to atomic requests that came before what is missing.
@@ -131,6 +133,7 @@ impl Requester {
             timer: Timer::Off,
             timeouts: 0,
             gap_seen: false,
+            refused: None,
             rtt: Rtt::new(),
             mending: Mending::new(),
             early: EarlyList::new(),

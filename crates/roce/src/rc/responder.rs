@@ -287,6 +287,12 @@ impl Responder {
         !self.early.is_empty()
     }
 
+    /// Whether the request whose turn it is is kept, and has not been executed because nothing spoke for it.
+    pub fn keeps_next(&self, pool: &EarlyFrames) -> bool {
+        pool.first(&self.early)
+            .is_some_and(|first| first.psn == self.expected)
+    }
+
     /// Keeps a request that came [early](Executed::Early), if it can be.
     pub fn keep(
         &mut self,
@@ -309,10 +315,10 @@ impl Responder {
     ) -> Option<Request<'a>> {
         while let Some(first) = pool.first(&self.early) {
             let distance = first.psn.distance(self.expected);
-            if distance == 0 {
+            if distance == 0 && pool.believes_first(&self.early) {
                 break;
             }
-            if distance > 0 {
+            if distance >= 0 {
                 self.owed.gap_follows(pool.last_psn(&self.early)?);
                 return None;
             }

@@ -3,10 +3,10 @@
 
 use crate::util::random::{Witness, below, pick, seeds};
 use crate::util::raw::{PSN, Raw, Reply, syndrome};
-use crate::util::{Mr, Setup, pattern};
+use crate::util::{Host, Mr, Setup, pattern};
 use roce::wire::Opcode::{self, *};
 use roce::wire::{AtomicEth, Reth};
-use roce::{CompletionOp, Instant, PathMtu, Rng, SendFlags, SendOp, Status};
+use roce::{CompletionOp, Config, Event, Instant, PathMtu, Rng, SendFlags, SendOp, Status};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ fn original(request: &Posted) -> u64 {
 
 struct Model {
     raw: Raw,
+    /// It may keep READ data that comes early.
+    keeps: bool,
     source: Mr,
     sink: Mr,
     posted: Vec<Posted>,
@@ -101,17 +103,24 @@ struct Model {
 
 impl Model {
     fn new(seed: u64) -> Model {
+        let setup = Setup::default();
+        let keeps = seed.is_multiple_of(2);
         let mut raw = Raw::new(Setup {
             mtu: PathMtu::Mtu256,
             reads: READS as u8,
             ack_timeout: TIMEOUT,
             seed,
-            ..Setup::default()
+            config: Config {
+                early_frames: if keeps { setup.config.early_frames } else { 0 },
+                ..setup.config
+            },
+            ..setup
         });
         let source = raw.host.open(pattern(4096, seed));
         let sink = raw.host.open(vec![0; (REQUESTS as u32 * PLACE) as usize]);
         Model {
             raw,
+            keeps,
             source,
             sink,
             posted: Vec::new(),
@@ -461,6 +470,11 @@ impl Model {
             return;
         }
         self.listen();
+        if syndrome == syndrome::RNR && !self.may_need_receive(at) {
+            // Nobody says so, and it does not even acknowledge.
+            self.raw.acknowledge(PSN + at, syndrome);
+            return;
+        }
         self.arrived(at);
         self.strikes += 1;
         self.calm = false;
@@ -477,6 +491,13 @@ impl Model {
             // At once, unless it may have crossed with the NAK.
             self.wait(LATEST, at);
         }
+    }
+
+    /// The peer may lack what this packet needs: it begins a message, or ends one that takes a receive then.
+    fn may_need_receive(&self, at: u32) -> bool {
+        let p = self.of(at);
+        let takes = matches!(p.op, SendOp::WriteImmediate { .. });
+        at == p.first || takes && at + 1 == p.end()
     }
 
     /// Lets time pass until a packet comes again.
@@ -503,9 +524,9 @@ impl Model {
         }
         self.strikes += 1;
         self.calm = false;
-        // Whatever came out of order may count or not.
+        // Whatever came out of order may count or not. Without a place for it nothing does, and what comes again is the oldest.
         let mut oldest = self.least;
-        while self.shown.contains(&oldest) {
+        while self.keeps && self.shown.contains(&oldest) {
             oldest += 1;
         }
         if oldest == self.sent {
@@ -573,7 +594,30 @@ impl Model {
             ],
         );
         self.raw.acknowledge(PSN + at, syndrome);
+        if self.of(at).first != at {
+            self.stay_silent();
+        }
         self.check_end(at, status);
+    }
+
+    /// The peer has refused something in the middle of a message, as hardly any does. All comes again, in case that was somebody else, until
+    /// the timeout.
+    fn stay_silent(&mut self) {
+        let begin = self.raw.now;
+        let failed = |host: &mut Host| {
+            host.collect();
+            let mut events = host.events.iter();
+            events.any(|e| matches!(e, Event::QpFatal { .. }))
+        };
+        while !failed(&mut self.raw.host) {
+            for r in &self.raw.replies() {
+                self.check(r);
+            }
+            let due = self.raw.host.engine.next_deadline().expect("a timeout");
+            self.raw.now = self.raw.now.max(due);
+            self.raw.host.engine.handle_timeout(self.raw.now);
+        }
+        assert!(self.raw.now.since(begin) <= LATEST, "late");
     }
 
     /// The peer is not there any more.

@@ -8,7 +8,7 @@ use crate::util::raw::{PSN, Raw, Reply};
 use crate::util::{ALL, Setup, pattern};
 use roce::wire::Opcode::{self, *};
 use roce::wire::{Bth, Ieth, Reth};
-use roce::{Access, CompletionOp, PathMtu, Psn, Rng, Status};
+use roce::{Access, CompletionOp, Config, PathMtu, Psn, Rng, Status};
 use std::collections::{BTreeMap, VecDeque};
 
 /// READs and atomic requests that can be repeated.
@@ -47,6 +47,8 @@ struct Done {
 /// The model.
 #[derive(Clone, PartialEq, Debug)]
 struct Model {
+    /// What comes early may be kept.
+    keeps: bool,
     expected: u32,
     msn: u32,
     message: Message,
@@ -143,10 +145,17 @@ impl Model {
                 // Asked for once, and again if that seems to have been lost.
                 answer.nak = Some((vec![SEQUENCE], m.expected, m.msn));
                 answer.nak_optional = m.told;
-                m.early.insert(r.at, r.clone());
                 m.told = true;
+                if m.keeps {
+                    m.early.insert(r.at, r.clone());
+                }
             }
-            return vec![(m, answer)];
+            let mut all = vec![(m.clone(), answer)];
+            // What was kept alone may have waited for this one.
+            if let Some(next) = m.early.get(&m.expected) {
+                m.go_on(next, &Answer::default(), &mut all);
+            }
+            return all;
         }
         if r.at < self.expected {
             return vec![(self.clone(), self.repeat(r))];
@@ -596,11 +605,17 @@ struct Tally {
 
 fn case(seed: u64, tally: &mut Tally) {
     let mut rng = Rng::new(seed ^ 0x0de1);
+    let setup = Setup::default();
+    let keeps = seed.is_multiple_of(2);
     let mut raw = Raw::new(Setup {
         mtu: PathMtu::Mtu256,
         reads: READS,
         seed,
-        ..Setup::default()
+        config: Config {
+            early_frames: if keeps { setup.config.early_frames } else { 0 },
+            ..setup.config
+        },
+        ..setup
     });
     let everything = ALL | Access::REMOTE_ATOMIC;
     let open = raw.host.register(pattern(SIZE, 1), everything);
@@ -628,6 +643,7 @@ fn case(seed: u64, tally: &mut Tally) {
     })
     .collect();
     let mut models = vec![Model {
+        keeps,
         expected: 0,
         msn: 0,
         message: Message::None,
@@ -689,6 +705,7 @@ fn case(seed: u64, tally: &mut Tally) {
         );
         tally.steps += 1;
         tally.choices += u32::from(after.len() > 1);
+        assert!(keeps || after.len() == 1 || after[0].dead, "{after:#?}");
         let refused = after[0].dead && !models[0].dead;
         tally.refused += u32::from(refused);
         tally.not_ready += replies.iter().filter(|r| r.syndrome == Some(RNR)).count() as u32;
