@@ -42,6 +42,8 @@ pub struct Nic {
     pub holds: u64,
     /// Frames that it takes.
     pub ring: usize,
+    /// It reads and sends a frame only when it gives it back.
+    pub late: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -72,8 +74,10 @@ pub struct Post {
     pub flow: usize,
     pub kind: Kind,
     pub len: u32,
-    /// Where in the source.
+    /// So far from what was sent before, in the source.
     pub at: u32,
+    /// A WRITE to where an earlier one of the flow went, if that is long enough.
+    pub again: bool,
     /// Where the local memory is cut into elements, in 2^-16 of its length; 0 is no cut.
     pub cuts: [u16; 3],
     /// From memory of the request's own, if it is short enough.
@@ -117,7 +121,7 @@ impl Kind {
     }
 }
 
-/// Where requests begin in their source, less than that.
+/// Between parts of the source, less than that.
 pub const OFFSETS: u32 = 256;
 
 pub const MTUS: [PathMtu; 5] = [
@@ -156,6 +160,7 @@ impl Case {
             nic: [(); 2].map(|()| Nic {
                 holds: pick(rng, &[0, 1_000, 40_000]),
                 ring: pick(rng, &[1, 3, 16, 256]),
+                late: chance(rng, 2),
             }),
             weather: [(); 2].map(|()| weather(rng)),
             shared: (0..pairs)
@@ -272,6 +277,7 @@ impl Post {
             kind,
             len,
             at: below(rng, OFFSETS),
+            again: chance(rng, 4),
             cuts,
             inline: chance(rng, 2),
             granted: chance(rng, 2),

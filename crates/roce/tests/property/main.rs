@@ -1,6 +1,7 @@
 //! Random work over random networks. `ROCE_SEED=n` repeats one case, `ROCE_CASES=n` runs so many.
 
 mod case;
+mod memory;
 mod shrink;
 mod torn;
 #[path = "../util/mod.rs"]
@@ -17,7 +18,8 @@ use util::random::seeds;
 use util::{Pair, Side, Tally, Weather};
 use world::Planted;
 
-/// The right bytes in the right place in the right order, each request completed exactly once, whatever the network does.
+/// The right bytes in the right place in the right order, each request completed exactly once and no sooner than its bytes are there,
+/// whatever the network does.
 #[test]
 fn random_work_arrives_over_random_networks() {
     let seeds = seeds(20_000);
@@ -183,8 +185,8 @@ fn a_fault_of_two_operations_shrinks_to_both() {
 #[test]
 fn a_fault_of_the_network_shrinks_to_the_stage_that_makes_it() {
     let case = shrunk(&|_, _, pair| {
-        let corrupted = pair.a.engine.counters().drop_icrc;
-        assert_eq!(corrupted, 0, "planted fault");
+        // Not those that A drops: a late NIC's own are among them, of READs that were answered again.
+        assert_eq!(pair.net.tally(Side::B).corrupted, 0, "planted fault");
     });
     assert_eq!(posts(&case).len(), 1, "{case:#?}");
     let [from_a, from_b] = case.weather;

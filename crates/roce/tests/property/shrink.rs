@@ -54,6 +54,7 @@ const TRIES: u32 = 5000;
 const PLAIN_NIC: Nic = Nic {
     holds: 0,
     ring: 256,
+    late: false,
 };
 
 /// Seeds of the network tried for each simpler case: what is left out moves the chances of all that follows.
@@ -265,6 +266,10 @@ fn plainer(op: Op, mtu: u32) -> Vec<Op> {
         Post { at: 0, ..post },
         Post {
             cuts: [0; 3],
+            ..post
+        },
+        Post {
+            again: false,
             ..post
         },
         Post {

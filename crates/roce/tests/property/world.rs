@@ -1,21 +1,21 @@
 //! Runs a case and judges it.
 
 use crate::case::*;
+use crate::memory::*;
 use crate::util::*;
 use roce::{
     Access, Completion, CompletionOp, Event, MrKey, PostError, QpId, QpParams, Rng, SendFlags,
     SendOp, SendRequest, Sge, SrqId, Status,
 };
 use std::collections::{HashMap, VecDeque};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What a test of the shrinker looks at, and faults: the case, the requests (by their places in it) that have completed so far, and
 /// the hosts.
 pub type Planted<'a> = &'a dyn Fn(&Case, &[usize], &Pair);
 
-/// Does what the case says. Panics unless the right bytes come to the right places in the right order, and each request completes
-/// exactly once.
+/// Does what the case says. Panics unless the right bytes come to the right places in the right order, each request completes exactly
+/// once, and by then all that it and those before it bring is there, and nobody reads or writes its own memory any more.
 pub fn run(case: &Case, planted: Planted<'_>) {
     let mut world = World::new(case, planted);
     for index in 0..case.ops.len() {
@@ -31,6 +31,13 @@ struct Flow {
     receiver: QpId,
     /// Requests that will complete, oldest first.
     posted: VecDeque<(Work, CompletionOp)>,
+    /// Memory that requests read, oldest first, and on whose side.
+    lent: VecDeque<(Side, Lent)>,
+    /// What WRITEs bring to the receiver, oldest first, and where any has.
+    landings: VecDeque<Landing>,
+    places: Vec<(u32, u32)>,
+    /// What READs and atomic operations bring to the sender, oldest first.
+    answers: VecDeque<Landing>,
     /// What was sent and not yet received.
     messages: VecDeque<Message>,
     /// Of `messages`, those from here on have no receive yet. The shared queue counts for itself.
@@ -70,6 +77,8 @@ enum State {
 
 /// What a receive is due for.
 struct Message {
+    /// The request, by its place in the case.
+    index: usize,
     bytes: Vec<u8>,
     immediate: Option<[u8; 4]>,
     /// By a WRITE: the receive's memory stays as it is.
@@ -93,12 +102,7 @@ struct World<'a> {
     flows: Vec<Flow>,
     /// Per side.
     pools: [Pool; 2],
-    /// Memory to send from, remotely readable.
-    source: [Mr; 2],
-    /// Memory that nobody but one request writes, what should be in it, and its next free byte.
-    sink: [Mr; 2],
-    image: [Vec<u8>; 2],
-    free: [u32; 2],
+    memory: [Memory; 2],
     /// A number for each flow.
     numbers: [Mr; 2],
     /// Requests completed.
@@ -109,19 +113,8 @@ struct World<'a> {
 /// Contexts of receives; requests have their places in the case.
 const RECEIVE: u64 = 1 << 32;
 
-/// Between what requests write.
-const GAP: u32 = 5;
-
 fn ix(side: Side) -> usize {
     side as usize
-}
-
-/// So many of always the same bytes.
-fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    let all = BYTES.get_or_init(|| pattern(1 << 18, 7));
-    let from = seed as usize % 4096;
-    all[from..from + len].to_vec()
 }
 
 impl<'a> World<'a> {
@@ -131,23 +124,16 @@ impl<'a> World<'a> {
         p.chunks = case.batches.then(|| Rng::new(case.seed));
         // All that may be written to, and receives of the shared queues can be longer than their messages.
         let longest = case.longest();
-        let room: u32 = case
-            .posts()
-            .map(|post| post.len + longest + 2 * GAP)
-            .sum::<u32>()
-            + GAP;
+        let room = case.posts().map(|post| post.len + longest + OFFSETS).sum();
+        let parts = 2 * case.posts().count() as u32;
         for (side, nic) in [Side::A, Side::B].into_iter().zip(case.nic) {
             p.net.set_weather_from(side, case.weather[ix(side)]);
             let host = p.host(side);
             host.nic_holds = Some(Duration::from_nanos(nic.holds));
             host.nic_ring = nic.ring;
+            host.nic_late = nic.late;
         }
-        let mut salt = 0;
-        let source = [&mut p.a, &mut p.b].map(|host| {
-            salt += 1;
-            host.open(bytes(case.seed + salt, (longest + OFFSETS) as usize))
-        });
-        let sink = [&mut p.a, &mut p.b].map(|host| host.open(vec![0; room as usize]));
+        let memory = [&mut p.a, &mut p.b].map(|host| Memory::new(host, room, parts));
         let pools = [&mut p.a, &mut p.b].map(|host| Pool {
             srq: host.engine.create_srq(host.pd, 256, 4, 0).unwrap(),
             receives: HashMap::new(),
@@ -177,6 +163,10 @@ impl<'a> World<'a> {
                     sender,
                     receiver,
                     posted: VecDeque::new(),
+                    lent: VecDeque::new(),
+                    landings: VecDeque::new(),
+                    places: Vec::new(),
+                    answers: VecDeque::new(),
                     messages: VecDeque::new(),
                     served: 0,
                     number: 0,
@@ -195,10 +185,7 @@ impl<'a> World<'a> {
             p,
             flows,
             pools,
-            source,
-            sink,
-            image: [(); 2].map(|()| vec![0; room as usize]),
-            free: [0; 2],
+            memory,
             numbers,
             completed: Vec::new(),
             receives: 0,
@@ -208,8 +195,7 @@ impl<'a> World<'a> {
     fn perform(&mut self, index: usize) {
         match self.case.ops[index] {
             Op::Run(nanos) => {
-                self.p.run(Duration::from_nanos(nanos.into()));
-                self.check();
+                self.run(Duration::from_nanos(nanos.into()));
             }
             Op::Receive { flow } => self.post_receive(flow),
             Op::Post(post) => self.post(index, &post),
@@ -218,25 +204,24 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Memory on `side` for one request only.
-    fn allocate(&mut self, side: Side, len: u32) -> u32 {
-        let at = self.free[ix(side)] + GAP;
-        self.free[ix(side)] = at + len;
-        at
-    }
-
-    fn expect(&mut self, side: Side, at: u32, bytes: &[u8]) {
-        self.image[ix(side)][at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+    /// Lets time pass, and looks at everything that completes as soon as it does.
+    fn run(&mut self, time: Duration) {
+        let limit = self.p.now.after(time);
+        while self.p.step(limit) {
+            if !self.p.a.completions.is_empty() || !self.p.b.completions.is_empty() {
+                self.check();
+            }
+        }
+        self.p.run(Duration::ZERO);
+        self.check();
     }
 
     fn post(&mut self, index: usize, post: &Post) {
         let flow = &self.flows[post.flow];
         let (from, to, qp) = (flow.from, flow.from.other(), flow.sender);
-        let (source, remote_source) = (self.source[ix(from)], self.source[ix(to)]);
-        let (sink, remote_sink) = (self.sink[ix(from)], self.sink[ix(to)]);
+        let (source, remote_source) = (self.memory[ix(from)].source, self.memory[ix(to)].source);
+        let (sink, remote_sink) = (self.memory[ix(from)].sink, self.memory[ix(to)].sink);
         let numbers = self.numbers[ix(to)];
-        let slice =
-            |host: &Host, mr| host.bytes(mr)[post.at as usize..][..post.len as usize].to_vec();
         // What the receiver has opened, if the request is to use it.
         let open = |slot: Slot| {
             let grant = flow.grants[slot as usize];
@@ -257,14 +242,29 @@ impl<'a> World<'a> {
             // The end of its use must be known.
             flags -= SendFlags::SILENT;
         }
-        let local = slice(self.p.host(from), &source);
-        // Where bytes will come to, and which.
-        let mut landing = None;
+        let data = bytes(self.case.seed + index as u64, post.len);
+        let outgoing = post.kind.is_send() || post.kind.is_write();
+        let inline = outgoing && post.inline && post.len <= 256;
+        // Whose memory it reads.
+        let lender = match post.kind {
+            kind if kind.is_atomic() => None,
+            Kind::Read => Some(to),
+            _ if inline => None,
+            _ => Some(from),
+        };
+        let lent = lender.map(|side| {
+            let host = self.p.host(side);
+            (side, self.memory[ix(side)].lend(host, index, post.at, data))
+        });
+        let lent_at = lent.map_or(0, |(_, lent)| lent.at);
+        // What comes to the receiver, and to the sender.
+        let (mut landing, mut answer) = (None, None);
         let mut new_number = number;
         let mut message = None;
         let mut receive = |immediate, written, invalidates| {
             message = Some(Message {
-                bytes: local.clone(),
+                index,
+                bytes: data.to_vec(),
                 immediate,
                 written,
                 invalidates,
@@ -288,8 +288,13 @@ impl<'a> World<'a> {
                 (op, CompletionOp::Send)
             }
             Kind::Write | Kind::WriteImmediate(_) => {
-                let at = self.allocate(to, post.len);
-                landing = Some((to, at, local.clone()));
+                let mut earlier = flow.places.iter().rev();
+                let earlier = earlier.find(|(_, len)| post.again && *len >= post.len);
+                let at = match earlier {
+                    Some((at, _)) => *at,
+                    None => self.memory[ix(to)].allocate(post.len),
+                };
+                landing = Some((at, data));
                 let remote_va = remote_sink.va + u64::from(at);
                 let rkey = granted.unwrap_or(remote_sink.key.0);
                 let op = match post.kind {
@@ -306,10 +311,9 @@ impl<'a> World<'a> {
                 (op, CompletionOp::Write)
             }
             Kind::Read => {
-                let at = self.allocate(from, post.len);
-                landing = Some((from, at, slice(self.p.host(to), &remote_source)));
+                answer = Some(data.to_vec());
                 let op = SendOp::Read {
-                    remote_va: remote_source.va + u64::from(post.at),
+                    remote_va: remote_source.va + u64::from(lent_at),
                     rkey: granted.unwrap_or(remote_source.key.0),
                 };
                 (op, CompletionOp::Read)
@@ -337,17 +341,18 @@ impl<'a> World<'a> {
             }
         };
         if post.kind.is_atomic() {
-            let at = self.allocate(from, 8);
-            landing = Some((from, at, number.to_ne_bytes().to_vec()));
+            answer = Some(number.to_ne_bytes().to_vec());
         }
-        let outgoing = post.kind.is_send() || post.kind.is_write();
-        let (memory, at) = match &landing {
-            Some((_, at, _)) if !outgoing => (sink, *at),
-            _ => (source, post.at),
+        let answer = answer.map(|bytes| Landing {
+            index,
+            at: self.memory[ix(from)].allocate(post.len),
+            bytes,
+        });
+        let sgl = match &answer {
+            Some(answer) => pieces(&sink, answer.at, post),
+            None => pieces(&source, lent_at, post),
         };
-        let sgl = pieces(&memory, at, post);
-        let inline = outgoing && post.inline && post.len <= 256;
-        let halves = local.split_at(local.len() / 2);
+        let halves = data.split_at(data.len() / 2);
         let parts = [halves.0, halves.1];
         let request = SendRequest {
             context: index as u64,
@@ -362,10 +367,17 @@ impl<'a> World<'a> {
             Err(PostError::QueueFull) => return,
             Err(e) => panic!("{e:?}"),
         }
-        if let Some((side, at, bytes)) = landing {
-            self.expect(side, at, &bytes);
-        }
         let flow = &mut self.flows[post.flow];
+        flow.lent.extend(lent);
+        flow.answers.extend(answer);
+        if let Some((at, data)) = landing {
+            flow.places.push((at, post.len));
+            flow.landings.push_back(Landing {
+                index,
+                at,
+                bytes: data.to_vec(),
+            });
+        }
         if !flags.contains(SendFlags::SILENT) {
             flow.posted.push_back((Work { index, slot }, done));
         }
@@ -423,7 +435,7 @@ impl<'a> World<'a> {
         let to = self.flows[flow].from.other();
         let (op, done) = match slot {
             Slot::Fast => {
-                let sink = self.sink[ix(to)];
+                let sink = self.memory[ix(to)].sink;
                 let op = SendOp::FastRegister {
                     key: grant.newest,
                     base: sink.va,
@@ -434,7 +446,7 @@ impl<'a> World<'a> {
                 (op, CompletionOp::FastRegister)
             }
             Slot::Window => {
-                let source = self.source[ix(to)];
+                let source = self.memory[ix(to)].source;
                 let op = SendOp::Bind {
                     window: grant.newest,
                     mr: source.key,
@@ -467,8 +479,8 @@ impl<'a> World<'a> {
             return;
         };
         let len = message.bytes.len() as u32;
-        let at = self.allocate(to, len);
-        let sgl = [self.sink[ix(to)].sge(at, len)];
+        let at = self.memory[ix(to)].allocate(len);
+        let sgl = [self.memory[ix(to)].sink.sge(at, len)];
         self.receives += 1;
         let context = RECEIVE + self.receives;
         let now = self.p.now;
@@ -485,8 +497,8 @@ impl<'a> World<'a> {
             return;
         }
         let len = self.case.longest();
-        let at = self.allocate(to, len);
-        let sgl = [self.sink[ix(to)].sge(at, len)];
+        let at = self.memory[ix(to)].allocate(len);
+        let sgl = [self.memory[ix(to)].sink.sge(at, len)];
         self.receives += 1;
         let context = RECEIVE + self.receives;
         let pool = &mut self.pools[ix(to)];
@@ -552,8 +564,10 @@ impl<'a> World<'a> {
             solicited: message.solicited,
         };
         assert_eq!(*c, want);
+        let (memory, host) = (&mut self.memory[ix(side)], self.p.host(side));
+        memory.arrived(host, &mut flow.landings, message.index);
         if !message.written {
-            self.expect(side, at, &message.bytes);
+            memory.taken(host, at, &message.bytes);
         }
     }
 
@@ -562,6 +576,7 @@ impl<'a> World<'a> {
         let (work, op) = due.unwrap_or_else(|| panic!("not due: {c:?}"));
         assert_eq!((c.context, c.op), (work.index as u64, op));
         self.completed.push(work.index);
+        self.done(n, work.index);
         let Some(slot) = work.slot else {
             return;
         };
@@ -579,6 +594,26 @@ impl<'a> World<'a> {
             // About to be invalidated by the SEND behind; or invalidated already.
             (state, _) => state,
         };
+    }
+
+    /// The sender of a flow knows that all it has posted up to request `last` is done, what is silent included.
+    fn done(&mut self, n: usize, last: usize) {
+        let flow = &mut self.flows[n];
+        let (from, to) = (flow.from, flow.from.other());
+        self.memory[ix(to)].arrived(self.p.host(to), &mut flow.landings, last);
+        let answers = flow.answers.partition_point(|a| a.index <= last);
+        for Landing { at, bytes, .. } in flow.answers.drain(..answers) {
+            self.memory[ix(from)].taken(self.p.host(from), at, &bytes);
+        }
+        let lent = flow.lent.partition_point(|(_, lent)| lent.index <= last);
+        for (side, lent) in flow.lent.drain(..lent) {
+            let host = self.p.host(side);
+            self.memory[ix(side)].take_back(host, lent);
+            if side == from {
+                let region = self.memory[ix(side)].source.region;
+                host.memory.end(region, lent.at, lent.len);
+            }
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -601,24 +636,21 @@ impl<'a> World<'a> {
         }
         let mut rounds = 0;
         while !self.is_done() {
-            self.p.run(Duration::from_millis(10));
-            self.check();
+            self.run(Duration::from_millis(10));
             rounds += 1;
             assert!(rounds < 10_000, "stuck");
         }
-        self.p.run(SECOND);
-        self.check();
+        self.run(SECOND);
+        for n in 0..self.flows.len() {
+            self.done(n, usize::MAX);
+        }
         for (n, flow) in self.flows.iter().enumerate() {
             let numbers = self.numbers[ix(flow.from.other())];
             let bytes = &self.p.host(flow.from.other()).bytes(&numbers)[n * 8..][..8];
             assert_eq!(bytes, flow.number.to_ne_bytes(), "number of flow {n}");
         }
         for side in [Side::A, Side::B] {
-            let sink = self.sink[ix(side)];
-            let (is, want) = (self.p.host(side).bytes(&sink), &self.image[ix(side)]);
-            if let Some(at) = (0..want.len()).find(|at| is[*at] != want[*at]) {
-                panic!("memory of {side:?} differs from byte {at} on");
-            }
+            self.memory[ix(side)].assert_exact(self.p.host(side));
             let engine = &self.p.host(side).engine;
             assert_eq!(engine.usage().transmissions, 0);
             // Both count messages alike, whatever is lost, sent again or executed in between.

@@ -4,7 +4,7 @@ use super::memory::TestMemory;
 use roce::wire::{AtomicEth, Reth};
 use roce::{
     Access, Completion, Config, CqId, Engine, Event, Instant, MrKey, PdId, PostError, QpId,
-    QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit, TxToken,
+    QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Transmit,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -84,6 +84,12 @@ pub const fn request(op: SendOp) -> SendRequest<'static> {
     }
 }
 
+/// A frame in the NIC.
+struct Held {
+    until: Instant,
+    frame: Transmit,
+}
+
 pub struct Host {
     pub engine: Engine,
     pub memory: TestMemory,
@@ -95,7 +101,11 @@ pub struct Host {
     pub nic_holds: Option<Duration>,
     /// Frames that the NIC takes at a time.
     pub nic_ring: usize,
-    held: VecDeque<(Instant, TxToken)>,
+    /// The NIC reads a frame, and sends it, when it gives it back and no sooner. Whoever drives the host takes what is `departed`.
+    pub nic_late: bool,
+    /// What such a NIC has sent.
+    pub departed: Vec<Vec<u8>>,
+    held: VecDeque<Held>,
     out: Transmit,
     next_va: u64,
 }
@@ -122,6 +132,8 @@ impl Host {
             completions: Vec::new(),
             nic_holds: Some(Duration::ZERO),
             nic_ring: 1024,
+            nic_late: false,
+            departed: Vec::new(),
             held: VecDeque::new(),
             out: Transmit::new(),
             next_va: 0x1000,
@@ -311,26 +323,38 @@ impl Host {
             !out.pieces.is_empty(),
             "a token exactly for frames with pieces"
         );
+        if out.token.is_some() || self.nic_late {
+            let until = self.nic_holds.map_or(Instant(u64::MAX), |d| now.after(d));
+            let frame = out.clone();
+            self.held.push_back(Held { until, frame });
+        }
+        Some(self.read(&self.out))
+    }
+
+    /// A frame, as its memory is now.
+    fn read(&self, out: &Transmit) -> Vec<u8> {
         let mut frame = out.header.to_vec();
         for p in &out.pieces {
-            let region = &self.memory.regions[p.region.0 as usize];
-            frame.extend(&region[p.offset as usize..p.offset as usize + p.len as usize]);
+            frame.extend(self.memory.sent(p.region, p.offset, p.len));
         }
         frame.extend(&out.trailer);
-        if let Some(token) = out.token {
-            let until = self.nic_holds.map_or(Instant(u64::MAX), |d| now.after(d));
-            self.held.push_back((until, token));
-        }
-        Some(frame)
+        frame
     }
 
     /// The NIC gives back what it is done with.
     pub fn reap(&mut self, now: Instant) {
-        while let Some((until, token)) = self.held.front().copied() {
-            if until > now {
-                return;
-            }
-            self.held.pop_front();
+        while let Some(held) = self.held.pop_front_if(|held| held.until <= now) {
+            self.release(now, held);
+        }
+    }
+
+    /// The NIC is done with a frame. It may have read it until now.
+    fn release(&mut self, now: Instant, held: Held) {
+        let frame = self.read(&held.frame);
+        if self.nic_late {
+            self.departed.push(frame);
+        }
+        if let Some(token) = held.frame.token {
             self.engine.transmitted(now, token);
         }
     }
@@ -339,14 +363,14 @@ impl Host {
     pub fn next_reap(&self) -> Option<Instant> {
         self.held
             .front()
-            .map(|(at, _)| *at)
+            .map(|held| held.until)
             .filter(|at| *at != Instant(u64::MAX))
     }
 
     /// The NIC gives back everything now.
     pub fn release_all(&mut self, now: Instant) {
-        for (_, token) in std::mem::take(&mut self.held) {
-            self.engine.transmitted(now, token);
+        for held in std::mem::take(&mut self.held) {
+            self.release(now, held);
         }
     }
 

@@ -12,12 +12,32 @@ pub struct TestMemory {
     pub placed: u64,
     /// Bytes that came without.
     pub written: u64,
+    /// What nobody may read any more, as (region, from, to): the requests that it belongs to have completed.
+    ended: Vec<(RegionId, u64, u64)>,
 }
 
 impl TestMemory {
     pub fn add(&mut self, bytes: Vec<u8>) -> RegionId {
         self.regions.push(bytes);
         RegionId(self.regions.len() as u64 - 1)
+    }
+
+    /// The consumer has these bytes back: neither the engine nor the NIC reads them any more.
+    pub fn end(&mut self, region: RegionId, offset: u32, len: u32) {
+        let from = u64::from(offset);
+        if len > 0 {
+            self.ended.push((region, from, from + u64::from(len)));
+        }
+    }
+
+    /// What is read for transmission.
+    pub fn sent(&self, region: RegionId, offset: u64, len: u32) -> &[u8] {
+        let end = offset + u64::from(len);
+        for ended in &self.ended {
+            let apart = ended.0 != region || ended.2 <= offset || end <= ended.1;
+            assert!(apart, "memory of a completed request is read");
+        }
+        &self.regions[region.0 as usize][offset as usize..end as usize]
     }
 
     fn range(
@@ -79,9 +99,9 @@ impl Memory for TestMemory {
         len: u32,
         f: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Fault> {
-        let range = self.range(region, offset, len as usize)?;
+        self.range(region, offset, len as usize)?;
         // In two fragments, as pages would have it.
-        let (a, b) = self.regions[region.0 as usize][range].split_at(len as usize / 3);
+        let (a, b) = self.sent(region, offset, len).split_at(len as usize / 3);
         f(a);
         f(b);
         Ok(())

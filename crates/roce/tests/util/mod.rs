@@ -207,13 +207,14 @@ impl Pair {
         let mut any = false;
         for side in [Side::A, Side::B] {
             let now = self.now;
-            self.host(side).reap(now);
+            any |= self.reap(side);
             for _ in 0..limit {
                 let Some(frame) = self.host(side).transmit(now) else {
                     break;
                 };
                 any = true;
                 let p = Packet::parse(&frame).expect("the engine sent a malformed frame");
+                p.verify_icrc().expect("the engine sent a wrong ICRC");
                 self.log.push(Sent {
                     at: now,
                     from: side,
@@ -224,9 +225,24 @@ impl Pair {
                     syndrome: p.ext.aeth.map(|a| a.syndrome.to_u8()),
                     reth: p.ext.reth,
                 });
-                self.net.send(now, side, frame);
-                self.host(side).reap(now);
+                if !self.host(side).nic_late {
+                    self.net.send(now, side, frame);
+                }
+                self.reap(side);
             }
+        }
+        any
+    }
+
+    /// A side's NIC gives back what it is done with. True if it has sent something only now.
+    fn reap(&mut self, side: Side) -> bool {
+        let now = self.now;
+        let host = self.host(side);
+        host.reap(now);
+        let departed = std::mem::take(&mut host.departed);
+        let any = !departed.is_empty();
+        for frame in departed {
+            self.net.send(now, side, frame);
         }
         any
     }

@@ -75,7 +75,6 @@ impl Network {
     /// Takes a frame from `from`.
     pub fn send(&mut self, now: Instant, from: Side, frame: Vec<u8>) {
         let packet = Packet::parse(&frame).expect("the engine sent a malformed frame");
-        packet.verify_icrc().expect("the engine sent a wrong ICRC");
         let (extra, copies) = match (self.script)(from, &packet) {
             Fate::Drop => return,
             Fate::Pass => (Duration::ZERO, 1),
