@@ -1,6 +1,7 @@
 //! Registered memory as plain vectors.
 
 use roce::{Atomic, Crc32, Fault, Memory, RegionId};
+use std::cell::Cell;
 
 /// Regions are indices.
 #[derive(Default)]
@@ -12,6 +13,8 @@ pub struct TestMemory {
     pub placed: u64,
     /// Bytes that came without.
     pub written: u64,
+    /// Bytes looked at for the CRC of what is sent.
+    pub visited: Cell<u64>,
     /// What nobody may read any more, as (region, from, to): the requests that it belongs to have completed.
     ended: Vec<(RegionId, u64, u64)>,
 }
@@ -100,6 +103,7 @@ impl Memory for TestMemory {
         f: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Fault> {
         self.range(region, offset, len as usize)?;
+        self.visited.update(|n| n + u64::from(len));
         // In two fragments, as pages would have it.
         let (a, b) = self.sent(region, offset, len).split_at(len as usize / 3);
         f(a);
