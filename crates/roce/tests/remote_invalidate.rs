@@ -338,19 +338,38 @@ fn w21_r062_keys_that_the_peer_must_not_invalidate() {
     }
 }
 
-/// A key of another protection domain, valid there.
+/// A key of another protection domain, valid there, while one of its own is invalidated.
 #[test]
-fn w21_a_key_of_another_protection_domain_cannot_be_invalidated() {
-    let (mut p, _, qb) = Pair::attached(Setup::small());
+fn w21_r062_a_key_of_another_protection_domain_cannot_be_invalidated() {
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
+    let own = p.a.fast(p.now, qa, 1, vec![0; 8]);
     p.a.pd = p.a.engine.create_pd().unwrap();
-    let (foreign, _) = p.attach();
-    let mr = p.a.fast(p.now, foreign, 1, vec![0; 8]);
+    let (stranger, _) = p.attach();
+    let foreign = p.a.fast(p.now, stranger, 2, vec![0; 8]);
     p.run(SECOND);
-    p.b.send(p.now, qb, 2, SendOp::SendInvalidate(mr.key.0), &[]);
+    p.a.completions.clear();
+    for (n, mr) in [own, foreign].into_iter().enumerate() {
+        p.a.engine.post_recv(p.now, qa, n as u64, &[]).unwrap();
+        assert_eq!(p.a.engine.valid_region(mr.key), Some(mr.region));
+        p.b.send(
+            p.now,
+            qb,
+            10 + n as u64,
+            SendOp::SendInvalidate(mr.key.0),
+            &[],
+        );
+    }
     p.run(SECOND);
-    assert_eq!(p.a.engine.valid_region(mr.key), Some(mr.region));
-    // No receive was posted: until there is one nothing can fail.
-    assert_eq!(p.b.completions, []);
+    assert_eq!(p.a.engine.valid_region(own.key), None);
+    assert_eq!(p.a.engine.valid_region(foreign.key), Some(foreign.region));
+    assert_eq!(
+        outcomes(&p.a.completions),
+        [(0, Status::Success), (1, Status::RemoteInvalidate)]
+    );
+    assert_eq!(
+        outcomes(&p.b.completions),
+        [(10, Status::Success), (11, Status::RemoteAccess)]
+    );
 }
 
 /// An invalidation that arrives twice must not hit what has been registered meanwhile, nor fail.
