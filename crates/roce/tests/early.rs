@@ -643,7 +643,7 @@ fn what_a_read_has_passed_is_dropped() {
 
 /// A NAK may be lost. Of a peer that heard it, less than this is under way.
 #[test]
-fn a_nak_is_repeated_after_many_more_early_packets() {
+fn r042_a_nak_is_repeated_after_many_more_early_packets() {
     let mut r = Raw::small();
     let mut at = Vec::new();
     for psn in 1..300 {
@@ -658,7 +658,7 @@ fn a_nak_is_repeated_after_many_more_early_packets() {
 
 /// A peer that sends its last packet again and asks for an answer has not heard any.
 #[test]
-fn a_nak_is_repeated_for_who_asks_behind_the_gap() {
+fn r042_a_nak_is_repeated_for_who_asks_behind_the_gap() {
     let mut r = Raw::small();
     for psn in [1, 2, 3] {
         write(&mut r, PSN + psn);

@@ -136,7 +136,7 @@ fn r023_r024_a_sequence_nak_resumes_at_its_psn() {
     assert_eq!(
         done(&mut r),
         ok([0]),
-        "r029: what the NAK does not name has arrived"
+        "what the NAK does not name has arrived"
     );
     let again = r.replies();
     let seen: Vec<_> = again.iter().map(|x| (x.op, x.psn, x.reth)).collect();
@@ -171,6 +171,36 @@ fn r023_r024_a_sequence_nak_resumes_at_its_psn() {
 }
 
 #[test]
+fn r023_every_message_resumes_at_any_of_its_packets() {
+    let send = [SendFirst, SendMiddle, SendMiddle, SendLast];
+    let write = [WriteFirst, WriteMiddle, WriteMiddle, WriteLast];
+    for (op, packets) in [(SendOp::Send, send), (REMOTE, write)] {
+        for at in 1..4 {
+            let mut r = Raw::small();
+            let mr = r.host.open(pattern(1000, 3));
+            r.host.send(r.now, r.qp, 1, op, &[mr.all()]);
+            assert_eq!(
+                r.packets(),
+                [0, 1, 2, 3].map(|i| (packets[i], PSN + i as u32))
+            );
+            r.acknowledge(PSN + at, SEQUENCE);
+            let again = r.replies();
+            let seen: Vec<_> = again.iter().map(|x| (x.op, x.psn, x.reth)).collect();
+            assert_eq!(seen, [(packets[at as usize], PSN + at, None)]);
+            let from = 256 * at as usize;
+            assert_eq!(
+                again[0].payload,
+                pattern(1000, 3)[from..1000.min(from + 256)]
+            );
+            // Of the others none was missing.
+            r.acknowledge(PSN + 3, ACK);
+            assert_eq!(done(&mut r), ok([1]));
+            r.silence();
+        }
+    }
+}
+
+#[test]
 fn r025_receiver_not_ready_waits_as_long_as_asked() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 1000]);
@@ -195,6 +225,34 @@ fn r025_receiver_not_ready_waits_as_long_as_asked() {
     );
     r.acknowledge(PSN + 3, ACK);
     assert_eq!(done(&mut r), ok(0..3));
+}
+
+/// What the timer code of an RNR NAK means (IBTA 9.7.5.2.8): steps of half a power of two, from 10 us on, and 655.36 ms for 0.
+fn rnr_wait(code: u8) -> Duration {
+    match code {
+        0 => Duration::from_micros(655_360),
+        1 => Duration::from_micros(10),
+        even if even % 2 == 0 => Duration::from_micros(10 << (even / 2)),
+        odd => Duration::from_micros(15 << (odd / 2)),
+    }
+}
+
+#[test]
+fn r025_every_timer_code_is_waited_for() {
+    for code in 0..32 {
+        let mut r = Raw::small();
+        r.host.send(r.now, r.qp, 1, SendOp::Send, &[]);
+        r.replies();
+        r.acknowledge(PSN, 0x20 | code);
+        let wait = rnr_wait(code);
+        // It may ask to be called before, but not after.
+        let deadline = r.host.engine.next_deadline().unwrap();
+        assert!(deadline <= r.now.after(wait), "code {code}");
+        r.wait(wait - Duration::from_nanos(1));
+        r.silence();
+        r.wait(Duration::from_nanos(1));
+        assert_eq!(r.packets(), [(SendOnly, PSN)], "code {code}");
+    }
 }
 
 #[test]
@@ -334,7 +392,7 @@ fn r027_timeout_code_zero_never_expires() {
 }
 
 #[test]
-fn r028_r029_fatal_naks_hit_the_request_they_name() {
+fn r028_r029_r064_fatal_naks_hit_the_request_they_name() {
     for (syndrome, status) in [
         (0x61, Status::RemoteInvalidRequest),
         (0x62, Status::RemoteAccess),
@@ -354,11 +412,88 @@ fn r028_r029_fatal_naks_hit_the_request_they_name() {
             (3, Status::Flushed),
         ];
         assert_eq!(done(&mut r), want);
-        // r064
         r.inject(SendOnly, PSN, b"x");
         r.silence();
         r.wait(SECOND);
         r.silence();
+    }
+}
+
+#[test]
+fn r028_a_fatal_nak_fails_the_read_that_it_names() {
+    for (syndrome, status) in [
+        (INVALID, Status::RemoteInvalidRequest),
+        (ACCESS, Status::RemoteAccess),
+        (OPERATION, Status::RemoteOperation),
+    ] {
+        let mut r = Raw::small();
+        let mr = r.host.open(vec![0; 1000]);
+        write(&mut r, 0, &mr, 300);
+        read(&mut r, 1, &mr, 600);
+        read(&mut r, 2, &mr, 600);
+        write(&mut r, 3, &mr, 8);
+        r.replies();
+        for i in 0..3 {
+            let op = [ReadResponseFirst, ReadResponseMiddle, ReadResponseLast][i];
+            let part = data(256 * i, if i == 2 { 88 } else { 256 });
+            r.respond(op, PSN + 2 + i as u32, op.has_aeth().then_some(ACK), &part);
+        }
+        r.acknowledge(PSN + 5, syndrome);
+        let want = [
+            (0, Status::Success),
+            (1, Status::Success),
+            (2, status),
+            (3, Status::Flushed),
+        ];
+        assert_eq!(done(&mut r), want);
+        r.silence();
+    }
+}
+
+/// A peer resumes with a READ of its own, as NICs do, or goes on with the first one, as rxe does.
+#[test]
+fn r031_a_hole_is_answered_in_either_style() {
+    // Of six responses, the first and the last that are missing.
+    for (first, last) in [(0, 1), (0, 2), (1, 2), (2, 4), (1, 5), (4, 5), (0, 5)] {
+        for peer_is_rxe in [false, true] {
+            let mut r = Raw::small();
+            let mr = r.host.open(vec![0; 1500]);
+            read(&mut r, 1, &mr, 1500);
+            r.replies();
+            let part = |i: u32| data(256 * i as usize, if i == 5 { 220 } else { 256 });
+            let op = |i, first, last| match i {
+                i if i == last => ReadResponseLast,
+                i if i == first => ReadResponseFirst,
+                _ => ReadResponseMiddle,
+            };
+            let respond = |r: &mut Raw, i, first, last| {
+                let op = op(i, first, last);
+                r.respond(op, PSN + i, op.has_aeth().then_some(ACK), &part(i));
+            };
+            for i in (0..6).filter(|i| !(first..=last).contains(i)) {
+                respond(&mut r, i, 0, 5);
+            }
+            if last == 5 {
+                r.wait(T);
+            }
+            let again = r.replies();
+            let range = Reth {
+                va: 0x7000 + u64::from(256 * first),
+                rkey: 0x99,
+                len: 256 * (last - first) + part(last).len() as u32,
+            };
+            let seen: Vec<_> = again.iter().map(|x| (x.op, x.psn, x.reth)).collect();
+            assert_eq!(seen, [(ReadRequest, PSN + first, Some(range))]);
+            let style = if peer_is_rxe { 0 } else { first };
+            for i in first..=last {
+                assert_eq!(done(&mut r), []);
+                respond(&mut r, i, style, last);
+            }
+            assert_eq!(done(&mut r), ok([1]), "{first}..={last} {peer_is_rxe}");
+            assert_eq!(*r.host.bytes(&mr), data(0, 1500));
+            r.wait(SECOND);
+            r.silence();
+        }
     }
 }
 

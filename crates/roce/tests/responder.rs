@@ -49,6 +49,39 @@ fn r040_r041_acknowledgements_and_their_msn() {
     assert_eq!(replies[1].payload.len(), 44);
 }
 
+/// Nothing, to be written nowhere.
+const NOWHERE: Reth = Reth {
+    va: 0,
+    rkey: 0,
+    len: 0,
+};
+
+#[test]
+fn r041_repetitions_of_any_kind_are_not_counted() {
+    let mut r = Raw::small();
+    let mr = r.host.register(vec![0; 1000], roce::Access::all());
+    r.receive(1, &mr);
+    let all: [fn(&mut Raw, &Mr); 4] = [
+        |r, _| r.inject(SendOnly, PSN, b"x"),
+        |r, mr| r.inject_reth(ReadRequest, PSN + 1, mr.reth(0, 300), &[]),
+        |r, mr| r.inject_atomic(FetchAdd, PSN + 3, mr.atomic(0, 1, 0)),
+        |r, mr| r.inject_reth(WriteOnly, PSN + 4, mr.reth(8, 1), b"y"),
+    ];
+    for (n, request) in (1..).zip(all) {
+        request(&mut r, &mr);
+        let replies = r.replies();
+        assert_eq!(replies.last().unwrap().msn, Some(n));
+    }
+    for request in all.into_iter().cycle().take(8) {
+        request(&mut r, &mr);
+        r.replies();
+    }
+    r.inject_reth(WriteOnly, PSN + 5, NOWHERE, &[]);
+    let replies = r.replies();
+    assert_eq!((replies[0].psn, replies[0].msn), (PSN + 5, Some(5)));
+    assert_eq!(r.host.engine.counters().duplicate_requests, 8);
+}
+
 #[test]
 fn acknowledgements_of_a_burst_are_coalesced() {
     let mut r = Raw::small();
@@ -70,7 +103,7 @@ fn acknowledgements_of_a_burst_are_coalesced() {
 }
 
 #[test]
-fn r042_a_gap_gets_exactly_one_nak() {
+fn r042_a_gap_gets_one_nak() {
     let mut r = Raw::forgetful();
     let mr = r.host.open(vec![0; 1000]);
     for i in 0..5 {
@@ -257,7 +290,20 @@ fn r049_r050_without_a_receive_the_peer_is_asked_to_wait() {
 }
 
 #[test]
-fn r051_write_with_immediate_waits_for_a_receive_at_its_last_packet_only() {
+fn r049_the_peer_is_asked_to_wait_as_long_as_configured() {
+    for code in 0..32 {
+        let mut setup = Setup::small();
+        setup.config.min_rnr_timer = code;
+        let mut r = Raw::new(setup);
+        r.inject(SendOnly, PSN, b"x");
+        assert_eq!(r.only_ack(), (PSN, 0x20 | code));
+        r.inject_immediate(WriteOnlyImm, PSN, Some(NOWHERE), [0; 4], &[]);
+        assert_eq!(r.only_ack(), (PSN, 0x20 | code));
+    }
+}
+
+#[test]
+fn r051_r063_write_with_immediate_waits_for_a_receive_at_its_last_packet_only() {
     let mut r = Raw::small();
     let mr = r.host.open(vec![0; 1000]);
     r.inject_reth(WriteFirst, PSN, mr.reth(0, 300), &[5; 256]);
@@ -268,7 +314,6 @@ fn r051_write_with_immediate_waits_for_a_receive_at_its_last_packet_only() {
     r.inject_immediate(WriteLastImm, PSN + 1, None, *b"imm!", &[6; 44]);
     assert_eq!(r.only_ack(), (PSN + 1, ACK));
     let c = r.host.completions[0];
-    // r063
     assert_eq!(
         (c.context, c.op, c.bytes, c.immediate),
         (4, CompletionOp::ReceiveWrite, 300, Some(*b"imm!"))
