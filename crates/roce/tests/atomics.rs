@@ -175,31 +175,40 @@ fn r047_on_a_bad_wire_every_operation_is_executed_exactly_once() {
 
 #[test]
 fn r047_a_repeated_request_gets_the_stored_value() {
-    let (mut r, target) = raw_with_numbers(Setup::default(), &[5]);
-    let request = target.atomic(0, 1, 0);
-    r.inject_atomic(FetchAdd, PSN, request);
-    // Somebody else changes it, which a second execution would see.
-    r.inject_atomic(FetchAdd, PSN + 1, target.atomic(0, 100, 0));
-    let first = r.replies();
-    let of = |i: usize| {
-        (
-            first[i].op,
-            first[i].psn,
-            first[i].syndrome,
-            first[i].msn,
-            first[i].original,
-        )
-    };
-    assert_eq!(of(0), (AtomicAcknowledge, PSN, Some(ACK), Some(1), Some(5)));
-    assert_eq!(
-        of(1),
-        (AtomicAcknowledge, PSN + 1, Some(ACK), Some(2), Some(6))
-    );
-    for _ in 0..3 {
-        r.inject_atomic(FetchAdd, PSN, request);
-        assert_eq!(r.replies(), first[..1]);
+    // The second one changes it, which another execution of the first would see; of a swap also where it would find the same again.
+    for (op, requests, found, end) in [
+        (FetchAdd, [(1, 0), (100, 0)], [5, 6], 106),
+        (CompareSwap, [(6, 5), (7, 6)], [5, 6], 7),
+        (CompareSwap, [(6, 5), (5, 6)], [5, 6], 5),
+        (CompareSwap, [(6, 4), (4, 5)], [5, 5], 4),
+    ] {
+        let (mut r, target) = raw_with_numbers(Setup::default(), &[5]);
+        for (psn, (swap_add, compare)) in (PSN..).zip(requests) {
+            r.inject_atomic(op, psn, target.atomic(0, swap_add, compare));
+        }
+        let first = r.replies();
+        let seen: Vec<_> = first
+            .iter()
+            .map(|x| (x.op, x.psn, x.syndrome, x.msn, x.original))
+            .collect();
+        let want = [
+            (AtomicAcknowledge, PSN, Some(ACK), Some(1), Some(found[0])),
+            (
+                AtomicAcknowledge,
+                PSN + 1,
+                Some(ACK),
+                Some(2),
+                Some(found[1]),
+            ),
+        ];
+        assert_eq!(seen, want);
+        let (swap_add, compare) = requests[0];
+        for _ in 0..3 {
+            r.inject_atomic(op, PSN, target.atomic(0, swap_add, compare));
+            assert_eq!(r.replies(), first[..1], "{op:?}");
+        }
+        assert_eq!(word(&r.host, &target, 0), end, "{op:?}");
     }
-    assert_eq!(word(&r.host, &target, 0), 106);
 }
 
 #[test]
@@ -410,7 +419,7 @@ fn r034_atomics_count_against_the_limit_of_reads() {
 }
 
 #[test]
-fn an_acknowledgement_without_data_does_not_complete_an_atomic() {
+fn r022_an_acknowledgement_without_data_does_not_complete_an_atomic() {
     let mut r = Raw::new(Setup::default());
     let found = r.host.open(vec![0; 8]);
     let remote = Mr {

@@ -2,9 +2,14 @@
 
 mod util;
 
-use roce::Status;
 use roce::wire::Opcode::*;
+use roce::wire::frame::{Header, pad_of};
 use roce::wire::{Bth, EcnCodepoint, ExtHeaders, Opcode, Packet, Reth};
+use roce::{Status, Verdict};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
 use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
@@ -244,6 +249,215 @@ fn r008_any_source_port_is_accepted_and_ours_is_constant() {
         ports[0] >= 0xc000 && ports.iter().all(|p| *p == ports[0]),
         "{ports:x?}"
     );
+}
+
+/// A WRITE of nothing to nowhere that asks for an acknowledgement.
+fn nothing(r: &Raw, psn: u32) -> (Bth, ExtHeaders) {
+    let bth = Bth {
+        ack_req: true,
+        ..r.bth(WriteOnly, psn)
+    };
+    let reth = Reth {
+        va: 0,
+        rkey: 0,
+        len: 0,
+    };
+    let ext = ExtHeaders {
+        reth: Some(reth),
+        ..ExtHeaders::NONE
+    };
+    (bth, ext)
+}
+
+/// A pad need not be zero, whatever the specification wants of who sends it.
+#[test]
+fn r004_a_pad_is_no_part_of_what_is_delivered() {
+    for len in 1..9 {
+        for op in [SendOnly, WriteOnly] {
+            let mut r = Raw::small();
+            let mr = r.host.open(vec![0; 16]);
+            r.receive(1, &mr);
+            let ext = ExtHeaders {
+                reth: op.has_reth().then(|| mr.reth(0, len as u32)),
+                ..ExtHeaders::NONE
+            };
+            let bth = Bth {
+                ack_req: true,
+                ..r.bth(op, PSN)
+            };
+            let mut header = arrayvec::ArrayVec::<u8, 256>::new();
+            let mut icrc = Header::new(&r.path, 0xc123, bth, ext)
+                .write(len, &mut header)
+                .unwrap();
+            let body = [vec![1; len], vec![0xff; pad_of(len).into()]].concat();
+            icrc.update(&body);
+            let frame = [&header[..], &body, &icrc.trailer(0)].concat();
+            r.feed(&frame);
+            assert_eq!(r.only_ack(), (PSN, ACK), "{op:?} {len}");
+            assert_eq!(
+                r.host.bytes(&mr),
+                [vec![1; len], vec![0; 16 - len]].concat()
+            );
+            let bytes: Vec<_> = r.host.completions.iter().map(|c| c.bytes).collect();
+            let want: &[u32] = if op == SendOnly { &[len as u32] } else { &[] };
+            assert_eq!(bytes, want);
+        }
+    }
+}
+
+#[test]
+fn r006_impossible_lengths_and_numbers_are_malformed_and_other_ports_are_others() {
+    let mut r = Raw::small();
+    let (good, ext) = nothing(&r, PSN);
+    let frame = r.frame(good, ext, &[]);
+    let length = u16::from_be_bytes([frame[38], frame[39]]);
+    assert_eq!(usize::from(length), frame.len() - 34);
+    let mut malformed = 0;
+    let mut wrong = |r: &mut Raw, frame: &[u8], what: String| {
+        r.feed(frame);
+        r.silence();
+        malformed += 1;
+        assert_eq!(r.host.engine.counters().drop_malformed, malformed, "{what}");
+    };
+    // Any shorter one, and longer ones than there are bytes.
+    for other in (0..length).chain([length + 1, length + 4, u16::MAX]) {
+        let mut frame = frame.clone();
+        frame[38..40].copy_from_slice(&other.to_be_bytes());
+        wrong(&mut r, &frame, format!("length {other}"));
+    }
+    for tver in 1..16 {
+        let frame = r.frame(Bth { tver, ..good }, ext, &[]);
+        wrong(&mut r, &frame, format!("version {tver}"));
+    }
+    let number = Bth {
+        dest_qpn: 0,
+        ..good
+    };
+    let zero = r.frame(number, ext, &[]);
+    wrong(&mut r, &zero, "number 0".into());
+    for port in [0, 4790, 4792, 0xc123] {
+        let mut frame = frame.clone();
+        frame[36..38].copy_from_slice(&u16::to_be_bytes(port));
+        let verdict = r.host.engine.receive(r.now, &frame, &mut r.host.memory);
+        assert_eq!(verdict, Verdict::NotRoce, "port {port}");
+    }
+    assert_eq!(r.host.engine.counters().rx_frames, malformed);
+    r.silence();
+    r.feed(&frame);
+    assert_eq!(r.only_ack(), (PSN, ACK));
+}
+
+#[test]
+fn r007_two_partition_keys_are_accepted_and_no_other() {
+    let mut r = Raw::small();
+    let mut accepted = Vec::new();
+    for pkey in 0..=u16::MAX {
+        let (bth, ext) = nothing(&r, PSN + accepted.len() as u32);
+        let frame = r.frame(Bth { pkey, ..bth }, ext, &[]);
+        r.feed(&frame);
+        if !r.packets().is_empty() {
+            accepted.push(pkey);
+        }
+    }
+    assert_eq!(accepted, [0x7fff, 0xffff]);
+    assert_eq!(r.host.engine.counters().drop_pkey, 0x10000 - 2);
+}
+
+/// From and to anybody else, over either protocol, whether it asks or answers.
+#[test]
+fn r010_packets_between_other_addresses_are_dropped() {
+    for ipv6 in [false, true] {
+        let mut r = Raw::new(Setup {
+            ipv6,
+            ..Setup::small()
+        });
+        let path = r.path;
+        let stranger: IpAddr = match ipv6 {
+            false => "10.0.0.3".parse().unwrap(),
+            true => "fd00::3".parse().unwrap(),
+        };
+        r.host.send(r.now, r.qp, 1, roce::SendOp::Send, &[]);
+        assert_eq!(r.packets(), [(SendOnly, PSN)]);
+        let exchange = |r: &mut Raw| {
+            let (bth, ext) = nothing(r, PSN);
+            let frame = r.frame(bth, ext, &[]);
+            r.feed(&frame);
+            r.acknowledge(PSN, ACK);
+        };
+        for (n, (src_ip, dst_ip)) in [
+            (stranger, path.dst_ip),
+            (path.src_ip, stranger),
+            (stranger, stranger),
+            (path.dst_ip, path.src_ip),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            r.path = roce::Path {
+                src_ip,
+                dst_ip,
+                ..path
+            };
+            exchange(&mut r);
+            r.silence();
+            assert_eq!(r.host.completions, []);
+            let dropped = r.host.engine.counters().drop_wrong_peer;
+            assert_eq!(dropped, 2 * (n as u64 + 1), "{src_ip} {dst_ip}");
+        }
+        r.path = path;
+        exchange(&mut r);
+        assert_eq!(r.only_ack(), (PSN, ACK));
+        assert_eq!(outcomes(&r.host.completions), [(1, Status::Success)]);
+    }
+}
+
+#[test]
+fn r008_each_queue_pair_sends_everything_from_one_port() {
+    let (mut p, qa, qb) = Pair::attached(Setup::small());
+    let (qa2, qb2) = p.attach();
+    let ports = Rc::new(RefCell::new(BTreeMap::<_, BTreeSet<u16>>::new()));
+    let seen = ports.clone();
+    p.net.script = Box::new(move |from, packet| {
+        let mut seen = seen.borrow_mut();
+        let ports = seen.entry((from, packet.bth.dest_qpn)).or_default();
+        ports.insert(packet.udp.src_port);
+        // Repetitions, too.
+        match packet.bth.psn.get() % 5 {
+            0 => Fate::Twice,
+            _ => Fate::Pass,
+        }
+    });
+    let memory = [p.a.open(pattern(2000, 1)), p.b.open(pattern(2000, 2))];
+    for (from, qp, peer) in [
+        (Side::A, qa, qb),
+        (Side::B, qb, qa),
+        (Side::A, qa2, qb2),
+        (Side::B, qb2, qa2),
+    ] {
+        let now = p.now;
+        let (own, other) = (memory[from as usize], memory[from.other() as usize]);
+        let receiver = p.host(from.other());
+        receiver
+            .engine
+            .post_recv(now, peer, 1, &[other.all()])
+            .unwrap();
+        let sender = p.host(from);
+        sender.send(now, qp, 2, roce::SendOp::Send, &[own.all()]);
+        sender.send(now, qp, 3, other.write(), &[own.all()]);
+        sender.send(now, qp, 4, other.read(), &[own.all()]);
+        p.run(SECOND);
+    }
+    assert_eq!((p.a.completions.len(), p.b.completions.len()), (8, 8));
+    let ports = ports.borrow();
+    assert_eq!(ports.len(), 4);
+    for (way, ports) in ports.iter() {
+        assert!(
+            ports.len() == 1 && *ports.first().unwrap() >= 0xc000,
+            "{way:?} {ports:x?}"
+        );
+    }
+    // They are spread.
+    assert!(ports.values().flatten().collect::<BTreeSet<_>>().len() > 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod util;
 
 use roce::wire::Opcode::*;
-use roce::wire::{ExtHeaders, Opcode, Reth};
+use roce::wire::{ExtHeaders, Ieth, Immediate, Opcode, Reth};
 use roce::{Access, Event, PathMtu, Status};
 use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
@@ -31,64 +31,78 @@ fn more_reads_outstanding_than_granted_end_the_connection() {
     r.assert_dead();
 }
 
+/// Every request that there is, at the beginning, in a SEND and in a WRITE.
 #[test]
 fn r052_opcodes_out_of_order_end_the_connection() {
-    let sequences: &[&[Opcode]] = &[
-        &[SendMiddle],
-        &[SendLast],
-        &[WriteMiddle],
-        &[WriteLast],
-        &[SendFirst, SendFirst],
-        &[SendFirst, SendOnly],
-        &[SendFirst, WriteMiddle],
-        &[SendFirst, WriteLast],
-        &[WriteFirst, SendLast],
-        &[WriteFirst, WriteFirst],
-        &[SendFirst, ReadRequest],
-        &[WriteFirst, ReadRequest],
-        &[SendFirst, CompareSwap],
+    const SEND_ENDS: [Opcode; 4] = [SendMiddle, SendLast, SendLastImm, SendLastInvalidate];
+    const WRITE_ENDS: [Opcode; 3] = [WriteMiddle, WriteLast, WriteLastImm];
+    const BEGIN: [Opcode; 10] = [
+        SendFirst,
+        SendOnly,
+        SendOnlyImm,
+        SendOnlyInvalidate,
+        WriteFirst,
+        WriteOnly,
+        WriteOnlyImm,
+        ReadRequest,
+        CompareSwap,
+        FetchAdd,
     ];
-    for ops in sequences {
-        let mut r = Raw::small();
-        let mr = r.host.open(vec![0; 1000]);
-        r.receive(1, &mr);
-        r.receive(2, &mr);
-        let mut psn = PSN;
-        for op in *ops {
-            let reth = op
-                .has_reth()
-                .then(|| mr.reth(0, if *op == ReadRequest { 8 } else { 600 }));
-            let atomic = op.is_atomic().then(|| mr.atomic(0, 0, 0));
-            let len = if op.is_first() || op.is_middle() {
-                256
-            } else {
-                8
-            };
-            let len = if *op == ReadRequest || op.is_atomic() {
-                0
-            } else {
-                len
-            };
-            r.inject_ext(
-                *op,
-                psn,
-                ExtHeaders {
-                    reth,
-                    atomic,
+    let all: Vec<Opcode> = (0..=u8::MAX)
+        .map(Opcode::from_u8)
+        .filter(|op| op.is_rc_request())
+        .collect();
+    assert_eq!(
+        all.len(),
+        SEND_ENDS.len() + WRITE_ENDS.len() + BEGIN.len(),
+        "{all:?}"
+    );
+    for (under_way, legal) in [
+        (None, &BEGIN[..]),
+        (Some(SendFirst), &SEND_ENDS),
+        (Some(WriteFirst), &WRITE_ENDS),
+    ] {
+        for op in &all {
+            let mut r = Raw::small();
+            let mr = r.host.register(vec![0; 1000], Access::all());
+            let key = r.host.fast(r.now, r.qp, 9, vec![0; 8]).key.0;
+            r.silence();
+            r.receive(1, &mr);
+            r.receive(2, &mr);
+            let mut psn = PSN;
+            let more = op.is_middle();
+            for op in under_way.iter().chain([op]) {
+                let full = op.is_first() || op.is_middle();
+                let len = match op {
+                    ReadRequest | CompareSwap | FetchAdd => 0,
+                    _ if full => 256,
+                    _ => 8,
+                };
+                let announced = match op {
+                    WriteFirst if more => 600,
+                    WriteFirst => 264,
+                    _ => 8,
+                };
+                let ext = ExtHeaders {
+                    reth: op.has_reth().then(|| mr.reth(0, announced)),
+                    atomic: op.is_atomic().then(|| mr.atomic(0, 0, 0)),
+                    immediate: op.has_immediate().then_some(Immediate([0; 4])),
+                    ieth: op.has_ieth().then_some(Ieth { rkey: key }),
                     ..ExtHeaders::NONE
-                },
-                &vec![0; len],
-            );
-            psn += 1;
+                };
+                r.inject_ext(*op, psn, ext, &vec![0; len]);
+                psn += 1;
+            }
+            let replies = r.replies();
+            let last = replies.last().map(|last| (last.psn, last.syndrome));
+            if legal.contains(op) {
+                assert_eq!(last, Some((psn - 1, Some(ACK))), "{under_way:?} {op:?}");
+            } else {
+                let want = Some((psn - 1, Some(INVALID)));
+                assert_eq!(last, want, "{under_way:?} {op:?}");
+                r.assert_dead();
+            }
         }
-        let replies = r.replies();
-        let last = replies.last().unwrap();
-        assert_eq!(
-            (last.psn, last.syndrome),
-            (psn - 1, Some(INVALID)),
-            "{ops:?}"
-        );
-        r.assert_dead();
     }
 }
 
@@ -125,14 +139,36 @@ fn r053_every_packet_but_the_last_is_full() {
         assert!(r.host.bytes(&mr).iter().all(|b| *b == 0));
     }
     // Within a message.
-    for (op, len) in [(SendMiddle, 100), (SendLast, 0), (SendLast, 257)] {
+    for (op, len) in [
+        (SendMiddle, 0),
+        (SendMiddle, 100),
+        (SendMiddle, 255),
+        (SendMiddle, 257),
+        (SendLast, 0),
+        (SendLast, 257),
+        (WriteMiddle, 0),
+        (WriteMiddle, 100),
+        (WriteMiddle, 255),
+        (WriteMiddle, 257),
+        (WriteLast, 0),
+        (WriteLast, 257),
+    ] {
         let mut r = Raw::small();
         let mr = r.host.open(vec![0; 1000]);
         r.receive(1, &mr);
-        r.inject(SendFirst, PSN, &[1; 256]);
+        match op {
+            SendMiddle | SendLast => r.inject(SendFirst, PSN, &[1; 256]),
+            // Such that the last one brings what is missing, if it may be so long.
+            WriteLast if len > 0 => {
+                r.inject_reth(WriteFirst, PSN, mr.reth(0, 256 + len as u32), &[1; 256]);
+            }
+            _ => r.inject_reth(WriteFirst, PSN, mr.reth(0, 600), &[1; 256]),
+        }
         r.replies();
         r.inject(op, PSN + 1, &vec![1; len]);
         assert_eq!(r.only_ack(), (PSN + 1, INVALID), "{op:?} {len}");
+        assert!(r.host.bytes(&mr)[256..].iter().all(|b| *b == 0));
+        r.assert_dead();
     }
 }
 
@@ -172,23 +208,56 @@ fn a_write_must_bring_exactly_what_it_announced() {
 
 #[test]
 fn r054_r064_a_message_longer_than_the_receive_ends_the_connection() {
-    let mut r = Raw::small();
-    let mr = r.host.open(vec![0; 1000]);
-    r.host
-        .engine
-        .post_recv(r.now, r.qp, 1, &[mr.sge(0, 300)])
-        .unwrap();
-    r.receive(2, &mr);
-    r.inject(SendFirst, PSN, &[1; 256]);
-    r.replies();
-    r.inject(SendLast, PSN + 1, &[1; 45]);
-    assert_eq!(r.only_ack(), (PSN + 1, INVALID));
-    assert_eq!(
-        outcomes(&r.host.completions),
-        [(1, Status::LocalLength), (2, Status::Flushed)]
-    );
-    assert!(r.host.bytes(&mr)[300..].iter().all(|b| *b == 0));
-    r.assert_dead();
+    // Packets of a message, and bytes of a receive that is one byte too short.
+    let messages: [(&[Opcode], usize); 9] = [
+        (&[SendOnly], 9),
+        (&[SendOnlyImm], 9),
+        (&[SendOnlyInvalidate], 9),
+        (&[SendOnly], 0),
+        (&[SendFirst], 255),
+        (&[SendFirst, SendMiddle], 511),
+        (&[SendFirst, SendLast], 265),
+        (&[SendFirst, SendMiddle, SendLastImm], 521),
+        (&[SendFirst, SendLastInvalidate], 265),
+    ];
+    for (packets, room) in messages {
+        let mut r = Raw::small();
+        let mr = r.host.open(vec![0; 1000]);
+        let key = r.host.fast(r.now, r.qp, 9, vec![0; 8]).key;
+        r.silence();
+        r.host.completions.clear();
+        let sge = mr.sge(0, room as u32);
+        r.host.engine.post_recv(r.now, r.qp, 1, &[sge]).unwrap();
+        r.receive(2, &mr);
+        let last = PSN + packets.len() as u32 - 1;
+        for (psn, op) in (PSN..).zip(packets) {
+            let full = op.is_first() || op.is_middle();
+            let len = match full {
+                true => 256,
+                false => room % 256 + 1,
+            };
+            let ext = ExtHeaders {
+                immediate: op.has_immediate().then_some(Immediate([0; 4])),
+                ieth: op.has_ieth().then_some(Ieth { rkey: key.0 }),
+                ..ExtHeaders::NONE
+            };
+            assert_eq!(outcomes(&r.host.completions), []);
+            r.inject_ext(*op, psn, ext, &vec![1; len]);
+            if psn < last {
+                assert_eq!(r.only_ack(), (psn, ACK));
+            }
+        }
+        assert_eq!(r.only_ack(), (last, INVALID), "{packets:?}");
+        assert_eq!(
+            outcomes(&r.host.completions),
+            [(1, Status::LocalLength), (2, Status::Flushed)],
+            "{packets:?}"
+        );
+        assert!(r.host.bytes(&mr)[room..].iter().all(|b| *b == 0));
+        // Nor has it done what else it was to do.
+        assert!(r.host.engine.valid_region(key).is_some());
+        r.assert_dead();
+    }
 }
 
 #[test]

@@ -8,6 +8,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use util::*;
 
+const MTUS: [PathMtu; 5] = [
+    PathMtu::Mtu256,
+    PathMtu::Mtu512,
+    PathMtu::Mtu1024,
+    PathMtu::Mtu2048,
+    PathMtu::Mtu4096,
+];
+
 fn sizes(mtu: usize) -> Vec<usize> {
     vec![
         0,
@@ -50,7 +58,7 @@ fn a_message_lands_in_the_next_receive() {
 /// Every size around packet boundaries, every path MTU, for each kind of transfer.
 #[test]
 fn r004_r014_r015_every_length_arrives_in_the_right_number_of_packets() {
-    for mtu in [PathMtu::Mtu256, PathMtu::Mtu1024, PathMtu::Mtu4096] {
+    for mtu in MTUS {
         let bytes = mtu.bytes() as usize;
         for len in sizes(bytes) {
             let packets = len.div_ceil(bytes).max(1);
@@ -124,8 +132,7 @@ fn packets(kind: [(Opcode, bool); 4], psn: u32, len: usize, mtu: usize) -> Vec<S
 /// Nothing at all is a packet with a PSN of its own, one byte too many another one.
 #[test]
 fn r014_r015_r017_r060_packets_of_messages_around_multiples_of_every_path_mtu() {
-    use PathMtu::*;
-    for mtu in [Mtu256, Mtu512, Mtu1024, Mtu2048, Mtu4096] {
+    for mtu in MTUS {
         let bytes = mtu.bytes() as usize;
         for (len, count) in [
             (0, 1),
@@ -212,8 +219,9 @@ fn r016_r017_r018_r060_r061_opcodes_and_psns_of_a_multi_packet_conversation() {
     let (mut p, qa, qb) = Pair::attached(setup);
     let local = p.a.open(pattern(800, 1));
     let remote = p.b.open(pattern(800, 2));
+    let received = p.b.open(vec![0; 600]);
     p.b.engine
-        .post_recv(p.now, qb, 1, &[remote.sge(0, 600)])
+        .post_recv(p.now, qb, 1, &[received.all()])
         .unwrap();
     let at = |offset| (remote.va + offset, remote.key.0);
     let (remote_va, rkey) = at(0);
@@ -234,6 +242,10 @@ fn r016_r017_r018_r060_r061_opcodes_and_psns_of_a_multi_packet_conversation() {
     );
     p.a.send(p.now, qa, 4, SendOp::Write { remote_va, rkey }, &[]);
     p.run(SECOND);
+    assert_eq!(p.b.bytes(&received), &pattern(800, 1)[..600]);
+    assert_eq!(p.b.bytes(&remote)[..512], pattern(800, 1)[..512]);
+    assert_eq!(p.b.bytes(&remote)[512..], pattern(800, 2)[512..]);
+    assert_eq!(p.a.bytes(&local), p.b.bytes(&remote));
     // PSNs wrap inside a SEND; the READ takes as many as it has responses.
     let expected = [
         (SendFirst, 0xff_fffe),
