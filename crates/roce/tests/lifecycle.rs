@@ -38,6 +38,34 @@ fn a_request_does_not_complete_while_the_nic_reads_its_memory() {
 }
 
 #[test]
+fn a_queue_pair_is_told_late_which_number_comes_first() {
+    let mut p = Pair::new(Setup::small());
+    let (qa, qb) = (p.a.create_qp(), p.b.create_qp());
+    let (la, lb) = (
+        p.a.engine.prepare(qa, None).unwrap(),
+        p.b.engine.prepare(qb, None).unwrap(),
+    );
+    let psn = Psn::new(0xFF_FFFF);
+    assert_ne!(lb.psn, psn);
+    p.b.engine.expect_psn(qb, psn).unwrap();
+    let to_b = p.attributes(Side::A, lb.qpn, psn);
+    let to_a = p.attributes(Side::B, la.qpn, la.psn);
+    p.a.engine.attach(qa, &to_b).unwrap();
+    p.b.engine.attach(qb, &to_a).unwrap();
+    assert_eq!(
+        p.b.engine.expect_psn(qb, la.psn),
+        Err(roce::CmError::QpUnusable)
+    );
+    let local = p.a.open(pattern(600, 1));
+    let remote = p.b.open(vec![0; 600]);
+    p.a.send(p.now, qa, 1, remote.write(), &[local.all()]);
+    p.run(SECOND);
+    assert_eq!(p.b.bytes(&remote), p.a.bytes(&local));
+    assert_eq!(outcomes(&p.a.completions), [(1, Status::Success)]);
+    assert_eq!(p.b.engine.counters().drop_unknown_qp, 0);
+}
+
+#[test]
 fn silent_requests_keep_their_slot_until_the_nic_is_done() {
     let mut s = Setup::small();
     s.config.max_queue_depth = 64;

@@ -93,6 +93,21 @@ impl Engine {
         Ok(local)
     }
 
+    /// Changes the first PSN that a queue pair expects, between [`prepare`](Self::prepare) and [`attach`](Self::attach): for peers that
+    /// tell theirs only once they know what `prepare` gave.
+    ///
+    /// # Errors
+    /// [`CmError::QpUnusable`].
+    pub fn expect_psn(&mut self, qp: QpId, first_psn: Psn) -> Result<(), CmError> {
+        let qp = self
+            .qps
+            .get_mut(qp.0)
+            .filter(|q| q.is_connectable())
+            .ok_or(CmError::QpUnusable)?;
+        qp.first_psn = first_psn;
+        Ok(())
+    }
+
     /// Connects a queue pair whose peer has been agreed with by other means than the connection manager. There is no connection
     /// then, and no event of it; [`flush`](Self::flush) ends it. Numbers of READs beyond the configured limits are lowered.
     ///
