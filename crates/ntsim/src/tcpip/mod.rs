@@ -387,8 +387,11 @@ impl Binding {
     }
 
     /// `ResolveIpNetEntry2`: asks the wire, waiting for the answer. PASSIVE_LEVEL.
+    ///
+    /// An answer that comes while several wait is for all of them, though the first to go on may ask for another at once.
     pub(crate) fn resolve(self: &Rc<Self>, ip: IpAddr) -> Option<Neighbour> {
-        self.stack.borrow_mut().flush_neighbour(ip);
+        let mark = self.stack.borrow_mut().flush_neighbour(ip);
+        let answer = || self.stack.borrow().neighbour_since(ip, mark);
         for _ in 0..SOLICIT_TRIES {
             if !self.stack.borrow_mut().solicit(ip) {
                 return None;
@@ -396,11 +399,11 @@ impl Binding {
             self.queue_poll();
             let deadline = context::core().now() + SOLICIT_INTERVAL;
             let story = format!("the link-layer address of {ip} is being resolved");
-            if wait_until(|| self.neighbour(ip).is_some(), Some(deadline), story) {
+            if wait_until(|| answer().is_some(), Some(deadline), story) {
                 break;
             }
         }
-        self.neighbour(ip)
+        answer()
     }
 
     fn set_addresses(self: &Rc<Self>, machine: &Rc<Machine>, new: &[Address]) {

@@ -43,6 +43,10 @@ pub(crate) struct Neighbour {
     pub(crate) mac: [u8; 6],
     /// When it was last heard to own that address, in nanoseconds.
     pub(crate) confirmed: u64,
+    /// How many neighbours had been heard before.
+    order: u64,
+    /// Somebody wants it to be asked anew.
+    flushed: bool,
 }
 
 impl Neighbour {
@@ -72,6 +76,8 @@ pub(crate) struct Stack {
     addresses: Vec<Address>,
     gateway: Option<Ipv4Addr>,
     neighbours: BTreeMap<IpAddr, Neighbour>,
+    /// How often a neighbour was heard to own an address.
+    heard: u64,
 }
 
 impl Stack {
@@ -96,6 +102,7 @@ impl Stack {
             addresses: Vec::new(),
             gateway: None,
             neighbours: BTreeMap::new(),
+            heard: 0,
         };
         stack.set_addresses(addresses);
         stack
@@ -181,12 +188,23 @@ impl Stack {
 
     /// What is known about `ip`.
     pub(crate) fn neighbour(&self, ip: IpAddr) -> Option<Neighbour> {
-        self.neighbours.get(&ip).copied()
+        self.neighbours.get(&ip).filter(|n| !n.flushed).copied()
     }
 
-    /// Forgets what is known about `ip`.
-    pub(crate) fn flush_neighbour(&mut self, ip: IpAddr) {
-        self.neighbours.remove(&ip);
+    /// Forgets what is known about `ip`. The mark tells [`Self::neighbour_since`] what came later.
+    pub(crate) fn flush_neighbour(&mut self, ip: IpAddr) -> u64 {
+        if let Some(neighbour) = self.neighbours.get_mut(&ip) {
+            neighbour.flushed = true;
+        }
+        self.heard
+    }
+
+    /// What `ip` has told since then, even if somebody wants it to be asked once more.
+    pub(crate) fn neighbour_since(&self, ip: IpAddr, mark: u64) -> Option<Neighbour> {
+        self.neighbours
+            .get(&ip)
+            .filter(|n| n.order >= mark)
+            .copied()
     }
 
     /// Queues an ARP request or a neighbour solicitation for `ip`. False when there is no address to ask from.
@@ -341,8 +359,11 @@ impl Stack {
                 Neighbour {
                     mac: mac.0,
                     confirmed: now,
+                    order: self.heard,
+                    flushed: false,
                 },
             );
+            self.heard += 1;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::ptr::{null, null_mut};
+use std::rc::Rc;
 use std::time::Duration;
 
 use ndis_sys::imports::*;
@@ -11,9 +12,12 @@ use ndis_sys::socket::*;
 use ndis_sys::status::*;
 use ndis_sys::types::*;
 
+use super::fault::NICS;
 use super::{IMAGE, INX, address, two_machines};
 use crate::ndis::rules;
 use crate::tcpip::{from_sockaddr, to_sockaddr};
+use crate::world::context;
+use crate::world::wait::sleep_until;
 
 thread_local! {
     static CHANGES: RefCell<Vec<(Option<IpAddr>, i32)>> = const { RefCell::new(Vec::new()) };
@@ -164,6 +168,56 @@ fn neighbours_are_resolved_on_the_wire_and_grow_stale() {
     assert_eq!(world.call(a, || resolve(link_local)).0, STATUS_SUCCESS);
     world.uninstall(a);
     world.uninstall(b);
+}
+
+/// An ARP reply of host 2, as test NICs have it, to host 1.
+fn arp_reply() -> Vec<u8> {
+    const OURS: [u8; 6] = [2, 0, 0, 0, 1, 0];
+    const THEIRS: [u8; 6] = [2, 0, 0, 0, 1, 1];
+    let mut frame = [OURS, THEIRS].concat();
+    // ARP; Ethernet for IPv4, a reply.
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    frame.extend([&THEIRS[..], &[10, 0, 0, 2], &OURS, &[10, 0, 0, 1]].concat());
+    frame.resize(60, 0);
+    frame
+}
+
+#[test]
+fn who_waits_for_a_neighbour_is_not_starved_by_others_who_ask_anew() {
+    let (mut world, a, _) = two_machines(false);
+    world.install(a, INX, IMAGE).unwrap();
+    let nic = NICS.with_borrow(|nics| Rc::clone(&nics[0]));
+    let outcome = Rc::new(Cell::new(None));
+    let ended = Rc::clone(&outcome);
+    let began = world.now();
+    world.on_machine(a, |machine| {
+        // A neighbour that answers every 10 ms, whoever has asked.
+        machine.queue_work(move || {
+            for _ in 0..600 {
+                sleep_until(context::core().now() + 10_000_000);
+                nic.receive(arp_reply());
+            }
+        });
+        // Each time it forgets what the last answer said.
+        machine.queue_work(|| {
+            for _ in 0..500 {
+                assert_eq!(resolve(address(2)).0, STATUS_SUCCESS);
+            }
+        });
+        machine.queue_work(move || {
+            let resolved = resolve(address(2));
+            ended.set(Some((resolved, context::core().now())));
+        });
+    });
+    world.run_for(Duration::from_secs(7));
+    let ((status, mac, state), at) = outcome.get().expect("an end");
+    assert_eq!(
+        (status, mac, state),
+        (STATUS_SUCCESS, [2, 0, 0, 0, 1, 1], NlnsReachable)
+    );
+    let waited = Duration::from_nanos(at) - began;
+    assert!(waited < Duration::from_millis(50), "only after {waited:?}");
+    world.uninstall(a);
 }
 
 /// Status, next hop (unspecified: on link), source, prefix length.
