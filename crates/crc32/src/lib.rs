@@ -1,7 +1,8 @@
 //! CRC-32 as Ethernet and RoCE use it (polynomial 0x04C11DB7 reflected), for `no_std`.
 //!
 //! On x86-64 the processor's carry-less multiplication is used when CPUID reports it, which is decided at run time: a kernel
-//! driver is built once for all processors. Elsewhere, and for short inputs, sixteen table look-ups a step do the work.
+//! driver is built once for all processors. Elsewhere, and for short inputs, sixteen table look-ups a step do the work. The feature `avx`
+//! lets long inputs go through registers twice as wide; it is for programs in user mode only.
 #![no_std]
 #![allow(
     unsafe_code,

@@ -4,13 +4,16 @@
 //! in its bit-reflected form; the constants are powers of x modulo the polynomial.
 
 use core::arch::x86_64::{
-    __cpuid, __m128i, _mm_and_si128, _mm_clmulepi64_si128, _mm_cvtsi32_si128, _mm_extract_epi32,
-    _mm_loadu_si128, _mm_set_epi64x, _mm_srli_si128, _mm_storeu_si128, _mm_xor_si128,
+    __cpuid, __m128i, _mm_and_si128, _mm_clmulepi64_si128, _mm_extract_epi32, _mm_loadu_si128,
+    _mm_set_epi64x, _mm_srli_si128, _mm_storeu_si128, _mm_xor_si128,
 };
 use core::sync::atomic::{AtomicU8, Ordering};
 
+#[cfg(any(test, feature = "avx"))]
+mod wide;
+
 /// Shorter inputs go through the tables.
-pub(crate) const MIN_LENGTH: usize = 32;
+pub(crate) const MIN_LENGTH: usize = 24;
 
 /// x^(4·128+32) and x^(4·128-32): fold over 64 bytes.
 const FOLD_64: (i64, i64) = (0x1_5444_2bd4, 0x1_c6e4_1596);
@@ -60,35 +63,52 @@ pub(crate) unsafe fn copy(register: u32, from: &[u8], to: *mut u8) -> u32 {
 }
 
 /// # Safety
-/// With COPY, that of [`copy`].
+/// `from` has [`MIN_LENGTH`] bytes or more. With COPY, that of [`copy`].
 #[inline]
 #[target_feature(enable = "pclmulqdq,sse2,sse4.1")]
 unsafe fn run<const COPY: bool>(register: u32, from: &[u8], mut to: *mut u8) -> u32 {
-    let (blocks, last) = from.as_chunks::<16>();
-    let Some((first, mut blocks)) = blocks.split_first() else {
-        // SAFETY: by the caller's promise.
-        return unsafe { rest::<COPY>(register, last, to) };
+    // What is no whole block comes first: zero bytes in front change nothing as long as the register has not been added.
+    let odd = from.len() % 16;
+    let (blocks, _) = from.get(odd..).unwrap_or(&[]).as_chunks::<16>();
+    let (Some(front), Some((first, mut blocks))) = (from.first_chunk(), blocks.split_first())
+    else {
+        return register;
     };
-    let mut next = |block: &[u8; 16]| {
-        let block = load(block);
-        if COPY {
-            // SAFETY: by the caller's promise: this is called once for each block of `from`, in order.
-            unsafe {
-                _mm_storeu_si128(to.cast(), block);
-                to = to.add(16);
-            }
-        }
-        block
+    let register = u128::from(register);
+    let front_block = (u128::from_le_bytes(*front) ^ register).checked_shl(8 * (16 - odd as u32));
+    if COPY && odd > 0 {
+        // SAFETY: by the caller's promise: `front` is of `from`. Its bytes behind the odd ones are written once more, with the first block.
+        unsafe { to.cast::<[u8; 16]>().write_unaligned(*front) };
+        // SAFETY: as above.
+        to = unsafe { to.add(odd) };
+    }
+    let next = |block: &[u8; 16], to: &mut *mut u8| {
+        // SAFETY: by the caller's promise: this is done once for each whole block of `from`, in order.
+        unsafe { take::<COPY>(block, to) }
     };
-    let fold_16 = _mm_set_epi64x(FOLD_16.1, FOLD_16.0);
-    let mut x = _mm_xor_si128(next(first), _mm_cvtsi32_si128(register.cast_signed()));
+    let fold_16 = constants(FOLD_16);
+    let first = _mm_xor_si128(next(first, &mut to), vector(register >> (8 * odd)));
+    let mut x = match front_block {
+        Some(front) => fold(vector(front), fold_16, first),
+        None => first,
+    };
+    #[cfg(any(test, feature = "avx"))]
+    if blocks.len() >= wide::MIN_BLOCKS && wide::available() {
+        // SAFETY: `available` has just confirmed the processor features; the rest is the caller's promise.
+        (x, blocks) = unsafe { wide::fold::<COPY>(x, blocks, &mut to) };
+    }
     if let Some((others, later)) = blocks.split_first_chunk::<3>() {
-        let mut lanes = [x, next(&others[0]), next(&others[1]), next(&others[2])];
-        let fold_64 = _mm_set_epi64x(FOLD_64.1, FOLD_64.0);
+        let mut lanes = [
+            x,
+            next(&others[0], &mut to),
+            next(&others[1], &mut to),
+            next(&others[2], &mut to),
+        ];
+        let fold_64 = constants(FOLD_64);
         let (groups, later) = later.as_chunks::<4>();
         for group in groups {
             for (lane, block) in lanes.iter_mut().zip(group) {
-                *lane = fold(*lane, fold_64, next(block));
+                *lane = fold(*lane, fold_64, next(block, &mut to));
             }
         }
         let [first, others @ ..] = lanes;
@@ -96,22 +116,37 @@ unsafe fn run<const COPY: bool>(register: u32, from: &[u8], mut to: *mut u8) -> 
         blocks = later;
     }
     for block in blocks {
-        x = fold(x, fold_16, next(block));
+        x = fold(x, fold_16, next(block, &mut to));
     }
-    // SAFETY: by the caller's promise: all whole blocks have been written.
-    unsafe { rest::<COPY>(reduce(x, fold_16), last, to) }
+    reduce(x, fold_16)
 }
 
+/// Loads a block; with COPY, stores it as well and moves on by its length.
+///
 /// # Safety
-/// With COPY, that of [`copy`].
+/// With COPY, `to` is valid for writes of 16 bytes, which are none of `block`.
 #[inline]
-unsafe fn rest<const COPY: bool>(register: u32, last: &[u8], to: *mut u8) -> u32 {
+#[target_feature(enable = "sse2")]
+unsafe fn take<const COPY: bool>(block: &[u8; 16], to: &mut *mut u8) -> __m128i {
+    let block = load(block);
     if COPY {
         // SAFETY: by the caller's promise.
-        unsafe { crate::table::copy(register, last, to) }
-    } else {
-        crate::table::update(register, last)
+        unsafe {
+            _mm_storeu_si128(to.cast(), block);
+            *to = to.add(16);
+        }
     }
+    block
+}
+
+#[target_feature(enable = "sse2")]
+fn vector(bits: u128) -> __m128i {
+    _mm_set_epi64x((bits >> 64) as i64, bits as i64)
+}
+
+#[target_feature(enable = "sse2")]
+fn constants((low, high): (i64, i64)) -> __m128i {
+    _mm_set_epi64x(high, low)
 }
 
 #[target_feature(enable = "sse2")]
@@ -140,7 +175,7 @@ fn reduce(x: __m128i, fold_16: __m128i) -> u32 {
         _mm_clmulepi64_si128::<0x00>(_mm_and_si128(x, low_32), _mm_set_epi64x(0, FOLD_4)),
         _mm_srli_si128::<4>(x),
     );
-    let barrett = _mm_set_epi64x(BARRETT.1, BARRETT.0);
+    let barrett = constants(BARRETT);
     let quotient = _mm_clmulepi64_si128::<0x10>(_mm_and_si128(x, low_32), barrett);
     let product = _mm_clmulepi64_si128::<0x00>(_mm_and_si128(quotient, low_32), barrett);
     _mm_extract_epi32::<1>(_mm_xor_si128(x, product)).cast_unsigned()
