@@ -1,6 +1,7 @@
 //! The command line of `vroce-lab`.
 
 use clap::{Args, Parser, Subcommand};
+use roce::PathMtu;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -177,6 +178,12 @@ pub struct PeerOptions {
     /// Address of the simulated server, IPv4 or IPv6.
     #[arg(long, default_value = "10.0.0.1", value_name = "ADDRESS")]
     pub address: IpAddr,
+    /// Another address of it, of the other family: the pingpong cases agree over TCP on either.
+    #[arg(long, value_name = "ADDRESS")]
+    pub second_address: Option<IpAddr>,
+    /// Path MTU of the server: 4096, or 1024 on a link of 1500 bytes.
+    #[arg(long, default_value = "4096", value_name = "BYTES", value_parser = path_mtu)]
+    pub path_mtu: PathMtu,
     /// Write every frame on the wire to this pcapng file.
     #[arg(long, value_name = "FILE")]
     pub capture: Option<PathBuf>,
@@ -191,8 +198,8 @@ pub struct PeerOptions {
     pub case: PeerCase,
 }
 
-/// What goes wrong on the wire, in both directions. With any of them the case ends by telling how often it happened, and how many
-/// packets each side sent again.
+/// What goes wrong on the wire, in both directions. The case ends by telling how often it happened, and how many packets each side
+/// sent again.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct WireFaults {
     /// Probability that the wire loses a frame.
@@ -213,11 +220,6 @@ impl WireFaults {
         reorder: 0.0,
         duplicate: 0.0,
     };
-
-    /// Whether anything can go wrong.
-    pub fn any(&self) -> bool {
-        self.loss > 0.0 || self.reorder > 0.0 || self.duplicate > 0.0
-    }
 }
 
 /// Where a case connects to.
@@ -229,6 +231,20 @@ pub struct Target {
     /// The peer's port.
     #[arg(long, default_value_t = 7174, value_name = "PORT")]
     pub port: u16,
+}
+
+/// What the pingpong programs are told.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct Pingpong {
+    /// It is `ibv_srq_pingpong`, with its 16 queue pairs.
+    #[arg(long)]
+    pub shared: bool,
+    /// Messages each way.
+    #[arg(long, default_value_t = 1000)]
+    pub count: u64,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub size: u32,
 }
 
 /// The interop cases, by what vroce does in them.
@@ -269,6 +285,30 @@ pub enum PeerCase {
         /// Messages of 64 KiB that must come; perftest sends 1000 unless `-n` is given.
         #[arg(long, default_value_t = 1000)]
         count: u64,
+    },
+    /// Be the server of one `ib_atomic_bw -R`.
+    AtomicBwServer {
+        /// Operations that must come; perftest sends 1000 unless `-n` is given.
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+        /// They are those of `-A CMP_AND_SWAP`.
+        #[arg(long)]
+        swap: bool,
+    },
+    /// Be the server of one `ibv_rc_pingpong` or `ibv_srq_pingpong`: the engine alone, without the driver.
+    PingpongServer {
+        /// What is played.
+        #[command(flatten)]
+        game: Pingpong,
+    },
+    /// Be the client of `ibv_rc_pingpong` or `ibv_srq_pingpong`: the engine alone, without the driver.
+    PingpongClient {
+        /// Where the server is; the programs' port is 18515.
+        #[command(flatten)]
+        target: Target,
+        /// What is played.
+        #[command(flatten)]
+        game: Pingpong,
     },
     /// Copy a file on an NFS server over RDMA: 512 KiB from `from` to `to`, which both exist in the root folder.
     NfsClient {
@@ -362,6 +402,14 @@ fn probability(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(p) if (0.0..1.0).contains(&p) => Ok(p),
         _ => Err("a probability from 0 to below 1, such as 0.01".to_owned()),
+    }
+}
+
+fn path_mtu(text: &str) -> Result<PathMtu, String> {
+    match text {
+        "1024" => Ok(PathMtu::Mtu1024),
+        "4096" => Ok(PathMtu::Mtu4096),
+        _ => Err("1024 or 4096".to_owned()),
     }
 }
 

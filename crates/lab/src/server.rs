@@ -9,6 +9,9 @@ use std::net::IpAddr;
 /// What Windows would install: the simulator installs from it too.
 pub(crate) const INF: &str = include_str!("../../../inf/vroce.inx");
 
+/// Link MTU of most networks: the driver's settings as they come make a path MTU of 1024.
+const USUAL_MTU: u16 = 1500;
+
 /// Link MTU with room for a path MTU of 4096 and its headers.
 const MTU: u16 = 4192;
 
@@ -39,6 +42,19 @@ impl Server {
         Self::install_machine(world, switch, MachineConfig::named(name), address)
     }
 
+    /// As [`Server::install`], on a link with an MTU of 1500 bytes and with the settings as they come.
+    pub fn install_on_usual_link(
+        world: &mut World,
+        switch: &Switch,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<Server> {
+        let config = MachineConfig::named(name);
+        let server = Server::plug_in(world, switch, config, address, USUAL_MTU);
+        server.install_with(world, driver()?, &[])?;
+        Ok(server)
+    }
+
     /// As [`Server::install`], on a machine of more than a name.
     pub fn install_machine(
         world: &mut World,
@@ -58,6 +74,16 @@ impl Server {
         config: MachineConfig,
         address: IpAddr,
     ) -> Server {
+        Server::plug_in(world, switch, config, address, MTU)
+    }
+
+    fn plug_in(
+        world: &mut World,
+        switch: &Switch,
+        config: MachineConfig,
+        address: IpAddr,
+        mtu: u16,
+    ) -> Server {
         let (config, last) = match address {
             IpAddr::V4(v4) => (config.ipv4(v4, 24), v4.octets()[3]),
             IpAddr::V6(v6) => (config.ipv6(v6, 64), v6.octets()[15]),
@@ -67,7 +93,7 @@ impl Server {
             machine,
             switch,
             NicConfig {
-                mtu: MTU,
+                mtu,
                 ..NicConfig::default()
             },
         );
@@ -76,8 +102,17 @@ impl Server {
 
     /// Installs this build of the driver on a server that has none: from DriverEntry to TCP/IP bound to the adapter.
     pub fn install_driver(&self, world: &mut World, driver: DriverImage) -> Result<()> {
+        self.install_with(world, driver, KEYWORDS)
+    }
+
+    fn install_with(
+        &self,
+        world: &mut World,
+        driver: DriverImage,
+        keywords: &[(&str, &str)],
+    ) -> Result<()> {
         world
-            .install_with(self.machine, INF, driver, KEYWORDS)
+            .install_with(self.machine, INF, driver, keywords)
             .with_context(|| format!("installing vroce.inx on {}", self.address))
     }
 }

@@ -1,9 +1,11 @@
-//! The server's side of perftest's `ib_write_bw -R`, `ib_read_bw -R` and `ib_send_bw -R`.
+//! The server's side of perftest's `ib_write_bw -R`, `ib_read_bw -R`, `ib_send_bw -R` and `ib_atomic_bw -R`.
 
 use super::PATIENCE;
+use super::perftest_atomic::Atomic;
 use super::perftest_wire::{
     Control, Destination, LONGEST_RUN, MESSAGE, PORT, SENTINEL, longest_run,
 };
+use super::wire_watch::WireWatch;
 use crate::server::Server;
 use crate::side::Side;
 use crate::status::{self, Doing};
@@ -104,6 +106,27 @@ pub fn send_server(world: &mut World, server: Server, count: u64) -> Result<()> 
         "{longest} bytes in a row never received"
     );
     out!("verified {} messages of {MESSAGE} bytes", outcome.messages);
+    test.close(world)
+}
+
+/// Serves one `ib_atomic_bw -R` of so many operations; `watch` sees our answers on the wire.
+pub fn atomic_server(
+    world: &mut World,
+    server: Server,
+    watch: &WireWatch,
+    count: u64,
+    atomic: Atomic,
+) -> Result<()> {
+    let mut test = Side::open(world, server, MESSAGE)?;
+    let words = test.buffer.bytes_mut().as_chunks_mut().0;
+    for (index, word) in words.iter_mut().enumerate() {
+        *word = atomic.start(index).to_ne_bytes();
+    }
+    serve(world, server, &test, |_, _| Ok(0))?;
+    let words = test.buffer.bytes().as_chunks().0.iter();
+    let words: Vec<u64> = words.copied().map(u64::from_ne_bytes).collect();
+    atomic.judge(&words, &watch.atomic_answers(), count)?;
+    out!("verified {count} atomic operations by memory and answers");
     test.close(world)
 }
 

@@ -10,15 +10,15 @@ use anyhow::{Context, Result, bail, ensure};
 use ndkpi::status::{STATUS_CONNECTION_REFUSED, STATUS_SUCCESS};
 use ntsim::World;
 use ntsim::consumer::Connector;
+use roce::PathMtu;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What the server compares with its own: protocol version, cycle buffer and cache line in bytes, number of the MTU.
-const SETTINGS: [&[u8]; 4] = [
+/// What the server compares with its own: protocol version, cycle buffer and cache line in bytes; last the number of the MTU.
+const SETTINGS: [&[u8]; 3] = [
     b"6.06\0\0\0\0\0\0\0\0\0\0\0\0",
     &4096_u32.to_be_bytes(),
     &64_u32.to_be_bytes(),
-    b"5\0",
 ];
 
 /// Reads in flight; each has a slot of memory of its own.
@@ -94,12 +94,19 @@ fn dial(world: &mut World, side: &Side, target: Target) -> Result<Connector> {
 }
 
 /// Runs as `ib_read_bw -R -n COUNT`. The server fills its buffer with random bytes before the test: every read must bring the same.
-pub fn read_client(world: &mut World, server: Server, target: Target, count: u64) -> Result<()> {
+pub fn read_client(
+    world: &mut World,
+    server: Server,
+    target: Target,
+    count: u64,
+    mtu: PathMtu,
+) -> Result<()> {
     let side = Side::open(world, server, 2 * Destination::LEN)?;
     let adapter = Rc::clone(&side.adapter);
     let connector = dial(world, &side, target)?;
     let mut control = Control { side, connector };
-    for setting in SETTINGS {
+    let mtu = [b'0' + mtu.code(), 0];
+    for setting in SETTINGS.into_iter().chain([&mtu[..]]) {
         let theirs = control.exchange(world, setting)?;
         ensure!(
             theirs == setting,

@@ -2,6 +2,7 @@
 
 use super::PATIENCE;
 use super::rping_wire;
+use super::wire_watch::WireWatch;
 use crate::cli::Target;
 use crate::server::Server;
 use crate::side::Side;
@@ -10,10 +11,7 @@ use anyhow::{Result, bail, ensure};
 use ndkpi::status::STATUS_CONNECTION_REFUSED;
 use ntsim::World;
 use ntsim::consumer::Connector;
-use ntsim::wire::{Switch, Verdict};
-use std::cell::Cell;
 use std::fmt::Write;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// Listens on rping's port and rejects one request, with private data.
@@ -80,29 +78,14 @@ pub fn expect_refused(world: &mut World, server: Server, target: Target) -> Resu
 }
 
 /// Listens on nothing. The provider must refuse by itself; a rejection on the wire is how we know that it did.
-pub fn idle(world: &mut World, switch: &Switch, until_refused: bool) {
-    /// Ethernet, IPv4, UDP, BTH, DETH, then 16 bytes into the MAD.
-    const ATTRIBUTE: std::ops::Range<usize> = 78..80;
-    const REJ: [u8; 2] = [0x00, 0x12];
-    let refused = Rc::new(Cell::new(false));
-    for (port, name) in switch.ports() {
-        if name == "peer" {
-            let refused = Rc::clone(&refused);
-            switch.set_filter(port, move |frame| {
-                if frame.get(ATTRIBUTE) == Some(REJ.as_slice()) {
-                    refused.set(true);
-                }
-                Verdict::default()
-            });
-        }
-    }
+pub fn idle(world: &mut World, watch: &WireWatch, until_refused: bool) {
     out!("ready");
     let patience = if until_refused {
         PATIENCE
     } else {
         Duration::MAX
     };
-    if world.run_until(|_| until_refused && refused.get(), patience) {
+    if world.run_until(|_| until_refused && watch.rejections() > 0, patience) {
         out!("refused");
     }
 }

@@ -7,6 +7,7 @@ use crate::server::Server;
 use crate::side::Side;
 use crate::status::{self, Doing};
 use anyhow::{Context, Result, bail, ensure};
+use ndkpi::NDK_RESULT;
 use ndkpi::status::STATUS_SUCCESS;
 use ntsim::World;
 use ntsim::consumer::{Connector, Listener};
@@ -23,6 +24,10 @@ const BYTES: usize = OUTGOING + BufferInfo::LEN;
 const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
 const RDMA: u64 = 3;
+const ASK: u64 = 4;
+
+/// How long a client that expects its peer to die waits until it asks. Who has no request under way does not notice.
+const ASK_AFTER: Duration = Duration::from_secs(2);
 
 /// One end of an rping conversation.
 struct Talk<'a> {
@@ -32,6 +37,8 @@ struct Talk<'a> {
     received: bool,
     /// Requests posted that have no result yet.
     outstanding: u32,
+    /// Whether the peer is asked if it is still there, while a message of its is waited for.
+    asks: bool,
 }
 
 impl Talk<'_> {
@@ -55,7 +62,7 @@ impl Talk<'_> {
                 self.received = false;
                 return Ok(());
             }
-            let result = self.side.next_result(self.world, PATIENCE)?;
+            let result = self.next()?;
             self.outstanding -= 1;
             if result.Status != STATUS_SUCCESS {
                 bail!("a request failed with {}", status::name(result.Status));
@@ -69,10 +76,34 @@ impl Talk<'_> {
                     );
                     self.received = true;
                 }
+                ASK => {}
                 other if other == context => return Ok(()),
                 other => bail!("request {other} completed instead of {context}"),
             }
         }
+    }
+
+    /// The next result. If it does not come soon, the peer may be asked for a sign of life.
+    fn next(&mut self) -> Result<NDK_RESULT> {
+        if self.asks {
+            if let Ok(result) = self.side.next_result(self.world, ASK_AFTER) {
+                return Ok(result);
+            }
+            self.ask()?;
+        }
+        self.side.next_result(self.world, PATIENCE)
+    }
+
+    /// A WRITE of nothing, for which no key is needed: who is there acknowledges it.
+    fn ask(&mut self) -> Result<()> {
+        let side = &*self.side;
+        self.world
+            .call(side.server.machine, || {
+                side.queues.qp.write(ASK, &[side.sge(0, 0)], 0, 0, 0)
+            })
+            .doing("NdkWrite")?;
+        self.outstanding += 1;
+        Ok(())
     }
 
     fn send(&mut self, info: BufferInfo) -> Result<()> {
@@ -173,6 +204,7 @@ pub fn client(
         side: &mut side,
         received: false,
         outstanding: 0,
+        asks: expect_abort,
     };
     talk.post_receive()?;
     let connector = match talk
@@ -313,6 +345,7 @@ fn converse(
         side,
         received: false,
         outstanding: 0,
+        asks: false,
     };
     talk.post_receive()?;
     let accept = talk.world.call(machine, || {

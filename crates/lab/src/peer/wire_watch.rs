@@ -1,6 +1,7 @@
-//! What each side of the wire sends again, seen from the wire: frames are looked at before anything can happen to them, so that a
-//! repeated packet sequence number is the sender's doing and not the wire's.
+//! What each side of the wire sends, seen from the wire: frames are looked at before anything can happen to them, so that a repeated
+//! packet sequence number is the sender's doing and not the wire's.
 
+use super::perftest_atomic::Answers;
 use ntsim::wire::{PortId, Switch, Verdict};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ pub struct Repeats {
     pub requests: u64,
     /// Packets of requests whose sequence number had been sent before.
     pub repeated_requests: u64,
-    /// Packets of read responses whose sequence number had been sent before.
+    /// Packets of answers to READs and atomic operations whose sequence number had been sent before.
     pub repeated_responses: u64,
 }
 
@@ -27,16 +28,32 @@ enum Kind {
 #[derive(Default)]
 struct Watch {
     repeats: Repeats,
+    frames: u64,
+    /// Bytes of payload of the longest packet.
+    longest: usize,
     /// The last new sequence number, by destination queue pair.
     latest: BTreeMap<(u32, Kind), u32>,
+    /// Answers to atomic operations.
+    atomic_answers: Answers,
+    /// Messages of the connection manager that reject.
+    rejections: u64,
 }
 
 impl Watch {
     fn see(&mut self, frame: &[u8]) {
-        let Some((kind, qp, psn)) = rc_packet(frame) else {
+        self.frames += 1;
+        let Some(bth) = base_header(frame) else {
+            return;
+        };
+        self.rejections += u64::from(is_rejection(bth));
+        if let Some(value) = atomic_answer(bth) {
+            *self.atomic_answers.entry(value).or_default() += 1;
+        }
+        let Some((kind, qp, psn)) = rc_packet(bth) else {
             return;
         };
         let latest = self.latest.entry((qp, kind)).or_insert(psn.wrapping_sub(1));
+        self.longest = self.longest.max(payload(bth).unwrap_or(0));
         // Serial arithmetic in 24 bits: the upper half of the circle lies behind.
         let ahead = psn.wrapping_sub(*latest) & 0xFF_FFFF;
         let repeated = ahead == 0 || ahead >= 0x80_0000;
@@ -53,9 +70,8 @@ impl Watch {
     }
 }
 
-/// Kind, destination queue pair and sequence number of a RoCEv2 packet of a reliable connection. Acknowledgements are none of both
-/// kinds: they may carry the same number any number of times.
-fn rc_packet(frame: &[u8]) -> Option<(Kind, u32, u32)> {
+/// A RoCEv2 packet from its base transport header on.
+fn base_header(frame: &[u8]) -> Option<&[u8]> {
     const ETHERNET: usize = 14;
     const UDP: usize = 8;
     const ROCE_V2: [u8; 2] = 4791_u16.to_be_bytes();
@@ -66,18 +82,61 @@ fn rc_packet(frame: &[u8]) -> Option<(Kind, u32, u32)> {
         [0x86, 0xDD] if frame.get(20)? == &17 => ETHERNET + 40,
         _ => return None,
     };
-    if frame.get(udp + 2..udp + 4)? != ROCE_V2 {
-        return None;
-    }
-    let bth: &[u8; 12] = frame.get(udp + UDP..)?.first_chunk()?;
+    (frame.get(udp + 2..udp + 4)? == ROCE_V2).then(|| frame.get(udp + UDP..))?
+}
+
+/// Kind, destination queue pair and sequence number of a packet of a reliable connection. Acknowledgements are none of both kinds: they
+/// may carry the same number any number of times.
+fn rc_packet(bth: &[u8]) -> Option<(Kind, u32, u32)> {
+    let bth: &[u8; 12] = bth.first_chunk()?;
     // IBTA: the upper three bits are 0 for RC.
     let kind = match bth[0] {
         0x00..=0x0C | 0x13..=0x17 => Kind::Request,
-        0x0D..=0x10 => Kind::Response,
+        0x0D..=0x10 | ATOMIC_ACKNOWLEDGE => Kind::Response,
         _ => return None,
     };
     let number = |at: usize| u32::from_be_bytes([0, bth[at], bth[at + 1], bth[at + 2]]);
     Some((kind, number(5), number(9)))
+}
+
+/// IBTA's code of an answer to an atomic operation.
+const ATOMIC_ACKNOWLEDGE: u8 = 0x12;
+
+/// Bytes of payload of a packet that has some, padding included.
+fn payload(bth: &[u8]) -> Option<usize> {
+    const BASE: usize = 12;
+    const ICRC: usize = 4;
+    let extensions = match bth.first()? {
+        // First, middle, last and only of SEND and WRITE; the RETH; immediate data and the key to invalidate.
+        0x00..=0x02 | 0x04 | 0x07 | 0x08 => 0,
+        0x03 | 0x05 | 0x09 | 0x16 | 0x17 => 4,
+        0x06 | 0x0A => 16,
+        0x0B => 20,
+        // READ responses: all but the middle have an AETH.
+        0x0E => 0,
+        0x0D | 0x0F | 0x10 => 4,
+        _ => return None,
+    };
+    bth.len().checked_sub(BASE + extensions + ICRC)
+}
+
+/// Whether a packet carries a REJ of the connection manager (IBTA 13.4.2 and 12.6.7).
+fn is_rejection(bth: &[u8]) -> bool {
+    // Behind base header and DETH, 16 bytes into the MAD.
+    const ATTRIBUTE: std::ops::Range<usize> = 36..38;
+    const UD_SEND_ONLY: u8 = 0x64;
+    const REJ: &[u8] = &[0x00, 0x12];
+    bth.first() == Some(&UD_SEND_ONLY) && bth.get(ATTRIBUTE) == Some(REJ)
+}
+
+/// The value that an answer to an atomic operation names.
+fn atomic_answer(bth: &[u8]) -> Option<u64> {
+    // Behind the base header and the acknowledgement's.
+    const AT: usize = 12 + 4;
+    if *bth.first()? != ATOMIC_ACKNOWLEDGE {
+        return None;
+    }
+    Some(u64::from_be_bytes(*bth.get(AT..)?.first_chunk()?))
 }
 
 /// Watches what is sent to the ports of a switch.
@@ -104,13 +163,35 @@ impl WireWatch {
         WireWatch { ports }
     }
 
-    /// Tells, for each port, what happened on the way to it.
+    /// The answers to atomic operations that were sent, to whichever port.
+    pub fn atomic_answers(&self) -> Answers {
+        let mut all = Answers::new();
+        for (_, _, watch) in &self.ports {
+            for (value, times) in &watch.borrow().atomic_answers {
+                *all.entry(*value).or_default() += times;
+            }
+        }
+        all
+    }
+
+    /// How many rejections were sent, to whichever port.
+    pub fn rejections(&self) -> u64 {
+        let each = self.ports.iter();
+        each.map(|(_, _, watch)| watch.borrow().rejections).sum()
+    }
+
+    /// Tells, for each port, what was sent to it and what happened on the way.
     pub fn tell(&self, switch: &Switch) {
         for (port, name, watch) in &self.ports {
             let counters = switch.counters(*port);
-            let repeats = watch.borrow().repeats;
+            let Watch {
+                repeats,
+                frames,
+                longest,
+                ..
+            } = *watch.borrow();
             out!(
-                "to {name}: lost {} reordered {} duplicated {} requests {} repeated-requests {} repeated-responses {}",
+                "to {name}: frames {frames} longest {longest} lost {} reordered {} duplicated {} requests {} repeated-requests {} repeated-responses {}",
                 counters.lost,
                 counters.reordered,
                 counters.duplicated,
@@ -167,7 +248,56 @@ mod tests {
                 repeated_responses: 1,
             };
             assert_eq!(watch.repeats, expected);
+            assert_eq!(watch.frames, 12);
         }
+    }
+
+    #[test]
+    fn the_longest_payload_is_told_from_headers() {
+        const ICRC: usize = 4;
+        for (opcode, extension) in [(0x00, 0), (0x06, 16), (0x0E, 0), (0x0F, 4), (0x0B, 20)] {
+            let mut watch = Watch::default();
+            for length in [8, 1024, 12] {
+                let mut frame = frame(true, opcode, 7, 1);
+                frame.extend(vec![0; extension + length + ICRC]);
+                watch.see(&frame);
+            }
+            assert_eq!(watch.longest, 1024, "{opcode:#x}");
+        }
+        // A READ request has a RETH and no payload.
+        let mut watch = Watch::default();
+        let mut request = frame(false, 0x0C, 7, 1);
+        request.extend([0; 20]);
+        watch.see(&request);
+        assert_eq!((watch.longest, watch.frames), (0, 1));
+    }
+
+    #[test]
+    fn rejections_are_counted_in_either_family() {
+        let mut watch = Watch::default();
+        for v6 in [false, true] {
+            for attribute in [0x12, 0x13] {
+                let mut frame = frame(v6, 0x64, 1, 1);
+                frame.extend([0; 8 + 16]);
+                frame.extend([0, attribute, 0, 0]);
+                watch.see(&frame);
+            }
+        }
+        assert_eq!(watch.rejections, 2);
+    }
+
+    #[test]
+    fn answers_to_atomic_operations_are_counted_by_value() {
+        let mut watch = Watch::default();
+        for (psn, value) in [(5, 7_u64), (6, 1 << 40), (5, 7)] {
+            let mut frame = frame(false, ATOMIC_ACKNOWLEDGE, 7, psn);
+            frame.extend([0x1F, 0, 0, 1]);
+            frame.extend(value.to_be_bytes());
+            assert_eq!(atomic_answer(&frame[42..frame.len() - 1]), None);
+            watch.see(&frame);
+        }
+        assert_eq!(watch.atomic_answers, Answers::from([(7, 2), (1 << 40, 1)]));
+        assert_eq!(watch.repeats.repeated_responses, 1);
     }
 
     #[test]
