@@ -18,6 +18,9 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// The link MTU of the guest's NIC: 4096 bytes of payload and the headers around it.
 const MTU: u16 = 4192;
 
+/// That of most networks, for a path MTU of 1024.
+const USUAL_MTU: u16 = 1500;
+
 /// What a command in the guest printed, and its exit status.
 #[derive(Debug)]
 pub struct Output {
@@ -62,7 +65,8 @@ impl Guest {
             .arg(&image.kernel)
             .arg("-initrd")
             .arg(&image.initramfs)
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            // On a machine with much to do, the emulated timer may be too late for the kernel's look whether it works at all.
+            .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
             .arg("-serial")
@@ -137,6 +141,24 @@ impl Guest {
         Ok(())
     }
 
+    /// Sets the NIC up for a path MTU of 4096, or of 1024.
+    pub fn set_path_mtu(&mut self, wide: bool) -> Result<()> {
+        let mtu = if wide { MTU } else { USUAL_MTU };
+        self.run_checked(&format!("ip link set eth0 mtu {mtu}"))
+            .map(drop)
+    }
+
+    /// The number of an address's GID in the table of rdma_rxe.
+    pub fn gid_index(&mut self, address: &str) -> Result<u32> {
+        let gid = gid(address)?;
+        let folder = "/sys/class/infiniband/rxe0/ports/1/gids";
+        let path =
+            self.run_checked(&format!("grep -l {gid} {folder}/* 2>/dev/null | head -n 1"))?;
+        let name = path.trim().rsplit('/').next().unwrap_or_default();
+        name.parse()
+            .with_context(|| format!("no GID for {address} among {path:?}"))
+    }
+
     /// Runs a command line and waits for it. What it prints comes over an emulated serial line, so it should be little.
     pub fn run(&mut self, command: &str, limit: Duration) -> Result<Output> {
         debug_assert!(!command.contains('\n'), "one command, one line");
@@ -160,7 +182,7 @@ impl Guest {
     /// Ends what a case that failed may have left running, and takes back what it set up.
     pub fn clean_up(&mut self) -> Result<()> {
         self.run_checked(&format!(
-            "killall -q -9 rping ib_write_bw ib_read_bw ib_send_bw ucmatose; {}",
+            "killall -q -9 rping ib_write_bw ib_read_bw ib_send_bw ib_atomic_bw ucmatose ibv_rc_pingpong ibv_srq_pingpong; {}",
             nvmet::CLEAN_UP
         ))
         .map(drop)

@@ -1,5 +1,6 @@
 //! Our side of a case: a `vroce-lab peer` process, one simulated server with the driver on the guest's wire.
 
+use super::cases::Speaker;
 use super::guest::WirePaths;
 use crate::image::IMAGE_VARIABLE;
 use anyhow::{Context, Result, bail};
@@ -62,6 +63,7 @@ impl Peer {
         driver: &Driver,
         wire: &WirePaths,
         capture: &Path,
+        speaker: Speaker,
         case: &[&str],
     ) -> Result<Peer> {
         let _ = std::fs::remove_file(&wire.host);
@@ -98,7 +100,11 @@ impl Peer {
             lines,
             printed: String::new(),
         };
-        peer.wait_for(&driver.says, START)?;
+        let says = match speaker {
+            Speaker::Driver => &driver.says,
+            Speaker::Engine => "driver: none",
+        };
+        peer.wait_for(says, START)?;
         Ok(peer)
     }
 

@@ -35,6 +35,7 @@ const PROGRAMS: &[&str] = &[
     "/usr/bin/ib_read_bw",
     "/usr/bin/ib_atomic_bw",
     "/usr/bin/ibv_rc_pingpong",
+    "/usr/bin/ibv_srq_pingpong",
     "/usr/bin/ibv_devinfo",
 ];
 

@@ -9,7 +9,7 @@ mod packages;
 use crate::BadArgument;
 use crate::workspace::{self, build_lab, root, target};
 use anyhow::{Context, Result, bail};
-use cases::{Bench, CASES, Case};
+use cases::{Bench, CASES, Case, Speaker, Variant, WIRE};
 use guest::{Guest, WirePaths};
 use host::{Driver, Peer};
 use std::fs::DirBuilder;
@@ -18,21 +18,65 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// Which variants of the cases run.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Matrix {
+    /// Two rows of each case: opposites in family of addresses, path MTU and wire, as far as the case knows both, so that each is run with
+    /// every value it can be run with; over four cases these are all pairs of values. The guest is emulated: more would take too long for
+    /// every change.
+    Ci,
+    /// Every case with everything it can be run with.
+    Full,
+}
+
+impl Matrix {
+    /// Its rows, in the order in which they run.
+    fn rows(self) -> Vec<Row> {
+        let of = |(number, case): (usize, &'static Case)| {
+            let variants = case.variants((self == Matrix::Ci).then_some(number));
+            variants
+                .into_iter()
+                .map(move |variant| Row { case, variant })
+        };
+        CASES.iter().enumerate().flat_map(of).collect()
+    }
+}
+
+/// A case and what it is run with.
+struct Row {
+    case: &'static Case,
+    variant: Variant,
+}
+
+impl Row {
+    /// Its name on the command line and, but for the slash, in file names.
+    fn name(&self) -> String {
+        format!("{}/{}", self.case.name, self.variant)
+    }
+}
+
 /// Options of `cargo xtask interop`.
 #[derive(clap::Args)]
 pub struct Options {
     /// Install missing Debian packages (needs root).
     #[arg(long)]
     install: bool,
-    /// Run only the cases whose name contains this.
+    /// Run only the cases whose name and variant, such as `rping-to-linux/v6-1024-faulty`, contain this. Those that the matrix leaves
+    /// out count if it has none.
     #[arg(long)]
     only: Option<String>,
-    /// List the cases and stop.
+    /// List the rows, and what cases are not run with, and stop.
     #[arg(long)]
     list: bool,
     /// Where captures, logs and the guest's image go [default: interop in cargo's target folder].
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Which variants of the cases: by IPv4 or IPv6, with a path MTU of 4096 or 1024, on a good or a faulty wire.
+    #[arg(long, value_enum, default_value_t = Matrix::Ci)]
+    matrix: Matrix,
+    /// Seed of what happens on a faulty wire.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// The driver's image to load in place of the linked driver.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -46,36 +90,31 @@ impl Options {
             only: only.map(str::to_owned),
             list: false,
             out: Some(out),
+            matrix: Matrix::Ci,
+            seed: 1,
             image: Some(image.to_owned()),
         }
     }
 }
 
-/// Whether the suite has a case of this name.
+/// Whether the suite has a case, or a row that runs for every change, of this name.
 pub fn is_case(name: &str) -> bool {
     CASES.iter().any(|case| case.name == name)
+        || Matrix::Ci.rows().iter().any(|row| row.name() == name)
 }
 
 /// Runs the suite; `false` when a case failed.
 pub fn run(options: &Options) -> Result<bool> {
-    let cases: Vec<&Case> = CASES
-        .iter()
-        .filter(|case| {
-            options
-                .only
-                .as_ref()
-                .is_none_or(|part| case.name.contains(part.as_str()))
-        })
-        .collect();
-    if cases.is_empty() {
-        bail!(BadArgument(format!(
-            "no case is named like {:?}; --list shows them",
-            options.only.as_deref().unwrap_or("")
-        )));
-    }
+    let rows = chosen(options)?;
     if options.list {
-        for case in cases {
-            println!("{:<18} {}", case.name, case.story);
+        for row in &rows {
+            println!("{:<36} {}", row.name(), row.case.story);
+        }
+        let cases = CASES.iter();
+        for case in cases.filter(|case| rows.iter().any(|row| row.case.name == case.name)) {
+            for limit in case.limits() {
+                println!("{}: {limit}", case.name);
+            }
         }
         return Ok(true);
     }
@@ -96,41 +135,92 @@ pub fn run(options: &Options) -> Result<bool> {
         host: sockets.0.join("host"),
     };
 
-    let started = Instant::now();
-    let mut guest = Guest::boot(&image, out, &sockets.0, &wire)?;
-    guest.bring_up_rdma(&[cases::V4, cases::V6])?;
     println!(
-        "Linux is up with rdma_rxe after {:.1} s",
-        started.elapsed().as_secs_f32()
+        "a faulty wire does to frames what {WIRE:?} say, by seed {}",
+        options.seed
     );
-
-    let mut guest = Some(guest);
-    let mut rows = Vec::new();
-    for case in cases {
-        let capture = out.join(format!("{}.pcapng", case.name));
+    let seed = options.seed.to_string();
+    let mut guest = None;
+    let mut done = Vec::new();
+    for row in rows {
+        let (name, variant) = (row.name(), row.variant);
+        if guest.is_none() {
+            let started = Instant::now();
+            let mut booted = Guest::boot(&image, out, &sockets.0, &wire)?;
+            booted.bring_up_rdma(&[cases::V4, cases::V6])?;
+            println!(
+                "Linux is up with rdma_rxe after {:.1} s",
+                started.elapsed().as_secs_f32()
+            );
+            guest = Some(booted);
+        }
+        let capture = out.join(format!("{}.pcapng", name.replace('/', "-")));
         let _ = std::fs::remove_file(&capture);
+        let mtu = variant.mtu().to_string();
+        let mut before = vec![
+            "--seed",
+            &seed,
+            "--address",
+            variant.ends().vroce,
+            "--path-mtu",
+            &mtu,
+        ];
+        if variant.faulty {
+            before.extend(WIRE);
+        }
         let started = Instant::now();
-        let outcome = (case.run)(&mut Bench {
-            guest: &mut guest,
-            start: &|arguments| Peer::start(&lab, &driver, &wire, &capture, arguments),
-            capture: &capture,
-        })
-        .and_then(|remark| check_capture(&capture).map(|()| remark));
+        if let Some(guest) = &mut guest {
+            guest.set_path_mtu(variant.wide)?;
+        }
+        let outcome = row
+            .case
+            .run(&mut Bench {
+                variant,
+                guest: &mut guest,
+                start: &|arguments| {
+                    let arguments = [&before, arguments].concat();
+                    Peer::start(&lab, &driver, &wire, &capture, row.case.speaker, &arguments)
+                },
+                capture: &capture,
+                told: String::new(),
+            })
+            .and_then(|remark| check_capture(&capture).map(|()| remark));
         let seconds = started.elapsed().as_secs_f32();
         match &outcome {
-            Ok(remark) => println!("ok     {:<18} {seconds:5.1} s  {remark}", case.name),
-            Err(error) => println!("FAILED {:<18} {seconds:5.1} s  {error:#}", case.name),
+            Ok(remark) => println!("ok     {name:<36} {seconds:5.1} s  {remark}"),
+            Err(error) => println!("FAILED {name:<36} {seconds:5.1} s  {error:#}"),
         }
         if outcome.is_err()
-            && let Some(guest) = &mut guest
-            && let Err(error) = guest.clean_up()
+            && let Some(running) = &mut guest
+            && let Err(error) = running.clean_up()
         {
-            println!("       cleaning up in the guest: {error:#}");
+            println!("       cleaning up in the guest: {error:#}; it is started anew");
+            guest = None;
         }
-        rows.push((case, seconds, outcome, capture));
+        done.push((row, seconds, outcome, capture));
     }
-    print_table(&rows);
-    Ok(rows.iter().all(|(_, _, outcome, _)| outcome.is_ok()))
+    print_table(&done);
+    Ok(done.iter().all(|(_, _, outcome, _)| outcome.is_ok()))
+}
+
+/// The rows to run.
+fn chosen(options: &Options) -> Result<Vec<Row>> {
+    // An image has nothing to do with the engine alone.
+    let concerned = |row: &Row| options.image.is_none() || row.case.speaker == Speaker::Driver;
+    let named = |row: &Row| {
+        let part = options.only.as_deref().unwrap_or_default();
+        concerned(row) && row.name().contains(part)
+    };
+    for matrix in [options.matrix, Matrix::Full] {
+        let rows: Vec<Row> = matrix.rows().into_iter().filter(named).collect();
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+    }
+    bail!(BadArgument(format!(
+        "no case is named like {:?}; --list --matrix full shows them",
+        options.only.as_deref().unwrap_or("")
+    )))
 }
 
 /// Every case leaves a capture with frames in it: an empty one means that the wire was not watched.
@@ -144,26 +234,33 @@ fn check_capture(capture: &Path) -> Result<()> {
     Ok(())
 }
 
-fn print_table(rows: &[(&Case, f32, Result<String>, PathBuf)]) {
+fn print_table(rows: &[(Row, f32, Result<String>, PathBuf)]) {
     println!();
     println!(
-        "{:<18} {:<48} {:<7} {:>7}  capture",
+        "{:<36} {:<48} {:<7} {:>7}",
         "case", "story", "result", "seconds"
     );
-    for (case, seconds, outcome, capture) in rows {
+    for (row, seconds, outcome, _) in rows {
         let result = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!(
-            "{:<18} {:<48} {result:<7} {seconds:>7.1}  {}",
-            case.name,
-            case.story,
-            capture.display()
+            "{:<36} {:<48} {result:<7} {seconds:>7.1}",
+            row.name(),
+            row.case.story
         );
     }
-    let passed = rows
+    let failed: Vec<_> = rows
         .iter()
-        .filter(|(_, _, outcome, _)| outcome.is_ok())
-        .count();
-    println!("\ninterop: {passed} passed, {} failed", rows.len() - passed);
+        .filter(|(_, _, outcome, _)| outcome.is_err())
+        .collect();
+    for (row, _, _, capture) in &failed {
+        println!("\n{}: its wire is in {}", row.name(), capture.display());
+    }
+    let seconds: f32 = rows.iter().map(|(_, seconds, _, _)| seconds).sum();
+    println!(
+        "\ninterop: {} passed, {} failed, in {seconds:.0} s",
+        rows.len() - failed.len(),
+        failed.len()
+    );
 }
 
 /// A folder for sockets that goes away with the run.

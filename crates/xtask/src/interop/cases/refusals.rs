@@ -1,6 +1,6 @@
 //! Connections that do not come about.
 
-use super::{Bench, LIMIT, V4};
+use super::{Bench, LIMIT};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 
@@ -10,8 +10,9 @@ const REASONS: &[u8] = b"not today";
 pub fn vroce_rejects(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["rejecting-server"])?;
     peer.wait_for("ready", LIMIT)?;
+    let ends = bench.ends();
     let guest = bench.guest()?;
-    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", V4.vroce), LIMIT)?;
+    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", ends.vroce), LIMIT)?;
     ensure!(
         output.status != 0,
         "rping -c was not refused: {}",
@@ -22,7 +23,7 @@ pub fn vroce_rejects(bench: &mut Bench<'_>) -> Result<String> {
         "not a consumer reject (28): {}",
         output.text
     );
-    peer.finish(LIMIT)?;
+    bench.finish(peer)?;
     // rping does not show private data.
     let capture = fs::read(bench.capture).context("the capture")?;
     ensure!(
@@ -52,16 +53,23 @@ fn rejects_with(bytes: &[u8], data: &[u8]) -> bool {
 }
 
 pub fn nobody_on_linux(bench: &mut Bench<'_>) -> Result<String> {
-    let peer = (bench.start)(&["expect-refused", "--to", V4.guest, "--port", "7999"])?;
-    peer.finish(LIMIT)?;
+    let peer = (bench.start)(&[
+        "expect-refused",
+        "--to",
+        bench.ends().guest,
+        "--port",
+        "7999",
+    ])?;
+    bench.finish(peer)?;
     Ok("STATUS_CONNECTION_REFUSED".to_owned())
 }
 
 pub fn nobody_on_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["idle", "--until-refused"])?;
     peer.wait_for("ready", LIMIT)?;
+    let ends = bench.ends();
     let guest = bench.guest()?;
-    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", V4.vroce), LIMIT)?;
+    let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", ends.vroce), LIMIT)?;
     ensure!(
         output.status != 0,
         "rping -c was not refused: {}",
@@ -72,7 +80,7 @@ pub fn nobody_on_vroce(bench: &mut Bench<'_>) -> Result<String> {
         "not an invalid service ID (8): {}",
         output.text
     );
-    peer.finish(LIMIT)?;
+    bench.finish(peer)?;
     Ok("rping sees reason 8".to_owned())
 }
 

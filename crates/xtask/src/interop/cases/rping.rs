@@ -1,29 +1,39 @@
 //! rping, as client and as server of vroce.
 
-use super::faulty::{self, Before};
-use super::{Bench, Ends, LIMIT, V4, wait_for_listener};
+use super::{Bench, LIMIT, wait_for_listener};
 use anyhow::{Context, Result, ensure};
 
+/// Rounds of a test: fewer where the emulated guest has to wait for what gets lost, or has four times as many packets to look at.
+fn rounds(bench: &Bench<'_>) -> u64 {
+    if bench.variant.faulty || !bench.variant.wide {
+        40
+    } else {
+        100
+    }
+}
+
 /// vroce is the client.
-pub fn to_linux(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
+pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
+    let (ends, rounds) = (bench.ends(), rounds(bench));
     let guest = bench.guest()?;
-    let server = guest.spawn(&format!("rping -s -v -V -C 20 -S 60000 -a {}", ends.guest))?;
+    let server = guest.spawn(&format!(
+        "rping -s -v -V -C {rounds} -S 60000 -a {}",
+        ends.guest
+    ))?;
     wait_for_listener(guest, 7174)?;
     let peer = (bench.start)(&[
-        "--address",
-        ends.vroce,
         "rping-client",
         "--to",
         ends.guest,
         "--count",
-        "20",
+        &rounds.to_string(),
         "--size",
         "60000",
     ])?;
-    let ours = peer.finish(LIMIT)?;
+    let ours = bench.finish(peer)?;
     ensure!(
-        ours.contains("verified 20"),
-        "vroce did not verify 20 rounds:\n{ours}"
+        ours.contains(&format!("verified {rounds}")),
+        "vroce did not verify {rounds} rounds:\n{ours}"
     );
     let guest = bench.guest()?;
     let theirs = guest.wait(&server, LIMIT)?;
@@ -35,32 +45,18 @@ pub fn to_linux(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
     );
     let pings = guest.count_lines(&server, "server ping data")?;
     ensure!(
-        pings == 20,
-        "rping -s saw {pings} pings of 20: {}",
+        pings == rounds,
+        "rping -s saw {pings} pings of {rounds}: {}",
         theirs.text
     );
-    Ok("20 rounds of 60000 bytes".to_owned())
+    Ok(format!("{rounds} rounds of 60000 bytes"))
 }
 
-/// vroce is the server.
-pub fn to_vroce(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
-    serve(bench, ends, 100, &[])?;
-    Ok("100 rounds of 60000 bytes, verified by rping".to_owned())
-}
-
-/// vroce is the server, and has to deal with loss, disorder and doubles in both directions.
-pub fn on_a_faulty_wire(bench: &mut Bench<'_>) -> Result<String> {
-    let before = Before::read(bench.guest()?)?;
-    let ours = serve(bench, V4, 40, faulty::WIRE)?;
-    let toll = before.judge(bench.guest()?, &ours, true)?;
-    Ok(format!("40 rounds; {toll}"))
-}
-
-/// Serves some rounds of `rping -c`, which verifies what comes back; returns what vroce says.
-fn serve(bench: &mut Bench<'_>, ends: Ends, rounds: u64, wire: &[&str]) -> Result<String> {
-    let arguments = [wire, &["--address", ends.vroce, "rping-server"]].concat();
-    let mut peer = (bench.start)(&arguments)?;
+/// vroce is the server of `rping -c`, which verifies what comes back.
+pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
+    let mut peer = (bench.start)(&["rping-server"])?;
     peer.wait_for("ready", LIMIT)?;
+    let (ends, rounds) = (bench.ends(), rounds(bench));
     let guest = bench.guest()?;
     let (job, output) = guest.run_job(
         &format!("rping -c -v -V -C {rounds} -S 60000 -a {}", ends.vroce),
@@ -78,23 +74,24 @@ fn serve(bench: &mut Bench<'_>, ends: Ends, rounds: u64, wire: &[&str]) -> Resul
         "rping -c verified {pings} pings of {rounds}: {}",
         output.text
     );
-    let ours = peer.finish(LIMIT)?;
+    let ours = bench.finish(peer)?;
     ensure!(
         ours.contains(&format!("served {rounds} ")),
         "vroce did not serve {rounds} rounds:\n{ours}"
     );
-    Ok(ours)
+    Ok(format!("{rounds} rounds of 60000 bytes, verified by rping"))
 }
 
 /// The guest dies while it serves vroce.
 pub fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
+    let ends = bench.ends();
     let guest = bench.guest()?;
-    let _server = guest.spawn(&format!("rping -s -v -S 60000 -a {}", V4.guest))?;
+    let _server = guest.spawn(&format!("rping -s -v -S 60000 -a {}", ends.guest))?;
     wait_for_listener(guest, 7174)?;
     let mut peer = (bench.start)(&[
         "rping-client",
         "--to",
-        V4.guest,
+        ends.guest,
         "--count",
         "1000000",
         "--size",
@@ -103,7 +100,7 @@ pub fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
     ])?;
     peer.wait_for("round 10", LIMIT)?;
     bench.guest.take().context("the guest")?.kill()?;
-    let ours = peer.finish(LIMIT)?;
+    let ours = bench.finish(peer)?;
     ensure!(
         ours.contains("disconnect event 1 at DISPATCH_LEVEL"),
         "vroce's consumer did not get exactly one disconnect event:\n{ours}"

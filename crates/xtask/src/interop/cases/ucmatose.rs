@@ -1,25 +1,20 @@
 //! ucmatose: a hundred connections at once.
 
-use super::{Bench, Ends, LIMIT, wait_for_listener};
+use super::{Bench, LIMIT, wait_for_listener};
 use anyhow::{Result, ensure};
 
 const CONNECTIONS: &str = "100";
 
 /// vroce is the server; it verifies the replies.
-pub fn to_vroce(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
-    let mut peer = (bench.start)(&[
-        "--address",
-        ends.vroce,
-        "ucmatose-server",
-        "--count",
-        CONNECTIONS,
-    ])?;
+pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
+    let mut peer = (bench.start)(&["ucmatose-server", "--count", CONNECTIONS])?;
     peer.wait_for("ready", LIMIT)?;
+    let ends = bench.ends();
     let guest = bench.guest()?;
     let command = format!("ucmatose -c {CONNECTIONS} -s {}", ends.vroce);
     let (_, output) = guest.run_job(&command, LIMIT)?;
     ended_well(output.status, &output.text)?;
-    let ours = peer.finish(LIMIT)?;
+    let ours = bench.finish(peer)?;
     ensure!(
         ours.contains("verified 1000 replies on 100 connections"),
         "vroce did not get all replies:\n{ours}"
@@ -28,13 +23,12 @@ pub fn to_vroce(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
 }
 
 /// vroce is the client; ucmatose counts the messages that it receives.
-pub fn to_linux(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
+pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
+    let ends = bench.ends();
     let guest = bench.guest()?;
     let server = guest.spawn(&format!("ucmatose -c {CONNECTIONS} -b {}", ends.guest))?;
     wait_for_listener(guest, 7471)?;
     let peer = (bench.start)(&[
-        "--address",
-        ends.vroce,
         "ucmatose-client",
         "--to",
         ends.guest,
@@ -43,7 +37,7 @@ pub fn to_linux(bench: &mut Bench<'_>, ends: Ends) -> Result<String> {
         "--count",
         CONNECTIONS,
     ])?;
-    let ours = peer.finish(LIMIT)?;
+    let ours = bench.finish(peer)?;
     ensure!(
         ours.contains("received 1000 messages on 100 connections"),
         "vroce did not get all messages:\n{ours}"
