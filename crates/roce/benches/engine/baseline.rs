@@ -10,6 +10,9 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/engine/baseline
 /// With this variable set, the figures of this run become the baseline.
 const WRITE: &str = "ROCE_BENCH_WRITE";
 
+/// With this variable set, the run fails if a figure is more than so many times that of the baseline.
+const MOST: &str = "ROCE_BENCH_MOST";
+
 struct Figure {
     name: String,
     unit: &'static str,
@@ -37,8 +40,11 @@ impl Figures {
         }
     }
 
-    /// Prints each figure beside that of the baseline, or makes them the baseline. `bytes` says how many one of a kind moves.
-    pub fn report(&self, bytes: impl Fn(&str) -> Option<u64>) {
+    /// Prints each figure beside that of the baseline, or makes them the baseline. `bytes` says how many one of a kind moves. False if a
+    /// figure is worse than may be.
+    pub fn report(&self, bytes: impl Fn(&str) -> Option<u64>) -> bool {
+        let most = std::env::var(MOST).map_or(f64::INFINITY, |most| most.parse().unwrap());
+        let mut within = true;
         if std::env::var_os(WRITE).is_some() {
             self.write();
         }
@@ -55,11 +61,14 @@ impl Figures {
         text.lines()
             .filter(|l| l.starts_with('#'))
             .for_each(|l| println!("{l}"));
-        println!("{:<28} {:>12} {:>12} {:>6}", "", "now", "baseline", "ratio");
+        println!("{:<36} {:>12} {:>12} {:>6}", "", "now", "baseline", "ratio");
         for Figure { name, unit, value } in &self.0 {
-            let mut line = format!("{name:<28} {value:>9.0} {unit:<2}");
+            let mut line = format!("{name:<36} {value:>9.0} {unit:<2}");
             let _ = match before(name) {
-                Some(before) => write!(line, " {before:>9.0} {unit:<2} {:>6.2}", value / before),
+                Some(before) => {
+                    within &= value / before <= most;
+                    write!(line, " {before:>9.0} {unit:<2} {:>6.2}", value / before)
+                }
                 None => write!(line, " {:>12} {:>6}", "-", "-"),
             };
             let _ = match bytes(name) {
@@ -69,6 +78,7 @@ impl Figures {
             };
             println!("{line}");
         }
+        within
     }
 
     fn write(&self) {
@@ -82,6 +92,14 @@ impl Figures {
         let mut text = format!("# {} x {model}, {}\n", models.len(), std::env::consts::OS);
         for Figure { name, unit, value } in &self.0 {
             let _ = writeln!(text, "{name}\t{value:.0}\t{unit}");
+        }
+        // What this run has not measured stays.
+        let is_new = |name: &str| self.0.iter().any(|f| f.name == name);
+        for line in fs::read_to_string(FILE).unwrap_or_default().lines() {
+            let name = line.split('\t').next().unwrap_or_default();
+            if !line.starts_with('#') && !is_new(name) {
+                let _ = writeln!(text, "{line}");
+            }
         }
         fs::write(FILE, text).unwrap();
     }

@@ -5,13 +5,14 @@ use roce::{
     Access, Atomic, Completion, Config, CqId, Crc32, Engine, Fault, Instant, Memory, MrKey, Path,
     PathMtu, QpId, QpParams, RegionId, SendFlags, SendOp, SendRequest, Sge, Status, Transmit,
 };
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// One region.
 #[derive(Default)]
 pub struct Flat {
     bytes: Vec<u8>,
-    /// Places payload without the pass over it that computes the CRC, which then takes one of its own.
+    /// Cannot place payload in the pass over it that computes the CRC: that takes one of its own.
     two_passes: bool,
 }
 
@@ -30,14 +31,13 @@ impl Memory for Flat {
 
     fn place(
         &mut self,
-        region: RegionId,
+        _: RegionId,
         offset: u64,
         data: &[u8],
         crc: &mut Crc32,
     ) -> Result<(), Fault> {
         if self.two_passes {
-            crc.update(data);
-            return self.write(region, offset, data);
+            return Err(Fault);
         }
         crc.copy(data, self.range(offset, data.len())?);
         Ok(())
@@ -107,6 +107,8 @@ pub fn attributes(path: Path, peer_qpn: u32, send_psn: roce::Psn) -> QpAttribute
 pub enum Op {
     Send,
     SendImmediate,
+    /// What it invalidates has been registered for it.
+    SendInvalidate,
     Write,
     WriteImmediate,
     Read,
@@ -121,6 +123,7 @@ impl Op {
         match self {
             Op::Send => SendOp::Send,
             Op::SendImmediate => SendOp::SendImmediate(immediate),
+            Op::SendInvalidate => SendOp::SendInvalidate(rkey),
             Op::Write => SendOp::Write { remote_va, rkey },
             Op::WriteImmediate => SendOp::WriteImmediate {
                 remote_va,
@@ -143,7 +146,10 @@ impl Op {
     }
 
     fn receives(self) -> bool {
-        matches!(self, Op::Send | Op::SendImmediate | Op::WriteImmediate)
+        matches!(
+            self,
+            Op::Send | Op::SendImmediate | Op::SendInvalidate | Op::WriteImmediate
+        )
     }
 }
 
@@ -153,6 +159,8 @@ struct End {
     cq: CqId,
     qp: QpId,
     key: MrKey,
+    /// Entries for fast registrations, which have their turns.
+    entries: VecDeque<MrKey>,
     out: Transmit,
 }
 
@@ -182,6 +190,9 @@ impl End {
         let key = engine
             .register(pd, 0, REGION as u64, access, RegionId(0))
             .unwrap();
+        let entries = (0..2 * DEPTH)
+            .map(|_| engine.register_fast(pd, true).unwrap())
+            .collect();
         let qp = engine
             .create_qp(&QpParams {
                 pd,
@@ -207,6 +218,7 @@ impl End {
             cq,
             qp,
             key,
+            entries,
             out: Transmit::new(),
         }
     }
@@ -217,6 +229,28 @@ impl End {
             va: 0,
             len,
         }]
+    }
+
+    /// Posts a registration of all memory, whose completion is not to be heard of. Gives its key.
+    fn open(&mut self, now: Instant) -> u32 {
+        let entry = self.entries.pop_front().unwrap();
+        let registration = SendRequest {
+            context: 0,
+            op: SendOp::FastRegister {
+                key: entry,
+                base: 0,
+                len: REGION as u64,
+                access: Access::REMOTE_READ,
+                region: RegionId(0),
+            },
+            sgl: &[],
+            inline: None,
+            flags: SendFlags::SILENT,
+        };
+        let key = self.engine.post_send(now, self.qp, &registration);
+        let key = key.unwrap().unwrap();
+        self.entries.push_back(key);
+        key.0
     }
 
     /// Takes completions, and gives how many there were.
@@ -269,7 +303,6 @@ impl Pair {
 
     /// Does `count` requests of `len` bytes to their end, several of them at a time.
     pub fn transfer(&mut self, op: Op, len: u32, count: u64) {
-        let request = op.request(self.b.key.0);
         let (mut posted, mut completed) = (0, 0);
         while completed < count {
             self.now = Instant(self.now.0 + 1000);
@@ -280,15 +313,23 @@ impl Pair {
                 self.receives += 1;
             }
             while posted < count && posted - completed < DEPTH {
+                let rkey = match op {
+                    Op::SendInvalidate => self.b.open(now),
+                    _ => self.b.key.0,
+                };
                 let request = SendRequest {
                     context: posted,
-                    op: request,
+                    op: op.request(rkey),
                     sgl: &self.a.local(len),
                     inline: None,
                     flags: SendFlags::empty(),
                 };
                 self.a.engine.post_send(now, self.a.qp, &request).unwrap();
                 posted += 1;
+            }
+            if matches!(op, Op::SendInvalidate) {
+                // Has what has been registered executed.
+                carry(now, &mut self.b, &mut self.a, &mut self.frame);
             }
             carry(now, &mut self.a, &mut self.b, &mut self.frame);
             carry(now, &mut self.b, &mut self.a, &mut self.frame);
