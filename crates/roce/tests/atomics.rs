@@ -8,6 +8,7 @@ use roce::{
     Access, Completion, CompletionOp, Event, PostError, SendFlags, SendOp, SendRequest, Status,
 };
 use std::time::Duration;
+use util::random::{Witness, seeds};
 use util::raw::syndrome::*;
 use util::raw::{PSN, Raw};
 use util::*;
@@ -137,7 +138,8 @@ fn an_atomic_request_is_one_packet_that_is_answered_with_one() {
 /// Every FETCH & ADD counts once however often its packets are lost, doubled and overtaken; the values found are all different.
 #[test]
 fn r047_on_a_bad_wire_every_operation_is_executed_exactly_once() {
-    for seed in 0..30 {
+    for seed in seeds(30) {
+        let _witness = Witness(seed);
         let (mut p, qa, target) = with_numbers(
             Setup {
                 seed,
@@ -165,10 +167,10 @@ fn r047_on_a_bad_wire_every_operation_is_executed_exactly_once() {
         }
         p.run(SECOND * 30);
         let want: Vec<_> = (0..n as u64).map(|i| (i, Status::Success)).collect();
-        assert_eq!(outcomes(&p.a.completions), want, "seed {seed}");
-        assert_eq!(word(&p.b, &target, 0), n as u64, "seed {seed}");
+        assert_eq!(outcomes(&p.a.completions), want);
+        assert_eq!(word(&p.b, &target, 0), n as u64);
         let values: Vec<_> = (0..n).map(|i| word(&p.a, &found, i * 8)).collect();
-        assert_eq!(values, (0..n as u64).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(values, (0..n as u64).collect::<Vec<_>>());
         assert!(p.b.engine.counters().duplicate_requests > 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::util::random::{below, pick};
 use crate::util::{Bottleneck, Bursts, Setup, Weather};
-use roce::{Config, PathMtu, Rng, SendFlags};
+use roce::{Config, Dcqcn, Ecn, PathMtu, Rng, SendFlags};
 use std::time::Duration;
 
 /// Two hosts, the wire between them, and what they are told to do. Everything else follows from the seeds.
@@ -14,6 +14,9 @@ pub struct Case {
     pub net_seed: u64,
     pub mtu: PathMtu,
     pub ipv6: bool,
+    pub vlan: Option<u16>,
+    /// With a reaction to marks.
+    pub ecn: bool,
     pub reads: u8,
     pub ack_timeout: u8,
     pub psn: [Option<u32>; 2],
@@ -141,19 +144,26 @@ impl Case {
         let pairs = if large { 3 } else { pick(rng, &[1, 1, 2]) };
         let flows = pairs * 2;
         let ops = 1 + below(rng, if large { 80 } else { 16 });
-        let packets = if large { 30 } else { 4 };
+        // Now and then one that fills the largest window.
+        let packets = match large {
+            true if mtu.bytes() <= 512 => pick(rng, &[30, 200]),
+            true => 30,
+            false => 4,
+        };
         Case {
             seed,
             net_seed: seed,
             mtu,
             ipv6: chance(rng, 3),
+            vlan: chance(rng, 4).then(|| below(rng, 4096) as u16),
+            ecn: chance(rng, 3),
             reads: pick(rng, &[1, 2, 3, 8, 16]),
-            ack_timeout: pick(rng, &[8, 9, 11]),
+            ack_timeout: pick(rng, &[8, 9, 11, 14]),
             psn: [(); 2].map(|()| chance(rng, 3).then(|| 0xff_ffff - below(rng, 32))),
             send_window: pick(rng, &[1, 2, 7, 32, 128]),
             read_window: pick(rng, &[1, 8, 64]),
             read_chunk: pick(rng, &[1, 3, 16, 128]),
-            min_rnr_timer: pick(rng, &[1, 5, 10]),
+            min_rnr_timer: below(rng, 32) as u8,
             max_transmissions: pick(rng, &[1, 4, 64, 1024]),
             early_frames: pick(rng, &[0, 4, 256]),
             batches: chance(rng, 2),
@@ -177,6 +187,7 @@ impl Case {
             seed: self.seed,
             mtu: self.mtu,
             ipv6: self.ipv6,
+            vlan: self.vlan,
             reads: self.reads,
             ack_timeout: self.ack_timeout,
             psn: self.psn,
@@ -187,6 +198,10 @@ impl Case {
                 min_rnr_timer: self.min_rnr_timer,
                 max_transmissions: self.max_transmissions,
                 early_frames: self.early_frames,
+                ecn: match self.ecn {
+                    true => Ecn::Dcqcn(Dcqcn::default()),
+                    false => Ecn::Off,
+                },
                 max_connections: 4,
                 max_listeners: 1,
                 ..Setup::default().config

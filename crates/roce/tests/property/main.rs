@@ -1,4 +1,4 @@
-//! Random work over random networks. `ROCE_SEED=n` repeats one case, `ROCE_CASES=n` runs so many.
+//! Random work over random networks. `ROCE_SEED=n` repeats one case, `ROCE_CASES=n` runs so many, from `ROCE_FROM=n` on.
 
 mod case;
 mod memory;
@@ -52,15 +52,37 @@ fn the_cases_reach_what_they_are_for() {
     let kinds = RefCell::new(BTreeSet::new());
     let counted = RefCell::new(BTreeSet::new());
     let wire = RefCell::new([Tally::default(); 2]);
+    // What there is besides, and on which connections something was done with it.
+    let marks = RefCell::new(BTreeSet::new());
     for seed in 0..600 {
         let see = |case: &Case, completed: &[usize], pair: &Pair| {
             for index in completed {
                 let kind = match case.ops[*index] {
-                    Op::Post(post) => format!("{:?}", post.kind),
+                    Op::Post(post) => {
+                        let receiver = (post.flow + 1) % 2;
+                        let shared = case.shared[post.flow / 2][receiver];
+                        let used = [
+                            ("IPv6", case.ipv6),
+                            ("tag", case.vlan.is_some()),
+                            ("shared receives", shared && post.kind.is_send()),
+                            ("late NIC", case.nic[0].late || case.nic[1].late),
+                            ("again", post.again && post.kind.is_write()),
+                        ];
+                        let used = used.iter().filter(|(_, used)| *used);
+                        marks.borrow_mut().extend(used.map(|(what, _)| *what));
+                        format!("{:?}", post.kind)
+                    }
                     op => format!("{op:?}"),
                 };
                 let word = kind.split([' ', '(']).next().unwrap_or_default();
                 kinds.borrow_mut().insert(word.to_owned());
+            }
+            for side in [Side::A, Side::B] {
+                let mut psns = pair.log.iter().filter(|s| s.from == side).map(|s| s.psn);
+                let near_the_end = psns.by_ref().any(|psn| psn > 0xff_ff00);
+                if near_the_end && psns.any(|psn| psn < 256) {
+                    marks.borrow_mut().insert("wrap");
+                }
             }
             for host in [&pair.a, &pair.b] {
                 let counters = host.engine.counters();
@@ -100,17 +122,33 @@ fn the_cases_reach_what_they_are_for() {
         "drop_icrc",
         "drop_unexpected_response",
         "duplicate_requests",
+        "early_requests_dropped",
+        "early_requests_executed",
+        "early_requests_kept",
+        "mended",
         "out_of_sequence_requests",
         "out_of_sequence_responses",
+        "probes",
         "retransmissions",
+        "rx_cnps",
+        "rx_congested",
         "rx_rnr_naks",
         "rx_sequence_naks",
         "timeouts",
     ] {
         assert!(counted.contains(name), "{name} in {counted:?}");
     }
+    let all = [
+        "IPv6",
+        "again",
+        "late NIC",
+        "shared receives",
+        "tag",
+        "wrap",
+    ];
+    assert!(marks.into_inner().iter().eq(&all));
     for tally in wire.into_inner() {
-        assert!(tally.lost > 0 && tally.overflowed > 0 && tally.corrupted > 0);
+        assert!(tally.marked > 0 && tally.lost > 0 && tally.overflowed > 0 && tally.corrupted > 0);
         assert!(tally.duplicated > 0);
     }
 }

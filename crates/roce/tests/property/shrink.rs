@@ -129,8 +129,10 @@ fn simpler(case: &Case) -> Vec<Case> {
         }
     }
     // The plainest of everything that is not an operation.
-    let plain: [&dyn Fn(&mut Case); 15] = [
+    let plain: [&dyn Fn(&mut Case); 17] = [
         &|c| c.ipv6 = false,
+        &|c| c.vlan = None,
+        &|c| c.ecn = false,
         &|c| c.mtu = PathMtu::Mtu256,
         &|c| {
             c.mtu = MTUS[MTUS

@@ -29,6 +29,7 @@ pub struct Setup {
     pub seed: u64,
     pub mtu: PathMtu,
     pub ipv6: bool,
+    pub vlan: Option<u16>,
     pub reads: u8,
     pub retry_count: u8,
     pub rnr_retry_count: u8,
@@ -44,6 +45,7 @@ impl Default for Setup {
             seed: 1,
             mtu: PathMtu::Mtu1024,
             ipv6: false,
+            vlan: None,
             reads: 4,
             retry_count: 7,
             rnr_retry_count: 7,
@@ -101,7 +103,10 @@ impl Setup {
 
     /// The way from one side to the other.
     pub fn path(&self, from: Side) -> Path {
-        let path = path(from, self.mtu);
+        let path = Path {
+            vlan: self.vlan,
+            ..path(from, self.mtu)
+        };
         if !self.ipv6 {
             return path;
         }

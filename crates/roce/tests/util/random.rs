@@ -1,4 +1,4 @@
-//! Random cases: `ROCE_SEED=n` repeats one, `ROCE_CASES=n` runs more of them.
+//! Random cases: `ROCE_SEED=n` repeats one, `ROCE_CASES=n` runs more of them, from `ROCE_FROM=n` on.
 
 use roce::Rng;
 
@@ -7,7 +7,10 @@ pub fn seeds(default: u64) -> Vec<u64> {
     let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
     match number("ROCE_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("ROCE_CASES").unwrap_or(default)).collect(),
+        None => {
+            let from = number("ROCE_FROM").unwrap_or(0);
+            (from..from + number("ROCE_CASES").unwrap_or(default)).collect()
+        }
     }
 }
 
