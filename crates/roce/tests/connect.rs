@@ -9,6 +9,7 @@ use roce::{
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+use util::random::{Witness, seeds};
 use util::*;
 
 const PORT: u16 = 445;
@@ -75,8 +76,7 @@ fn next_event(p: &mut Pair, side: Side) -> Event {
 }
 
 fn expect(p: &mut Pair, side: Side, event: Event) {
-    let seed = p.setup.seed;
-    assert_eq!(next_event(p, side), event, "seed {seed}");
+    assert_eq!(next_event(p, side), event);
 }
 
 fn requested(p: &mut Pair) -> ConnId {
@@ -505,9 +505,98 @@ fn r095_nothing_is_sent_again_after_the_disconnect() {
     assert_eq!(outcomes(&p.a.completions), [(1, Status::Flushed)]);
 }
 
+/// The same of what has arrived, and only its acknowledgement has not.
+#[test]
+fn r095_what_was_not_acknowledged_is_not_sent_again_either() {
+    let (mut p, _) = listening(Setup::default());
+    let ends = connected(&mut p, 50_000);
+    p.net.script = Box::new(|from, packet| match packet.bth.opcode {
+        Opcode::Acknowledge if from == Side::B => Fate::Drop,
+        _ => Fate::Pass,
+    });
+    let src = p.a.open(pattern(100, 1));
+    let dst = p.b.open(vec![0; 100]);
+    p.b.engine
+        .post_recv(p.now, ends.qb, 2, &[dst.all()])
+        .unwrap();
+    p.a.send(p.now, ends.qa, 1, SendOp::Send, &[src.all()]);
+    p.run(Duration::from_millis(2));
+    assert_eq!(outcomes(&p.b.completions), [(2, Status::Success)]);
+    p.a.engine.disconnect(p.now, ends.a).unwrap();
+    p.log.clear();
+    p.run(Duration::from_secs(60));
+    assert_eq!(p.ops(Side::A), [Opcode::UdSendOnly]);
+    assert_eq!(outcomes(&p.a.completions), [(1, Status::Flushed)]);
+    assert_eq!(p.a.bytes(&src), p.b.bytes(&dst));
+}
+
+#[test]
+fn r094_crossing_disconnects_of_which_one_is_lost_end_the_connection() {
+    for lost in 0..3 {
+        let (mut p, _) = listening(Setup::default());
+        let ends = connected(&mut p, 50_000);
+        p.run(Duration::from_millis(1));
+        lose(&mut p, 0x15, lost);
+        p.a.engine.disconnect(p.now, ends.a).unwrap();
+        p.b.engine.disconnect(p.now, ends.b).unwrap();
+        for (side, conn) in [(Side::A, ends.a), (Side::B, ends.b)] {
+            let result = DisconnectResult::Graceful;
+            expect(&mut p, side, Event::DisconnectDone { conn, result });
+        }
+        p.run(MINUTES);
+        assert_eq!((p.a.events.len(), p.b.events.len()), (0, 0));
+    }
+}
+
+/// The peer of an active side with such settings sends to it: how often until it gives up, and with what.
+fn sends_of_the_passive_side(active: Config, ready: bool) -> (Vec<Duration>, Status) {
+    let (mut p, _) = listening(Setup::default());
+    p.a = Host::new(&active);
+    let ends = connected(&mut p, 50_000);
+    p.run(Duration::from_millis(10));
+    p.log.clear();
+    if ready {
+        p.a.engine.post_recv(p.now, ends.qa, 1, &[]).unwrap();
+        p.net.script = Box::new(|from, _| match from {
+            Side::A => Fate::Drop,
+            Side::B => Fate::Pass,
+        });
+    }
+    p.b.send(p.now, ends.qb, 1, SendOp::Send, &[]);
+    p.run_until(MINUTES, |p| !p.b.completions.is_empty());
+    let sent: Vec<_> = p.log.iter().filter(|s| s.op == Opcode::SendOnly).collect();
+    let pauses = sent.windows(2).map(|s| s[1].at.since(s[0].at));
+    (pauses.collect(), p.b.completions[0].status)
+}
+
+/// Its own settings are others: seven retries of both kinds.
+#[test]
+fn r089_the_passive_side_sends_by_the_counts_and_the_timeout_of_the_request() {
+    for (retry_count, rnr_retry_count, ack_timeout) in [(5, 0, 12), (2, 1, 14), (0, 3, 8)] {
+        let active = Config {
+            retry_count,
+            rnr_retry_count,
+            ack_timeout,
+            ..Setup::default().config
+        };
+        let (pauses, status) = sends_of_the_passive_side(active, true);
+        assert_eq!(status, Status::RetryExceeded);
+        assert_eq!(pauses.len(), usize::from(retry_count), "{pauses:?}");
+        let timeout = Duration::from_nanos(4096 << ack_timeout);
+        assert!(
+            pauses.first().is_none_or(|first| *first == timeout),
+            "{pauses:?}"
+        );
+        let (pauses, status) = sends_of_the_passive_side(active, false);
+        assert_eq!(status, Status::RnrRetryExceeded);
+        assert_eq!(pauses.len(), usize::from(rnr_retry_count), "{pauses:?}");
+    }
+}
+
 #[test]
 fn whole_lives_in_bad_weather() {
-    for seed in 1..=60 {
+    for seed in seeds(60) {
+        let _witness = Witness(seed);
         let (mut p, _) = listening(Setup {
             seed,
             mtu: PathMtu::Mtu256,
@@ -542,8 +631,8 @@ fn whole_lives_in_bad_weather() {
         p.a.engine.forget(p.now, ends.a);
         p.b.engine.forget(p.now, ends.b);
         p.run(MINUTES);
-        assert_eq!(p.a.engine.next_deadline(), None, "seed {seed}");
-        assert_eq!(p.b.engine.next_deadline(), None, "seed {seed}");
+        assert_eq!(p.a.engine.next_deadline(), None);
+        assert_eq!(p.b.engine.next_deadline(), None);
     }
 }
 

@@ -20,8 +20,8 @@ const TAG: u16 = 0x6005;
 type Seen = Rc<RefCell<Vec<(Side, [u8; 6], Option<u16>, u8, bool)>>>;
 
 /// A whole life of a connection from A to B with data both ways, over such paths.
-fn life(paths: [Path; 2]) -> Seen {
-    let mut p = Pair::new(Setup::default());
+fn life(setup: Setup, paths: [Path; 2]) -> Seen {
+    let mut p = Pair::new(setup);
     let seen = Seen::default();
     let log = seen.clone();
     p.net.script = Box::new(move |from, packet: &Packet<'_>| {
@@ -79,11 +79,21 @@ fn life(paths: [Path; 2]) -> Seen {
 
 #[test]
 fn r098_routed_peers_are_reached_by_the_next_hop_with_hops_to_spare() {
-    let seen = life([Side::A, Side::B].map(|side| Path {
+    for ipv6 in [false, true] {
+        routed(Setup {
+            ipv6,
+            ..Setup::default()
+        });
+    }
+}
+
+fn routed(setup: Setup) {
+    let paths = [Side::A, Side::B].map(|side| Path {
         dst_mac: ROUTER[side as usize],
         hop_limit: 9,
-        ..path(side, Setup::default().mtu)
-    }));
+        ..setup.path(side)
+    });
+    let seen = life(setup, paths);
     for (from, destination, tag, hops, gsi) in seen.borrow().iter() {
         // Those that only echo where a message came from: the script's wire has no router to rewrite addresses.
         let echo = *gsi && *hops == 64;
@@ -109,7 +119,8 @@ fn a_tag_is_on_every_frame_of_the_connection_both_ways() {
         ..path
     };
     // The passive side need not know of it.
-    for seen in [life([tagged(a), b]), life([tagged(a), tagged(b)])] {
+    for paths in [[tagged(a), b], [tagged(a), tagged(b)]] {
+        let seen = life(Setup::default(), paths);
         assert!(seen.borrow().iter().all(|s| s.2 == Some(TAG)));
         for gsi in [false, true] {
             for side in [Side::A, Side::B] {

@@ -2,14 +2,17 @@
 
 use super::{Pair, Side};
 use roce::{AcceptParams, ConnId, ConnectParams, Event, ListenerId, QpId};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where B listens.
 pub const PORT: u16 = 445;
 
 impl Pair {
     pub fn listen(&mut self) -> ListenerId {
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let any = match self.setup.ipv6 {
+            false => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            true => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
         self.b.engine.listen(any, PORT).unwrap()
     }
 
