@@ -25,6 +25,21 @@ use crate::{
 };
 use core::time::Duration;
 use link::{A, B, Link, PORT};
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
+
+/// Addresses of either family, in the order of the sides.
+const FAMILIES: [[&str; 2]; 2] = [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00:0:0:1::2"]];
+
+/// How random cases are drawn: `ROCE_SEED=n` draws others, `ROCE_CASES=n` so many. What fails is printed, shrunk.
+fn cases(default: u32) -> ProptestConfig {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
+    ProptestConfig {
+        cases: number("ROCE_CASES").map_or(default, |n: u64| n as u32),
+        rng_seed: RngSeed::Fixed(number("ROCE_SEED").unwrap_or(1)),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
 
 /// A queue pair of a number.
 fn qp(qpn: u32) -> LocalQp {

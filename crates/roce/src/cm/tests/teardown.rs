@@ -14,7 +14,7 @@ fn forget_both(link: &mut Link, a: ConnId, b: ConnId) {
 
 #[test]
 fn r068_every_message_of_a_connections_life_is_a_datagram_from_gsi_to_gsi() {
-    for ips in [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]] {
+    for ips in FAMILIES {
         let mut link = Link::with(&[link::config(A), link::config(B)], ips, 1);
         let (a, _) = connected(&mut link);
         link.agents[A].disconnect(link.now, a).unwrap();

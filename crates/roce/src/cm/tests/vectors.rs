@@ -7,7 +7,6 @@ use crate::wire::cm_msg::{
 };
 use crate::wire::{Gid, cma, mad};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 const TID: u64 = 0x0000_0005_1122_3344;
 const A_ID: u32 = 0x1122_3344;
@@ -358,7 +357,7 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn what_is_built_parses_to_the_same(message in message(), tid in any::<u64>()) {
