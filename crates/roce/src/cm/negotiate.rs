@@ -74,7 +74,10 @@ pub(super) fn retries(wish: u8, interval: Duration, config: &Config) -> u8 {
 }
 
 /// Number of READs of the peer to have room for, if `granted` were agreed upon: the next power of two, because some peers round
-/// what they are granted up to one and then use that many. What is agreed upon stays the consumers' number.
+/// what they are granted up to one and then use that many.
+///
+/// What REQ and REP say stays the consumers' number all the same, and is no power of two if theirs is none: NDKPI's limits in force are
+/// the least of both sides', so that neither may be told fewer (requirement M-14) or more, and whoever rounds up comes to no harm.
 pub(super) const fn room(granted: u8) -> u8 {
     match granted.checked_next_power_of_two() {
         Some(rounded) if granted > 0 => rounded,

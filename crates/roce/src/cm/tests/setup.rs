@@ -1,6 +1,7 @@
 //! How connections come about.
 
 use super::*;
+use crate::wire::cm_msg::{Message, Rep};
 
 #[test]
 fn three_messages_and_both_know_everything() {
@@ -72,13 +73,16 @@ fn it_works_over_ipv6() {
     assert_eq!(info.local, "[fd00::2]:7174".parse().unwrap());
 }
 
+/// What is agreed upon is the least of the wish, the offer and both limits, to the number: NDK tells its consumers so. Powers of two is
+/// what there is room for, and so what is offered to whoever wants all there is.
 #[test]
 fn r088_depths_are_capped_by_both_sides() {
-    for (responder, initiator, granted, used) in [
-        (255, 255, 16, 16),
-        (3, 3, 4, 3),
-        (0, 0, 0, 0),
-        (1, 200, 16, 1),
+    for ((responder, initiator), (offered, wanted), (granted, used), room) in [
+        ((255, 255), (16, 16), (16, 16), 16),
+        ((3, 3), (3, 3), (3, 3), 4),
+        ((0, 0), (0, 0), (0, 0), 0),
+        ((1, 200), (1, 16), (16, 1), 16),
+        ((200, 5), (16, 5), (5, 9), 8),
     ] {
         let mut link = Link::new();
         let params = ConnectParams {
@@ -88,22 +92,69 @@ fn r088_depths_are_capped_by_both_sides() {
         };
         let a = link.agents[A].connect(link.now, &params, &qp(5)).unwrap();
         let b = link.requested();
+        let Message::Req(req) = link.sent_by(A, 0x10)[0].message() else {
+            panic!("not a REQ");
+        };
+        assert_eq!(
+            (req.responder_resources, req.initiator_depth),
+            (offered, wanted)
+        );
         let params = AcceptParams {
             responder_resources: 255,
-            initiator_depth: 255,
+            // All, or fewer than are offered.
+            initiator_depth: if used == 9 { 9 } else { 255 },
             ..link.accept_params(&qp(6), &[])
         };
         let at_b = link.agents[B].accept(link.now, b, &params, &qp(6)).unwrap();
         assert_eq!(
             (at_b.responder_resources, at_b.initiator_depth),
-            (granted, used),
+            (room, used),
             "{responder} {initiator}"
         );
         link.expect(A, Event::Replied { conn: a });
+        let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
+            panic!("not a REP");
+        };
+        assert_eq!(
+            (rep.responder_resources, rep.initiator_depth),
+            (granted, used),
+            "{responder} {initiator}"
+        );
         let at_a = link.establish(a).unwrap();
-        assert!(at_a.initiator_depth <= at_b.responder_resources);
+        assert_eq!(at_a.initiator_depth, granted);
         assert!(at_a.responder_resources >= at_b.initiator_depth);
+        assert!(at_a.responder_resources < 2 * used.max(1));
+        for (side, conn, limits) in [(B, b, (granted, used)), (A, a, (used, granted))] {
+            let info = link.agents[side].connection(conn).unwrap();
+            assert_eq!((info.responder_resources, info.initiator_depth), limits);
+        }
     }
+}
+
+/// A peer may grant more than it was asked for, or want more than it was offered: that counts for nothing.
+#[test]
+fn r088_a_reply_gives_no_more_than_was_asked_for() {
+    let mut link = Link::new();
+    let a = link.connect(1, &qp(5), &[]).unwrap();
+    let b = link.requested();
+    link.accept(b, &qp(6), &[]).unwrap();
+    link.exchange();
+    let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
+        panic!("not a REP");
+    };
+    link.clear_flight();
+    let greedy = Rep {
+        responder_resources: 255,
+        initiator_depth: 255,
+        ..rep
+    };
+    link.send(A, &Message::Rep(greedy), link.transaction(A));
+    link.expect(A, Event::Replied { conn: a });
+    let attributes = link.establish(a).unwrap();
+    assert_eq!(
+        (attributes.responder_resources, attributes.initiator_depth),
+        (8, 4)
+    );
 }
 
 #[test]
@@ -231,7 +282,7 @@ fn r096_names_differ_from_start_to_start() {
         let mut link = Link::with(&configs, ["10.0.0.1", "10.0.0.2"], seed);
         link.connect(1, &qp(5), &[]).unwrap();
         link.exchange();
-        let crate::wire::cm_msg::Message::Req(req) = link.sent[0].message() else {
+        let Message::Req(req) = link.sent[0].message() else {
             panic!("not a REQ");
         };
         assert_ne!(req.local_comm_id, 0);
