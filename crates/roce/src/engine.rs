@@ -133,6 +133,8 @@ pub struct Engine {
     news: IndexList,
     timers: Timers,
     cm: Agent,
+    /// A message of the connection manager was sent last: it is the turn of data.
+    data_first: bool,
     counters: Counters,
     failed: bool,
 }
@@ -170,6 +172,7 @@ impl Engine {
             news: IndexList::try_new(config.max_qps)?,
             timers: Timers::try_new(config.max_qps)?,
             cm: Agent::try_new(&config, &mut rng)?,
+            data_first: false,
             counters: Counters::default(),
             failed: false,
             rng,

@@ -213,13 +213,9 @@ impl Agent {
         let _ = self.with(conn, Connection::communication_established);
     }
 
-    /// Writes a whole frame, if there is one to send.
+    /// Writes a whole frame, if there is one to send. What connections have to say comes before answers to whoever has asked something:
+    /// strangers can ask as often as they like.
     pub fn poll_transmit(&mut self, out: &mut ArrayVec<u8, 512>) -> bool {
-        while let Some(reply) = self.replies.pop() {
-            if self.write(&reply.path, &reply.emit(), out) {
-                return true;
-            }
-        }
         while let Some(index) = self.ready.pop() {
             let Some((slot, connection)) = self.connections.at_mut(index) else {
                 continue;
@@ -230,6 +226,11 @@ impl Agent {
             let (path, message) = (*connection.path(), *connection.message());
             self.settle(slot);
             if self.write(&path, &message, out) {
+                return true;
+            }
+        }
+        while let Some(reply) = self.replies.pop() {
+            if self.write(&reply.path, &reply.emit(), out) {
                 return true;
             }
         }

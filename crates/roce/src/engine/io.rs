@@ -175,10 +175,25 @@ impl Engine {
                 return true;
             }
         }
-        if self.cm.poll_transmit(&mut out.header) {
-            count!(self, tx_frames);
-            return true;
+        // Data and the connection manager take turns: neither a flood of its messages nor one of data keeps the other waiting.
+        if core::mem::replace(&mut self.data_first, false) {
+            return self.transmit_data(now, memory, out) || self.transmit_message(out);
         }
+        self.transmit_message(out) || self.transmit_data(now, memory, out)
+    }
+
+    /// Writes the connection manager's next frame.
+    fn transmit_message(&mut self, out: &mut Transmit) -> bool {
+        let sent = self.cm.poll_transmit(&mut out.header);
+        if sent {
+            self.data_first = true;
+            count!(self, tx_frames);
+        }
+        sent
+    }
+
+    /// Writes the next packet of a queue pair.
+    fn transmit_data<M: Memory>(&mut self, now: Instant, memory: &M, out: &mut Transmit) -> bool {
         if self.in_flight.is_full() {
             return false;
         }
