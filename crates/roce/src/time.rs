@@ -45,6 +45,20 @@ pub const fn ack_timeout_nanos(exponent: u8) -> Option<u64> {
     }
 }
 
+/// The local ACK timeout in nanoseconds when so many in a row have passed: four times as long at most.
+#[must_use]
+pub(crate) fn doubled_timeout_nanos(exponent: u8, passed: u32) -> Option<u64> {
+    ack_timeout_nanos(exponent).map(|nanos| nanos << passed.min(2))
+}
+
+/// Nanoseconds from a request to its failure when nothing ever comes back: a timeout for itself and one for each retry.
+#[must_use]
+pub(crate) fn retry_nanos(exponent: u8, retry_count: u8) -> Option<u64> {
+    (0..=u32::from(retry_count))
+        .map(|passed| doubled_timeout_nanos(exponent, passed))
+        .try_fold(0_u64, |sum, nanos| Some(sum.saturating_add(nanos?)))
+}
+
 /// The wait an RNR NAK asks for, in nanoseconds, by its 5-bit timer code.
 #[must_use]
 pub const fn rnr_nanos(code: u8) -> u64 {

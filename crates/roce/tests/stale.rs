@@ -232,6 +232,64 @@ fn r083_a_peer_that_is_hard_to_hear_keeps_its_connection() {
     ends.assert_alive(&mut p);
 }
 
+/// An outage that data would survive is survived in doubt, too: a link that fails over, a machine that moves.
+#[test]
+fn r083_a_peer_that_is_silent_for_a_while_keeps_its_connection() {
+    let mut setup = setup();
+    // Half a second.
+    setup.config.ack_timeout = 17;
+    for (to, busy) in [
+        (Side::A, false),
+        (Side::B, false),
+        (Side::A, true),
+        (Side::B, true),
+    ] {
+        let (mut p, ends) = connected(setup);
+        p.net.script = Box::new(|_, _| Fate::Drop);
+        if busy {
+            let (now, from, qp) = (p.now, to, if to == Side::A { ends.qa } else { ends.qb });
+            let target = p.host(to.other()).open(vec![0; 100]);
+            let source = p.host(from).open(pattern(100, 1));
+            p.host(from)
+                .send(now, qp, 3, target.write(), &[source.all()]);
+        }
+        ends.spoof(&mut p, to, 1);
+        p.run(Duration::from_secs(5));
+        p.net.script = Box::new(|_, _| Fate::Pass);
+        p.run(Duration::from_secs(60));
+        for host in [&mut p.a, &mut p.b] {
+            assert!(host.completions.iter().all(|c| c.status == Status::Success));
+            host.completions.clear();
+        }
+        ends.assert_alive(&mut p);
+    }
+}
+
+/// Neither is a forged request of use where data would fail, nor is the truth about a lost peer withheld for longer.
+#[test]
+fn r083_a_peer_that_is_doubted_has_the_time_that_data_gives_it() {
+    for code in [15, 16, 18] {
+        let mut setup = setup();
+        setup.config.ack_timeout = code;
+        let took = [false, true].map(|data| {
+            let (mut p, ends) = connected(setup);
+            p.net.script = Box::new(|_, _| Fate::Drop);
+            let start = p.now;
+            if data {
+                p.b.send(p.now, ends.qb, 3, SendOp::Send, &[]);
+            } else {
+                ends.spoof(&mut p, Side::B, 1);
+            }
+            let over = |e: &Event| matches!(e, Event::Disconnected { .. });
+            p.run_until(SECOND * 60, |p| p.b.events.iter().any(over));
+            p.now.since(start)
+        });
+        let [doubted, waited] = took;
+        assert_eq!(doubted, waited, "{code}");
+        assert!(doubted > SECOND * 3, "{code}");
+    }
+}
+
 /// Nor does it matter that the NIC is busy: a probe has no payload to wait for.
 #[test]
 fn r083_a_probe_does_not_wait_for_the_nic() {
@@ -267,9 +325,9 @@ fn r083_a_peer_that_is_gone_loses_its_connection() {
         }
     });
     ends.spoof(&mut p, Side::B, 1);
-    p.run(Duration::from_millis(1900));
+    p.run(Duration::from_millis(3000));
     assert_eq!(p.b.events, []);
-    p.run(Duration::from_millis(200));
+    p.run(Duration::from_millis(100));
     let (conn, reason) = (ends.b, DisconnectReason::Stale);
     assert_eq!(p.b.events, [Event::Disconnected { conn, reason }]);
     let sends = p.b.engine.post_send(p.now, ends.qb, &request(SendOp::Send));

@@ -39,10 +39,9 @@ const MAX_CONNECT_TIME: Duration = Duration::from_secs(300);
 /// How long acknowledging takes here, as told in a REP: what Linux tells.
 const TARGET_ACK_DELAY: u8 = 15;
 
-/// Probes of a connection that the peer is said to have lost, and the time that each has to be answered: two seconds altogether. The peer
-/// may be slow, a probe may be lost; and somebody who really asks again does so after some seconds.
-const PROBES: u8 = 4;
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// Time from the first probe of a connection that the peer is said to have lost to the second. It doubles up to the longest.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+const LONGEST_PROBE_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Length of a GUID as the additional information of a REJ.
 const GUID_LEN: u8 = 8;
@@ -105,6 +104,9 @@ pub(super) struct Connection {
     pub deadline: Option<Instant>,
     /// When the REQ was first sent. Passive: nothing.
     begun: Instant,
+    /// When a peer that has not been heard by then has lost the connection, once that is in doubt.
+    doubt_ends: Instant,
+    /// From one message, or one probe, to the next.
     interval: Duration,
     max_retries: u8,
     retries_left: u8,
@@ -182,6 +184,7 @@ impl Connection {
             probe: false,
             deadline: None,
             begun: now,
+            doubt_ends: Instant::ZERO,
             interval,
             max_retries: MAX_RETRIES,
             retries_left: 0,
@@ -256,6 +259,7 @@ impl Connection {
             probe: false,
             deadline: None,
             begun: Instant::ZERO,
+            doubt_ends: Instant::ZERO,
             interval,
             max_retries: negotiate::retries(req.max_cm_retries, interval, config),
             retries_left: 0,
@@ -439,19 +443,22 @@ impl Connection {
     }
 
     /// Somebody at the peer's address wants a connection for the queue pair that the peer has here: the peer has lost this one, or somebody
-    /// else speaks in its name. It can be heard: one that lives answers a [`probe`](Self::probe), and keeps its connection. One that is
+    /// else speaks in its name. It can be heard: one that lives answers a [`probe`](Self::probe), and keeps its connection; and it has as
+    /// long for that as it would have to acknowledge a request, so that nobody makes an outage fatal that data would survive. One that is
     /// being set up is left to its own timers.
     pub fn doubt(&mut self, now: Instant) {
         // The time of an established connection runs only while it is in doubt.
         if self.state == State::Established && self.deadline.is_none() {
-            self.retries_left = PROBES - 1;
+            self.doubt_ends = now.after(negotiate::patience(self.ack_timeout, self.retry_count));
+            self.interval = PROBE_INTERVAL;
             self.ask(now);
         }
     }
 
     fn ask(&mut self, now: Instant) {
         self.probe = true;
-        self.deadline = Some(now.after(PROBE_INTERVAL));
+        self.deadline = Some(now.after(self.interval).min(self.doubt_ends));
+        self.interval = self.interval.saturating_mul(2).min(LONGEST_PROBE_INTERVAL);
     }
 
     /// The peer has shown that it lives.
@@ -578,13 +585,8 @@ impl Connection {
             }
             State::DreqSent => self.finish_disconnect(now, DisconnectResult::Timeout),
             State::TimeWait => self.enter(State::Closed),
-            State::Established => match self.retries_left.checked_sub(1) {
-                Some(left) => {
-                    self.retries_left = left;
-                    self.ask(now);
-                }
-                None => self.give_up(now, DisconnectReason::Stale),
-            },
+            State::Established if now < self.doubt_ends => self.ask(now),
+            State::Established => self.give_up(now, DisconnectReason::Stale),
             State::RepRcvd | State::ReqRcvd | State::Closed => {}
         }
     }

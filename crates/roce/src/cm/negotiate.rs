@@ -2,6 +2,7 @@
 
 use super::request::MAX_RETRIES;
 use crate::config::Config;
+use crate::time::retry_nanos;
 use crate::wire::PathMtu;
 use core::time::Duration;
 
@@ -61,6 +62,16 @@ pub(super) const fn timewait(ack_timeout: u8) -> Duration {
     } else {
         TIMEWAIT
     }
+}
+
+/// How long a peer that does not answer is waited for when somebody says that it has lost the connection: as long as a request waits for
+/// its acknowledgement before it fails, with all its retries, but two seconds at least, and half a minute at most. A peer that did lose
+/// it is refused for that time, and asks again.
+pub(super) fn patience(ack_timeout: u8, retry_count: u8) -> Duration {
+    const LEAST: Duration = Duration::from_secs(2);
+    const MOST: Duration = Duration::from_secs(30);
+    retry_nanos(ack_timeout, retry_count)
+        .map_or(MOST, |nanos| Duration::from_nanos(nanos).clamp(LEAST, MOST))
 }
 
 /// How often a REP is repeated in this interval if the peer wishes so many: not beyond half a minute altogether, or what this side asks
@@ -141,6 +152,23 @@ mod tests {
             (31, 16384),
         ] {
             assert_eq!(timewait(code), Duration::from_millis(ms), "{code}");
+        }
+    }
+
+    #[test]
+    fn r083_who_is_said_to_be_gone_is_waited_for_as_data_waits() {
+        for (code, retries, ms) in [
+            // One timeout, two, and four times four of 134 ms.
+            (15, 6, 3087),
+            (16, 7, 7247),
+            (19, 7, 30_000),
+            (15, 0, 2000),
+            (1, 7, 2000),
+            (31, 7, 30_000),
+            (0, 0, 30_000),
+        ] {
+            let time = patience(code, retries).as_millis();
+            assert_eq!(time, ms, "{code} {retries}");
         }
     }
 

@@ -23,7 +23,7 @@ use crate::completion::Status;
 use crate::key::{Access, By, KeyTable, MrKey, Registered};
 use crate::psn::Psn;
 use crate::request::SendFlags;
-use crate::time::{Instant, ack_timeout_nanos};
+use crate::time::{Instant, doubled_timeout_nanos};
 use crate::transmit::Transmit;
 use crate::wire::{AtomicEth, Ieth, NakCode, Opcode, Reth};
 
@@ -600,8 +600,8 @@ impl Requester {
     /// A timeout may come up to four times as late as its code says. A peer that is slow to answer, because its machine is
     /// paused for instance, is given that.
     pub(super) fn start_timer(&mut self, now: Instant, link: &Link) {
-        self.timer = match ack_timeout_nanos(link.ack_timeout) {
-            Some(nanos) => Timer::Ack(now.after_nanos(nanos << self.timeouts.min(2))),
+        self.timer = match doubled_timeout_nanos(link.ack_timeout, self.timeouts) {
+            Some(nanos) => Timer::Ack(now.after_nanos(nanos)),
             None => Timer::Off,
         };
     }

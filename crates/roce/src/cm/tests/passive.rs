@@ -235,9 +235,9 @@ fn r083_a_queue_pair_that_comes_back_was_lost() {
             reason: DisconnectReason::Stale,
         },
     );
-    // Soon, and not before it has had its time to say that it lives.
+    // Soon, and not before it has had its time to say that it lives: 134 ms, twice that, and five times four times that.
     let took = link.now.since(asked);
-    assert!(took > Duration::from_secs(2) && took < Duration::from_millis(2001));
+    assert!(took > Duration::from_millis(3087) && took < Duration::from_millis(3088));
     link.expect(
         A,
         Event::ConnectFailed {
@@ -266,12 +266,14 @@ fn r083_a_connection_whose_peer_lives_survives_a_request_for_its_queue_pair() {
         link.send(B, &Message::Req(forged), 1);
         // Every other sign of life comes after the third probe only.
         link.run_for(Duration::from_millis(1));
-        for _ in 0..1 + n % 2 * 2 {
+        for interval in [250, 500, 1000].into_iter().take(1 + n as usize % 2 * 2) {
             assert_eq!(link.agents[B].poll_probe(), Some(b));
             assert_eq!(link.agents[B].poll_probe(), None);
             probes += 1;
             if n % 2 == 1 {
-                link.run_for(Duration::from_millis(500));
+                link.run_for(Duration::from_millis(interval - 1));
+                assert_eq!(link.agents[B].poll_probe(), None);
+                link.run_for(Duration::from_millis(1));
             }
         }
         link.agents[B].heard(b);
@@ -286,6 +288,38 @@ fn r083_a_connection_whose_peer_lives_survives_a_request_for_its_queue_pair() {
         link.agents[B].connection(b).unwrap().state,
         ConnState::Established
     );
+}
+
+/// At growing distances, but not so far apart that a peer that is back is not noticed.
+#[test]
+fn r083_signs_of_life_are_asked_for_more_and_more_rarely() {
+    let configs = [A, B].map(|side| crate::Config {
+        ack_timeout: 22,
+        ..link::config(side)
+    });
+    let mut link = Link::with(&configs, ["10.0.0.1", "10.0.0.2"], 1);
+    let (_, b) = connected_with(&mut link, 1, 0x111, 0x222);
+    let Message::Req(req) = link.sent_by(A, 0x10)[0].message() else {
+        panic!("not a REQ");
+    };
+    let forged = Req {
+        local_comm_id: 0x4000,
+        ..req
+    };
+    link.send(B, &Message::Req(forged), 1);
+    let start = link.now;
+    let mut probes = std::vec::Vec::new();
+    while link.take_events(B).is_empty() {
+        link.run_for(Duration::from_millis(1));
+        if link.agents[B].poll_probe() == Some(b) {
+            probes.push(link.now.since(start).as_millis());
+        }
+    }
+    let at = [
+        1, 251, 751, 1751, 3751, 7751, 11_751, 15_751, 19_751, 23_751, 27_751,
+    ];
+    assert_eq!(probes, at);
+    assert_eq!(link.now.since(start).as_millis(), 30_001);
 }
 
 /// What is being set up has timers of its own, and no queue pair yet that could ask.
