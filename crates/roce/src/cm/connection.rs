@@ -21,7 +21,9 @@ use crate::event::Event;
 use crate::psn::Psn;
 use crate::time::Instant;
 use crate::wire::Path;
-use crate::wire::cm_msg::{Answered, Dreq, Message, Rej, RejReason, Rep, Rtu, private_data};
+use crate::wire::cm_msg::{
+    Answered, Dreq, Message, Rej, RejReason, Rep, ReqPath, Rtu, private_data,
+};
 use crate::wire::mad;
 use arrayvec::ArrayVec;
 use core::net::SocketAddr;
@@ -42,6 +44,10 @@ const TARGET_ACK_DELAY: u8 = 15;
 /// Time from the first probe of a connection that the peer is said to have lost to the second. It doubles up to the longest.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 const LONGEST_PROBE_INTERVAL: Duration = Duration::from_secs(4);
+
+/// What a REP can say of an alternate path (IBTA 12.6.8).
+const FAILOVER_ACCEPTED: u8 = 0;
+const FAILOVER_UNSUPPORTED: u8 = 1;
 
 /// Length of a GUID as the additional information of a REJ.
 const GUID_LEN: u8 = 8;
@@ -83,6 +89,8 @@ pub(super) struct Connection {
     pub remote_comm_id: u32,
     /// Of the exchange that the active side began.
     transaction_id: u64,
+    /// What a REP says of the peer's alternate path: there is no path migration on RoCE. As Linux says, where there is none to be refused.
+    failover: u8,
     /// Of a DREQ of our own.
     own_transaction_id: u64,
     local_qpn: u32,
@@ -170,6 +178,7 @@ impl Connection {
             local_comm_id: names.comm_id,
             remote_comm_id: 0,
             transaction_id: names.transaction_id,
+            failover: FAILOVER_ACCEPTED,
             own_transaction_id: names.transaction_id,
             local_qpn: local.qpn,
             remote_qpn: 0,
@@ -245,6 +254,11 @@ impl Connection {
             local_comm_id: names.comm_id,
             remote_comm_id: req.local_comm_id,
             transaction_id: request.transaction_id,
+            failover: if req.alternate == ReqPath::default() {
+                FAILOVER_ACCEPTED
+            } else {
+                FAILOVER_UNSUPPORTED
+            },
             own_transaction_id: names.transaction_id,
             local_qpn: 0,
             remote_qpn: req.qpn,
@@ -379,7 +393,7 @@ impl Connection {
             responder_resources: self.info.responder_resources,
             initiator_depth: self.info.initiator_depth,
             target_ack_delay: TARGET_ACK_DELAY,
-            failover_accepted: 0,
+            failover_accepted: self.failover,
             flow_control: false,
             rnr_retry_count: config.rnr_retry_count,
             srq: local.srq,
@@ -742,13 +756,6 @@ impl Connection {
         .emit(self.transaction_id);
         self.send = true;
         self.rejected = true;
-    }
-
-    fn mra(&self, message: Answered) -> Reply {
-        self.reply(Kind::Mra {
-            message,
-            service_timeout: SERVICE_TIMEOUT,
-        })
     }
 
     fn reply(&self, kind: Kind) -> Reply {

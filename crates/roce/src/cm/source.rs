@@ -1,7 +1,7 @@
 //! Where a message came from, and the way back.
 
 use crate::wire::cm_msg::Req;
-use crate::wire::{Packet, Path, PathMtu};
+use crate::wire::{EcnCodepoint, Packet, Path, PathMtu};
 use core::net::IpAddr;
 
 /// Hops that an answer may take: the peer says nothing about it.
@@ -38,7 +38,8 @@ impl Source<'_> {
     /// The same with what the request says about the path.
     pub fn path(&self, req: &Req) -> Path {
         Path {
-            traffic_class: req.primary.traffic_class,
+            // Its low bits say whether a packet may be, or has been, marked: that is not the peer's to say of this side's.
+            traffic_class: EcnCodepoint::NotCapable.mark(req.primary.traffic_class),
             mtu: PathMtu::from_code(req.mtu_code).unwrap_or(PathMtu::Mtu256),
             ..self.way_back()
         }

@@ -107,9 +107,15 @@ impl Bth {
         })
     }
 
-    /// Whether the port, a full member of the default partition and of no other, takes this P_Key: the low 15 bits decide.
+    /// Whether the port takes this P_Key.
     #[must_use]
     pub const fn pkey_matches(&self) -> bool {
-        self.pkey & 0x7fff == DEFAULT_PKEY & 0x7fff
+        pkey_matches(self.pkey)
     }
+}
+
+/// Whether the port, a full member of the default partition and of no other, takes this P_Key: the low 15 bits decide.
+#[must_use]
+pub const fn pkey_matches(pkey: u16) -> bool {
+    pkey & 0x7fff == DEFAULT_PKEY & 0x7fff
 }

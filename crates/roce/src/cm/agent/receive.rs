@@ -15,7 +15,7 @@ use crate::wire::address::is_unicast;
 use crate::wire::cm_msg::{
     Answered, Dreq, Error, Message, Rej, RejReason, Rep, Req, SidrReq, TransportService,
 };
-use crate::wire::{Gid, Packet, Path, PathMtu, cma, mad};
+use crate::wire::{Gid, Packet, Path, PathMtu, bth, cma, mad};
 use arrayvec::ArrayVec;
 
 impl Agent {
@@ -76,7 +76,7 @@ impl Agent {
             return Err(Dropped::Malformed);
         }
         if let Some(slot) = self.find_named(source, req.ca_guid, req.local_comm_id) {
-            return self.tell(slot, Connection::on_duplicate_req);
+            return self.tell(slot, |c| c.on_duplicate_req(tid));
         }
         let path = source.path(req);
         let refuse = |reason: RejReason, info: &[u8]| Reply {
@@ -149,6 +149,10 @@ impl Agent {
         }
         if req.qpn == 0 {
             return Err(plain(RejReason::NO_QP));
+        }
+        // All data would be dropped.
+        if !bth::pkey_matches(req.pkey) {
+            return Err(plain(RejReason::CONSUMER));
         }
         let max = negotiate::max_mtu(&self.config);
         if PathMtu::from_code(req.mtu_code).is_none_or(|mtu| mtu > max) {

@@ -1,6 +1,6 @@
 //! What a connection makes of the peer's messages.
 
-use super::{Connection, MAX_CONNECT_TIME, MAX_SERVICE_TIMEOUT, State};
+use super::{Connection, MAX_CONNECT_TIME, MAX_SERVICE_TIMEOUT, SERVICE_TIMEOUT, State};
 use crate::cm::dropped::Dropped;
 use crate::cm::negotiate::{self, code_duration};
 use crate::cm::reply::{Kind, Reply};
@@ -13,23 +13,30 @@ use crate::wire::cm_msg::{Answered, Dreq, Mra, Rej, RejReason, Rep};
 pub(in crate::cm) type Heard = Result<Option<Reply>, Dropped>;
 
 impl Connection {
-    /// The same request again.
-    pub fn on_duplicate_req(&mut self) -> Heard {
-        match self.state {
-            State::ReqRcvd => Ok(Some(self.mra(Answered::Req))),
-            State::TimeWait if self.rejected => {
+    /// The same request again, or another by the same name; the answer belongs to its transaction.
+    pub fn on_duplicate_req(&mut self, transaction_id: u64) -> Heard {
+        let kind = match self.state {
+            State::ReqRcvd => Kind::Mra {
+                message: Answered::Req,
+                service_timeout: SERVICE_TIMEOUT,
+            },
+            State::TimeWait if self.rejected && transaction_id == self.transaction_id => {
                 self.send = true;
-                Ok(None)
+                return Ok(None);
             }
-            State::TimeWait => Ok(Some(self.reply(Kind::Rej {
+            State::TimeWait => Kind::Rej {
                 message: Answered::Req,
                 reason: RejReason::STALE_CONNECTION,
                 info: [0; 16],
                 info_len: 0,
-            }))),
+            },
             // The timer of the REP takes care, or the peer has it.
-            _ => Err(Dropped::State),
-        }
+            _ => return Err(Dropped::State),
+        };
+        Ok(Some(Reply {
+            transaction_id,
+            ..self.reply(kind)
+        }))
     }
 
     pub fn on_rep(&mut self, now: Instant, rep: &Rep) -> Heard {
@@ -61,7 +68,10 @@ impl Connection {
                 self.report(Event::Replied { conn: self.id });
                 Ok(None)
             }
-            State::RepRcvd => Ok(Some(self.mra(Answered::Rep))),
+            State::RepRcvd => Ok(Some(self.reply(Kind::Mra {
+                message: Answered::Rep,
+                service_timeout: SERVICE_TIMEOUT,
+            }))),
             // The RTU was lost; or what was sent instead of it.
             State::Established => {
                 self.send = true;

@@ -1,7 +1,9 @@
 //! The side that is asked.
 
 use super::*;
-use crate::wire::cm_msg::{Answered, Message, Rej, RejReason, Req, TransportService};
+use crate::wire::cm_msg::{
+    Answered, Drep, Message, Rej, RejReason, Req, Rtu, TransportService, private_data,
+};
 use link::Fate;
 
 /// A REQ as A sends it, not delivered.
@@ -40,7 +42,14 @@ fn rejection(link: &mut Link, req: Req) -> Rej {
 
 #[test]
 fn r080_r081_r084_requests_that_cannot_be_had_are_refused_with_the_reason() {
-    let mut link = Link::new();
+    for ips in FAMILIES {
+        let link = Link::with(&[link::config(A), link::config(B)], ips, 1);
+        refusals(link);
+    }
+}
+
+fn refusals(mut link: Link) {
+    let is_ipv6 = link.ips[B].is_ipv6();
     let req = request(&mut link);
     let refused = |link: &mut Link, req: Req| rejection(link, req).reason;
 
@@ -60,19 +69,31 @@ fn r080_r081_r084_requests_that_cannot_be_had_are_refused_with_the_reason() {
         assert_eq!(refused(&mut link, bad), RejReason::INVALID_TRANSPORT);
     }
 
-    let rej = rejection(&mut link, Req { mtu_code: 6, ..req });
-    assert_eq!(rej.reason, RejReason::INVALID_MTU);
-    assert_eq!((rej.info_len, rej.info[0]), (1, 5));
+    for mtu_code in [0].into_iter().chain(6..16) {
+        let rej = rejection(&mut link, Req { mtu_code, ..req });
+        assert_eq!(rej.reason, RejReason::INVALID_MTU, "{mtu_code}");
+        assert_eq!((rej.info_len, rej.info[0]), (1, 5));
+    }
 
     let mut bad = req;
     bad.private[0] = 0x10;
     assert_eq!(refused(&mut link, bad), RejReason::CONSUMER);
     bad.private[0] = 0;
-    bad.private[1] = 0x50;
-    assert_eq!(refused(&mut link, bad), RejReason::CONSUMER);
+    // Any other version, that of the other family included.
+    let (ours, other) = if is_ipv6 { (6, 4) } else { (4, 6) };
+    assert_eq!(bad.private[1], ours << 4);
+    for version in [other, 0, 1, 5, 7, 15] {
+        bad.private[1] = version << 4;
+        assert_eq!(refused(&mut link, bad), RejReason::CONSUMER, "{version}");
+    }
 
-    // Another destination, another source than the frame's.
-    for at in [35, 19] {
+    // Another destination, another source than the frame's: in every byte that the family has.
+    let (source, destination) = if is_ipv6 {
+        (4..20, 20..36)
+    } else {
+        (16..20, 32..36)
+    };
+    for at in source.chain(destination) {
         let mut bad = req;
         bad.private[at] ^= 1;
         assert_eq!(refused(&mut link, bad), RejReason::CONSUMER);
@@ -86,17 +107,37 @@ fn r080_r081_r084_requests_that_cannot_be_had_are_refused_with_the_reason() {
 
     assert_eq!(refused(&mut link, Req { qpn: 0, ..req }), RejReason::NO_QP);
 
+    // Data of another partition would never arrive. Who is a limited member of ours is welcome.
+    for bit in 0..15 {
+        let pkey = 0xffff ^ 1 << bit;
+        let bad = Req { pkey, ..req };
+        assert_eq!(refused(&mut link, bad), RejReason::CONSUMER, "{pkey:#x}");
+    }
+
     link.agents[B].pause_listener(link.listener, true).unwrap();
     assert_eq!(refused(&mut link, req), RejReason::INVALID_SERVICE_ID);
     link.agents[B].pause_listener(link.listener, false).unwrap();
 
     // And the good one is good.
     link.send(B, &Message::Req(req), 1);
+    let b = link.requested();
+    let info = link.agents[B].connection(b).unwrap();
+    assert_eq!(
+        (info.peer.ip(), info.local.ip()),
+        (link.ips[A], link.ips[B])
+    );
+    let limited = Req {
+        pkey: 0x7fff,
+        local_comm_id: req.local_comm_id ^ 1,
+        qpn: req.qpn ^ 1,
+        ..req
+    };
+    link.send(B, &Message::Req(limited), 2);
     link.requested();
 }
 
 #[test]
-fn a_small_link_refuses_large_mtus() {
+fn r081_a_small_link_refuses_large_mtus() {
     let configs = [
         link::config(A),
         crate::Config {
@@ -119,26 +160,87 @@ fn a_small_link_refuses_large_mtus() {
     assert_eq!((rej.info_len, rej.info[0]), (1, 3));
 }
 
+/// What B says to the same request, once more, in transaction `tid`.
+fn again(link: &mut Link, req: &Req, tid: u64) -> std::vec::Vec<(Message, u64)> {
+    link.exchange();
+    let before = link.sent.len();
+    link.send(B, &Message::Req(*req), tid);
+    link.run_for(Duration::from_micros(200));
+    let said = link.sent[before..].iter().filter(|s| s.from == B);
+    said.map(|s| (s.message(), s.transaction())).collect()
+}
+
 #[test]
 fn r082_a_duplicate_request_is_no_second_connection() {
     let mut link = Link::new();
     let req = request(&mut link);
     link.send(B, &Message::Req(req), 1);
     let b = link.requested();
-    for _ in 0..3 {
-        link.send(B, &Message::Req(req), 1);
+    // Undecided: please wait.
+    for tid in [1, 1, 2] {
+        let [(Message::Mra(mra), answered)] = again(&mut link, &req, tid)[..] else {
+            panic!("not an MRA");
+        };
+        assert_eq!((mra.message, answered), (Answered::Req, tid));
     }
-    link.run_for(Duration::from_millis(1));
-    link.no_events();
-    // Undecided: please wait. Nothing says more after the decision: the reply has a timer.
-    assert_eq!(link.sent_by(B, 0x11).len(), 3);
+    // Nothing says more after the decision: the reply has a timer, and then the peer has it.
     link.accept(b, &qp(6), &[]).unwrap();
-    link.run_for(Duration::from_millis(1));
-    link.sent.clear();
-    link.send(B, &Message::Req(req), 1);
-    link.run_for(Duration::from_millis(1));
+    assert_eq!(again(&mut link, &req, 1), []);
+    link.agents[B].communication_established(b);
+    link.expect(B, Event::Established { conn: b });
+    assert_eq!(again(&mut link, &req, 1), []);
+    link.agents[B].disconnect(link.now, b).unwrap();
+    assert_eq!(again(&mut link, &req, 1), []);
+    // The end: the peer confirms, and what it called so is over.
+    let Message::Dreq(dreq) = link.sent_by(B, 0x15)[0].message() else {
+        panic!("not a DREQ");
+    };
+    let drep = Message::Drep(Drep {
+        local_comm_id: dreq.remote_comm_id,
+        remote_comm_id: dreq.local_comm_id,
+        private: private_data(&[]),
+    });
+    link.send(B, &drep, 1);
+    let result = DisconnectResult::Graceful;
+    link.expect(B, Event::DisconnectDone { conn: b, result });
+    for tid in [1, 7] {
+        let [(Message::Rej(rej), answered)] = again(&mut link, &req, tid)[..] else {
+            panic!("not a REJ");
+        };
+        assert_eq!(rej.reason, RejReason::STALE_CONNECTION);
+        assert_eq!((rej.message, rej.info_len), (Answered::Req, 0));
+        assert_eq!(rej.remote_comm_id, req.local_comm_id);
+        // Who asks goes by its own transaction.
+        assert_eq!(answered, tid);
+    }
     link.no_events();
-    assert_eq!(link.sent.len(), 0);
+    assert_eq!(link.agents[B].len(), 1);
+    // When the name has rested, it is a name like any other.
+    link.agents[B].forget(link.now, b);
+    link.run_until_idle();
+    assert_eq!(link.agents[B].len(), 0);
+    link.send(B, &Message::Req(req), 9);
+    link.requested();
+}
+
+#[test]
+fn r082_a_duplicate_of_a_rejected_request_is_rejected_again() {
+    let mut link = Link::new();
+    let req = request(&mut link);
+    link.send(B, &Message::Req(req), 1);
+    let b = link.requested();
+    link.agents[B].reject(link.now, b, b"no").unwrap();
+    link.exchange();
+    let [first] = &link.sent_by(B, 0x12)[..] else {
+        panic!("not one REJ");
+    };
+    assert_eq!(again(&mut link, &req, 1), [(first.message(), 1)]);
+    // The same name in another transaction is another request, and the name still rests.
+    let [(Message::Rej(rej), 2)] = again(&mut link, &req, 2)[..] else {
+        panic!("not a REJ");
+    };
+    assert_eq!(rej.reason, RejReason::STALE_CONNECTION);
+    link.no_events();
 }
 
 #[test]
@@ -401,6 +503,42 @@ fn r086_the_reply_is_repeated_as_often_as_the_request_allows() {
     assert_eq!(rej.remote_comm_id, req.local_comm_id);
 }
 
+/// The confirmation ends the repetition, and so does data; one that is lost does not.
+#[test]
+fn r086_the_reply_is_repeated_until_it_is_confirmed() {
+    for by_data in [false, true] {
+        let mut link = Link::new();
+        let req = request(&mut link);
+        link.send(B, &Message::Req(req), 1);
+        let b = link.requested();
+        link.accept(b, &qp(6), &[]).unwrap();
+        let start = link.now;
+        while link.sent_by(B, 0x13).len() < 3 {
+            link.run_for(Duration::from_millis(1));
+        }
+        // Both of its repetitions after the time that the request gave.
+        let took = link.now.since(start);
+        assert!(took > Duration::from_millis(2047) && took < Duration::from_millis(2050));
+        let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
+            panic!("not a REP");
+        };
+        if by_data {
+            link.agents[B].communication_established(b);
+        } else {
+            let rtu = Message::Rtu(Rtu {
+                local_comm_id: rep.remote_comm_id,
+                remote_comm_id: rep.local_comm_id,
+                private: private_data(&[]),
+            });
+            link.send(B, &rtu, 1);
+        }
+        link.expect(B, Event::Established { conn: b });
+        link.run_for(Duration::from_secs(100));
+        link.no_events();
+        assert_eq!(link.sent_by(B, 0x13).len(), 3);
+    }
+}
+
 #[test]
 fn r087_a_rejection_carries_its_data() {
     let mut link = Link::new();
@@ -424,6 +562,29 @@ fn r087_a_rejection_carries_its_data() {
     assert_eq!(link.sent_by(B, 0x12).len(), 2);
 }
 
+/// Path migration does not exist on RoCE: who proposes an alternate path is told so.
+#[test]
+fn an_alternate_path_is_not_accepted_with_the_connection() {
+    for (alternate, failover) in [(false, 0), (true, 1)] {
+        let mut link = Link::new();
+        let mut req = request(&mut link);
+        if alternate {
+            req.alternate = crate::wire::cm_msg::ReqPath {
+                local_gid: crate::wire::Gid::from("10.0.0.3".parse::<core::net::IpAddr>().unwrap()),
+                ..req.primary
+            };
+        }
+        link.send(B, &Message::Req(req), 1);
+        let b = link.requested();
+        link.accept(b, &qp(6), &[]).unwrap();
+        link.exchange();
+        let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
+            panic!("not a REP");
+        };
+        assert_eq!(rep.failover_accepted, failover);
+    }
+}
+
 #[test]
 fn r089_the_requests_values_are_the_requesters() {
     let mut link = Link::new();
@@ -431,7 +592,8 @@ fn r089_the_requests_values_are_the_requesters() {
     req.retry_count = 5;
     req.rnr_retry_count = 0;
     req.primary.ack_timeout = 19;
-    req.primary.traffic_class = 0x68;
+    // What is said of congestion is of this packet alone.
+    req.primary.traffic_class = 0x6b;
     req.mtu_code = 2;
     req.starting_psn = Psn::new(0x12_3456);
     link.send(B, &Message::Req(req), 1);
