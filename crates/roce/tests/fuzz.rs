@@ -73,9 +73,34 @@ fn datagrams_into_the_connection_manager() {
     repeat("mads", fuzz::mads::run, 300);
 }
 
+/// Connections come about in what is kept, over addresses of either family.
+#[test]
+fn connections_are_fuzzed_over_both_families() {
+    let mut established = [0, 0];
+    for (_, input) in corpus("mads") {
+        let summary = fuzz::mads::play(&input);
+        established[usize::from(summary.ipv6)] += summary.established;
+    }
+    assert!(established.iter().all(|n| *n > 10), "{established:?}");
+}
+
 #[test]
 fn changed_captures() {
     repeat("captures", fuzz::captures::run, 300);
+}
+
+/// What is newest is what can come again, late: not what came first.
+#[test]
+fn the_fuzzers_remember_what_was_seen_last() {
+    let mut recent = fuzz::recent::Recent::<u32, 8>::default();
+    assert_eq!(recent.pick(3), None);
+    for n in 0..20 {
+        recent.push(n);
+        assert_eq!((recent.pick(0), recent.iter().next()), (Some(&n), Some(&n)));
+        assert_eq!(recent.iter().count(), 8.min(n as usize + 1));
+    }
+    let picked = [0, 7, 8, 15].map(|at| recent.pick(at).copied());
+    assert_eq!(picked, [19, 12, 19, 12].map(Some));
 }
 
 /// Unchanged, the conversations come about again, whichever side the engine takes: there is something that changes can spoil.

@@ -3,6 +3,7 @@
 
 use super::input::Input;
 use super::machine::{DEPTH, Machine, Mr, QPS, path, seal};
+use super::recent::Recent;
 use arrayvec::ArrayVec;
 use roce::cm::QpAttributes;
 use roce::wire::frame::{Header, pad_of};
@@ -14,7 +15,6 @@ use roce::{
     Access, Config, Instant, MrKey, PathMtu, PdId, Psn, QpId, RegionId, SendFlags, SendOp,
     SendRequest, Status,
 };
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Steps of one input, at most.
@@ -52,7 +52,8 @@ struct Fuzz<'a> {
     now: Instant,
     mtu: PathMtu,
     ipv6: bool,
-    stash: VecDeque<Vec<u8>>,
+    /// Frames that can come again, late.
+    stash: Recent<Vec<u8>, STASH>,
 }
 
 /// Runs one input.
@@ -98,7 +99,7 @@ pub fn run(data: &[u8]) {
         now: Instant(1_000_000),
         mtu,
         ipv6,
-        stash: VecDeque::new(),
+        stash: Recent::default(),
     };
     for _ in 0..STEPS {
         if fuzz.input.is_empty() {
@@ -341,19 +342,18 @@ impl Fuzz<'_> {
 
     /// The next frame of one end, or one that was kept, does not get through as it is.
     fn carry(&mut self, from: usize, what: u8) {
-        let kept = what & 0x10 != 0 && !self.stash.is_empty();
-        let frame = if kept {
-            let at = self.input.below(self.stash.len() as u32) as usize;
-            self.stash.get(at).cloned()
+        let kept = if what & 0x10 != 0 {
+            let at = usize::from(self.input.u8());
+            self.stash.pick(at).cloned()
         } else {
-            let frame = self.ends[from].m.transmit(self.now);
-            if let Some(frame) = &frame {
-                self.ends[from].note(frame);
-                self.stash.push_back(frame.clone());
-                self.stash.truncate(STASH);
-            }
-            frame
+            None
         };
+        let frame = kept.or_else(|| {
+            let frame = self.ends[from].m.transmit(self.now)?;
+            self.ends[from].note(&frame);
+            self.stash.push(frame.clone());
+            Some(frame)
+        });
         let Some(mut frame) = frame else { return };
         match what & 7 {
             // Lost; come twice; changed.

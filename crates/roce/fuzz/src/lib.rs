@@ -10,3 +10,4 @@ mod input;
 mod machine;
 pub mod mads;
 mod memory;
+pub mod recent;

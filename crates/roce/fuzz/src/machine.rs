@@ -8,7 +8,7 @@ use roce::{
     Status, Transmit, TxToken, Usage,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Requests that a queue takes.
 pub const DEPTH: u32 = 8;
@@ -68,11 +68,11 @@ pub struct Machine {
 /// Which of two ends: 0 or 1.
 pub fn path(from: usize, ipv6: bool, mtu: PathMtu) -> Path {
     let ip = |n: usize| {
-        let v4 = Ipv4Addr::new(10, 0, 0, n as u8 + 1);
+        let n = n as u8 + 1;
         if ipv6 {
-            IpAddr::V6(v4.to_ipv6_mapped())
+            IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into()))
         } else {
-            IpAddr::V4(v4)
+            IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
         }
     };
     let mac = |n: usize| [2, 0, 0, 0, 0, n as u8];

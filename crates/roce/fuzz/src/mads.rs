@@ -3,6 +3,7 @@
 
 use super::input::Input;
 use super::machine::{Machine, QPS, path, seal};
+use super::recent::Recent;
 use arrayvec::ArrayVec;
 use roce::wire::frame::Header;
 use roce::wire::{Bth, Deth, ExtHeaders, Opcode, Packet, mad};
@@ -10,7 +11,6 @@ use roce::{
     AcceptParams, Config, ConnId, ConnectParams, Event, Instant, PathMtu, Psn, QpId, SendFlags,
     SendOp, SendRequest,
 };
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ const STEPS: usize = 300;
 const NAMES: usize = 16;
 const PORT: u16 = 7000;
 const CONNECTIONS: u32 = 6;
-/// Ethernet, IPv4, UDP, BTH, DETH.
-const BEFORE_MAD: usize = 62;
+/// UDP, BTH, DETH.
+const BEFORE_MAD: usize = 28;
 /// The header in front of a message of the connection manager.
 const MAD_HEADER: usize = 24;
 /// Deadlines until everything has come to its end, at most: sixteen repetitions of each message of each connection, and their rest.
@@ -42,20 +42,35 @@ struct End {
     qps: Vec<QpId>,
     conns: Vec<(ConnId, Story)>,
     next_port: u16,
+    /// How often a connection came about.
+    established: u32,
 }
 
 struct Fuzz<'a> {
     input: Input<'a>,
     ends: [End; 2],
     now: Instant,
+    ipv6: bool,
     /// Communication IDs seen.
-    names: VecDeque<[u8; 4]>,
+    names: Recent<[u8; 4], NAMES>,
     /// Messages seen.
-    seen: VecDeque<(usize, Vec<u8>)>,
+    seen: Recent<[u8; mad::LEN], NAMES>,
+}
+
+/// What came about.
+pub struct Summary {
+    pub ipv6: bool,
+    /// Connections, counted at both ends.
+    pub established: u32,
 }
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
+    play(data);
+}
+
+/// The same, and tells about it.
+pub fn play(data: &[u8]) -> Summary {
     let config = Config {
         max_qps: QPS,
         max_cqs: 2,
@@ -67,12 +82,15 @@ pub fn run(data: &[u8]) {
         max_transmissions: 32,
         ..Config::default()
     };
+    let mut input = Input(data);
+    let ipv6 = input.bool();
     let mut fuzz = Fuzz {
-        input: Input(data),
-        ends: [0, 1].map(|n| End::new(&config, n)),
+        input,
+        ends: [0, 1].map(|n| End::new(&config, n, ipv6)),
         now: Instant(1_000_000),
-        names: VecDeque::new(),
-        seen: VecDeque::new(),
+        ipv6,
+        names: Recent::default(),
+        seen: Recent::default(),
     };
     for _ in 0..STEPS {
         if fuzz.input.is_empty() {
@@ -80,14 +98,16 @@ pub fn run(data: &[u8]) {
         }
         fuzz.step();
     }
+    let established = fuzz.ends.iter().map(|e| e.established).sum();
     fuzz.end();
+    Summary { ipv6, established }
 }
 
 impl End {
-    fn new(config: &Config, n: usize) -> End {
+    fn new(config: &Config, n: usize, ipv6: bool) -> End {
         let seed = n as u128 + 10;
         let mut m = Machine::new(&Config { seed, ..*config });
-        let here: IpAddr = path(n, false, PathMtu::Mtu1024).src_ip;
+        let here: IpAddr = path(n, ipv6, PathMtu::Mtu1024).src_ip;
         m.engine.listen(here, PORT).expect("the first");
         let qps = (0..QPS).map(|i| m.create_qp(i.into())).collect();
         End {
@@ -95,6 +115,7 @@ impl End {
             qps,
             conns: Vec::new(),
             next_port: 1,
+            established: 0,
         }
     }
 
@@ -124,6 +145,7 @@ impl End {
                     let s = self.story(conn, &event);
                     assert!(!s.established && !s.over, "{event:?}");
                     s.established = true;
+                    self.established += 1;
                 }
                 Event::EstablishFailed { conn, .. } => {
                     let s = self.story(conn, &event);
@@ -186,7 +208,7 @@ impl Fuzz<'_> {
             }
             41..44 => {
                 let (flag, engine) = (self.input.bool(), &mut self.ends[n].m.engine);
-                let here = path(n, false, PathMtu::Mtu1024).src_ip;
+                let here = path(n, self.ipv6, PathMtu::Mtu1024).src_ip;
                 // Another listener, which may take connections that the first does not.
                 if let Ok(listener) = engine.listen(here, PORT + 1) {
                     let _ = engine.pause_listener(listener, flag);
@@ -231,7 +253,7 @@ impl Fuzz<'_> {
         end.next_port = end.next_port.wrapping_add(u16::from(how & 1));
         let params = ConnectParams {
             qp: end.qps[usize::from(how & 3)],
-            path: path(n, false, PathMtu::Mtu1024),
+            path: path(n, self.ipv6, PathMtu::Mtu1024),
             local_port: end.next_port,
             remote_port: PORT + u16::from(how & 4 != 0),
             private_data: data,
@@ -257,7 +279,7 @@ impl Fuzz<'_> {
             0..5 => {
                 let params = AcceptParams {
                     qp: end.qps[self.input.below(QPS) as usize],
-                    path: path(n, false, PathMtu::Mtu1024),
+                    path: path(n, self.ipv6, PathMtu::Mtu1024),
                     private_data: &[1; 20],
                     responder_resources: how,
                     initiator_depth: how,
@@ -286,7 +308,7 @@ impl Fuzz<'_> {
         }
     }
 
-    fn note(&mut self, from: usize, frame: &[u8]) {
+    fn note(&mut self, frame: &[u8]) {
         let Ok(packet) = Packet::parse(frame) else {
             return;
         };
@@ -295,20 +317,18 @@ impl Fuzz<'_> {
         };
         for at in [MAD_HEADER, MAD_HEADER + 4] {
             let name = [0, 1, 2, 3].map(|i| mad[at + i]);
-            if !self.names.contains(&name) {
-                self.names.push_front(name);
-                self.names.truncate(NAMES);
+            if !self.names.iter().any(|known| *known == name) {
+                self.names.push(name);
             }
         }
-        self.seen.push_front((from, mad.to_vec()));
-        self.seen.truncate(NAMES);
+        self.seen.push(*mad);
     }
 
     fn pass(&mut self, from: usize) -> bool {
         let Some(frame) = self.ends[from].m.transmit(self.now) else {
             return false;
         };
-        self.note(from, &frame);
+        self.note(&frame);
         self.ends[1 - from].m.receive(self.now, &frame);
         true
     }
@@ -318,7 +338,7 @@ impl Fuzz<'_> {
         let Some(mut frame) = self.ends[from].m.transmit(self.now) else {
             return;
         };
-        self.note(from, &frame);
+        self.note(&frame);
         match what & 3 {
             0 => {}
             1 => {
@@ -327,8 +347,10 @@ impl Fuzz<'_> {
             }
             _ => {
                 for _ in 0..self.input.below(4) + 1 {
-                    let most = frame.len() - 38;
-                    let at = 34 + self.input.below(most.min(256) as u32) as usize;
+                    // What is behind IP.
+                    let behind_ip = 14 + self.ip_len();
+                    let most = frame.len() - 4 - behind_ip;
+                    let at = behind_ip + self.input.below(most.min(256) as u32) as usize;
                     frame[at] = self.input.u8();
                 }
                 seal(&mut frame);
@@ -339,10 +361,14 @@ impl Fuzz<'_> {
 
     fn name(&mut self) -> [u8; 4] {
         let how = self.input.u8();
-        match usize::from(how & 0x7f).checked_rem(self.names.len()) {
-            Some(at) if how & 0x80 == 0 => self.names[at],
+        match self.names.pick(usize::from(how & 0x7f)) {
+            Some(name) if how & 0x80 == 0 => *name,
             _ => [how; 4],
         }
+    }
+
+    fn ip_len(&self) -> usize {
+        if self.ipv6 { 40 } else { 20 }
     }
 
     /// A message for one end as if from the other: one that was seen, or a new one, about connections that there are or are not.
@@ -350,8 +376,8 @@ impl Fuzz<'_> {
         let mut body = [0; mad::LEN];
         body[..4].copy_from_slice(&[1, 7, 2, 3]);
         let from = usize::from(self.input.u8());
-        if let Some(at) = from.checked_rem(self.seen.len()) {
-            body.copy_from_slice(&self.seen[at].1);
+        if let Some(seen) = self.seen.pick(from) {
+            body = *seen;
         }
         if what & 1 != 0 {
             // Of another kind, and about a connection by the names of another.
@@ -384,11 +410,11 @@ impl Fuzz<'_> {
             ..ExtHeaders::NONE
         };
         let bth = Bth::new(Opcode::UdSendOnly, 1, Psn::ZERO);
-        let path = path(1 - to, false, PathMtu::Mtu1024);
+        let path = path(1 - to, self.ipv6, PathMtu::Mtu1024);
         let mut frame = ArrayVec::<u8, 512>::new();
         let header = Header::new(&path, 0xc000, bth, ext);
         let mut icrc = header.write(len, &mut frame).expect("it fits");
-        assert_eq!(frame.len(), BEFORE_MAD);
+        assert_eq!(frame.len(), 14 + self.ip_len() + BEFORE_MAD);
         icrc.update(&body[..len]);
         let frame = [&frame[..], &body[..len], &icrc.trailer(0)].concat();
         self.ends[to].m.receive(self.now, &frame);
