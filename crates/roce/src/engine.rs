@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::cq::CqSet;
 use crate::event::Event;
 use crate::key::KeyTable;
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, QPNS};
 use crate::path::PathMtu;
 use crate::rc::early::EarlyFrames;
 use crate::rc::qp::{InFlight, Qp, Shared};
@@ -25,9 +25,6 @@ use crate::table::{IndexList, OutOfMemory, Table, id};
 use crate::time::Instant;
 use crate::timers::Timers;
 use core::ops::RangeInclusive;
-
-/// What a queue pair can be called: 0 is reserved, 1 is the general service interface, the highest is for multicast (IBTA 3.5.10).
-const QPNS: RangeInclusive<u32> = 2..=0x00ff_fffe;
 
 id! {
     /// A protection domain.
@@ -151,6 +148,11 @@ impl Engine {
     /// # Errors
     /// No memory.
     pub fn try_new(config: &Config) -> Result<Engine, OutOfMemory> {
+        Engine::with_qpns(config, QPNS)
+    }
+
+    /// The same with queue pairs' numbers from a range.
+    fn with_qpns(config: &Config, qpns: RangeInclusive<u32>) -> Result<Engine, OutOfMemory> {
         let config = config.clamped();
         let mut rng = Rng::from_seed(config.seed);
         Ok(Engine {
@@ -160,8 +162,8 @@ impl Engine {
             srqs: SrqSet::try_new(config.max_srqs)?,
             keys: KeyTable::try_new(config.max_keys, &mut rng)?,
             qps: Table::try_new(config.max_qps)?,
-            // Late packets for a number can come while its connection would rest, and no more connections can rest.
-            qpns: Numbers::try_new(QPNS, config.max_qps, config.max_connections, &mut rng)?,
+            // Numbers of connections rest with these. Who agreed with a peer by other means gets some rest, too.
+            qpns: Numbers::try_new(qpns, config.max_qps, config.max_connections, &mut rng)?,
             in_flight: Table::try_fixed(config.max_transmissions)?,
             early: EarlyFrames::try_new(
                 config.early_frames,

@@ -6,6 +6,9 @@ use crate::table::{OutOfMemory, try_vec};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+/// What a queue pair can be called: 0 is reserved, 1 is the general service interface, the highest is for multicast (IBTA 3.5.10).
+pub(crate) const QPNS: RangeInclusive<u32> = 2..=0x00ff_fffe;
+
 /// No member.
 const NONE: u32 = u32::MAX;
 

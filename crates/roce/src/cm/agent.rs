@@ -10,7 +10,7 @@ use super::{LocalQp, QpAttributes};
 use crate::config::Config;
 use crate::connection::{AcceptParams, CmError, ConnId, ConnInfo, ConnectParams, ListenerId};
 use crate::event::Event;
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, QPNS};
 use crate::psn::Psn;
 use crate::rng::Rng;
 use crate::table::{IndexList, OutOfMemory, Slot, Table};
@@ -20,6 +20,7 @@ use crate::wire::{Path, frame, mad, udp};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, SocketAddr};
+use core::ops::RangeInclusive;
 
 /// Connections that peers asked for and that have not come about, or never did, may take up one in this many places of the table, so
 /// that requests from the wire cannot keep the owner from connecting.
@@ -36,6 +37,8 @@ pub(crate) struct Agent {
     connections: Table<Connection>,
     /// Our communication IDs. They rest with their connections.
     comm_ids: Numbers,
+    /// The numbers under which our queue pairs were connected. They, too, rest with their connections.
+    qpns: Numbers,
     lookup: Lookup,
     /// Connections that peers asked for and that have not been established, those included that rest before their names are free.
     unproven: u32,
@@ -62,6 +65,15 @@ impl Agent {
     /// # Errors
     /// No memory.
     pub fn try_new(config: &Config, rng: &mut Rng) -> Result<Self, OutOfMemory> {
+        Self::with_comm_ids(config, rng, 1..=u32::MAX)
+    }
+
+    /// The same with communication IDs from a range.
+    pub(super) fn with_comm_ids(
+        config: &Config,
+        rng: &mut Rng,
+        comm_ids: RangeInclusive<u32>,
+    ) -> Result<Self, OutOfMemory> {
         let capacity = config.max_connections;
         let mut rng = rng.fork();
         let mut addresses = Vec::new();
@@ -72,7 +84,8 @@ impl Agent {
             config: *config,
             listeners: Listeners::try_new(config.max_listeners)?,
             connections: Table::try_new(capacity)?,
-            comm_ids: Numbers::try_new(1..=u32::MAX, capacity, 0, &mut rng)?,
+            comm_ids: Numbers::try_new(comm_ids, capacity, 0, &mut rng)?,
+            qpns: Numbers::try_new(QPNS, capacity, 0, &mut rng)?,
             lookup: Lookup::try_new(capacity, &mut rng)?,
             unproven: 0,
             addresses,
@@ -142,6 +155,7 @@ impl Agent {
         let names = self.names().ok_or(CmError::TableFull)?;
         let connection = Connection::connecting(now, names, &self.config, params, local)?;
         let slot = self.insert(connection).ok_or(CmError::TableFull)?;
+        self.keep_qpn(slot, local.qpn);
         Ok(ConnId(slot))
     }
 
@@ -157,7 +171,11 @@ impl Agent {
         local: &LocalQp,
     ) -> Result<QpAttributes, CmError> {
         let config = self.config;
-        self.with(conn, |c| c.accept(now, &config, params, local))?
+        let accepted = self.with(conn, |c| c.accept(now, &config, params, local))?;
+        if accepted.is_ok() {
+            self.keep_qpn(conn.0, local.qpn);
+        }
+        accepted
     }
 
     /// Rejects a request or a reply.
@@ -327,6 +345,19 @@ impl Agent {
         !self.bounded || self.addresses.contains(&ip.to_canonical())
     }
 
+    /// A peer has been told this number of a queue pair: it is the connection's as long as that rests.
+    fn keep_qpn(&mut self, connection: Slot, qpn: u32) {
+        // Whoever draws it asks before.
+        if !self.knows_qpn(qpn) {
+            self.qpns.assign(connection.index, qpn);
+        }
+    }
+
+    /// Whether a connection has or had a queue pair of this number, and is, or still rests.
+    pub fn knows_qpn(&self, qpn: u32) -> bool {
+        self.qpns.find(qpn).is_some()
+    }
+
     /// Names for the next connection.
     fn names(&mut self) -> Option<Names> {
         let slot = self.connections.next_slot()?;
@@ -379,6 +410,7 @@ impl Agent {
         if connection.is_finished() {
             self.lookup.update(slot.index, None);
             self.comm_ids.release(slot.index);
+            self.qpns.release(slot.index);
             self.connections.remove(slot);
             return;
         }

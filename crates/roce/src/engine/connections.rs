@@ -55,10 +55,21 @@ impl Engine {
         let srq = qp.params.srq.is_some();
         Ok(LocalQp {
             qp: id,
-            qpn: self.qpns.draw(&mut self.rng),
+            qpn: self.draw_qpn(),
             psn: Psn::new(self.rng.next_u32()),
             srq,
         })
+    }
+
+    /// A number that no queue pair has, that none has had lately, and that nobody who was told of one can still mean: those of
+    /// connections that rest are none. There are many more than all these.
+    pub(super) fn draw_qpn(&mut self) -> u32 {
+        loop {
+            let number = self.qpns.draw(&mut self.rng);
+            if !self.cm.knows_qpn(number) {
+                return number;
+            }
+        }
     }
 
     /// The queue pair is from now on what the peer has been told.
@@ -307,5 +318,105 @@ impl Engine {
             _ => {}
         }
         Some(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Atomic, Fault, Memory, RegionId};
+    use crate::{Config, QpParams, Transmit};
+    use core::time::Duration;
+    use std::vec::Vec;
+
+    /// There is none.
+    struct Nothing;
+
+    impl Memory for Nothing {
+        fn visit(
+            &self,
+            _: RegionId,
+            _: u64,
+            _: u32,
+            _: &mut dyn FnMut(&[u8]),
+        ) -> Result<(), Fault> {
+            Err(Fault)
+        }
+
+        fn atomic(&mut self, _: RegionId, _: u64, _: Atomic) -> Result<u64, Fault> {
+            Err(Fault)
+        }
+
+        fn write(&mut self, _: RegionId, _: u64, _: &[u8]) -> Result<(), Fault> {
+            Err(Fault)
+        }
+    }
+
+    /// There are so few numbers that each draw would meet one that rests, if those were not left out: of all connections that are over,
+    /// however fast they follow one another, and whatever else has had numbers.
+    #[test]
+    fn r096_a_number_rests_as_long_as_its_connection() {
+        let config = Config {
+            max_qps: 2,
+            max_cqs: 1,
+            max_pds: 1,
+            max_connections: 8,
+            ..Config::default()
+        };
+        // Two that live, eight of connections, eight that were given up last.
+        let mut engine = Engine::with_qpns(&config, 2..=20).unwrap();
+        let pd = engine.create_pd().unwrap();
+        let cq = engine.create_cq(4).unwrap();
+        let params = QpParams {
+            pd,
+            send_cq: cq,
+            recv_cq: cq,
+            srq: None,
+            sq_depth: 1,
+            rq_depth: 1,
+            max_send_sge: 1,
+            max_recv_sge: 1,
+            max_read_sge: 1,
+            max_inline: 0,
+            atomics: false,
+            context: 0,
+        };
+        let path = Path {
+            src_mac: [2; 6],
+            dst_mac: [4; 6],
+            vlan: None,
+            src_ip: "fd00::1".parse().unwrap(),
+            dst_ip: "fd00::2".parse().unwrap(),
+            hop_limit: 64,
+            traffic_class: 0,
+            mtu: PathMtu::Mtu256,
+        };
+        let rest = Duration::from_millis(2048);
+        let mut now = Instant(1);
+        let mut told: Vec<(u32, Instant)> = Vec::new();
+        let mut out = Transmit::new();
+        for local_port in 0..2000 {
+            let qp = engine.create_qp(&params).unwrap();
+            let params = ConnectParams {
+                qp,
+                path,
+                local_port,
+                remote_port: 1,
+                private_data: &[],
+                responder_resources: 0,
+                initiator_depth: 0,
+            };
+            let conn = engine.connect(now, &params).unwrap();
+            let qpn = engine.qp_number(qp).unwrap();
+            told.retain(|(_, since)| now.since(*since) < rest);
+            assert!(told.len() > 5 || local_port < 10);
+            assert!(told.iter().all(|(other, _)| *other != qpn), "{qpn}");
+            engine.forget(now, conn);
+            engine.destroy_qp(now, qp).unwrap();
+            while engine.poll_transmit(now, &Nothing, &mut out) {}
+            told.push((qpn, now));
+            now = now.after(Duration::from_millis(300));
+            engine.handle_timeout(now);
+        }
     }
 }

@@ -125,7 +125,7 @@ impl Engine {
             memory.receive_in(pd);
         }
         let id = QpId(self.qps.next_slot().ok_or(CreateError::TableFull)?);
-        let number = self.qpns.draw(&mut self.rng);
+        let number = self.draw_qpn();
         self.qps
             .insert(Qp::new(id, number, memory))
             .map_err(|_| CreateError::TableFull)?;

@@ -346,6 +346,39 @@ fn nothing_but_an_established_connection_can_be_disconnected() {
     );
 }
 
+/// There are only some more names than connections: each draw would meet one that rests, if those were not left out.
+#[test]
+fn r096_a_name_rests_as_long_as_its_connection() {
+    let mut link = Link::new();
+    let mut rng = crate::Rng::new(7);
+    link.agents[A] = crate::cm::Agent::with_comm_ids(&link::config(A), &mut rng, 1..=20).unwrap();
+    let mut told = std::vec::Vec::new();
+    for port in 0..1000 {
+        let conn = link
+            .connect(port, &qp(0x1000 + u32::from(port)), &[])
+            .unwrap();
+        link.exchange();
+        let Message::Req(req) = link.sent_by(A, 0x10)[0].message() else {
+            panic!("not a REQ");
+        };
+        let name = req.local_comm_id;
+        assert!((1..=20).contains(&name));
+        told.retain(|(_, since)| link.now.since(*since) < Duration::from_millis(2048));
+        assert!(told.len() > 10 || port < 20);
+        assert!(told.iter().all(|(other, _)| *other != name), "{name}");
+        link.agents[A].forget(link.now, conn);
+        told.push((name, link.now));
+        link.run_for(Duration::from_millis(150));
+        link.sent.clear();
+        for event in link.take_events(B) {
+            let Event::ConnectRequest { conn, .. } = event else {
+                panic!("{event:?}");
+            };
+            link.agents[B].forget(link.now, conn);
+        }
+    }
+}
+
 #[test]
 fn r096_names_rest_before_they_are_used_again() {
     let mut link = Link::new();
