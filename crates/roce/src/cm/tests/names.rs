@@ -287,6 +287,91 @@ fn what_answers_a_request_cannot_be_guessed() {
     link.expect(A, Event::Replied { conn: a });
 }
 
+/// Who ends what is established has to hit both names, our 32 random bits and the peer's, and for a DREQ our queue pair's number as well;
+/// who makes it established before the peer does, both names. Every bit counts. Blind, that is one message in 2^88, and one in 2^64;
+/// whoever sees the messages pass knows them all: the protocol has no secret to tell such a one from the peer.
+#[test]
+fn what_is_said_of_a_connection_cannot_be_guessed() {
+    let mut link = Link::new();
+    let (_, b) = connected(&mut link);
+    let (_, undecided, rep) = {
+        let a = link.connect(2, &qp(0x333), &[]).unwrap();
+        let b = link.requested();
+        link.accept(b, &qp(0x444), &[]).unwrap();
+        link.expect(A, Event::Replied { conn: a });
+        (a, b, rep_of(&link, 1))
+    };
+    let known = rep_of(&link, 0);
+    let rej = |local_comm_id, remote_comm_id| {
+        Message::Rej(Rej {
+            local_comm_id,
+            remote_comm_id,
+            message: Answered::Other,
+            info_len: 0,
+            reason: RejReason::STALE_CONNECTION,
+            info: private_data(&[]),
+            private: private_data(&[]),
+        })
+    };
+    let dreq = |local_comm_id, remote_comm_id, remote_qpn| {
+        Message::Dreq(Dreq {
+            local_comm_id,
+            remote_comm_id,
+            remote_qpn,
+            private: private_data(&[]),
+        })
+    };
+    let rtu = |local_comm_id, remote_comm_id| {
+        Message::Rtu(Rtu {
+            local_comm_id,
+            remote_comm_id,
+            private: private_data(&[]),
+        })
+    };
+    let (theirs, ours) = (known.remote_comm_id, known.local_comm_id);
+    let mut wrong = std::vec::Vec::new();
+    for bit in 0..32 {
+        for (l, r) in [(1 << bit, 0), (0, 1 << bit)] {
+            wrong.push(rej(theirs ^ l, ours ^ r));
+            wrong.push(dreq(theirs ^ l, ours ^ r, known.qpn));
+            wrong.push(rtu(rep.remote_comm_id ^ l, rep.local_comm_id ^ r));
+        }
+    }
+    wrong.extend((0..24).map(|bit| dreq(theirs, ours, known.qpn ^ 1 << bit)));
+    // One's names are nothing for the other.
+    wrong.push(rej(theirs, rep.local_comm_id));
+    wrong.push(dreq(theirs, rep.local_comm_id, rep.qpn));
+    for message in wrong {
+        let frame = link.frame(&link.path(A), &message, 1);
+        link.hand(B, &frame);
+        assert_eq!(link.agents[B].poll_event(), None, "{message:?}");
+    }
+    for (message, event) in [
+        (
+            rtu(rep.remote_comm_id, rep.local_comm_id),
+            Event::Established { conn: undecided },
+        ),
+        (
+            dreq(theirs, ours, known.qpn),
+            Event::Disconnected {
+                conn: b,
+                reason: DisconnectReason::Peer,
+            },
+        ),
+        (
+            rej(rep.remote_comm_id, rep.local_comm_id),
+            Event::Disconnected {
+                conn: undecided,
+                reason: DisconnectReason::UNKNOWN,
+            },
+        ),
+    ] {
+        let frame = link.frame(&link.path(A), &message, 1);
+        link.hand(B, &frame);
+        assert_eq!(link.agents[B].poll_event(), Some(event));
+    }
+}
+
 /// What the indices say stays true while connections come and go.
 #[test]
 fn names_of_the_past_name_nothing() {

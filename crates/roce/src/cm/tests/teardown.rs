@@ -1,7 +1,7 @@
 //! How connections end.
 
 use super::*;
-use crate::wire::cm_msg::{Dreq, Message, private_data};
+use crate::wire::cm_msg::{Dreq, Message, SidrReq, private_data};
 use link::Fate;
 
 fn forget_both(link: &mut Link, a: ConnId, b: ConnId) {
@@ -23,12 +23,26 @@ fn r068_every_message_of_a_connections_life_is_a_datagram_from_gsi_to_gsi() {
         // A second one is rejected.
         link.connect(2, &qp(0x333), &[]).unwrap();
         let b = link.requested();
+        // Who asks again while its consumer thinks is told to wait.
+        link.run_for(Duration::from_secs(2));
         link.agents[B].reject(link.now, b, &[]).unwrap();
         link.run_until_idle();
+        let question = Message::SidrReq(SidrReq {
+            request_id: 1,
+            pkey: 0xffff,
+            service_id: 1,
+            private: private_data(&[]),
+        });
+        link.send(B, &question, 5);
+        link.run_for(Duration::from_millis(1));
         let mut kinds: std::vec::Vec<u16> = link.sent.iter().map(|s| s.attribute()).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        assert_eq!(kinds, [0x10, 0x12, 0x13, 0x14, 0x15, 0x16]);
+        assert_eq!(
+            kinds,
+            [0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x18],
+            "all that this side ever says"
+        );
         for sent in &link.sent {
             let packet = sent.packet();
             assert_eq!(packet.bth.opcode.to_u8(), 0x64);
@@ -64,7 +78,6 @@ fn one_side_disconnects_and_both_know() {
             result: DisconnectResult::Graceful,
         },
     );
-    // r091, r092.
     let (dreq, drep) = (&link.sent_by(A, 0x15)[0], &link.sent_by(B, 0x16)[0]);
     let Message::Dreq(message) = dreq.message() else {
         panic!("not a DREQ");
@@ -212,22 +225,40 @@ fn r093_a_silent_peer_is_left_after_a_while() {
     );
 }
 
+/// Whichever of both is lost, if any, and whichever answer. The peer's own DREQ is as good as an answer: who has had one asks no more.
 #[test]
 fn r094_crossing_disconnects_end_well_on_both_sides() {
-    let mut link = Link::new();
-    let (a, b) = connected(&mut link);
-    link.agents[A].disconnect(link.now, a).unwrap();
-    link.agents[B].disconnect(link.now, b).unwrap();
-    for (side, conn) in [(A, a), (B, b)] {
-        link.expect(
-            side,
-            Event::DisconnectDone {
-                conn,
-                result: DisconnectResult::Graceful,
-            },
-        );
+    for (lost, requests) in [
+        (&[][..], [1, 1]),
+        (&[(A, 0x15)], [1, 1]),
+        (&[(B, 0x15)], [1, 1]),
+        (&[(A, 0x15), (B, 0x15)], [2, 2]),
+        (&[(A, 0x15), (A, 0x16)], [1, 2]),
+        (&[(A, 0x16), (B, 0x16)], [1, 1]),
+    ] {
+        let mut link = Link::new();
+        let (a, b) = connected(&mut link);
+        let mut to_lose = lost.to_vec();
+        link.judge(move |from, m| {
+            let this = (from, m.attribute());
+            match to_lose.iter().position(|l| *l == this) {
+                Some(at) => {
+                    to_lose.remove(at);
+                    Fate::IsLost
+                }
+                None => Fate::Arrives,
+            }
+        });
+        link.agents[A].disconnect(link.now, a).unwrap();
+        link.agents[B].disconnect(link.now, b).unwrap();
+        let result = DisconnectResult::Graceful;
+        for (side, conn) in [(A, a), (B, b)] {
+            link.expect(side, Event::DisconnectDone { conn, result });
+        }
+        let sent = [A, B].map(|side| link.sent_by(side, 0x15).len());
+        assert_eq!(sent, requests, "{lost:?}");
+        forget_both(&mut link, a, b);
     }
-    forget_both(&mut link, a, b);
 }
 
 #[test]
