@@ -17,7 +17,13 @@ pub struct Config {
     pub max_pds: u32,
     /// Memory keys, fewer than 2^24.
     pub max_keys: u32,
-    /// Connections in any state, those being set up and those that rest included, at most 2^18. As many numbers of queue pairs rest.
+    /// Connections in any state, those being set up and those that rest included, at most 2^18.
+    ///
+    /// Half of them at most are such as peers have asked for and that have not been established: all peers share that half, and who
+    /// forges requests can fill it, whatever address it speaks from. Each takes its place for as long as its REP is repeated, half a
+    /// minute, or until the owner rejects it and it has rested for two seconds. Requests of others go unanswered meanwhile, and are
+    /// repeated; connections that exist, and those that this side asks for, are not concerned. An owner that waits for many peers at once
+    /// leaves room.
     pub max_connections: u32,
     /// Listeners.
     pub max_listeners: u32,

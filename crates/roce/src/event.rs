@@ -58,14 +58,16 @@ pub enum Event {
         /// The name that was given to `create_window`.
         window: u64,
     },
-    /// A peer wants to connect. Answer with `accept` or `reject`.
+    /// A peer wants to connect. Answer with `accept` or `reject`, or `forget` it: until then the connection keeps its place, however long
+    /// that takes. The peer, which is told to wait as often as it asks again, may give up before.
     ConnectRequest {
         /// Whom it asked.
         listener: ListenerId,
         /// The new connection.
         conn: ConnId,
     },
-    /// The peer accepted a `connect`. Answer with `establish` or `reject`.
+    /// The peer accepted a `connect`. Answer with `establish` or `reject`, or `forget` it: the connection, and its queue pair, wait for
+    /// that without limit. The peer does not.
     Replied {
         /// The connection.
         conn: ConnId,

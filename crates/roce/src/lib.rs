@@ -1,7 +1,8 @@
 //! RoCEv2 as a sans-IO engine: wire formats, reliable connections, connection manager.
 //!
 //! [`Engine`] is fed received frames, posted work and the time; it is asked for frames to send, completions, events and its next
-//! deadline. It never reads a clock, takes a lock, calls back, or allocates once an object exists. Memory is reached through
+//! deadline. It never reads a clock, takes a lock, calls back, or allocates once an object exists: for connections that peers
+//! ask for, too, once their places have been [reserved](Engine::reserve). Memory is reached through
 //! [`Memory`], a trait of the caller.
 #![no_std]
 #![forbid(unsafe_code)]
