@@ -27,10 +27,6 @@ const FLAGS: [&str; 8] = [
 /// The longest input, in bytes: some hundred steps.
 const LONGEST: u32 = 2048;
 
-/// Runs what is kept in the repository, then what it finds from there.
-///
-/// The targets run at the same time, so that with fewer processors than targets each has less than its seconds. What earlier runs have
-/// found lies in the target folder and is begun with: to have nothing but the repository's inputs, remove `fuzz/corpus` there.
 #[derive(Args)]
 pub struct Options {
     /// Seconds for which each target runs, all at the same time.

@@ -40,6 +40,10 @@ enum Task {
     /// Build the driver's image, vroce.sys, for Windows. On Linux; nobody has tried it on Windows.
     Image(image::Options),
     /// Look for frames, datagrams and conversations that the engine cannot bear.
+    ///
+    /// The targets run at the same time: where there are fewer processors than targets, each has less than its seconds. They begin with
+    /// what is kept in the repository and what earlier runs have found, so that no two machines try the same; without `fuzz/corpus` in
+    /// the target folder, it is the repository's inputs alone.
     Fuzz(fuzz::Options),
     /// Check an INF against the rules of infverif and of network adapters.
     LintInf(inf::Options),
