@@ -421,14 +421,77 @@ fn r045_a_copy_of_a_read_request_does_not_begin_its_answer_anew() {
     ask(&mut r);
     r.host.release_all(r.now);
     assert_eq!(r.packets(), [(ReadResponseFirst, PSN)]);
-    // A part of it is no copy.
+    // A part of it is no copy, and the rest is waited for all the same.
     r.inject_reth(ReadRequest, PSN, mr.reth(0, 512), &[]);
     r.host.release_all(r.now);
     r.host.nic_ring = 100;
     assert_eq!(
         r.packets(),
-        [(ReadResponseFirst, PSN), (ReadResponseLast, PSN + 1)]
+        [
+            (ReadResponseFirst, PSN),
+            (ReadResponseLast, PSN + 1),
+            (ReadResponseMiddle, PSN + 2),
+            (ReadResponseLast, PSN + 3),
+        ]
     );
+}
+
+#[test]
+fn a_part_that_is_asked_for_again_does_not_end_the_answer_under_way() {
+    const MTU: u32 = 256;
+    const PACKETS: u32 = 8;
+    // So many have gone out when one part is asked for, and so many more when another is.
+    for (sent, first, more, second) in [
+        (3, (1, 2), 9, (0, 0)),
+        (3, (0, 3), 9, (0, 0)),
+        (3, (2, 5), 9, (0, 0)),
+        (5, (1, 4), 1, (2, 3)),
+        (5, (1, 3), 2, (0, 1)),
+        (4, (1, 3), 4, (4, 6)),
+        (8, (2, 3), 9, (0, 0)),
+        (4, (1, 8), 9, (0, 0)),
+    ] {
+        let mut r = Raw::small();
+        let data = pattern((PACKETS * MTU) as usize, 1);
+        let mr = r.host.open(data.clone());
+        r.host.nic_ring = 1;
+        r.host.nic_holds = None;
+        let mut seen = [0; PACKETS as usize];
+        let mut take = |r: &mut Raw, most: usize| {
+            for _ in 0..most {
+                let Some(reply) = r.replies().pop() else {
+                    break;
+                };
+                let index = reply.psn - PSN;
+                let at = (index * MTU) as usize;
+                assert_eq!(reply.payload, data[at..at + MTU as usize]);
+                assert_eq!(reply.op.has_aeth(), reply.op != ReadResponseMiddle);
+                seen[index as usize] += 1;
+                r.host.release_all(r.now);
+            }
+        };
+        let ask = |r: &mut Raw, (from, to): (u32, u32)| {
+            let range = mr.reth(u64::from(from * MTU), (to - from) * MTU);
+            r.inject_reth(ReadRequest, PSN + from, range, &[]);
+        };
+        ask(&mut r, (0, PACKETS));
+        take(&mut r, sent);
+        ask(&mut r, first);
+        take(&mut r, more);
+        if second != (0, 0) {
+            ask(&mut r, second);
+        }
+        take(&mut r, 100);
+        let asked = |i| usize::from((first.0..first.1).contains(&i));
+        for (i, seen) in (0..).zip(seen) {
+            assert!(
+                seen > 0,
+                "{i} of {PACKETS}: {sent} {first:?} {more} {second:?}"
+            );
+            assert!(seen <= 2 + asked(i), "{i}: {seen}");
+        }
+        r.silence();
+    }
 }
 
 /// With half of all PSNs taken by one request, what came before it would be taken for what comes later.

@@ -35,6 +35,8 @@ struct Entry {
     end: Psn,
     /// The response to send next; `end` if none is due.
     cursor: Psn,
+    /// What is still to be sent behind that: of an answer that a repetition of a part of it has interrupted.
+    rest: Option<(Psn, Psn)>,
     /// Responses that have been sent at least once.
     sent: u32,
 }
@@ -43,6 +45,29 @@ impl Entry {
     /// Whether there is a request in it.
     fn is_used(&self) -> bool {
         self.request.packets > 0
+    }
+
+    /// What of the answer under way is not sent yet and lies behind `psn`. The peer has asked for a part that ends there, and waits for that as
+    /// well: to those who ask again for everything nothing lies behind.
+    fn unsent_behind(&self, psn: Psn) -> Option<(Psn, Psn)> {
+        let (from, end) = match self.rest {
+            Some((_, end)) => (self.cursor, end),
+            None => (self.cursor, self.end),
+        };
+        let from = if from.is_before(psn) { psn } else { from };
+        from.is_before(end).then_some((from, end))
+    }
+
+    /// Goes on with what is to be sent behind what has been.
+    fn go_on(&mut self) {
+        if self.cursor == self.end
+            && let Some((from, end)) = self.rest.take()
+        {
+            // As if there had been no interruption: not with a FIRST.
+            self.from = self.request.psn;
+            self.cursor = from;
+            self.end = end;
+        }
     }
 
     /// Which response of the request this is.
@@ -89,6 +114,7 @@ impl ReplayRing {
             from: Psn::ZERO,
             end: Psn::ZERO,
             cursor: Psn::ZERO,
+            rest: None,
             sent: 0,
         };
         Ok(ReplayRing {
@@ -147,6 +173,7 @@ impl ReplayRing {
             from: request.psn,
             end,
             cursor: request.psn,
+            rest: None,
             sent: 0,
         };
         self.due += 1;
@@ -200,9 +227,11 @@ impl ReplayRing {
         if entry.cursor == entry.end {
             self.due += 1;
         }
+        let end = psn.add(packets);
+        entry.rest = entry.unsent_behind(end);
         entry.from = psn;
         entry.cursor = psn;
-        entry.end = psn.add(packets);
+        entry.end = end;
         // It may be older than what is going out.
         self.current = None;
         true
@@ -279,11 +308,11 @@ impl ReplayRing {
 
     /// The cursor of the current entry has moved.
     fn moved(&mut self) {
-        let at_end = self
-            .current
-            .and_then(|at| self.entries.get(at))
-            .is_some_and(|e| e.cursor == e.end);
-        if at_end {
+        let Some(e) = self.current.and_then(|at| self.entries.get_mut(at)) else {
+            return;
+        };
+        e.go_on();
+        if e.cursor == e.end {
             self.due = self.due.saturating_sub(1);
             self.current = None;
         }
