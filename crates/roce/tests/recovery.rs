@@ -349,6 +349,7 @@ fn a_lost_tail_is_sent_again_when_the_first_of_it_has_arrived_alone() {
         assert_eq!(r.packets().len(), 4);
         r.wait(2 * MS);
         assert_eq!(psns(&mut r), [1]);
+        r.wait(MS);
         r.acknowledge(PSN + 1, ACK);
         r.silence();
         if slow {
@@ -370,6 +371,7 @@ fn a_read_whose_answer_is_lost_is_asked_for_again_before_the_timeout() {
     let mr = r.host.open(vec![0; 600]);
     r.host.send(r.now, r.qp, 1, REMOTE_READ, &[mr.all()]);
     assert_eq!(r.packets(), [(ReadRequest, PSN + 1)]);
+    r.wait(MS);
     r.respond(ReadResponseFirst, PSN + 1, Some(ACK), &[7; 256]);
     r.wait(2 * MS);
     let again = r.replies();
@@ -544,6 +546,7 @@ fn what_is_still_missing_is_asked_for_again_after_silence() {
     let mr = r.host.open(vec![0; 1500]);
     r.host.send(r.now, r.qp, 1, REMOTE_READ, &[mr.all()]);
     assert_eq!(r.packets().len(), 1);
+    r.wait(MS);
     let data = pattern(1500, 7);
     for i in [0usize, 2, 3] {
         let op = if i == 0 {
@@ -560,4 +563,235 @@ fn what_is_still_missing_is_asked_for_again_after_silence() {
     let asked = (again[0].psn - PSN, again[0].reth.unwrap().len);
     assert_eq!((again.len(), asked), (1, (2, 1500 - 256)));
     assert_eq!(r.host.engine.counters().timeouts, 0);
+}
+
+/// A READ of so many packets of 256 bytes; each byte of its data is the number of the packet.
+fn post_read(r: &mut Raw, packets: u32) -> Mr {
+    let mr = r.host.open(vec![0; 256 * packets as usize]);
+    r.host.send(r.now, r.qp, 1, REMOTE_READ, &[mr.all()]);
+    mr
+}
+
+/// WRITEs of one packet each, from this memory.
+fn post_from(r: &mut Raw, mr: &Mr, n: u32) {
+    for _ in 0..n {
+        r.host.send(r.now, r.qp, 1, REMOTE, &[mr.all()]);
+    }
+}
+
+/// Answers packet `i` of a READ of so many that begins with PSN `first`.
+fn answer_read(r: &mut Raw, first: u32, i: u32, packets: u32) {
+    let op = match i {
+        _ if packets == 1 => ReadResponseOnly,
+        0 => ReadResponseFirst,
+        _ if i + 1 == packets => ReadResponseLast,
+        _ => ReadResponseMiddle,
+    };
+    r.respond(op, first + i, op.has_aeth().then_some(ACK), &[i as u8; 256]);
+}
+
+/// A WRITE of so many packets of 256 bytes.
+fn post_write(r: &mut Raw, packets: usize) {
+    let mr = r.host.open(vec![0; 256 * packets]);
+    r.host.send(r.now, r.qp, 1, REMOTE, &[mr.all()]);
+}
+
+/// That a response came early tells that all before it has been executed, and that is not forgotten until its turn has come.
+#[test]
+fn what_a_kept_response_says_of_earlier_requests_counts() {
+    // What comes when the first response is made up for: nothing else, or the acknowledgement of what lies between.
+    for between in [false, true] {
+        let mut r = with_round_trip(Setup::small(), MS);
+        post_read(&mut r, 1);
+        post_write(&mut r, 3);
+        post_read(&mut r, 1);
+        assert_eq!(psns(&mut r), [1, 2, 3, 4, 5]);
+        answer_read(&mut r, PSN + 5, 0, 1);
+        assert_eq!(r.packets(), [(ReadRequest, PSN + 1)]);
+        if between {
+            // Known already.
+            r.acknowledge(PSN + 4, ACK);
+            r.silence();
+        }
+        answer_read(&mut r, PSN + 1, 0, 1);
+        assert_eq!(done(&mut r), 3);
+        assert_eq!(r.host.engine.usage().early, 0);
+        r.wait(SECOND);
+        r.silence();
+        let c = r.host.engine.counters();
+        assert_eq!((c.probes, c.timeouts, c.retransmissions), (0, 0, 0));
+    }
+}
+
+/// A response that was kept has its turn when an acknowledgement says that what came before it has been executed.
+#[test]
+fn an_acknowledgement_lets_a_kept_response_have_its_turn() {
+    let mut r = with_round_trip(Setup::small(), MS);
+    let mr = post_read(&mut r, 2);
+    post_write(&mut r, 1);
+    post_read(&mut r, 4);
+    assert_eq!(psns(&mut r), [1, 3, 4]);
+    answer_read(&mut r, PSN + 1, 0, 2);
+    // Without an AETH it says nothing of what came before.
+    answer_read(&mut r, PSN + 1, 1, 2);
+    answer_read(&mut r, PSN + 4, 1, 4);
+    answer_read(&mut r, PSN + 4, 2, 4);
+    assert_eq!(r.host.engine.usage().early, 2);
+    r.packets();
+    answer_read(&mut r, PSN + 4, 0, 4);
+    answer_read(&mut r, PSN + 4, 3, 4);
+    assert_eq!(done(&mut r), 3);
+    assert_eq!(r.host.bytes(&mr)[256..], [1; 256]);
+    assert_eq!(r.host.engine.usage().early, 0);
+}
+
+/// The peer has executed all of it: nothing but the data is missing.
+#[test]
+fn an_acknowledgement_behind_lost_read_data_has_only_the_data_sent_again() {
+    for packets in [1, 4] {
+        let mut r = with_round_trip(Setup::small(), MS);
+        let mr = post_read(&mut r, packets);
+        post(&mut r, 20);
+        assert_eq!(r.packets().len(), 21);
+        let behind = PSN + 1 + packets;
+        r.acknowledge(behind + 9, ACK);
+        let again = r.replies();
+        let asked: Vec<_> = again.iter().map(|p| (p.op, p.psn)).collect();
+        assert_eq!(asked, [(ReadRequest, PSN + 1)]);
+        assert_eq!(again[0].reth.unwrap().len, packets * 256);
+        // Every further one says the same.
+        for i in 10..15 {
+            r.acknowledge(behind + i, ACK);
+        }
+        r.silence();
+        assert_eq!(done(&mut r), 0);
+        for i in 0..packets {
+            answer_read(&mut r, PSN + 1, i, packets);
+        }
+        assert_eq!(done(&mut r), 16);
+        assert_eq!(r.host.bytes(&mr)[..256], [0; 256]);
+        r.acknowledge(behind + 19, ACK);
+        assert_eq!(done(&mut r), 21);
+        r.wait(SECOND);
+        r.silence();
+        let c = r.host.engine.counters();
+        assert_eq!((c.probes, c.timeouts, c.retransmissions), (0, 0, 0));
+    }
+}
+
+/// On an idle connection answers came at once; under load each takes its time, and none is lost.
+#[test]
+fn a_peer_that_becomes_slow_is_not_taken_for_one_that_loses() {
+    let micros = Duration::from_micros;
+    let mut r = with_round_trip(Setup::small(), micros(50));
+    post(&mut r, 60);
+    let mut sent = r.packets().len();
+    assert_eq!(sent, 60);
+    for i in 1..=60 {
+        // What is due meanwhile is sent.
+        for _ in 0..30 {
+            r.wait(micros(10));
+            sent += r.packets().len();
+        }
+        r.acknowledge(PSN + i, ACK);
+    }
+    assert_eq!(done(&mut r), 60);
+    let again = sent - 60;
+    assert!(again <= 12, "{again} packets were sent twice");
+    assert_eq!(r.host.engine.counters().retransmissions, 0);
+}
+
+/// As an emulated machine answers: some responses, a pause of several round trips, and so on.
+#[test]
+fn a_peer_that_pauses_in_its_answers_is_not_asked_for_all_of_them_again() {
+    const READS: u32 = 8;
+    const PACKETS: u32 = 16;
+    let micros = Duration::from_micros;
+    let setup = Setup {
+        reads: READS as u8,
+        ..Setup::small()
+    };
+    let mut r = with_round_trip(setup, micros(500));
+    let mr = r.host.open(vec![0; 256 * PACKETS as usize]);
+    let mut first = PSN + 1;
+    let (mut posted, mut asked) = (0, 0);
+    for _ in 0..4 {
+        for _ in 0..READS {
+            r.host.send(r.now, r.qp, 1, REMOTE_READ, &[mr.all()]);
+            posted += PACKETS;
+        }
+        for _ in 0..READS {
+            for i in 0..PACKETS {
+                r.wait(micros(if i % 6 == 5 { 4000 } else { 10 }));
+                for reply in r.replies() {
+                    asked += reply.reth.map_or(0, |range| range.len / 256);
+                }
+                answer_read(&mut r, first, i, PACKETS);
+            }
+            first += PACKETS;
+        }
+    }
+    r.host.collect();
+    assert_eq!(r.host.completions.len() as u32, 4 * READS);
+    assert!(asked < posted * 5 / 4, "{asked} for {posted}");
+}
+
+/// There may be responders that answer a READ request again only if it ends where the first did.
+#[test]
+fn after_silence_read_data_is_asked_for_to_its_end() {
+    let mut r = with_round_trip(Setup::small(), MS);
+    post_read(&mut r, 6);
+    assert_eq!(r.packets().len(), 1);
+    r.wait(MS);
+    for i in [0, 2, 3, 4, 5] {
+        answer_read(&mut r, PSN + 1, i, 6);
+    }
+    let lens = |r: &mut Raw| -> Vec<_> {
+        r.replies()
+            .iter()
+            .map(|p| (p.psn - PSN, p.reth.unwrap().len))
+            .collect()
+    };
+    assert_eq!(lens(&mut r), [(2, 256)]);
+    r.wait(2 * MS);
+    assert_eq!(lens(&mut r), [(2, 5 * 256)]);
+    for i in 1..6 {
+        answer_read(&mut r, PSN + 1, i, 6);
+    }
+    assert_eq!(done(&mut r), 1);
+    assert_eq!(r.host.engine.usage().early, 0);
+}
+
+/// Of one that seemed to keep nothing when two neighbours were lost, single packets are asked for again later on.
+#[test]
+fn a_peer_that_seemed_to_keep_nothing_is_tried_again() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![0; 8]);
+    let mut alone = Vec::new();
+    let mut psn = PSN;
+    for loss in 0..40 {
+        post_from(&mut r, &mr, 5);
+        assert_eq!(r.packets().len(), 5);
+        r.acknowledge(psn + 1, SEQUENCE);
+        if r.packets().len() == 1 {
+            alone.push(loss);
+            r.acknowledge(psn + 1, ACK);
+            assert_eq!(r.packets().len(), 3);
+        }
+        psn += 5;
+        r.acknowledge(psn - 1, ACK);
+        r.host.collect();
+    }
+    assert_eq!(alone, [0, 5, 14, 31]);
+    // Then it does keep them.
+    for loss in 0..40 {
+        post_from(&mut r, &mr, 5);
+        assert_eq!(r.packets().len(), 5);
+        r.acknowledge(psn + 1, SEQUENCE);
+        let again = r.packets().len();
+        assert_eq!(again == 1, loss >= 24, "{loss}");
+        psn += 5;
+        r.acknowledge(psn - 1, ACK);
+        r.host.collect();
+    }
 }

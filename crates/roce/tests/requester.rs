@@ -102,7 +102,8 @@ fn r022_an_acknowledgement_beyond_a_read_asks_for_it_again() {
     r.replies();
     r.acknowledge(PSN + 3, ACK);
     assert_eq!(done(&mut r), ok([0]));
-    assert_eq!(r.packets(), [(ReadRequest, PSN + 1), (WriteOnly, PSN + 3)]);
+    // What is behind it has been executed, as it says.
+    assert_eq!(r.packets(), [(ReadRequest, PSN + 1)]);
     // Once is enough until something moves.
     r.acknowledge(PSN + 3, ACK);
     r.silence();

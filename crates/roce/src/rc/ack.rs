@@ -2,6 +2,7 @@
 
 use super::early::{EarlyFrames, Kept, Reach};
 use super::link::Link;
+use super::qp::Shared;
 use super::requester::{Requester, Timer};
 use super::responder::Request;
 use super::send_queue::{Kind, SendQueue, SendWqe};
@@ -94,6 +95,59 @@ impl Requester {
         self.una == to
     }
 
+    /// The peer has executed everything before `to`, as it has said, also if READ data is missing before that.
+    fn note_executed(&mut self, to: Psn) {
+        if to.is_after(self.una) && self.executed.is_none_or(|known| to.is_after(known)) {
+            self.executed = Some(to);
+        }
+    }
+
+    /// Goes on with what is known already, when something has arrived that it had to wait for: responses that have been kept, and requests that
+    /// are known to have been executed.
+    fn settle<M: Memory>(
+        &mut self,
+        now: Instant,
+        sq: &mut SendQueue,
+        link: &Link,
+        memory: &mut M,
+        shared: &mut Shared<'_>,
+    ) -> Result<(), Failure> {
+        loop {
+            if let Some(to) = self.executed {
+                self.advance(to, now, sq, link);
+            }
+            let Some(kept) = shared.early.first(&self.early) else {
+                return Ok(());
+            };
+            if kept.psn.is_after(self.una) {
+                return Ok(());
+            }
+            if kept.psn == self.una {
+                let response = Response {
+                    op: kept.op,
+                    psn: kept.psn,
+                    aeth: None,
+                    payload: kept.payload,
+                    placed: 0,
+                };
+                if !shared.early.believes_first(&self.early)
+                    || !self.take_data(
+                        now,
+                        &response,
+                        sq,
+                        link,
+                        shared.keys,
+                        memory,
+                        shared.counters,
+                    )?
+                {
+                    return Ok(());
+                }
+            }
+            shared.early.remove_first(&mut self.early);
+        }
+    }
+
     /// All the progress that a response brings has been made.
     fn heard(&mut self, now: Instant, counters: &mut Counters) {
         if self.mending.progressed(self.una, self.next, now, &self.rtt) {
@@ -107,7 +161,10 @@ impl Requester {
         self.gap_seen = false;
         self.timeouts = 0;
         self.counting.progressed();
-        self.rtt.arrived(self.una, now);
+        if self.rtt.arrived(self.una, now) {
+            self.mending.measured();
+        }
+        self.executed = self.executed.filter(|to| to.is_after(self.una));
         self.refused = self.refused.filter(|(psn, _)| !psn.is_before(self.una));
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.
@@ -148,16 +205,35 @@ impl Requester {
         self.send_again(counters);
     }
 
+    /// READ data is missing before `to`, and everything before that has been executed: asks for the data alone, once.
+    fn only_data_missing(&mut self, to: Psn, now: Instant, counters: &mut Counters) {
+        if self.gap_seen
+            || matches!(self.timer, Timer::Rnr(_))
+            || self.mending.is_stale(self.una, now, &self.rtt)
+        {
+            return;
+        }
+        self.gap_seen = true;
+        counters.mended = counters.mended.wrapping_add(1);
+        self.mending.hole(self.una, to);
+    }
+
     /// An acknowledgement packet.
-    pub fn on_acknowledge(
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of a queue pair, borrowed apart"
+    )]
+    pub fn on_acknowledge<M: Memory>(
         &mut self,
         now: Instant,
         psn: Psn,
         aeth: Aeth,
         sq: &mut SendQueue,
         link: &Link,
-        counters: &mut Counters,
+        memory: &mut M,
+        shared: &mut Shared<'_>,
     ) -> Result<(), Failure> {
+        let counters = &mut *shared.counters;
         if !self.is_outstanding(psn) {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
@@ -182,14 +258,25 @@ impl Requester {
             Syndrome::Reserved(_) => return Ok(()),
         };
         let from = self.una;
-        if !self.advance(to, now, sq, link) {
-            self.missing_data(counters);
-            return Ok(());
+        let there = self.advance(to, now, sq, link);
+        if let Syndrome::Ack { .. } = syndrome {
+            self.note_executed(to);
+            self.settle(now, sq, link, memory, shared)?;
         }
+        let counters = &mut *shared.counters;
         if self.una != from {
             self.heard(now, counters);
         }
         match syndrome {
+            Syndrome::Ack { .. } if to.is_after(self.una) => {
+                self.only_data_missing(to, now, counters);
+                Ok(())
+            }
+            // What is refused can only be known when all before it has arrived.
+            _ if !there => {
+                self.missing_data(counters);
+                Ok(())
+            }
             Syndrome::Ack { .. } | Syndrome::Reserved(_) => Ok(()),
             Syndrome::RnrNak { timer } => self.on_rnr(now, timer, link, counters),
             Syndrome::Nak(code) => self.on_nak(now, code, sq, counters),
@@ -284,7 +371,6 @@ impl Requester {
                 let is_read = sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data());
                 if self.mending.missing(self.una, self.next, is_read) {
                     counters.mended = counters.mended.wrapping_add(1);
-                    self.rtt.sent_again();
                     self.timer = Timer::Off;
                 } else {
                     self.send_again(counters);
@@ -301,26 +387,22 @@ impl Requester {
     }
 
     /// A response with data.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the pieces of a queue pair, borrowed apart"
-    )]
     pub fn on_response<M: Memory>(
         &mut self,
         now: Instant,
         response: &Response<'_>,
         sq: &mut SendQueue,
         link: &Link,
-        keys: &mut KeyTable,
         memory: &mut M,
-        early: &mut EarlyFrames,
-        counters: &mut Counters,
+        shared: &mut Shared<'_>,
     ) -> Result<(), Failure> {
+        let counters = &mut *shared.counters;
         let psn = response.psn;
         if !self.is_outstanding(psn) {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
         }
+        let from = self.una;
         let in_sequence = match response.aeth {
             Some(aeth) if !matches!(aeth.syndrome, Syndrome::Ack { .. }) => {
                 counters.drop_unexpected_response =
@@ -332,42 +414,26 @@ impl Requester {
                 return Ok(());
             }
             // Whatever was asked for before this READ has been executed.
-            Some(_) => self.advance(psn, now, sq, link),
+            Some(_) => {
+                self.note_executed(psn);
+                self.advance(psn, now, sq, link)
+            }
             // Without an MSN it is not believed to speak for anything but itself.
             None => psn == self.una,
         };
         if in_sequence {
-            let taken = self.take_data(now, response, sq, link, keys, memory, counters)?;
-            if !taken {
+            if !self.take_data(now, response, sq, link, shared.keys, memory, counters)? {
                 return Ok(());
             }
         } else {
             counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
-            if !self.keep_early(response, sq, link, early, counters) {
+            if !self.keep_early(response, sq, link, shared.early, counters) {
                 self.missing_data(counters);
             }
         }
-        let before = self.una;
-        while let Some(kept) = early.first(&self.early) {
-            let psn = kept.psn;
-            let response = Response {
-                op: kept.op,
-                psn,
-                aeth: None,
-                payload: kept.payload,
-                placed: 0,
-            };
-            if psn.is_after(self.una)
-                || psn == self.una
-                    && !(early.believes_first(&self.early)
-                        && self.take_data(now, &response, sq, link, keys, memory, counters)?)
-            {
-                break;
-            }
-            early.remove_first(&mut self.early);
-        }
-        if in_sequence || self.una != before {
-            self.heard(now, counters);
+        self.settle(now, sq, link, memory, shared)?;
+        if self.una != from {
+            self.heard(now, shared.counters);
         }
         Ok(())
     }
@@ -533,7 +599,7 @@ impl Requester {
             }
             Timer::Ack(_) => {
                 if self.mending.probe_at().is_some_and(|at| at <= now) {
-                    self.probe(now, sq, counters);
+                    self.probe(now, counters);
                 }
                 Ok(())
             }
@@ -545,7 +611,7 @@ impl Requester {
     ///
     /// With the first packet that may be missing, not the last: who has it already repeats its newest acknowledgement, and who has not
     /// needs just that. To the last it may have said all it has to say: a gap is reported once.
-    fn probe(&mut self, now: Instant, sq: &SendQueue, counters: &mut Counters) {
+    fn probe(&mut self, now: Instant, counters: &mut Counters) {
         // After a timeout, timeouts are all there is. What has not been sent yet cannot be missing.
         if self.una == self.next
             || self.timeouts > 0
@@ -557,13 +623,8 @@ impl Requester {
         }
         counters.probes = counters.probes.wrapping_add(1);
         self.gap_seen = false;
-        self.rtt.sent_again();
-        let alone = self.mending.probe(self.una, now, &self.rtt);
-        if !alone {
+        if !self.mending.probe(self.una, now, &self.rtt) {
             self.go_back();
-        } else if sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data()) {
-            // All that has been asked for and not come.
-            self.mending.data_missing(self.una, self.cursor);
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! IBTA's answer to a gap is to go back and send everything behind it once more. A responder that has kept what was behind the gap acknowledges
 //! it as soon as the gap is closed, and needs the missing packet only. Which kind the peer is, the first loss shows: one packet is sent again
-//! alone, and the answer is about that alone, or about more. Of one that keeps nothing (rdma_rxe) this is asked once.
+//! alone, and the answer is about that alone, or about more. Of one that seems to keep nothing (rdma_rxe) this is asked again only now and then:
+//! two neighbours that are lost look the same.
 
 use super::rtt::Rtt;
 use crate::psn::Psn;
@@ -20,16 +21,20 @@ pub(super) enum Reason {
     Silence,
 }
 
-/// The packet sent again last.
+/// What was sent again last: a packet, or a READ request for what is up to `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Again {
-    pub psn: Psn,
-    pub reason: Reason,
+struct Again {
+    psn: Psn,
+    end: Psn,
+    reason: Reason,
     at: Instant,
 }
 
 /// How often in a row a peer that has been seen to keep early packets may seem not to, as when two neighbours are lost, before that is believed.
 const PATIENCE: u8 = 4;
+
+/// How many losses later a peer that seems to keep nothing is tried again: the first time; twice as many each further time.
+const RETRIAL: u16 = 4;
 
 /// Of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +44,10 @@ pub(super) struct Mending {
     again: Option<Again>,
     /// How much the peer is trusted to keep early packets: 0 for not at all, 1 before anything is known.
     trust: u8,
-    /// Probes since there was progress.
+    /// Losses until one that is not trusted is tried again, and from the next time on.
+    untried: u16,
+    retrial: u16,
+    /// Probes since the round trip was measured.
     probes: u8,
     /// The last probe was answered for itself alone: more seems to be lost.
     lost_more: bool,
@@ -53,12 +61,21 @@ pub(super) struct Mending {
     parts: Option<Psn>,
 }
 
+impl Again {
+    /// Whether what comes now may have been sent after this.
+    fn is_answered(&self, now: Instant, rtt: &Rtt) -> bool {
+        now >= self.at.after_nanos(rtt.nanos().unwrap_or(0))
+    }
+}
+
 impl Mending {
     pub fn new() -> Mending {
         Mending {
             due: None,
             again: None,
             trust: 1,
+            untried: 0,
+            retrial: RETRIAL,
             probes: 0,
             lost_more: false,
             probe_at: None,
@@ -87,12 +104,6 @@ impl Mending {
             )),
             None => Some((from, to)),
         };
-    }
-
-    /// What was to be sent again is an answer with data, and nothing has come of what was asked for up to `to`.
-    pub fn data_missing(&mut self, from: Psn, to: Psn) {
-        self.due = None;
-        self.holes = Some((from, to));
     }
 
     /// Where READ data is missing that has not been asked for again.
@@ -133,17 +144,18 @@ impl Mending {
         }
     }
 
-    /// The packet that was due has been sent.
-    pub fn sent_due(&mut self, now: Instant, rtt: &Rtt) {
+    /// What was due has been sent, up to `end`.
+    pub fn sent_due(&mut self, end: Psn, now: Instant, rtt: &Rtt) {
         if let Some((psn, reason)) = self.due.take() {
-            self.sent_again(psn, reason, now, rtt);
+            self.sent_again(psn, end, reason, now, rtt);
         }
     }
 
     /// The oldest packet not known to have arrived has been sent again.
-    pub fn sent_again(&mut self, psn: Psn, reason: Reason, now: Instant, rtt: &Rtt) {
+    pub fn sent_again(&mut self, psn: Psn, end: Psn, reason: Reason, now: Instant, rtt: &Rtt) {
         self.again = Some(Again {
             psn,
+            end,
             reason,
             at: now,
         });
@@ -161,7 +173,15 @@ impl Mending {
     /// The peer misses `psn`, and `next` is the first packet not sent yet. True if it is to be sent again alone; so `is_read` that is answered
     /// with data only if the peer is known to keep what follows it.
     pub fn missing(&mut self, psn: Psn, next: Psn, is_read: bool) -> bool {
-        if self.trust == 0 || is_read && self.trust == 1 {
+        if self.trust == 0 {
+            let Some(untried) = self.untried.checked_sub(1) else {
+                self.trust = 1;
+                return self.missing(psn, next, is_read);
+            };
+            self.untried = untried;
+            return false;
+        }
+        if is_read && self.trust == 1 {
             return false;
         }
         self.due = Some((psn, Reason::Missing));
@@ -169,7 +189,7 @@ impl Mending {
         true
     }
 
-    /// Whether a NAK for `psn` may have been sent before that was sent again: then it is no news, however often it comes.
+    /// Whether what misses `psn` may have been sent before that was sent again: then it is no news, however often it comes.
     pub fn is_stale(&self, psn: Psn, now: Instant, rtt: &Rtt) -> bool {
         self.again
             .is_some_and(|again| again.psn == psn && now < again.at.after_nanos(rtt.at_least()))
@@ -180,9 +200,15 @@ impl Mending {
         self.until.is_some() && self.trust > 1
     }
 
-    /// There is progress, up to `una`, of what was sent up to `next`. True if a packet that was sent again has arrived alone, and all behind it is to be sent again.
-    pub fn progressed(&mut self, una: Psn, next: Psn, now: Instant, rtt: &Rtt) -> bool {
+    /// The round trip has been measured. Until then, silence is given the time that the last probes had, or a peer that has become slower would be
+    /// probed again and again, and never measured (RFC 6298, 5.7 and Karn).
+    pub fn measured(&mut self) {
         self.probes = 0;
+    }
+
+    /// There is progress, up to `una`, of what was sent up to `next`. True if a packet that was sent again has arrived alone, and all behind it
+    /// is to be sent again.
+    pub fn progressed(&mut self, una: Psn, next: Psn, now: Instant, rtt: &Rtt) -> bool {
         self.lost_more = false;
         self.until = self.until.filter(|until| una.is_before(*until));
         self.parts = self.parts.filter(|parts| una.is_before(*parts));
@@ -190,26 +216,32 @@ impl Mending {
         if una != next {
             self.wait(now, rtt);
         }
-        let Some(again) = self.again.filter(|a| a.psn.is_before(una)) else {
+        let Some(again) = self.again.filter(|a| !una.is_before(a.end)) else {
             return false;
         };
         self.again = None;
-        let alone = una == again.psn.next();
+        let alone = una == again.end;
         match again.reason {
             Reason::WentBack => false,
             Reason::Missing if !alone => {
-                self.trust = PATIENCE;
+                (self.trust, self.retrial) = (PATIENCE, RETRIAL);
                 false
             }
             _ if !alone || una == next => false,
             Reason::Missing => {
                 self.trust = self.trust.saturating_sub(1);
+                if self.trust == 0 {
+                    self.untried = self.retrial;
+                    self.retrial = self.retrial.saturating_mul(2);
+                }
                 true
             }
             Reason::Silence => {
-                // Or it was only slow, and more is to come at once.
-                self.lost_more = true;
-                self.probe_at = rtt.nanos().map(|n| now.after_nanos(n / 4));
+                // What comes sooner than a round trip does not answer the probe: the peer is only slow.
+                if again.is_answered(now, rtt) {
+                    self.lost_more = true;
+                    self.probe_at = rtt.pause().map(|n| now.after_nanos(n));
+                }
                 false
             }
         }

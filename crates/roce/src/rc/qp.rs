@@ -503,7 +503,8 @@ impl Qp {
                     *aeth,
                     &mut self.sq,
                     &self.link,
-                    shared.counters,
+                    memory,
+                    shared,
                 );
                 self.after_response(result, shared);
             }
@@ -526,10 +527,8 @@ impl Qp {
                     &response,
                     &mut self.sq,
                     &self.link,
-                    shared.keys,
                     memory,
-                    shared.early,
-                    shared.counters,
+                    shared,
                 );
                 self.after_response(result, shared);
             }

@@ -35,8 +35,6 @@ struct Entry {
     end: Psn,
     /// The response to send next; `end` if none is due.
     cursor: Psn,
-    /// What is still to be sent behind that: of an answer that a repetition of a part of it has interrupted.
-    rest: Option<(Psn, Psn)>,
     /// Responses that have been sent at least once.
     sent: u32,
 }
@@ -47,26 +45,13 @@ impl Entry {
         self.request.packets > 0
     }
 
-    /// What of the answer under way is not sent yet and lies behind `psn`. The peer has asked for a part that ends there, and waits for that as
-    /// well: to those who ask again for everything nothing lies behind.
-    fn unsent_behind(&self, psn: Psn) -> Option<(Psn, Psn)> {
-        let (from, end) = match self.rest {
-            Some((_, end)) => (self.cursor, end),
-            None => (self.cursor, self.end),
-        };
-        let from = if from.is_before(psn) { psn } else { from };
-        from.is_before(end).then_some((from, end))
-    }
-
-    /// Goes on with what is to be sent behind what has been.
+    /// Goes on with what has never been sent: of an answer that a repetition of a part of it has interrupted.
     fn go_on(&mut self) {
-        if self.cursor == self.end
-            && let Some((from, end)) = self.rest.take()
-        {
+        if self.cursor == self.end && self.sent < self.request.packets {
             // As if there had been no interruption: not with a FIRST.
             self.from = self.request.psn;
-            self.cursor = from;
-            self.end = end;
+            self.cursor = self.request.psn.add(self.sent);
+            self.end = self.request.psn.add(self.request.packets);
         }
     }
 
@@ -114,7 +99,6 @@ impl ReplayRing {
             from: Psn::ZERO,
             end: Psn::ZERO,
             cursor: Psn::ZERO,
-            rest: None,
             sent: 0,
         };
         Ok(ReplayRing {
@@ -173,7 +157,6 @@ impl ReplayRing {
             from: request.psn,
             end,
             cursor: request.psn,
-            rest: None,
             sent: 0,
         };
         self.due += 1;
@@ -227,11 +210,9 @@ impl ReplayRing {
         if entry.cursor == entry.end {
             self.due += 1;
         }
-        let end = psn.add(packets);
-        entry.rest = entry.unsent_behind(end);
         entry.from = psn;
         entry.cursor = psn;
-        entry.end = end;
+        entry.end = psn.add(packets);
         // It may be older than what is going out.
         self.current = None;
         true

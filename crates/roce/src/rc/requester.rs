@@ -106,6 +106,8 @@ pub(super) struct Requester {
     pub(super) gap_seen: bool,
     /// A refusal that is to be seen confirmed: of which packet.
     pub(super) refused: Option<(Psn, NakCode)>,
+    /// Everything before this is known to have been executed, if that is more than has arrived.
+    pub(super) executed: Option<Psn>,
     pub(super) rtt: Rtt,
     pub(super) mending: Mending,
     /// READ data and answers to atomic requests that came before what is missing.
@@ -134,6 +136,7 @@ impl Requester {
             timeouts: 0,
             gap_seen: false,
             refused: None,
+            executed: None,
             rtt: Rtt::new(),
             mending: Mending::new(),
             early: EarlyList::new(),
@@ -253,8 +256,9 @@ impl Requester {
                 self.rtt.sent(packet.psn, now);
             }
         } else if packet.psn == self.una {
+            let end = packet.psn.next();
             self.mending
-                .sent_again(packet.psn, Reason::WentBack, now, &self.rtt);
+                .sent_again(packet.psn, end, Reason::WentBack, now, &self.rtt);
         }
         let advance = match packet.op {
             Opcode::ReadRequest => link.read_chunk_after(index, packets),
@@ -335,7 +339,7 @@ impl Requester {
             self.rtt.sent_again();
             if from == self.una {
                 self.mending
-                    .sent_again(from, Reason::WentBack, now, &self.rtt);
+                    .sent_again(from, to, Reason::WentBack, now, &self.rtt);
             }
             let count = to.since(from);
             return Some(read_packet(
@@ -385,8 +389,11 @@ impl Requester {
             return Step::Idle;
         };
         let index = psn.since(wqe.first_psn);
+        let mut end = psn.next();
         let step = if wqe.kind.awaits_data() {
+            // To the end, whatever has been kept of it: not every responder answers a part.
             let chunk = link.read_chunk_after(index, wqe.packets);
+            end = psn.add(chunk);
             read_packet(sq, wqe, seq, link, psn, index, chunk)
         } else {
             let place = Place {
@@ -399,7 +406,8 @@ impl Requester {
             self.data_packet(sq, wqe, place, link, keys, out)
         };
         if matches!(step, Step::Send { .. }) {
-            self.mending.sent_due(now, &self.rtt);
+            self.rtt.sent_again();
+            self.mending.sent_due(end, now, &self.rtt);
         }
         step
     }

@@ -1,19 +1,25 @@
-//! The round trip to the peer, measured on packets that were sent once, and how long to wait before asking whether something got lost.
+//! The round trip to the peer, measured on packets that were sent once, and how long to wait before asking whether something got lost: the
+//! estimators of RFC 6298, and a probe timeout as in RFC 9002 6.2.
 
 use crate::psn::Psn;
 use crate::time::Instant;
 
-/// Round trips without progress that are taken for a loss. Each further silence is twice as long.
+/// Round trips without progress that are taken for a loss at the least. Each further silence is twice as long.
 const SILENCE: u64 = 2;
 
 /// The least such time, in nanoseconds: what machines need to answer is not always the same.
 const FLOOR: u64 = 100_000;
+
+/// Nanoseconds between two signs of progress of a peer that has more to say.
+const PAUSE: u64 = FLOOR / 4;
 
 /// The round trip of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Rtt {
     /// Smoothed, in nanoseconds; 0 before the first measurement.
     smoothed: u32,
+    /// How far measurements lie from that, smoothed as well.
+    variation: u32,
     /// A packet under way that asked for an answer, and when it was sent.
     measured: Option<(Psn, Instant)>,
 }
@@ -22,6 +28,7 @@ impl Rtt {
     pub fn new() -> Rtt {
         Rtt {
             smoothed: 0,
+            variation: 0,
             measured: None,
         }
     }
@@ -31,24 +38,29 @@ impl Rtt {
         self.measured.get_or_insert((psn, now));
     }
 
-    /// Something is sent again: of what comes now nobody knows which sending it answers.
+    /// Something is sent again: of what comes now nobody knows which sending it answers, or for how long it was held up by what was missing.
     pub fn sent_again(&mut self) {
         self.measured = None;
     }
 
-    /// Everything before `una` has arrived.
-    pub fn arrived(&mut self, una: Psn, now: Instant) {
+    /// Everything before `una` has arrived. True if that was a measurement.
+    pub fn arrived(&mut self, una: Psn, now: Instant) -> bool {
         let Some((_, sent)) = self.measured.filter(|(psn, _)| psn.is_before(una)) else {
-            return;
+            return false;
         };
         self.measured = None;
         let nanos = now.since(sent).as_nanos().clamp(1, u128::from(u32::MAX)) as u32;
-        self.smoothed = match self.smoothed {
-            0 => nanos,
-            // An eighth of the new, as TCP does.
-            old => old - old / 8 + nanos / 8,
-        }
-        .max(1);
+        (self.smoothed, self.variation) = match self.smoothed {
+            // Of a first one the half is what TCP takes, which has a second at least.
+            0 => (nanos, nanos / 4),
+            old => {
+                let off = old.abs_diff(nanos);
+                let variation = self.variation - self.variation / 4 + off / 4;
+                (old - old / 8 + nanos / 8, variation)
+            }
+        };
+        self.smoothed = self.smoothed.max(1);
+        true
     }
 
     /// The round trip in nanoseconds, if it is known.
@@ -61,10 +73,17 @@ impl Rtt {
         u64::from(self.smoothed).max(FLOOR)
     }
 
-    /// Nanoseconds of silence, after `probes` that have not ended it, until the next probe.
+    /// Nanoseconds of silence, after `probes` that have told nothing new of the round trip, until the next probe.
     pub fn silence(&self, probes: u8) -> Option<u64> {
-        let nanos = (self.nanos()? * SILENCE).max(FLOOR);
+        let smoothed = self.nanos()?;
+        let late = smoothed.saturating_add(u64::from(self.variation) * 4);
+        let nanos = late.max(smoothed * SILENCE).max(FLOOR);
         Some(nanos << probes.min(16))
+    }
+
+    /// Nanoseconds within which more is to be heard of a peer that has answered a probe, if nothing else is missing.
+    pub fn pause(&self) -> Option<u64> {
+        Some((self.nanos()? / 4).max(PAUSE))
     }
 }
 
@@ -86,8 +105,17 @@ mod tests {
         assert_eq!(rtt.silence(0), Some(2_000_000));
         assert_eq!(rtt.silence(3), Some(16_000_000));
         rtt.sent(second, Instant(0));
-        rtt.arrived(second.next(), Instant(9_000_000));
+        assert!(rtt.arrived(second.next(), Instant(9_000_000)));
         assert_eq!(rtt.nanos(), Some(2_000_000));
+        // 8 ms off, of which a quarter counts.
+        let variation = 250_000 - 250_000 / 4 + 2_000_000;
+        assert_eq!(rtt.silence(0), Some(2_000_000 + 4 * variation));
+        // Of what is always the same it remains that one round trip may be missed.
+        for i in 0..100 {
+            rtt.sent(Psn::new(i), Instant(0));
+            rtt.arrived(Psn::new(i + 1), Instant(2_000_000));
+        }
+        assert!(rtt.silence(0).unwrap().abs_diff(4_000_000) < 100_000);
     }
 
     #[test]
@@ -95,7 +123,7 @@ mod tests {
         let mut rtt = Rtt::new();
         rtt.sent(Psn::ZERO, Instant(0));
         rtt.sent_again();
-        rtt.arrived(Psn::new(1), Instant(1));
+        assert!(!rtt.arrived(Psn::new(1), Instant(1)));
         assert_eq!(rtt.nanos(), None);
     }
 

@@ -89,6 +89,8 @@ struct Model {
     sent: u32,
     /// All before this must be taken for arrived: by a requester that takes nothing out of order.
     least: u32,
+    /// All before this that needs no data has arrived, as the peer has said.
+    said: u32,
     /// What the peer has ever said to have arrived, or brought.
     shown: BTreeSet<u32>,
     /// READ requests and atomic ones as they were sent: packets from, to.
@@ -126,6 +128,7 @@ impl Model {
             posted: Vec::new(),
             sent: 0,
             least: 0,
+            said: 0,
             shown: BTreeSet::new(),
             asked: Vec::new(),
             not_ready: None,
@@ -331,7 +334,8 @@ impl Model {
         for p in posted.iter().filter(|p| !p.brings_data()) {
             self.shown.extend(p.first..p.end().min(before));
         }
-        while self.least < before && !self.of(self.least).brings_data() {
+        self.said = self.said.max(before);
+        while self.least < self.said && !self.of(self.least).brings_data() {
             self.least += 1;
             self.strikes = 0;
         }
@@ -368,6 +372,7 @@ impl Model {
             if self.least == at {
                 self.least += 1;
                 self.strikes = 0;
+                self.arrived(self.said);
             } else {
                 self.calm = false;
             }
