@@ -70,7 +70,8 @@ impl<T> Chunks<T> {
         Ok(index)
     }
 
-    /// Adds an entry made where it will be: a large one is never on the stack. `None` if there is no room or no memory.
+    /// Adds an entry that the optimiser can make where it will be, so that a large one need not be on the stack; it usually does, and the
+    /// driver's image is looked at for what it did. `None` if there is no room or no memory.
     pub(crate) fn push_with(&mut self, make: impl FnMut() -> T) -> Option<u32> {
         let chunk = self.last_chunk()?;
         // Within what was reserved.

@@ -52,8 +52,8 @@ pub struct Config {
     pub read_window: u32,
     /// Response packets asked for by one READ request packet; a longer READ is a sequence of them.
     pub read_chunk: u32,
-    /// Request packets of all peers together that are kept when they come before one that is missing, at most 4096; 0 throws them away, and
-    /// every peer has to repeat them. Each takes a little more than the path MTU of the link.
+    /// Packets with requests or READ data, of all peers together, that are kept when they come before one that is missing, at most 1024. With
+    /// fewer than 2 every peer has to repeat them. Each takes a little more than the path MTU of the link.
     pub early_frames: u32,
     /// Retries after a timeout or a sequence error, 0..=7, as used here and offered to the peer; to whom 7 is offered as 6, because
     /// rdma_rxe takes 7 for no end.
@@ -152,7 +152,7 @@ impl Config {
             send_window: self.send_window.clamp(1, 1 << 16),
             read_window: self.read_window.clamp(1, 1 << 16),
             read_chunk: self.read_chunk.clamp(1, 1 << 16),
-            early_frames: self.early_frames.min(1 << 12),
+            early_frames: self.early_frames.min(1 << 10),
             retry_count: self.retry_count.min(7),
             rnr_retry_count: self.rnr_retry_count.min(7),
             min_rnr_timer: self.min_rnr_timer.min(31),

@@ -98,7 +98,7 @@ pub struct Usage {
     pub transmissions: u32,
     /// Connections, those included that are over and only answer late messages.
     pub connections: u32,
-    /// Requests that came early and wait for what comes before them.
+    /// Packets that came early, with requests or with data, and wait for what comes before them.
     pub early: u32,
 }
 

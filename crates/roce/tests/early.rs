@@ -5,6 +5,7 @@ mod util;
 use roce::wire::Opcode::*;
 use roce::wire::{Bth, ExtHeaders, Reth};
 use roce::{Access, CompletionOp, Config, Event, Psn, Rng, SendFlags, SendOp, SendRequest, Status};
+use std::time::Duration;
 use util::raw::syndrome::*;
 use util::raw::{PEER_QPN, PSN, Raw};
 use util::*;
@@ -395,34 +396,43 @@ fn what_is_longer_than_the_link_permits_is_not_kept() {
     assert_eq!(early(&r), [1, 0, 0, 1]);
 }
 
+/// Another queue pair of the same engine, whose peer is the test as well.
+fn another(r: &mut Raw) {
+    let qp = r.host.create_qp();
+    let local = r.host.engine.prepare(qp, Some(Psn::new(PSN))).unwrap();
+    let attributes = roce::cm::QpAttributes {
+        peer_qpn: PEER_QPN,
+        path: Setup::small().path(Side::A),
+        send_psn: Psn::new(PSN),
+        retry_count: 7,
+        rnr_retry_count: 7,
+        ack_timeout: 10,
+        responder_resources: 4,
+        initiator_depth: 4,
+    };
+    r.host.engine.attach(qp, &attributes).unwrap();
+    (r.qp, r.qpn) = (qp, local.qpn);
+}
+
+/// Leaves a gap open. How many more are kept then.
+fn gap(r: &mut Raw) -> u32 {
+    let before = r.host.engine.usage().early;
+    for psn in 1..40 {
+        write(r, PSN + psn);
+    }
+    assert_eq!(r.only_ack(), (PSN, SEQUENCE));
+    r.host.engine.usage().early - before
+}
+
 /// One queue pair after the other finds less, and what finds no place has to come again.
 #[test]
 fn no_queue_pair_takes_all_places() {
     let mut r = Raw::keeping(16);
     let (first, number) = (r.qp, r.qpn);
-    let mut room = Vec::new();
-    for _ in 0..4 {
-        let before = r.host.engine.usage().early;
-        for psn in 1..40 {
-            write(&mut r, PSN + psn);
-        }
-        room.push(r.host.engine.usage().early - before);
-        assert_eq!(r.only_ack(), (PSN, SEQUENCE));
-        let qp = r.host.create_qp();
-        let local = r.host.engine.prepare(qp, Some(Psn::new(PSN))).unwrap();
-        let setup = Setup::small();
-        let attributes = roce::cm::QpAttributes {
-            peer_qpn: PEER_QPN,
-            path: setup.path(Side::A),
-            send_psn: Psn::new(PSN),
-            retry_count: 7,
-            rnr_retry_count: 7,
-            ack_timeout: 10,
-            responder_resources: 4,
-            initiator_depth: 4,
-        };
-        r.host.engine.attach(qp, &attributes).unwrap();
-        (r.qp, r.qpn) = (qp, local.qpn);
+    let mut room = vec![gap(&mut r)];
+    for _ in 1..4 {
+        another(&mut r);
+        room.push(gap(&mut r));
     }
     assert_eq!(room, [12, 3, 0, 0]);
     (r.qp, r.qpn) = (first, number);
@@ -433,6 +443,41 @@ fn no_queue_pair_takes_all_places() {
     }
     assert_eq!(r.only_ack(), (PSN + 39, ACK));
     assert_eq!(early(&r), [15, 12, 0, 3]);
+}
+
+/// A peer that never closes its gap has others go without for a second, and keeps nothing from them for ever.
+#[test]
+fn who_leaves_a_gap_open_gives_way_to_others() {
+    let mut r = Raw::keeping(16);
+    let (first, number) = (r.qp, r.qpn);
+    assert_eq!(gap(&mut r), 12);
+    r.wait(Duration::from_millis(500));
+    another(&mut r);
+    assert_eq!(gap(&mut r), 3);
+    r.wait(Duration::from_millis(499));
+    another(&mut r);
+    assert_eq!(gap(&mut r), 0);
+    // The oldest gap is a second old now, the next is not. As long as nobody needs the places, they stay.
+    r.wait(Duration::from_millis(1));
+    assert_eq!(early(&r), [15, 0, 0, 15]);
+    write(&mut r, PSN + 1);
+    assert_eq!(early(&r), [15, 0, 12, 3]);
+    // It has come when there was no room.
+    let fourth = |r: &mut Raw| {
+        for psn in 1..9 {
+            write(r, PSN + psn);
+        }
+        write(r, PSN);
+    };
+    fourth(&mut r);
+    assert_eq!(r.only_ack(), (PSN + 8, ACK));
+    assert_eq!(early(&r), [23, 8, 12, 3]);
+    // And the first loses nothing but time.
+    (r.qp, r.qpn) = (first, number);
+    fourth(&mut r);
+    assert_eq!(r.only_ack(), (PSN + 8, ACK));
+    r.host.collect();
+    assert_eq!(r.host.events, []);
 }
 
 #[test]
@@ -761,7 +806,7 @@ fn the_pool_is_limited_by_its_configuration() {
             .early_frames
     };
     assert_eq!(
-        [0, 1, 4096, 4097, u32::MAX].map(most),
-        [0, 1, 4096, 4096, 4096]
+        [0, 1, 1024, 1025, u32::MAX].map(most),
+        [0, 1, 1024, 1024, 1024]
     );
 }

@@ -133,12 +133,18 @@ impl Engine {
         }
         // The peer can send less of what has payload, and of what asks for it.
         let tells = marked && !matches!(incoming, Incoming::Acknowledge { .. });
+        self.early.see(now);
         self.with_qp(QpId(slot), |qp, shared| {
             if tells {
                 qp.marked(now, shared);
             }
             qp.receive(now, &incoming, memory, shared);
         });
+        if let Some(owner) = self.early.overdue() {
+            self.with_qp(owner, |qp, shared| {
+                qp.give_back_kept(shared.early, shared.counters);
+            });
+        }
     }
 
     /// Takes a congestion notification from the peer of a queue pair. It is no sign of the peer's life: it proves no more than its addresses.

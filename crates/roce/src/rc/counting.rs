@@ -8,6 +8,8 @@
 //! number only, and, where a message begins, with one PSN for each number; that an acknowledgement may count what follows gives him more of
 //! them.
 //!
+//! Data in the middle of a READ comes without an MSN, and is believed by its PSN alone, where it is the next: nothing else is on the wire.
+//!
 //! MSNs have no other use on most connections, and no standard test would notice an adapter that counts differently. So a peer is held to what
 //! its first responses have shown, and is let off if it persists. One alone does not show it: that may be made up.
 

@@ -11,13 +11,19 @@
 //!   by none.
 //! * Of two packets with one PSN that differ, neither is believed, and the peer has to send it once more.
 //! * Packets are kept only close behind others, and only while few are missing.
+//!
+//! Places are given to whoever comes first, four fifths of what is left to one list at most. Who leaves a gap open for longer than it takes
+//! to close one gives them back when another finds none: nobody can keep the pool.
 
+use super::QpId;
 use super::link::Link;
 use super::responder::Request;
 use crate::psn::Psn;
 use crate::table::OutOfMemory;
+use crate::time::Instant;
 use crate::wire::Opcode;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// How many packets in a row may be missing before one that is kept. Of packets that are lost one by one, hardly ever more are.
 const REACH: i32 = 3;
@@ -25,6 +31,9 @@ const REACH: i32 = 3;
 /// How many packets may be missing altogether before one that is kept. So there are no more than nine PSNs at which a made-up packet is executed or
 /// kept, and one alone while nothing is missing.
 const MISSING: u32 = 8;
+
+/// How long something is kept at least. A gap closes within a few round trips, or a timeout.
+const LASTS: Duration = Duration::from_secs(1);
 
 const NONE: u32 = u32::MAX;
 
@@ -69,6 +78,12 @@ struct Place {
     proof: Proof,
     /// The next place of the same list, or the next that is free.
     next: u32,
+    /// Whose it is, and since when.
+    owner: QpId,
+    since: Instant,
+    /// Those taken before and after it.
+    older: u32,
+    newer: u32,
 }
 
 /// The requests of one queue pair, in the order of their PSNs.
@@ -110,6 +125,11 @@ pub(crate) struct EarlyFrames {
     capacity: u32,
     free: u32,
     used: u32,
+    oldest: u32,
+    newest: u32,
+    now: Instant,
+    /// There was no room for a packet.
+    starved: bool,
 }
 
 impl EarlyFrames {
@@ -128,11 +148,24 @@ impl EarlyFrames {
             room,
             capacity,
             free: NONE,
-            used: 0,
+            oldest: NONE,
+            newest: NONE,
+            ..EarlyFrames::default()
         })
     }
 
-    /// Requests that are kept.
+    /// So late it is.
+    pub fn see(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Who is to give back what is kept for it, because another found no room and it has had it for long.
+    pub fn overdue(&mut self) -> Option<QpId> {
+        let oldest = core::mem::take(&mut self.starved).then(|| self.at(self.oldest))??;
+        (oldest.since.after(LASTS) <= self.now).then_some(oldest.owner)
+    }
+
+    /// Packets that are kept.
     pub fn len(&self) -> u32 {
         self.used
     }
@@ -183,8 +216,11 @@ impl EarlyFrames {
             || psn == expected
             || reach == Reach::Near && far
             || request.payload.len() > self.room
-            || list.len >= left.saturating_mul(4)
         {
+            return Kept::No;
+        }
+        if list.len >= left.saturating_mul(4) {
+            self.starved = true;
             return Kept::No;
         }
         let place = Place {
@@ -196,6 +232,10 @@ impl EarlyFrames {
             last: request.last_psn(link),
             proof: reach.proof(),
             next: after,
+            owner: link.qp,
+            since: self.now,
+            older: self.newest,
+            newer: NONE,
         };
         let takes = place.takes();
         let Some(at) = self.fill(place) else {
@@ -260,7 +300,29 @@ impl EarlyFrames {
             at as u32
         };
         self.used += 1;
+        match self.at_mut(self.newest) {
+            Some(newest) => newest.newer = at,
+            None => self.oldest = at,
+        }
+        self.newest = at;
         Some(at)
+    }
+
+    /// Nothing is kept in this place any more. It remains for the caller to add it to those that are free.
+    fn vacate(&mut self, at: u32) {
+        let Some(Place { older, newer, .. }) = self.at(at) else {
+            return;
+        };
+        let (older, newer) = (*older, *newer);
+        match self.at_mut(older) {
+            Some(place) => place.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.at_mut(newer) {
+            Some(place) => place.older = older,
+            None => self.newest = older,
+        }
+        self.used -= 1;
     }
 
     fn put_payload(&mut self, at: u32, payload: &[u8]) {
@@ -325,6 +387,7 @@ impl EarlyFrames {
     /// Removes the first request of a list.
     pub fn remove_first(&mut self, list: &mut EarlyList) {
         let (at, free) = (list.head, self.free);
+        self.vacate(at);
         let Some(place) = self.at_mut(at) else {
             return;
         };
@@ -336,19 +399,15 @@ impl EarlyFrames {
             *list = EarlyList::new();
         }
         self.free = at;
-        self.used -= 1;
     }
 
     /// Removes all requests of a list, and says how many those were.
     pub fn clear(&mut self, list: &mut EarlyList) -> u32 {
-        let free = self.free;
-        let Some(last) = self.at_mut(list.tail) else {
-            return 0;
-        };
-        last.next = free;
-        self.free = list.head;
-        self.used -= list.len;
-        core::mem::replace(list, EarlyList::new()).len
+        let len = list.len;
+        while !list.is_empty() {
+            self.remove_first(list);
+        }
+        len
     }
 }
 

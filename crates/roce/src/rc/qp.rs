@@ -545,9 +545,14 @@ impl Qp {
     /// Gives back what is kept for requests that will not be executed any more.
     pub fn drop_kept(&mut self, early: &mut EarlyFrames, counters: &mut Counters) {
         if !self.has_peer() {
-            self.responder.drop_kept(early, counters);
-            early.clear(&mut self.requester.early);
+            self.give_back_kept(early, counters);
         }
+    }
+
+    /// Gives back what is kept. The peer has to send it again.
+    pub fn give_back_kept(&mut self, early: &mut EarlyFrames, counters: &mut Counters) {
+        self.responder.drop_kept(early, counters);
+        early.clear(&mut self.requester.early);
     }
 
     /// Executes what came early and follows what has been executed, as if it came now.

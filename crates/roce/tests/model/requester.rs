@@ -111,6 +111,7 @@ impl Model {
             mtu: PathMtu::Mtu256,
             reads: READS as u8,
             ack_timeout: TIMEOUT,
+            ipv6: seed.is_multiple_of(3),
             seed,
             config: Config {
                 early_frames: if keeps { setup.config.early_frames } else { 0 },

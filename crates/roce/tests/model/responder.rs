@@ -44,6 +44,19 @@ struct Done {
     solicited: bool,
 }
 
+/// What a responder that keeps nothing has said of the packet that it expects.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Said {
+    Nothing,
+    /// That it is missing; so many packets have come early since, and after so many that is said again.
+    Missing {
+        early: u32,
+        again: u32,
+    },
+    /// That it has to wait.
+    NotReady,
+}
+
 /// The model.
 #[derive(Clone, PartialEq, Debug)]
 struct Model {
@@ -62,6 +75,9 @@ struct Model {
     early: BTreeMap<u32, Request>,
     /// The peer may know already that the expected packet is missing, or that it has to wait.
     told: bool,
+    /// Exactly that, if nothing is kept, and the last packet that came early since.
+    said: Said,
+    newest: Option<u32>,
     dead: bool,
     done: Vec<Done>,
 }
@@ -143,12 +159,15 @@ impl Model {
             let mut answer = Answer::default();
             if r.at - self.expected < ABSURD {
                 // Asked for once, and again if that seems to have been lost.
-                answer.nak = Some((vec![SEQUENCE], m.expected, m.msn));
-                answer.nak_optional = m.told;
-                m.told = true;
+                let nak = Some((vec![SEQUENCE], m.expected, m.msn));
                 if m.keeps {
+                    answer.nak = nak;
+                    answer.nak_optional = m.told;
                     m.early.insert(r.at, r.clone());
+                } else if m.says_missing(r) {
+                    answer.nak = nak;
                 }
+                m.told = true;
             }
             let mut all = vec![(m.clone(), answer)];
             // What was kept alone may have waited for this one.
@@ -165,6 +184,31 @@ impl Model {
         all
     }
 
+    /// Whether a packet that came early, of which nothing is kept, has the peer told what is missing: once, then after 32 more, 64 more and so
+    /// on, and when the last of them comes again and asks.
+    fn says_missing(&mut self, r: &Request) -> bool {
+        let asks = r.ack && self.newest == Some(r.at);
+        self.newest = self.newest.max(Some(r.at));
+        match &mut self.said {
+            Said::NotReady => false,
+            Said::Nothing => {
+                self.said = Said::Missing {
+                    early: 0,
+                    again: 32,
+                };
+                true
+            }
+            Said::Missing { early, again } => {
+                *early += 1;
+                let many = early >= again;
+                if many {
+                    (*early, *again) = (0, *again * 2);
+                }
+                many || asks
+            }
+        }
+    }
+
     /// Executes the expected packet, and then as many as came early without a gap, or fewer, or none.
     fn go_on(&self, r: &Request, before: &Answer, all: &mut Vec<(Model, Answer)>) {
         for (mut m, now) in self.execute(r) {
@@ -179,6 +223,11 @@ impl Model {
                 m.go_on(&next, &answer, all);
             }
             m.told = answer.nak.is_some() || !m.early.is_empty();
+            m.said = match &answer.nak {
+                Some((codes, ..)) if codes[..] == [RNR] => Said::NotReady,
+                _ => Said::Nothing,
+            };
+            m.newest = None;
             if answer.nak.is_none() && !m.early.is_empty() {
                 answer.nak = Some((vec![SEQUENCE], m.expected, m.msn));
                 answer.nak_optional = true;
@@ -610,6 +659,7 @@ fn case(seed: u64, tally: &mut Tally) {
     let mut raw = Raw::new(Setup {
         mtu: PathMtu::Mtu256,
         reads: READS,
+        ipv6: seed.is_multiple_of(3),
         seed,
         config: Config {
             early_frames: if keeps { setup.config.early_frames } else { 0 },
@@ -654,6 +704,8 @@ fn case(seed: u64, tally: &mut Tally) {
         counts: BTreeMap::new(),
         early: BTreeMap::new(),
         told: false,
+        said: Said::Nothing,
+        newest: None,
         dead: false,
         done: Vec::new(),
     }];
