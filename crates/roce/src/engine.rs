@@ -296,7 +296,15 @@ impl Engine {
     }
 
     /// Fails every queue pair that uses a completion queue or a shared receive queue that has failed since.
+    #[inline]
     fn fail_users_of_dead_queues(&mut self) {
+        if self.cqs.failed > 0 || self.srqs.failed {
+            self.fail_users();
+        }
+    }
+
+    #[cold]
+    fn fail_users(&mut self) {
         // Failing a queue pair can fail its other completion queue.
         loop {
             let failed = core::mem::take(&mut self.cqs.failed);

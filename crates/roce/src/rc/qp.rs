@@ -691,8 +691,7 @@ impl Qp {
         {
             return false;
         }
-        let (before, step) = loop {
-            let before = self.requester.clone();
+        let step = loop {
             let step = self.requester.poll(
                 now,
                 &mut self.sq,
@@ -702,7 +701,7 @@ impl Qp {
                 out,
             );
             if !matches!(step, Step::Executed) {
-                break (before, step);
+                break step;
             }
             self.complete(shared.keys, shared.cqs);
         };
@@ -716,6 +715,7 @@ impl Qp {
                 packet,
                 seq,
                 inline,
+                then,
             } => {
                 let inline =
                     inline.and_then(|part| self.sq.inline(part.seq, part.offset, part.len));
@@ -724,7 +724,6 @@ impl Qp {
                 if frame::write(&self.link.template, &packet, inline, len, memory, out).is_err() {
                     // The packet does not go out, and its request fails when its turn has come.
                     out.clear();
-                    self.requester = before;
                     let protection = Status::LocalProtection;
                     if let Step::Fail { seq, status } = self.requester.local_error(seq, protection)
                     {
@@ -737,7 +736,8 @@ impl Qp {
                     self.sq.transmission_started(seq, shared.keys);
                     out.token = self.hold(Reads::Request { seq }, shared);
                 }
-                self.requester.sent(now, &self.link);
+                self.requester
+                    .sent(now, &mut self.sq, &self.link, &packet, seq, then);
                 self.congestion.sent(now, out.bytes(), shared.dcqcn);
                 true
             }

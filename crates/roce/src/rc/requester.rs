@@ -66,6 +66,8 @@ pub(super) enum Step {
         packet: Outgoing,
         seq: u32,
         inline: Option<InlinePart>,
+        /// For [`Requester::sent`].
+        then: Then,
     },
     /// A local operation has been executed.
     Executed,
@@ -73,8 +75,38 @@ pub(super) enum Step {
     Fail { seq: u32, status: Status },
 }
 
+impl Step {
+    fn then(mut self, noted: Then) -> Step {
+        if let Step::Send { then, .. } = &mut self {
+            *then = noted;
+        }
+        self
+    }
+}
+
+/// What is to be noted when a packet has gone out. Until then nothing says so: it may turn out that its payload cannot be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Then {
+    Nothing,
+    /// What was due again has been sent, up to `end`.
+    Again {
+        end: Psn,
+    },
+    /// The packet at the cursor has been sent.
+    MoveOn(Onward),
+}
+
+/// The packet at the cursor, of which request it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Onward {
+    /// None of the request has been sent before.
+    fresh: bool,
+    /// PSN of its first packet.
+    first: Psn,
+    packets: u32,
+}
+
 /// The sending half of a queue pair.
-#[derive(Clone)]
 pub(super) struct Requester {
     pub(super) una: Psn,
     /// The request that `una` belongs to; not yet started if `una == next`.
@@ -188,7 +220,7 @@ impl Requester {
             return Step::Idle;
         }
         if let Some(psn) = self.mending.due(self.una) {
-            return self.poll_again(now, psn, sq, link, keys, out);
+            return self.poll_again(psn, sq, link, keys, out);
         }
         if let Some(step) = self.poll_hole(now, sq, link, early) {
             return step;
@@ -248,56 +280,11 @@ impl Requester {
             };
             self.data_packet(sq, wqe, place, link, keys, out)
         };
-        let Step::Send { packet, .. } = &step else {
-            return step;
-        };
-        if !packet.psn.is_before(self.next) {
-            if packet.ack_request {
-                self.rtt.sent(packet.psn, now);
-            }
-        } else if packet.psn == self.una {
-            let end = packet.psn.next();
-            self.mending
-                .sent_again(packet.psn, end, Reason::WentBack, now, &self.rtt);
-        }
-        let advance = match packet.op {
-            Opcode::ReadRequest => link.read_chunk_after(index, packets),
-            _ => 1,
-        };
-        if fresh {
-            if let Some(wqe) = sq.get_mut(seq) {
-                wqe.first_psn = first;
-                wqe.packets = packets;
-                wqe.first_msn = self.next_msn;
-            }
-            self.started = self.started.wrapping_add(1);
-            if awaits_data {
-                self.reads_unfinished = self.reads_unfinished.saturating_add(1);
-            }
-        }
-        if awaits_data {
-            self.reads_out = self.reads_out.saturating_add(1);
-            self.read_packets_out = self.read_packets_out.saturating_add(advance);
-        }
-        self.ask_now = false;
-        self.unasked = if packet.ack_request {
-            0
-        } else {
-            self.unasked.saturating_add(1)
-        };
-        self.cursor = self.cursor.add(advance);
-        let ends = index.wrapping_add(advance) >= packets;
-        if self.cursor.is_after(self.next) {
-            self.next = self.cursor;
-            // To the peer each chunk of a READ is a READ.
-            if ends || awaits_data {
-                self.next_msn = self.next_msn.wrapping_add(1);
-            }
-        }
-        if ends {
-            self.cursor_wqe = seq.wrapping_add(1);
-        }
-        step
+        step.then(Then::MoveOn(Onward {
+            fresh,
+            first,
+            packets,
+        }))
     }
 
     /// Asks for READ data that is missing between what has come.
@@ -376,8 +363,7 @@ impl Requester {
 
     /// Sends a single packet again, the oldest that may not have arrived.
     fn poll_again(
-        &mut self,
-        now: Instant,
+        &self,
         psn: Psn,
         sq: &SendQueue,
         link: &Link,
@@ -405,11 +391,7 @@ impl Requester {
             };
             self.data_packet(sq, wqe, place, link, keys, out)
         };
-        if matches!(step, Step::Send { .. }) {
-            self.rtt.sent_again();
-            self.mending.sent_due(end, now, &self.rtt);
-        }
-        step
+        step.then(Then::Again { end })
     }
 
     /// Executes the local operation that the cursor has come to, if its turn has come.
@@ -575,6 +557,7 @@ impl Requester {
             },
             seq,
             inline,
+            then: Then::Nothing,
         }
     }
 
@@ -592,12 +575,92 @@ impl Requester {
         self.ask_now = true;
     }
 
-    /// A packet went out.
-    pub fn sent(&mut self, now: Instant, link: &Link) {
+    /// A packet of request `seq` went out.
+    pub fn sent(
+        &mut self,
+        now: Instant,
+        sq: &mut SendQueue,
+        link: &Link,
+        packet: &Outgoing,
+        seq: u32,
+        then: Then,
+    ) {
+        match then {
+            Then::Nothing => {}
+            Then::Again { end } => {
+                self.rtt.sent_again();
+                self.mending.sent_due(end, now, &self.rtt);
+            }
+            Then::MoveOn(onward) => self.move_on(now, sq, link, packet, seq, onward),
+        }
         if self.timer == Timer::Off {
             self.start_timer(now, link);
         }
         self.mending.sent(now, &self.rtt);
+    }
+
+    /// Moves the cursor behind the packet that it stood at.
+    fn move_on(
+        &mut self,
+        now: Instant,
+        sq: &mut SendQueue,
+        link: &Link,
+        packet: &Outgoing,
+        seq: u32,
+        Onward {
+            fresh,
+            first,
+            packets,
+        }: Onward,
+    ) {
+        if !packet.psn.is_before(self.next) {
+            if packet.ack_request {
+                self.rtt.sent(packet.psn, now);
+            }
+        } else if packet.psn == self.una {
+            let end = packet.psn.next();
+            self.mending
+                .sent_again(packet.psn, end, Reason::WentBack, now, &self.rtt);
+        }
+        let index = self.cursor.since(first);
+        let steps = match packet.op {
+            Opcode::ReadRequest => link.read_chunk_after(index, packets),
+            _ => 1,
+        };
+        let awaits_data = packet.op.is_atomic() || packet.op == Opcode::ReadRequest;
+        if fresh {
+            if let Some(wqe) = sq.get_mut(seq) {
+                wqe.first_psn = first;
+                wqe.packets = packets;
+                wqe.first_msn = self.next_msn;
+            }
+            self.started = self.started.wrapping_add(1);
+            if awaits_data {
+                self.reads_unfinished = self.reads_unfinished.saturating_add(1);
+            }
+        }
+        if awaits_data {
+            self.reads_out = self.reads_out.saturating_add(1);
+            self.read_packets_out = self.read_packets_out.saturating_add(steps);
+        }
+        self.ask_now = false;
+        self.unasked = if packet.ack_request {
+            0
+        } else {
+            self.unasked.saturating_add(1)
+        };
+        self.cursor = self.cursor.add(steps);
+        let ends = index.wrapping_add(steps) >= packets;
+        if self.cursor.is_after(self.next) {
+            self.next = self.cursor;
+            // To the peer each chunk of a READ is a READ.
+            if ends || awaits_data {
+                self.next_msn = self.next_msn.wrapping_add(1);
+            }
+        }
+        if ends {
+            self.cursor_wqe = seq.wrapping_add(1);
+        }
     }
 
     /// Stops for good.
@@ -682,5 +745,6 @@ fn read_packet(
         },
         seq,
         inline: None,
+        then: Then::Nothing,
     }
 }
