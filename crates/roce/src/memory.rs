@@ -57,20 +57,20 @@ pub trait Memory {
     /// [`Fault`] if the range is not there; the operation it belongs to then fails.
     fn write(&mut self, region: RegionId, offset: u64, data: &[u8]) -> Result<(), Fault>;
 
-    /// Places received bytes, and runs `crc` over them. Each byte need be read only once then ([`Crc32::copy`], [`Crc32::copy_raw`]), which
-    /// this one, made of two steps, does not do. On an error, neither the bytes nor the CRC are of use to anybody.
+    /// Places received bytes, and runs `crc` over them, each byte read once ([`Crc32::copy`], [`Crc32::copy_raw`]). Whether the packet they
+    /// are from is right is known only afterwards. Memory that cannot do that, as this one, gets bytes of packets that are right, through
+    /// [`write`](Self::write).
     ///
     /// # Errors
-    /// As for [`write`](Self::write).
+    /// [`Fault`] if the range is not there, or for memory that cannot do it. Neither the bytes nor the CRC are of use to anybody then.
     fn place(
         &mut self,
-        region: RegionId,
-        offset: u64,
-        data: &[u8],
-        crc: &mut Crc32,
+        _region: RegionId,
+        _offset: u64,
+        _data: &[u8],
+        _crc: &mut Crc32,
     ) -> Result<(), Fault> {
-        crc.update(data);
-        self.write(region, offset, data)
+        Err(Fault)
     }
 
     /// Executes an atomic operation on the eight bytes at `offset`, and gives what they were before. No other atomic operation of this

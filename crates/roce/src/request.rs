@@ -56,7 +56,7 @@ pub enum SendOp {
         /// The region's key.
         rkey: u32,
     },
-    /// The same, and a receive of the peer's completes with these four bytes as they are here. Its memory is not used.
+    /// The same, and a receive of the peer's completes with these four bytes as they are here. Nothing comes into the receive's memory.
     WriteImmediate {
         /// Address in the peer's region.
         remote_va: u64,

@@ -244,6 +244,22 @@ fn a_wrong_packet_leaves_alone_what_may_be_complete() {
     untouched(&mut r, &wrong);
 }
 
+/// It is read twice then, and what is wrong is never written.
+#[test]
+fn memory_that_cannot_place_as_the_crc_is_computed_gets_right_packets_only() {
+    let payload = pattern(MTU, 3);
+    let mut r = Raw::small();
+    r.host.memory.two_passes = true;
+    let open = r.host.open(pattern(1000, 1));
+    let reth = open.reth(8, 2 * MTU as u32);
+    r.inject_reth(Opcode::WriteFirst, PSN, reth, &payload);
+    r.replies();
+    let right = asking(&r, Opcode::WriteLast, PSN + 1, None, &payload);
+    untouched(&mut r, &spoilt(right.clone()));
+    r.feed(&right);
+    assert_eq!(&r.host.bytes(&open)[8 + MTU..8 + 2 * MTU], payload);
+}
+
 #[test]
 fn a_wrong_packet_that_several_elements_share_is_checked_first() {
     let payload = pattern(MTU, 3);

@@ -87,7 +87,6 @@ struct Place {
 }
 
 /// The requests of one queue pair, in the order of their PSNs.
-#[derive(Clone)]
 pub(crate) struct EarlyList {
     head: u32,
     tail: u32,

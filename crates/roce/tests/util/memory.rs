@@ -9,6 +9,8 @@ pub struct TestMemory {
     pub regions: Vec<Vec<u8>>,
     /// Regions that cannot be reached although they are registered.
     pub faulty: Vec<RegionId>,
+    /// Places no payload before its CRC is known.
+    pub two_passes: bool,
     /// Bytes that came with their CRC still to be computed.
     pub placed: u64,
     /// Bytes that came without.
@@ -81,6 +83,9 @@ impl Memory for TestMemory {
         data: &[u8],
         crc: &mut Crc32,
     ) -> Result<(), Fault> {
+        if self.two_passes {
+            return Err(Fault);
+        }
         let range = self.range(region, offset, data.len())?;
         crc.copy(data, &mut self.regions[region.0 as usize][range]);
         self.placed += data.len() as u64;

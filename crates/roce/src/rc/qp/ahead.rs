@@ -6,14 +6,17 @@
 //!
 //! What a wrong packet has left behind harms nobody, because its place does not come from it:
 //!
-//! * It is the place of the PSN that is expected next, for which the right packet is still to come. Whoever made the wrong one, that one
-//!   overwrites all of it, or the connection ends.
+//! * It is the place of the PSN that is expected next, for which the right packet is still to come. Where that goes on with the message
+//!   under way, it overwrites all of it, or the connection ends.
 //! * It lies in a range that has been given for the message under way and checked, now as well: the rest of a WRITE whose first packet
 //!   was right, the receive at the front of the queue, or the sink of the oldest READ. Nobody has been told that these bytes have
 //!   arrived. Those of the message that were placed before are not touched, nor are bytes of any other range.
+//! * In a receive, something may stay: the wrong packet may have said that a SEND begins, or have been longer than the right one. Bytes of a
+//!   posted receive mean nothing, nor do those behind the length of one that has completed.
 //! * The last bytes of the payload stay back until the ICRC has been found right: who watches the last byte of a buffer or a message
 //!   (NDKPI: NDK_ADAPTER_FLAG_IN_ORDER_DMA_SUPPORTED) sees it change when all of it is there, as ever. For the same reason the payload
-//!   has to go to one element of a list: so no element ends before the last bytes.
+//!   has to go to one element of a list: so no element ends before the last bytes. Who has the peer WRITE several things at once, and watches
+//!   for one that is not the last, sees bytes of packets that may be wrong.
 //!
 //! A forged packet can do nothing through this that it could not do with a right ICRC, which takes no secret.
 //!
