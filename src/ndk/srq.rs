@@ -228,7 +228,10 @@ unsafe extern "efiapi" fn modify_srq(
             STATUS_INVALID_PARAMETER
         }
         Err(ModifySrqError::TooSmall) => STATUS_BUFFER_OVERFLOW,
-        Err(ModifySrqError::OutOfMemory | ModifySrqError::Unknown) => STATUS_INSUFFICIENT_RESOURCES,
+        // Memory of another shape is nothing that this driver brings.
+        Err(ModifySrqError::OutOfMemory | ModifySrqError::Unknown | ModifySrqError::OtherShape) => {
+            STATUS_INSUFFICIENT_RESOURCES
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub enum ModifySrqError {
     InvalidThreshold,
     /// It holds more receives than the new depth.
     TooSmall,
+    /// The memory is for receives with another number of elements, or of another protection domain.
+    OtherShape,
     /// No memory.
     OutOfMemory,
 }
@@ -130,6 +132,13 @@ impl Srq {
         memory: Option<&mut SrqMemory>,
         threshold: u32,
     ) -> Result<(), ModifySrqError> {
+        let shape = |queue: &RecvQueue| (queue.pd, queue.max_sge());
+        if memory
+            .as_ref()
+            .is_some_and(|m| shape(&m.0) != shape(&self.queue))
+        {
+            return Err(ModifySrqError::OtherShape);
+        }
         let new_depth = memory.as_ref().map_or(self.queue.depth(), |m| m.0.depth());
         let new_threshold = if threshold == 0 {
             self.threshold

@@ -4,7 +4,7 @@ mod util;
 
 use roce::{
     Completion, CompletionOp, Config, CqId, CreateError, DestroyError, Event, Instant,
-    ModifySrqError, PostError, QpId, QpParams, SendOp, SrqId, SrqStatus, Status,
+    ModifySrqError, PostError, QpId, QpParams, SendOp, SrqId, SrqMemory, SrqStatus, Status,
 };
 use util::raw::{PSN, Raw};
 use util::*;
@@ -265,6 +265,33 @@ fn s05_zero_keeps_what_there_is() {
     s.p.b.engine.modify_srq(s.srq, 4, 0).unwrap();
     s.consume();
     assert_eq!(s.told(), 0);
+}
+
+#[test]
+fn memory_of_another_shape_changes_nothing() {
+    let mut h = Host::new(&Config::default());
+    let (pd, c) = (h.pd, *h.engine.config());
+    let other = h.engine.create_pd().unwrap();
+    let e = &mut h.engine;
+    let srq = e.create_srq(pd, 4, 2, 0).unwrap();
+    for context in 0..3 {
+        e.post_srq_recv(srq, context, &[Default::default(); 2])
+            .unwrap();
+    }
+    for (pd, max_sge) in [(pd, 1), (pd, 3), (other, 2)] {
+        let mut memory = SrqMemory::try_new(&c, pd, 8, max_sge).unwrap();
+        let result = e.modify_srq_in(srq, Some(&mut memory), 0);
+        assert_eq!(result, Err(ModifySrqError::OtherShape));
+    }
+    let mut memory = SrqMemory::try_new(&c, pd, 8, 2).unwrap();
+    e.modify_srq_in(srq, Some(&mut memory), 0).unwrap();
+    for context in 3..8 {
+        e.post_srq_recv(srq, context, &[]).unwrap();
+    }
+    assert_eq!(e.post_srq_recv(srq, 8, &[]), Err(PostError::QueueFull));
+    e.destroy_srq(srq).unwrap();
+    e.destroy_pd(pd).unwrap();
+    e.destroy_pd(other).unwrap();
 }
 
 #[test]
