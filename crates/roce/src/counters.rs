@@ -99,7 +99,7 @@ counters! {
     tx_cnps,
     /// Acknowledgement timeouts.
     timeouts,
-    /// Times transmission went back, for any reason.
+    /// Times transmission went back: after a NAK, a timeout or a probe, or because READ data was missing.
     retransmissions,
     /// Queue pairs that failed.
     qp_errors,

@@ -92,6 +92,37 @@ fn r020_r021_acknowledgements_of_the_past_and_of_the_future_are_ignored() {
     r.silence();
 }
 
+/// Neither does it say how the peer counts messages, whatever number it has.
+#[test]
+fn a_syndrome_that_means_nothing_is_dropped_and_counted() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![0; 8]);
+    for i in 0..2 {
+        write(&mut r, i, &mr, 8);
+    }
+    r.replies();
+    for (dropped, syndrome) in (1..).zip([0x40, 0xe0, 0x64, 0x7f]) {
+        let aeth = roce::wire::Aeth {
+            syndrome: roce::wire::Syndrome::from_u8(syndrome),
+            msn: 77,
+        };
+        r.respond_with(Acknowledge, PSN, Some(aeth), &[]);
+        let c = r.host.engine.counters();
+        assert_eq!(c.drop_unexpected_response, dropped);
+        assert_eq!(c.drop_wrong_msn, 0);
+    }
+    // It counts as this side does: what does not is refused.
+    r.acknowledge(PSN, ACK);
+    let made_up = roce::wire::Aeth {
+        msn: 77,
+        ..r.aeth(PSN + 1, 0x62)
+    };
+    r.respond_with(Acknowledge, PSN + 1, Some(made_up), &[]);
+    assert_eq!(r.host.engine.counters().drop_wrong_msn, 1);
+    r.acknowledge(PSN + 1, ACK);
+    assert_eq!(done(&mut r), ok([0, 1]));
+}
+
 #[test]
 fn r022_an_acknowledgement_beyond_a_read_asks_for_it_again() {
     let mut r = Raw::small();

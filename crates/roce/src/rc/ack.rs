@@ -234,7 +234,12 @@ impl Requester {
         shared: &mut Shared<'_>,
     ) -> Result<(), Failure> {
         let counters = &mut *shared.counters;
-        if !self.is_outstanding(psn) {
+        // What means nothing says nothing of how the peer counts, either.
+        let means_nothing = matches!(
+            aeth.syndrome,
+            Syndrome::Reserved(_) | Syndrome::Nak(NakCode::InvalidRd | NakCode::Reserved(_))
+        );
+        if means_nothing || !self.is_outstanding(psn) {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
         }
@@ -624,6 +629,7 @@ impl Requester {
         counters.probes = counters.probes.wrapping_add(1);
         self.gap_seen = false;
         if !self.mending.probe(self.una, now, &self.rtt) {
+            counters.retransmissions = counters.retransmissions.wrapping_add(1);
             self.go_back();
         }
     }

@@ -756,11 +756,15 @@ impl Qp {
             self.requester.stop();
             return;
         }
+        let before = self.requester.timeouts;
         match self
             .requester
             .on_timer(now, &mut self.sq, &self.link, shared.counters)
         {
-            Ok(()) => self.doubt.timed_out(now, self.requester.timeouts),
+            Ok(()) if self.requester.timeouts > before => {
+                self.doubt.timed_out(now, self.requester.timeouts);
+            }
+            Ok(()) => {}
             Err(failure) => self.fail_request(failure, shared),
         }
     }
