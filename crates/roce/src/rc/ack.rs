@@ -97,8 +97,8 @@ impl Requester {
 
     /// The peer has executed everything before `to`, as it has said, also if READ data is missing before that.
     fn note_executed(&mut self, to: Psn) {
-        if to.is_after(self.una) && self.executed.is_none_or(|known| to.is_after(known)) {
-            self.executed = Some(to);
+        if to.is_after(self.executed) {
+            self.executed = to;
         }
     }
 
@@ -113,8 +113,8 @@ impl Requester {
         shared: &mut Shared<'_>,
     ) -> Result<(), Failure> {
         loop {
-            if let Some(to) = self.executed {
-                self.advance(to, now, sq, link);
+            if self.executed.is_after(self.una) {
+                self.advance(self.executed, now, sq, link);
             }
             let Some(kept) = shared.early.first(&self.early) else {
                 return Ok(());
@@ -164,7 +164,7 @@ impl Requester {
         if self.rtt.arrived(self.una, now) {
             self.mending.measured();
         }
-        self.executed = self.executed.filter(|to| to.is_after(self.una));
+        self.note_executed(self.una);
         self.refused = self.refused.filter(|(psn, _)| !psn.is_before(self.una));
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.

@@ -22,7 +22,7 @@ pub(super) struct Doubt {
     /// The owner is to be told.
     due: bool,
     /// No other before this.
-    quiet_until: Option<Instant>,
+    quiet_until: Instant,
     /// The first request that the peer has repeated since it sent a new one, and how often.
     repeated: Option<(Psn, u32)>,
 }
@@ -58,9 +58,9 @@ impl Doubt {
     }
 
     fn raise(&mut self, now: Instant) {
-        if self.quiet_until.is_none_or(|until| now >= until) {
+        if now >= self.quiet_until {
             self.due = true;
-            self.quiet_until = Some(now.after(APART));
+            self.quiet_until = now.after(APART);
         }
     }
 

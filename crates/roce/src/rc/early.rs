@@ -35,7 +35,10 @@ const MISSING: u32 = 8;
 /// How long something is kept at least. A gap closes within a few round trips, or a timeout.
 const LASTS: Duration = Duration::from_secs(1);
 
-const NONE: u32 = u32::MAX;
+/// Which place of the pool: there are few.
+type At = u16;
+
+const NONE: At = At::MAX;
 
 /// How far a packet may lie behind what is known to have been sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,20 +80,20 @@ struct Place {
     last: Psn,
     proof: Proof,
     /// The next place of the same list, or the next that is free.
-    next: u32,
+    next: At,
     /// Whose it is, and since when.
     owner: QpId,
     since: Instant,
     /// Those taken before and after it.
-    older: u32,
-    newer: u32,
+    older: At,
+    newer: At,
 }
 
 /// The requests of one queue pair, in the order of their PSNs.
 pub(crate) struct EarlyList {
-    head: u32,
-    tail: u32,
-    len: u32,
+    head: At,
+    tail: At,
+    len: At,
     /// PSNs that they take.
     covered: u32,
     /// More than one has been kept at a time since there was none.
@@ -121,11 +124,11 @@ pub(crate) struct EarlyFrames {
     payloads: Vec<u8>,
     /// Bytes that a place takes.
     room: usize,
-    capacity: u32,
-    free: u32,
-    used: u32,
-    oldest: u32,
-    newest: u32,
+    capacity: At,
+    free: At,
+    used: At,
+    oldest: At,
+    newest: At,
     now: Instant,
     /// There was no room for a packet.
     starved: bool,
@@ -145,7 +148,7 @@ impl EarlyFrames {
             places,
             payloads,
             room,
-            capacity,
+            capacity: At::try_from(capacity).map_err(|_| OutOfMemory)?,
             free: NONE,
             oldest: NONE,
             newest: NONE,
@@ -166,14 +169,14 @@ impl EarlyFrames {
 
     /// Packets that are kept.
     pub fn len(&self) -> u32 {
-        self.used
+        self.used.into()
     }
 
-    fn at(&self, index: u32) -> Option<&Place> {
+    fn at(&self, index: At) -> Option<&Place> {
         self.places.get(index as usize)
     }
 
-    fn at_mut(&mut self, index: u32) -> Option<&mut Place> {
+    fn at_mut(&mut self, index: At) -> Option<&mut Place> {
         self.places.get_mut(index as usize)
     }
 
@@ -255,7 +258,7 @@ impl EarlyFrames {
     }
 
     /// A packet has come that has the PSN of the one at `at`.
-    fn keep_another(&mut self, at: u32, request: &Request<'_>, reach: Reach) -> Kept {
+    fn keep_another(&mut self, at: At, request: &Request<'_>, reach: Reach) -> Kept {
         let same = self.request(at).is_some_and(|kept| kept.is_like(request));
         let fits = request.payload.len() <= self.room;
         let Some(place) = self.at_mut(at) else {
@@ -282,7 +285,7 @@ impl EarlyFrames {
     }
 
     /// Takes a place that is free, and says which.
-    fn fill(&mut self, place: Place) -> Option<u32> {
+    fn fill(&mut self, place: Place) -> Option<At> {
         let at = self.free;
         let at = if let Some(free) = self.at_mut(at) {
             let following = free.next;
@@ -296,7 +299,7 @@ impl EarlyFrames {
             }
             self.places.push(place);
             self.payloads.resize((at + 1) * self.room, 0);
-            at as u32
+            At::try_from(at).ok()?
         };
         self.used += 1;
         match self.at_mut(self.newest) {
@@ -308,7 +311,7 @@ impl EarlyFrames {
     }
 
     /// Nothing is kept in this place any more. It remains for the caller to add it to those that are free.
-    fn vacate(&mut self, at: u32) {
+    fn vacate(&mut self, at: At) {
         let Some(Place { older, newer, .. }) = self.at(at) else {
             return;
         };
@@ -324,14 +327,14 @@ impl EarlyFrames {
         self.used -= 1;
     }
 
-    fn put_payload(&mut self, at: u32, payload: &[u8]) {
+    fn put_payload(&mut self, at: At, payload: &[u8]) {
         let start = at as usize * self.room;
         if let Some(to) = self.payloads.get_mut(start..start + payload.len()) {
             to.copy_from_slice(payload);
         }
     }
 
-    fn request(&self, at: u32) -> Option<Request<'_>> {
+    fn request(&self, at: At) -> Option<Request<'_>> {
         let place = self.at(at)?;
         let start = at as usize * self.room;
         Some(Request {
@@ -402,7 +405,7 @@ impl EarlyFrames {
 
     /// Removes all requests of a list, and says how many those were.
     pub fn clear(&mut self, list: &mut EarlyList) -> u32 {
-        let len = list.len;
+        let len = list.len.into();
         while !list.is_empty() {
             self.remove_first(list);
         }

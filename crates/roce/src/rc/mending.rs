@@ -21,10 +21,9 @@ pub(super) enum Reason {
     Silence,
 }
 
-/// What was sent again last: a packet, or a READ request for what is up to `end`.
+/// What was sent again last: the oldest packet, or a READ request from there on, up to `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Again {
-    psn: Psn,
     end: Psn,
     reason: Reason,
     at: Instant,
@@ -34,7 +33,7 @@ struct Again {
 const PATIENCE: u8 = 4;
 
 /// How many losses later a peer that seems to keep nothing is tried again: the first time; twice as many each further time.
-const RETRIAL: u16 = 4;
+const RETRIAL: u8 = 4;
 
 /// Of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,8 +44,8 @@ pub(super) struct Mending {
     /// How much the peer is trusted to keep early packets: 0 for not at all, 1 before anything is known.
     trust: u8,
     /// Losses until one that is not trusted is tried again, and from the next time on.
-    untried: u16,
-    retrial: u16,
+    untried: u8,
+    retrial: u8,
     /// Probes since the round trip was measured.
     probes: u8,
     /// The last probe was answered for itself alone: more seems to be lost.
@@ -146,15 +145,14 @@ impl Mending {
 
     /// What was due has been sent, up to `end`.
     pub fn sent_due(&mut self, end: Psn, now: Instant, rtt: &Rtt) {
-        if let Some((psn, reason)) = self.due.take() {
-            self.sent_again(psn, end, reason, now, rtt);
+        if let Some((_, reason)) = self.due.take() {
+            self.sent_again(end, reason, now, rtt);
         }
     }
 
     /// The oldest packet not known to have arrived has been sent again.
-    pub fn sent_again(&mut self, psn: Psn, end: Psn, reason: Reason, now: Instant, rtt: &Rtt) {
+    pub fn sent_again(&mut self, end: Psn, reason: Reason, now: Instant, rtt: &Rtt) {
         self.again = Some(Again {
-            psn,
             end,
             reason,
             at: now,
@@ -191,8 +189,9 @@ impl Mending {
 
     /// Whether what misses `psn` may have been sent before that was sent again: then it is no news, however often it comes.
     pub fn is_stale(&self, psn: Psn, now: Instant, rtt: &Rtt) -> bool {
-        self.again
-            .is_some_and(|again| again.psn == psn && now < again.at.after_nanos(rtt.at_least()))
+        self.again.is_some_and(|again| {
+            psn.is_before(again.end) && now < again.at.after_nanos(rtt.at_least())
+        })
     }
 
     /// Whether the peer may be sent more than usual while something is missing: it has kept what was behind a gap before.

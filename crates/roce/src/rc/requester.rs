@@ -138,8 +138,8 @@ pub(super) struct Requester {
     pub(super) gap_seen: bool,
     /// A refusal that is to be seen confirmed: of which packet.
     pub(super) refused: Option<(Psn, NakCode)>,
-    /// Everything before this is known to have been executed, if that is more than has arrived.
-    pub(super) executed: Option<Psn>,
+    /// Everything before this is known to have been executed: `una`, or more than has arrived.
+    pub(super) executed: Psn,
     pub(super) rtt: Rtt,
     pub(super) mending: Mending,
     /// READ data and answers to atomic requests that came before what is missing.
@@ -168,7 +168,7 @@ impl Requester {
             timeouts: 0,
             gap_seen: false,
             refused: None,
-            executed: None,
+            executed: Psn::ZERO,
             rtt: Rtt::new(),
             mending: Mending::new(),
             early: EarlyList::new(),
@@ -181,6 +181,7 @@ impl Requester {
             una: link.send_psn,
             cursor: link.send_psn,
             next: link.send_psn,
+            executed: link.send_psn,
             una_wqe: sq.tail(),
             cursor_wqe: sq.tail(),
             started: sq.tail(),
@@ -326,7 +327,7 @@ impl Requester {
             self.rtt.sent_again();
             if from == self.una {
                 self.mending
-                    .sent_again(from, to, Reason::WentBack, now, &self.rtt);
+                    .sent_again(to, Reason::WentBack, now, &self.rtt);
             }
             let count = to.since(from);
             return Some(read_packet(
@@ -620,7 +621,7 @@ impl Requester {
         } else if packet.psn == self.una {
             let end = packet.psn.next();
             self.mending
-                .sent_again(packet.psn, end, Reason::WentBack, now, &self.rtt);
+                .sent_again(end, Reason::WentBack, now, &self.rtt);
         }
         let index = self.cursor.since(first);
         let steps = match packet.op {

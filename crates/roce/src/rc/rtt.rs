@@ -20,8 +20,10 @@ pub(super) struct Rtt {
     smoothed: u32,
     /// How far measurements lie from that, smoothed as well.
     variation: u32,
-    /// A packet under way that asked for an answer, and when it was sent.
-    measured: Option<(Psn, Instant)>,
+    /// A packet under way that asked for an answer.
+    measured: Option<Psn>,
+    /// When it was sent.
+    sent: Instant,
 }
 
 impl Rtt {
@@ -30,12 +32,16 @@ impl Rtt {
             smoothed: 0,
             variation: 0,
             measured: None,
+            sent: Instant::ZERO,
         }
     }
 
     /// A packet goes out for the first time and asks for an answer.
     pub fn sent(&mut self, psn: Psn, now: Instant) {
-        self.measured.get_or_insert((psn, now));
+        if self.measured.is_none() {
+            self.measured = Some(psn);
+            self.sent = now;
+        }
     }
 
     /// Something is sent again: of what comes now nobody knows which sending it answers, or for how long it was held up by what was missing.
@@ -45,11 +51,14 @@ impl Rtt {
 
     /// Everything before `una` has arrived. True if that was a measurement.
     pub fn arrived(&mut self, una: Psn, now: Instant) -> bool {
-        let Some((_, sent)) = self.measured.filter(|(psn, _)| psn.is_before(una)) else {
+        if self.measured.is_none_or(|psn| !psn.is_before(una)) {
             return false;
-        };
+        }
         self.measured = None;
-        let nanos = now.since(sent).as_nanos().clamp(1, u128::from(u32::MAX)) as u32;
+        let nanos = now
+            .since(self.sent)
+            .as_nanos()
+            .clamp(1, u128::from(u32::MAX)) as u32;
         (self.smoothed, self.variation) = match self.smoothed {
             // Of a first one the half is what TCP takes, which has a second at least.
             0 => (nanos, nanos / 4),
