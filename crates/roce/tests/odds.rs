@@ -310,6 +310,8 @@ fn a_refusal_in_the_middle_of_a_message_is_believed_when_nothing_else_comes() {
         assert_eq!(again, [PSN, PSN + 1, PSN + 2, PSN + 3]);
         answer(&mut r, PSN + 1, ACK, 0);
         answer(&mut r, PSN + 2, code, 0);
+        let again: Vec<_> = r.packets().iter().map(|p| p.1).collect();
+        assert_eq!(again, [PSN + 2, PSN + 3]);
         assert_eq!(r.host.completions, []);
         r.wait(Duration::from_secs(1));
         r.host.collect();
@@ -328,6 +330,21 @@ fn a_refusal_is_forgotten_when_the_peer_goes_on() {
     r.host.collect();
     assert_eq!(r.host.completions, []);
     assert_eq!(r.packets()[0].1, PSN + 3);
+    answer(&mut r, PSN + 3, ACK, 1);
+    assert_eq!(outcomes(&r.host.completions), [(1, Status::Success)]);
+}
+
+/// Also if what it acknowledges lies before what it is said to have refused, and is followed by silence.
+#[test]
+fn a_refusal_is_forgotten_when_something_is_acknowledged_behind_it() {
+    let mut r = long(Setup::small());
+    answer(&mut r, PSN + 2, ACCESS, 0);
+    assert_eq!(r.packets().len(), 4);
+    answer(&mut r, PSN, ACK, 0);
+    r.wait(Duration::from_millis(20));
+    r.host.collect();
+    assert_eq!(r.host.completions, []);
+    assert_eq!(r.packets()[0].1, PSN + 1);
     answer(&mut r, PSN + 3, ACK, 1);
     assert_eq!(outcomes(&r.host.completions), [(1, Status::Success)]);
 }

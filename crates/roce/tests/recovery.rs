@@ -722,7 +722,8 @@ fn a_peer_that_pauses_in_its_answers_is_not_asked_for_all_of_them_again() {
         }
         for _ in 0..READS {
             for i in 0..PACKETS {
-                r.wait(micros(if i % 6 == 5 { 4000 } else { 10 }));
+                // Also before the first of a READ.
+                r.wait(micros(if i % 6 == 0 { 4000 } else { 10 }));
                 for reply in r.replies() {
                     asked += reply.reth.map_or(0, |range| range.len / 256);
                 }
@@ -794,4 +795,39 @@ fn a_peer_that_seemed_to_keep_nothing_is_tried_again() {
         r.acknowledge(psn - 1, ACK);
         r.host.collect();
     }
+}
+
+/// A READ request is lost, and the peer keeps what comes behind it: that is not sent again.
+#[test]
+fn behind_a_lost_read_request_nothing_is_sent_again_that_is_kept() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![0; 8]);
+    // It keeps early packets, as it shows.
+    post_from(&mut r, &mr, 5);
+    assert_eq!(r.packets().len(), 5);
+    r.acknowledge(PSN + 1, SEQUENCE);
+    assert_eq!(psns(&mut r), [1]);
+    r.acknowledge(PSN + 4, ACK);
+    let mut first = PSN + 5;
+    for packets in [1, 3, 1, 3, 1, 3] {
+        r.host.send(r.now, r.qp, 1, REMOTE_READ, &[mr.sge(0, 8)]);
+        if packets == 3 {
+            post_from(&mut r, &mr, 2);
+        }
+        post_from(&mut r, &mr, 10);
+        let sent = r.packets().len() as u32;
+        r.acknowledge(first, SEQUENCE);
+        assert_eq!(r.packets(), [(ReadRequest, first)]);
+        r.respond(ReadResponseOnly, first, Some(ACK), &[7; 8]);
+        r.silence();
+        r.acknowledge(first + sent - 1, ACK);
+        first += sent;
+        r.host.collect();
+    }
+    r.silence();
+    // And of others a packet alone is still enough.
+    post_from(&mut r, &mr, 5);
+    assert_eq!(r.packets().len(), 5);
+    r.acknowledge(first + 1, SEQUENCE);
+    assert_eq!(r.packets(), [(WriteOnly, first + 1)]);
 }

@@ -150,7 +150,8 @@ impl Requester {
 
     /// All the progress that a response brings has been made.
     fn heard(&mut self, now: Instant, counters: &mut Counters) {
-        if self.mending.progressed(self.una, self.next, now, &self.rtt) {
+        let (una, executed, next) = (self.una, self.executed, self.next);
+        if self.mending.progressed(una, executed, next, now, &self.rtt) {
             self.send_again(counters);
         }
     }
@@ -165,7 +166,8 @@ impl Requester {
             self.mending.measured();
         }
         self.note_executed(self.una);
-        self.refused = self.refused.filter(|(psn, _)| !psn.is_before(self.una));
+        // Who has refused something acknowledges nothing any more.
+        self.refused = None;
         if self.cursor.is_before(self.una) {
             // What was about to be sent again has arrived after all.
             self.go_to_una();

@@ -13,7 +13,7 @@ use crate::time::Instant;
 /// Why something was sent again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reason {
-    /// Everything was.
+    /// Everything was, or READ data has been asked for.
     WentBack,
     /// The peer misses it.
     Missing,
@@ -143,9 +143,11 @@ impl Mending {
         }
     }
 
-    /// What was due has been sent, up to `end`.
-    pub fn sent_due(&mut self, end: Psn, now: Instant, rtt: &Rtt) {
+    /// What was due has been sent, up to `end`. From what follows READ data nothing is concluded: it comes packet by packet, so that its end
+    /// always seems to have arrived alone.
+    pub fn sent_due(&mut self, end: Psn, is_read: bool, now: Instant, rtt: &Rtt) {
         if let Some((_, reason)) = self.due.take() {
+            let reason = if is_read { Reason::WentBack } else { reason };
             self.sent_again(end, reason, now, rtt);
         }
     }
@@ -205,9 +207,16 @@ impl Mending {
         self.probes = 0;
     }
 
-    /// There is progress, up to `una`, of what was sent up to `next`. True if a packet that was sent again has arrived alone, and all behind it
-    /// is to be sent again.
-    pub fn progressed(&mut self, una: Psn, next: Psn, now: Instant, rtt: &Rtt) -> bool {
+    /// There is progress, up to `una`, of what was sent up to `next`; up to `executed` READ data alone is missing. True if a packet that was sent
+    /// again has arrived alone, and all behind it is to be sent again.
+    pub fn progressed(
+        &mut self,
+        una: Psn,
+        executed: Psn,
+        next: Psn,
+        now: Instant,
+        rtt: &Rtt,
+    ) -> bool {
         self.lost_more = false;
         self.until = self.until.filter(|until| una.is_before(*until));
         self.parts = self.parts.filter(|parts| una.is_before(*parts));
@@ -219,7 +228,7 @@ impl Mending {
             return false;
         };
         self.again = None;
-        let alone = una == again.end;
+        let alone = executed == again.end;
         match again.reason {
             Reason::WentBack => false,
             Reason::Missing if !alone => {

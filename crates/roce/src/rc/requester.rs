@@ -91,6 +91,7 @@ pub(super) enum Then {
     /// What was due again has been sent, up to `end`.
     Again {
         end: Psn,
+        is_read: bool,
     },
     /// The packet at the cursor has been sent.
     MoveOn(Onward),
@@ -392,7 +393,8 @@ impl Requester {
             };
             self.data_packet(sq, wqe, place, link, keys, out)
         };
-        step.then(Then::Again { end })
+        let is_read = wqe.kind.awaits_data();
+        step.then(Then::Again { end, is_read })
     }
 
     /// Executes the local operation that the cursor has come to, if its turn has come.
@@ -588,9 +590,9 @@ impl Requester {
     ) {
         match then {
             Then::Nothing => {}
-            Then::Again { end } => {
+            Then::Again { end, is_read } => {
                 self.rtt.sent_again();
-                self.mending.sent_due(end, now, &self.rtt);
+                self.mending.sent_due(end, is_read, now, &self.rtt);
             }
             Then::MoveOn(onward) => self.move_on(now, sq, link, packet, seq, onward),
         }
