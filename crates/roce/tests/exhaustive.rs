@@ -1,9 +1,0 @@
-//! What is small enough to be tried out completely: the arithmetic of PSNs, who gets at which key, and where ranges end.
-
-mod exhaustive {
-    mod keys;
-    mod port;
-    mod psn;
-    mod ranges;
-}
-mod util;
