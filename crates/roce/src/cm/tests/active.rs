@@ -351,8 +351,9 @@ fn a_reply_without_a_queue_pair_is_refused() {
     );
 }
 
+/// A peer may grant more than it was asked for, or want more than it was offered: that counts for nothing.
 #[test]
-fn r078_a_greedy_reply_is_clamped() {
+fn r078_r088_a_greedy_reply_is_clamped() {
     let mut link = Link::new();
     let a = link.connect(1, &qp(5), &[]).unwrap();
     let b = link.requested();

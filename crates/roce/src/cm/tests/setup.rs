@@ -1,7 +1,7 @@
 //! How connections come about.
 
 use super::*;
-use crate::wire::cm_msg::{Message, Rep};
+use crate::wire::cm_msg::Message;
 
 #[test]
 fn three_messages_and_both_know_everything() {
@@ -129,32 +129,6 @@ fn r088_depths_are_capped_by_both_sides() {
             assert_eq!((info.responder_resources, info.initiator_depth), limits);
         }
     }
-}
-
-/// A peer may grant more than it was asked for, or want more than it was offered: that counts for nothing.
-#[test]
-fn r088_a_reply_gives_no_more_than_was_asked_for() {
-    let mut link = Link::new();
-    let a = link.connect(1, &qp(5), &[]).unwrap();
-    let b = link.requested();
-    link.accept(b, &qp(6), &[]).unwrap();
-    link.exchange();
-    let Message::Rep(rep) = link.sent_by(B, 0x13)[0].message() else {
-        panic!("not a REP");
-    };
-    link.clear_flight();
-    let greedy = Rep {
-        responder_resources: 255,
-        initiator_depth: 255,
-        ..rep
-    };
-    link.send(A, &Message::Rep(greedy), link.transaction(A));
-    link.expect(A, Event::Replied { conn: a });
-    let attributes = link.establish(a).unwrap();
-    assert_eq!(
-        (attributes.responder_resources, attributes.initiator_depth),
-        (8, 4)
-    );
 }
 
 #[test]
