@@ -57,15 +57,17 @@ impl Requester {
             _ => 0,
         };
         let before = wqe.first_msn.wrapping_add(chunks);
+        let under_way = self.next.since(self.una);
         match syndrome {
             // Executed to its end, and perhaps what follows as well.
             Syndrome::Ack { .. } => {
                 let ends = wqe.kind.awaits_data() || index.wrapping_add(1) >= wqe.packets;
                 let least = before.wrapping_add(u32::from(ends));
-                self.counting.accepts(msn, least, self.next_msn)
+                self.counting
+                    .accepts(msn, least, self.next_msn, under_way)
             }
             // What it names has not been executed, nor anything behind it.
-            _ => self.counting.accepts(msn, before, before),
+            _ => self.counting.accepts(msn, before, before, under_way),
         }
     }
 
@@ -596,7 +598,7 @@ impl Requester {
                 self.timeouts = self.timeouts.saturating_add(1);
                 self.gap_seen = false;
                 // What was refused is believed when it comes again: that there is no retry left is no failure then.
-                if self.counting.timed_out() {
+                if self.counting.timed_out(self.next.since(self.una)) {
                     self.retries_left = self.retries_left.saturating_sub(1);
                 } else {
                     self.spend_retry()?;

@@ -11,17 +11,20 @@
 //! Data in the middle of a READ comes without an MSN, and is believed by its PSN alone, where it is the next: nothing else is on the wire.
 //!
 //! MSNs have no other use on most connections, and no standard test would notice an adapter that counts differently. So a peer is held to what
-//! its first responses have shown, and is let off if it persists. One alone does not show it: that may be made up.
+//! its first responses have shown, and is let off if it persists: what it says is refused so often that to make that up takes more than 2^20
+//! frames. One response alone shows nothing, unless hardly anything is under way that it could be about by chance.
 
 use crate::psn::Psn;
+
+/// PSNs under way for each response that is refused before a peer is let off: who guesses needs 2^24 frames for every so many responses, and
+/// half of that for half of his attempts to succeed.
+const UNDER_WAY: u32 = 8;
 
 /// What is known of the way in which the peer counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Peer {
-    /// It has not said anything.
+    /// Nothing: it has said nothing, or nothing that was believed.
     Unknown,
-    /// The one response there was did not count as this side does, and was refused.
-    Strange,
     /// As this side does.
     Alike,
     /// In a way of its own: what it says of MSNs means nothing.
@@ -32,45 +35,51 @@ enum Peer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Counting {
     peer: Peer,
-    /// A response has been refused since there was progress.
-    refused: bool,
+    /// Responses that have been refused since there was progress.
+    refused: u8,
 }
 
 impl Counting {
     pub fn new() -> Counting {
         Counting {
             peer: Peer::Unknown,
-            refused: false,
+            refused: 0,
         }
     }
 
-    /// Whether to believe a response with this MSN. It is to lie between `least` and `most`: a peer may acknowledge late, and count what it has
-    /// executed meanwhile (rdma_rxe does).
-    pub fn accepts(&mut self, msn: u32, least: u32, most: u32) -> bool {
+    /// Whether to believe a response with this MSN, of which there are `under_way` that it could be about. It is to lie between `least` and
+    /// `most`: a peer may acknowledge late, and count what it has executed meanwhile (rdma_rxe does).
+    pub fn accepts(&mut self, msn: u32, least: u32, most: u32, under_way: u32) -> bool {
         let alike = msn.wrapping_sub(least) & Psn::MASK <= most.wrapping_sub(least) & Psn::MASK;
-        let (peer, believed) = match self.peer {
-            Peer::Unknown | Peer::Strange if alike => (Peer::Alike, true),
-            Peer::Unknown => (Peer::Strange, false),
-            Peer::Strange => (Peer::Otherwise, true),
-            Peer::Alike => (Peer::Alike, alike),
-            Peer::Otherwise => (Peer::Otherwise, true),
+        self.peer = match self.peer {
+            Peer::Unknown if alike => Peer::Alike,
+            // Of one that has never been alike its second response shows as much, as a rule, as silence would.
+            Peer::Unknown if self.persists(under_way) => Peer::Otherwise,
+            known => known,
         };
-        self.peer = peer;
-        self.refused |= !believed;
+        let believed = alike || self.peer == Peer::Otherwise;
+        if !believed {
+            self.refused = self.refused.saturating_add(1);
+        }
         believed
     }
 
     /// Something has arrived.
     pub fn progressed(&mut self) {
-        self.refused = false;
+        self.refused = 0;
     }
 
     /// Nothing has arrived for the time of a timeout. If responses have been refused, they were all there was: true if the peer is let off.
-    pub fn timed_out(&mut self) -> bool {
-        let let_off = self.refused && matches!(self.peer, Peer::Alike | Peer::Strange);
+    pub fn timed_out(&mut self, under_way: u32) -> bool {
+        let let_off = self.peer != Peer::Otherwise && self.persists(under_way);
         if let_off {
             self.peer = Peer::Otherwise;
         }
         let_off
+    }
+
+    /// Whether so many responses have been refused that nobody has made them up.
+    fn persists(&self, under_way: u32) -> bool {
+        u32::from(self.refused) > (under_way / UNDER_WAY).min(u32::from(u8::MAX) - 1)
     }
 }

@@ -202,6 +202,54 @@ fn a_peer_that_begins_to_count_in_another_way_is_understood_when_nothing_else_co
     assert_eq!(outcomes(&r.host.completions), [(5, Status::Success)]);
 }
 
+/// With many packets under way it is easy to hit one of them with a count that is wrong, and a peer is silent for a timeout now and then. No
+/// silence of one that has counted as this side does makes up for fewer than 2^20 frames.
+#[test]
+fn with_much_under_way_a_peer_is_let_off_only_if_it_persists() {
+    const DONE: u32 = 5;
+    let many = Config::default().send_window;
+    let scene = || {
+        let mut r = waiting(DONE, 0);
+        let mr = r.host.open(vec![0; 256 * many as usize]);
+        r.host.send(r.now, r.qp, 1, REMOTE, &[mr.all()]);
+        assert_eq!(r.packets().len(), many as usize);
+        r
+    };
+    let (first, last) = (PSN + DONE, PSN + DONE + many - 1);
+    let mut enough = None;
+    for refused in [1, 8, 16, 17, 40] {
+        let mut r = scene();
+        for i in 0..refused {
+            answer(&mut r, first + i, ACK, 777);
+        }
+        r.wait(Duration::from_secs(1));
+        r.packets();
+        answer(&mut r, last, ACK, 777);
+        if r.host.completions.len() == 1 {
+            enough = enough.or(Some(refused));
+        } else {
+            assert_eq!(enough, None);
+        }
+    }
+    // One hits with every so many frames, and half of all attempts take half of that.
+    let taken = enough.expect("forty are enough") * ((1 << 24) / many);
+    assert!(taken / 2 > 1 << 20, "{taken}");
+    // Silences add up, but not across what has arrived.
+    let mut r = scene();
+    for round in 0..6 {
+        for i in 0..5 {
+            answer(&mut r, first + 9 + i, ACK, 777);
+        }
+        if round == 2 {
+            answer(&mut r, first, ACK, DONE);
+        }
+        r.wait(Duration::from_secs(1));
+        r.packets();
+    }
+    answer(&mut r, last, ACK, 777);
+    assert_eq!(r.host.completions, []);
+}
+
 #[test]
 fn every_chunk_of_a_read_counts() {
     let mut r = Raw::new(Setup {
