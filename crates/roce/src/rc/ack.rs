@@ -63,8 +63,7 @@ impl Requester {
             Syndrome::Ack { .. } => {
                 let ends = wqe.kind.awaits_data() || index.wrapping_add(1) >= wqe.packets;
                 let least = before.wrapping_add(u32::from(ends));
-                self.counting
-                    .accepts(msn, least, self.next_msn, under_way)
+                self.counting.accepts(msn, least, self.next_msn, under_way)
             }
             // What it names has not been executed, nor anything behind it.
             _ => self.counting.accepts(msn, before, before, under_way),
@@ -288,7 +287,7 @@ impl Requester {
             }
             Syndrome::Ack { .. } | Syndrome::Reserved(_) => Ok(()),
             Syndrome::RnrNak { timer } => self.on_rnr(now, timer, link, counters),
-            Syndrome::Nak(code) => self.on_nak(now, code, sq, counters),
+            Syndrome::Nak(code) => self.on_nak(now, code, sq, link, counters),
         }
     }
 
@@ -361,6 +360,7 @@ impl Requester {
         now: Instant,
         code: NakCode,
         sq: &SendQueue,
+        link: &Link,
         counters: &mut Counters,
     ) -> Result<(), Failure> {
         let status = match refused(code) {
@@ -376,13 +376,17 @@ impl Requester {
                 {
                     return Ok(());
                 }
-                self.spend_retry()?;
+                // It shows that the peer is there, and takes no retry: what was lost in a queue that the repetition itself fills may be lost a few
+                // times within as many round trips. The timer runs on from the last progress and ends it if there is none.
+                if ack_timeout_nanos(link.ack_timeout).is_none() {
+                    self.spend_retry()?;
+                }
                 let is_read = sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data());
                 if self.mending.missing(self.una, self.next, is_read) {
                     counters.mended = counters.mended.wrapping_add(1);
-                    self.timer = Timer::Off;
                 } else {
-                    self.send_again(counters);
+                    counters.retransmissions = counters.retransmissions.wrapping_add(1);
+                    self.go_back();
                 }
                 return Ok(());
             }

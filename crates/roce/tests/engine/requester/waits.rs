@@ -194,21 +194,55 @@ fn r027_timeout_code_zero_never_expires() {
     r.silence();
 }
 
-/// Resending starts the clock again, whatever caused it.
+/// What is lost in a queue that this side fills itself is lost again and again within a few round trips: the peer is there all the while.
 #[test]
-fn a_nak_restarts_the_timer_when_its_packet_is_sent_again() {
-    let mut r = Raw::small();
-    let mr = r.host.open(vec![0; 1000]);
-    write(&mut r, 0, &mr, 300);
-    r.replies();
-    r.wait(T / 2);
-    r.acknowledge(PSN, SEQUENCE);
-    assert_eq!(r.packets(), [(WriteFirst, PSN)]);
-    r.wait(T - Duration::from_micros(1));
-    r.silence();
-    r.wait(Duration::from_micros(1));
-    assert_eq!(r.packets().len(), 2);
-    assert_eq!(r.host.engine.counters().timeouts, 1);
+fn a_packet_may_be_missed_more_often_than_there_are_retries() {
+    for retry_count in [0, 1, 7] {
+        let mut r = Raw::new(Setup {
+            retry_count,
+            ..Setup::small()
+        });
+        let mr = r.host.open(vec![0; 1000]);
+        write(&mut r, 0, &mr, 1000);
+        assert_eq!(r.packets().len(), 4);
+        for _ in 0..20 {
+            r.wait(MS / 8);
+            r.acknowledge(PSN, SEQUENCE);
+            assert_eq!(r.packets()[0], (WriteFirst, PSN));
+        }
+        r.acknowledge(PSN + 3, ACK);
+        assert_eq!(done(&mut r), ok([0]));
+        assert_eq!(r.host.engine.counters().timeouts, 0);
+    }
+}
+
+/// But if nothing ever arrives, that it is missed does not put off the end: it comes with the retries, as it does in silence.
+#[test]
+fn r027_a_peer_that_misses_one_packet_for_ever_is_given_up() {
+    for retry_count in [0u8, 1, 7] {
+        let mut r = Raw::new(Setup {
+            retry_count,
+            ..Setup::small()
+        });
+        let mr = r.host.open(vec![0; 1000]);
+        write(&mut r, 0, &mr, 1000);
+        let begin = r.now;
+        while done(&mut r).is_empty() {
+            r.packets();
+            r.wait(MS / 8);
+            r.acknowledge(PSN, SEQUENCE);
+        }
+        assert_eq!(done(&mut r), [(0, Status::RetryExceeded)]);
+        let timeouts = u32::from(retry_count) + 1;
+        assert_eq!(r.host.engine.counters().timeouts, timeouts.into());
+        // Each begins with the first packet that is sent after the one before.
+        let lasts: Duration = (0..timeouts).map(|i| T * (1 << i.min(2))).sum();
+        let took = r.now.since(begin);
+        assert!(
+            took >= lasts && took < lasts + timeouts * MS / 4,
+            "{took:?}"
+        );
+    }
 }
 
 #[test]
