@@ -3,7 +3,7 @@
 use super::early::{EarlyFrames, Kept, Reach};
 use super::link::Link;
 use super::qp::Shared;
-use super::requester::{Requester, Timer};
+use super::requester::{AskedAgain, Requester, Timer};
 use super::responder::Request;
 use super::send_queue::{Kind, SendQueue, SendWqe};
 use super::sgl;
@@ -160,7 +160,7 @@ impl Requester {
     fn progressed(&mut self, now: Instant, link: &Link) {
         self.retries_left = link.retry_count;
         self.rnr_retries_left = link.rnr_retry_count;
-        self.gap_seen = false;
+        self.asked_again = AskedAgain::Nothing;
         self.timeouts = 0;
         self.counting.progressed();
         if self.rtt.arrived(self.una, now) {
@@ -197,28 +197,39 @@ impl Requester {
         self.timer = Timer::Off;
     }
 
-    /// READ data is missing although something later has arrived: asks for it again, once. That takes no retry: the peer is there, and what is
-    /// late may only have been overtaken.
-    fn missing_data(&mut self, counters: &mut Counters) {
-        if self.gap_seen || matches!(self.timer, Timer::Rnr(_)) {
+    /// READ data is missing although something later, at `psn`, has arrived: asks for it again, once. That takes no retry: the peer is there, and
+    /// what is late may only have been overtaken.
+    fn missing_data(&mut self, psn: Psn, counters: &mut Counters) {
+        if self.asked_again != AskedAgain::Nothing || matches!(self.timer, Timer::Rnr(_)) {
             return;
         }
-        self.gap_seen = true;
+        self.asked_again = AskedAgain::All(psn);
         // If the data does not come, the timeout ends it.
         self.send_again(counters);
     }
 
     /// READ data is missing before `to`, and everything before that has been executed: asks for the data alone, once.
     fn only_data_missing(&mut self, to: Psn, now: Instant, counters: &mut Counters) {
-        if self.gap_seen
+        if self.asked_again != AskedAgain::Nothing
             || matches!(self.timer, Timer::Rnr(_))
             || self.mending.is_stale(self.una, now, &self.rtt)
         {
             return;
         }
-        self.gap_seen = true;
+        self.asked_again = AskedAgain::Part;
         counters.mended = counters.mended.wrapping_add(1);
         self.mending.hole(self.una, to);
+    }
+
+    /// Whether the response at `psn` was under way when everything was asked for again: the answer to that begins with PSNs that have come before.
+    fn was_under_way(&mut self, psn: Psn) -> bool {
+        match &mut self.asked_again {
+            AskedAgain::All(newest) if psn.is_after(*newest) => {
+                *newest = psn;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// An acknowledgement packet.
@@ -282,7 +293,7 @@ impl Requester {
             }
             // What is refused can only be known when all before it has arrived.
             _ if !there => {
-                self.missing_data(counters);
+                self.missing_data(psn, counters);
                 Ok(())
             }
             Syndrome::Ack { .. } | Syndrome::Reserved(_) => Ok(()),
@@ -382,7 +393,7 @@ impl Requester {
                     self.spend_retry()?;
                 }
                 let is_read = sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data());
-                if self.mending.missing(self.una, self.next, is_read) {
+                if self.mending.missing(self.next, is_read) {
                     counters.mended = counters.mended.wrapping_add(1);
                 } else {
                     counters.retransmissions = counters.retransmissions.wrapping_add(1);
@@ -441,7 +452,7 @@ impl Requester {
         } else {
             counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
             if !self.keep_early(response, sq, link, shared.early, counters) {
-                self.missing_data(counters);
+                self.missing_data(psn, counters);
             }
         }
         self.settle(now, sq, link, memory, shared)?;
@@ -461,6 +472,7 @@ impl Requester {
         counters: &mut Counters,
     ) -> bool {
         let psn = response.psn;
+        let known_missing = self.was_under_way(psn);
         let fits = sq.get(self.request_at(psn, sq)).is_some_and(|w| {
             let offset = link.offset(psn.since(w.first_psn));
             w.kind.is_answered_by(response.op)
@@ -491,7 +503,7 @@ impl Requester {
             Kept::No => false,
             Kept::Already => true,
             Kept::After(before) => {
-                if before != psn {
+                if before != psn && !known_missing {
                     counters.mended = counters.mended.wrapping_add(1);
                     self.mending.hole(before, psn);
                 }
@@ -600,7 +612,7 @@ impl Requester {
                     return Err(failure);
                 }
                 self.timeouts = self.timeouts.saturating_add(1);
-                self.gap_seen = false;
+                self.asked_again = AskedAgain::Nothing;
                 // What was refused is believed when it comes again: that there is no retry left is no failure then.
                 if self.counting.timed_out(self.next.since(self.una)) {
                     self.retries_left = self.retries_left.saturating_sub(1);
@@ -635,8 +647,8 @@ impl Requester {
             return;
         }
         counters.probes = counters.probes.wrapping_add(1);
-        self.gap_seen = false;
-        if !self.mending.probe(self.una, now, &self.rtt) {
+        self.asked_again = AskedAgain::Nothing;
+        if !self.mending.probe(now, &self.rtt) {
             counters.retransmissions = counters.retransmissions.wrapping_add(1);
             self.go_back();
         }

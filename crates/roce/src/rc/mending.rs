@@ -38,8 +38,8 @@ const RETRIAL: u8 = 4;
 /// Of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mending {
-    /// To be sent before anything else.
-    due: Option<(Psn, Reason)>,
+    /// Why the oldest packet is to be sent again before anything else.
+    due: Option<Reason>,
     again: Option<Again>,
     /// How much the peer is trusted to keep early packets: 0 for not at all, 1 before anything is known.
     trust: u8,
@@ -132,21 +132,10 @@ impl Mending {
         self.parts.is_some_and(|parts| psn.is_before(parts))
     }
 
-    /// The packet to send again, if that still makes sense.
-    pub fn due(&mut self, una: Psn) -> Option<Psn> {
-        match self.due {
-            Some((psn, _)) if psn == una => Some(psn),
-            _ => {
-                self.due = None;
-                None
-            }
-        }
-    }
-
     /// What was due has been sent, up to `end`. From what follows READ data nothing is concluded: it comes packet by packet, so that its end
     /// always seems to have arrived alone.
     pub fn sent_due(&mut self, end: Psn, is_read: bool, now: Instant, rtt: &Rtt) {
-        if let Some((_, reason)) = self.due.take() {
+        if let Some(reason) = self.due.take() {
             let reason = if is_read { Reason::WentBack } else { reason };
             self.sent_again(end, reason, now, rtt);
         }
@@ -170,21 +159,20 @@ impl Mending {
         self.holes = None;
     }
 
-    /// The peer misses `psn`, and `next` is the first packet not sent yet. True if it is to be sent again alone; so `is_read` that is answered
-    /// with data only if the peer is known to keep what follows it.
-    pub fn missing(&mut self, psn: Psn, next: Psn, is_read: bool) -> bool {
+    /// The peer misses the oldest packet, and `next` is the first not sent yet. True if that is to be sent again alone; so `is_read` that is
+    /// answered with data only if the peer is known to keep what follows it.
+    pub fn missing(&mut self, next: Psn, is_read: bool) -> bool {
         if self.trust == 0 {
-            let Some(untried) = self.untried.checked_sub(1) else {
-                self.trust = 1;
-                return self.missing(psn, next, is_read);
-            };
-            self.untried = untried;
-            return false;
+            if self.untried > 0 {
+                self.untried -= 1;
+                return false;
+            }
+            self.trust = 1;
         }
         if is_read && self.trust == 1 {
             return false;
         }
-        self.due = Some((psn, Reason::Missing));
+        self.due = Some(Reason::Missing);
         self.until.get_or_insert(next);
         true
     }
@@ -217,6 +205,7 @@ impl Mending {
         now: Instant,
         rtt: &Rtt,
     ) -> bool {
+        self.due = None;
         self.lost_more = false;
         self.until = self.until.filter(|until| una.is_before(*until));
         self.parts = self.parts.filter(|parts| una.is_before(*parts));
@@ -276,14 +265,14 @@ impl Mending {
         self.probe_at = None;
     }
 
-    /// Silence has lasted long enough. True if `psn` is to be sent again alone, false if everything is.
-    pub fn probe(&mut self, psn: Psn, now: Instant, rtt: &Rtt) -> bool {
+    /// Silence has lasted long enough. True if the oldest packet is to be sent again alone, false if everything is.
+    pub fn probe(&mut self, now: Instant, rtt: &Rtt) -> bool {
         self.probes = self.probes.saturating_add(1);
         self.wait(now, rtt);
         if core::mem::take(&mut self.lost_more) {
             return false;
         }
-        self.due = Some((psn, Reason::Silence));
+        self.due = Some(Reason::Silence);
         true
     }
 }

@@ -762,7 +762,7 @@ impl Qp {
             .on_timer(now, &mut self.sq, &self.link, shared.counters)
         {
             Ok(()) if self.requester.timeouts > before => {
-                self.doubt.timed_out(now, self.requester.timeouts);
+                self.doubt.timed_out(now, self.requester.timeouts.into());
             }
             Ok(()) => {}
             Err(failure) => self.fail_request(failure, shared),

@@ -45,6 +45,16 @@ pub(super) struct InlinePart {
     pub len: u32,
 }
 
+/// READ data that has been asked for again since there was progress, because something later had arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AskedAgain {
+    Nothing,
+    /// That before some packet, which is known to have been executed.
+    Part,
+    /// All. Up to this PSN, what has come since was under way already.
+    All(Psn),
+}
+
 /// A packet of a SEND or WRITE.
 struct Place {
     /// Of its request.
@@ -134,9 +144,8 @@ pub(super) struct Requester {
     pub(super) rnr_retries_left: u8,
     pub(super) timer: Timer,
     /// Timeouts since there was progress.
-    pub(super) timeouts: u32,
-    /// Went back because of a gap in the responses; further gaps mean nothing new until there is progress.
-    pub(super) gap_seen: bool,
+    pub(super) timeouts: u8,
+    pub(super) asked_again: AskedAgain,
     /// A refusal that is to be seen confirmed: of which packet.
     pub(super) refused: Option<(Psn, NakCode)>,
     /// Everything before this is known to have been executed: `una`, or more than has arrived.
@@ -167,7 +176,7 @@ impl Requester {
             rnr_retries_left: 0,
             timer: Timer::Off,
             timeouts: 0,
-            gap_seen: false,
+            asked_again: AskedAgain::Nothing,
             refused: None,
             executed: Psn::ZERO,
             rtt: Rtt::new(),
@@ -221,8 +230,8 @@ impl Requester {
         if !self.has_work(sq) {
             return Step::Idle;
         }
-        if let Some(psn) = self.mending.due(self.una) {
-            return self.poll_again(psn, sq, link, keys, out);
+        if self.mending.resends() {
+            return self.poll_again(sq, link, keys, out);
         }
         if let Some(step) = self.poll_hole(now, sq, link, early) {
             return step;
@@ -364,15 +373,8 @@ impl Requester {
     }
 
     /// Sends a single packet again, the oldest that may not have arrived.
-    fn poll_again(
-        &self,
-        psn: Psn,
-        sq: &SendQueue,
-        link: &Link,
-        keys: &KeyTable,
-        out: &mut Transmit,
-    ) -> Step {
-        let seq = self.una_wqe;
+    fn poll_again(&self, sq: &SendQueue, link: &Link, keys: &KeyTable, out: &mut Transmit) -> Step {
+        let (psn, seq) = (self.una, self.una_wqe);
         let Some(wqe) = sq.get(seq) else {
             return Step::Idle;
         };
@@ -616,20 +618,20 @@ impl Requester {
             packets,
         }: Onward,
     ) {
-        if !packet.psn.is_before(self.next) {
-            if packet.ack_request {
-                self.rtt.sent(packet.psn, now);
-            }
-        } else if packet.psn == self.una {
-            let end = packet.psn.next();
-            self.mending
-                .sent_again(end, Reason::WentBack, now, &self.rtt);
-        }
         let index = self.cursor.since(first);
         let steps = match packet.op {
             Opcode::ReadRequest => link.read_chunk_after(index, packets),
             _ => 1,
         };
+        if !packet.psn.is_before(self.next) {
+            if packet.ack_request {
+                self.rtt.sent(packet.psn, now);
+            }
+        } else if packet.psn == self.una {
+            let end = packet.psn.add(steps);
+            self.mending
+                .sent_again(end, Reason::WentBack, now, &self.rtt);
+        }
         let awaits_data = packet.op.is_atomic() || packet.op == Opcode::ReadRequest;
         if fresh {
             if let Some(wqe) = sq.get_mut(seq) {
@@ -674,7 +676,7 @@ impl Requester {
     /// A timeout may come up to four times as late as its code says. A peer that is slow to answer, because its machine is
     /// paused for instance, is given that.
     pub(super) fn start_timer(&mut self, now: Instant, link: &Link) {
-        self.timer = match doubled_timeout_nanos(link.ack_timeout, self.timeouts) {
+        self.timer = match doubled_timeout_nanos(link.ack_timeout, self.timeouts.into()) {
             Some(nanos) => Timer::Ack(now.after_nanos(nanos)),
             None => Timer::Off,
         };

@@ -1,6 +1,7 @@
 //! READ data that is lost: what of it is asked for again, and what of it is kept until its turn.
 
 use super::*;
+use crate::util::raw::Reply;
 use roce::wire::Opcode::*;
 
 const REMOTE_READ: SendOp = SendOp::Read {
@@ -362,4 +363,83 @@ fn behind_a_lost_read_request_nothing_is_sent_again_that_is_kept() {
     assert_eq!(r.packets().len(), 5);
     r.acknowledge(first + 1, SEQUENCE);
     assert_eq!(r.packets(), [(WriteOnly, first + 1)]);
+}
+
+/// Answers packet `i` of a READ that begins the connection, as one of those from `from` to `to` that were asked for.
+fn answer_part(r: &mut Raw, i: u32, (from, to): (u32, u32)) {
+    let op = match (i == from, i + 1 == to) {
+        (true, true) => ReadResponseOnly,
+        (true, false) => ReadResponseFirst,
+        (false, false) => ReadResponseMiddle,
+        (false, true) => ReadResponseLast,
+    };
+    r.respond(op, PSN + i, op.has_aeth().then_some(ACK), &[i as u8; 256]);
+}
+
+/// What is asked for now, as packets from, to.
+fn asked_for(r: &mut Raw) -> Vec<(u32, u32)> {
+    let replies = r.replies();
+    let parts = replies.iter().filter(|p| p.op == ReadRequest);
+    let part = |p: &Reply| (p.psn - PSN, p.psn - PSN + p.reth.unwrap().len / 256);
+    parts.map(part).collect()
+}
+
+/// More is lost than can be kept behind, and all else was under way: that some of it is kept, because it counts messages, is no reason to ask once
+/// more.
+#[test]
+fn after_a_burst_of_losses_read_data_is_asked_for_once() {
+    for first_lost_again in [false, true] {
+        let mut r = Raw::small();
+        let mr = post_read(&mut r, 256);
+        let chunks = [(0, 128), (128, 256)];
+        assert_eq!(asked_for(&mut r), chunks);
+        let mut again = Vec::new();
+        for i in (0..5).chain(10..256) {
+            answer_part(&mut r, i, chunks[i as usize / 128]);
+            again.extend(asked_for(&mut r));
+        }
+        assert_eq!(again, [(5, 128), (128, 256)]);
+        if first_lost_again {
+            // What has come before comes again, so this does answer the repetition.
+            answer_part(&mut r, 6, again[0]);
+            assert_eq!(asked_for(&mut r), [(5, 6)]);
+        }
+        let from = 5 + u32::from(first_lost_again);
+        for i in from..128 {
+            answer_part(&mut r, i, again[0]);
+        }
+        if first_lost_again {
+            answer_part(&mut r, 5, (5, 6));
+        }
+        for i in 128..256 {
+            answer_part(&mut r, i, again[1]);
+        }
+        assert_eq!(asked_for(&mut r), []);
+        assert_eq!(done(&mut r), 1);
+        let mut packets = r.host.bytes(&mr).chunks(256).zip(0u32..);
+        assert!(packets.all(|(packet, i)| *packet == [i as u8; 256]));
+        assert_eq!(r.host.engine.usage().early, 0);
+    }
+}
+
+/// An acknowledgement that comes meanwhile was sent before.
+#[test]
+fn read_data_that_is_on_its_way_again_is_not_asked_for() {
+    let mut setup = Setup::small();
+    setup.config.early_frames = 0;
+    let mut r = with_round_trip(setup, MS);
+    post_read(&mut r, 4);
+    post(&mut r, 10);
+    assert_eq!(r.packets().len(), 11);
+    answer_read(&mut r, PSN + 1, 1, 4);
+    assert_eq!(r.packets().len(), 11);
+    r.wait(MS / 2);
+    answer_read(&mut r, PSN + 1, 0, 4);
+    r.acknowledge(PSN + 14, ACK);
+    r.silence();
+    r.wait(MS / 2);
+    for i in 1..4 {
+        answer_read(&mut r, PSN + 1, i, 4);
+    }
+    assert_eq!(done(&mut r), 11);
 }
