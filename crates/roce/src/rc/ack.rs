@@ -5,7 +5,8 @@ use super::link::Link;
 use super::qp::Shared;
 use super::requester::{AskedAgain, Requester, Timer};
 use super::responder::Request;
-use super::send_queue::{Kind, SendQueue, SendWqe};
+use super::said::{Named, Said};
+use super::send_queue::SendQueue;
 use super::sgl;
 use crate::completion::Status;
 use crate::counters::Counters;
@@ -14,7 +15,7 @@ use crate::memory::Memory;
 use crate::psn::Psn;
 use crate::request::SendFlags;
 use crate::time::{Instant, ack_timeout_nanos, rnr_nanos};
-use crate::wire::{Aeth, NakCode, Opcode, Syndrome};
+use crate::wire::{Aeth, Opcode};
 
 /// Messages after which the count of them, which has to be guessed as well, makes up for all the PSNs that may be under way: those of the windows
 /// are a few hundred, and no more than sixteen may count.
@@ -45,29 +46,19 @@ impl Requester {
         psn.since(self.una) < self.next.since(self.una)
     }
 
-    /// Whether a response to what is outstanding at `psn` counts messages as they were sent. Who does not see them cannot know the number.
-    fn counts_as_sent(&mut self, psn: Psn, aeth: Aeth, sq: &SendQueue, link: &Link) -> bool {
-        let Aeth { syndrome, msn } = aeth;
-        let Some(wqe) = sq.get(self.request_at(psn, sq)) else {
-            return false;
-        };
-        let index = psn.since(wqe.first_psn);
-        let chunks = match wqe.kind {
-            Kind::Read => link.read_chunks_before(index),
-            _ => 0,
-        };
-        let before = wqe.first_msn.wrapping_add(chunks);
-        let under_way = self.next.since(self.una);
-        match syndrome {
-            // Executed to its end, and perhaps what follows as well.
-            Syndrome::Ack { .. } => {
-                let ends = wqe.kind.awaits_data() || index.wrapping_add(1) >= wqe.packets;
-                let least = before.wrapping_add(u32::from(ends));
-                self.counting.accepts(msn, least, self.next_msn, under_way)
-            }
-            // What it names has not been executed, nor anything behind it.
-            _ => self.counting.accepts(msn, before, before, under_way),
+    /// The packet that an answer with this PSN names, if it is under way.
+    fn named(&self, psn: Psn, sq: &SendQueue, link: &Link) -> Option<Named> {
+        if !self.is_outstanding(psn) {
+            return None;
         }
+        let wqe = sq.get(self.request_at(psn, sq))?;
+        Some(Named::of(psn, wqe, link))
+    }
+
+    /// Whether an answer counts messages as they were sent, from `least` up to `most`. Who does not see them cannot know the number.
+    fn counts_as_sent(&mut self, msn: u32, least: u32, most: u32) -> bool {
+        let under_way = self.next.since(self.una);
+        self.counting.accepts(msn, least, most, under_way)
     }
 
     /// Notes that everything before `to` has arrived. Stops short of READ data that has not; true if it got there.
@@ -131,19 +122,18 @@ impl Requester {
                     payload: kept.payload,
                     placed: 0,
                 };
-                if !shared.early.believes_first(&self.early)
-                    || !self.take_data(
-                        now,
-                        &response,
-                        sq,
-                        link,
-                        shared.keys,
-                        memory,
-                        shared.counters,
-                    )?
-                {
+                if !shared.early.believes_first(&self.early) {
                     return Ok(());
                 }
+                self.take_data(
+                    now,
+                    &response,
+                    sq,
+                    link,
+                    shared.keys,
+                    memory,
+                    shared.counters,
+                )?;
             }
             shared.early.remove_first(&mut self.early);
         }
@@ -248,37 +238,39 @@ impl Requester {
         shared: &mut Shared<'_>,
     ) -> Result<(), Failure> {
         let counters = &mut *shared.counters;
+        let msn = aeth.msn;
+        let said = Said::of(aeth.syndrome);
         // What means nothing says nothing of how the peer counts, either.
-        let means_nothing = matches!(
-            aeth.syndrome,
-            Syndrome::Reserved(_) | Syndrome::Nak(NakCode::InvalidRd | NakCode::Reserved(_))
-        );
-        if means_nothing || !self.is_outstanding(psn) {
+        let (Some(said), Some(named)) = (said, self.named(psn, sq, link)) else {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
-        }
-        if !self.counts_as_sent(psn, aeth, sq, link) {
+        };
+        let counts = match said {
+            // Perhaps what follows has been executed as well.
+            Said::Executed => self.counts_as_sent(msn, named.after, self.next_msn),
+            // What it names has not been executed, nor anything behind it.
+            _ => self.counts_as_sent(msn, named.before, named.before),
+        };
+        if !counts {
             counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
             return Ok(());
         }
-        let syndrome = aeth.syndrome;
-        let to = match syndrome {
-            Syndrome::Ack { .. } => psn.next(),
-            Syndrome::RnrNak { .. } if !self.may_find_no_receive(psn, sq, link) => {
+        let to = match said {
+            Said::Executed => psn.next(),
+            Said::NotReady(_) if !named.may_not_be_ready() => {
                 counters.drop_unexpected_response =
                     counters.drop_unexpected_response.wrapping_add(1);
                 return Ok(());
             }
-            Syndrome::Nak(code) if self.doubts(psn, code, sq, link) => {
-                self.ask_about_refusal(psn, code, counters);
+            Said::Refused(status) if doubts(&named, link) => {
+                self.ask_about_refusal(psn, status, counters);
                 return Ok(());
             }
-            Syndrome::RnrNak { .. } | Syndrome::Nak(_) => psn,
-            Syndrome::Reserved(_) => return Ok(()),
+            _ => psn,
         };
         let from = self.una;
         let there = self.advance(to, now, sq, link);
-        if let Syndrome::Ack { .. } = syndrome {
+        if said == Said::Executed {
             self.note_executed(to);
             self.settle(now, sq, link, memory, shared)?;
         }
@@ -286,8 +278,8 @@ impl Requester {
         if self.una != from {
             self.heard(now, counters);
         }
-        match syndrome {
-            Syndrome::Ack { .. } if to.is_after(self.una) => {
+        match said {
+            Said::Executed if to.is_after(self.una) => {
                 self.only_data_missing(to, now, counters);
                 Ok(())
             }
@@ -296,45 +288,30 @@ impl Requester {
                 self.missing_data(psn, counters);
                 Ok(())
             }
-            Syndrome::Ack { .. } | Syndrome::Reserved(_) => Ok(()),
-            Syndrome::RnrNak { timer } => self.on_rnr(now, timer, link, counters),
-            Syndrome::Nak(code) => self.on_nak(now, code, sq, link, counters),
+            Said::Executed => Ok(()),
+            Said::NotReady(code) => self.on_rnr(now, code, link, counters),
+            Said::Missing => self.on_missing(now, sq, link, counters),
+            Said::Refused(status) => {
+                counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
+                Err(Failure {
+                    seq: self.una_wqe,
+                    status,
+                })
+            }
         }
     }
 
-    /// Whether the packet at `psn` may find the peer without what it needs: a message's first, a chunk's of a READ, or the last of a WRITE
-    /// with immediate data.
-    fn may_find_no_receive(&self, psn: Psn, sq: &SendQueue, link: &Link) -> bool {
-        sq.get(self.request_at(psn, sq)).is_some_and(|w| {
-            let index = psn.since(w.first_psn);
-            let ends = index.wrapping_add(1) >= w.packets;
-            begins(w, index, link) || w.kind == Kind::WriteImmediate && ends
-        })
-    }
-
-    /// Whether a refusal of the packet at `psn` is to be seen confirmed before it ends the connection: of one in the middle of a message, as long
-    /// as the connection is young and its count of messages easy to guess. A message is refused at its first packet, as a rule, and each of the
-    /// others would be one more PSN at which a made-up refusal with that count does harm.
-    fn doubts(&self, psn: Psn, code: NakCode, sq: &SendQueue, link: &Link) -> bool {
-        refused(code).is_some()
-            && ack_timeout_nanos(link.ack_timeout).is_some()
-            && sq
-                .get(self.request_at(psn, sq))
-                .is_some_and(|w| w.first_msn < YOUNG && !begins(w, psn.since(w.first_psn), link))
-    }
-
     /// Sends again what may have been refused. Who has refused it never answers again, and the timeout tells.
-    fn ask_about_refusal(&mut self, psn: Psn, code: NakCode, counters: &mut Counters) {
+    fn ask_about_refusal(&mut self, psn: Psn, status: Status, counters: &mut Counters) {
         if self.refused.is_none() && !matches!(self.timer, Timer::Rnr(_)) {
-            self.refused = Some((psn, code));
+            self.refused = Some((psn, status));
             self.send_again(counters);
         }
     }
 
     /// Whether a refusal that was to be confirmed is: nothing has been heard since. What came before what it names has arrived.
     fn confirms(&mut self, now: Instant, sq: &mut SendQueue, link: &Link) -> Option<Failure> {
-        let (psn, code) = self.refused.take()?;
-        let status = refused(code)?;
+        let (psn, status) = self.refused.take()?;
         let told = self.is_outstanding(psn) && self.advance(psn, now, sq, link);
         let seq = self.una_wqe;
         told.then_some(Failure { seq, status })
@@ -366,48 +343,36 @@ impl Requester {
         Ok(())
     }
 
-    fn on_nak(
+    /// The peer misses the oldest packet.
+    fn on_missing(
         &mut self,
         now: Instant,
-        code: NakCode,
         sq: &SendQueue,
         link: &Link,
         counters: &mut Counters,
     ) -> Result<(), Failure> {
-        let status = match refused(code) {
-            Some(status) => status,
-            None if code == NakCode::PsnSequence => {
-                counters.rx_sequence_naks = counters.rx_sequence_naks.wrapping_add(1);
-                // Already waiting to send this packet again: because of a "receiver not ready" that overtook packets in
-                // flight, or of the same NAK.
-                if matches!(self.timer, Timer::Rnr(_))
-                    || self.cursor == self.una
-                    || self.mending.resends()
-                    || self.mending.is_stale(self.una, now, &self.rtt)
-                {
-                    return Ok(());
-                }
-                // It shows that the peer is there, and takes no retry: what was lost in a queue that the repetition itself fills may be lost a few
-                // times within as many round trips. The timer runs on from the last progress and ends it if there is none.
-                if ack_timeout_nanos(link.ack_timeout).is_none() {
-                    self.spend_retry()?;
-                }
-                let is_read = sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data());
-                if self.mending.missing(self.next, is_read) {
-                    counters.mended = counters.mended.wrapping_add(1);
-                } else {
-                    counters.retransmissions = counters.retransmissions.wrapping_add(1);
-                    self.go_back();
-                }
-                return Ok(());
-            }
-            None => return Ok(()),
-        };
-        counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
-        Err(Failure {
-            seq: self.una_wqe,
-            status,
-        })
+        counters.rx_sequence_naks = counters.rx_sequence_naks.wrapping_add(1);
+        // Already waiting to send this packet again: because of a "receiver not ready" that overtook packets in flight, or of the same NAK.
+        if matches!(self.timer, Timer::Rnr(_))
+            || self.cursor == self.una
+            || self.mending.resends()
+            || self.mending.is_stale(self.una, now, &self.rtt)
+        {
+            return Ok(());
+        }
+        // It shows that the peer is there, and takes no retry: what was lost in a queue that the repetition itself fills may be lost a few times
+        // within as many round trips. The timer runs on from the last progress and ends it if there is none.
+        if ack_timeout_nanos(link.ack_timeout).is_none() {
+            self.spend_retry()?;
+        }
+        let is_read = sq.get(self.una_wqe).is_some_and(|w| w.kind.awaits_data());
+        if self.mending.missing(self.next, is_read) {
+            counters.mended = counters.mended.wrapping_add(1);
+        } else {
+            counters.retransmissions = counters.retransmissions.wrapping_add(1);
+            self.go_back();
+        }
+        Ok(())
     }
 
     /// A response with data.
@@ -422,36 +387,39 @@ impl Requester {
     ) -> Result<(), Failure> {
         let counters = &mut *shared.counters;
         let psn = response.psn;
-        if !self.is_outstanding(psn) {
+        let named = self.named(psn, sq, link);
+        let Some(named) = named.filter(|n| n.kind.is_answered_by(response.op)) else {
             counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
             return Ok(());
-        }
+        };
         let from = self.una;
-        let in_sequence = match response.aeth {
-            Some(aeth) if !matches!(aeth.syndrome, Syndrome::Ack { .. }) => {
+        // Whether it is believed to speak for more than itself, because of its MSN.
+        let speaks = match response.aeth {
+            None => false,
+            Some(aeth) if Said::of(aeth.syndrome) != Some(Said::Executed) => {
                 counters.drop_unexpected_response =
                     counters.drop_unexpected_response.wrapping_add(1);
                 return Ok(());
             }
-            Some(aeth) if !self.counts_as_sent(psn, aeth, sq, link) => {
-                counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
-                return Ok(());
+            Some(Aeth { msn, .. }) => {
+                if !self.counts_as_sent(msn, named.after, self.next_msn) {
+                    counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
+                    return Ok(());
+                }
+                true
             }
-            // Whatever was asked for before this READ has been executed.
-            Some(_) => {
-                self.note_executed(psn);
-                self.advance(psn, now, sq, link)
-            }
-            // Without an MSN it is not believed to speak for anything but itself.
-            None => psn == self.una,
         };
-        if in_sequence {
-            if !self.take_data(now, response, sq, link, shared.keys, memory, counters)? {
-                return Ok(());
-            }
+        if speaks {
+            // Whatever was asked for before this READ has been executed.
+            self.note_executed(psn);
+            self.advance(psn, now, sq, link);
+        }
+        if psn == self.una {
+            self.take_data(now, response, sq, link, shared.keys, memory, counters)?;
         } else {
             counters.out_of_sequence_responses = counters.out_of_sequence_responses.wrapping_add(1);
-            if !self.keep_early(response, sq, link, shared.early, counters) {
+            let reach = if speaks { Reach::Any } else { Reach::Near };
+            if !self.keep_early(response, &named, reach, link, shared.early, counters) {
                 self.missing_data(psn, counters);
             }
         }
@@ -466,27 +434,17 @@ impl Requester {
     fn keep_early(
         &mut self,
         response: &Response<'_>,
-        sq: &SendQueue,
+        named: &Named,
+        reach: Reach,
         link: &Link,
         early: &mut EarlyFrames,
         counters: &mut Counters,
     ) -> bool {
         let psn = response.psn;
         let known_missing = self.was_under_way(psn);
-        let fits = sq.get(self.request_at(psn, sq)).is_some_and(|w| {
-            let offset = link.offset(psn.since(w.first_psn));
-            w.kind.is_answered_by(response.op)
-                && response.payload.len() == w.len.saturating_sub(offset).min(link.mtu) as usize
-        });
-        if !fits {
+        if response.payload.len() != named.len as usize {
             return false;
         }
-        // With an MSN it has been found right.
-        let reach = if response.aeth.is_some() {
-            Reach::Any
-        } else {
-            Reach::Near
-        };
         let request = Request {
             op: response.op,
             psn,
@@ -512,7 +470,7 @@ impl Requester {
         }
     }
 
-    /// Takes the data of the response at `una`. False if it answers something else.
+    /// Takes the data of the response at `una`, which is one to that request.
     #[expect(
         clippy::too_many_arguments,
         reason = "the pieces of a queue pair, borrowed apart"
@@ -526,25 +484,21 @@ impl Requester {
         keys: &mut KeyTable,
         memory: &mut M,
         counters: &mut Counters,
-    ) -> Result<bool, Failure> {
+    ) -> Result<(), Failure> {
         let psn = response.psn;
         let seq = self.una_wqe;
-        let Some(wqe) = sq.get(seq).filter(|w| w.kind.is_answered_by(response.op)) else {
-            counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
-            return Ok(false);
-        };
         // The place of the data follows from the PSN alone: peers differ in the opcodes with which they resume a READ.
-        let (packets, total) = (wqe.packets, wqe.len);
-        let index = psn.since(wqe.first_psn);
-        let offset = link.offset(index);
-        let expected = total.saturating_sub(offset).min(link.mtu);
-        let ends_chunk = link.read_chunk_after(index, packets) == 1;
+        let Some(wqe) = sq.get(seq) else {
+            return Ok(());
+        };
+        let named = Named::of(psn, wqe, link);
+        let finishes = psn.next() == wqe.first_psn.add(wqe.packets);
         let says_last = matches!(
             response.op,
             Opcode::ReadResponseLast | Opcode::ReadResponseOnly | Opcode::AtomicAcknowledge
         );
-        if response.payload.len() != expected as usize
-            || !(says_last == ends_chunk || says_last && self.mending.may_end_part(psn))
+        if response.payload.len() != named.len as usize
+            || !(says_last == named.ends || says_last && self.mending.may_end_part(psn))
         {
             return Err(Failure {
                 seq,
@@ -552,22 +506,22 @@ impl Requester {
             });
         }
         let rest = response.payload.get(response.placed as usize..);
-        let at = offset.saturating_add(response.placed);
+        let at = named.offset.saturating_add(response.placed);
         if sgl::scatter(sq.sgl(seq), keys, link.pd, at, rest.unwrap_or(&[]), memory).is_err() {
             return Err(Failure {
                 seq,
                 status: Status::LocalProtection,
             });
         }
-        counters.rx_bytes = counters.rx_bytes.wrapping_add(u64::from(expected));
+        counters.rx_bytes = counters.rx_bytes.wrapping_add(u64::from(named.len));
         if psn.is_before(self.cursor) {
             self.read_packets_out = self.read_packets_out.saturating_sub(1);
-            if ends_chunk {
+            if named.ends {
                 self.reads_out = self.reads_out.saturating_sub(1);
             }
         }
         self.una = psn.next();
-        if index.wrapping_add(1) >= packets {
+        if finishes {
             let first = sq.sgl(seq).first().map_or(0, |e| e.key);
             if let Some(wqe) = sq.get_mut(seq) {
                 if wqe.flags.contains(SendFlags::INVALIDATE_LOCAL) {
@@ -585,7 +539,7 @@ impl Requester {
             self.reads_unfinished = self.reads_unfinished.saturating_sub(1);
         }
         self.progressed(now, link);
-        Ok(true)
+        Ok(())
     }
 
     /// The time of [`deadline`](Self::deadline) has come.
@@ -655,17 +609,9 @@ impl Requester {
     }
 }
 
-/// What a request comes to that the peer refuses with this code.
-fn refused(code: NakCode) -> Option<Status> {
-    match code {
-        NakCode::InvalidRequest => Some(Status::RemoteInvalidRequest),
-        NakCode::RemoteAccess => Some(Status::RemoteAccess),
-        NakCode::RemoteOperational => Some(Status::RemoteOperation),
-        NakCode::PsnSequence | NakCode::InvalidRd | NakCode::Reserved(_) => None,
-    }
-}
-
-/// Whether a packet of a request is the first of what the peer takes for a message.
-fn begins(wqe: &SendWqe, index: u32, link: &Link) -> bool {
-    index == 0 || wqe.kind == Kind::Read && link.read_chunk_start(index) == index
+/// Whether a refusal of this packet is to be seen confirmed before it ends the connection: of one in the middle of a message, as long as the
+/// connection is young and its count of messages easy to guess. A message is refused at its first packet, as a rule, and each of the others
+/// would be one more PSN at which a made-up refusal with that count does harm.
+fn doubts(named: &Named, link: &Link) -> bool {
+    !named.begins && named.before < YOUNG && ack_timeout_nanos(link.ack_timeout).is_some()
 }

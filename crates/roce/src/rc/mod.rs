@@ -1,7 +1,7 @@
 //! Reliable connected queue pairs: requester and responder as separate state machines over PSN arithmetic.
 //!
 //! `qp` holds a queue pair together. Its one half sends requests: `requester` cuts those of the `send_queue` into packets, and
-//! `ack` takes what comes back, as far as `counting` believes it; `rtt` and `mending` say what is sent again after a loss, and when; `doubt`
+//! `ack` takes what comes back, which `said` reads, as far as `counting` believes it; `rtt` and `mending` say what is sent again after a loss, and when; `doubt`
 //! notices when nothing comes back. The other half answers: `responder` executes the peer's requests
 //! into buffers of the `recv_queue`, `replay` sends READ data, again if the peer asks again, `owed` keeps the acknowledgement that
 //! is due, `early` the requests that came before those that were lost, and `parked` the completions that wait. `congestion` slows both
@@ -24,6 +24,7 @@ mod replay;
 mod requester;
 mod responder;
 mod rtt;
+mod said;
 mod send_queue;
 mod sgl;
 

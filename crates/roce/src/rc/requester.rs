@@ -25,7 +25,7 @@ use crate::psn::Psn;
 use crate::request::SendFlags;
 use crate::time::{Instant, doubled_timeout_nanos};
 use crate::transmit::Transmit;
-use crate::wire::{AtomicEth, Ieth, NakCode, Opcode, Reth};
+use crate::wire::{AtomicEth, Ieth, Opcode, Reth};
 
 /// What the requester waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,8 +146,8 @@ pub(super) struct Requester {
     /// Timeouts since there was progress.
     pub(super) timeouts: u8,
     pub(super) asked_again: AskedAgain,
-    /// A refusal that is to be seen confirmed: of which packet.
-    pub(super) refused: Option<(Psn, NakCode)>,
+    /// A refusal that is to be seen confirmed: of which packet, and what its request comes to then.
+    pub(super) refused: Option<(Psn, Status)>,
     /// Everything before this is known to have been executed: `una`, or more than has arrived.
     pub(super) executed: Psn,
     pub(super) rtt: Rtt,
@@ -355,6 +355,9 @@ impl Requester {
 
     /// The request that the outstanding packet `psn` belongs to: the last that begins at or before it.
     pub(super) fn request_at(&self, psn: Psn, sq: &SendQueue) -> u32 {
+        if psn == self.una {
+            return self.una_wqe;
+        }
         // First PSNs never fall, those of local operations included, which have no packets and come before the request with the same.
         let (mut low, mut high) = (0, self.started.wrapping_sub(self.una_wqe));
         let place = psn.since(self.una);

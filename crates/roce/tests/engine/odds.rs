@@ -442,6 +442,24 @@ fn nothing_waits_for_a_receive_that_takes_none() {
     );
 }
 
+/// It would say that all before has been executed: at a packet that is no READ, too.
+#[test]
+fn data_for_what_asks_for_none_means_nothing() {
+    let mut r = waiting(0, 3);
+    let aeth = Aeth {
+        syndrome: Syndrome::from_u8(ACK),
+        msn: 2,
+    };
+    for op in [Opcode::ReadResponseOnly, ReadResponseMiddle] {
+        let aeth = Some(aeth).filter(|_| op != ReadResponseMiddle);
+        r.respond_with(op, PSN + 1, aeth, &[7; 256]);
+    }
+    r.host.collect();
+    assert_eq!(r.host.completions, []);
+    r.silence();
+    assert_eq!(r.host.engine.counters().drop_unexpected_response, 2);
+}
+
 /// It may be made up.
 #[test]
 fn one_strange_count_does_not_make_a_strange_peer() {
