@@ -257,10 +257,9 @@ impl Requester {
         }
         let to = match said {
             Said::Executed => psn.next(),
-            Said::NotReady(_) if !named.may_not_be_ready() => {
-                counters.drop_unexpected_response =
-                    counters.drop_unexpected_response.wrapping_add(1);
-                return Ok(());
+            // It is not believed to acknowledge what came before.
+            Said::NotReady(code) if !named.may_not_be_ready() => {
+                return self.on_rnr(now, code, false, link, counters);
             }
             Said::Refused(status) if doubts(&named, link) => {
                 self.ask_about_refusal(psn, status, counters);
@@ -289,7 +288,7 @@ impl Requester {
                 Ok(())
             }
             Said::Executed => Ok(()),
-            Said::NotReady(code) => self.on_rnr(now, code, link, counters),
+            Said::NotReady(code) => self.on_rnr(now, code, true, link, counters),
             Said::Missing => self.on_missing(now, sq, link, counters),
             Said::Refused(status) => {
                 counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
@@ -317,10 +316,14 @@ impl Requester {
         told.then_some(Failure { seq, status })
     }
 
+    /// The peer is to be left alone for the time of this code. That takes a retry only where it `may` not be ready: to wait is harmless wherever
+    /// that is said, also if it is made up, and what the peer lacks in the middle of a message (a page that has to be read first, for instance)
+    /// comes. It can hold up a message for as long as it likes in this way, as it can by taking its packets one by one.
     fn on_rnr(
         &mut self,
         now: Instant,
         code: u8,
+        may: bool,
         link: &Link,
         counters: &mut Counters,
     ) -> Result<(), Failure> {
@@ -328,7 +331,7 @@ impl Requester {
         if matches!(self.timer, Timer::Rnr(_)) {
             return Ok(());
         }
-        if link.rnr_retry_count < 7 {
+        if may && link.rnr_retry_count < 7 {
             if self.rnr_retries_left == 0 {
                 return Err(Failure {
                     seq: self.una_wqe,

@@ -477,8 +477,11 @@ impl Model {
         }
         self.listen();
         if syndrome == syndrome::RNR && !self.may_need_receive(at) {
-            // Nobody says so, and it does not even acknowledge.
+            // That it is to wait is believed, and that it acknowledges is not.
+            self.strikes += 1;
+            self.calm = false;
             self.raw.acknowledge(PSN + at, syndrome);
+            self.stay_away(at);
             return;
         }
         self.arrived(at);
@@ -486,17 +489,21 @@ impl Model {
         self.calm = false;
         self.raw.acknowledge(PSN + at, syndrome);
         if syndrome == syndrome::RNR {
-            // Code 12.
-            let until = self.raw.now.after(Duration::from_micros(640));
-            if self.not_ready.is_none() {
-                self.not_ready = Some((at, until));
-            }
-            self.listen();
-            self.wait(Duration::from_millis(3), at);
+            self.stay_away(at);
         } else if self.not_ready.is_none() {
             // At once, unless it may have crossed with the NAK.
             self.wait(LATEST, at);
         }
+    }
+
+    /// Nothing from this packet on comes for as long as code 12 says, and then it does.
+    fn stay_away(&mut self, at: u32) {
+        let until = self.raw.now.after(Duration::from_micros(640));
+        if self.not_ready.is_none() {
+            self.not_ready = Some((at, until));
+        }
+        self.listen();
+        self.wait(Duration::from_millis(3), at);
     }
 
     /// The peer may lack what this packet needs: it begins a message, or ends one that takes a receive then.

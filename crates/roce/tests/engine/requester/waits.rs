@@ -87,6 +87,28 @@ fn r025_rnr_retries_run_out_unless_there_are_seven() {
     }
 }
 
+/// An adapter that finds a page absent in the middle of a WRITE says so, and drops what follows.
+#[test]
+fn a_page_that_is_absent_in_the_middle_of_a_write_is_waited_for() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![0; 256 * 64]);
+    write(&mut r, 0, &mr, 256 * 64);
+    assert_eq!(r.packets().len(), 64);
+    for absent in [17, 40] {
+        // Code 18: 5.12 ms.
+        r.acknowledge(PSN + absent, 0x20 | 18);
+        r.wait(MS * 5);
+        r.silence();
+        r.wait(MS);
+        // What it has it acknowledges, as far as it got.
+        assert_eq!(r.packets()[0].1, PSN + if absent == 40 { 17 } else { 0 });
+        r.acknowledge(PSN + absent - 1, ACK);
+    }
+    r.acknowledge(PSN + 63, ACK);
+    assert_eq!(done(&mut r), ok([0]));
+    assert_eq!(r.host.engine.counters().timeouts, 0);
+}
+
 #[test]
 fn r026_a_sequence_nak_behind_an_rnr_nak_means_nothing() {
     let mut r = Raw::new(Setup {
