@@ -21,6 +21,10 @@ use crate::wire::{Aeth, Opcode};
 /// are a few hundred, and no more than sixteen may count.
 const YOUNG: u32 = 64;
 
+/// How many messages more than those before its PSN an acknowledgement may count, as long as the connection is young. rdma_rxe counts the READs
+/// that it has executed since, and repeats its newest acknowledgement with a count of now.
+const LATE: u32 = 7;
+
 /// Request `seq` has failed, and the queue pair with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Failure {
@@ -53,6 +57,11 @@ impl Requester {
         }
         let wqe = sq.get(self.request_at(psn, sq))?;
         Some(Named::of(psn, wqe, link))
+    }
+
+    /// Whether the count of messages is easy to guess: that of the oldest, because those behind it may be counted whatever their number is.
+    fn is_young(&self, sq: &SendQueue) -> bool {
+        sq.get(self.una_wqe).is_some_and(|w| w.first_msn < YOUNG)
     }
 
     /// Whether an answer counts messages as they were sent, from `least` up to `most`. Who does not see them cannot know the number.
@@ -242,11 +251,20 @@ impl Requester {
         let said = Said::of(aeth.syndrome);
         // What means nothing says nothing of how the peer counts, either.
         let (Some(said), Some(named)) = (said, self.named(psn, sq, link)) else {
-            counters.drop_unexpected_response = counters.drop_unexpected_response.wrapping_add(1);
+            if said == Some(Said::Missing) && self.takes_back(psn, msn, sq, link) {
+                self.take_back(psn, counters);
+            } else {
+                counters.drop_unexpected_response =
+                    counters.drop_unexpected_response.wrapping_add(1);
+            }
             return Ok(());
         };
         let counts = match said {
             // Perhaps what follows has been executed as well.
+            Said::Executed if self.is_young(sq) => {
+                let most = named.after.wrapping_add(LATE).min(self.next_msn);
+                self.counts_as_sent(msn, named.after, most)
+            }
             Said::Executed => self.counts_as_sent(msn, named.after, self.next_msn),
             // What it names has not been executed, nor anything behind it.
             _ => self.counts_as_sent(msn, named.before, named.before),
@@ -261,7 +279,7 @@ impl Requester {
             Said::NotReady(code) if !named.may_not_be_ready() => {
                 return self.on_rnr(now, code, false, link, counters);
             }
-            Said::Refused(status) if doubts(&named, link) => {
+            Said::Refused(status) if self.doubts(&named, sq, link) => {
                 self.ask_about_refusal(psn, status, counters);
                 return Ok(());
             }
@@ -298,6 +316,42 @@ impl Requester {
                 })
             }
         }
+    }
+
+    /// Whether a NAK of a packet that is known to have arrived is believed, and what said so is not: that was an acknowledgement in the middle of a
+    /// message on a young connection, where all its packets have the same count. Nothing has completed by it.
+    fn takes_back(&self, psn: Psn, msn: u32, sq: &SendQueue, link: &Link) -> bool {
+        let Some(wqe) = sq
+            .get(self.una_wqe)
+            .filter(|_| self.una_wqe != self.started)
+        else {
+            return false;
+        };
+        let back = self.una.since(psn);
+        wqe.first_msn < YOUNG
+            && msn == wqe.first_msn & Psn::MASK
+            && !wqe.kind.awaits_data()
+            && !matches!(self.timer, Timer::Rnr(_))
+            && back > 0
+            && back <= self.una.since(wqe.first_psn)
+            // One that is made up has been about what was under way.
+            && back <= link.recovery_window
+    }
+
+    /// Sends again from `psn` on, although that has been acknowledged. The timer runs on.
+    fn take_back(&mut self, psn: Psn, counters: &mut Counters) {
+        counters.rx_sequence_naks = counters.rx_sequence_naks.wrapping_add(1);
+        counters.retransmissions = counters.retransmissions.wrapping_add(1);
+        self.una = psn;
+        self.executed = psn;
+        self.go_back();
+    }
+
+    /// Whether a refusal of this packet is to be seen confirmed before it ends the connection: of one in the middle of a message, as long as the
+    /// connection is young and its count of messages easy to guess. A message is refused at its first packet, as a rule, and each of the others
+    /// would be one more PSN at which a made-up refusal with that count does harm.
+    fn doubts(&self, named: &Named, sq: &SendQueue, link: &Link) -> bool {
+        !named.begins && self.is_young(sq) && ack_timeout_nanos(link.ack_timeout).is_some()
     }
 
     /// Sends again what may have been refused. Who has refused it never answers again, and the timeout tells.
@@ -409,7 +463,8 @@ impl Requester {
                     counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
                     return Ok(());
                 }
-                true
+                !self.is_young(sq)
+                    || self.counting.is_sure(msn, named.after, LATE) && (named.begins || named.ends)
             }
         };
         if speaks {
@@ -610,11 +665,4 @@ impl Requester {
             self.go_back();
         }
     }
-}
-
-/// Whether a refusal of this packet is to be seen confirmed before it ends the connection: of one in the middle of a message, as long as the
-/// connection is young and its count of messages easy to guess. A message is refused at its first packet, as a rule, and each of the others
-/// would be one more PSN at which a made-up refusal with that count does harm.
-fn doubts(named: &Named, link: &Link) -> bool {
-    !named.begins && named.before < YOUNG && ack_timeout_nanos(link.ack_timeout).is_some()
 }

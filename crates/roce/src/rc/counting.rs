@@ -64,6 +64,12 @@ impl Counting {
         believed
     }
 
+    /// Whether an accepted response cannot count later messages than its own, or only few: `late` at the most. Of a peer that counts in its own
+    /// way nothing better is known.
+    pub fn is_sure(&self, msn: u32, least: u32, late: u32) -> bool {
+        self.peer == Peer::Otherwise || msn.wrapping_sub(least) & Psn::MASK <= late
+    }
+
     /// Something has arrived.
     pub fn progressed(&mut self) {
         self.refused = 0;

@@ -448,6 +448,78 @@ fn in_the_middle_of_a_message_a_peer_that_is_not_ready_is_only_waited_for() {
     );
 }
 
+/// Of the packets of a long message all have the same count, and an acknowledgement of any is believed. If it was made up, the peer misses what
+/// it has skipped, and that is believed in turn as long as nothing has come of it.
+#[test]
+fn what_a_made_up_acknowledgement_has_skipped_is_sent_when_it_is_missed() {
+    for (done, believed) in [(0, true), (63, true), (64, false)] {
+        let mut r = waiting(done, 0);
+        let mr = r.host.open(vec![0; 256 * 40]);
+        r.host.send(r.now, r.qp, 1, REMOTE, &[mr.all()]);
+        assert_eq!(r.packets().len(), 40);
+        let first = PSN + done;
+        answer(&mut r, first + 30, ACK, done);
+        // Not with another count, nor what belongs to another message.
+        answer(&mut r, first + 3, SEQUENCE, done + 1);
+        answer(&mut r, first.wrapping_sub(1), SEQUENCE, done);
+        r.silence();
+        answer(&mut r, first + 3, SEQUENCE, done);
+        let again: Vec<_> = r.packets().iter().map(|p| p.1).collect();
+        if believed {
+            assert_eq!(again, (first + 3..first + 40).collect::<Vec<_>>());
+            // What has been taken back is not gone.
+            answer(&mut r, first + 38, ACK, done);
+            assert_eq!(r.host.completions, []);
+        } else {
+            assert_eq!(again, []);
+        }
+        answer(&mut r, first + 39, ACK, done + 1);
+        assert_eq!(outcomes(&r.host.completions), [(1, Status::Success)]);
+    }
+}
+
+/// A peer may count later messages than it acknowledges. While the numbers are small it is not believed to be far ahead.
+#[test]
+fn a_young_connection_believes_no_count_that_is_far_ahead() {
+    for (done, most) in [(0, 8), (50, 8), (63, 8), (64, 20)] {
+        for msn in 0..=20 {
+            let mut r = waiting(done, 20);
+            answer(&mut r, PSN + done, ACK, done + msn);
+            let completed = r.host.completions.len();
+            assert_eq!(completed, usize::from((1..=most).contains(&msn)), "{msn}");
+        }
+    }
+}
+
+/// Data has a count where a chunk of it begins or ends. Elsewhere, while the count is easy to guess, it speaks for nothing that came before.
+#[test]
+fn in_the_middle_of_data_a_count_speaks_for_nothing_else() {
+    for done in [0, 64] {
+        for (op, at, speaks) in [
+            (ReadResponseFirst, 1, true),
+            (ReadResponseFirst, 2, done == 64),
+            (Opcode::ReadResponseLast, 3, done == 64),
+            (Opcode::ReadResponseLast, 4, true),
+        ] {
+            let mut r = waiting(done, 1);
+            let mr = r.host.open(vec![0; 1024]);
+            let read = SendOp::Read {
+                remote_va: 0x7000,
+                rkey: 0x99,
+            };
+            r.host.send(r.now, r.qp, 1000, read, &[mr.all()]);
+            assert_eq!(r.packets().len(), 1);
+            let aeth = Aeth {
+                syndrome: Syndrome::from_u8(ACK),
+                msn: done + 2,
+            };
+            r.respond_with(op, PSN + done + at, Some(aeth), &[7; 256]);
+            r.host.collect();
+            assert_eq!(r.host.completions.len(), usize::from(speaks), "{op:?} {at}");
+        }
+    }
+}
+
 /// It would say that all before has been executed: at a packet that is no READ, too.
 #[test]
 fn data_for_what_asks_for_none_means_nothing() {
