@@ -87,10 +87,18 @@ fn receive(world: &mut World, side: &Side, slot: usize) -> Result<()> {
         .doing("NdkReceive")
 }
 
-/// Makes calls, all at once, and checks the replies, which may come in any order. The calls' numbers begin with `first`.
+/// Where the numbers of this process's calls begin. A server remembers for minutes how it has answered a number, and says the same
+/// again without doing what is asked: nobody must come back with the numbers of an earlier run.
+fn first_number() -> u32 {
+    std::process::id().wrapping_mul(1000)
+}
+
+/// Makes calls, all at once, and checks the replies, which may come in any order. The calls' numbers begin with `first`, of this
+/// process's.
 fn round(world: &mut World, side: &mut Side, first: u32, calls: &[Call<'_>]) -> Result<()> {
+    let first = first_number().wrapping_add(first);
     for (slot, call) in calls.iter().enumerate() {
-        let message = call.to_bytes(first + slot as u32);
+        let message = call.to_bytes(first.wrapping_add(slot as u32));
         let at = OUTGOING + slot * MESSAGE;
         side.buffer.bytes_mut()[at..][..message.len()].copy_from_slice(&message);
         let side = &*side;
