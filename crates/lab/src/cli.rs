@@ -236,7 +236,7 @@ pub struct Target {
 /// What the pingpong programs are told.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct Pingpong {
-    /// It is `ibv_srq_pingpong`, with its 16 queue pairs.
+    /// It is `ibv_srq_pingpong`, told `-q 8`.
     #[arg(long)]
     pub shared: bool,
     /// Messages each way.

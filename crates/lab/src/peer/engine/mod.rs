@@ -3,6 +3,7 @@
 //! For programs that agree on queue pairs by other means than the connection manager: NDK has no function for that, the engine has
 //! ([`roce::Engine::attach`]).
 
+mod contents;
 mod memory;
 pub mod pingpong;
 mod stack;

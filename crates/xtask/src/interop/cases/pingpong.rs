@@ -2,6 +2,7 @@
 
 use super::{Bench, LIMIT, V4, V6};
 use crate::interop::guest::Guest;
+use crate::interop::host::Peer;
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
@@ -20,16 +21,18 @@ pub const RC: Program = Program {
     shared: false,
     queue_pairs: 1,
 };
-/// Sixteen, which receive from a shared queue.
+/// Several, which receive from a shared queue.
 pub const SRQ: Program = Program {
     name: "ibv_srq_pingpong",
     shared: true,
-    queue_pairs: 16,
+    queue_pairs: 8,
 };
 
-/// Messages each way, and their bytes: three packets of 4096 and nine of 1024.
+/// Messages each way.
 const COUNT: &str = "400";
-const SIZE: &str = "8200";
+
+/// Their bytes: three packets of 4096 and nine of 1024.
+pub const SIZE: u64 = 8200;
 
 const PORT: &str = "18515";
 
@@ -39,21 +42,27 @@ impl Program {
         let (ends, mtu) = (bench.ends(), bench.variant.mtu());
         let gid = bench.guest()?.gid_index(ends.guest)?;
         let name = self.name;
+        let sharing = if self.shared {
+            format!("-q {}", self.queue_pairs)
+        } else {
+            String::new()
+        };
         Ok(format!(
-            "{name} -g {gid} -m {mtu} -n {COUNT} -s {SIZE} -c {to}"
+            "{name} {sharing} -g {gid} -m {mtu} -n {COUNT} -s {SIZE} -c {to}"
         ))
     }
 
-    /// What vroce-lab is told. It has an address of the other family as well, in case the program speaks TCP over that.
-    fn ours(self, bench: &Bench<'_>, case: &[&'static str]) -> Vec<&'static str> {
+    /// Starts vroce-lab. It has an address of the other family as well, in case the program speaks TCP over that.
+    fn start(self, bench: &Bench<'_>, case: &[&str]) -> Result<Peer> {
         let second = if bench.variant.v6 { V4 } else { V6 };
+        let size = SIZE.to_string();
         let mut ours = vec!["--second-address", second.vroce];
         ours.extend(case);
-        ours.extend(["--count", COUNT, "--size", SIZE]);
+        ours.extend(["--count", COUNT, "--size", &size]);
         if self.shared {
             ours.push("--shared");
         }
-        ours
+        (bench.start)(&ours)
     }
 
     /// What it says when all is well: how much it has moved, both ways, and nothing about data that is not what it should be.
@@ -77,7 +86,7 @@ pub fn to_linux(bench: &mut Bench<'_>, program: Program) -> Result<String> {
     wait_for_tcp(guest)?;
     // The programs listen on IPv4 alone; the addresses of the queue pairs have nothing to do with that.
     let case = ["pingpong-client", "--to", V4.guest, "--port", PORT];
-    let peer = (bench.start)(&program.ours(bench, &case))?;
+    let peer = program.start(bench, &case)?;
     let ours = match bench.finish(peer) {
         Ok(ours) => ours,
         Err(error) => {
@@ -93,22 +102,26 @@ pub fn to_linux(bench: &mut Bench<'_>, program: Program) -> Result<String> {
     let output = bench.guest()?.wait(&server, LIMIT)?;
     program.judge(output.status, &output.text)?;
     Ok(format!(
-        "{COUNT} messages of {SIZE} bytes each way, verified"
+        "{COUNT} messages of {SIZE} bytes each way, all different and verified"
     ))
 }
 
 /// vroce is the server.
 pub fn to_vroce(bench: &mut Bench<'_>, program: Program) -> Result<String> {
-    let mut peer = (bench.start)(&program.ours(bench, &["pingpong-server"]))?;
+    let mut peer = program.start(bench, &["pingpong-server"])?;
     peer.wait_for("ready", LIMIT)?;
     let command = program.command(bench, bench.ends().vroce)?;
     let (_, output) = bench.guest()?.run_job(&command, LIMIT)?;
     program.judge(output.status, &output.text)?;
     let ours = bench.finish(peer)?;
-    let said = format!("sent each back, on {} queue pairs", program.queue_pairs);
+    // The clients of several queue pairs send on until they have enough back.
+    let said = format!(
+        "answered each with another, on {} queue pairs",
+        program.queue_pairs
+    );
     ensure!(ours.contains(&said), "vroce did not say {said:?}:\n{ours}");
     Ok(format!(
-        "{COUNT} messages of {SIZE} bytes each way, sent back as they came"
+        "{COUNT} messages of {SIZE} bytes each way, all different and verified"
     ))
 }
 
