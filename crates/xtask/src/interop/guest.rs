@@ -1,6 +1,6 @@
 //! A running Linux guest: a QEMU process, a command channel, a NIC on a pair of unix datagram sockets.
 
-use super::cases::{Ends, nvmet};
+use super::cases::Ends;
 use super::host::dying_with_us;
 use super::image::Image;
 use anyhow::{Context, Result, bail};
@@ -49,14 +49,15 @@ pub struct WirePaths {
 }
 
 impl Guest {
-    /// Boots `image` and waits until it takes commands. Logs go into `dir`, the command socket into `sockets`.
-    pub fn boot(image: &Image, dir: &Path, sockets: &Path, wire: &WirePaths) -> Result<Guest> {
+    /// Boots `image` and waits until it takes commands. What its console says goes to the file `console`, what QEMU says beside it,
+    /// the command socket into `sockets`.
+    pub fn boot(image: &Image, console: &Path, sockets: &Path, wire: &WirePaths) -> Result<Guest> {
         let channel_path = sockets.join("command");
         for path in [&channel_path, &wire.guest] {
             let _ = std::fs::remove_file(path);
         }
-        let console = dir.join("console.log");
-        let log = File::create(dir.join("qemu.log"))?;
+        let qemu_log = console.with_extension("qemu.log");
+        let log = File::create(&qemu_log)?;
         let mut qemu = dying_with_us("qemu-system-x86_64")
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .args(["-machine", "q35", "-cpu", "max", "-m", "512", "-smp", "1"])
@@ -99,10 +100,7 @@ impl Guest {
                 Err(error) => {
                     let _ = qemu.kill();
                     let _ = qemu.wait();
-                    bail!(
-                        "QEMU did not start ({error}); see {}",
-                        dir.join("qemu.log").display()
-                    );
+                    bail!("QEMU did not start ({error}); see {}", qemu_log.display());
                 }
             }
         };
@@ -177,15 +175,6 @@ impl Guest {
             status: status.trim().parse().context("exit status")?,
             text: text.to_owned(),
         })
-    }
-
-    /// Ends what a case that failed may have left running, and takes back what it set up.
-    pub fn clean_up(&mut self) -> Result<()> {
-        self.run_checked(&format!(
-            "killall -q -9 rping ib_write_bw ib_read_bw ib_send_bw ib_atomic_bw ucmatose ibv_rc_pingpong ibv_srq_pingpong; {}",
-            nvmet::CLEAN_UP
-        ))
-        .map(drop)
     }
 
     fn next_number(&mut self) -> u32 {

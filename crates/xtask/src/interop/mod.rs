@@ -5,6 +5,7 @@ mod guest;
 mod host;
 mod image;
 mod packages;
+mod suite;
 
 use crate::BadArgument;
 use crate::workspace::{self, build_lab, root, target};
@@ -12,18 +13,21 @@ use anyhow::{Context, Result, bail};
 use cases::{Bench, CASES, Case, Speaker, Variant, WIRE};
 use guest::{Guest, WirePaths};
 use host::{Driver, Peer};
+use image::Image;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use suite::Done;
 
 /// Which variants of the cases run.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Matrix {
     /// Two rows of each case: opposites in family of addresses, path MTU and wire, as far as the case knows both, so that each is run with
-    /// every value it can be run with; over four cases these are all pairs of values. The guest is emulated: more would take too long for
-    /// every change.
+    /// every value it can be run with, on a good wire and on a faulty one; over four cases these are all pairs of values. The guest is
+    /// emulated: more would take too long for every change. What is left to `Full` is each case with the other combinations: on a faulty
+    /// wire with the family and the path MTU that it has on the good one, and the reverse, and either with only one of the two changed.
     Ci,
     /// Every case with everything it can be run with.
     Full,
@@ -52,6 +56,11 @@ impl Row {
     /// Its name on the command line and, but for the slash, in file names.
     fn name(&self) -> String {
         format!("{}/{}", self.case.name, self.variant)
+    }
+
+    /// Where its wire is captured.
+    fn capture(&self, out: &Path) -> PathBuf {
+        out.join(format!("{}.pcapng", self.name().replace('/', "-")))
     }
 }
 
@@ -139,27 +148,59 @@ pub fn run(options: &Options) -> Result<bool> {
         "a faulty wire does to frames what {WIRE:?} say, by seed {}",
         options.seed
     );
-    let seed = options.seed.to_string();
-    let mut guest = None;
-    let mut done = Vec::new();
-    for row in rows {
-        let (name, variant) = (row.name(), row.variant);
-        if guest.is_none() {
-            let started = Instant::now();
-            let mut booted = Guest::boot(&image, out, &sockets.0, &wire)?;
-            booted.bring_up_rdma(&[cases::V4, cases::V6])?;
-            println!(
-                "Linux is up with rdma_rxe after {:.1} s",
-                started.elapsed().as_secs_f32()
-            );
-            guest = Some(booted);
-        }
-        let capture = out.join(format!("{}.pcapng", name.replace('/', "-")));
+    let mut linux = Linux {
+        image,
+        out,
+        sockets: &sockets.0,
+        wire,
+        lab,
+        driver,
+        seed: options.seed.to_string(),
+        boots: 0,
+    };
+    let done = suite::run(&mut linux, rows);
+    print_table(&done, out);
+    Ok(done.iter().all(|done| done.outcome.is_ok()))
+}
+
+/// What the rows need.
+struct Linux<'a> {
+    image: Image,
+    out: &'a Path,
+    sockets: &'a Path,
+    wire: WirePaths,
+    lab: PathBuf,
+    driver: Driver,
+    seed: String,
+    /// Guests started so far.
+    boots: u32,
+}
+
+impl suite::Ground for Linux<'_> {
+    type Guest = Guest;
+
+    fn boot(&mut self) -> Result<Guest> {
+        let started = Instant::now();
+        self.boots += 1;
+        let console = self.out.join(format!("console-{}.log", self.boots));
+        let mut guest = Guest::boot(&self.image, &console, self.sockets, &self.wire)?;
+        guest.bring_up_rdma(&[cases::V4, cases::V6])?;
+        println!(
+            "Linux is up with rdma_rxe after {:.1} s; {}",
+            started.elapsed().as_secs_f32(),
+            console.display()
+        );
+        Ok(guest)
+    }
+
+    fn run(&mut self, row: &Row, guest: &mut Option<Guest>) -> Result<String> {
+        let variant = row.variant;
+        let capture = row.capture(self.out);
         let _ = std::fs::remove_file(&capture);
         let mtu = variant.mtu().to_string();
         let mut before = vec![
             "--seed",
-            &seed,
+            &self.seed,
             "--address",
             variant.ends().vroce,
             "--path-mtu",
@@ -168,39 +209,25 @@ pub fn run(options: &Options) -> Result<bool> {
         if variant.faulty {
             before.extend(WIRE);
         }
-        let started = Instant::now();
-        if let Some(guest) = &mut guest {
+        let Linux {
+            lab, driver, wire, ..
+        } = self;
+        if let Some(guest) = guest {
             guest.set_path_mtu(variant.wide)?;
         }
-        let outcome = row
-            .case
-            .run(&mut Bench {
-                variant,
-                guest: &mut guest,
-                start: &|arguments| {
-                    let arguments = [&before, arguments].concat();
-                    Peer::start(&lab, &driver, &wire, &capture, row.case.speaker, &arguments)
-                },
-                capture: &capture,
-                told: String::new(),
-            })
-            .and_then(|remark| check_capture(&capture).map(|()| remark));
-        let seconds = started.elapsed().as_secs_f32();
-        match &outcome {
-            Ok(remark) => println!("ok     {name:<36} {seconds:5.1} s  {remark}"),
-            Err(error) => println!("FAILED {name:<36} {seconds:5.1} s  {error:#}"),
-        }
-        if outcome.is_err()
-            && let Some(running) = &mut guest
-            && let Err(error) = running.clean_up()
-        {
-            println!("       cleaning up in the guest: {error:#}; it is started anew");
-            guest = None;
-        }
-        done.push((row, seconds, outcome, capture));
+        let remark = row.case.run(&mut Bench {
+            variant,
+            guest,
+            start: &|arguments| {
+                let arguments = [&before, arguments].concat();
+                Peer::start(lab, driver, wire, &capture, row.case.speaker, &arguments)
+            },
+            capture: &capture,
+            told: String::new(),
+        })?;
+        check_capture(&capture)?;
+        Ok(remark)
     }
-    print_table(&done);
-    Ok(done.iter().all(|(_, _, outcome, _)| outcome.is_ok()))
 }
 
 /// The rows to run.
@@ -234,32 +261,34 @@ fn check_capture(capture: &Path) -> Result<()> {
     Ok(())
 }
 
-fn print_table(rows: &[(Row, f32, Result<String>, PathBuf)]) {
+fn print_table(rows: &[Done], out: &Path) {
     println!();
     println!(
         "{:<36} {:<48} {:<7} {:>7}",
         "case", "story", "result", "seconds"
     );
-    for (row, seconds, outcome, _) in rows {
-        let result = if outcome.is_ok() { "ok" } else { "FAILED" };
+    for done in rows {
+        let result = if done.outcome.is_ok() { "ok" } else { "FAILED" };
         println!(
-            "{:<36} {:<48} {result:<7} {seconds:>7.1}",
-            row.name(),
-            row.case.story
+            "{:<36} {:<48} {result:<7} {:>7.1}",
+            done.row.name(),
+            done.row.case.story,
+            done.seconds
         );
     }
-    let failed: Vec<_> = rows
-        .iter()
-        .filter(|(_, _, outcome, _)| outcome.is_err())
-        .collect();
-    for (row, _, _, capture) in &failed {
-        println!("\n{}: its wire is in {}", row.name(), capture.display());
+    let mut failed = 0;
+    for done in rows {
+        if let Err(error) = &done.outcome {
+            failed += 1;
+            let capture = done.row.capture(out);
+            println!("\n{}: {error:#}", done.row.name());
+            println!("its wire is in {}", capture.display());
+        }
     }
-    let seconds: f32 = rows.iter().map(|(_, seconds, _, _)| seconds).sum();
+    let seconds: f32 = rows.iter().map(|done| done.seconds).sum();
     println!(
-        "\ninterop: {} passed, {} failed, in {seconds:.0} s",
-        rows.len() - failed.len(),
-        failed.len()
+        "\ninterop: {} passed, {failed} failed, in {seconds:.0} s",
+        rows.len() - failed
     );
 }
 
