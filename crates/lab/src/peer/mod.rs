@@ -116,13 +116,29 @@ pub fn run(options: &PeerOptions) -> Result<()> {
         options.local.as_deref(),
         options.capture.as_deref(),
         options.seed,
-        options.wire_faults,
+        if is_hostile(options) {
+            WireFaults::NONE
+        } else {
+            options.wire_faults
+        },
     )?;
     match options.case {
         PeerCase::PingpongServer { game } => play(wire, options, game, None),
         PeerCase::PingpongClient { game, target } => play(wire, options, game, Some(target)),
         _ => run_with_driver(wire, options),
     }
+}
+
+/// Whether what goes wrong is decided and not left to chance: a case of so few frames that chance would do nothing to them.
+fn is_hostile(options: &PeerOptions) -> bool {
+    let few = matches!(
+        options.case,
+        PeerCase::RejectingServer
+            | PeerCase::ExpectReject { .. }
+            | PeerCase::ExpectRefused { .. }
+            | PeerCase::Idle { .. }
+    );
+    few && options.wire_faults.loss > 0.0
 }
 
 /// A case of the engine alone.
@@ -137,7 +153,7 @@ fn play(
         .chain(options.second_address)
         .collect();
     let mut host = Host::connect(&wire.switch, &addresses, options.path_mtu, options.seed)?;
-    let watch = WireWatch::start(&wire.switch);
+    let watch = WireWatch::start(&wire.switch, options.path_mtu, false);
     out!("driver: none");
     let game = Game {
         address: options.address,
@@ -165,7 +181,7 @@ fn run_with_driver(mut wire: Wire, options: &PeerOptions) -> Result<()> {
         _ => Server::install_on_usual_link,
     };
     let server = install(&mut wire.world, &wire.switch, "vroce", options.address)?;
-    let watch = WireWatch::start(&wire.switch);
+    let watch = WireWatch::start(&wire.switch, options.path_mtu, is_hostile(options));
     out!("driver: {}", vroce_lab::driver_name()?);
     let world = &mut wire.world;
     match &options.case {
@@ -194,7 +210,7 @@ fn run_with_driver(mut wire: Wire, options: &PeerOptions) -> Result<()> {
         PeerCase::UcmatoseClient { target, count } => {
             ucmatose::client(world, server, *target, *count)
         }
-        PeerCase::RejectingServer => refusals::reject(world, server),
+        PeerCase::RejectingServer => refusals::reject(world, server, &watch),
         PeerCase::ExpectReject { target, data } => {
             refusals::expect_reject(world, server, *target, &data.0)
         }
@@ -217,7 +233,7 @@ pub fn serve(peer: &Path, options: &DemoOptions) -> Result<()> {
     let capture = Some(options.capture.as_path());
     let mut wire = Wire::open(peer, None, capture, options.seed, WireFaults::NONE)?;
     let server = Server::install(&mut wire.world, &wire.switch, "vroce", address)?;
-    let watch = WireWatch::start(&wire.switch);
+    let watch = WireWatch::start(&wire.switch, PathMtu::Mtu4096, false);
     out!(
         "vroce serves rping on {address}:{}; the wire leads to {}; interrupt to end",
         rping_wire::PORT,

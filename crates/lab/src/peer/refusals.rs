@@ -14,20 +14,25 @@ use ntsim::consumer::Connector;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Listens on rping's port and rejects one request, with private data.
-pub fn reject(world: &mut World, server: Server) -> Result<()> {
+/// Listens on rping's port and rejects a client, with private data. If the rejection gets lost the client asks again, and it is for
+/// the consumer to reject that too.
+pub fn reject(world: &mut World, server: Server, watch: &WireWatch) -> Result<()> {
     let side = Side::open(world, server, 4096)?;
     let listener = side.listen(world, rping_wire::PORT)?;
     out!("ready");
-    let request = side.next_request(world, &listener, PATIENCE)?;
-    world
-        .call(server.machine, || request.reject(b"not today"))
-        .doing("NdkReject")?;
-    // The reject has to leave before the adapter goes.
-    world.run_for(Duration::from_millis(100));
+    let mut requests = Vec::new();
+    while watch.rejections() == 0 {
+        let request = side.next_request(world, &listener, PATIENCE)?;
+        world
+            .call(server.machine, || request.reject(b"not today"))
+            .doing("NdkReject")?;
+        requests.push(request);
+        // The reject has to leave.
+        world.run_for(Duration::from_millis(100));
+    }
     out!("rejected");
     world.call(server.machine, || {
-        request.close();
+        requests.into_iter().for_each(Connector::close);
         listener.close();
     });
     side.close(world)

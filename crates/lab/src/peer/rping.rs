@@ -225,7 +225,7 @@ pub fn client(
                 break;
             }
         }
-        if verified <= 10 || verified % 100 == 0 {
+        if verified < 10 || verified % 10 == 0 {
             out!("round {verified}");
         }
     }

@@ -1,4 +1,4 @@
-//! ucmatose's two roles: many connections at once, ten messages each way on each of them.
+//! ucmatose's two roles: many connections at once, a few messages each way on each of them, told by `-C` and `-S`.
 //!
 //! Its server sends first, its client answers from the very buffer into which it has received: what comes back is the last message
 //! that it was sent. What its server sends is whatever its memory held.
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 /// ucmatose's port unless `-p` is given.
 const PORT: u16 = 7471;
 /// Messages in each direction of a connection, and bytes of each.
-const MESSAGES: usize = 10;
-const LENGTH: usize = 100;
+const MESSAGES: usize = 3;
+const LENGTH: usize = 4200;
 
 /// Layout of the registered buffer: a slot for every incoming message, then one for every outgoing.
 const OUTGOING: usize = MESSAGES * LENGTH;

@@ -2,11 +2,12 @@
 
 mod faulty;
 mod nfs;
-pub mod nvmet;
+mod nvmet;
 mod perftest;
 mod pingpong;
 mod refusals;
 mod rping;
+mod tolls;
 mod ucmatose;
 mod variant;
 
@@ -16,9 +17,10 @@ pub use variant::{Ends, V4, V6, Variant};
 use super::guest::Guest;
 use super::host::Peer;
 use anyhow::{Context, Result, ensure};
-use faulty::{Before, Tolls};
+use faulty::Before;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tolls::Tolls;
 
 /// How long one step of a case may take. Most take seconds; a busy machine that emulates the guest is much slower than an idle one.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -74,12 +76,36 @@ pub enum Faults {
     ToVroce,
     /// So few frames that not everything happens to them: something has to, in either direction.
     Few,
-    /// The case is not run on one, for this reason.
-    Never(&'static str),
+    /// As `Both`; but the guest is dead in the end, and its counters with it.
+    Killed,
+    /// Nothing is left to chance, which would spare so few frames: the first request for a connection is lost and the first rejection,
+    /// and one of either comes twice.
+    Refusal,
 }
 
-const SHORT: &str = "a few frames, to which nothing would happen";
-const DEAD: &str = "the guest's counters die with it";
+/// Bytes of the longest message in either direction, data of RDMA included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Longest {
+    /// What vroce sends.
+    pub to_linux: u64,
+    /// What Linux sends.
+    pub to_vroce: u64,
+}
+
+impl Longest {
+    /// The same in both.
+    const fn both(bytes: u64) -> Longest {
+        Longest {
+            to_linux: bytes,
+            to_vroce: bytes,
+        }
+    }
+
+    /// Whether some packet is as long as either path MTU permits.
+    fn fills_packets(self) -> bool {
+        self.to_linux.max(self.to_vroce) >= 4096
+    }
+}
 
 /// Which addresses a case can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +131,11 @@ pub struct Case {
     pub run: fn(&mut Bench<'_>) -> Result<String>,
     /// What a faulty wire does to it.
     pub faults: Faults,
+    /// How long its messages are: long enough, and packets prove the path MTU.
+    pub longest: Longest,
+    /// So much is under way at once that an emulated guest acknowledges it later than the sender waits: the 67 ms of the programs that
+    /// have no connection manager, the time that a hundred connections need. Then packets are sent again that were not lost.
+    pub crowded: bool,
     /// Its addresses.
     pub families: Families,
     /// Who speaks for us.
@@ -114,14 +145,13 @@ pub struct Case {
 impl Case {
     /// Whether it can be run so.
     fn suits(&self, variant: Variant) -> bool {
-        (self.families == Families::All || !variant.v6)
-            && !(variant.faulty && matches!(self.faults, Faults::Never(_)))
+        self.families == Families::All || !variant.v6
     }
 
     /// What it can be run with: everything, or a cover of it for the case of this number.
     pub fn variants(&self, cover: Option<usize>) -> Vec<Variant> {
         match cover {
-            Some(number) => Variant::cover(number, |variant| self.suits(variant)),
+            Some(number) => Variant::cover(number, self.families == Families::All),
             None => Variant::all().filter(|v| self.suits(*v)).collect(),
         }
     }
@@ -132,27 +162,40 @@ impl Case {
         if let Families::V4(reason) = self.families {
             limits.push(format!("not over IPv6: {reason}"));
         }
-        if let Faults::Never(reason) = self.faults {
-            limits.push(format!("not on a faulty wire: {reason}"));
+        let bytes = self.longest.to_linux.max(self.longest.to_vroce);
+        if !self.longest.fills_packets() {
+            limits.push(format!(
+                "either path MTU is agreed on, neither filled: messages of at most {bytes} bytes"
+            ));
         }
         limits
     }
 
-    /// Runs it, and judges what the wire has done.
+    /// Runs it, and judges what the wire has seen.
     pub fn run(&self, bench: &mut Bench<'_>) -> Result<String> {
-        let before = match self.faults {
-            Faults::Never(_) => None,
-            _ if bench.variant.faulty => Some(Before::read(bench.guest()?)?),
-            _ => None,
+        let faulty = bench.variant.faulty;
+        let counted = faulty && !matches!(self.faults, Faults::Killed | Faults::Refusal);
+        let before = if counted {
+            Some(Before::read(bench.guest()?)?)
+        } else {
+            None
         };
         let remark = (self.run)(bench)?;
         let wire = Tolls::parse(&bench.told)?;
-        wire.check_mtu(bench.variant.mtu())?;
-        let Some(before) = before else {
-            return Ok(remark);
+        let judged = || {
+            wire.check_longest(bench.variant.mtu(), self.longest)?;
+            wire.check_repeats(faulty || self.crowded)?;
+            if faulty {
+                wire.check_faults(self.faults)?;
+            }
+            anyhow::Ok(())
         };
-        let toll = before.judge(bench.guest()?, &wire, self.faults)?;
-        Ok(format!("{remark}; {toll}"))
+        judged().with_context(|| format!("{remark}; {wire}"))?;
+        let Some(before) = before else {
+            return Ok(format!("{remark}; {wire}"));
+        };
+        let counted = before.judge(bench.guest()?, self.faults)?;
+        Ok(format!("{remark}; {wire}; rxe: {counted}"))
     }
 }
 
@@ -163,6 +206,8 @@ pub const CASES: &[Case] = &[
         story: "vroce connects to rping -s",
         run: rping::to_linux,
         faults: Faults::Both,
+        longest: Longest::both(rping::SIZE),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -171,6 +216,8 @@ pub const CASES: &[Case] = &[
         story: "rping -c -V -S 60000 connects to vroce",
         run: rping::to_vroce,
         faults: Faults::Both,
+        longest: Longest::both(rping::SIZE),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -179,6 +226,8 @@ pub const CASES: &[Case] = &[
         story: "ib_write_bw -R against vroce",
         run: |bench| perftest::bandwidth(bench, perftest::WRITE),
         faults: Faults::ToVroce,
+        longest: perftest::DATA_TO_VROCE,
+        crowded: false,
         families: NO_V6,
         speaker: Speaker::Driver,
     },
@@ -187,6 +236,8 @@ pub const CASES: &[Case] = &[
         story: "ib_read_bw -R against vroce",
         run: |bench| perftest::bandwidth(bench, perftest::READ),
         faults: Faults::Both,
+        longest: perftest::DATA_TO_LINUX,
+        crowded: false,
         families: NO_V6,
         speaker: Speaker::Driver,
     },
@@ -195,6 +246,8 @@ pub const CASES: &[Case] = &[
         story: "vroce reads from ib_read_bw -R",
         run: perftest::read_from_linux,
         faults: Faults::Both,
+        longest: perftest::DATA_TO_VROCE,
+        crowded: false,
         families: NO_V6,
         speaker: Speaker::Driver,
     },
@@ -203,6 +256,8 @@ pub const CASES: &[Case] = &[
         story: "ib_send_bw -R against vroce",
         run: |bench| perftest::bandwidth(bench, perftest::SEND),
         faults: Faults::ToVroce,
+        longest: perftest::DATA_TO_VROCE,
+        crowded: false,
         families: NO_V6,
         speaker: Speaker::Driver,
     },
@@ -211,6 +266,8 @@ pub const CASES: &[Case] = &[
         story: "ib_atomic_bw -R adds to vroce's memory",
         run: |bench| perftest::bandwidth(bench, perftest::FETCH_ADD),
         faults: Faults::Both,
+        longest: perftest::NO_DATA,
+        crowded: false,
         families: NO_V6,
         speaker: Speaker::Driver,
     },
@@ -219,6 +276,8 @@ pub const CASES: &[Case] = &[
         story: "ib_atomic_bw -R compares and swaps in it",
         run: |bench| perftest::bandwidth(bench, perftest::CMP_SWAP),
         faults: Faults::Both,
+        longest: perftest::NO_DATA,
+        crowded: false,
         families: NO_V6,
         speaker: Speaker::Driver,
     },
@@ -227,6 +286,8 @@ pub const CASES: &[Case] = &[
         story: "the engine plays with ibv_rc_pingpong's server",
         run: |bench| pingpong::to_linux(bench, pingpong::RC),
         faults: Faults::Both,
+        longest: Longest::both(pingpong::SIZE),
+        crowded: true,
         families: Families::All,
         speaker: Speaker::Engine,
     },
@@ -235,6 +296,8 @@ pub const CASES: &[Case] = &[
         story: "ibv_rc_pingpong plays with the engine",
         run: |bench| pingpong::to_vroce(bench, pingpong::RC),
         faults: Faults::Both,
+        longest: Longest::both(pingpong::SIZE),
+        crowded: true,
         families: Families::All,
         speaker: Speaker::Engine,
     },
@@ -243,6 +306,8 @@ pub const CASES: &[Case] = &[
         story: "the engine plays with ibv_srq_pingpong's server",
         run: |bench| pingpong::to_linux(bench, pingpong::SRQ),
         faults: Faults::Both,
+        longest: Longest::both(pingpong::SIZE),
+        crowded: true,
         families: Families::All,
         speaker: Speaker::Engine,
     },
@@ -251,6 +316,8 @@ pub const CASES: &[Case] = &[
         story: "ibv_srq_pingpong plays with the engine",
         run: |bench| pingpong::to_vroce(bench, pingpong::SRQ),
         faults: Faults::Both,
+        longest: Longest::both(pingpong::SIZE),
+        crowded: true,
         families: Families::All,
         speaker: Speaker::Engine,
     },
@@ -259,6 +326,8 @@ pub const CASES: &[Case] = &[
         story: "vroce makes 100 connections to ucmatose at once",
         run: ucmatose::to_linux,
         faults: Faults::Both,
+        longest: Longest::both(ucmatose::SIZE),
+        crowded: true,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -267,6 +336,8 @@ pub const CASES: &[Case] = &[
         story: "ucmatose -c 100 connects to vroce",
         run: ucmatose::to_vroce,
         faults: Faults::Both,
+        longest: Longest::both(ucmatose::SIZE),
+        crowded: true,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -275,6 +346,8 @@ pub const CASES: &[Case] = &[
         story: "vroce copies a file on the kernel's NFS server",
         run: nfs::copy_a_file,
         faults: Faults::Few,
+        longest: Longest::both(nfs::PIECE),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -282,7 +355,9 @@ pub const CASES: &[Case] = &[
         name: "linux-rejects",
         story: "nvmet-rdma rejects vroce, with private data",
         run: nvmet::rejects,
-        faults: Faults::Never(SHORT),
+        faults: Faults::Refusal,
+        longest: Longest::both(0),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -291,6 +366,8 @@ pub const CASES: &[Case] = &[
         story: "vroce reads and writes a disk of nvmet-rdma",
         run: nvmet::transfers,
         faults: Faults::Both,
+        longest: Longest::both(nvmet::LARGEST),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -298,7 +375,9 @@ pub const CASES: &[Case] = &[
         name: "vroce-rejects",
         story: "vroce rejects rping, with private data",
         run: refusals::vroce_rejects,
-        faults: Faults::Never(SHORT),
+        faults: Faults::Refusal,
+        longest: Longest::both(0),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -306,7 +385,9 @@ pub const CASES: &[Case] = &[
         name: "linux-silent",
         story: "nobody listens on Linux",
         run: refusals::nobody_on_linux,
-        faults: Faults::Never(SHORT),
+        faults: Faults::Refusal,
+        longest: Longest::both(0),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -314,7 +395,9 @@ pub const CASES: &[Case] = &[
         name: "vroce-silent",
         story: "nobody listens on vroce",
         run: refusals::nobody_on_vroce,
-        faults: Faults::Never(SHORT),
+        faults: Faults::Refusal,
+        longest: Longest::both(0),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },
@@ -322,7 +405,9 @@ pub const CASES: &[Case] = &[
         name: "guest-killed",
         story: "the guest dies in mid-transfer",
         run: rping::guest_killed,
-        faults: Faults::Never(DEAD),
+        faults: Faults::Killed,
+        longest: Longest::both(rping::SIZE),
+        crowded: false,
         families: Families::All,
         speaker: Speaker::Driver,
     },

@@ -5,6 +5,9 @@ use crate::interop::guest::Guest;
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
+/// Bytes that one call reads or writes.
+pub const PIECE: u64 = BYTES / CALLS;
+
 /// What the client copies, and in how many calls each way.
 const BYTES: u64 = 512 << 10;
 const CALLS: u64 = 8;

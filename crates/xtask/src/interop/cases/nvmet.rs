@@ -8,12 +8,15 @@ use std::fmt::Write;
 const CONFIG: &str = "/sys/kernel/config/nvmet";
 const PORT: &str = "4420";
 
+/// Bytes of the largest command, which vroce-lab chooses.
+pub const LARGEST: u64 = 1 << 20;
+
 /// The namespace: a disk in the guest's memory, without udev and without buffers that outlive its last user.
 const DISK: &str = "/dev/ram0";
 const KIB: u32 = 8192;
 
 /// What may be left of either case, taken back. Succeeds whatever is there.
-pub const CLEAN_UP: &str = "cd /sys/kernel/config/nvmet; rm -f ports/1/subsystems/vroce; \
+const CLEAN_UP: &str = "cd /sys/kernel/config/nvmet; rm -f ports/1/subsystems/vroce; \
     rmdir ports/1 subsystems/vroce/namespaces/1 subsystems/vroce 2>/dev/null; \
     rmmod brd 2>/dev/null; rm -f /tmp/pattern /tmp/expected /tmp/disk; true";
 

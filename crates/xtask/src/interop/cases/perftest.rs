@@ -1,6 +1,6 @@
 //! perftest's bandwidth tests.
 
-use super::{Bench, LIMIT, wait_for_listener};
+use super::{Bench, LIMIT, Longest, wait_for_listener};
 use anyhow::{Context, Result, ensure};
 
 /// A bandwidth test whose server vroce is.
@@ -69,6 +69,22 @@ pub const CMP_SWAP: Test = Test {
     server: &["atomic-bw-server", "--swap"],
     ..FETCH_ADD
 };
+
+/// Bytes of the longest message of a control connection: a queue pair and its buffer.
+const CONTROL: u64 = 56;
+
+/// Linux writes or sends, or vroce reads.
+pub const DATA_TO_VROCE: Longest = Longest {
+    to_linux: CONTROL,
+    to_vroce: SIZE,
+};
+/// Linux reads.
+pub const DATA_TO_LINUX: Longest = Longest {
+    to_linux: SIZE,
+    to_vroce: CONTROL,
+};
+/// Atomic operations, whose eight bytes are part of the headers.
+pub const NO_DATA: Longest = Longest::both(CONTROL);
 
 /// Messages of a test.
 fn messages(bench: &Bench<'_>, size: u64) -> u64 {

@@ -3,6 +3,9 @@
 use super::{Bench, LIMIT, wait_for_listener};
 use anyhow::{Context, Result, ensure};
 
+/// Bytes of a round, which go both ways: read by one side and written back by it.
+pub const SIZE: u64 = 60_000;
+
 /// Rounds of a test: fewer where the emulated guest has to wait for what gets lost, or has four times as many packets to look at.
 fn rounds(bench: &Bench<'_>) -> u64 {
     if bench.variant.faulty || !bench.variant.wide {
@@ -17,7 +20,7 @@ pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
     let (ends, rounds) = (bench.ends(), rounds(bench));
     let guest = bench.guest()?;
     let server = guest.spawn(&format!(
-        "rping -s -v -V -C {rounds} -S 60000 -a {}",
+        "rping -s -v -V -C {rounds} -S {SIZE} -a {}",
         ends.guest
     ))?;
     wait_for_listener(guest, 7174)?;
@@ -28,7 +31,7 @@ pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
         "--count",
         &rounds.to_string(),
         "--size",
-        "60000",
+        &SIZE.to_string(),
     ])?;
     let ours = bench.finish(peer)?;
     ensure!(
@@ -49,7 +52,7 @@ pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
         "rping -s saw {pings} pings of {rounds}: {}",
         theirs.text
     );
-    Ok(format!("{rounds} rounds of 60000 bytes"))
+    Ok(format!("{rounds} rounds of {SIZE} bytes"))
 }
 
 /// vroce is the server of `rping -c`, which verifies what comes back.
@@ -59,7 +62,7 @@ pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let (ends, rounds) = (bench.ends(), rounds(bench));
     let guest = bench.guest()?;
     let (job, output) = guest.run_job(
-        &format!("rping -c -v -V -C {rounds} -S 60000 -a {}", ends.vroce),
+        &format!("rping -c -v -V -C {rounds} -S {SIZE} -a {}", ends.vroce),
         LIMIT,
     )?;
     ensure!(
@@ -79,14 +82,16 @@ pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
         ours.contains(&format!("served {rounds} ")),
         "vroce did not serve {rounds} rounds:\n{ours}"
     );
-    Ok(format!("{rounds} rounds of 60000 bytes, verified by rping"))
+    Ok(format!(
+        "{rounds} rounds of {SIZE} bytes, verified by rping"
+    ))
 }
 
 /// The guest dies while it serves vroce.
 pub fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
     let ends = bench.ends();
     let guest = bench.guest()?;
-    let _server = guest.spawn(&format!("rping -s -v -S 60000 -a {}", ends.guest))?;
+    let _server = guest.spawn(&format!("rping -s -v -S {SIZE} -a {}", ends.guest))?;
     wait_for_listener(guest, 7174)?;
     let mut peer = (bench.start)(&[
         "rping-client",
@@ -95,10 +100,15 @@ pub fn guest_killed(bench: &mut Bench<'_>) -> Result<String> {
         "--count",
         "1000000",
         "--size",
-        "60000",
+        &SIZE.to_string(),
         "--expect-abort",
     ])?;
-    peer.wait_for("round 10", LIMIT)?;
+    let round = if bench.variant.faulty {
+        "round 40"
+    } else {
+        "round 10"
+    };
+    peer.wait_for(round, LIMIT)?;
     bench.guest.take().context("the guest")?.kill()?;
     let ours = bench.finish(peer)?;
     ensure!(
