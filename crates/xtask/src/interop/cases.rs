@@ -151,7 +151,11 @@ impl Case {
     /// What it can be run with: everything, or a cover of it for the case of this number.
     pub fn variants(&self, cover: Option<usize>) -> Vec<Variant> {
         match cover {
-            Some(number) => Variant::cover(number, self.families == Families::All),
+            Some(number) => {
+                // These wait for timers most of the time.
+                let long = matches!(self.faults, Faults::Killed | Faults::Refusal);
+                Variant::cover(number, self.families == Families::All, long)
+            }
             None => Variant::all().filter(|v| self.suits(*v)).collect(),
         }
     }

@@ -24,10 +24,10 @@ use suite::Done;
 /// Which variants of the cases run.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Matrix {
-    /// Two rows of each case: opposites in family of addresses, path MTU and wire, as far as the case knows both, so that each is run with
-    /// every value it can be run with, on a good wire and on a faulty one; over four cases these are all pairs of values. The guest is
-    /// emulated: more would take too long for every change. What is left to `Full` is each case with the other combinations: on a faulty
-    /// wire with the family and the path MTU that it has on the good one, and the reverse, and either with only one of the two changed.
+    /// Each case once on a good wire, and on a faulty one with both families of addresses that it knows and both path MTUs; refusals and
+    /// the death of the guest, which wait for timers, with only one of each. Over four cases these are all pairs of values. The guest is
+    /// emulated: more would take too long for every change. What is left to `Full`: the other three combinations of family and path MTU
+    /// on a good wire, the other two on a faulty one, or three.
     Ci,
     /// Every case with everything it can be run with.
     Full,

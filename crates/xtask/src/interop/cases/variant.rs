@@ -47,24 +47,28 @@ impl Variant {
         })
     }
 
-    /// Two for the case of this number: opposites, each time another pair. Every case meets both families, both path MTUs and both kinds
-    /// of wire, and over four cases whatever two of these can be meets. Without IPv6 the family gives way.
-    pub fn cover(case: usize, v6: bool) -> Vec<Variant> {
+    /// A few for the case of this number: one on a good wire and its opposite on a faulty one, each time another pair, and if `long` is
+    /// not set the first once more, on a faulty wire. So every case meets both families, both path MTUs and both kinds of wire, and
+    /// over four cases whatever two of these can be meets; the faulty wire meets both families and both path MTUs in every case that is
+    /// not `long`. Without IPv6 the family gives way.
+    pub fn cover(case: usize, v6: bool, long: bool) -> Vec<Variant> {
         let good = Variant {
-            v6: case & 1 != 0,
+            v6: v6 && case & 1 != 0,
             wide: case & 2 == 0,
             faulty: false,
         };
-        let faulty = Variant {
-            v6: !good.v6,
+        let opposite = Variant {
+            v6: v6 && case & 1 == 0,
             wide: !good.wide,
             faulty: true,
         };
-        let permitted = |variant: Variant| Variant {
-            v6: variant.v6 && v6,
-            ..variant
+        let same = Variant {
+            faulty: true,
+            ..good
         };
-        [good, faulty].map(permitted).to_vec()
+        let mut cover = vec![good, opposite];
+        cover.extend((!long).then_some(same));
+        cover
     }
 
     /// The addresses.
@@ -113,7 +117,7 @@ mod tests {
     fn four_cases_cover_every_pair_and_each_case_every_value() {
         let mut all = Vec::new();
         for case in 0..4 {
-            let cover = Variant::cover(case, true);
+            let cover = Variant::cover(case, true, true);
             let [a, b] = cover[..] else {
                 panic!("{cover:?}")
             };
@@ -124,11 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn a_case_without_ipv6_meets_the_rest() {
+    fn each_case_meets_the_faulty_wire_with_both_families_and_path_mtus() {
         for case in 0..4 {
-            let cover = Variant::cover(case, false);
-            assert!(cover[0].faulty != cover[1].faulty && cover[0].wide != cover[1].wide);
-            assert!(!cover[0].v6 && !cover[1].v6);
+            for v6 in [false, true] {
+                let cover = Variant::cover(case, v6, false);
+                let [good, a, b] = cover[..] else {
+                    panic!("{cover:?}")
+                };
+                assert!(!good.faulty && a.faulty && b.faulty);
+                assert!(a.wide != b.wide && (a.v6 != b.v6) == v6);
+                assert!(v6 || !cover.iter().any(|variant| variant.v6));
+            }
         }
     }
 }
