@@ -169,7 +169,7 @@ impl Case {
         let bytes = self.longest.to_linux.max(self.longest.to_vroce);
         if !self.longest.fills_packets() {
             limits.push(format!(
-                "either path MTU is agreed on, neither filled: messages of at most {bytes} bytes"
+                "packets that fill neither path MTU: messages of at most {bytes} bytes"
             ));
         }
         limits
