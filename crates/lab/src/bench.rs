@@ -6,8 +6,8 @@ use crate::flow::{Operation, Outcome, Workload, ping_pong, stream};
 use crate::server::{Server, finish};
 use crate::table;
 use anyhow::Result;
-use ntsim::World;
 use ntsim::wire::SwitchConfig;
+use ntsim::{Verify, World};
 
 /// What the figures are of.
 pub const HOW: &str =
@@ -75,6 +75,7 @@ impl Row {
 pub fn run(options: &DemoOptions) -> Result<()> {
     let mut world = World::builder()
         .seed(options.seed)
+        .verify(options.verify.unwrap_or(Verify::Cheap))
         .ignore_environment()
         .build();
     let switch = world.switch(SwitchConfig::default());

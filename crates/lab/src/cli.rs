@@ -1,6 +1,7 @@
 //! The command line of `vroce-lab`.
 
 use clap::{Args, Parser, Subcommand};
+use ntsim::Verify;
 use roce::PathMtu;
 use std::io::Write;
 use std::net::IpAddr;
@@ -57,6 +58,9 @@ pub struct DemoOptions {
     /// Where the capture goes.
     #[arg(long, default_value = "vroce-demo.pcapng", value_name = "FILE")]
     pub capture: PathBuf,
+    /// How much the verifier looks at: everything, or with --bench what costs little.
+    #[arg(long, value_name = "cheap|full", conflicts_with_all = ["peer", "against_image"])]
+    pub verify: Option<Verify>,
     /// Print what the driver tells event tracing, with virtual time and machine.
     #[arg(long, conflicts_with_all = ["bench", "peer"])]
     pub trace: bool,
@@ -117,6 +121,9 @@ pub struct ConsumerOptions {
     /// always.
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub pend: u32,
+    /// How much the verifier looks at.
+    #[arg(long, default_value_t = Verify::Full, value_name = "cheap|full")]
+    pub verify: Verify,
     /// Processors of each machine.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = crate::consumer::processors)]
     pub processors: u32,

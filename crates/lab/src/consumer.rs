@@ -35,6 +35,7 @@ pub fn run(options: &ConsumerOptions) -> Result<()> {
         .seed(options.seed)
         .interleave(options.interleave)
         .pend(options.pend)
+        .verify(options.verify)
         .collect_violations()
         .build();
     if options.trace {

@@ -41,6 +41,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     let started = Instant::now();
     let mut world = World::builder()
         .seed(options.seed)
+        .verify(options.verify.unwrap_or_default())
         .ignore_environment()
         .build();
     out!(

@@ -6,7 +6,7 @@ use crate::server::{Server, finish};
 use crate::table;
 use anyhow::{Result, ensure};
 use ntsim::wire::SwitchConfig;
-use ntsim::{DriverImage, Image, MachineConfig, World};
+use ntsim::{DriverImage, Image, MachineConfig, Verify, World};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -183,7 +183,11 @@ impl Side {
 
     /// A new world with two servers, whose starts are measured.
     fn world(&mut self, seed: u64, driver: &DriverImage) -> Result<(World, [Server; 2])> {
-        let mut world = World::builder().seed(seed).ignore_environment().build();
+        let mut world = World::builder()
+            .seed(seed)
+            .verify(Verify::Cheap)
+            .ignore_environment()
+            .build();
         let switch = world.switch(SwitchConfig::default());
         let mut start = |name: &str, last| -> Result<Server> {
             let address = [10, 0, 0, last].into();

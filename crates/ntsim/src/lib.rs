@@ -40,6 +40,6 @@ pub mod world;
 
 pub use image::{Image, ImageError};
 pub use ndis::{DriverImage, InstallError};
-pub use verifier::{Report, Violation};
+pub use verifier::{Report, Verify, Violation};
 pub use virtio_net::NicConfig;
 pub use world::{Clock, DpcCount, DriverId, MachineConfig, MachineId, World, WorldBuilder};

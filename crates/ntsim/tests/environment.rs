@@ -90,6 +90,12 @@ fn what_is_no_number_is_refused() {
             &format!("{name} must be a number, not {value}")
         ));
     }
+    let output = child(&[("NTSIM_VERIFY", "most")]);
+    assert!(!output.status.success());
+    assert!(says(
+        &output,
+        "NTSIM_VERIFY must be cheap or full, not most"
+    ));
 }
 
 /// A story that breaks a rule.
@@ -122,6 +128,7 @@ fn a_report_names_all_that_repeats_the_run() {
     let environment = [
         ("NTSIM_SEED", "7"),
         ("NTSIM_PEND", "3"),
+        ("NTSIM_VERIFY", "cheap"),
         ("NTSIM_PROCESSORS", "2"),
         ("NTSIM_TIMER_TICK", "15625000"),
     ];
@@ -133,6 +140,6 @@ fn a_report_names_all_that_repeats_the_run() {
         .expect("a child process");
     assert!(says(
         &output,
-        "repeat with NTSIM_SEED=7 NTSIM_INTERLEAVE=0 NTSIM_PEND=3 NTSIM_PROCESSORS=2 NTSIM_TIMER_TICK=15625000"
+        "repeat with NTSIM_SEED=7 NTSIM_INTERLEAVE=0 NTSIM_VERIFY=cheap NTSIM_PEND=3 NTSIM_PROCESSORS=2 NTSIM_TIMER_TICK=15625000"
     ));
 }

@@ -36,6 +36,11 @@ pub(crate) fn freed(address: usize) -> Option<String> {
     with_machine(address, |machine| machine.pool.freed_around(address)).flatten()
 }
 
+/// The block behind which an address lies that is inaccessible because it guards that, as reports name it.
+pub(crate) fn guarded(address: usize) -> Option<String> {
+    with_machine(address, |machine| machine.pool.guarded_around(address)).flatten()
+}
+
 /// Whether an address lies in paged pool.
 pub(crate) fn contains(address: usize) -> bool {
     with_owner(address, |_| ()).is_some()

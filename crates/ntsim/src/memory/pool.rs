@@ -1,11 +1,14 @@
 //! The kernel pool: every block guarded, accounted for, and poisoned when freed.
+//!
+//! With full verification what drivers allocate is special pool, as far as there is room: a block has pages of its own and ends where they do, and
+//! behind them is one that nobody may access. Who reads or writes there, or in a block that was freed, is caught in the act.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::ram::{PAGE, Ram};
-use crate::verifier::{self, Leak, Origin, rules};
+use crate::verifier::{self, Leak, Origin, Verify, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::machine::Machine;
@@ -26,6 +29,10 @@ const STEP: usize = 32;
 const LARGEST_SMALL: usize = 2048;
 /// Freed blocks are kept back, poisoned, until so many bytes have been freed after them.
 const QUARANTINE: usize = 2 << 20;
+/// Guard pages of special pool: each makes two mappings more, of which a process may have 65530. And at most one for so many pages of the machine,
+/// or nothing would be left for others.
+const GUARDS: u32 = 2048;
+const PAGES_FOR_A_GUARD: usize = 12;
 
 /// A block given out.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +48,10 @@ struct Block {
     paged: bool,
     /// Pages of its own; 0 for a small block.
     pages: u32,
+    /// Guard bytes in front of it.
+    front: usize,
+    /// Behind its pages is one more, which nobody may access.
+    guarded: bool,
 }
 
 impl Block {
@@ -49,13 +60,38 @@ impl Block {
         self.allocated.told("allocated in") + &self.freed.told("freed in")
     }
 
+    /// Where in it, before it or behind it an address lies, as reports name it.
+    fn place(&self, start: usize, address: usize) -> String {
+        let place = match address.checked_sub(start) {
+            None => format!("{} bytes before", start - address),
+            Some(offset) if offset >= self.size => format!("{} bytes behind", offset - self.size),
+            Some(offset) => format!("offset {offset} of"),
+        };
+        format!(
+            "{place} the block of {} bytes at {start:#x} (tag '{}', allocated by {})",
+            self.size,
+            tag_text(self.tag),
+            self.function
+        )
+    }
+
     /// Bytes up to the next block, from the block's own address.
     fn extent(&self) -> usize {
         if self.pages > 0 {
-            self.pages as usize * PAGE
+            self.pages as usize * PAGE - self.front
         } else {
-            small_total(self.size) - GUARD
+            small_total(self.size) - self.front
         }
+    }
+
+    /// Whether it is in special pool, and in a [slot](Pool::take_slot) there.
+    fn in_slot(&self) -> bool {
+        self.guarded && self.size < PAGE
+    }
+
+    /// What it counts for in quarantine: what of it nobody else can use.
+    fn weight(&self) -> usize {
+        self.size.max(self.pages as usize * PAGE / 2)
     }
 }
 
@@ -89,6 +125,8 @@ pub struct PoolStats {
     pub driver_bytes: usize,
     /// Bytes of the largest allocation that a driver made while it held a spin lock.
     pub largest_under_lock: usize,
+    /// Allocations of drivers for which special pool had no room.
+    pub unguarded: u64,
 }
 
 /// A machine's pool.
@@ -98,12 +136,29 @@ pub(crate) struct Pool {
     free: RefCell<[Vec<usize>; LARGEST_SMALL / STEP + 1]>,
     quarantine: RefCell<VecDeque<(usize, Block)>>,
     quarantined: Cell<usize>,
+    /// There is special pool.
+    special: bool,
+    /// Slots of special pool that are free.
+    slots: RefCell<Vec<usize>>,
+    /// Guard pages of special pool, those of free slots included.
+    guards: Cell<u32>,
     stats: Cell<PoolStats>,
 }
 
-impl Default for Pool {
-    fn default() -> Self {
+/// Where a block was found room for.
+struct Room {
+    address: usize,
+    pages: u32,
+    front: usize,
+    guarded: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(verify: Verify) -> Self {
         Pool {
+            special: verify == Verify::Full,
+            slots: RefCell::default(),
+            guards: Cell::default(),
             blocks: RefCell::default(),
             free: RefCell::new([const { Vec::new() }; LARGEST_SMALL / STEP + 1]),
             quarantine: RefCell::default(),
@@ -173,17 +228,14 @@ impl Pool {
     /// Gives out a block; None if there is no memory.
     pub(crate) fn alloc(&self, ram: &Ram, request: &Request) -> Option<usize> {
         let _kernel = context::KernelMode::enter();
-        let total = small_total(request.size);
-        // Paged pool has pages of its own, which can be made inaccessible.
-        let small = !request.paged
-            && total <= LARGEST_SMALL
-            && request.align <= GUARD
-            && request.size < PAGE;
-        let (address, pages) = if small {
-            (self.take_small(ram, total)? + GUARD, 0)
-        } else {
-            let pages = u32::try_from((request.size + GUARD).div_ceil(PAGE)).ok()?;
-            (self.take_pages(ram, pages)?, pages)
+        let Room {
+            address,
+            pages,
+            front,
+            guarded,
+        } = match self.special_room(ram, request) {
+            Some(room) => room,
+            None => self.room(ram, request)?,
         };
         let block = Block {
             size: request.size,
@@ -194,12 +246,12 @@ impl Pool {
             freed: Origin::default(),
             paged: request.paged,
             pages,
+            front,
+            guarded,
         };
         // SAFETY: the memory was free until now.
         unsafe {
-            if small {
-                fill(address - GUARD, GUARD_BYTE, GUARD);
-            }
+            fill(address - front, GUARD_BYTE, front);
             let content = if request.zero { 0 } else { FRESH_BYTE };
             fill(address, content, request.size);
             fill(
@@ -217,6 +269,7 @@ impl Pool {
             stats.driver_allocations += 1;
             stats.driver_blocks += 1;
             stats.driver_bytes += request.size;
+            stats.unguarded += u64::from(self.special && !guarded);
             if context::with_processor(|p| p.locks.len() > 0) {
                 stats.largest_under_lock = stats.largest_under_lock.max(request.size);
             }
@@ -225,9 +278,82 @@ impl Pool {
         Some(address)
     }
 
+    /// Room for a block.
+    fn room(&self, ram: &Ram, request: &Request) -> Option<Room> {
+        let total = small_total(request.size);
+        // Paged pool has pages of its own, which can be made inaccessible.
+        let small = !request.paged
+            && total <= LARGEST_SMALL
+            && request.align <= GUARD
+            && request.size < PAGE;
+        let (address, pages, front) = if small {
+            (self.take_small(ram, total)? + GUARD, 0, GUARD)
+        } else {
+            let pages = u32::try_from((request.size + GUARD).div_ceil(PAGE)).ok()?;
+            (self.take_pages(ram, pages)?, pages, 0)
+        };
+        Some(Room {
+            address,
+            pages,
+            front,
+            guarded: false,
+        })
+    }
+
+    /// Room in special pool, for whom that is meant and if there is some. Who asks for a page or more gets the beginning of a page, as on Windows.
+    fn special_room(&self, ram: &Ram, request: &Request) -> Option<Room> {
+        if !self.special || request.owner == 0 || request.size == 0 {
+            return None;
+        }
+        if request.size < PAGE && !request.paged {
+            let front = PAGE - request.size.next_multiple_of(request.align.max(GUARD));
+            return Some(Room {
+                address: self.take_slot(ram)? + front,
+                pages: 1,
+                front,
+                guarded: true,
+            });
+        }
+        let pages = u32::try_from(request.size.div_ceil(PAGE)).ok()?;
+        Some(Room {
+            address: self.take_guarded(ram, pages)?,
+            pages,
+            front: 0,
+            guarded: true,
+        })
+    }
+
+    /// A page with an inaccessible one behind it. They stay together: making a page inaccessible takes long.
+    fn take_slot(&self, ram: &Ram) -> Option<usize> {
+        let free = self.slots.borrow_mut().pop();
+        free.or_else(|| self.take_guarded(ram, 1))
+    }
+
+    /// Pages with an inaccessible one behind them.
+    fn take_guarded(&self, ram: &Ram, pages: u32) -> Option<usize> {
+        let most = (ram.size() / PAGE / PAGES_FOR_A_GUARD) as u32;
+        if self.guards.get() >= GUARDS.min(most) {
+            return None;
+        }
+        let address = self.take_pages(ram, pages.checked_add(1)?)?;
+        self.guards.set(self.guards.get() + 1);
+        ram.set_freed(address + pages as usize * PAGE, 1, true);
+        Some(address)
+    }
+
+    /// Undoes `take_guarded`.
+    fn give_guarded(&self, ram: &Ram, address: usize, pages: u32) {
+        self.guards.set(self.guards.get() - 1);
+        ram.set_freed(address + pages as usize * PAGE, 1, false);
+        ram.free_pages(address, pages + 1);
+    }
+
     fn take_pages(&self, ram: &Ram, pages: u32) -> Option<usize> {
         ram.alloc_pages(pages).or_else(|| {
             self.empty_quarantine(ram, 0);
+            for slot in self.slots.take() {
+                self.give_guarded(ram, slot, 1);
+            }
             ram.alloc_pages(pages)
         })
     }
@@ -295,11 +421,10 @@ impl Pool {
         // SAFETY: the block is not in use any more.
         unsafe { fill(address, POISON_BYTE, block.size) };
         set_tombstones(address, &block);
-        if block.pages > 0 {
-            machine.ram.set_freed(address, block.pages, true);
-        }
+        set_inaccessible(&machine.ram, address, &block, true);
         self.quarantine.borrow_mut().push_back((address, block));
-        self.quarantined.set(self.quarantined.get() + block.size);
+        self.quarantined
+            .set(self.quarantined.get() + block.weight());
         self.empty_quarantine(&machine.ram, QUARANTINE);
         true
     }
@@ -377,16 +502,20 @@ impl Pool {
             let Some((address, block)) = self.quarantine.borrow_mut().pop_front() else {
                 break;
             };
-            self.quarantined.set(self.quarantined.get() - block.size);
-            if block.pages > 0 {
-                ram.set_freed(address, block.pages, false);
-            }
+            self.quarantined
+                .set(self.quarantined.get() - block.weight());
+            set_inaccessible(ram, address, &block, false);
             check_poison(address, &block);
             crate::ndk::forget(address, block.size);
-            if block.pages > 0 {
-                ram.free_pages(address, block.pages);
+            let base = address - block.front;
+            if block.in_slot() {
+                self.slots.borrow_mut().push(base);
+            } else if block.guarded {
+                self.give_guarded(ram, base, block.pages);
+            } else if block.pages > 0 {
+                ram.free_pages(base, block.pages);
             } else {
-                self.free.borrow_mut()[small_total(block.size) / STEP].push(address - GUARD);
+                self.free.borrow_mut()[small_total(block.size) / STEP].push(base);
             }
         }
     }
@@ -402,15 +531,15 @@ impl Pool {
         // Reporting may allocate and free, if only for who reads the report.
         let freed: Vec<_> = self.quarantine.borrow().iter().copied().collect();
         for (address, block) in freed {
-            if block.pages > 0 {
-                // Whoever has a mapping of its own, as an MDL gives, could write it nevertheless.
-                ram.set_freed(address, block.pages, false);
+            // Whoever has a mapping of its own, as an MDL gives, could write it although nobody may access it. That is rare, and making it
+            // accessible takes long.
+            if is_inaccessible(address, &block) && is_poison_elsewhere(ram, address, &block) {
+                continue;
             }
+            set_inaccessible(ram, address, &block, false);
             check_poison(address, &block);
             set_tombstones(address, &block);
-            if block.pages > 0 {
-                ram.set_freed(address, block.pages, true);
-            }
+            set_inaccessible(ram, address, &block, true);
         }
     }
 
@@ -419,15 +548,36 @@ impl Pool {
         let _kernel = context::KernelMode::enter();
         let quarantine = self.quarantine.try_borrow().ok()?;
         let inside = |(start, block): &&(usize, Block)| {
-            block.pages > 0 && address.wrapping_sub(*start) < block.extent()
+            block.pages > 0
+                && address.wrapping_sub(start - block.front) < block.pages as usize * PAGE
         };
         let (start, block) = quarantine.iter().find(inside)?;
         Some(format!(
-            "offset {} of the block of {} bytes at {start:#x} (tag '{}', allocated by {}), which was freed{}",
-            address - start,
-            block.size,
-            tag_text(block.tag),
-            block.function,
+            "{}, which was freed{}",
+            block.place(*start, address),
+            block.story()
+        ))
+    }
+
+    /// The block in special pool behind which an address lies, as reports name it.
+    pub(crate) fn guarded_around(&self, address: usize) -> Option<String> {
+        let _kernel = context::KernelMode::enter();
+        let behind = |(start, block): &(usize, Block)| {
+            block.guarded && address.wrapping_sub(start + block.extent()) < PAGE
+        };
+        let blocks = self.blocks.try_borrow().ok()?;
+        let live = blocks
+            .iter()
+            .map(|(start, block)| (*start, *block))
+            .find(behind);
+        if let Some((start, block)) = live {
+            return Some(format!("{}{}", block.place(start, address), block.story()));
+        }
+        let quarantine = self.quarantine.try_borrow().ok()?;
+        let (start, block) = quarantine.iter().copied().find(behind)?;
+        Some(format!(
+            "{}, which was freed{}",
+            block.place(start, address),
             block.story()
         ))
     }
@@ -480,8 +630,37 @@ impl Pool {
     }
 }
 
+/// Whether a freed block is inaccessible, as those with pages of their own are. Not if it held objects of NDK: who uses one is to read what the
+/// layer put there, and be named.
+fn is_inaccessible(address: usize, block: &Block) -> bool {
+    block.pages > 0 && (!block.in_slot() || crate::ndk::tombstones(address, block.size).is_empty())
+}
+
+/// Makes a freed block inaccessible if it is to be, or accessible again.
+fn set_inaccessible(ram: &Ram, address: usize, block: &Block, freed: bool) {
+    if is_inaccessible(address, block) {
+        ram.set_freed(address - block.front, block.pages, freed);
+    }
+}
+
+/// Whether a freed block holds what it was filled with, as devices see it.
+fn is_poison_elsewhere(ram: &Ram, address: usize, block: &Block) -> bool {
+    let end = address + block.size;
+    let mut at = address;
+    while at < end {
+        let len = (PAGE - at % PAGE).min(end - at);
+        let seen = ram.physical(at).and_then(|p| ram.device_ptr(p, len));
+        // SAFETY: memory of the machine, which has it mapped; nobody writes it meanwhile.
+        if seen.is_none_or(|seen| unsafe { find_other(seen.addr(), POISON_BYTE, len) }.is_some()) {
+            return false;
+        }
+        at += len;
+    }
+    true
+}
+
 fn check_guards(address: usize, block: &Block, by: &str) {
-    let front = if block.pages == 0 { GUARD } else { 0 };
+    let front = block.front;
     let behind = block.extent() - block.size;
     // SAFETY: the guards belong to the pool.
     let (before, after) = unsafe {

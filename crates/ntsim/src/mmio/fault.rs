@@ -137,6 +137,8 @@ fn violation(address: usize, context: &ucontext_t) {
         (rules::PAGED_ACCESS, text)
     } else if let Some(block) = paged::freed(address) {
         (rules::POOL_USE_AFTER_FREE, format!("{text}: {block}"))
+    } else if let Some(block) = paged::guarded(address) {
+        (rules::POOL_GUARD, format!("{text}: {block}"))
     } else {
         (rules::ACCESS_VIOLATION, text)
     };

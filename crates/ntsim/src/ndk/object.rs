@@ -624,6 +624,21 @@ impl Object {
         }
     }
 
+    /// Where it comes in lists: by machine, kind and age.
+    pub(super) fn place(&self) -> (u32, u32, u32) {
+        (self.provider.machine.0, self.kind as u32, self.number)
+    }
+
+    /// Its name among the objects of its provider.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.kind.name(), self.number)
+    }
+
+    /// Objects that it depends on.
+    pub(super) fn antecedents(&self) -> Vec<Rc<Object>> {
+        self.antecedents.borrow().clone()
+    }
+
     /// What keeps its close pending.
     fn holders(self: &Rc<Self>) -> String {
         let mut holders = Vec::new();

@@ -3,6 +3,7 @@
 mod crossing;
 mod history;
 pub(crate) mod law;
+mod level;
 pub(crate) mod locks;
 pub(crate) mod origin;
 pub mod rules;
@@ -18,6 +19,8 @@ pub use crossing::Function;
 pub(crate) use crossing::{Crossing, Told, cross, entering_driver, place};
 pub(crate) use history::At;
 pub use history::{Crossed, Way};
+pub use law::{Class, Rule, rules};
+pub use level::Verify;
 pub(crate) use origin::Origin;
 pub(crate) use site::{Keeper, Site, called_from};
 
@@ -44,6 +47,8 @@ pub struct Violation {
     pub history: Vec<Crossed>,
     /// The last calls between NDK consumers and providers, in words, oldest first; polling that goes on is one line.
     pub ndk_calls: Vec<String>,
+    /// The NDK objects that are not closed, what they need and what goes on with them, a line each.
+    pub ndk_objects: Vec<String>,
 }
 
 impl fmt::Display for Violation {
@@ -91,6 +96,12 @@ impl Violation {
         }
         for call in calls {
             writeln!(f, "  {call}")?;
+        }
+        if !self.ndk_objects.is_empty() && told.is_none_or(|t| t.ndk_objects != self.ndk_objects) {
+            writeln!(f, "  the NDK objects:")?;
+            for object in &self.ndk_objects {
+                writeln!(f, "    {object}")?;
+            }
         }
         let crossed = told.and_then(|t| t.history.last()).map(|last| last.number);
         let mut crossings = self
@@ -181,6 +192,8 @@ pub struct Report {
     pub seed: u64,
     /// One in so many returns to driver code was interrupted; 0 for none.
     pub interleave: u32,
+    /// How much was looked at.
+    pub verify: Verify,
     /// NDK consumers heard one in so many answers later than providers gave them; 0 for none.
     pub pend: u32,
     /// Rules broken, the first of them.
@@ -203,8 +216,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "ntsim: seed {}, interleaved {}, pending {}",
-            self.seed, self.interleave, self.pend
+            "ntsim: seed {}, interleaved {}, pending {}, verified {}",
+            self.seed, self.interleave, self.pend, self.verify
         )?;
         // What came before several of them is told once.
         let mut told = None;
@@ -281,7 +294,8 @@ impl Verifier {
     }
 }
 
-/// Records that a rule was broken, and goes on. The run fails when control returns to the test.
+/// Records that a rule was broken, and returns. The world stops where the kernel next returns to driver code, or has something to do, and
+/// the run fails; worlds that collect violations go on.
 #[cold]
 #[inline(never)]
 pub(crate) fn violation(rule: &'static str, text: impl Into<String>) {
@@ -313,6 +327,7 @@ fn violation_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) {
         time: core.now(),
         history: crossings(&core, SHOWN),
         ndk_calls: crate::ndk::last_calls(&core),
+        ndk_objects: crate::ndk::objects(),
     };
     if core.echo_debug {
         eprintln!("{violation}");
@@ -323,6 +338,8 @@ fn violation_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) {
     } else {
         core.verifier.more.set(core.verifier.more.get() + 1);
     }
+    drop(violations);
+    core.condemn();
 }
 
 /// The last crossings.
@@ -424,6 +441,7 @@ pub(crate) fn report_text(core: &Core) -> String {
     let report = Report {
         seed: core.seed,
         interleave: core.interleave,
+        verify: core.verify,
         pend: core.pend,
         violations: core.verifier.violations.borrow().clone(),
         more: core.verifier.more.get(),
@@ -453,6 +471,9 @@ fn repeat(core: &Core) -> String {
         "repeat with NTSIM_SEED={} NTSIM_INTERLEAVE={}",
         core.seed, core.interleave
     );
+    if core.verify != Verify::default() {
+        text.push_str(&format!(" NTSIM_VERIFY={}", core.verify));
+    }
     for (name, value) in [
         (
             "NTSIM_PEND",
@@ -479,6 +500,7 @@ pub(crate) fn finish(core: &Core) -> Report {
     Report {
         seed: core.seed,
         interleave: core.interleave,
+        verify: core.verify,
         pend: core.pend,
         more: core.verifier.more.get(),
         violations: core.verifier.take(),

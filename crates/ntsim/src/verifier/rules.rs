@@ -42,9 +42,9 @@ pub const POOL_DOUBLE_FREE: &str = "pool-double-free";
 pub const POOL_BAD_FREE: &str = "pool-bad-free";
 /// Memory was freed with another tag than it was allocated with.
 pub const POOL_TAG: &str = "pool-tag";
-/// Memory was written outside an allocation.
+/// Memory was written outside an allocation, or read behind one in special pool.
 pub const POOL_GUARD: &str = "pool-guard";
-/// Memory was written after it was freed, or read if it was larger than half a page.
+/// Memory was written after it was freed, or read if it had pages of its own: in special pool, or larger than half a page.
 pub const POOL_USE_AFTER_FREE: &str = "pool-use-after-free";
 /// Memory was allocated wrongly: no bytes, no tag, undefined flags; or a lookaside list was made so, or at an address that is not aligned.
 pub const POOL_ARGUMENT: &str = "pool-argument";

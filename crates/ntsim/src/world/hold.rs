@@ -43,8 +43,7 @@ impl Hold {
         core.hold
             .borrow_mut()
             .take_if(|hold| Rc::ptr_eq(hold, self));
-        core.meddles
-            .set(core.interleave != 0 || core.hold.borrow().is_some());
+        core.meddles.set(core.meddles_still());
     }
 
     /// The thread is being held.

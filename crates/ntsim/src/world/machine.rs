@@ -159,7 +159,7 @@ impl Machine {
             processors: (0..config.processors).map(Processor::new).collect(),
             interrupts: Interrupts::default(),
             timers: Timers::default(),
-            pool: Pool::default(),
+            pool: Pool::new(core.verify),
             faults: Faults::default(),
             io_space: IoSpace::default(),
             drivers: Drivers::default(),

@@ -70,7 +70,7 @@ use crate::exports::dbg::DebugLine;
 use crate::image::Image;
 use crate::pnp::MachineRegistry;
 use crate::pnp::registry::Registry;
-use crate::verifier::{self, Report, Verifier, Violation};
+use crate::verifier::{self, Report, Verifier, Verify, Violation};
 use extensions::Extensions;
 use machine::Machine;
 use rng::Rng;
@@ -105,6 +105,8 @@ pub(crate) struct Core {
     turns: Cell<u32>,
     /// One in so many returns to driver code is interrupted; 0 for none.
     pub(crate) interleave: u32,
+    /// How much is looked at.
+    pub(crate) verify: Verify,
     /// NDK consumers hear one in so many answers later than providers give them; 0 for none.
     pub(crate) pend: u32,
     pub(crate) pend_rng: Rng,
@@ -118,7 +120,7 @@ pub(crate) struct Core {
     interleaving: Cell<bool>,
     /// A thread that is to be preempted at one of its returns to driver code.
     hold: RefCell<Option<Rc<hold::Hold>>>,
-    /// Something may happen when the kernel returns to driver code: it interleaves, or a hold is armed.
+    /// Something may happen when the kernel returns to driver code: it interleaves, a hold is armed, or the world is condemned.
     pub(crate) meddles: Cell<bool>,
     /// Nanoseconds that driver code has spun since it last gave the processor back.
     spun: Cell<u64>,
@@ -143,6 +145,8 @@ pub(crate) struct Core {
     host_sp: Cell<usize>,
     wait_horizon: u64,
     pub(crate) stopped: Cell<bool>,
+    /// A rule was broken: it stops at the next opportunity.
+    condemned: Cell<bool>,
     /// Violations are for the test to look at; they do not fail the run.
     pub(crate) collect: bool,
     pub(crate) verifier: Verifier,
@@ -203,8 +207,8 @@ pub struct DriverId {
 
 /// A simulation: machines and what connects them. A thread has at most one at a time.
 ///
-/// Violations of the kernel's rules fail the run: the next method that returns to the test panics with the report
-/// and the seed, and so does dropping a world with violations nobody has seen.
+/// A violation of the kernel's rules ends the run: nothing of the driver that broke it runs any more, and what the test called of the
+/// world panics with the report and the seed, as does dropping a world with violations nobody has seen.
 pub struct World {
     pub(crate) core: Rc<Core>,
     _signal_stack: SignalStack,
@@ -220,6 +224,7 @@ pub struct WorldBuilder {
     wait_horizon: Duration,
     watchdog: Duration,
     interleave: u32,
+    verify: Verify,
     pend: u32,
 }
 
@@ -256,6 +261,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn interleave(mut self, one_in: u32) -> Self {
         self.interleave = one_in;
+        self
+    }
+
+    /// How much the verifier looks at. By default, and without `NTSIM_VERIFY`, at everything.
+    #[must_use]
+    pub fn verify(mut self, level: Verify) -> Self {
+        self.verify = level;
         self
     }
 
@@ -296,7 +308,7 @@ impl WorldBuilder {
     /// Makes the world.
     ///
     /// # Panics
-    /// If this thread has one already, or the environment asks for what is no number.
+    /// If this thread has one already, or the environment asks for what cannot be.
     #[must_use]
     pub fn build(self) -> World {
         assert!(
@@ -304,11 +316,12 @@ impl WorldBuilder {
             "a thread has at most one world"
         );
         let (mut seed, mut interleave) = (self.seed.unwrap_or(1), self.interleave);
-        let mut pend = self.pend;
+        let (mut pend, mut verify) = (self.pend, self.verify);
         if self.environment {
             seed = variable("NTSIM_SEED").unwrap_or(seed);
             interleave = variable("NTSIM_INTERLEAVE").unwrap_or(interleave);
             pend = variable("NTSIM_PEND").unwrap_or(pend);
+            verify = setting("NTSIM_VERIFY", "cheap or full").unwrap_or(verify);
         }
         let verifier = Verifier::default();
         let core = Rc::new(Core {
@@ -321,6 +334,7 @@ impl WorldBuilder {
             activity: Cell::new(0),
             turns: Cell::new(0),
             interleave,
+            verify,
             pend,
             pend_rng: Rng::new(seed ^ 0x9e4d),
             environment: self.environment,
@@ -354,6 +368,7 @@ impl WorldBuilder {
             host_sp: Cell::new(0),
             wait_horizon: u64::try_from(self.wait_horizon.as_nanos()).unwrap_or(u64::MAX),
             stopped: Cell::new(false),
+            condemned: Cell::new(false),
             collect: self.collect,
             verifier,
             debug_log: RefCell::default(),
@@ -370,19 +385,24 @@ impl WorldBuilder {
     }
 }
 
-/// A number in the environment.
+/// What the environment says of something.
 ///
 /// # Panics
-/// If it is none: a run that silently was not the one asked for would mislead.
-fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+/// If it makes no sense: a run that silently was not the one asked for would mislead.
+fn setting<T: std::str::FromStr>(name: &str, kind: &str) -> Option<T> {
     let value = std::env::var_os(name)?;
-    let number = value.to_str().and_then(|v| v.parse().ok());
+    let parsed = value.to_str().and_then(|v| v.parse().ok());
     assert!(
-        number.is_some(),
-        "{name} must be a number, not {}",
+        parsed.is_some(),
+        "{name} must be {kind}, not {}",
         value.display()
     );
-    number
+    parsed
+}
+
+/// A number in the environment.
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    setting(name, "a number")
 }
 
 /// Ends the world because a simulated thread made a bad memory access: what it did, and from where.
@@ -430,8 +450,8 @@ impl DpcCount {
 }
 
 impl World {
-    /// Settings of a new world: seed 1, nothing interleaved, virtual clock. What the environment says of `NTSIM_SEED`,
-    /// `NTSIM_INTERLEAVE` and `NTSIM_PEND` counts more than what tests say, so that a failed run can be repeated. Machines have at least
+    /// Settings of a new world: seed 1, nothing interleaved, everything looked at, virtual clock. What the environment says of `NTSIM_SEED`,
+    /// `NTSIM_INTERLEAVE`, `NTSIM_VERIFY` and `NTSIM_PEND` counts more than what tests say, so that a failed run can be repeated. Machines have at least
     /// `NTSIM_PROCESSORS` processors, and timers that expire at multiples of `NTSIM_TIMER_TICK` nanoseconds.
     #[must_use]
     pub fn builder() -> WorldBuilder {
@@ -443,6 +463,7 @@ impl World {
             wait_horizon: Duration::from_secs(600),
             watchdog: Duration::from_secs(variable("NTSIM_WATCHDOG").unwrap_or(60)),
             interleave: 0,
+            verify: Verify::default(),
             pend: 0,
         }
     }

@@ -168,6 +168,9 @@ impl Core {
     /// Does the next thing, unless it lies after `limit`. False if nothing was done: in virtual time because
     /// nothing is left until then (the clock stays), in real time because `limit` has come.
     pub(crate) fn step(&self, limit: u64) -> bool {
+        if self.condemned.get() {
+            self.check_running();
+        }
         if self.stopped.get() {
             return false;
         }
@@ -294,6 +297,9 @@ impl Core {
     /// Called as an exported function returns to driver code, where something may come in between.
     #[cold]
     pub(crate) fn before_return(&self) {
+        if self.condemned.get() && thread::on_thread() {
+            self.stop_here();
+        }
         self.maybe_hold();
         self.maybe_interleave();
     }
@@ -407,9 +413,31 @@ impl Core {
         self.abandon_threads();
     }
 
+    /// Whether something may happen when the kernel returns to driver code.
+    pub(super) fn meddles_still(&self) -> bool {
+        self.interleave != 0 || self.condemned.get() || self.hold.borrow().is_some()
+    }
+
+    /// A rule was broken: the world stops at the next opportunity, unless violations are for the test to look at.
+    pub(crate) fn condemn(&self) {
+        if !self.collect {
+            self.condemned.set(true);
+            self.meddles.set(true);
+        }
+    }
+
+    /// Stops the world from the stack of a kernel thread, which is left as it is.
+    pub(crate) fn stop_here(&self) -> ! {
+        self.stop();
+        thread::abandon();
+    }
+
     /// # Panics
-    /// If the world has stopped: with the report.
+    /// If the world has stopped, or is to: with the report.
     pub(crate) fn check_running(&self) {
+        if self.condemned.get() {
+            self.stop();
+        }
         if self.stopped.get() {
             self.unwind_stopped();
         }

@@ -8,7 +8,7 @@ use ndis_sys::imports::PsCreateSystemThread;
 use ndis_sys::status::STATUS_SUCCESS;
 use ndis_sys::types::{HANDLE, NTSTATUS};
 use ndis_sys::wdm::KSTART_ROUTINE;
-use ntsim::{MachineConfig, MachineId, World};
+use ntsim::{MachineConfig, MachineId, Verify, World};
 
 /// A world whose violations are looked at, with one machine.
 pub fn suspects() -> (World, MachineId) {
@@ -19,6 +19,14 @@ pub fn suspects() -> (World, MachineId) {
 pub fn suspects_with(processors: u32) -> (World, MachineId) {
     let mut world = World::builder().seed(11).collect_violations().build();
     let machine = world.add_machine(MachineConfig::named("A").processors(processors));
+    (world, machine)
+}
+
+/// As `suspects`, with no special pool, where what is done to a block is found when it is freed.
+pub fn suspects_of_the_ordinary_pool() -> (World, MachineId) {
+    let builder = World::builder().ignore_environment().verify(Verify::Cheap);
+    let mut world = builder.seed(11).collect_violations().build();
+    let machine = world.add_machine(MachineConfig::named("A"));
     (world, machine)
 }
 

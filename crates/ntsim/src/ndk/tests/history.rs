@@ -205,3 +205,39 @@ fn pending_closes_are_listed_with_what_holds_them() {
     b.close_adapter();
     assert_eq!(b.rules(), Vec::<&str>::new());
 }
+
+/// Objects by kind, with what they need and what goes on with them.
+#[test]
+fn a_report_shows_the_objects_and_what_holds_them() {
+    let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
+    let pd = b.pd();
+    let cq = b.cq(Told::new()).unwrap();
+    let qp = b.qp(pd, cq, cq, 1);
+    b.fake.mode.set(Mode::Later);
+    let told = Told::new();
+    b.run(|| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) }
+    });
+    b.run(remark);
+    let violations = b.violations();
+    assert_eq!(
+        violations[0].ndk_objects,
+        [
+            "adapter 1 of fake: open",
+            "QP 1 of fake: open; needs PD 1, CQ 1",
+            "CQ 1 of fake: open; 1 object(s) need it; 1 call(s) not completed",
+            "PD 1 of fake: open; 1 object(s) need it",
+        ]
+    );
+    let text = violations[0].to_string();
+    let (objects, all) = (text.find("the NDK objects"), text.find("crossings before"));
+    assert!(objects.is_some() && objects < all, "{text}");
+    b.work();
+    b.close(qp);
+    b.close(cq);
+    b.run(remark);
+    let open = &b.violations()[0].ndk_objects;
+    assert_eq!(open[1..], ["PD 1 of fake: open"], "{open:?}");
+    b.close(pd);
+}

@@ -1,0 +1,184 @@
+//! Special pool: who accesses what lies behind a block, or one that was freed, is caught in the act.
+#![allow(unsafe_code, reason = "tiny drivers")]
+
+mod common;
+
+use std::hint::black_box;
+
+use common::TAG;
+use ndis_sys::imports::{ExAllocatePool2, ExFreePoolWithTag};
+use ndis_sys::wdm::{POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED};
+use ntsim::verifier::rules;
+use ntsim::{MachineConfig, MachineId, Verify, Violation, World};
+
+const PAGE: usize = 4096;
+
+fn world(level: Verify, ram: usize) -> (World, MachineId) {
+    let mut world = World::builder()
+        .ignore_environment()
+        .verify(level)
+        .collect_violations()
+        .build();
+    let config = MachineConfig {
+        ram,
+        ..MachineConfig::named("A")
+    };
+    let machine = world.add_machine(config);
+    (world, machine)
+}
+
+/// Gives a block of so many bytes to driver code; the violations, and whether the code came to its end.
+fn with_block(level: Verify, size: usize, f: impl FnOnce(*mut u8)) -> (Vec<Violation>, bool) {
+    let (mut world, a) = world(level, 64 << 20);
+    let ended = world.try_call(a, || f(allocate(size))).is_some();
+    if ended {
+        world.check_pool(a);
+    }
+    (world.take_violations(), ended)
+}
+
+fn allocate(size: usize) -> *mut u8 {
+    // SAFETY: needs nothing.
+    let block = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, size, TAG) };
+    assert!(!block.is_null(), "{size} bytes");
+    block.cast()
+}
+
+fn free(block: *mut u8) {
+    // SAFETY: each test frees a block of its own once.
+    unsafe { ExFreePoolWithTag(block.cast(), TAG) };
+}
+
+fn read(at: *mut u8) {
+    // SAFETY: none; the simulator stops what goes wrong.
+    black_box(unsafe { at.read_volatile() });
+}
+
+fn write(at: *mut u8) {
+    // SAFETY: as above.
+    unsafe { at.write_volatile(1) };
+}
+
+#[track_caller]
+fn caught(violations: &[Violation], rule: &str, text: &str) {
+    let [violation] = violations else {
+        panic!("{violations:?}")
+    };
+    assert_eq!(violation.rule, rule, "{violation}");
+    assert!(violation.text.contains(text), "{violation}");
+}
+
+#[test]
+fn behind_a_block_nobody_may_write_or_read() {
+    for access in [read, write] {
+        for (size, behind) in [(24, 8), (4000, 0), (4096, 0), (5000, 3192)] {
+            let (violations, ended) = with_block(Verify::Full, size, |block| {
+                access(block.wrapping_add(size + behind))
+            });
+            assert!(!ended, "{size}");
+            let text = format!("{behind} bytes behind the block of {size} bytes");
+            caught(&violations, rules::POOL_GUARD, &text);
+        }
+    }
+}
+
+#[test]
+fn what_is_cheap_finds_that_later_and_reads_never() {
+    let (violations, ended) = with_block(Verify::Cheap, 24, |block| write(block.wrapping_add(24)));
+    assert!(ended);
+    caught(&violations, rules::POOL_GUARD, "0 bytes behind");
+    let (violations, ended) = with_block(Verify::Cheap, 24, |block| read(block.wrapping_add(24)));
+    assert!(ended && violations.is_empty(), "{violations:?}");
+}
+
+#[test]
+fn what_is_written_within_the_last_sixteen_bytes_or_before_a_block_is_found_when_it_is_freed() {
+    for (at, text) in [(24, "0 bytes behind"), (usize::MAX, "1 bytes before")] {
+        let (violations, ended) = with_block(Verify::Full, 24, |block| {
+            write(block.wrapping_add(at));
+            free(block);
+        });
+        assert!(ended);
+        caught(&violations, rules::POOL_GUARD, text);
+    }
+}
+
+#[test]
+fn a_freed_block_nobody_may_read() {
+    for size in [8, 100, 3000, 9000] {
+        let (violations, ended) = with_block(Verify::Full, size, |block| {
+            free(block);
+            read(block.wrapping_add(size / 2));
+        });
+        assert!(!ended, "{size}");
+        let text = format!("offset {} of the block of {size} bytes", size / 2);
+        caught(&violations, rules::POOL_USE_AFTER_FREE, &text);
+    }
+}
+
+#[test]
+fn blocks_are_aligned_and_zeroed_as_ever_also_when_their_place_was_used_before() {
+    let (violations, ended) = with_block(Verify::Full, 1, |first| {
+        free(first);
+        for round in 0..3 {
+            let mut blocks = Vec::new();
+            for size in [1, 15, 16, 17, 100, 2000, 4095, 4096, 10_000] {
+                let block = allocate(size);
+                assert_eq!(block.addr() % if size < PAGE { 16 } else { PAGE }, 0);
+                // SAFETY: the block is ours.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(block, size) };
+                assert!(bytes.iter().all(|b| *b == 0), "{size}, round {round}");
+                bytes.fill(0xee);
+                blocks.push(block);
+            }
+            // SAFETY: needs nothing.
+            let line =
+                unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED | POOL_FLAG_CACHE_ALIGNED, 40, TAG) };
+            assert_eq!(line.addr() % 64, 0);
+            blocks.push(line.cast());
+            blocks.into_iter().for_each(free);
+            // More than what is kept back.
+            for _ in 0..1100 {
+                free(allocate(33));
+            }
+        }
+    });
+    assert!(ended && violations.is_empty(), "{violations:?}");
+}
+
+/// Driver Verifier does the same. Then guards are what finds it.
+#[test]
+fn without_room_blocks_are_ordinary_ones() {
+    let (mut world, a) = world(Verify::Full, 1 << 20);
+    let mut blocks = [std::ptr::null_mut(); 500];
+    world.call(a, || blocks.iter_mut().for_each(|b| *b = allocate(64)));
+    let stats = world.pool_stats(a);
+    assert_eq!(stats.driver_blocks, 500);
+    assert!((470..500).contains(&stats.unguarded), "{stats:?}");
+    world.call(a, || {
+        write(blocks[499].wrapping_add(64));
+        blocks.into_iter().for_each(free);
+    });
+    caught(
+        &world.take_violations(),
+        rules::POOL_GUARD,
+        "0 bytes behind the block of 64 bytes",
+    );
+}
+
+#[test]
+fn room_that_nobody_uses_any_more_is_there_for_who_needs_it() {
+    let (mut world, a) = world(Verify::Full, 1 << 20);
+    world.call(a, || {
+        // Of 192, too many for any to be left between.
+        let most = 170 * PAGE;
+        free(allocate(most));
+        for _ in 0..15 {
+            free(allocate(64));
+        }
+        free(allocate(most));
+        free(allocate(64));
+    });
+    assert_eq!(world.pool_stats(a).unguarded, 0);
+    assert!(world.take_violations().is_empty());
+}
