@@ -29,7 +29,13 @@ pub(super) struct Asked {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    request: Asked,
+    /// As in [`Asked`].
+    psn: Psn,
+    packets: u32,
+    msn: u32,
+    /// The range of a READ; of an atomic operation, what it has found, in place of an address.
+    range: Reth,
+    is_atomic: bool,
     /// First response of the answer under way, and the one after its last; a repeated request may ask for a part.
     from: Psn,
     end: Psn,
@@ -37,27 +43,113 @@ struct Entry {
     cursor: Psn,
     /// Responses that have been sent at least once.
     sent: u32,
+    /// What is left of answers that repetitions of a part have interrupted: from which response on, and up to which. Up to 0 if nothing is.
+    resume: u32,
+    until: u32,
 }
 
 impl Entry {
-    /// Whether there is a request in it.
-    fn is_used(&self) -> bool {
-        self.request.packets > 0
+    const UNUSED: Entry = Entry {
+        psn: Psn::ZERO,
+        packets: 0,
+        msn: 0,
+        range: Reth {
+            va: 0,
+            rkey: 0,
+            len: 0,
+        },
+        is_atomic: false,
+        from: Psn::ZERO,
+        end: Psn::ZERO,
+        cursor: Psn::ZERO,
+        sent: 0,
+        resume: 0,
+        until: 0,
+    };
+
+    /// All of the answer is due.
+    fn of(request: Asked) -> Entry {
+        let Asked {
+            psn,
+            packets,
+            content,
+            msn,
+        } = request;
+        let (range, is_atomic) = match content {
+            Content::Bytes(range) => (range, false),
+            Content::Original(va) => (
+                Reth {
+                    va,
+                    ..Entry::UNUSED.range
+                },
+                true,
+            ),
+        };
+        Entry {
+            psn,
+            packets,
+            msn,
+            range,
+            is_atomic,
+            from: psn,
+            end: psn.add(packets),
+            cursor: psn,
+            ..Entry::UNUSED
+        }
     }
 
-    /// Goes on with what has never been sent: of an answer that a repetition of a part of it has interrupted.
-    fn go_on(&mut self) {
-        if self.cursor == self.end && self.sent < self.request.packets {
-            // As if there had been no interruption: not with a FIRST.
-            self.from = self.request.psn;
-            self.cursor = self.request.psn.add(self.sent);
-            self.end = self.request.psn.add(self.request.packets);
+    /// Whether there is a request in it.
+    fn is_used(&self) -> bool {
+        self.packets > 0
+    }
+
+    fn content(&self) -> Content {
+        if self.is_atomic {
+            Content::Original(self.range.va)
+        } else {
+            Content::Bytes(self.range)
         }
+    }
+
+    /// Answers again, from `psn` on, so many packets. What that interrupts is gone on with afterwards, or a peer that has asked for one packet of
+    /// it would have to wait for the rest in vain.
+    fn repeat(&mut self, psn: Psn, packets: u32) {
+        if self.cursor != self.end {
+            let at = self.index(self.cursor);
+            self.resume = match self.until {
+                0 => at,
+                _ => self.resume.min(at),
+            };
+            self.until = self.until.max(self.index(self.end));
+        }
+        self.from = psn;
+        self.cursor = psn;
+        self.end = psn.add(packets);
+    }
+
+    /// Goes on with what has been interrupted, behind what the repetition has sent of it.
+    fn go_on(&mut self) {
+        if self.cursor != self.end || self.until == 0 {
+            return;
+        }
+        let repeated = self.index(self.from)..self.index(self.end);
+        let at = if repeated.contains(&self.resume) {
+            repeated.end
+        } else {
+            self.resume
+        };
+        if at < self.until {
+            // As if there had been no interruption: not with a FIRST.
+            self.from = self.psn;
+            self.cursor = self.psn.add(at);
+            self.end = self.psn.add(self.until);
+        }
+        (self.resume, self.until) = (0, 0);
     }
 
     /// Which response of the request this is.
     fn index(&self, psn: Psn) -> u32 {
-        psn.since(self.request.psn)
+        psn.since(self.psn)
     }
 }
 
@@ -88,21 +180,8 @@ impl ReplayRing {
     /// Room for `depth` requests outstanding, rounded up: peers round their own limit up to a power of two.
     pub fn try_new(depth: u8) -> Result<ReplayRing, OutOfMemory> {
         let slots = usize::from(depth.max(1)).next_power_of_two();
-        let request = Asked {
-            psn: Psn::ZERO,
-            packets: 0,
-            content: Content::Original(0),
-            msn: 0,
-        };
-        let empty = Entry {
-            request,
-            from: Psn::ZERO,
-            end: Psn::ZERO,
-            cursor: Psn::ZERO,
-            sent: 0,
-        };
         Ok(ReplayRing {
-            entries: try_vec(slots, |_| empty)?,
+            entries: try_vec(slots, |_| Entry::UNUSED)?,
             size: 0,
             next: 0,
             due: 0,
@@ -112,7 +191,7 @@ impl ReplayRing {
 
     /// Begins a connection on which the peer may have `depth` requests outstanding.
     pub fn reset(&mut self, depth: u8) {
-        self.entries.iter_mut().for_each(|e| e.request.packets = 0);
+        self.entries.iter_mut().for_each(|e| e.packets = 0);
         self.size = if depth == 0 {
             0
         } else {
@@ -136,7 +215,7 @@ impl ReplayRing {
             && self
                 .entries
                 .get(self.next)
-                .is_some_and(|e| !e.is_used() || e.cursor == e.end || e.sent >= e.request.packets)
+                .is_some_and(|e| !e.is_used() || e.cursor == e.end || e.sent >= e.packets)
     }
 
     /// Adds a new request, for which there is [room](Self::has_room).
@@ -151,14 +230,7 @@ impl ReplayRing {
                 self.current = None;
             }
         }
-        let end = request.psn.add(request.packets);
-        *entry = Entry {
-            request,
-            from: request.psn,
-            end,
-            cursor: request.psn,
-            sent: 0,
-        };
+        *entry = Entry::of(request);
         self.due += 1;
         self.next = if self.next + 1 >= self.size {
             0
@@ -199,7 +271,7 @@ impl ReplayRing {
             .chain(older.iter_mut().take(older_len).rev());
         let found = newest_first.find(|e| {
             let index = e.index(psn);
-            index < e.request.packets && fits(index, &e.request.content)
+            index < e.packets && fits(index, &e.content())
         });
         let Some(entry) = found else { return false };
         let same = entry.from == psn && entry.end == psn.add(packets);
@@ -210,9 +282,7 @@ impl ReplayRing {
         if entry.cursor == entry.end {
             self.due += 1;
         }
-        entry.from = psn;
-        entry.cursor = psn;
-        entry.end = psn.add(packets);
+        entry.repeat(psn, packets);
         // It may be older than what is going out.
         self.current = None;
         true
@@ -237,9 +307,9 @@ impl ReplayRing {
             }
         };
         let e = self.entries.get(at)?;
-        let index = e.cursor.since(e.request.psn);
+        let index = e.index(e.cursor);
         let offset = link.offset(index);
-        let content = match e.request.content {
+        let content = match e.content() {
             Content::Bytes(all) => Content::Bytes(Reth {
                 va: all.va.wrapping_add(u64::from(offset)),
                 rkey: all.rkey,
@@ -250,7 +320,7 @@ impl ReplayRing {
         Some(Response {
             psn: e.cursor,
             content,
-            msn: e.request.msn,
+            msn: e.msn,
             first: e.cursor == e.from,
             last: e.cursor.next() == e.end,
         })
@@ -282,7 +352,7 @@ impl ReplayRing {
             return false;
         }
         let next = e.sent.min(e.index(e.end));
-        e.cursor = e.request.psn.add(next);
+        e.cursor = e.psn.add(next);
         self.moved();
         true
     }
@@ -305,6 +375,80 @@ mod tests {
     use super::*;
     use crate::PdId;
     use crate::rc::QpId;
+
+    const PSN: Psn = Psn::new(0xff_fff0);
+    const PACKETS: u32 = 128;
+
+    /// Of the READ, so many packets from this one on.
+    fn again(ring: &mut ReplayRing, link: &Link, from: u32, packets: u32) {
+        let range = Reth {
+            va: 0x1000 + u64::from(link.offset(from)),
+            rkey: 7,
+            len: link.offset(packets),
+        };
+        assert!(ring.replay(PSN.add(from), &range, link));
+    }
+
+    /// What is sent, at most so much: which responses, and how many of them say that they are the first or the last.
+    fn send(ring: &mut ReplayRing, link: &Link, most: usize) -> (Vec<u32>, u32, u32) {
+        let (mut sent, mut firsts, mut lasts) = (Vec::new(), 0, 0);
+        while let Some(r) = ring.peek(link).filter(|_| sent.len() < most) {
+            sent.push(r.psn.since(PSN));
+            firsts += u32::from(r.first);
+            lasts += u32::from(r.last);
+            ring.sent();
+        }
+        (sent, firsts, lasts)
+    }
+
+    #[test]
+    fn an_answer_that_a_repetition_interrupts_is_gone_on_with() {
+        let link = Link::none(QpId::from_bits(0), PdId::from_bits(0));
+        let all = PACKETS;
+        // How many responses are sent before each repetition: from where, and how many; and what is sent in the end.
+        type Asked<'a> = &'a [(usize, u32, u32)];
+        let cases: [(Asked, Vec<u32>, u32); 7] = [
+            (&[(60, 20, 1)], [20].into_iter().chain(60..all).collect(), 2),
+            // The repetition itself is interrupted.
+            (
+                &[(200, 0, all), (60, 20, 1)],
+                [20].into_iter().chain(60..all).collect(),
+                2,
+            ),
+            (
+                &[(60, 20, 10), (5, 22, 1)],
+                [22].into_iter().chain(25..all).collect(),
+                2,
+            ),
+            // All that is left is repeated.
+            (&[(60, 20, all - 20)], (20..all).collect(), 1),
+            (&[(200, 5, 15), (8, 5, 35)], (5..40).collect(), 1),
+            // A part of it is, or what lies behind.
+            (&[(60, 50, 20)], (50..all).collect(), 2),
+            (&[(60, 90, 8)], (90..98).chain(60..all).collect(), 2),
+        ];
+        for (asked, want, parts) in cases {
+            let mut ring = ReplayRing::try_new(4).unwrap();
+            ring.reset(4);
+            ring.push(super::Asked {
+                psn: PSN,
+                packets: PACKETS,
+                content: Content::Bytes(Reth {
+                    va: 0x1000,
+                    rkey: 7,
+                    len: link.offset(PACKETS),
+                }),
+                msn: 1,
+            });
+            for (before, from, packets) in asked {
+                send(&mut ring, &link, *before);
+                again(&mut ring, &link, *from, *packets);
+            }
+            let (sent, firsts, lasts) = send(&mut ring, &link, 1000);
+            assert_eq!((sent, firsts, lasts), (want, 1, parts), "{asked:?}");
+            assert!(!ring.is_due() && ring.has_room());
+        }
+    }
 
     /// With fewer of them than the ring has places in 2^24 PSNs, an old atomic operation and a new one have the same PSN.
     #[test]
