@@ -503,18 +503,7 @@ impl Requester {
         if response.payload.len() != named.len as usize {
             return false;
         }
-        let request = Request {
-            op: response.op,
-            psn,
-            solicited: false,
-            ack_request: false,
-            reth: None,
-            atomic: None,
-            immediate: None,
-            invalidate: None,
-            payload: response.payload,
-            placed: 0,
-        };
+        let request = Request::of(response.op, psn, response.payload);
         match early.keep(&mut self.early, &request, self.una, reach, link) {
             Kept::No => false,
             Kept::Already => true,

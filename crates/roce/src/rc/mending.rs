@@ -120,10 +120,14 @@ impl Mending {
             .and_then(|(_, to)| psn.is_before(to).then_some((psn, to)));
     }
 
-    /// Of a READ a part has been asked for that ends before `psn`.
-    pub fn part(&mut self, psn: Psn) {
-        if self.parts.is_none_or(|parts| parts.is_before(psn)) {
-            self.parts = Some(psn);
+    /// Data has been asked for up to `to`, of a chunk of a READ that ends at `end`, and whether from the `oldest` packet on.
+    pub fn sent_part(&mut self, to: Psn, end: Psn, oldest: bool, now: Instant, rtt: &Rtt) {
+        self.holes_from(end);
+        if to != end && self.parts.is_none_or(|parts| parts.is_before(to)) {
+            self.parts = Some(to);
+        }
+        if oldest {
+            self.sent_again(to, Reason::WentBack, now, rtt);
         }
     }
 

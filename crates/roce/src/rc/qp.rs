@@ -555,7 +555,8 @@ impl Qp {
         early.clear(&mut self.requester.early);
     }
 
-    /// Executes what came early and follows what has been executed, as if it came now.
+    /// Executes what came early and follows what has been executed, as if it came now. What has to wait for the NIC is not gone on with when that
+    /// gives back what it holds: the peer has heard of nothing, and asks.
     fn execute_kept<M: Memory>(&mut self, now: Instant, memory: &mut M, shared: &mut Shared<'_>) {
         // Out of the way of what it is executed with.
         let mut pool = core::mem::take(shared.early);
@@ -692,14 +693,9 @@ impl Qp {
             return false;
         }
         let step = loop {
-            let step = self.requester.poll(
-                now,
-                &mut self.sq,
-                &self.link,
-                shared.keys,
-                shared.early,
-                out,
-            );
+            let step =
+                self.requester
+                    .poll(&mut self.sq, &self.link, shared.keys, shared.early, out);
             if !matches!(step, Step::Executed) {
                 break step;
             }

@@ -103,6 +103,12 @@ pub(super) enum Then {
         end: Psn,
         is_read: bool,
     },
+    /// READ data between two PSNs has been asked for again, of a chunk that ends at `end`.
+    Part {
+        from: Psn,
+        to: Psn,
+        end: Psn,
+    },
     /// The packet at the cursor has been sent.
     MoveOn(Onward),
 }
@@ -219,7 +225,6 @@ impl Requester {
     /// Finds the next packet to send.
     pub fn poll(
         &mut self,
-        now: Instant,
         sq: &mut SendQueue,
         link: &Link,
         keys: &mut KeyTable,
@@ -233,7 +238,7 @@ impl Requester {
         if self.mending.resends() {
             return self.poll_again(sq, link, keys, out);
         }
-        if let Some(step) = self.poll_hole(now, sq, link, early) {
+        if let Some(step) = self.poll_hole(sq, link, early) {
             return step;
         }
         if self.cursor_wqe == sq.tail() {
@@ -302,13 +307,7 @@ impl Requester {
     ///
     /// A part begins with the first packet that is missing of its chunk, and ends with the last, those between included: a responder may hold
     /// that each repetition begins where the one before it did, or later (rdma_rxe does).
-    fn poll_hole(
-        &mut self,
-        now: Instant,
-        sq: &SendQueue,
-        link: &Link,
-        early: &EarlyFrames,
-    ) -> Option<Step> {
+    fn poll_hole(&mut self, sq: &SendQueue, link: &Link, early: &EarlyFrames) -> Option<Step> {
         while let Some((from, to)) = self.mending.holes(self.una) {
             let seq = self.request_at(from, sq);
             let wqe = sq.get(seq)?;
@@ -327,28 +326,13 @@ impl Requester {
                 start
             };
             let stop = if end.is_before(to) { end } else { to };
-            self.mending.holes_from(end);
             let Some((from, to)) = early.missing(&self.early, start, stop) else {
+                self.mending.holes_from(end);
                 continue;
             };
-            if to != end {
-                self.mending.part(to);
-            }
-            self.rtt.sent_again();
-            if from == self.una {
-                self.mending
-                    .sent_again(to, Reason::WentBack, now, &self.rtt);
-            }
             let count = to.since(from);
-            return Some(read_packet(
-                sq,
-                wqe,
-                seq,
-                link,
-                from,
-                from.since(first),
-                count,
-            ));
+            let step = read_packet(sq, wqe, seq, link, from, from.since(first), count);
+            return Some(step.then(Then::Part { from, to, end }));
         }
         None
     }
@@ -598,6 +582,11 @@ impl Requester {
             Then::Again { end, is_read } => {
                 self.rtt.sent_again();
                 self.mending.sent_due(end, is_read, now, &self.rtt);
+            }
+            Then::Part { from, to, end } => {
+                self.rtt.sent_again();
+                let oldest = from == self.una;
+                self.mending.sent_part(to, end, oldest, now, &self.rtt);
             }
             Then::MoveOn(onward) => self.move_on(now, sq, link, packet, seq, onward),
         }

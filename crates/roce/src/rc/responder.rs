@@ -33,6 +33,22 @@ pub(crate) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// A packet that has nothing but a payload.
+    pub fn of(op: Opcode, psn: Psn, payload: &'a [u8]) -> Request<'a> {
+        Request {
+            op,
+            psn,
+            solicited: false,
+            ack_request: false,
+            reth: None,
+            atomic: None,
+            immediate: None,
+            invalidate: None,
+            payload,
+            placed: 0,
+        }
+    }
+
     /// What is still to be placed.
     fn rest(&self) -> &'a [u8] {
         self.payload.get(self.placed as usize..).unwrap_or(&[])
@@ -186,13 +202,8 @@ impl Responder {
             SendOnlyImm, SendOnlyInvalidate, WriteLast, WriteLastImm, WriteMiddle,
         };
         let len = request.payload.len() as u32;
-        let ends = !matches!(request.op, SendFirst | SendMiddle | WriteMiddle);
-        let fits = if ends {
-            len <= link.mtu
-        } else {
-            len == link.mtu
-        };
-        if request.psn != self.expected || !fits {
+        let (_, ends) = shape(request.op, len, link.mtu)?;
+        if request.psn != self.expected {
             return None;
         }
         let received = match (self.message, request.op) {
@@ -455,10 +466,8 @@ impl Responder {
         keys: &KeyTable,
         memory: &mut M,
     ) -> Result<Option<(u32, Executed)>, Refusal> {
-        use Opcode::{WriteFirst, WriteLastImm, WriteMiddle, WriteOnly, WriteOnlyImm};
         let len = request.payload.len() as u32;
-        let starts = matches!(request.op, WriteFirst | WriteOnly | WriteOnlyImm);
-        let ends = !matches!(request.op, WriteFirst | WriteMiddle);
+        let (starts, ends) = shape(request.op, len, link.mtu).ok_or(INVALID)?;
         let (range, total) = match (self.message, request.reth) {
             (Message::None, Some(range)) if starts => {
                 if range.len > MAX_MESSAGE {
@@ -470,16 +479,11 @@ impl Responder {
             (Message::Write { rest, total }, None) if !starts => (rest, total),
             _ => return Err(INVALID),
         };
-        // Full packets up to the last, which brings exactly the rest, and more than nothing unless it is the only one.
-        let fits = if ends {
-            len == range.len && (starts || len > 0)
-        } else {
-            len == link.mtu && len < range.len
-        };
-        if !fits || len > link.mtu {
+        // The last brings exactly the rest.
+        if len > range.len || (len == range.len) != ends {
             return Err(INVALID);
         }
-        let immediate = matches!(request.op, WriteLastImm | WriteOnlyImm);
+        let immediate = request.op.has_immediate();
         if immediate && rq.is_empty() {
             return Ok(None);
         }
@@ -532,26 +536,13 @@ impl Responder {
         keys: &mut KeyTable,
         memory: &mut M,
     ) -> Result<Option<(u32, Executed)>, Refusal> {
-        use Opcode::{SendFirst, SendMiddle, SendOnly, SendOnlyImm, SendOnlyInvalidate};
         let len = request.payload.len() as u32;
-        let starts = matches!(
-            request.op,
-            SendFirst | SendOnly | SendOnlyImm | SendOnlyInvalidate
-        );
-        let ends = !matches!(request.op, SendFirst | SendMiddle);
+        let (starts, ends) = shape(request.op, len, link.mtu).ok_or(INVALID)?;
         let received = match self.message {
             Message::None if starts => 0,
             Message::Send { received } if !starts => received,
             _ => return Err(INVALID),
         };
-        let fits = if ends {
-            len <= link.mtu && (starts || len > 0)
-        } else {
-            len == link.mtu
-        };
-        if !fits {
-            return Err(INVALID);
-        }
         let pd = rq.own.pd;
         let Some((room, sgl)) = rq.front() else {
             // Without a receive nothing has begun; a message under way has one until the queue pair fails.
@@ -671,6 +662,19 @@ impl Responder {
                 .refuse(NakCode::RemoteAccess, response.psn, before);
         }
     }
+}
+
+/// Whether a packet of a SEND or WRITE starts its message, and whether it ends it. `None` if it cannot have so many bytes: full packets up to the
+/// last, which has more than none unless it is the only one.
+fn shape(op: Opcode, len: u32, mtu: u32) -> Option<(bool, bool)> {
+    let ends = !op.is_first() && !op.is_middle();
+    let starts = !op.is_middle() && !op.is_last();
+    let fits = if ends {
+        len <= mtu && (starts || len > 0)
+    } else {
+        len == mtu
+    };
+    fits.then_some((starts, ends))
 }
 
 /// Checks a whole remote range. An empty one needs no key.
