@@ -312,6 +312,12 @@ impl Responder {
         pool: &mut EarlyFrames,
         counters: &mut Counters,
     ) {
+        // A READ with so many responses is refused, or asked for again: what comes behind it would seem to come before what is missing.
+        let asks_too_much =
+            (request.reth).is_some_and(|range| link.packets(range.len) >= FAR_AHEAD as u32);
+        if request.op == Opcode::ReadRequest && asks_too_much {
+            return;
+        }
         let kept = pool.keep(&mut self.early, request, self.expected, Reach::Near, link);
         if matches!(kept, Kept::After(_)) {
             counters.early_requests_kept = counters.early_requests_kept.wrapping_add(1);

@@ -161,3 +161,24 @@ fn little_is_kept_where_much_is_missing() {
         [8, 9, 11, 13, 14, 15, 16].map(|psn| PSN + psn)
     );
 }
+
+/// With too many responses what comes behind it would seem to come before what is missing, and not be kept.
+#[test]
+fn a_read_that_takes_too_many_psns_is_not_kept() {
+    for (len, kept) in [
+        (256, 1),
+        ((1 << 28) - 256, 1),
+        ((1 << 28) - 255, 0),
+        (1 << 31, 0),
+        (u32::MAX, 0),
+    ] {
+        let mut r = Raw::small();
+        let (va, rkey) = (0, 1);
+        r.inject_reth(ReadRequest, PSN + 1, Reth { va, rkey, len }, &[]);
+        assert_eq!(early(&r)[3], kept, "{len}");
+        if kept == 0 {
+            quiet_write(&mut r, PSN + 2);
+            assert_eq!(early(&r)[3], 1, "{len}");
+        }
+    }
+}
