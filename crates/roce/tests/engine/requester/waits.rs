@@ -111,31 +111,35 @@ fn a_page_that_is_absent_in_the_middle_of_a_write_is_waited_for() {
 
 #[test]
 fn r026_a_sequence_nak_behind_an_rnr_nak_means_nothing() {
-    let mut r = Raw::new(Setup {
-        retry_count: 1,
-        mtu: PathMtu::Mtu256,
-        ..Setup::default()
-    });
-    let mr = r.host.open(vec![0; 1000]);
-    for i in 0..3 {
-        r.host.send(r.now, r.qp, i, SendOp::Send, &[mr.sge(0, 8)]);
-    }
-    r.replies();
-    r.acknowledge(PSN, 0x20 | 18);
-    for _ in 0..5 {
+    // Without a timeout a sequence NAK takes a retry.
+    for ack_timeout in [Setup::default().ack_timeout, 0] {
+        let mut r = Raw::new(Setup {
+            retry_count: 1,
+            ack_timeout,
+            mtu: PathMtu::Mtu256,
+            ..Setup::default()
+        });
+        let mr = r.host.open(vec![0; 1000]);
+        for i in 0..3 {
+            r.host.send(r.now, r.qp, i, SendOp::Send, &[mr.sge(0, 8)]);
+        }
+        r.replies();
+        r.acknowledge(PSN, 0x20 | 18);
+        for _ in 0..5 {
+            r.acknowledge(PSN, SEQUENCE);
+            r.acknowledge(PSN, 0x21);
+        }
+        r.silence();
+        r.wait(MS * 4);
+        r.silence();
+        r.wait(MS * 2);
+        assert_eq!(r.packets().len(), 3);
+        // The retry is still there.
+        r.wait(MS);
         r.acknowledge(PSN, SEQUENCE);
-        r.acknowledge(PSN, 0x21);
+        assert_eq!(r.packets(), [(SendOnly, PSN)]);
+        assert_eq!(done(&mut r), []);
     }
-    r.silence();
-    r.wait(MS * 4);
-    r.silence();
-    r.wait(MS * 2);
-    assert_eq!(r.packets().len(), 3);
-    // The retry is still there.
-    r.wait(MS);
-    r.acknowledge(PSN, SEQUENCE);
-    assert_eq!(r.packets(), [(SendOnly, PSN)]);
-    assert_eq!(done(&mut r), []);
 }
 
 #[test]
