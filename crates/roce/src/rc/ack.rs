@@ -17,9 +17,9 @@ use crate::request::SendFlags;
 use crate::time::{Instant, ack_timeout_nanos, rnr_nanos};
 use crate::wire::{Aeth, Opcode};
 
-/// Messages after which the count of them, which has to be guessed as well, makes up for all the PSNs that may be under way: those of the windows
-/// are a few hundred, and no more than sixteen may count.
-const YOUNG: u32 = 64;
+/// Messages after which the count of them, which has to be guessed as well, makes up for all the PSNs that may be under way: no more than sixteen may
+/// count, and an acknowledgement of each of a full window of short messages may count any of those behind it, 64 on average.
+const YOUNG: u32 = 1 << 10;
 
 /// How many messages more than those before its PSN an acknowledgement may count, as long as the connection is young. rdma_rxe counts the READs
 /// that it has executed since, and repeats its newest acknowledgement with a count of now.

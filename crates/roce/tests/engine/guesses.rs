@@ -13,28 +13,27 @@
 //!   then say of every single frame that it fell into a class that does nothing (earlier, much later, not under way, wrongly counted). What they do
 //!   all together, in the end, is nothing.
 //!
-//! What comes of it. A connection is young while the oldest message under way is one of the first 64, so that its count is easy to guess; what is
-//! said of an old one is for who knows that the count is one of 64, or of more:
+//! What comes of it. A connection is young while the oldest message under way is one of the first 1024, so that its count is easy to guess; what is
+//! said of an old one is for who knows that the count is one of 1024, or of more:
 //!
 //! | made up | when | harmful PSNs, with the one best count |
 //! |---|---|---|
 //! | request | nothing is missing | 1 |
 //! | request | requests are missing, for a round trip after a loss | at most 9 |
 //! | refusal, "receiver not ready" | where a message begins | 1 |
-//! | refusal in the middle of a message | old | 128: 2 for each count that it may be |
+//! | refusal in the middle of a message | old | 128: 1 for each count that it may be |
 //! | READ data in the middle | nothing is missing | 1 |
 //! | READ data in the middle | data is missing | at most 9 |
 //! | READ data that begins or ends something | young | 4, and 12 while data is missing |
-//! | READ data that begins or ends something | old | 256: 6 for each count that it may be |
+//! | READ data that begins or ends something | old | 256: 1 for each count that it may be |
 //! | answer to an atomic request | | 9, old 16 |
 //! | acknowledgement | all that was sent arrives | 0 |
 //! | acknowledgement | something is lost; young | 8 |
+//! | acknowledgement | something is lost; old | 128: 9 for each count that it may be |
 //! | refusal with any count | before a peer's first answer, and behind a timeout in which it says nothing | 128, but it takes 18 of them: 2^21 frames |
 //!
-//! And what is **over the bound**, each for a state that passes; `responses` has a test of each that says how much, exactly:
+//! And what is **over the bound**, for a state that passes; `responses` has a test that says how much, exactly:
 //!
-//! * Something is lost, and the connection is old but not very: an acknowledgement hits 129 PSNs for each count that it may be, on average, if it
-//!   may be one of 64, and sixteen only if it may be one of 516. Frames: 2^17 to 2^20.
 //! * A refusal in the middle of a message of a young connection is believed if the peer is silent for a timeout behind it: at 128 PSNs with the
 //!   right count. 2^17 frames.
 

@@ -20,6 +20,9 @@ const REMOTE: SendOp = SendOp::Write {
     rkey: 0x99,
 };
 
+/// Messages after which their count is hard enough to guess.
+const YOUNG: u32 = 1 << 10;
+
 /// The peer has acknowledged `done` WRITEs, and does not answer as many more.
 fn waiting(done: u32, more: u32) -> Raw {
     let mut r = Raw::small();
@@ -391,7 +394,7 @@ fn a_refusal_is_forgotten_when_something_is_acknowledged_behind_it() {
 /// Who has to guess the count of messages, too, has little use for the many PSNs of a long one.
 #[test]
 fn an_old_connection_believes_each_refusal_at_once() {
-    for (done, believed) in [(0, false), (63, false), (64, true)] {
+    for (done, believed) in [(0, false), (YOUNG - 1, false), (YOUNG, true)] {
         let mut r = waiting(done, 0);
         let mr = r.host.open(vec![0; 1000]);
         r.host.send(r.now, r.qp, 1, REMOTE, &[mr.all()]);
@@ -401,7 +404,7 @@ fn an_old_connection_believes_each_refusal_at_once() {
         assert_eq!(failed, believed, "{done}");
     }
     let windows = Config::default().send_window + Config::default().read_window;
-    assert!((1 << 24) / windows * 64 >= 1 << 20);
+    assert!((1 << 24) / windows * YOUNG >= 1 << 20);
 }
 
 /// There is nothing that would end the silence.
@@ -445,7 +448,7 @@ fn in_the_middle_of_a_message_a_peer_that_is_not_ready_is_only_waited_for() {
 /// it has skipped, and that is believed in turn as long as nothing has come of it.
 #[test]
 fn what_a_made_up_acknowledgement_has_skipped_is_sent_when_it_is_missed() {
-    for (done, believed) in [(0, true), (63, true), (64, false)] {
+    for (done, believed) in [(0, true), (YOUNG - 1, true), (YOUNG, false)] {
         let mut r = waiting(done, 0);
         let mr = r.host.open(vec![0; 256 * 40]);
         r.host.send(r.now, r.qp, 1, REMOTE, &[mr.all()]);
@@ -474,7 +477,7 @@ fn what_a_made_up_acknowledgement_has_skipped_is_sent_when_it_is_missed() {
 /// A peer may count later messages than it acknowledges. While the numbers are small it is not believed to be far ahead.
 #[test]
 fn a_young_connection_believes_no_count_that_is_far_ahead() {
-    for (done, most) in [(0, 8), (50, 8), (63, 8), (64, 20)] {
+    for (done, most) in [(0, 8), (YOUNG - 15, 8), (YOUNG - 1, 8), (YOUNG, 20)] {
         for msn in 0..=20 {
             let mut r = waiting(done, 20);
             answer(&mut r, PSN + done, ACK, done + msn);
@@ -487,11 +490,11 @@ fn a_young_connection_believes_no_count_that_is_far_ahead() {
 /// Data has a count where a chunk of it begins or ends. Elsewhere, while the count is easy to guess, it speaks for nothing that came before.
 #[test]
 fn in_the_middle_of_data_a_count_speaks_for_nothing_else() {
-    for done in [0, 64] {
+    for done in [0, YOUNG] {
         for (op, at, speaks) in [
             (ReadResponseFirst, 1, true),
-            (ReadResponseFirst, 2, done == 64),
-            (Opcode::ReadResponseLast, 3, done == 64),
+            (ReadResponseFirst, 2, done == YOUNG),
+            (Opcode::ReadResponseLast, 3, done == YOUNG),
             (Opcode::ReadResponseLast, 4, true),
         ] {
             let mut r = waiting(done, 1);
