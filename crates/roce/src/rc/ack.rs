@@ -160,7 +160,7 @@ impl Requester {
         self.retries_left = link.retry_count;
         self.rnr_retries_left = link.rnr_retry_count;
         self.asked_again = AskedAgain::Nothing;
-        self.timeouts = 0;
+        self.recover(link);
         self.counting.progressed();
         if self.rtt.arrived(self.una, now) {
             self.mending.measured();
@@ -354,7 +354,8 @@ impl Requester {
         !named.begins && self.is_young(sq) && ack_timeout_nanos(link.ack_timeout).is_some()
     }
 
-    /// Sends again what may have been refused. Who has refused it never answers again, and the timeout tells.
+    /// Sends again what may have been refused. Who has refused it never answers again, and the last timeout tells: until then it may have been
+    /// made up, and the peer be silent for another reason.
     fn ask_about_refusal(&mut self, psn: Psn, status: Status, counters: &mut Counters) {
         if self.refused.is_none() && !matches!(self.timer, Timer::Rnr(_)) {
             self.refused = Some((psn, status));
@@ -362,7 +363,7 @@ impl Requester {
         }
     }
 
-    /// Whether a refusal that was to be confirmed is: nothing has been heard since. What came before what it names has arrived.
+    /// Whether a refusal that was to be confirmed is: nothing has been heard since, and nothing will be. What came before what it names has arrived.
     fn confirms(&mut self, now: Instant, sq: &mut SendQueue, link: &Link) -> Option<Failure> {
         let (psn, status) = self.refused.take()?;
         let told = self.is_outstanding(psn) && self.advance(psn, now, sq, link);
@@ -608,17 +609,18 @@ impl Requester {
                     return Ok(());
                 }
                 counters.timeouts = counters.timeouts.wrapping_add(1);
-                if let Some(failure) = self.confirms(now, sq, link) {
-                    counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
-                    return Err(failure);
-                }
                 self.timeouts = self.timeouts.saturating_add(1);
+                self.doublings = 1;
                 self.asked_again = AskedAgain::Nothing;
                 // What was refused is believed when it comes again: that there is no retry left is no failure then.
                 if self.counting.timed_out(self.next.since(self.una)) {
                     self.retries_left = self.retries_left.saturating_sub(1);
-                } else {
-                    self.spend_retry()?;
+                } else if let Err(silence) = self.spend_retry() {
+                    let Some(refusal) = self.confirms(now, sq, link) else {
+                        return Err(silence);
+                    };
+                    counters.rx_fatal_naks = counters.rx_fatal_naks.wrapping_add(1);
+                    return Err(refusal);
                 }
                 self.send_again(counters);
                 Ok(())

@@ -151,6 +151,8 @@ pub(super) struct Requester {
     pub(super) timer: Timer,
     /// Timeouts since there was progress.
     pub(super) timeouts: u8,
+    /// After a timeout: how often the answers that may be asked for at once have been doubled, plus one. 0 otherwise.
+    pub(super) doublings: u8,
     pub(super) asked_again: AskedAgain,
     /// A refusal that is to be seen confirmed: of which packet, and what its request comes to then.
     pub(super) refused: Option<(Psn, Status)>,
@@ -182,6 +184,7 @@ impl Requester {
             rnr_retries_left: 0,
             timer: Timer::Off,
             timeouts: 0,
+            doublings: 0,
             asked_again: AskedAgain::Nothing,
             refused: None,
             executed: Psn::ZERO,
@@ -461,7 +464,7 @@ impl Requester {
         }
         let chunk = link.read_chunk_after(index, packets);
         if self.read_packets_out > 0
-            && self.read_packets_out.saturating_add(chunk) > link.read_window
+            && self.read_packets_out.saturating_add(chunk) > self.read_window(link)
         {
             return Step::Idle;
         }
@@ -480,6 +483,27 @@ impl Requester {
             link.send_window
         };
         ahead >= window
+    }
+
+    /// Response packets that may be asked for at once. After a timeout it is one request's, and twice as many each time that something arrives:
+    /// if a queue on the way is too short for all of them, that which has to come first would be lost among them again and again. A window of
+    /// SENDs and WRITEs begins with what has to come first.
+    fn read_window(&self, link: &Link) -> u32 {
+        match self.doublings.checked_sub(1) {
+            Some(doublings) => link.read_window.min(1 << doublings.min(31)),
+            None => link.read_window,
+        }
+    }
+
+    /// Something has arrived: the next timeout is the first again, and more may be asked for.
+    pub(super) fn recover(&mut self, link: &Link) {
+        self.timeouts = 0;
+        if self.doublings > 0 {
+            self.doublings = self.doublings.saturating_add(1);
+            if self.read_window(link) >= link.read_window {
+                self.doublings = 0;
+            }
+        }
     }
 
     fn data_packet(

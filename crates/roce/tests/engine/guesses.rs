@@ -21,6 +21,7 @@
 //! | request | nothing is missing | 1 |
 //! | request | requests are missing, for a round trip after a loss | at most 9 |
 //! | refusal, "receiver not ready" | where a message begins | 1 |
+//! | refusal in the middle of a message | young | 0: it is believed when the peer's silence ends the connection |
 //! | refusal in the middle of a message | old | 128: 1 for each count that it may be |
 //! | READ data in the middle | nothing is missing | 1 |
 //! | READ data in the middle | data is missing | at most 9 |
@@ -31,11 +32,6 @@
 //! | acknowledgement | something is lost; young | 8 |
 //! | acknowledgement | something is lost; old | 128: 9 for each count that it may be |
 //! | refusal with any count | before a peer's first answer, and behind a timeout in which it says nothing | 128, but it takes 18 of them: 2^21 frames |
-//!
-//! And what is **over the bound**, for a state that passes; `responses` has a test that says how much, exactly:
-//!
-//! * A refusal in the middle of a message of a young connection is believed if the peer is silent for a timeout behind it: at 128 PSNs with the
-//!   right count. 2^17 frames.
 
 mod requests;
 mod responses;

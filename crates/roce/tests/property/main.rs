@@ -2,6 +2,7 @@
 
 mod case;
 mod memory;
+mod narrow;
 mod shrink;
 mod torn;
 #[path = "../util/mod.rs"]

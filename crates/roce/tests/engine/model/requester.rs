@@ -16,6 +16,8 @@ const READS: usize = 4;
 /// A timeout is 4.096 us * 2^10; it may be four times as late as that, and four times as long as the one before.
 const TIMEOUT: u8 = 10;
 const LATEST: Duration = Duration::from_nanos((4096 * 16) << TIMEOUT);
+/// Timeouts before the last.
+const RETRIES: u32 = 7;
 /// Bytes between the places to which READs go.
 const PLACE: u32 = 1024;
 const REQUESTS: u64 = 30;
@@ -614,7 +616,7 @@ impl Model {
     }
 
     /// The peer has refused something in the middle of a message, as hardly any does. All comes again, in case that was somebody else, until
-    /// the timeout.
+    /// the last timeout.
     fn stay_silent(&mut self) {
         let begin = self.raw.now;
         let failed = |host: &mut Host| {
@@ -630,7 +632,7 @@ impl Model {
             self.raw.now = self.raw.now.max(due);
             self.raw.host.engine.handle_timeout(self.raw.now);
         }
-        assert!(self.raw.now.since(begin) <= LATEST, "late");
+        assert!(self.raw.now.since(begin) <= LATEST * (RETRIES + 1), "late");
     }
 
     /// The peer is not there any more.

@@ -288,3 +288,41 @@ fn fenced_requests_wait_for_reads_that_are_resumed_too() {
     assert_eq!(replies[0].payload, data(0, 8));
     assert_eq!(replies.len(), 2);
 }
+
+/// A queue on the way may be too short for the answers to all of them.
+#[test]
+fn after_a_timeout_reads_are_asked_for_one_by_one_and_more_as_they_are_answered() {
+    let mut r = Raw::new(Setup {
+        reads: 8,
+        ..Setup::small()
+    });
+    let mr = r.host.open(vec![0; 1000]);
+    for i in 0..8 {
+        read(&mut r, i, &mr, 100);
+    }
+    let asked = |r: &mut Raw| {
+        let asked = r.packets();
+        assert!(asked.iter().all(|p| p.0 == ReadRequest));
+        asked.iter().map(|p| p.1 - PSN).collect::<Vec<_>>()
+    };
+    let answer = |r: &mut Raw, at: u32| {
+        r.respond(ReadResponseOnly, PSN + at, Some(ACK), &data(0, 100));
+    };
+    assert_eq!(asked(&mut r), [0, 1, 2, 3, 4, 5, 6, 7]);
+    r.wait(4 * T);
+    assert_eq!(asked(&mut r), [0]);
+    answer(&mut r, 0);
+    assert_eq!(asked(&mut r), [1, 2]);
+    answer(&mut r, 1);
+    assert_eq!(asked(&mut r), [3, 4, 5]);
+    // So is it after the next one.
+    r.wait(16 * T);
+    assert_eq!(asked(&mut r), [2]);
+    (2..8).for_each(|at| answer(&mut r, at));
+    assert_eq!(done(&mut r), ok(0..8));
+    // All that it may, again.
+    for i in 8..16 {
+        read(&mut r, i, &mr, 100);
+    }
+    assert_eq!(asked(&mut r), [8, 9, 10, 11, 12, 13, 14, 15]);
+}
