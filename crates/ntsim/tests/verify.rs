@@ -4,12 +4,13 @@
 mod common;
 
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::time::Duration;
 
 use common::TAG;
-use ndis_sys::imports::{ExFreePoolWithTag, KeGetCurrentIrql, KeLowerIrql};
+use ndis_sys::imports::*;
+use ndis_sys::wdm::*;
 use ntsim::verifier::{self, Class, rules};
 use ntsim::{MachineConfig, MachineId, Verify, World, WorldBuilder};
 
@@ -69,28 +70,100 @@ fn who_collects_violations_or_pardons_the_rule_sees_how_it_goes_on() {
     assert_eq!(world.pardoned(rules::POOL_BAD_FREE), 1);
 }
 
-/// The world is not run on by who waits for something in it.
+/// Notes in its context that it ran, and breaks a rule.
+unsafe extern "efiapi" fn offending_dpc(
+    _dpc: *mut KDPC,
+    context: *mut c_void,
+    _first: *mut c_void,
+    _second: *mut c_void,
+) {
+    // SAFETY: the test's, which outlives its DPCs.
+    offend(unsafe { &*context.cast::<Cell<u32>>() });
+}
+
+/// Two DPCs, and how far each has come.
+struct Pair {
+    dpcs: [KDPC; 2],
+    steps: [Cell<u32>; 2],
+}
+
+impl Pair {
+    fn new() -> Box<Pair> {
+        Box::new(Pair {
+            // SAFETY: zeros are a KDPC that was not initialised.
+            dpcs: unsafe { std::mem::zeroed() },
+            steps: Default::default(),
+        })
+    }
+
+    fn queue(&mut self) {
+        for (dpc, steps) in self.dpcs.iter_mut().zip(&self.steps) {
+            let context = std::ptr::from_ref(steps).cast_mut().cast();
+            // SAFETY: both outlive the DPC.
+            unsafe {
+                KeInitializeDpc(dpc, offending_dpc, context);
+                KeInsertQueueDpc(dpc, std::ptr::null_mut(), std::ptr::null_mut());
+            }
+        }
+    }
+
+    fn steps(&self) -> [u32; 2] {
+        self.steps.each_ref().map(Cell::get)
+    }
+}
+
+const DISPATCH: u8 = 2;
+
 #[test]
-fn nothing_that_was_to_happen_happens_any_more() {
+fn what_was_queued_behind_it_does_not_run() {
     let (mut world, a) = with_machine(World::builder());
-    let later = Rc::new(Cell::new(false));
-    let seen = Rc::clone(&later);
+    let mut pair = Pair::new();
+    let text = report(|| world.call_on(a, 0, DISPATCH, || pair.queue()));
+    assert!(text.contains("rule pool-bad-free broken"), "{text}");
+    assert_eq!(pair.steps(), [1, 0]);
+}
+
+/// A function that breaks a rule and would let DPCs run before it returns.
+#[test]
+fn not_even_what_the_function_that_broke_the_rule_lets_run() {
+    let (mut world, a) = with_machine(World::builder());
+    let mut pair = Pair::new();
+    let mut lock = 0;
     let text = report(|| {
-        world.call(a, || ());
-        world.run_until(
-            move |world| {
-                world.call(a, || {
-                    // SAFETY: wrong: it is raised. The return to the kernel finds it as well.
-                    unsafe { KeLowerIrql(2) };
-                });
-                seen.set(true);
-                false
-            },
-            Duration::from_secs(1),
-        );
+        world.call_on(a, 0, DISPATCH, || {
+            pair.queue();
+            // SAFETY: wrong: nobody holds it.
+            unsafe { KeReleaseSpinLock(&mut lock, 0) };
+        });
     });
-    assert!(!later.get());
-    assert!(text.contains("rule irql-direction broken"), "{text}");
+    assert!(text.contains("rule lock-not-held broken"), "{text}");
+    assert_eq!(pair.steps(), [0, 0]);
+}
+
+/// What the host's side of the kernel finds, where no driver is to return to.
+#[test]
+fn who_waits_for_something_in_the_world_is_told() {
+    let (mut world, a) = with_machine(World::builder());
+    let mut pair = Pair::new();
+    let mut timer: KTIMER = {
+        // SAFETY: zeros are a timer that was not initialised.
+        unsafe { std::mem::zeroed() }
+    };
+    world.call(a, || {
+        let context = std::ptr::from_ref(&pair.steps[0]).cast_mut().cast();
+        // SAFETY: all outlive the run.
+        unsafe {
+            KeInitializeTimerEx(&mut timer, NotificationTimer);
+            KeInitializeDpc(&mut pair.dpcs[0], offending_dpc, context);
+            KeSetTimer(&mut timer, -10_000, &mut pair.dpcs[0]);
+        }
+    });
+    let text = report(|| {
+        world.run_until(|_| false, Duration::from_secs(1));
+    });
+    assert!(text.contains("rule pool-bad-free broken"), "{text}");
+    assert!(text.contains("at 1000000 ns on A"), "{text}");
+    assert_eq!(pair.steps(), [1, 0]);
 }
 
 #[test]

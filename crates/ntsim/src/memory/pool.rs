@@ -29,9 +29,9 @@ const STEP: usize = 32;
 const LARGEST_SMALL: usize = 2048;
 /// Freed blocks are kept back, poisoned, until so many bytes have been freed after them.
 const QUARANTINE: usize = 2 << 20;
-/// Guard pages of special pool: each makes two mappings more, of which a process may have 65530. And at most one for so many pages of the machine,
+/// Guard pages of special pool: each makes two mappings more, of which a process, in which many worlds may live at a time, may have 65530. And at most one for so many pages of the machine,
 /// or nothing would be left for others.
-const GUARDS: u32 = 2048;
+const GUARDS: u32 = 1024;
 const PAGES_FOR_A_GUARD: usize = 12;
 
 /// A block given out.
@@ -52,6 +52,8 @@ struct Block {
     front: usize,
     /// Behind its pages is one more, which nobody may access.
     guarded: bool,
+    /// It was freed, and nobody may access it.
+    inaccessible: bool,
 }
 
 impl Block {
@@ -248,6 +250,7 @@ impl Pool {
             pages,
             front,
             guarded,
+            inaccessible: false,
         };
         // SAFETY: the memory was free until now.
         unsafe {
@@ -335,7 +338,7 @@ impl Pool {
         if self.guards.get() >= GUARDS.min(most) {
             return None;
         }
-        let address = self.take_pages(ram, pages.checked_add(1)?)?;
+        let address = ram.alloc_pages(pages.checked_add(1)?)?;
         self.guards.set(self.guards.get() + 1);
         ram.set_freed(address + pages as usize * PAGE, 1, true);
         Some(address)
@@ -421,6 +424,9 @@ impl Pool {
         // SAFETY: the block is not in use any more.
         unsafe { fill(address, POISON_BYTE, block.size) };
         set_tombstones(address, &block);
+        // Not if it held objects of NDK: who uses one is to read what the layer put there, and be named.
+        block.inaccessible = block.pages > 0
+            && (!block.in_slot() || crate::ndk::tombstones(address, block.size).is_empty());
         set_inaccessible(&machine.ram, address, &block, true);
         self.quarantine.borrow_mut().push_back((address, block));
         self.quarantined
@@ -533,7 +539,7 @@ impl Pool {
         for (address, block) in freed {
             // Whoever has a mapping of its own, as an MDL gives, could write it although nobody may access it. That is rare, and making it
             // accessible takes long.
-            if is_inaccessible(address, &block) && is_poison_elsewhere(ram, address, &block) {
+            if block.inaccessible && is_poison_elsewhere(ram, address, &block) {
                 continue;
             }
             set_inaccessible(ram, address, &block, false);
@@ -630,15 +636,9 @@ impl Pool {
     }
 }
 
-/// Whether a freed block is inaccessible, as those with pages of their own are. Not if it held objects of NDK: who uses one is to read what the
-/// layer put there, and be named.
-fn is_inaccessible(address: usize, block: &Block) -> bool {
-    block.pages > 0 && (!block.in_slot() || crate::ndk::tombstones(address, block.size).is_empty())
-}
-
-/// Makes a freed block inaccessible if it is to be, or accessible again.
+/// Makes a freed block that is to be inaccessible so, or accessible again.
 fn set_inaccessible(ram: &Ram, address: usize, block: &Block, freed: bool) {
-    if is_inaccessible(address, block) {
+    if block.inaccessible {
         ram.set_freed(address - block.front, block.pages, freed);
     }
 }

@@ -297,9 +297,7 @@ impl Core {
     /// Called as an exported function returns to driver code, where something may come in between.
     #[cold]
     pub(crate) fn before_return(&self) {
-        if self.condemned.get() && thread::on_thread() {
-            self.stop_here();
-        }
+        self.stop_if_condemned();
         self.maybe_hold();
         self.maybe_interleave();
     }
@@ -426,10 +424,13 @@ impl Core {
         }
     }
 
-    /// Stops the world from the stack of a kernel thread, which is left as it is.
-    pub(crate) fn stop_here(&self) -> ! {
-        self.stop();
-        thread::abandon();
+    /// Stops a world in which a rule was broken from the stack of a kernel thread, which is left as it is.
+    #[inline]
+    pub(crate) fn stop_if_condemned(&self) {
+        if self.condemned.get() && thread::on_thread() {
+            self.stop();
+            thread::abandon();
+        }
     }
 
     /// # Panics

@@ -344,6 +344,7 @@ impl Drop for Unfinished<'_> {
 /// is done. Ends the run (panics) if it can never be done.
 pub(crate) fn on_kernel_stack<R>(f: impl FnOnce() -> R) -> R {
     if on_thread() {
+        context::core().stop_if_condemned();
         return f();
     }
     struct Frame<F, R> {
