@@ -5,6 +5,7 @@
 //! the world's seed. On a port sits an [`Endpoint`]: a simulated NIC, or a [`SocketWire`] to another process.
 
 mod capture;
+mod comment;
 mod frame;
 mod link;
 mod pcapng;

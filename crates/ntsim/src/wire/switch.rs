@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use super::capture::Capture;
 use super::link::{Fate, Link, LinkConfig, Passage, Verdict};
 use super::pcapng::Direction;
-use super::{Endpoint, Frame};
+use super::{Endpoint, Frame, comment};
 use crate::world::rng::Rng;
 use crate::world::{Core, context};
 
@@ -342,10 +342,10 @@ impl Inner {
             *fate = target.link.decide(&frame);
         }
         if recorded {
-            let comments: Vec<String> = targets
-                .iter()
-                .flat_map(|(target, fate)| fate.describe(&target.name))
-                .collect();
+            let fates = targets.iter();
+            let fates = fates.flat_map(|(target, fate)| fate.describe(&target.name));
+            let comments: Vec<String> =
+                comment::describe(&frame).into_iter().chain(fates).collect();
             self.record_sent(from, &frame, &comments);
         }
         let Some((last, last_fate)) = targets.pop() else {
