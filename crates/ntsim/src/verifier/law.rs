@@ -141,7 +141,7 @@ pub struct Rule {
 
 /// Every rule, part by part.
 #[must_use]
-pub fn rules() -> Vec<Rule> {
+pub fn all_rules() -> Vec<Rule> {
     let others = ALL.iter().flat_map(|texts| texts.iter());
     let others = others.map(|(name, text)| (*name, text.trim(), None));
     let of_ndk = RULES.iter().map(|r| (r.name, r.text, Some(r.source)));
@@ -199,7 +199,7 @@ impl fmt::Display for Law {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL, Class, Law, RULES, rules};
+    use super::{ALL, Class, Law, RULES, all_rules};
 
     #[test]
     fn every_rule_has_a_name_of_its_own_and_a_class() {
@@ -208,7 +208,7 @@ mod tests {
         for name in &names {
             assert!(Class::of(name).is_some(), "{name} has no class");
         }
-        assert_eq!(rules().len(), names.len());
+        assert_eq!(all_rules().len(), names.len());
         names.sort_unstable();
         let doubled = names.windows(2).find(|two| two[0] == two[1]);
         assert_eq!(doubled, None);

@@ -19,7 +19,7 @@ pub use crossing::Function;
 pub(crate) use crossing::{Crossing, Told, cross, entering_driver, place};
 pub(crate) use history::At;
 pub use history::{Crossed, Way};
-pub use law::{Class, Rule, rules};
+pub use law::{Class, Rule, all_rules};
 pub use level::Verify;
 pub(crate) use origin::Origin;
 pub(crate) use site::{Keeper, Site, called_from};
