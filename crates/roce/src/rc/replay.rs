@@ -27,6 +27,7 @@ pub(super) struct Asked {
     pub msn: u32,
 }
 
+/// One that is kept: 56 bytes, which would be 64 with [`Content`] as it is, and the memory of a queue pair has no room left for that.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// As in [`Asked`].
@@ -41,9 +42,9 @@ struct Entry {
     end: Psn,
     /// The response to send next; `end` if none is due.
     cursor: Psn,
-    /// Responses that have been sent at least once.
+    /// Responses from the first on, without a gap, that have been sent at least once.
     sent: u32,
-    /// What is left of answers that repetitions of a part have interrupted: from which response on, and up to which. Up to 0 if nothing is.
+    /// What is left of a repetition that another has interrupted: from which response on, and up to which. Up to 0 if nothing is.
     resume: u32,
     until: u32,
 }
@@ -112,24 +113,48 @@ impl Entry {
     }
 
     /// Answers again, from `psn` on, so many packets. What that interrupts is gone on with afterwards, or a peer that has asked for one packet of
-    /// it would have to wait for the rest in vain.
+    /// it would have to wait for the rest in vain. Of repetitions one rest is kept: if another does not touch it, that is lost, and who misses
+    /// it asks again.
     fn repeat(&mut self, psn: Psn, packets: u32) {
-        if self.cursor != self.end {
-            let at = self.index(self.cursor);
-            self.resume = match self.until {
-                0 => at,
-                _ => self.resume.min(at),
-            };
-            self.until = self.until.max(self.index(self.end));
+        let (at, end) = (self.index(self.cursor), self.index(self.end));
+        // Behind what has been sent, everything is still to come.
+        if at < end && at != self.sent {
+            if self.until == 0 {
+                (self.resume, self.until) = (at, end);
+            } else if at <= self.until && self.resume <= end {
+                (self.resume, self.until) = (self.resume.min(at), self.until.max(end));
+            }
         }
         self.from = psn;
         self.cursor = psn;
         self.end = psn.add(packets);
     }
 
-    /// Goes on with what has been interrupted, behind what the repetition has sent of it.
+    /// The response at the cursor has gone out.
+    fn advance(&mut self) {
+        let at = self.index(self.cursor);
+        self.cursor = self.cursor.next();
+        if at == self.sent {
+            self.sent += 1;
+        }
+        self.go_on();
+    }
+
+    /// Leaves out what only repeats earlier responses, from the cursor on. False if the one there has never been sent.
+    fn skip(&mut self) -> bool {
+        if self.index(self.cursor) >= self.sent {
+            return false;
+        }
+        let next = self.sent.min(self.index(self.end));
+        self.cursor = self.psn.add(next);
+        self.go_on();
+        true
+    }
+
+    /// At the end of an answer, goes on with what has been interrupted: the rest of a repetition, behind what the newer one has sent of it, and then
+    /// what has never been sent.
     fn go_on(&mut self) {
-        if self.cursor != self.end || self.until == 0 {
+        if self.cursor != self.end {
             return;
         }
         let repeated = self.index(self.from)..self.index(self.end);
@@ -138,13 +163,18 @@ impl Entry {
         } else {
             self.resume
         };
-        if at < self.until {
+        let (at, until) = if at < self.until {
+            (at, self.until)
+        } else {
+            (self.sent, self.packets)
+        };
+        (self.resume, self.until) = (0, 0);
+        if at < until {
             // As if there had been no interruption: not with a FIRST.
             self.from = self.psn;
             self.cursor = self.psn.add(at);
-            self.end = self.psn.add(self.until);
+            self.end = self.psn.add(until);
         }
-        (self.resume, self.until) = (0, 0);
     }
 
     /// Which response of the request this is.
@@ -337,8 +367,7 @@ impl ReplayRing {
         let Some(e) = self.current.and_then(|at| self.entries.get_mut(at)) else {
             return;
         };
-        e.cursor = e.cursor.next();
-        e.sent = e.sent.max(e.index(e.cursor));
+        e.advance();
         self.moved();
     }
 
@@ -348,21 +377,16 @@ impl ReplayRing {
         let Some(e) = self.current.and_then(|at| self.entries.get_mut(at)) else {
             return false;
         };
-        if e.index(e.cursor) >= e.sent {
-            return false;
-        }
-        let next = e.sent.min(e.index(e.end));
-        e.cursor = e.psn.add(next);
+        let left_out = e.skip();
         self.moved();
-        true
+        left_out
     }
 
     /// The cursor of the current entry has moved.
     fn moved(&mut self) {
-        let Some(e) = self.current.and_then(|at| self.entries.get_mut(at)) else {
+        let Some(e) = self.current.and_then(|at| self.entries.get(at)) else {
             return;
         };
-        e.go_on();
         if e.cursor == e.end {
             self.due = self.due.saturating_sub(1);
             self.current = None;
@@ -375,6 +399,7 @@ mod tests {
     use super::*;
     use crate::PdId;
     use crate::rc::QpId;
+    use alloc::collections::BTreeMap;
 
     const PSN: Psn = Psn::new(0xff_fff0);
     const PACKETS: u32 = 128;
@@ -417,8 +442,8 @@ mod tests {
             ),
             (
                 &[(60, 20, 10), (5, 22, 1)],
-                [22].into_iter().chain(25..all).collect(),
-                2,
+                [22].into_iter().chain(25..30).chain(60..all).collect(),
+                3,
             ),
             // All that is left is repeated.
             (&[(60, 20, all - 20)], (20..all).collect(), 1),
@@ -448,6 +473,84 @@ mod tests {
             assert_eq!((sent, firsts, lasts), (want, 1, parts), "{asked:?}");
             assert!(!ring.is_due() && ring.has_room());
         }
+    }
+
+    /// A READ of eight responses, repeated in any part, again and again, whenever that is: no response is sent more often than it has been asked
+    /// for, and in the end all have been.
+    #[test]
+    fn whatever_is_repeated_no_more_is_answered_than_was_asked() {
+        const ALL: u32 = 8;
+        type State = [u32; 6];
+        let state = |e: &Entry| -> State {
+            let [from, cursor, end] = [e.from, e.cursor, e.end].map(|psn| e.index(psn));
+            [from, cursor, end, e.sent, e.resume, e.until]
+        };
+        let first = Entry::of(super::Asked {
+            psn: PSN,
+            packets: ALL,
+            content: Content::Original(0),
+            msn: 1,
+        });
+        // How often each response may still be sent, at the worst of all the ways that lead here.
+        let mut seen = BTreeMap::<State, [u32; ALL as usize]>::new();
+        let mut found = Vec::from([(first, [1; ALL as usize])]);
+        while let Some((e, due)) = found.pop() {
+            let worst = match seen.get(&state(&e)) {
+                None => due,
+                Some(old) => core::array::from_fn(|i| old[i].min(due[i])),
+            };
+            if seen.insert(state(&e), worst) == Some(worst) {
+                continue;
+            }
+            if e.cursor == e.end {
+                assert_eq!((e.sent, e.until), (ALL, 0));
+            } else {
+                let (mut next, mut due) = (e, worst);
+                let at = &mut due[e.index(e.cursor) as usize];
+                assert!(*at > 0, "sent more often than asked for: {e:?}");
+                *at -= 1;
+                next.advance();
+                found.push((next, due));
+            }
+            for from in 0..ALL {
+                for end in from + 1..=ALL {
+                    let (mut next, mut due) = (e, worst);
+                    next.repeat(PSN.add(from), end - from);
+                    // More often than this nothing is repeated here, so that there is an end.
+                    for n in &mut due[from as usize..end as usize] {
+                        *n = (*n + 1).min(3);
+                    }
+                    found.push((next, due));
+                }
+            }
+        }
+        assert!(seen.len() > 1000, "{}", seen.len());
+    }
+
+    /// The memory goes away after a repetition of what the answer had not come to: 60 to 89 have never been sent, and are not left out.
+    #[test]
+    fn only_what_has_been_sent_is_left_out() {
+        let link = Link::none(QpId::from_bits(0), PdId::from_bits(0));
+        let mut ring = ReplayRing::try_new(1).unwrap();
+        ring.reset(1);
+        ring.push(super::Asked {
+            psn: PSN,
+            packets: PACKETS,
+            content: Content::Bytes(Reth {
+                va: 0x1000,
+                rkey: 7,
+                len: link.offset(PACKETS),
+            }),
+            msn: 1,
+        });
+        send(&mut ring, &link, 60);
+        again(&mut ring, &link, 90, 8);
+        send(&mut ring, &link, 8);
+        again(&mut ring, &link, 10, 8);
+        assert!(ring.peek(&link).is_some() && ring.skip());
+        assert_eq!(ring.peek(&link).unwrap().psn, PSN.add(60));
+        assert!(!ring.skip());
+        assert!(ring.is_due() && !ring.has_room());
     }
 
     /// With fewer of them than the ring has places in 2^24 PSNs, an old atomic operation and a new one have the same PSN.
