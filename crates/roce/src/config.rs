@@ -55,8 +55,8 @@ pub struct Config {
     /// Packets with requests or READ data, of all peers together, that are kept when they come before one that is missing, at most 1024. With
     /// fewer than 2 every peer has to repeat them. Each takes a little more than the path MTU of the link.
     pub early_frames: u32,
-    /// Retries after a timeout or a sequence error, 0..=7, as used here and offered to the peer; to whom 7 is offered as 6, because
-    /// rdma_rxe takes 7 for no end.
+    /// Retries after a timeout, 0..=7, as used here and offered to the peer; to whom 7 is offered as 6, because rdma_rxe takes 7 for no end.
+    /// A sequence error takes one only if there is no timeout.
     pub retry_count: u8,
     /// Retries after "receiver not ready", 0..=7; 7 never gives up.
     pub rnr_retry_count: u8,

@@ -48,7 +48,7 @@ pub struct QpAttributes {
     pub path: Path,
     /// The first PSN to send.
     pub send_psn: Psn,
-    /// Retries after a timeout or a sequence error.
+    /// Retries after a timeout; after a sequence error only if there is no timeout.
     pub retry_count: u8,
     /// Retries after "receiver not ready".
     pub rnr_retry_count: u8,
