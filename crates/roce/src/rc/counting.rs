@@ -36,7 +36,7 @@ enum Peer {
 pub(super) struct Counting {
     peer: Peer,
     /// Responses that have been refused since there was progress.
-    refused: u8,
+    refused: u16,
 }
 
 impl Counting {
@@ -86,6 +86,38 @@ impl Counting {
 
     /// Whether so many responses have been refused that nobody has made them up.
     fn persists(&self, under_way: u32) -> bool {
-        u32::from(self.refused) > (under_way / UNDER_WAY).min(u32::from(u8::MAX) - 1)
+        u32::from(self.refused) > under_way / UNDER_WAY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn to_make_up_what_lets_a_peer_off_takes_a_million_frames_with_every_window() {
+        let widest = Config {
+            send_window: u32::MAX,
+            read_window: u32::MAX,
+            read_chunk: u32::MAX,
+            ..Config::default()
+        }
+        .clamped();
+        let most = widest.send_window.max(widest.read_chunk) + widest.read_window;
+        for under_way in (0..).map(|n| 1 << n).take_while(|n| *n <= most) {
+            let mut counting = Counting::new();
+            assert!(counting.accepts(1, 1, 1, under_way));
+            let mut hits = 0;
+            while !counting.timed_out(under_way) {
+                assert!(!counting.accepts(2, 1, 1, under_way));
+                hits += 1;
+            }
+            // So many of the 2^24 PSNs are hits.
+            assert!(
+                hits << 24 > u64::from(under_way) << 20,
+                "{hits} of {under_way}"
+            );
+        }
     }
 }
