@@ -273,6 +273,9 @@ impl Requester {
             counters.drop_wrong_msn = counters.drop_wrong_msn.wrapping_add(1);
             return Ok(());
         }
+        if said == Said::Missing {
+            self.nakked = psn;
+        }
         let to = match said {
             Said::Executed => psn.next(),
             // It is not believed to acknowledge what came before.
@@ -319,7 +322,8 @@ impl Requester {
     }
 
     /// Whether a NAK of a packet that is known to have arrived is believed, and what said so is not: that was an acknowledgement in the middle of a
-    /// message on a young connection, where all its packets have the same count. Nothing has completed by it.
+    /// message on a young connection, where all its packets have the same count. Nothing has completed by it. The last NAK that was believed may
+    /// have been doubled on the way: its copy is no news.
     fn takes_back(&self, psn: Psn, msn: u32, sq: &SendQueue, link: &Link) -> bool {
         let Some(wqe) = sq
             .get(self.una_wqe)
@@ -328,7 +332,8 @@ impl Requester {
             return false;
         };
         let back = self.una.since(psn);
-        wqe.first_msn < YOUNG
+        self.is_young(sq)
+            && psn != self.nakked
             && msn == wqe.first_msn & Psn::MASK
             && !wqe.kind.awaits_data()
             && !matches!(self.timer, Timer::Rnr(_))
@@ -344,6 +349,7 @@ impl Requester {
         counters.retransmissions = counters.retransmissions.wrapping_add(1);
         self.una = psn;
         self.executed = psn;
+        self.nakked = psn;
         self.go_back();
     }
 

@@ -136,8 +136,8 @@ pub(super) struct Requester {
     /// The peer's MSN when it has executed all that was sent.
     pub(super) next_msn: u32,
     pub(super) counting: Counting,
-    /// READ and atomic request packets between `una` and `cursor`.
-    pub(super) reads_out: u32,
+    /// READ and atomic request packets between `una` and `cursor`: as many as are granted, at the most.
+    pub(super) reads_out: u8,
     /// Response packets those asked for and that are still to come.
     pub(super) read_packets_out: u32,
     /// READs and atomic requests started that lack data, for fences.
@@ -156,6 +156,8 @@ pub(super) struct Requester {
     pub(super) asked_again: AskedAgain,
     /// A refusal that is to be seen confirmed: of which packet, and what its request comes to then.
     pub(super) refused: Option<(Psn, Status)>,
+    /// What the last NAK that was believed said to be missing; at first the PSN before the first.
+    pub(super) nakked: Psn,
     /// Everything before this is known to have been executed: `una`, or more than has arrived.
     pub(super) executed: Psn,
     pub(super) rtt: Rtt,
@@ -187,6 +189,7 @@ impl Requester {
             doublings: 0,
             asked_again: AskedAgain::Nothing,
             refused: None,
+            nakked: Psn::ZERO,
             executed: Psn::ZERO,
             rtt: Rtt::new(),
             mending: Mending::new(),
@@ -200,6 +203,7 @@ impl Requester {
             una: link.send_psn,
             cursor: link.send_psn,
             next: link.send_psn,
+            nakked: link.send_psn.prev(),
             executed: link.send_psn,
             una_wqe: sq.tail(),
             cursor_wqe: sq.tail(),
@@ -459,7 +463,7 @@ impl Requester {
         index: u32,
         packets: u32,
     ) -> Step {
-        if self.reads_out >= u32::from(link.initiator_depth) {
+        if self.reads_out >= link.initiator_depth {
             return Step::Idle;
         }
         let chunk = link.read_chunk_after(index, packets);

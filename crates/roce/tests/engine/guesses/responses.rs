@@ -757,3 +757,21 @@ fn a_refusal_that_is_doubted_ends_no_connection_that_would_go_on() {
     assert_eq!(ending, [0]);
     assert!((1..WINDOW).all(|at| !ends(at, true)));
 }
+
+/// A NAK comes once more when what it misses has been sent again and has arrived: no acknowledgement is taken back for that, and nothing is sent.
+#[test]
+fn a_late_copy_of_a_nak_sends_nothing() {
+    for done in AGES {
+        for missing in [0, 5] {
+            let mut peer = Peer::new(Work::Long(WRITE, WINDOW), done);
+            peer.listen(&[missing], false);
+            peer.forge(Forged::Answer(SEQUENCE), missing, 0);
+            peer.listen(&[], false);
+            assert!(peer.expected > missing);
+            peer.forge(Forged::Answer(ACK), 40, 0);
+            assert_eq!(peer.r.replies().len(), 0);
+            peer.forge(Forged::Answer(SEQUENCE), missing, 0);
+            assert_eq!(peer.r.replies().len(), 0, "{missing} behind {done}");
+        }
+    }
+}
