@@ -438,9 +438,11 @@ impl Reach {
 }
 
 impl Request<'_> {
-    /// Whether another packet asks for the same. It may want to hear of it when this does not.
+    /// Whether another packet asks for the same. It may want to hear of it when this does not. Of READ data the opcode says only which part was
+    /// asked for.
     fn is_like(&self, other: &Request<'_>) -> bool {
-        (self.op, self.reth, self.atomic) == (other.op, other.reth, other.atomic)
+        (self.op == other.op || self.op.is_read_response() && other.op.is_read_response())
+            && (self.reth, self.atomic) == (other.reth, other.atomic)
             && (self.immediate, self.invalidate) == (other.immediate, other.invalidate)
             && self.payload == other.payload
     }

@@ -326,3 +326,27 @@ fn after_a_timeout_reads_are_asked_for_one_by_one_and_more_as_they_are_answered(
     }
     assert_eq!(asked(&mut r), [8, 9, 10, 11, 12, 13, 14, 15]);
 }
+
+/// What comes again as the answer to a part has an opcode of that part. It is the same data, and says nothing against what came first.
+#[test]
+fn data_that_comes_again_as_the_end_of_a_part_is_believed_as_before() {
+    let mut r = Raw::small();
+    let mr = r.host.open(vec![0; 2000]);
+    read(&mut r, 0, &mr, 6 * 256);
+    r.replies();
+    let middle = |r: &mut Raw, at: usize| {
+        let psn = PSN + at as u32;
+        r.respond(ReadResponseMiddle, psn, None, &data(256 * at, 256));
+    };
+    r.respond(ReadResponseFirst, PSN, Some(ACK), &data(0, 256));
+    middle(&mut r, 2);
+    assert_eq!(r.packets(), [(ReadRequest, PSN + 1)]);
+    middle(&mut r, 3);
+    r.respond(ReadResponseLast, PSN + 2, Some(ACK), &data(512, 256));
+    r.respond(ReadResponseLast, PSN + 1, Some(ACK), &data(256, 256));
+    r.silence();
+    middle(&mut r, 4);
+    r.respond(ReadResponseLast, PSN + 5, Some(ACK), &data(1280, 256));
+    assert_eq!(done(&mut r), ok([0]));
+    assert_eq!(r.host.bytes(&mr)[..1536], data(0, 1536));
+}
