@@ -342,10 +342,10 @@ impl Inner {
             *fate = target.link.decide(&frame);
         }
         if recorded {
-            let fates = targets.iter();
-            let fates = fates.flat_map(|(target, fate)| fate.describe(&target.name));
-            let comments: Vec<String> =
-                comment::describe(&frame).into_iter().chain(fates).collect();
+            let comments: Vec<String> = targets
+                .iter()
+                .flat_map(|(target, fate)| fate.describe(&target.name))
+                .collect();
             self.record_sent(from, &frame, &comments);
         }
         let Some((last, last_fate)) = targets.pop() else {
@@ -357,16 +357,18 @@ impl Inner {
         self.transmit(&last, frame, last_fate);
     }
 
-    fn record_sent(&self, from: Option<&Rc<PortState>>, frame: &Frame, comments: &[String]) {
+    fn record_sent(&self, from: Option<&Rc<PortState>>, frame: &Frame, fates: &[String]) {
         let capture = self.capture.borrow().clone();
         if let (Some(capture), Some(from)) = (capture, from) {
             let now = context::core().now();
+            let mut comments: Vec<String> = comment::describe(frame).into_iter().collect();
+            comments.extend_from_slice(fates);
             capture.frame(
                 from.interface.get(),
                 now,
                 Direction::Outbound,
                 frame,
-                comments,
+                &comments,
             );
         }
     }

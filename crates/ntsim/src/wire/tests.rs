@@ -55,11 +55,15 @@ impl Station {
     }
 
     fn send_to(&self, destination: [u8; 6], content: u32) {
+        self.send_as([0x88, 0xb5], destination, &content.to_be_bytes());
+    }
+
+    fn send_as(&self, kind: [u8; 2], destination: [u8; 6], content: &[u8]) {
         let mut frame = Frame::with_capacity(64);
         frame.extend(&destination);
         frame.extend(&self.mac);
-        frame.extend(&[0x88, 0xb5]);
-        frame.extend(&content.to_be_bytes());
+        frame.extend(&kind);
+        frame.extend(content);
         self.port().send(frame);
     }
 
@@ -451,6 +455,36 @@ fn a_recording_tells_what_happened() {
     let told: Vec<(&str, u32)> = packets.iter().map(|p| (p.0.as_str(), p.2)).collect();
     assert_eq!(told, [("station 1", 2), ("station 2", 1)]);
     std::fs::remove_file(path).unwrap();
+}
+
+/// Wherever it goes to, with what becomes of it.
+#[test]
+fn recordings_say_what_rocev2_packets_are() {
+    let mut world = World::builder().build();
+    let (switch, a, b) = pair(&mut world, LinkConfig::default());
+    let capture = world
+        .capture_to_memory(&switch, CaptureConfig::default())
+        .unwrap();
+    switch.set_filter(b.port().id(), |_| Verdict::Drop);
+    let mut packet = [0; 20 + 8 + 12 + 4];
+    packet[0] = 0x45;
+    packet[9] = 17;
+    packet[16..20].copy_from_slice(&[10, 0, 0, 2]);
+    packet[22..26].copy_from_slice(&[0x12, 0xb7, 0, 24]);
+    // SEND Only, to queue pair 3, the fourth packet.
+    packet[28] = 4;
+    packet[35] = 3;
+    packet[39] = 4;
+    for to in [b.mac, BROADCAST] {
+        a.send_as([8, 0], to, &packet);
+    }
+    let (_, packets) = parse(&capture.bytes());
+    let told: Vec<_> = packets.iter().map(|p| &p.4[..]).collect();
+    let comments = [
+        "SEND Only to QP 0x3 of 10.0.0.2, PSN 4",
+        "dropped by a filter on the way to station 2",
+    ];
+    assert_eq!(told, [comments, comments]);
 }
 
 /// A path in the temporary directory that no other test or process uses.
