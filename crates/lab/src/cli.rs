@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// Two simulated Windows servers with vroce installed, one wire, one NDK consumer on each.
 ///
-/// Without arguments it installs the driver on both, connects them, moves data by every supported operation, refuses,
+/// Without arguments it installs the driver on both, connects them, moves data by send, write and read, refuses,
 /// rejects, disconnects and unloads, and ends with a table and the path of a capture that Wireshark opens.
 #[derive(Parser, Debug)]
 #[command(name = "vroce-lab", version, args_conflicts_with_subcommands = true)]
@@ -55,10 +55,10 @@ pub struct DemoOptions {
     /// Measure only how long the image takes to start, in so many rounds, and fail if it is more than 50 ms.
     #[arg(long, requires = "against_image", conflicts_with = "within")]
     pub starts: bool,
-    /// Where the capture goes.
-    #[arg(long, default_value = "vroce-demo.pcapng", value_name = "FILE")]
-    pub capture: PathBuf,
-    /// How much the verifier looks at: everything, or with --bench what costs little.
+    /// Where the capture goes [default: vroce-demo.pcapng; with --peer there is none].
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+    /// How much the verifier looks at [default: full; with --bench cheap]. Cheap has no special pool.
     #[arg(long, value_name = "cheap|full", conflicts_with_all = ["peer", "against_image"])]
     pub verify: Option<Verify>,
     /// Print what the driver tells event tracing, with virtual time and machine.
@@ -121,7 +121,7 @@ pub struct ConsumerOptions {
     /// always.
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub pend: u32,
-    /// How much the verifier looks at.
+    /// How much the verifier looks at. Cheap has no special pool.
     #[arg(long, default_value_t = Verify::Full, value_name = "cheap|full")]
     pub verify: Verify,
     /// Processors of each machine.
@@ -153,10 +153,10 @@ pub struct Setting {
 #[derive(Args, Debug, Clone)]
 pub struct SpinOptions {
     /// Walk that long [default: 60, if no number of calls is given].
-    #[arg(long, value_name = "N", conflicts_with = "calls")]
+    #[arg(long, value_name = "N", conflicts_with = "calls", value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: Option<u64>,
     /// Walk until so many functions were called, in whole epochs.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub calls: Option<u64>,
     /// Seed of the first epoch, from which the others follow [default: drawn from the clock].
     #[arg(long, value_name = "S", value_parser = decimal, allow_negative_numbers = true)]

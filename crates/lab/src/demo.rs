@@ -17,6 +17,7 @@ use ntsim::consumer::ReadLimits;
 use ntsim::wire::{CaptureConfig, Switch, SwitchConfig};
 use ntsim::{MachineConfig, World};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ADDRESS_A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -53,9 +54,11 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         loss: options.loss,
         ..wire()
     });
-    let writing = || format!("writing {}", options.capture.display());
+    let path = options.capture.as_deref();
+    let path = path.unwrap_or(Path::new("vroce-demo.pcapng"));
+    let writing = || format!("writing {}", path.display());
     let capture = world
-        .capture(&switch, &options.capture, CaptureConfig::default())
+        .capture(&switch, path, CaptureConfig::default())
         .with_context(writing)?;
 
     let mut tracer = Tracer::default();
@@ -69,7 +72,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         let violations = report.violations.len();
         return Err(error.context(format!(
             "seed {seed}, {violations} violations, capture {}",
-            options.capture.display()
+            path.display()
         )));
     }
     ensure!(
@@ -80,7 +83,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     flushed?;
     say(
         "capture",
-        &format!("{} (open it with Wireshark)", options.capture.display()),
+        &format!("{} (open it with Wireshark)", path.display()),
     );
     say(
         "done",

@@ -230,7 +230,7 @@ fn run_with_driver(mut wire: Wire, options: &PeerOptions) -> Result<()> {
 /// Serves rping on a wire to another process, one client after the other, until interrupted.
 pub fn serve(peer: &Path, options: &DemoOptions) -> Result<()> {
     let address = IpAddr::from([10, 0, 0, 1]);
-    let capture = Some(options.capture.as_path());
+    let capture = options.capture.as_deref();
     let mut wire = Wire::open(peer, None, capture, options.seed, WireFaults::NONE)?;
     let server = Server::install(&mut wire.world, &wire.switch, "vroce", address)?;
     let watch = WireWatch::start(&wire.switch, PathMtu::Mtu4096, false);

@@ -168,9 +168,12 @@ impl Case {
         }
         let bytes = self.longest.to_linux.max(self.longest.to_vroce);
         if !self.longest.fills_packets() {
-            limits.push(format!(
-                "packets that fill neither path MTU: messages of at most {bytes} bytes"
-            ));
+            limits.push(match bytes {
+                0 => "packets that fill neither path MTU: no data is moved".to_owned(),
+                _ => {
+                    format!("packets that fill neither path MTU: messages of at most {bytes} bytes")
+                }
+            });
         }
         limits
     }

@@ -26,7 +26,7 @@ use suite::Done;
 enum Matrix {
     /// Each case once on a good wire, and on a faulty one with both families of addresses that it knows and both path MTUs; refusals and
     /// the death of the guest, which wait for timers, with only one of each. Over four cases these are all pairs of values. The guest is
-    /// emulated: more would take too long for every change. What is left to `Full`: the other three combinations of family and path MTU
+    /// emulated: more would take too long for every change. What is left to `full`: the other three combinations of family and path MTU
     /// on a good wire, the other two on a faulty one, or three.
     Ci,
     /// Every case with everything it can be run with.

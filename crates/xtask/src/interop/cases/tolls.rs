@@ -21,6 +21,10 @@ const SOME: u64 = 100;
 const RARELY: u64 = 10;
 const LATE: u64 = 3 * 128;
 
+/// Frames of which it is certain that what happens to one in a hundred happens to some: it happens to none of so many once in a million times. To
+/// none of a third as many it does once in a hundred times, but not each of three things.
+const CERTAIN: u64 = 1400;
+
 /// What vroce-lab tells about its wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tolls {
@@ -50,7 +54,7 @@ impl Tolls {
         }
         for (toll, sender) in self.each() {
             let each = [toll.lost, toll.reordered, toll.duplicated];
-            let bad = if faults == Faults::Few {
+            let bad = if faults == Faults::Few || toll.frames < CERTAIN {
                 each != [0; 3]
             } else {
                 !each.contains(&0)
@@ -284,6 +288,15 @@ mod tests {
         ] {
             assert_eq!(all(spared), [false, false, true, false]);
         }
+        fn few(t: &mut Tolls) {
+            (t.to_linux.frames, t.to_linux.duplicated) = (338, 0);
+        }
+        assert_eq!(all(few), [true; 4]);
+        let few_and_good = |t: &mut Tolls| {
+            few(t);
+            (t.to_linux.lost, t.to_linux.reordered) = (0, 0);
+        };
+        assert_eq!(all(few_and_good), [false; 4]);
         let vroce_silent = |t: &mut Tolls| {
             (t.to_linux.repeated_requests, t.to_linux.repeated_responses) = (0, 0);
         };
