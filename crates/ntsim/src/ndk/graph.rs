@@ -2,24 +2,14 @@
 
 use std::rc::Rc;
 
-use super::late;
-use super::object::{Object, State, layer_if_any};
+use super::object::{Layer, Object, State, layer_if_any};
 
 /// Lines of a report: whoever has more objects sees in their first ones what he does with them.
 const MOST: usize = 48;
 
 /// The objects that are not closed as far as their consumers know, by provider, kind and age.
 pub(crate) fn objects() -> Vec<String> {
-    let mut objects = layer_if_any(|layer| {
-        let mut objects: Vec<Rc<Object>> = {
-            let handles = layer.by_address.borrow();
-            let objects = handles.values().filter_map(|h| layer.objects.get(*h));
-            objects.collect()
-        };
-        objects.extend(late::closed(layer));
-        objects
-    })
-    .unwrap_or_default();
+    let mut objects = layer_if_any(Layer::known).unwrap_or_default();
     objects.sort_by_key(|o| o.place());
     let mut lines: Vec<_> = objects.iter().take(MOST).map(line).collect();
     if objects.len() > MOST {

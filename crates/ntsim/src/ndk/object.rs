@@ -212,16 +212,22 @@ impl Default for Layer {
 }
 
 impl Layer {
-    /// The first of what `f` gives for objects that are not closed as far as their consumers know, by kind and age.
-    pub(super) fn find_open<R>(&self, f: impl Fn(&Object) -> Option<R>) -> Option<R> {
-        let mut open: Vec<_> = {
+    /// The objects that are not closed as far as their consumers know, in no order.
+    pub(super) fn known(&self) -> Vec<Rc<Object>> {
+        let mut known: Vec<_> = {
             let handles = self.by_address.borrow();
             handles
                 .values()
                 .filter_map(|h| self.objects.get(*h))
                 .collect()
         };
-        open.extend(late::closed(self));
+        known.extend(late::closed(self));
+        known
+    }
+
+    /// The first of what `f` gives for objects that are not closed as far as their consumers know, by kind and age.
+    pub(super) fn find_open<R>(&self, f: impl Fn(&Object) -> Option<R>) -> Option<R> {
+        let mut open = self.known();
         open.sort_by_key(|object| (object.kind as u32, object.number));
         open.iter().find_map(|object| f(object))
     }
