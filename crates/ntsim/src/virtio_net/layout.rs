@@ -52,10 +52,18 @@ pub(super) const NO_INTERRUPT: u16 = 1;
 
 /// Feature bits.
 pub(super) mod feature {
+    pub(in super::super) const CSUM: u64 = 1 << 0;
+    pub(in super::super) const GUEST_CSUM: u64 = 1 << 1;
     pub(in super::super) const MTU: u64 = 1 << 3;
     pub(in super::super) const MAC: u64 = 1 << 5;
     pub(in super::super) const MRG_RXBUF: u64 = 1 << 15;
     pub(in super::super) const STATUS: u64 = 1 << 16;
+    pub(in super::super) const CTRL_VQ: u64 = 1 << 17;
+    pub(in super::super) const CTRL_RX: u64 = 1 << 18;
+    pub(in super::super) const CTRL_RX_EXTRA: u64 = 1 << 20;
+    pub(in super::super) const GUEST_ANNOUNCE: u64 = 1 << 21;
+    pub(in super::super) const MQ: u64 = 1 << 22;
+    pub(in super::super) const CTRL_MAC_ADDR: u64 = 1 << 23;
     pub(in super::super) const INDIRECT_DESC: u64 = 1 << 28;
     pub(in super::super) const EVENT_IDX: u64 = 1 << 29;
     pub(in super::super) const VERSION_1: u64 = 1 << 32;
@@ -64,11 +72,25 @@ pub(super) mod feature {
 
 /// Bytes of the header in front of every frame.
 pub(super) const HEADER: usize = 12;
+/// Flag in it: the device is to complete the checksum.
+pub(super) const NEEDS_CSUM: u8 = 1;
+/// Flag in it: the device has found the checksum right.
+pub(super) const DATA_VALID: u8 = 2;
+/// Offset of the kind of segmentation in it.
+pub(super) const GSO_TYPE: usize = 1;
+/// Offset of the segments' size in it.
+pub(super) const GSO_SIZE: usize = 4;
+/// Offset of where summing begins in it.
+pub(super) const CSUM_START: usize = 6;
+/// Offset of where the sum goes, from there.
+pub(super) const CSUM_OFFSET: usize = 8;
 /// Offset of `num_buffers` in it.
 pub(super) const NUM_BUFFERS: usize = 10;
 
 /// Network configuration: link is up.
 pub(super) const LINK_UP: u16 = 1;
+/// Network configuration: the driver is asked to announce itself.
+pub(super) const ANNOUNCE: u16 = 2;
 /// Bytes of the network configuration.
 pub(super) const CONFIG_LENGTH: usize = 17;
 

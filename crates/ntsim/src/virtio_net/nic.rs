@@ -6,12 +6,14 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use super::control::Filter;
 use super::layout::{self, feature};
 use super::memory::DmaMemory;
 use super::queue::Queue;
 use super::receive::Placing;
 use super::rules;
 use super::sabotage::Sulks;
+use super::steering::Steering;
 use super::transmit::Latency;
 use crate::World;
 use crate::pci::{Bar, Capability, Function, Identity};
@@ -20,6 +22,8 @@ use crate::wire::{Endpoint, Frame, Port, PortId, Switch};
 use crate::world::device::Device as Polled;
 use crate::world::machine::{Machine, MachineId};
 
+/// Most pairs of queues.
+const MOST_PAIRS: u16 = 8;
 /// More frames than this are never kept for the driver, whatever the configuration says.
 pub(super) const BACKLOG_LIMIT: usize = 1 << 16;
 
@@ -44,6 +48,12 @@ pub struct NicConfig {
     pub indirect: bool,
     /// Offers `VIRTIO_NET_F_MRG_RXBUF`.
     pub mergeable: bool,
+    /// Offers `VIRTIO_NET_F_CSUM` and `VIRTIO_NET_F_GUEST_CSUM`.
+    pub checksums: bool,
+    /// Offers `VIRTIO_NET_F_CTRL_VQ`, and with it to set modes and addresses to receive, and to ask drivers to announce themselves.
+    pub control: bool,
+    /// Pairs of queues, 1 to 8. With more than one it offers `VIRTIO_NET_F_MQ`, and a control queue for it.
+    pub queue_pairs: u16,
     /// Frames kept while the driver has no receive buffers; those beyond are dropped, as hardware does with all.
     pub backlog: usize,
     /// Frames taken from the driver in one turn.
@@ -66,6 +76,9 @@ impl Default for NicConfig {
             event_idx: true,
             indirect: true,
             mergeable: false,
+            checksums: false,
+            control: false,
+            queue_pairs: 1,
             backlog: 1024,
             transmit_batch: 64,
             transmit_latency: Duration::ZERO,
@@ -91,6 +104,8 @@ pub struct NicCounters {
     pub no_buffer: u64,
     /// Frames dropped because they were longer than the MTU allows or the buffer was.
     pub too_long: u64,
+    /// Frames that the driver did not ask for: its receive filter dropped them.
+    pub filtered: u64,
     /// Frames that came while no driver was running the device.
     pub not_running: u64,
     /// Notifications by the driver.
@@ -111,12 +126,41 @@ pub(super) struct State {
     pub(super) queue_select: u16,
     pub(super) generation: u8,
     pub(super) isr: u8,
+    /// Receive and transmit queue of each pair, then the control queue, as far as the device has them.
     pub(super) queues: Vec<Queue>,
+    /// Pairs in use.
+    pub(super) pairs: usize,
+    pub(super) steering: Steering,
+    /// The address it has by default, or was given.
+    pub(super) mac: [u8; 6],
+    pub(super) filter: Filter,
+    /// The driver is asked to announce itself.
+    pub(super) announcing: bool,
 }
 
 impl State {
     pub(super) fn has(&self, feature: u64) -> bool {
         self.driver_features & feature != 0
+    }
+
+    /// Where the control queue is, if there is one with the features accepted (5.1.2).
+    pub(super) fn control_queue(&self) -> Option<usize> {
+        if !self.has(feature::CTRL_VQ) {
+            return None;
+        }
+        Some(if self.has(feature::MQ) {
+            self.queues.len() - 1
+        } else {
+            receive_queue(1)
+        })
+    }
+
+    /// Whether there is such a queue with the features accepted.
+    pub(super) fn exists(&self, index: usize) -> bool {
+        match self.control_queue() {
+            Some(control) => index <= control,
+            None => index < receive_queue(1),
+        }
     }
 
     /// A driver runs the device and it has not given up on it.
@@ -139,8 +183,9 @@ pub struct Nic {
     link_wanted: Cell<bool>,
     /// What it does not do that it should.
     pub(super) sulks: Sulks,
-    pub(super) backlog: RefCell<VecDeque<Frame>>,
-    pub(super) latency: RefCell<Latency>,
+    /// For each pair of queues.
+    pub(super) backlog: RefCell<Vec<VecDeque<Frame>>>,
+    pub(super) latency: RefCell<Vec<Latency>>,
     /// Frames taken in this turn, kept for its memory.
     pub(super) batch: RefCell<Vec<Frame>>,
     /// The buffers of the frame being received, likewise.
@@ -148,12 +193,15 @@ pub struct Nic {
     pub(super) counters: RefCell<NicCounters>,
 }
 
-/// The queue that receives.
-pub(super) const RECEIVE: usize = 0;
-/// The queue that sends.
-pub(super) const TRANSMIT: usize = 1;
-/// How many queues there are.
-const QUEUES: usize = 2;
+/// The queue of a pair that receives.
+pub(super) const fn receive_queue(pair: usize) -> usize {
+    2 * pair
+}
+
+/// The queue of a pair that sends.
+pub(super) const fn transmit_queue(pair: usize) -> usize {
+    2 * pair + 1
+}
 
 /// A capability that says where a structure lies.
 fn structure(kind: u8, offset: u64, extra: &[u8]) -> Capability {
@@ -230,7 +278,14 @@ fn window(function: &Function) -> usize {
 
 impl Nic {
     fn new(machine: &Rc<Machine>, config: NicConfig) -> Rc<Nic> {
+        assert!(
+            (1..=MOST_PAIRS).contains(&config.queue_pairs),
+            "a device has 1 to {MOST_PAIRS} pairs of queues"
+        );
         let function = function(config.messages);
+        let pairs = usize::from(config.queue_pairs);
+        let control = config.control || pairs > 1;
+        let queues = receive_queue(pairs) + usize::from(control);
         let mac = config.mac.unwrap_or_else(|| machine.mac.get());
         machine.mac.set(mac);
         Rc::new(Nic {
@@ -246,15 +301,20 @@ impl Nic {
                 queue_select: 0,
                 generation: 0,
                 isr: 0,
-                queues: (0..QUEUES).map(|_| Queue::new(config.queue_size)).collect(),
+                queues: (0..queues).map(|_| Queue::new(config.queue_size)).collect(),
+                pairs: 1,
+                steering: Steering::default(),
+                mac,
+                filter: Filter::default(),
+                announcing: false,
             }),
             function,
             config,
             port: RefCell::default(),
             link_wanted: Cell::new(true),
             sulks: Sulks::default(),
-            backlog: RefCell::default(),
-            latency: RefCell::default(),
+            backlog: RefCell::new(vec![VecDeque::new(); pairs]),
+            latency: RefCell::new(vec![Latency::default(); pairs]),
             batch: RefCell::default(),
             placing: RefCell::default(),
             counters: RefCell::default(),
@@ -366,7 +426,34 @@ impl Nic {
         if self.config.mergeable {
             offered |= feature::MRG_RXBUF;
         }
+        if self.config.checksums {
+            offered |= feature::CSUM | feature::GUEST_CSUM;
+        }
+        if self.config.control {
+            offered |= feature::CTRL_VQ
+                | feature::CTRL_RX
+                | feature::CTRL_RX_EXTRA
+                | feature::CTRL_MAC_ADDR
+                | feature::GUEST_ANNOUNCE;
+        }
+        if self.config.queue_pairs > 1 {
+            offered |= feature::CTRL_VQ | feature::MQ;
+        }
         offered
+    }
+
+    /// Pairs of queues.
+    pub(super) fn pairs(&self) -> usize {
+        self.config.queue_pairs.into()
+    }
+
+    /// Steers the frames that wait for buffers to the queues in use.
+    pub(super) fn sort_backlog(&self, state: &State) {
+        let mut backlog = self.backlog.borrow_mut();
+        let waiting: Vec<Frame> = backlog.iter_mut().flat_map(std::mem::take).collect();
+        for frame in waiting {
+            backlog[state.steering.pair(&frame, state.pairs)].push_back(frame);
+        }
     }
 
     /// The longest frame: with a VLAN tag.
@@ -437,21 +524,33 @@ impl Nic {
         for queue in &mut state.queues {
             queue.reset();
         }
-        *self.latency.borrow_mut() = Latency::default();
-        let lost = std::mem::take(&mut *self.backlog.borrow_mut());
-        self.counters.borrow_mut().not_running += lost.len() as u64;
+        state.pairs = 1;
+        state.steering = Steering::default();
+        state.mac = self.mac;
+        state.filter = Filter::default();
+        state.announcing = false;
+        self.latency.borrow_mut().fill(Latency::default());
+        for backlog in &mut *self.backlog.borrow_mut() {
+            let lost = std::mem::take(backlog);
+            self.counters.borrow_mut().not_running += lost.len() as u64;
+        }
     }
 }
 
 impl Endpoint for Nic {
     fn deliver(&self, frame: Frame) {
         let mut counters = self.counters.borrow_mut();
-        let running = self.state.borrow().is_running();
+        let state = self.state.borrow();
         let mut backlog = self.backlog.borrow_mut();
-        if !running || !self.link_wanted.get() {
+        let backlog = &mut backlog[state.steering.pair(&frame, state.pairs)];
+        if !state.is_running() || !self.link_wanted.get() {
             counters.not_running += 1;
         } else if frame.len() > self.longest_frame() {
             counters.too_long += 1;
+        } else if state.has(feature::CTRL_RX)
+            && !state.filter.passes(state.mac, frame.destination())
+        {
+            counters.filtered += 1;
         } else if backlog.len() >= BACKLOG_LIMIT {
             counters.no_buffer += 1;
         } else {
@@ -468,7 +567,8 @@ impl Endpoint for Nic {
 
 impl Polled for Nic {
     fn take(&self) -> bool {
-        self.transmit()
+        let obeyed = self.control();
+        self.transmit() | obeyed
     }
 
     fn give(&self) -> bool {
@@ -488,6 +588,9 @@ impl fmt::Debug for Nic {
 
 impl World {
     /// Plugs a network device into a machine and connects it to the switch.
+    ///
+    /// # Panics
+    /// If the device cannot be as `config` says.
     pub fn attach_nic(
         &mut self,
         machine: MachineId,

@@ -37,6 +37,19 @@ pub(super) struct Queue {
     indirect: bool,
     /// The used ring holds nonsense, which the device does not write over.
     corrupted: bool,
+    /// Not in use, though it may be enabled: up to where the driver could not know better.
+    closed: Option<Wrapping<u16>>,
+}
+
+/// A descriptor of a chain.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    /// Its place in the chain, from 1.
+    pub(super) number: usize,
+    pub(super) address: u64,
+    pub(super) length: u32,
+    /// By the device.
+    pub(super) writable: bool,
 }
 
 impl Queue {
@@ -52,6 +65,7 @@ impl Queue {
             event: 0,
             indirect: false,
             corrupted: false,
+            closed: None,
         }
     }
 
@@ -75,6 +89,24 @@ impl Queue {
     /// Whether the device works on it.
     pub(super) fn is_served(&self) -> bool {
         self.ring.ready() && !self.corrupted
+    }
+
+    /// Puts the queue in use, or not. What the driver has made available by now is no mistake.
+    pub(super) fn set_open(&mut self, memory: &DmaMemory<'_>, open: bool) {
+        if self.is_served() {
+            // An error shows when the ring is used next.
+            let _ = self.observe(memory);
+        }
+        self.closed = (!open).then_some(self.observed);
+    }
+
+    /// Whether chains have been made available since the queue is not in use; asked again, since the last time.
+    pub(super) fn has_late(&mut self) -> bool {
+        let late = self.closed.is_some_and(|at| at != self.observed);
+        if late {
+            self.closed = Some(self.observed);
+        }
+        late
     }
 
     /// Starts to use the queue at the addresses set.
@@ -181,6 +213,26 @@ impl Queue {
         mut f: impl FnMut(u64, u32) -> Result<(), Flaw>,
     ) -> Result<(), Flaw> {
         let head = chain.head_index();
+        self.visit(memory, chain, |part| {
+            if part.writable != writable {
+                return Err(format!(
+                    "chain {head}: part {} is {}writable by the device",
+                    part.number,
+                    if writable { "not " } else { "" }
+                ));
+            }
+            f(part.address, part.length)
+        })
+    }
+
+    /// Visits the descriptors of a chain.
+    pub(super) fn visit<'m, 'r: 'm>(
+        &self,
+        memory: &'m DmaMemory<'r>,
+        chain: DescriptorChain<&'m DmaMemory<'r>>,
+        mut f: impl FnMut(Part) -> Result<(), Flaw>,
+    ) -> Result<(), Flaw> {
+        let head = chain.head_index();
         if !self.indirect {
             let at = GuestAddress(self.ring.desc_table() + 16 * u64::from(head));
             let first: Descriptor = memory
@@ -193,26 +245,26 @@ impl Queue {
             }
         }
         let mut complete = false;
-        let mut count = 0;
+        let mut number = 0;
         for descriptor in chain {
-            count += 1;
-            if descriptor.is_write_only() != writable {
-                return Err(format!(
-                    "chain {head}: part {count} is {}writable by the device",
-                    if writable { "not " } else { "" }
-                ));
+            number += 1;
+            let part = Part {
+                number,
+                address: descriptor.addr().0,
+                length: descriptor.len(),
+                writable: descriptor.is_write_only(),
+            };
+            if part.length == 0 {
+                return Err(format!("chain {head}: part {number} is empty"));
             }
-            if descriptor.len() == 0 {
-                return Err(format!("chain {head}: part {count} is empty"));
-            }
-            f(descriptor.addr().0, descriptor.len())?;
+            f(part)?;
             complete = !descriptor.has_next();
         }
         if complete {
             Ok(())
         } else {
             Err(format!(
-                "chain {head} breaks off after {count} descriptors: it is a loop, leaves the table, or lies in memory \
+                "chain {head} breaks off after {number} descriptors: it is a loop, leaves the table, or lies in memory \
                  that the device may not read"
             ))
         }

@@ -2,9 +2,10 @@
 
 use super::layout::{self, NUM_BUFFERS, feature};
 use super::memory::DmaMemory;
-use super::nic::{Nic, RECEIVE};
+use super::nic::{Nic, receive_queue};
 use super::queue::{Flaw, Queue};
 use super::rules;
+use super::transport::Segment;
 use crate::wire::Frame;
 
 /// What became of a frame.
@@ -28,43 +29,53 @@ pub(super) struct Placing {
 impl Nic {
     /// Puts frames that have come into the driver's buffers. False if there was nothing to do.
     pub(super) fn receive(&self) -> bool {
-        if self.backlog.borrow().is_empty() {
+        (0..self.pairs()).fold(false, |done, pair| self.receive_on(pair) | done)
+    }
+
+    fn receive_on(&self, pair: usize) -> bool {
+        if self.backlog.borrow()[pair].is_empty() {
             return false;
         }
+        let index = receive_queue(pair);
         let mut state = self.state.borrow_mut();
         let Some(machine) = self.machine.upgrade() else {
             return false;
         };
-        if !state.is_running()
-            || !state.queues[RECEIVE].is_served()
-            || !self.function.is_bus_master()
+        if !state.is_running() || !state.queues[index].is_served() || !self.function.is_bus_master()
         {
             return false;
         }
         let memory = DmaMemory::new(&machine.ram);
-        let mergeable = state.has(feature::MRG_RXBUF);
-        let queue = &mut state.queues[RECEIVE];
+        let features = state.driver_features;
+        let queue = &mut state.queues[index];
         let before = *self.counters.borrow();
-        let result = self.fill(queue, &memory, mergeable);
+        let result = self.fill(pair, queue, &memory, features);
         let after = *self.counters.borrow();
         if after.received != before.received && queue.wants_interrupt(&memory) {
-            self.interrupt_queue(&mut state, RECEIVE);
+            self.interrupt_queue(&mut state, index);
         }
         if let Err(flaw) = result {
-            self.broken(&mut state, RECEIVE, &memory, &flaw);
+            self.broken(&mut state, index, &memory, &flaw);
             return true;
         }
         after != before
     }
 
     /// Fills buffers while there are both frames and buffers.
-    fn fill(&self, queue: &mut Queue, memory: &DmaMemory<'_>, mergeable: bool) -> Result<(), Flaw> {
+    fn fill(
+        &self,
+        pair: usize,
+        queue: &mut Queue,
+        memory: &DmaMemory<'_>,
+        features: u64,
+    ) -> Result<(), Flaw> {
         let mut backlog = self.backlog.borrow_mut();
+        let backlog = &mut backlog[pair];
         let mut counters = self.counters.borrow_mut();
         queue.observe(memory)?;
         while let Some(frame) = backlog.front_mut() {
             let length = frame.len() as u64;
-            match self.place(queue, memory, mergeable, frame)? {
+            match self.place(queue, memory, features, frame)? {
                 Placed::Yes => {
                     counters.received += 1;
                     counters.received_bytes += length;
@@ -92,7 +103,7 @@ impl Nic {
         &self,
         queue: &mut Queue,
         memory: &DmaMemory<'_>,
-        mergeable: bool,
+        features: u64,
         frame: &mut Frame,
     ) -> Result<Placed, Flaw> {
         let needed = layout::HEADER + frame.len();
@@ -114,7 +125,7 @@ impl Nic {
                 Ok(())
             })?;
             heads.push((head, (room.min(needed) - before) as u32));
-            if !mergeable {
+            if features & feature::MRG_RXBUF == 0 {
                 break;
             }
         }
@@ -133,6 +144,11 @@ impl Nic {
             return Ok(Placed::TooLong);
         }
         let mut header = [0; layout::HEADER];
+        if features & feature::GUEST_CSUM != 0
+            && Segment::of(frame).and_then(|segment| segment.is_valid(frame)) == Some(true)
+        {
+            header[0] = layout::DATA_VALID;
+        }
         header[NUM_BUFFERS..].copy_from_slice(&(heads.len() as u16).to_le_bytes());
         let mut bytes = frame.with_header(&header);
         for &(address, length) in &*parts {

@@ -1,14 +1,21 @@
 //! The registers: common configuration, ISR, network configuration, notifications.
 
+use super::control;
 use super::layout::{self, Register, feature};
 use super::memory::DmaMemory;
-use super::nic::{Nic, State, TRANSMIT};
+use super::nic::{Nic, State, transmit_queue};
+use super::queue::Queue;
 use super::rules;
 use crate::pci::{ConfigSpace, Device};
 
 /// Bytes of the data of the configuration access capability, and where they begin in it.
 const WINDOW_DATA: usize = 16;
 const WINDOW_LENGTH: usize = 4;
+
+/// Whether a queue is one that receives, when the control queue is `control`.
+fn receives(index: usize, control: Option<usize>) -> bool {
+    index.is_multiple_of(2) && control != Some(index)
+}
 
 impl Device for Nic {
     fn read(&self, bar: u8, offset: u64, width: u8) -> u64 {
@@ -289,6 +296,16 @@ impl Nic {
             );
             return false;
         }
+        let missing = control::needed_by(accepted) & !accepted;
+        if missing != 0 {
+            self.accuse(
+                rules::FEATURES,
+                format!(
+                    "features {accepted:#x} are accepted without {missing:#x}, which they need"
+                ),
+            );
+            return false;
+        }
         accepted & feature::VERSION_1 != 0
     }
 
@@ -298,15 +315,20 @@ impl Nic {
             return;
         };
         let memory = DmaMemory::new(&machine.ram);
+        let control = state.control_queue();
         for (index, queue) in state.queues.iter_mut().enumerate() {
             if queue.is_ready() {
-                self.start_queue(queue, index, &memory);
+                let receives = receives(index, control);
+                self.start_queue(queue, receives, &memory);
             }
+        }
+        for pair in 1..self.pairs() {
+            state.queues[transmit_queue(pair)].set_open(&memory, false);
         }
     }
 
-    fn start_queue(&self, queue: &mut super::queue::Queue, index: usize, memory: &DmaMemory<'_>) {
-        if !self.config.busy_poll && index == TRANSMIT {
+    fn start_queue(&self, queue: &mut Queue, receives: bool, memory: &DmaMemory<'_>) {
+        if !self.config.busy_poll && !receives {
             // What is there already is seen in the first turn.
             queue.enable_notifications(memory);
             queue.kicked = true;
@@ -318,6 +340,7 @@ impl Nic {
     fn write_queue(&self, state: &mut State, register: Register, value: u64) {
         let index = usize::from(state.queue_select);
         let (status, features) = (state.status, state.driver_features);
+        let (exists, control) = (state.exists(index), state.control_queue());
         let Some(queue) = state.queues.get_mut(index) else {
             self.accuse(
                 rules::QUEUE,
@@ -371,6 +394,15 @@ impl Nic {
                     );
                     return;
                 }
+                if !exists {
+                    self.accuse(
+                        rules::QUEUE,
+                        format!(
+                            "queue {index} is enabled, which does not exist with the features accepted"
+                        ),
+                    );
+                    return;
+                }
                 let Some(machine) = self.machine.upgrade() else {
                     return;
                 };
@@ -380,7 +412,7 @@ impl Nic {
                 if let Err(flaw) = queue.enable(&memory, event_idx, indirect) {
                     self.accuse(rules::QUEUE, format!("queue {index}: {flaw}"));
                 } else if status & layout::DRIVER_OK != 0 {
-                    self.start_queue(queue, index, &memory);
+                    self.start_queue(queue, receives(index, control), &memory);
                 }
             }
         }
@@ -407,16 +439,18 @@ impl Nic {
             return 0;
         }
         self.counters.borrow_mut().config_loads += 1;
-        let status = if self.is_link_up() {
-            layout::LINK_UP
-        } else {
-            0
-        };
+        let state = self.state.borrow();
+        let mut status = 0;
+        if self.is_link_up() {
+            status |= layout::LINK_UP;
+        }
+        if state.announcing {
+            status |= layout::ANNOUNCE;
+        }
         let mut config = [0; layout::CONFIG_LENGTH];
-        config[..6].copy_from_slice(&self.mac);
+        config[..6].copy_from_slice(&state.mac);
         config[6..8].copy_from_slice(&status.to_le_bytes());
-        // One pair of queues.
-        config[8..10].copy_from_slice(&1_u16.to_le_bytes());
+        config[8..10].copy_from_slice(&self.config.queue_pairs.to_le_bytes());
         config[10..12].copy_from_slice(&self.config.mtu.to_le_bytes());
         config[12..16].copy_from_slice(&self.config.speed.to_le_bytes());
         // Full duplex.

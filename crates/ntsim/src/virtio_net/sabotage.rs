@@ -4,22 +4,22 @@ use std::cell::Cell;
 
 use super::layout;
 use super::memory::DmaMemory;
-use super::nic::{Nic, RECEIVE, TRANSMIT};
+use super::nic::{Nic, receive_queue, transmit_queue};
 
 /// A queue of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The queue that receives.
+    /// The queue that receives, of the first pair.
     Receive,
-    /// The queue that sends.
+    /// The queue that sends, of the first pair.
     Transmit,
 }
 
 impl Side {
     fn index(self) -> usize {
         match self {
-            Side::Receive => RECEIVE,
-            Side::Transmit => TRANSMIT,
+            Side::Receive => receive_queue(0),
+            Side::Transmit => transmit_queue(0),
         }
     }
 }

@@ -22,6 +22,15 @@ pub(super) const EVENT_IDX: u64 = 1 << 29;
 pub(super) const INDIRECT: u64 = 1 << 28;
 pub(super) const MERGEABLE: u64 = 1 << 15;
 
+pub(super) const CSUM: u64 = 1 << 0;
+pub(super) const GUEST_CSUM: u64 = 1 << 1;
+pub(super) const CTRL_VQ: u64 = 1 << 17;
+pub(super) const CTRL_RX: u64 = 1 << 18;
+pub(super) const CTRL_RX_EXTRA: u64 = 1 << 20;
+pub(super) const ANNOUNCE: u64 = 1 << 21;
+pub(super) const MQ: u64 = 1 << 22;
+pub(super) const CTRL_MAC_ADDR: u64 = 1 << 23;
+
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT_TABLE: u16 = 4;
@@ -233,14 +242,22 @@ impl Registers {
     }
 }
 
+/// Most messages a device has here.
+const MESSAGES: usize = 20;
+
 /// What receives interrupts.
 #[derive(Clone, Default)]
-pub(super) struct Interrupts(pub(super) Rc<[Cell<u32>; 3]>);
+pub(super) struct Interrupts(Rc<[Cell<u32>; MESSAGES]>);
 
 impl Interrupts {
-    /// How often each message has come since the last call.
+    /// How often each of the first messages has come since the last call.
     pub(super) fn taken(&self) -> [u32; 3] {
         [0, 1, 2].map(|i| self.0[i].take())
+    }
+
+    /// The messages that have come since the last call.
+    pub(super) fn came(&self) -> Vec<usize> {
+        (0..MESSAGES).filter(|&i| self.0[i].take() > 0).collect()
     }
 }
 
@@ -365,22 +382,54 @@ impl Host {
         ring
     }
 
-    /// The whole initialisation sequence of section 3.1.1.
+    /// The whole initialisation sequence of section 3.1.1, with one pair of queues.
     pub(super) fn bring_up(&self, features: u64) -> Driver {
+        self.bring_up_pairs(features, 1).remove(0)
+    }
+
+    /// The same with so many pairs of queues, a driver for each. Queue N has message N + 1, if the device has so many.
+    pub(super) fn bring_up_pairs(&self, features: u64, pairs: u16) -> Vec<Driver> {
+        self.begin(features);
+        let drivers = (0..pairs).map(|pair| self.pair(pair)).collect();
+        self.set_status(15);
+        drivers
+    }
+
+    /// The same with the control queue, which is number `control`.
+    pub(super) fn bring_up_controlled(
+        &self,
+        features: u64,
+        pairs: u16,
+        control: u16,
+    ) -> (Vec<Driver>, Control) {
+        self.begin(features);
+        let drivers = (0..pairs).map(|pair| self.pair(pair)).collect();
+        let event_idx = self.nic.driver_features() & EVENT_IDX != 0;
+        let ring = self.set_up_queue(control, 16, control + 1, event_idx);
+        self.set_status(15);
+        let memory = Dma::new(&self.machine, 2 * PAGE);
+        (drivers, Control { ring, memory })
+    }
+
+    /// Up to the features.
+    fn begin(&self, features: u64) {
         self.set_status(0);
         assert_eq!(self.status(), 0);
         self.set_status(1);
         self.set_status(3);
-        let features = features & self.offered();
-        self.accept(features);
+        self.accept(features & self.offered());
         self.set_status(11);
         assert_eq!(self.status(), 11, "the device accepts the features");
         self.set_common(0x10, 0_u16);
+    }
+
+    /// Sets a pair of queues up.
+    fn pair(&self, pair: u16) -> Driver {
+        let features = self.nic.driver_features();
         let event_idx = features & EVENT_IDX != 0;
         let size = self.nic.config().queue_size;
-        let receive = self.set_up_queue(0, size, 1, event_idx);
-        let transmit = self.set_up_queue(1, size, 2, event_idx);
-        self.set_status(15);
+        let receive = self.set_up_queue(2 * pair, size, 2 * pair + 1, event_idx);
+        let transmit = self.set_up_queue(2 * pair + 1, size, 2 * pair + 2, event_idx);
         Driver {
             machine: Rc::clone(&self.machine),
             mac: self.mac,
@@ -391,7 +440,54 @@ impl Host {
             spare: Vec::new(),
             buffer_size: 0,
             indirect: features & INDIRECT != 0,
+            checksums: features & GUEST_CSUM != 0,
+            header: [0; 12],
+            flags: 0,
         }
+    }
+}
+
+/// The control queue of a running device.
+pub(super) struct Control {
+    pub(super) ring: Ring,
+    pub(super) memory: Dma,
+}
+
+impl Control {
+    /// Sends a command and waits for the answer.
+    pub(super) fn command(&mut self, world: &mut World, command: &[u8]) -> u8 {
+        let answer = self.memory.part(PAGE);
+        for (at, byte) in command.iter().enumerate() {
+            self.memory.put(at, *byte);
+        }
+        answer.put(0, 0xee_u8);
+        let head = self.begin(command.len());
+        self.ring.kick();
+        world.run_until_idle();
+        assert_eq!(self.ring.reap(), Some((head, 1)));
+        answer.get(0)
+    }
+
+    /// Makes a command of so many bytes available, and room for its answer: the head of the chain.
+    fn begin(&mut self, length: usize) -> u16 {
+        let slots: Vec<u16> = self.ring.free.drain(..2).collect();
+        let request = (self.memory.physical, length as u32);
+        let answer = (self.memory.physical + PAGE as u64, 1);
+        let table = self.ring.descriptors;
+        self.ring
+            .write_descriptor(table, slots[0], request, NEXT, slots[1]);
+        self.ring
+            .write_descriptor(table, slots[1], answer, WRITE, 0);
+        let head = slots[0];
+        self.ring.chains[usize::from(head)] = slots;
+        self.ring.publish(head);
+        head
+    }
+
+    /// Puts so many pairs of queues in use.
+    pub(super) fn use_pairs(&mut self, world: &mut World, pairs: u16) -> u8 {
+        let [low, high] = pairs.to_le_bytes();
+        self.command(world, &[4, 0, low, high])
     }
 }
 
@@ -408,6 +504,12 @@ pub(super) struct Driver {
     spare: Vec<Dma>,
     buffer_size: usize,
     indirect: bool,
+    /// The device may say that it has looked at checksums.
+    checksums: bool,
+    /// What goes before the frames sent.
+    pub(super) header: [u8; 12],
+    /// Flags of the last frame received.
+    pub(super) flags: u8,
 }
 
 impl Driver {
@@ -449,9 +551,7 @@ impl Driver {
             .spare
             .pop()
             .unwrap_or_else(|| Dma::new(&self.machine, 3 * PAGE));
-        for at in 0..12 {
-            memory.put(at, 0_u8);
-        }
+        memory.put(0, self.header);
         for (at, byte) in frame.iter().enumerate() {
             memory.put(12 + at, *byte);
         }
@@ -513,7 +613,9 @@ impl Driver {
             length = more;
         }
         self.receive.kick();
-        assert_eq!(bytes[..10], [0; 10], "no offloads");
+        self.flags = bytes[0];
+        assert!(self.checksums || self.flags == 0, "no offloads");
+        assert_eq!(bytes[1..10], [0; 9], "no segments");
         Some(bytes[26..].to_vec())
     }
 

@@ -1,5 +1,7 @@
 //! Stories of a driver and the device.
 
+mod checksums;
+mod control;
 mod driver;
 mod misbehaviour;
 
