@@ -81,7 +81,7 @@ pub enum Fault {
     NeedsReset,
     /// The device returned a transmit buffer it did not have.
     TxUsed,
-    /// The device returned a receive buffer it did not have, or said it wrote more than fits.
+    /// The device returned a receive buffer it did not have, or said it wrote more than fits or less than every frame has.
     RxUsed,
     /// A register reads all ones: the device is gone.
     Gone,

@@ -16,7 +16,7 @@ const MOST_RESTARTS: usize = 3;
 const HARDWARE_FAILURE: u32 = 0xc000_138a;
 
 /// How often the driver has said that the device failed.
-fn failures_logged(pair: &Pair) -> usize {
+pub(super) fn failures_logged(pair: &Pair) -> usize {
     let log = pair.world.event_log(pair.a);
     log.iter()
         .filter(|entry| entry.code == HARDWARE_FAILURE)
@@ -109,10 +109,13 @@ fn a_used_ring_that_cannot_be() {
     for (seed, nic) in kinds() {
         for (side, flaw) in [
             (Side::Receive, IndexJump),
+            (Side::Receive, IndexBack),
             (Side::Receive, BadId),
             (Side::Receive, BadLength),
+            (Side::Receive, NoLength),
             (Side::Receive, Repeat),
             (Side::Transmit, IndexJump),
+            (Side::Transmit, IndexBack),
             (Side::Transmit, BadId),
             (Side::Transmit, Repeat),
         ] {
@@ -120,6 +123,18 @@ fn a_used_ring_that_cannot_be() {
                 assert!(pair.nic_a.corrupt_used(side, flaw))
             });
         }
+    }
+}
+
+/// It can only be named while some are free.
+#[test]
+fn a_buffer_that_the_device_was_not_given() {
+    for (seed, mut nic) in kinds() {
+        nic.queue_size = 1024;
+        nic.transmit_latency = Duration::ZERO;
+        survived("free id", seed, nic, |pair| {
+            assert!(pair.nic_a.corrupt_used(Side::Transmit, UsedFlaw::FreeId));
+        });
     }
 }
 
@@ -226,6 +241,27 @@ fn a_device_that_does_not_reset_itself_is_cut_off_until_it_does() {
     pair.world.run_for(Duration::from_secs(40));
     assert!(pair.ping(56));
     pair.clean_up();
+}
+
+/// One that takes long is waited for; one that takes longer is cut off, and restarted once it has.
+#[test]
+fn a_device_that_takes_its_time_to_reset_itself() {
+    for (milliseconds, restarted_after) in [(50, 100), (5000, 31_000)] {
+        let mut pair = Pair::new(9);
+        pair.nic_a.delay_resets(Duration::from_millis(milliseconds));
+        assert!(pair.nic_a.corrupt_used(Side::Receive, UsedFlaw::BadId));
+        pair.world.run_for(Duration::from_millis(40));
+        assert_eq!(failures_logged(&pair), 1);
+        assert!(!pair.world.adapter(pair.a).unwrap().link.up);
+        pair.world.run_for(Duration::from_millis(100));
+        let waited_for = pair.world.adapter(pair.a).unwrap().link.up;
+        assert_eq!(waited_for, milliseconds == 50);
+        pair.world.run_for(Duration::from_millis(restarted_after));
+        assert!(pair.ping(1400), "{milliseconds} ms");
+        assert_eq!(failures_logged(&pair), 1);
+        pair.nic_a.delay_resets(Duration::ZERO);
+        pair.clean_up();
+    }
 }
 
 /// What is behind the device may be away for longer than a few restarts take.

@@ -3,6 +3,7 @@
 mod failures;
 mod faults;
 mod install;
+mod lies;
 mod oids;
 mod power;
 mod settings;

@@ -396,7 +396,13 @@ fn negotiate(transport: &Transport, options: &Options) -> Result<Negotiated, Err
     // Who accepts the MTU must provide for it. The device's configuration may be read before the features are settled.
     let mtu = (offered & feature::MTU != 0)
         .then(|| transport.read_config(|config| config.read_u16(config::MTU)));
-    let mtu = mtu.filter(|&mtu| (68..=MAX_MTU).contains(&mtu));
+    let mtu = mtu.filter(|&mtu| {
+        let usable = (68..=MAX_MTU).contains(&mtu);
+        if !usable {
+            debug_print!(Warning, "device's MTU of {mtu} is ignored");
+        }
+        usable
+    });
     if mtu.is_some() {
         wanted |= feature::MTU;
     }

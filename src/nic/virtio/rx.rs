@@ -5,6 +5,7 @@
 use nt::dma::CommonBuffer;
 use nt::{NoMemory, SpinLock};
 
+use super::HEADER;
 use super::queue::{BadUsed, Descriptor, Queue};
 use super::slots::Slots;
 
@@ -70,10 +71,10 @@ impl Rx {
     /// Takes a filled buffer off the queue.
     ///
     /// # Errors
-    /// [`BadUsed`], also if the device says that it wrote more than fits.
+    /// [`BadUsed`], also if the device says that it wrote more than fits, or less than virtio's header.
     pub fn pop(&self, queue: &mut Queue<CommonBuffer, u16>) -> Result<Option<Filled>, BadUsed> {
         match queue.pop()? {
-            Some((_, len)) if len > self.buffer_len => Err(BadUsed),
+            Some((_, len)) if len > self.buffer_len || (len as usize) < HEADER => Err(BadUsed),
             Some((slot, len)) => Ok(Some(Filled { slot, len })),
             None => Ok(None),
         }

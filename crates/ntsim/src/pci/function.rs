@@ -289,6 +289,11 @@ impl Function {
         data.len().min(SIZE.saturating_sub(offset))
     }
 
+    /// Has configuration space say something else than it should.
+    pub(crate) fn pretend(&self, offset: usize, data: &[u8]) {
+        self.config.put(offset, data);
+    }
+
     /// What its driver is to be given.
     #[must_use]
     pub fn resources(&self) -> Resources {

@@ -29,4 +29,4 @@ mod transport;
 mod tests;
 
 pub use nic::{Nic, NicConfig, NicCounters};
-pub use sabotage::{Side, UsedFlaw};
+pub use sabotage::{Lies, Side, Structure, UsedFlaw};

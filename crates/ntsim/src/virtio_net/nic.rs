@@ -263,12 +263,12 @@ fn function(messages: u16) -> Rc<Function> {
     Function::new(&identity, &bars, messages, layout::MSIX_BAR, &capabilities)
 }
 
-/// Offset of the configuration access capability.
-fn window(function: &Function) -> usize {
+/// Offset of the capability of a kind.
+pub(super) fn capability(function: &Function, kind: u8) -> usize {
     let config = function.config();
     let mut at = usize::from(config[0x34]);
     while at != 0 {
-        if config[at] == layout::CAP_VENDOR && config[at + 3] == layout::CFG_PCI {
+        if config[at] == layout::CAP_VENDOR && config[at + 3] == kind {
             return at;
         }
         at = usize::from(config[at + 1]);
@@ -291,7 +291,7 @@ impl Nic {
         Rc::new(Nic {
             mac,
             machine: Rc::downgrade(machine),
-            window: window(&function),
+            window: capability(&function, layout::CFG_PCI),
             state: RefCell::new(State {
                 status: 0,
                 device_feature_select: 0,
@@ -439,7 +439,7 @@ impl Nic {
         if self.config.queue_pairs > 1 {
             offered |= feature::CTRL_VQ | feature::MQ;
         }
-        offered
+        offered & !self.sulks.lies.get().withheld
     }
 
     /// Pairs of queues.
@@ -567,6 +567,7 @@ impl Endpoint for Nic {
 
 impl Polled for Nic {
     fn take(&self) -> bool {
+        self.reset_if_due();
         let obeyed = self.control();
         self.transmit() | obeyed
     }

@@ -292,8 +292,15 @@ impl Queue {
         // What the driver has made available is seen first, so that a buffer of its own can be named.
         let _ = self.observe(memory);
         let owned = self.owned.iter().position(|owned| *owned).unwrap_or(0) as u32;
+        let free = self.owned.iter().position(|owned| !*owned);
         let (entries, ahead): (&[(u32, u32)], u16) = match flaw {
             UsedFlaw::IndexJump => (&[], size + 1),
+            UsedFlaw::IndexBack => (&[], u16::MAX),
+            UsedFlaw::FreeId => match free {
+                Some(free) => (&[(free as u32, 64)], 1),
+                None => return false,
+            },
+            UsedFlaw::NoLength => (&[(owned, 0)], 1),
             UsedFlaw::BadId => (&[(u32::from(size) + 7, 0)], 1),
             UsedFlaw::BadLength => (&[(owned, 1 << 20)], 1),
             UsedFlaw::Repeat => (&[(owned, 64), (owned, 64)], 2),

@@ -149,7 +149,9 @@ impl Nic {
         {
             header[0] = layout::DATA_VALID;
         }
-        header[NUM_BUFFERS..].copy_from_slice(&(heads.len() as u16).to_le_bytes());
+        let count = self.sulks.lies.get().num_buffers;
+        let count = count.unwrap_or(heads.len() as u16);
+        header[NUM_BUFFERS..].copy_from_slice(&count.to_le_bytes());
         let mut bytes = frame.with_header(&header);
         for &(address, length) in &*parts {
             let (now, later) = bytes.split_at(bytes.len().min(length as usize));

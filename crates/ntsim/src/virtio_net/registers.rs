@@ -149,6 +149,12 @@ impl Nic {
         let Some(register) = self.register(at, width, "load") else {
             return 0;
         };
+        self.reset_if_due();
+        let lies = self.sulks.lies.get();
+        if lies.restless && register == Register::Generation {
+            let mut state = self.state.borrow_mut();
+            state.generation = state.generation.wrapping_add(1);
+        }
         let state = self.state.borrow();
         let queue = state.queues.get(usize::from(state.queue_select));
         let half = |value: u64, upper: bool| {
@@ -161,7 +167,7 @@ impl Nic {
         match register {
             Register::DeviceFeatureSelect => u64::from(state.device_feature_select),
             Register::DeviceFeature => match state.device_feature_select {
-                select @ 0..=1 => half(self.offered(), select == 1),
+                select @ 0..=1 => half(self.offered() | lies.feigned, select == 1),
                 _ => 0,
             },
             Register::DriverFeatureSelect => u64::from(state.driver_feature_select),
@@ -247,9 +253,7 @@ impl Nic {
 
     fn write_status(&self, state: &mut State, value: u8) {
         if value == 0 {
-            if !self.sulks.resets.get() {
-                self.reset(state);
-            }
+            self.order_reset(state);
             return;
         }
         let old = state.status;
@@ -288,6 +292,9 @@ impl Nic {
     /// Whether the device can work with what the driver wants.
     fn accept_features(&self, state: &State) -> bool {
         let accepted = state.driver_features;
+        if accepted & self.sulks.lies.get().feigned != 0 {
+            return false;
+        }
         let unknown = accepted & !self.offered();
         if unknown != 0 {
             self.accuse(
@@ -440,6 +447,9 @@ impl Nic {
         }
         self.counters.borrow_mut().config_loads += 1;
         let state = self.state.borrow();
+        let lies = self.sulks.lies.get();
+        let pairs = lies.queue_pairs.unwrap_or(self.config.queue_pairs);
+        let mtu = lies.mtu.unwrap_or(self.config.mtu);
         let mut status = 0;
         if self.is_link_up() {
             status |= layout::LINK_UP;
@@ -450,8 +460,8 @@ impl Nic {
         let mut config = [0; layout::CONFIG_LENGTH];
         config[..6].copy_from_slice(&state.mac);
         config[6..8].copy_from_slice(&status.to_le_bytes());
-        config[8..10].copy_from_slice(&self.config.queue_pairs.to_le_bytes());
-        config[10..12].copy_from_slice(&self.config.mtu.to_le_bytes());
+        config[8..10].copy_from_slice(&pairs.to_le_bytes());
+        config[10..12].copy_from_slice(&mtu.to_le_bytes());
         config[12..16].copy_from_slice(&self.config.speed.to_le_bytes());
         // Full duplex.
         config[16] = 1;
