@@ -421,7 +421,7 @@ pub(crate) fn free_buffer(
     };
     let bytes = buffer.pages as usize * PAGE;
     crate::memory::check_not_in_use(machine, address, buffer.len as usize, by);
-    machine.ram.dma_unmap(buffer.physical, bytes, true);
+    machine.ram.dma_unmap(buffer.physical, bytes, true, by);
     // SAFETY: the buffer's own pages, which nobody uses any more.
     unsafe { ptr::write_bytes(address as *mut u8, 0x6b, bytes) };
     machine.ram.free_contiguous(address, buffer.pages);
@@ -525,7 +525,7 @@ unsafe fn publish(machine: &Machine, list: *mut SCATTER_GATHER_LIST, entry: List
             rules::DMA_MISUSE,
             format!("BuildScatterGatherList: the list at {list:p} is still in use"),
         );
-        old.scatter.retire(&machine.ram);
+        old.scatter.retire(&machine.ram, "BuildScatterGatherList");
     }
 }
 
@@ -684,7 +684,7 @@ unsafe extern "efiapi" fn put_scatter_gather_list(
             ),
         );
     }
-    entry.scatter.retire(&machine.ram);
+    entry.scatter.retire(&machine.ram, "PutScatterGatherList");
     if entry.allocated {
         machine.pool_free(list as usize, Some(LIST_TAG), "PutScatterGatherList");
     }

@@ -1,6 +1,7 @@
 //! Memory: physical, the kernel's addresses, the pool, what devices may access.
 
 pub(crate) mod arena;
+mod ended;
 mod io_space;
 pub(crate) mod mdl;
 pub(crate) mod paged;
@@ -16,6 +17,7 @@ use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::machine::Machine;
 
+pub(crate) use ended::Ended;
 pub(crate) use io_space::IoSpace;
 pub use pool::PoolStats;
 pub(crate) use pool::{Pool, Request};

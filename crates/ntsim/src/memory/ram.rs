@@ -15,6 +15,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::arena::{Protection, WINDOW, Window};
+use super::ended::{Ended, EndedMappings};
 use super::runs::Runs;
 use crate::world::machine::Machine;
 use crate::world::rng::Rng;
@@ -59,6 +60,7 @@ pub struct Ram {
     dma: Box<[Cell<u32>]>,
     /// The live DMA mappings: physical address and length, and how many there are of that.
     dma_ranges: RefCell<HashMap<(u64, usize), u32>>,
+    dma_ended: EndedMappings,
 }
 
 /// In `Ram::frames`: the page is of the paged pool.
@@ -134,6 +136,7 @@ impl Ram {
             maps: RefCell::new(Runs::new((MAP_LEN / PAGE) as u32)),
             dma: cells(size / PAGE),
             dma_ranges: RefCell::default(),
+            dma_ended: EndedMappings::default(),
             file: ManuallyDrop::new(file),
             released: Cell::new(false),
         }
@@ -396,8 +399,15 @@ impl Ram {
             .or_default() += 1;
     }
 
-    /// Undoes `dma_map`.
-    pub(crate) fn dma_unmap(&self, physical: u64, len: usize, device_writes: bool) {
+    /// Undoes `dma_map`, for the function `by`.
+    pub(crate) fn dma_unmap(
+        &self,
+        physical: u64,
+        len: usize,
+        device_writes: bool,
+        by: &'static str,
+    ) {
+        self.dma_ended.note(physical, len, device_writes, by);
         let unit = if device_writes {
             DMA_READ + DMA_WRITE
         } else {
@@ -423,6 +433,16 @@ impl Ram {
             Some(cells) => cells.iter().all(|cell| cell.get() & mask != 0),
             None => len == 0,
         }
+    }
+
+    /// The mapping that last allowed a device an access to any of these bytes, if that has ended not long ago.
+    pub(crate) fn dma_ended(
+        &self,
+        physical: u64,
+        len: usize,
+        device_writes: bool,
+    ) -> Option<Ended> {
+        self.dma_ended.find(physical, len, device_writes)
     }
 
     /// Whether any byte of a piece of kernel memory is mapped for devices.

@@ -68,10 +68,10 @@ impl Scatter {
         }
     }
 
-    /// The device must not access the pieces any more.
-    pub(crate) fn retire(&self, ram: &Ram) {
+    /// The device must not access the pieces any more, says the function `by`.
+    pub(crate) fn retire(&self, ram: &Ram, by: &'static str) {
         for piece in &self.pieces {
-            ram.dma_unmap(piece.physical, piece.len as usize, self.device_writes);
+            ram.dma_unmap(piece.physical, piece.len as usize, self.device_writes, by);
         }
     }
 }

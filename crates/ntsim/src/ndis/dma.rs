@@ -276,7 +276,7 @@ pub(crate) fn free_list(
     let Some(machine) = dma.machine.upgrade() else {
         return;
     };
-    entry.scatter.retire(&machine.ram);
+    entry.scatter.retire(&machine.ram, F);
     if entry.allocated {
         machine.pool_free(list.expose_provenance(), None, F);
     }
@@ -341,7 +341,7 @@ pub(crate) fn free_shared(adapter: NDIS_HANDLE, length: u32, address: *mut c_voi
     let machine = adapter.machine();
     machine
         .ram
-        .dma_unmap(was_physical, was_length as usize, true);
+        .dma_unmap(was_physical, was_length as usize, true, F);
     machine.ram.free_contiguous(
         address.expose_provenance(),
         (was_length as usize).div_ceil(PAGE) as u32,

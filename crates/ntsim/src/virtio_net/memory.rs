@@ -8,7 +8,7 @@ use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::{Error, GuestMemorySliceIterator, Result};
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
 
-use crate::memory::Ram;
+use crate::memory::{Ended, Ram};
 
 /// An access that is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,11 @@ impl<'a> DmaMemory<'a> {
     /// The first access that was not allowed.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault.get()
+    }
+
+    /// The mapping that allowed it once, if that has ended.
+    pub(super) fn ended(&self, fault: Fault) -> Option<Ended> {
+        self.ram.dma_ended(fault.address, fault.length, fault.write)
     }
 
     /// Where a piece of memory is in this process, if the device may access it so.

@@ -479,12 +479,20 @@ impl Nic {
         memory: &DmaMemory<'_>,
         flaw: &str,
     ) {
-        match memory.fault() {
-            Some(fault) => self.accuse(
+        let ended = memory.fault().and_then(|fault| memory.ended(fault));
+        match (memory.fault(), ended.zip(self.machine.upgrade())) {
+            (Some(fault), Some((ended, machine))) => self.accuse(
+                rules::STALE,
+                format!(
+                    "queue {queue}: the device is told to {fault}, through a mapping that has ended: {} ({flaw})",
+                    ended.told(&machine)
+                ),
+            ),
+            (Some(fault), None) => self.accuse(
                 verifier::rules::DMA_UNMAPPED,
                 format!("queue {queue}: the device is told to {fault}, which is not mapped for that ({flaw})"),
             ),
-            None => self.accuse(rules::RING, format!("queue {queue}: {flaw}")),
+            (None, _) => self.accuse(rules::RING, format!("queue {queue}: {flaw}")),
         }
         state.status |= layout::NEEDS_RESET;
         self.interrupt_config(state);

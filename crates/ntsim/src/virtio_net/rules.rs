@@ -23,6 +23,8 @@ pub const FRAME: &str = "virtio-net-frame";
 pub const BUFFER: &str = "virtio-net-buffer";
 /// A command on the control queue is not as it must be, or queues are used that none has put in use (5.1.6.5).
 pub const CONTROL: &str = "virtio-net-control";
+/// The device was told to access memory through a mapping that has ended.
+pub const STALE: &str = "dma-stale";
 /// The device was switched off while it was running: the driver did not reset it (3.3).
 pub const RUNNING: &str = "virtio-left-running";
 

@@ -1,5 +1,11 @@
 //! One misbehaving driver per rule.
 
+use std::ptr;
+use std::time::Duration;
+
+use ndis_sys::imports::IoGetDmaAdapter;
+use ndis_sys::wdm::{DEVICE_DESCRIPTION, DEVICE_DESCRIPTION_VERSION};
+
 use super::driver::{Dma, EVENT_IDX, Host, INDIRECT, Registers, VERSION_1, rules as names};
 use super::{BASIC, two};
 use crate::memory::PAGE;
@@ -246,6 +252,63 @@ fn memory_that_is_not_mapped_for_the_device() {
     });
     assert_eq!(violation.rule, verifier::rules::DMA_UNMAPPED);
     assert!(violation.text.contains("write"), "{}", violation.text);
+}
+
+/// A driver that sends from a common buffer that it has given back; when and by what is told.
+#[test]
+fn memory_whose_mapping_has_ended() {
+    let mut world = World::builder().collect_violations().build();
+    let switch = world.switch(SwitchConfig::default());
+    let host = Host::new(&mut world, &switch, NicConfig::default());
+    let mut driver = host.bring_up(BASIC);
+    let mut description = DEVICE_DESCRIPTION {
+        Version: DEVICE_DESCRIPTION_VERSION,
+        Master: 1,
+        ScatterGather: 1,
+        Dma64BitAddresses: 1,
+        MaximumLength: 1 << 20,
+        ..DEVICE_DESCRIPTION::ZEROED
+    };
+    let mut registers = 0;
+    let pdo = ptr::without_provenance_mut(0x1000);
+    let (adapter, buffer, physical) = world.call(host.id, || {
+        // SAFETY: the description is on the stack; the device object is only a name.
+        unsafe {
+            let adapter = IoGetDmaAdapter(pdo, &mut description, &mut registers);
+            let mut physical = 0;
+            let allocate = (*(*adapter).DmaOperations).AllocateCommonBuffer;
+            let buffer = allocate.expect("an entry")(adapter, 8000, &mut physical, 1);
+            buffer.cast::<u8>().write_bytes(0, 8000);
+            (adapter, buffer, physical)
+        }
+    });
+    let piece = (physical.cast_unsigned() + 4096, 60);
+    driver.transmit.add(&[piece], false).unwrap();
+    driver.transmit.kick();
+    world.run_until_idle();
+    assert_eq!(host.nic.counters().sent, 1);
+    world.run_for(Duration::from_nanos(4321));
+    world.call(host.id, || {
+        // SAFETY: as they were allocated.
+        unsafe {
+            let operations = &*(*adapter).DmaOperations;
+            let free = operations.FreeCommonBuffer.expect("an entry");
+            free(adapter, 8000, physical, buffer, 1);
+            operations.PutDmaAdapter.expect("an entry")(adapter);
+        }
+    });
+    world.run_for(Duration::from_micros(1));
+    driver.transmit.add(&[piece], false).unwrap();
+    driver.transmit.kick();
+    world.run_until_idle();
+    assert!(!host.nic.is_running());
+    let found = world.finish().violations;
+    assert_eq!(names(&found), [rules::STALE]);
+    let text = &found[0].text;
+    let ended =
+        format!("8192 bytes at {physical:#x} were mapped until FreeCommonBuffer at 4321 ns");
+    assert!(text.contains("read 60 bytes"), "{text}");
+    assert!(text.contains(&ended), "{text}");
 }
 
 #[test]
