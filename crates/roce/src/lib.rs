@@ -3,7 +3,7 @@
 //! [`Engine`] is fed received frames, posted work and the time; it is asked for frames to send, completions, events and its next
 //! deadline. It never reads a clock, takes a lock, calls back, or allocates once an object exists: for connections that peers
 //! ask for, too, once their places have been [reserved](Engine::reserve). Memory is reached through
-//! [`Memory`], a trait of the caller.
+//! [`Memory`], a trait of the caller. `examples/two_engines.rs` does all of it between two engines, in one page and a half.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
