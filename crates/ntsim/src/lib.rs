@@ -33,6 +33,7 @@ pub mod ndk;
 pub mod pci;
 pub mod pnp;
 pub mod tcpip;
+pub mod trace;
 pub mod verifier;
 pub mod virtio_net;
 pub mod wire;

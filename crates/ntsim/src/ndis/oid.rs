@@ -11,6 +11,8 @@ use ndis_sys::types::*;
 
 use super::adapter::{Adapter, State};
 use super::{header, ndis, rules};
+use crate::consumer::Status;
+use crate::trace;
 use crate::verifier::{Function, violation};
 use crate::world::driver_call::call_driver;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
@@ -308,6 +310,7 @@ impl<'a> Asked<'a> {
         };
         let function = if direct { &DIRECT } else { &REQUEST };
         let _charged = adapter.driver.driver.charge();
+        trace::note(|| (format!("OID {oid:#010x}, {}", kind_name(kind)), false));
         asked.returned = call_driver(function, handler as *const (), || {
             if !direct {
                 adapter.requests.inside.set(thread::number());
@@ -363,6 +366,7 @@ impl<'a> Asked<'a> {
             }
             returned
         };
+        trace::note(|| (format!("OID {oid:#010x}: {}", Status(status)), status < 0));
         let at = self.request.expose_provenance();
         adapter.requests.outstanding.borrow_mut().remove(&at);
         // SAFETY: the request is ours again.
@@ -402,6 +406,15 @@ impl<'a> Asked<'a> {
             adapter.requests.busy.set(false);
         }
         result
+    }
+}
+
+/// What a kind of request does.
+fn kind_name(kind: NDIS_REQUEST_TYPE) -> &'static str {
+    match kind {
+        NdisRequestSetInformation => "set",
+        NdisRequestQueryStatistics => "query of statistics",
+        _ => "query",
     }
 }
 

@@ -8,6 +8,7 @@ use ndkpi::status::{STATUS_BUFFER_TOO_SMALL, STATUS_PENDING, STATUS_SUCCESS};
 
 use super::object::{Kind, Object, layer_if_any, with_layer};
 use crate::consumer::Status;
+use crate::trace;
 use crate::verifier::{At, Function, place};
 use crate::world::processor::{DISPATCH, PASSIVE};
 use crate::world::{Core, MachineId, World, context};
@@ -26,6 +27,17 @@ pub(super) enum Answer {
     Status(NTSTATUS),
     /// It returned a number: of results, or a token.
     Number(u32),
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answer::Open => f.write_str("which has not returned"),
+            Answer::Nothing => f.write_str("returned"),
+            Answer::Status(status) => write!(f, "{}", Status(*status)),
+            Answer::Number(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 /// What functions of a provider return.
@@ -86,10 +98,9 @@ impl fmt::Display for Step {
         }
         write!(f, " on {} {}", self.kind.name(), self.object)?;
         match self.answer {
-            Answer::Open => write!(f, ", which has not returned")?,
             Answer::Nothing => {}
-            Answer::Status(status) => write!(f, ": {}", Status(status))?,
-            Answer::Number(number) => write!(f, ": {number}")?,
+            Answer::Open => write!(f, ", {}", self.answer)?,
+            _ => write!(f, ": {}", self.answer)?,
         }
         if self.times > 1 {
             write!(f, " ({} times)", self.times)?;
@@ -108,6 +119,13 @@ impl Step {
             ),
             _ => false,
         }
+    }
+
+    /// Writes it into the trace of the world, if there is one.
+    fn trace(&self, object: &Object) {
+        trace::ndk_note(object.kind.name(), object.number(), || {
+            (self.to_string(), self.failed())
+        });
     }
 
     fn line(&self, core: &Core) -> String {
@@ -230,12 +248,14 @@ pub(super) fn call<R: Returned>(
     f: impl FnOnce() -> R,
 ) -> R {
     let mut step = step(object, function, None);
+    let traced = trace::ndk(function, object.kind.name(), object.number());
     let number = with_layer(|l| {
         l.trail.count(step.at.machine, |uses| uses.calls += 1);
         l.trail.push(step)
     });
     let result = f();
     step.answer = result.answer();
+    traced.answers(|| (step.answer.to_string(), step.failed()));
     with_layer(|l| {
         l.trail.over(step);
         l.trail.returns(number, step);
@@ -258,6 +278,7 @@ pub(super) fn failed(queue_pair: &Object, status: NTSTATUS) {
         answer: Answer::Status(status),
         ..step(queue_pair, &RESULT, None)
     };
+    step.trace(queue_pair);
     with_layer(|l| l.trail.over(step));
 }
 
@@ -273,6 +294,7 @@ pub(super) fn told(
         answer: status.map_or(Answer::Nothing, Answer::Status),
         ..step(object, function, of)
     };
+    step.trace(object);
     with_layer(|l| {
         l.trail.over(step);
         l.trail.push(step);

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::history::{At, Way};
 use super::rules;
+use crate::trace;
 use crate::world::{Core, context};
 
 /// What is known of a function that crosses the boundary.
@@ -164,6 +165,9 @@ pub(crate) fn place() -> At {
 fn note(function: &'static Function, into_driver: bool, way: Way) {
     let irql = with_place(|core, at| {
         core.verifier.history.push(at, function, into_driver, way);
+        if core.traced.get() {
+            trace::called(core, function, into_driver);
+        }
         at.irql
     });
     match irql {

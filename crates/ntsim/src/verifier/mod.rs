@@ -12,6 +12,7 @@ mod site;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use crate::trace;
 use crate::world::driver::UNNAMED;
 use crate::world::{Core, context, thread};
 
@@ -329,6 +330,7 @@ fn violation_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) {
         ndk_calls: crate::ndk::last_calls(&core),
         ndk_objects: crate::ndk::objects(),
     };
+    trace::note(|| (format!("violation: {}", violation.summary()), true));
     if core.echo_debug {
         eprintln!("{violation}");
     }
@@ -429,6 +431,7 @@ pub(crate) fn abort(rule: &'static str, text: &str) -> ! {
             report.push_str(&format!("  {crossed}\n"));
         }
         report.push_str(&repeat(&core));
+        core.end_trace();
     }
     // Not by the library's stream, whose lock may be held, and which test programs redirect.
     // SAFETY: the bytes are there.

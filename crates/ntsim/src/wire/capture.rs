@@ -36,7 +36,7 @@ struct Inner {
 }
 
 /// A sink in memory.
-struct Shared(Rc<RefCell<Vec<u8>>>);
+pub(crate) struct Shared(pub(crate) Rc<RefCell<Vec<u8>>>);
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

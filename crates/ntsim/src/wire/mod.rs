@@ -16,6 +16,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use capture::Shared;
 pub use capture::{Capture, CaptureConfig};
 pub use frame::Frame;
 pub(crate) use frame::Gather;

@@ -3,6 +3,7 @@
 use super::context::{self, Noted};
 use super::thread::{Thread, on_kernel_stack};
 use crate::image::guard;
+use crate::trace;
 use crate::verifier::{self, Function, Told, rules};
 
 /// What must be as it was when driver code returns to the kernel.
@@ -21,11 +22,18 @@ impl Drop for Entry {
             c.in_driver.set(self.in_driver);
             c.import.put_back(self.noted);
         });
-        if std::thread::panicking() {
-            return;
+        if !std::thread::panicking() {
+            self.check();
+            context::with(|c| c.callee.set(self.callee));
         }
-        self.check();
-        context::with(|c| c.callee.set(self.callee));
+        context::with(|c| {
+            // SAFETY: null, or kept by the world while it is in the context.
+            if let Some(core) = unsafe { c.core.get().as_ref() }
+                && core.traced.get()
+            {
+                trace::returned(core);
+            }
+        });
     }
 }
 

@@ -70,6 +70,7 @@ use crate::exports::dbg::DebugLine;
 use crate::image::Image;
 use crate::pnp::MachineRegistry;
 use crate::pnp::registry::Registry;
+use crate::trace::Trace;
 use crate::verifier::{self, Report, Verifier, Verify, Violation};
 use extensions::Extensions;
 use machine::Machine;
@@ -120,8 +121,13 @@ pub(crate) struct Core {
     interleaving: Cell<bool>,
     /// A thread that is to be preempted at one of its returns to driver code.
     hold: RefCell<Option<Rc<hold::Hold>>>,
-    /// Something may happen when the kernel returns to driver code: it interleaves, a hold is armed, or the world is condemned.
+    /// Something may happen when the kernel returns to driver code: it interleaves, a hold is armed, the world is condemned, or there is a
+    /// trace.
     pub(crate) meddles: Cell<bool>,
+    /// What crosses the boundary is written there.
+    pub(crate) trace: RefCell<Option<Trace>>,
+    /// There is such a trace.
+    pub(crate) traced: Cell<bool>,
     /// Nanoseconds that driver code has spun since it last gave the processor back.
     spun: Cell<u64>,
     /// How often it has looked at the clock since.
@@ -350,6 +356,8 @@ impl WorldBuilder {
             interleaving: Cell::new(false),
             hold: RefCell::default(),
             meddles: Cell::new(interleave != 0),
+            trace: RefCell::default(),
+            traced: Cell::new(false),
             spun: Cell::new(0),
             looks: Cell::new(0),
             events: event::EventQueue::default(),
@@ -751,6 +759,7 @@ impl Drop for World {
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
         core.stop();
         core.watchdog.stop();
+        core.end_trace();
         // Also when a test unwinds: its last frames are those that matter.
         crate::wire::flush(core);
         core.events.clear();

@@ -8,6 +8,7 @@ use super::context;
 use super::driver::{Charged, DriverNumber};
 use super::machine::Machine;
 use crate::memory::paged;
+use crate::trace;
 use crate::verifier::{self, locks::LockStack, rules};
 
 /// PASSIVE_LEVEL: threads, everything may wait.
@@ -117,6 +118,7 @@ impl Processor {
                 if let Some(isr) = isr {
                     let _kernel = context::KernelMode::enter();
                     self.nested.set(self.nested.get() + 1);
+                    trace::note(|| (format!("interrupt {:#x}", pending.vector), false));
                     isr();
                     self.nested.set(self.nested.get() - 1);
                 }
@@ -132,7 +134,10 @@ impl Processor {
                         let _charged = Charged::to(driver);
                         self.nested.set(self.nested.get() + 1);
                         self.dpcs_begun.set(self.dpcs_begun.get() + 1);
-                        (dpc.run)(dpc.object);
+                        {
+                            let _traced = trace::dpc(dpc.object);
+                            (dpc.run)(dpc.object);
+                        }
                         self.nested.set(self.nested.get() - 1);
                     }
                     self.irql.set(irql);

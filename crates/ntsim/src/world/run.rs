@@ -8,6 +8,7 @@ use super::event::{Event, EventId};
 use super::machine::Machine;
 use super::thread;
 use super::{Clock, Core};
+use crate::trace;
 use crate::verifier::{self, rules};
 
 /// A file descriptor that real-time worlds listen to.
@@ -300,6 +301,9 @@ impl Core {
         self.stop_if_condemned();
         self.maybe_hold();
         self.maybe_interleave();
+        if self.traced.get() {
+            trace::returned(self);
+        }
     }
 
     /// In worlds that interleave: now and then, lets happen here what other processors and devices do meanwhile, and what
@@ -412,8 +416,11 @@ impl Core {
     }
 
     /// Whether something may happen when the kernel returns to driver code.
-    pub(super) fn meddles_still(&self) -> bool {
-        self.interleave != 0 || self.condemned.get() || self.hold.borrow().is_some()
+    pub(crate) fn meddles_still(&self) -> bool {
+        self.interleave != 0
+            || self.condemned.get()
+            || self.traced.get()
+            || self.hold.borrow().is_some()
     }
 
     /// A rule was broken: the world stops at the next opportunity, unless violations are for the test to look at.

@@ -11,6 +11,7 @@ use super::context;
 use super::fiber::{self, STACK_LIMIT, Stack};
 use super::machine::Machine;
 use super::processor::Processor;
+use crate::trace;
 use crate::verifier::{self, rules};
 
 /// What a thread is to run.
@@ -174,10 +175,13 @@ fn too_deep(thread: &Thread) {
 
 /// Gives the processor back to the host's loop.
 pub(super) fn to_host(thread: &Thread) {
-    let host = context::with(|c| {
-        // SAFETY: a thread runs, so the world exists.
-        unsafe { &*c.core.get() }.host_sp.get()
-    });
+    // SAFETY: a thread runs, so the world exists.
+    let core = unsafe { &*context::with(|c| c.core.get()) };
+    let waits = thread.state.get() == State::Blocked;
+    if waits || thread.state.get() != State::Idle {
+        trace::leaves(core, waits);
+    }
+    let host = core.host_sp.get();
     let noted = context::with(|c| {
         thread.processor.set(c.processor.get());
         c.import.take()
@@ -185,6 +189,9 @@ pub(super) fn to_host(thread: &Thread) {
     // SAFETY: the host saved its stack pointer when it resumed this thread and has not run since.
     unsafe { fiber::switch(thread.sp.as_ptr(), host) };
     context::with(|c| c.import.put_back(noted));
+    if waits {
+        trace::goes_on(core);
+    }
 }
 
 impl Core {
@@ -253,6 +260,7 @@ impl Core {
             thread.driver.set(c.driver.get());
         });
         thread.job.set(Some(job));
+        trace::job(self, thread.number);
         thread
     }
 
