@@ -64,6 +64,13 @@ pub struct DemoOptions {
     /// Print what the driver tells event tracing, with virtual time and machine.
     #[arg(long, conflicts_with_all = ["bench", "peer"])]
     pub trace: bool,
+    /// Write everything that crosses the boundary between drivers and the kernel to this file: a text if its name ends in .txt, what
+    /// ui.perfetto.dev shows if in .json. It ends where what is measured begins. `vroce-lab trace FILE` sums it up.
+    #[arg(long, value_name = "FILE", value_parser = crate::trace_file::path, conflicts_with_all = ["bench", "peer"])]
+    pub trace_file: Option<PathBuf>,
+    /// With how long each call took on the host, which no two runs have in common.
+    #[arg(long, requires = "trace_file")]
+    pub trace_host_time: bool,
 }
 
 /// What to run instead of the demo.
@@ -88,6 +95,30 @@ pub enum Command {
     /// that repeats the epoch, and the exit status is 1. In one epoch of eight the consumers break some rules on purpose, which that
     /// epoch pardons; in the others nothing is pardoned.
     Spin(SpinOptions),
+    /// Sum up what --trace-file has written: calls by function, processors, DPCs, NDK objects, failures, the last records.
+    Trace(TraceOptions),
+}
+
+/// Options of the summary of a trace.
+#[derive(Args, Debug, Clone)]
+pub struct TraceOptions {
+    /// What --trace-file has written.
+    pub file: PathBuf,
+    /// Rows of each table.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub rows: u32,
+}
+
+/// Where to write everything that crosses the boundary.
+#[derive(Args, Debug, Clone)]
+pub struct TraceFile {
+    /// Write everything that crosses the boundary between drivers and the kernel to this file: a text if its name ends in .txt, what
+    /// ui.perfetto.dev shows if in .json. `vroce-lab trace FILE` sums it up.
+    #[arg(long, value_name = "FILE", value_parser = crate::trace_file::path)]
+    pub trace_file: Option<PathBuf>,
+    /// With how long each call took on the host, which no two runs have in common.
+    #[arg(long, requires = "trace_file")]
+    pub trace_host_time: bool,
 }
 
 /// Options of a consumer's run.
@@ -133,6 +164,9 @@ pub struct ConsumerOptions {
     /// Print every NDK call, when it returns.
     #[arg(long)]
     pub trace: bool,
+    /// Everything that crosses the boundary.
+    #[command(flatten)]
+    pub trace_file: TraceFile,
     /// Write every frame on the wire to this pcapng file.
     #[arg(long, value_name = "FILE")]
     pub capture: Option<PathBuf>,
@@ -167,6 +201,9 @@ pub struct SpinOptions {
     /// Write what was done, which the seed and the options decide alone, to this file too.
     #[arg(long, value_name = "FILE")]
     pub tally: Option<PathBuf>,
+    /// Everything that crosses the boundary in the epoch walked last, which is the one that failed if one did.
+    #[command(flatten)]
+    pub trace_file: TraceFile,
 }
 
 /// Calls in an epoch of the spinner, if nothing else is asked for.

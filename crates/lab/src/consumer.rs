@@ -1,7 +1,8 @@
 //! `vroce-lab consumer`: an NDK consumer's driver image on two servers with vroce, under the verifier.
 
-use crate::cli::{ConsumerOptions, Setting};
+use crate::cli::{ConsumerOptions, Setting, TraceFile};
 use crate::server::Server;
+use crate::trace_file;
 use anyhow::{Context, Result, bail};
 use ntsim::ndk::NdkUse;
 use ntsim::pnp::registry::Value;
@@ -41,6 +42,11 @@ pub fn run(options: &ConsumerOptions) -> Result<()> {
     if options.trace {
         world.trace_ndk();
     }
+    let TraceFile {
+        trace_file,
+        trace_host_time,
+    } = &options.trace_file;
+    let trace = trace_file::begin(&mut world, trace_file.as_deref(), *trace_host_time)?;
     let mut run = Run {
         options,
         printed: 0,
@@ -68,6 +74,9 @@ pub fn run(options: &ConsumerOptions) -> Result<()> {
         out!("{report}");
     }
     out!("{}", told_of(&uses));
+    if let Some(trace) = trace {
+        trace.tell()?;
+    }
     let failures = failures(&report, stopped, &told, &run, &uses);
     if !failures.is_empty() {
         out!("the same again: {}", again(options));

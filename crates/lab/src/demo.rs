@@ -8,6 +8,7 @@ use crate::server::Server;
 use crate::side::{Side, link};
 use crate::status::{self, Doing};
 use crate::table;
+use crate::trace_file;
 use crate::tracer::Tracer;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -61,6 +62,9 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         .capture(&switch, path, CaptureConfig::default())
         .with_context(writing)?;
 
+    let file = options.trace_file.as_deref();
+    let trace = trace_file::begin(&mut world, file, options.trace_host_time)?;
+
     let mut tracer = Tracer::default();
     let told = show(&mut world, &switch, options, &mut tracer);
     tracer.print(&world);
@@ -81,6 +85,9 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     );
     say("verifier", "0 violations, 0 leaks");
     flushed?;
+    if let Some(trace) = trace {
+        trace.tell()?;
+    }
     say(
         "capture",
         &format!("{} (open it with Wireshark)", path.display()),
@@ -135,6 +142,7 @@ fn show(
 
     // What follows would fill the disk, and measures the driver, not a wire.
     switch.record(None);
+    world.end_trace();
     switch.set_links(SwitchConfig {
         loss: options.loss,
         ..SwitchConfig::default()

@@ -15,6 +15,7 @@ mod output;
 mod peer;
 mod spinner;
 mod table;
+mod trace_file;
 mod tracer;
 mod versus;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         (Some(cli::Command::Consumer(options)), _) => consumer::run(options),
         (Some(cli::Command::Peer(options)), _) => peer::run(options),
         (Some(cli::Command::Spin(options)), _) => spinner::run(options),
+        (Some(cli::Command::Trace(options)), _) => trace_file::run(options),
         (None, Some(path)) => peer::serve(path, &cli.demo),
         (None, None) if cli.demo.bench => match &cli.demo.against_image {
             Some(image) => versus::run(image, &cli.demo),

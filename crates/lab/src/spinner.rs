@@ -1,12 +1,13 @@
 //! `vroce-lab spin`: see [`vroce_lab::spin`].
 
 use crate::cli::{EPOCH_CALLS, SpinOptions};
+use crate::trace_file;
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use vroce_lab::spin::{Tally, walk};
+use vroce_lab::spin::{Tally, trace_epochs, trace_of_epochs, walk};
 
 /// Without a terminal, a line that often.
 const LINE: Duration = Duration::from_secs(10);
@@ -23,6 +24,10 @@ pub fn run(options: &SpinOptions) -> Result<()> {
     out!("seed {seed}, epochs of {epoch} calls or more");
     tell_of_panics(epoch);
     ntsim::interrupt::catch();
+    let trace = &options.trace_file;
+    if let Some(path) = &trace.trace_file {
+        trace_epochs(path, trace_file::config(path, trace.trace_host_time));
+    }
     let progress = Progress::new();
     let (tally, failure) = walk(seed, epoch, |tally, next| {
         CURRENT.store(next, Ordering::Relaxed);
@@ -38,6 +43,10 @@ pub fn run(options: &SpinOptions) -> Result<()> {
     if let Some(path) = &options.tally {
         std::fs::write(path, tally.to_string())
             .with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &trace.trace_file {
+        trace_of_epochs().with_context(|| format!("writing {}", path.display()))?;
+        out!("the last epoch's trace: {}", trace_file::advice(path));
     }
     let elapsed = started.elapsed();
     out!(

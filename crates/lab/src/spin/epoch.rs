@@ -5,7 +5,7 @@ use super::leave;
 use super::model::{self, Model, with};
 use super::raw::{Elsewhere, Raw};
 use super::tally::Tally;
-use super::{connect, memory, sweep, walk};
+use super::{connect, memory, sweep, trace, walk};
 use ndkpi::{NDK_VERSION_1_2, NDK_VERSION_2_1};
 use ntsim::consumer::{Adapter, Status};
 use ntsim::ndk::rules;
@@ -79,6 +79,7 @@ impl Epoch {
             .interleave(interleave)
             .ignore_environment()
             .build();
+        trace::begin(&mut world)?;
         if careless {
             for rule in BROKEN {
                 world.pardon(rule);

@@ -29,6 +29,7 @@ mod request;
 mod slot;
 mod sweep;
 mod tally;
+mod trace;
 mod upheaval;
 mod walk;
 
@@ -36,6 +37,7 @@ pub use chance::Chance;
 pub use epoch::run as epoch;
 pub use slot::Slot;
 pub use tally::Tally;
+pub use trace::{trace_epochs, trace_of_epochs};
 
 /// An epoch that ended badly.
 #[derive(Clone, Debug)]
