@@ -15,7 +15,7 @@ typedef struct _CLIENT {
     volatile NTSTATUS Dead;
 } CLIENT;
 
-static VOID OnCompletions(PVOID Context, NTSTATUS Status)
+static VOID NTAPI OnCompletions(PVOID Context, NTSTATUS Status)
 {
     CLIENT *client = Context;
     if (client->Consumer->Settings.Mistake == MistakeWaitInCallback) {
@@ -25,7 +25,7 @@ static VOID OnCompletions(PVOID Context, NTSTATUS Status)
     KeSetEvent(&client->Wake, IO_NO_INCREMENT, FALSE);
 }
 
-static VOID OnDisconnect(PVOID Context)
+static VOID NTAPI OnDisconnect(PVOID Context)
 {
     CLIENT *client = Context;
     client->Gone = TRUE;

@@ -7,7 +7,7 @@
 // endpoint.c  completion queue, protection domain, queue pair, memory
 // client.c    the active end: connects, writes, asks, reads back
 // server.c    the passive end: accepts, looks at what was written, answers in its completion callback
-// guard.c     tables of control flow guard, for a build without the WDK
+// guard.c     tables of control flow guard, for an image that is built without the WDK
 #pragma once
 
 #include <ntddk.h>
@@ -86,9 +86,9 @@ typedef struct _CALL {
 VOID CallBegin(CALL *Call);
 // What a call comes to that returned this.
 NTSTATUS CallEnd(CALL *Call, NTSTATUS Returned);
-VOID CallCreated(PVOID Context, NTSTATUS Status, NDK_OBJECT_HEADER *Object);
-VOID CallDone(PVOID Context, NTSTATUS Status);
-VOID CallClosed(PVOID Context);
+VOID NTAPI CallCreated(PVOID Context, NTSTATUS Status, NDK_OBJECT_HEADER *Object);
+VOID NTAPI CallDone(PVOID Context, NTSTATUS Status);
+VOID NTAPI CallClosed(PVOID Context);
 VOID CloseAndWait(NDK_FN_CLOSE_OBJECT Close, PVOID Object);
 
 // A call that creates an object: what it would give at once, or by callback.

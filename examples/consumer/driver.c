@@ -6,11 +6,8 @@ DRIVER_INITIALIZE DriverEntry;
 DRIVER_UNLOAD DriverUnload;
 KSTART_ROUTINE ConsumerThread;
 
-// One thread, one adapter: no device object is needed to hang this on.
-static CONSUMER *TheConsumer;
-
 // PASSIVE_LEVEL.
-VOID ConsumerThread(PVOID Context)
+VOID NTAPI ConsumerThread(PVOID Context)
 {
     CONSUMER *consumer = Context;
     CONST CHAR *role = consumer->Settings.Server ? "server" : "client";
@@ -29,13 +26,17 @@ VOID ConsumerThread(PVOID Context)
     PsTerminateSystemThread(status);
 }
 
-NTSTATUS DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
+NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
 {
-    CONSUMER *consumer = ExAllocatePool2(POOL_FLAG_NON_PAGED, sizeof(CONSUMER), TAG);
-    if (!consumer) return STATUS_INSUFFICIENT_RESOURCES;
+    // One thread, one adapter: no device object is needed to hang this on. It goes with the driver object, and every load has its own, where
+    // a static variable of linked code would be that of all machines.
+    CONSUMER *consumer;
+    NTSTATUS status = IoAllocateDriverObjectExtension(DriverObject, (PVOID)DriverEntry, sizeof(CONSUMER), (PVOID *)&consumer);
+    if (!NT_SUCCESS(status)) return status;
+    RtlZeroMemory(consumer, sizeof(*consumer));
     KeInitializeEvent(&consumer->Stop, NotificationEvent, FALSE);
 
-    NTSTATUS status = SettingsRead(RegistryPath, &consumer->Settings);
+    status = SettingsRead(RegistryPath, &consumer->Settings);
     if (NT_SUCCESS(status)) {
         OBJECT_ATTRIBUTES attributes;
         HANDLE thread;
@@ -47,22 +48,16 @@ NTSTATUS DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
             ZwClose(thread);
         }
     }
-    if (!NT_SUCCESS(status)) {
-        ExFreePoolWithTag(consumer, TAG);
-        return status;
-    }
-    TheConsumer = consumer;
+    if (!NT_SUCCESS(status)) return status;
     DriverObject->DriverUnload = DriverUnload;
     return STATUS_SUCCESS;
 }
 
-VOID DriverUnload(PDRIVER_OBJECT DriverObject)
+VOID NTAPI DriverUnload(PDRIVER_OBJECT DriverObject)
 {
-    UNREFERENCED_PARAMETER(DriverObject);
-    KeSetEvent(&TheConsumer->Stop, IO_NO_INCREMENT, FALSE);
+    CONSUMER *consumer = IoGetDriverObjectExtension(DriverObject, (PVOID)DriverEntry);
+    KeSetEvent(&consumer->Stop, IO_NO_INCREMENT, FALSE);
     // Its code must not go while the thread runs in it.
-    KeWaitForSingleObject(TheConsumer->Thread, Executive, KernelMode, FALSE, NULL);
-    ObDereferenceObject(TheConsumer->Thread);
-    ExFreePoolWithTag(TheConsumer, TAG);
-    TheConsumer = NULL;
+    KeWaitForSingleObject(consumer->Thread, Executive, KernelMode, FALSE, NULL);
+    ObDereferenceObject(consumer->Thread);
 }

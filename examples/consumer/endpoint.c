@@ -61,7 +61,11 @@ VOID EndpointClose(ENDPOINT *Endpoint, MISTAKE Mistake)
     NTSTATUS status;
     if (Endpoint->Connector) CloseAndWait(Endpoint->Connector->Dispatch->NdkCloseConnector, Endpoint->Connector);
     if (Endpoint->Qp) CloseAndWait(Endpoint->Qp->Dispatch->NdkCloseQp, Endpoint->Qp);
-    if (Endpoint->Registered) REQUEST(status, Endpoint->Mr->Dispatch->NdkDeregisterMr, Endpoint->Mr);
+    if (Endpoint->Registered) {
+        REQUEST(status, Endpoint->Mr->Dispatch->NdkDeregisterMr, Endpoint->Mr);
+        // As above.
+        UNREFERENCED_PARAMETER(status);
+    }
     if (Endpoint->Mr) CloseAndWait(Endpoint->Mr->Dispatch->NdkCloseMr, Endpoint->Mr);
     if (Endpoint->Pd) CloseAndWait(Endpoint->Pd->Dispatch->NdkClosePd, Endpoint->Pd);
     if (Endpoint->Cq) {

@@ -83,7 +83,7 @@ static NTSTATUS Completed(SERVER *Server, CONST NDK_RESULT *Result)
     return Answer(Server);
 }
 
-static VOID OnCompletions(PVOID Context, NTSTATUS Status)
+static VOID NTAPI OnCompletions(PVOID Context, NTSTATUS Status)
 {
     SERVER *server = Context;
     NDK_CQ *cq = server->Endpoint.Cq;
@@ -101,13 +101,13 @@ static VOID OnCompletions(PVOID Context, NTSTATUS Status)
     cq->Dispatch->NdkArmCq(cq, NDK_CQ_NOTIFY_ANY);
 }
 
-static VOID OnDisconnect(PVOID Context)
+static VOID NTAPI OnDisconnect(PVOID Context)
 {
     // Neither NdkDisconnect nor a close is waited for here, at DISPATCH_LEVEL: the thread does that.
     End(Context, STATUS_SUCCESS);
 }
 
-static VOID OnRefusedClosed(PVOID Context)
+static VOID NTAPI OnRefusedClosed(PVOID Context)
 {
     UNREFERENCED_PARAMETER(Context);
 }
@@ -119,7 +119,7 @@ static VOID Refuse(NDK_CONNECTOR *Connector)
     Connector->Dispatch->NdkCloseConnector((NDK_OBJECT_HEADER *)Connector, OnRefusedClosed, NULL);
 }
 
-static VOID OnConnect(PVOID Context, NDK_CONNECTOR *Connector)
+static VOID NTAPI OnConnect(PVOID Context, NDK_CONNECTOR *Connector)
 {
     SERVER *server = Context;
     KLOCK_QUEUE_HANDLE lock;

@@ -18,7 +18,7 @@ NTSTATUS CallEnd(CALL *Call, NTSTATUS Returned)
 }
 
 // Sets the event last of all: whoever waits for it leaves the frame that the context lies in.
-VOID CallCreated(PVOID Context, NTSTATUS Status, NDK_OBJECT_HEADER *Object)
+VOID NTAPI CallCreated(PVOID Context, NTSTATUS Status, NDK_OBJECT_HEADER *Object)
 {
     CALL *call = Context;
     call->Status = Status;
@@ -26,12 +26,12 @@ VOID CallCreated(PVOID Context, NTSTATUS Status, NDK_OBJECT_HEADER *Object)
     KeSetEvent(&call->Done, IO_NO_INCREMENT, FALSE);
 }
 
-VOID CallDone(PVOID Context, NTSTATUS Status)
+VOID NTAPI CallDone(PVOID Context, NTSTATUS Status)
 {
     CallCreated(Context, Status, NULL);
 }
 
-VOID CallClosed(PVOID Context)
+VOID NTAPI CallClosed(PVOID Context)
 {
     CallCreated(Context, STATUS_SUCCESS, NULL);
 }

@@ -176,69 +176,69 @@ typedef struct _NDK_LOGICAL_ADDRESS_MAPPING {
 // ---- Callbacks of the consumer, at IRQL <= DISPATCH_LEVEL
 
 // NdkCreateCompletion: a create function that returned STATUS_PENDING is done.
-typedef VOID (*NDK_FN_CREATE_COMPLETION)(
+typedef VOID (NTAPI *NDK_FN_CREATE_COMPLETION)(
     PVOID Context, NTSTATUS Status, NDK_OBJECT_HEADER *pNdkObject);
 
 // NdkRequestCompletion: a request that returned STATUS_PENDING is done.
-typedef VOID (*NDK_FN_REQUEST_COMPLETION)(
+typedef VOID (NTAPI *NDK_FN_REQUEST_COMPLETION)(
     PVOID Context, NTSTATUS Status);
 
 // NdkCloseCompletion: a close function that returned STATUS_PENDING is done.
-typedef VOID (*NDK_FN_CLOSE_COMPLETION)(
+typedef VOID (NTAPI *NDK_FN_CLOSE_COMPLETION)(
     PVOID Context);
 
 // NdkCqNotificationCallback: what the completion queue was armed for happened.
-typedef VOID (*NDK_FN_CQ_NOTIFICATION_CALLBACK)(
+typedef VOID (NTAPI *NDK_FN_CQ_NOTIFICATION_CALLBACK)(
     PVOID CqNotificationContext, NTSTATUS CqStatus);
 
 // NdkSrqNotificationCallback: the number of receives in a shared receive queue fell below its threshold.
-typedef VOID (*NDK_FN_SRQ_NOTIFICATION_CALLBACK)(
+typedef VOID (NTAPI *NDK_FN_SRQ_NOTIFICATION_CALLBACK)(
     PVOID SrqNotificationContext, NTSTATUS SrqStatus);
 
 // NdkConnectEventCallback: a peer wants to connect to a listener.
-typedef VOID (*NDK_FN_CONNECT_EVENT_CALLBACK)(
+typedef VOID (NTAPI *NDK_FN_CONNECT_EVENT_CALLBACK)(
     PVOID ConnectEventContext, NDK_CONNECTOR *pNdkConnector);
 
 // NdkDisconnectEventCallback: the peer disconnected, or the connection broke.
-typedef VOID (*NDK_FN_DISCONNECT_EVENT_CALLBACK)(
+typedef VOID (NTAPI *NDK_FN_DISCONNECT_EVENT_CALLBACK)(
     PVOID DisconnectEventContext);
 
 // NdkDisconnectEventCallbackEx (2.1): as NDK_FN_DISCONNECT_EVENT_CALLBACK, with the provider's reason; zero: none given.
-typedef VOID (*NDK_FN_DISCONNECT_EVENT_CALLBACK_EX)(
+typedef VOID (NTAPI *NDK_FN_DISCONNECT_EVENT_CALLBACK_EX)(
     PVOID DisconnectEventContext, ULONG ProviderDisconnectReason);
 
 // ---- Every object
 
 // NdkClose*: closes an object.
-typedef NTSTATUS (*NDK_FN_CLOSE_OBJECT)(
+typedef NTSTATUS (NTAPI *NDK_FN_CLOSE_OBJECT)(
     NDK_OBJECT_HEADER *pNdkObject, NDK_FN_CLOSE_COMPLETION CloseCompletion, PVOID RequestContext);
 
 // NdkQueryExtension: looks for functions beyond this interface.
-typedef NTSTATUS (*NDK_FN_QUERY_EXTENSION_INTERFACE)(
+typedef NTSTATUS (NTAPI *NDK_FN_QUERY_EXTENSION_INTERFACE)(
     NDK_OBJECT_HEADER *pNdkObject, GUID *ExtensionInterfaceID,
     NDK_VERSION ExtensionInterfaceVersion, NDK_EXTENSION_INTERFACE *pExtensionInterface);
 
 // ---- Completion queues
 
 // NdkResizeCq: changes the depth of a completion queue.
-typedef NTSTATUS (*NDK_FN_RESIZE_CQ)(
+typedef NTSTATUS (NTAPI *NDK_FN_RESIZE_CQ)(
     NDK_CQ *pNdkCq, ULONG CqDepth, NDK_FN_REQUEST_COMPLETION RequestCompletion,
     PVOID RequestContext);
 
 // NdkArmCq: asks for one notification, of the kind NDK_CQ_NOTIFY_*.
-typedef VOID (*NDK_FN_ARM_CQ)(
+typedef VOID (NTAPI *NDK_FN_ARM_CQ)(
     NDK_CQ *pNdkCq, ULONG Type);
 
 // NdkGetCqResults: takes entries out of the queue; returns how many, zero if it is empty.
-typedef ULONG (*NDK_FN_GET_CQ_RESULTS)(
+typedef ULONG (NTAPI *NDK_FN_GET_CQ_RESULTS)(
     NDK_CQ *pNdkCq, NDK_RESULT *Results, ULONG nResults);
 
 // NdkGetCqResultsEx (1.2): as NDK_FN_GET_CQ_RESULTS, with the kind of request and what belongs to it.
-typedef ULONG (*NDK_FN_GET_CQ_RESULTS_EX)(
+typedef ULONG (NTAPI *NDK_FN_GET_CQ_RESULTS_EX)(
     NDK_CQ *pNdkCq, NDK_RESULT_EX *Results, ULONG nResults);
 
 // NdkControlCqInterruptModeration: lets notifications wait for more completions.
-typedef NTSTATUS (*NDK_FN_CONTROL_CQ_INTERRUPT_MODERATION)(
+typedef NTSTATUS (NTAPI *NDK_FN_CONTROL_CQ_INTERRUPT_MODERATION)(
     NDK_CQ *pNdkCq, ULONG ModerationInterval, ULONG ModerationCount);
 
 // Functions of a completion queue.
@@ -261,12 +261,12 @@ typedef struct _NDK_CQ {
 // ---- Shared receive queues
 
 // NdkModifySrq: changes the depth or the threshold; zero leaves each as it is.
-typedef NTSTATUS (*NDK_FN_MODIFY_SRQ)(
+typedef NTSTATUS (NTAPI *NDK_FN_MODIFY_SRQ)(
     NDK_SRQ *pNdkSrq, ULONG SrqDepth, ULONG NotifyThreshold,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkSrqReceive: posts a receive for whichever queue pair needs one first.
-typedef NTSTATUS (*NDK_FN_SRQ_RECEIVE)(
+typedef NTSTATUS (NTAPI *NDK_FN_SRQ_RECEIVE)(
     NDK_SRQ *pNdkSrq, PVOID RequestContext, const NDK_SGE *pSgl, ULONG nSge);
 
 // Functions of a shared receive queue.
@@ -286,25 +286,25 @@ typedef struct _NDK_SRQ {
 // ---- Memory regions
 
 // NdkRegisterMr: registers the first Length bytes of an MDL chain.
-typedef NTSTATUS (*NDK_FN_REGISTER_MR)(
+typedef NTSTATUS (NTAPI *NDK_FN_REGISTER_MR)(
     NDK_MR *pNdkMr, MDL *Mdl, ULONG_PTR Length, ULONG Flags,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkDeregisterMr: undoes NDK_FN_REGISTER_MR.
-typedef NTSTATUS (*NDK_FN_DEREGISTER_MR)(
+typedef NTSTATUS (NTAPI *NDK_FN_DEREGISTER_MR)(
     NDK_MR *pNdkMr, NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkInitializeFastRegisterMr: prepares a region for fast registrations of up to AdapterPageCount pages.
-typedef NTSTATUS (*NDK_FN_INITIALIZE_FAST_REGISTER_MR)(
+typedef NTSTATUS (NTAPI *NDK_FN_INITIALIZE_FAST_REGISTER_MR)(
     NDK_MR *pNdkMr, ULONG AdapterPageCount, BOOLEAN RemoteAccess,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkGetRemoteTokenFromMr: the token a peer needs.
-typedef ULONG (*NDK_FN_GET_REMOTE_TOKEN_FROM_MR)(
+typedef ULONG (NTAPI *NDK_FN_GET_REMOTE_TOKEN_FROM_MR)(
     NDK_MR *pNdkMr);
 
 // NdkGetLocalTokenFromMr: the token for elements of local lists.
-typedef ULONG (*NDK_FN_GET_LOCAL_TOKEN_FROM_MR)(
+typedef ULONG (NTAPI *NDK_FN_GET_LOCAL_TOKEN_FROM_MR)(
     NDK_MR *pNdkMr);
 
 // Functions of a memory region.
@@ -327,7 +327,7 @@ typedef struct _NDK_MR {
 // ---- Memory windows
 
 // NdkGetRemoteTokenFromMw: the token a peer needs; readable once NdkBind has returned, before the bind completes.
-typedef ULONG (*NDK_FN_GET_REMOTE_TOKEN_FROM_MW)(
+typedef ULONG (NTAPI *NDK_FN_GET_REMOTE_TOKEN_FROM_MW)(
     NDK_MW *pNdkMw);
 
 // Functions of a memory window.
@@ -346,44 +346,44 @@ typedef struct _NDK_MW {
 // ---- Queue pairs
 
 // NdkFlush: begins to cancel everything pending on both queues; it completes with STATUS_CANCELLED.
-typedef VOID (*NDK_FN_FLUSH)(
+typedef VOID (NTAPI *NDK_FN_FLUSH)(
     NDK_QP *pNdkQp);
 
 // NdkSend: sends a message to the peer's next receive.
-typedef NTSTATUS (*NDK_FN_SEND)(
+typedef NTSTATUS (NTAPI *NDK_FN_SEND)(
     NDK_QP *pNdkQp, PVOID RequestContext, const NDK_SGE *pSgl, ULONG nSge, ULONG Flags);
 
 // NdkReceive: posts a buffer for a message.
-typedef NTSTATUS (*NDK_FN_RECEIVE)(
+typedef NTSTATUS (NTAPI *NDK_FN_RECEIVE)(
     NDK_QP *pNdkQp, PVOID RequestContext, const NDK_SGE *pSgl, ULONG nSge);
 
 // NdkBind: opens a window on a part of a registered region to the peer.
-typedef NTSTATUS (*NDK_FN_BIND)(
+typedef NTSTATUS (NTAPI *NDK_FN_BIND)(
     NDK_QP *pNdkQp, PVOID RequestContext, NDK_MR *pMr, NDK_MW *pMw, PVOID VirtualAddress,
     ULONG_PTR Length, ULONG Flags);
 
 // NdkFastRegister: gives a region prepared with NdkInitializeFastRegisterMr its pages.
-typedef NTSTATUS (*NDK_FN_FAST_REGISTER)(
+typedef NTSTATUS (NTAPI *NDK_FN_FAST_REGISTER)(
     NDK_QP *pNdkQp, PVOID RequestContext, NDK_MR *pMr, ULONG AdapterPageCount,
     const NDK_LOGICAL_ADDRESS *AdapterPageArray, ULONG FBO, ULONG_PTR Length,
     PVOID BaseVirtualAddress, ULONG Flags);
 
 // NdkInvalidate: ends a window's binding or a region's fast registration.
-typedef NTSTATUS (*NDK_FN_INVALIDATE)(
+typedef NTSTATUS (NTAPI *NDK_FN_INVALIDATE)(
     NDK_QP *pNdkQp, PVOID RequestContext, NDK_OBJECT_HEADER *pNdkMrOrMw, ULONG Flags);
 
 // NdkRead: reads the peer's memory.
-typedef NTSTATUS (*NDK_FN_READ)(
+typedef NTSTATUS (NTAPI *NDK_FN_READ)(
     NDK_QP *pNdkQp, PVOID RequestContext, const NDK_SGE *pSgl, ULONG nSge, UINT64 RemoteAddress,
     ULONG RemoteToken, ULONG Flags);
 
 // NdkWrite: writes to the peer's memory.
-typedef NTSTATUS (*NDK_FN_WRITE)(
+typedef NTSTATUS (NTAPI *NDK_FN_WRITE)(
     NDK_QP *pNdkQp, PVOID RequestContext, const NDK_SGE *pSgl, ULONG nSge, UINT64 RemoteAddress,
     ULONG RemoteToken, ULONG Flags);
 
 // NdkSendAndInvalidate (1.2): as NDK_FN_SEND; the peer's token is invalid before its receive completes.
-typedef NTSTATUS (*NDK_FN_SEND_AND_INVALIDATE)(
+typedef NTSTATUS (NTAPI *NDK_FN_SEND_AND_INVALIDATE)(
     NDK_QP *pNdkQp, PVOID RequestContext, const NDK_SGE *pSgl, ULONG nSge, ULONG Flags,
     ULONG RemoteToken);
 
@@ -411,24 +411,24 @@ typedef struct _NDK_QP {
 // ---- Protection domains
 
 // NdkCreateMr: creates a memory region without memory.
-typedef NTSTATUS (*NDK_FN_CREATE_MR)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_MR)(
     NDK_PD *pNdkPd, BOOLEAN FastRegister, NDK_FN_CREATE_COMPLETION CreateCompletion,
     PVOID RequestContext, NDK_MR **ppNdkMr);
 
 // NdkCreateMw: creates a memory window bound to nothing.
-typedef NTSTATUS (*NDK_FN_CREATE_MW)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_MW)(
     NDK_PD *pNdkPd, NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext,
     NDK_MW **ppNdkMw);
 
 // NdkCreateSrq: creates a shared receive queue.
-typedef NTSTATUS (*NDK_FN_CREATE_SRQ)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_SRQ)(
     NDK_PD *pNdkPd, ULONG SrqDepth, ULONG MaxReceiveRequestSge, ULONG NotifyThreshold,
     NDK_FN_SRQ_NOTIFICATION_CALLBACK SrqNotification, PVOID SrqNotificationContext,
     GROUP_AFFINITY *Affinity, NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext,
     NDK_SRQ **ppNdkSrq);
 
 // NdkCreateQp: creates a queue pair.
-typedef NTSTATUS (*NDK_FN_CREATE_QP)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_QP)(
     NDK_PD *pNdkPd, NDK_CQ *pReceiveCq, NDK_CQ *pInitiatorCq, PVOID QPContext,
     ULONG ReceiveQueueDepth, ULONG InitiatorQueueDepth, ULONG MaxReceiveRequestSge,
     ULONG MaxInitiatorRequestSge, ULONG InlineDataSize,
@@ -436,14 +436,14 @@ typedef NTSTATUS (*NDK_FN_CREATE_QP)(
 
 // NdkCreateQpWithSrq: as NDK_FN_CREATE_QP, but receives come from a shared receive queue, which exists already: one page names
 // this function as its creator (decision X-07).
-typedef NTSTATUS (*NDK_FN_CREATE_QP_WITH_SRQ)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_QP_WITH_SRQ)(
     NDK_PD *pNdkPd, NDK_CQ *pReceiveCq, NDK_CQ *pInitiatorCq, NDK_SRQ *pSrq, PVOID QPContext,
     ULONG InitiatorQueueDepth, ULONG MaxInitiatorRequestSge, ULONG InlineDataSize,
     NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext, NDK_QP **ppNdkQp);
 
 // NdkGetPrivilegedMemoryRegionToken: the token with which an element of a list names a logical address instead of registered
 // memory.
-typedef VOID (*NDK_FN_GET_PRIVILEGED_MEMORY_REGION_TOKEN)(
+typedef VOID (NTAPI *NDK_FN_GET_PRIVILEGED_MEMORY_REGION_TOKEN)(
     NDK_PD *pNdkPd, ULONG *pToken);
 
 // Functions of a protection domain.
@@ -467,7 +467,7 @@ typedef struct _NDK_PD {
 // ---- Shared endpoints
 
 // NdkGetLocalAddress of a shared endpoint: its address, with the port the provider chose.
-typedef NTSTATUS (*NDK_FN_GET_SHARED_ENDPOINT_LOCAL_ADDRESS)(
+typedef NTSTATUS (NTAPI *NDK_FN_GET_SHARED_ENDPOINT_LOCAL_ADDRESS)(
     NDK_SHARED_ENDPOINT *pNdkSharedEndpoint, SOCKADDR *pAddress, ULONG *pAddressLength);
 
 // Functions of a shared endpoint.
@@ -486,7 +486,7 @@ typedef struct _NDK_SHARED_ENDPOINT {
 // ---- Connectors
 
 // NdkConnect: asks a peer for a connection; completes when the peer accepted or refused.
-typedef NTSTATUS (*NDK_FN_CONNECT)(
+typedef NTSTATUS (NTAPI *NDK_FN_CONNECT)(
     NDK_CONNECTOR *pNdkConnector, NDK_QP *pNdkQp, const SOCKADDR *pSrcAddress,
     ULONG SrcAddressLength, const SOCKADDR *pDestAddress, ULONG DestAddressLength,
     ULONG InboundReadLimit, ULONG OutboundReadLimit, const void *pPrivateData,
@@ -494,63 +494,63 @@ typedef NTSTATUS (*NDK_FN_CONNECT)(
 
 // NdkConnectWithSharedEndpoint: as NDK_FN_CONNECT, from the address of a shared endpoint; hence without its failures about
 // source addresses.
-typedef NTSTATUS (*NDK_FN_CONNECT_WITH_SHARED_ENDPOINT)(
+typedef NTSTATUS (NTAPI *NDK_FN_CONNECT_WITH_SHARED_ENDPOINT)(
     NDK_CONNECTOR *pNdkConnector, NDK_QP *pNdkQp, NDK_SHARED_ENDPOINT *pNdkSharedEndpoint,
     const SOCKADDR *pDestAddress, ULONG DestAddressLength, ULONG InboundReadLimit,
     ULONG OutboundReadLimit, const void *pPrivateData, ULONG PrivateDataLength,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkCompleteConnect: tells the peer that the connection stands; then data may flow.
-typedef NTSTATUS (*NDK_FN_COMPLETE_CONNECT)(
+typedef NTSTATUS (NTAPI *NDK_FN_COMPLETE_CONNECT)(
     NDK_CONNECTOR *pNdkConnector, NDK_FN_DISCONNECT_EVENT_CALLBACK DisconnectEvent,
     PVOID DisconnectEventContext, NDK_FN_REQUEST_COMPLETION RequestCompletion,
     PVOID RequestContext);
 
 // NdkCompleteConnectEx (2.1): as NDK_FN_COMPLETE_CONNECT; the disconnect event carries a reason.
-typedef NTSTATUS (*NDK_FN_COMPLETE_CONNECT_EX)(
+typedef NTSTATUS (NTAPI *NDK_FN_COMPLETE_CONNECT_EX)(
     NDK_CONNECTOR *pNdkConnector, NDK_FN_DISCONNECT_EVENT_CALLBACK_EX DisconnectEvent,
     PVOID DisconnectEventContext, NDK_FN_REQUEST_COMPLETION RequestCompletion,
     PVOID RequestContext);
 
 // NdkAccept: accepts an incoming connection; completes when the peer completed it.
-typedef NTSTATUS (*NDK_FN_ACCEPT)(
+typedef NTSTATUS (NTAPI *NDK_FN_ACCEPT)(
     NDK_CONNECTOR *pNdkConnector, NDK_QP *pNdkQp, ULONG InboundReadLimit,
     ULONG OutboundReadLimit, const void *pPrivateData, ULONG PrivateDataLength,
     NDK_FN_DISCONNECT_EVENT_CALLBACK DisconnectEvent, PVOID DisconnectEventContext,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkAcceptEx (2.1): as NDK_FN_ACCEPT; the disconnect event carries a reason.
-typedef NTSTATUS (*NDK_FN_ACCEPT_EX)(
+typedef NTSTATUS (NTAPI *NDK_FN_ACCEPT_EX)(
     NDK_CONNECTOR *pNdkConnector, NDK_QP *pNdkQp, ULONG InboundReadLimit,
     ULONG OutboundReadLimit, const void *pPrivateData, ULONG PrivateDataLength,
     NDK_FN_DISCONNECT_EVENT_CALLBACK_EX DisconnectEvent, PVOID DisconnectEventContext,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkReject: refuses an incoming connection, or, on the active side, one whose answer displeases.
-typedef NTSTATUS (*NDK_FN_REJECT)(
+typedef NTSTATUS (NTAPI *NDK_FN_REJECT)(
     NDK_CONNECTOR *pNdkConnector, const void *pPrivateData, ULONG PrivateDataLength);
 
 // NdkGetConnectionData: what the peer sent, and the effective read limits.
-typedef NTSTATUS (*NDK_FN_GET_CONNECTION_DATA)(
+typedef NTSTATUS (NTAPI *NDK_FN_GET_CONNECTION_DATA)(
     NDK_CONNECTOR *pNdkConnector, ULONG *pInboundReadLimit, ULONG *pOutboundReadLimit,
     PVOID pPrivateData, ULONG *pPrivateDataLength);
 
 // NdkGetLocalAddress of a connector.
-typedef NTSTATUS (*NDK_FN_GET_LOCAL_ADDRESS)(
+typedef NTSTATUS (NTAPI *NDK_FN_GET_LOCAL_ADDRESS)(
     NDK_CONNECTOR *pNdkConnector, SOCKADDR *pAddress, ULONG *pAddressLength);
 
 // NdkGetPeerAddress: as NDK_FN_GET_LOCAL_ADDRESS, for the other end.
-typedef NTSTATUS (*NDK_FN_GET_PEER_ADDRESS)(
+typedef NTSTATUS (NTAPI *NDK_FN_GET_PEER_ADDRESS)(
     NDK_CONNECTOR *pNdkConnector, SOCKADDR *pAddress, ULONG *pAddressLength);
 
 // NdkDisconnect: ends the connection; completes when the peer answered (or did not in time), and nothing accesses the queue
 // pair's memory any more.
-typedef NTSTATUS (*NDK_FN_DISCONNECT)(
+typedef NTSTATUS (NTAPI *NDK_FN_DISCONNECT)(
     NDK_CONNECTOR *pNdkConnector, NDK_FN_REQUEST_COMPLETION RequestCompletion,
     PVOID RequestContext);
 
 // Declared in the headers from NDIS 6.50 on, but in no table.
-typedef NTSTATUS (*NDK_FN_DISCONNECT_EX)(
+typedef NTSTATUS (NTAPI *NDK_FN_DISCONNECT_EX)(
     NDK_CONNECTOR *pNdkConnector, BOOLEAN Abortive, NDK_FN_REQUEST_COMPLETION RequestCompletion,
     PVOID RequestContext);
 
@@ -580,16 +580,16 @@ typedef struct _NDK_CONNECTOR {
 // ---- Listeners
 
 // NdkListen: begins to listen on a local address and port; connect events may follow.
-typedef NTSTATUS (*NDK_FN_LISTEN)(
+typedef NTSTATUS (NTAPI *NDK_FN_LISTEN)(
     NDK_LISTENER *pNdkListener, const SOCKADDR *pAddress, ULONG AddressLength,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext);
 
 // NdkGetLocalAddress of a listener: its address, with the port the provider chose.
-typedef NTSTATUS (*NDK_FN_GET_LISTENER_LOCAL_ADDRESS)(
+typedef NTSTATUS (NTAPI *NDK_FN_GET_LISTENER_LOCAL_ADDRESS)(
     NDK_LISTENER *pNdkListener, SOCKADDR *pAddress, ULONG *pAddressLength);
 
 // NdkControlConnectEvents: pauses a listener, so that peers find nobody there, or resumes it.
-typedef VOID (*NDK_FN_CONTROL_CONNECT_EVENTS)(
+typedef VOID (NTAPI *NDK_FN_CONTROL_CONNECT_EVENTS)(
     NDK_LISTENER *pNdkListener, BOOLEAN Pause);
 
 // Functions of a listener.
@@ -610,49 +610,49 @@ typedef struct _NDK_LISTENER {
 // ---- Logical address mappings
 
 // NdkBuildLAM: maps the first Length bytes of an MDL chain for the adapter.
-typedef NTSTATUS (*NDK_FN_BUILD_LAM)(
+typedef NTSTATUS (NTAPI *NDK_FN_BUILD_LAM)(
     NDK_ADAPTER *pNdkAdapter, MDL *Mdl, ULONG_PTR Length,
     NDK_FN_REQUEST_COMPLETION RequestCompletion, PVOID RequestContext,
     NDK_LOGICAL_ADDRESS_MAPPING *pNdkLAM, ULONG *pLAMSize, ULONG *pFBO);
 
 // NdkReleaseLAM: undoes NDK_FN_BUILD_LAM and leaves the MDL as it was.
-typedef VOID (*NDK_FN_RELEASE_LAM)(
+typedef VOID (NTAPI *NDK_FN_RELEASE_LAM)(
     NDK_ADAPTER *pNdkAdapter, NDK_LOGICAL_ADDRESS_MAPPING *pNdkLAM);
 
 // ---- Adapters
 
 // NdkQueryAdapterInfo: the adapter's limits and abilities.
-typedef NTSTATUS (*NDK_FN_QUERY_ADAPTER_INFO)(
+typedef NTSTATUS (NTAPI *NDK_FN_QUERY_ADAPTER_INFO)(
     NDK_ADAPTER *pNdkAdapter, NDK_ADAPTER_INFO *pInfo, ULONG *pBufferSize);
 
 // Declared in the headers from NDIS 6.50 on, but in no table.
-typedef NTSTATUS (*NDK_FN_QUERY_ADAPTER_INFO_EX)(
+typedef NTSTATUS (NTAPI *NDK_FN_QUERY_ADAPTER_INFO_EX)(
     NDK_ADAPTER *pNdkAdapter, NDK_VERSION Version, NDK_ADAPTER_INFO *pInfo, ULONG *pBufferSize);
 
 // NdkCreateCq: creates a completion queue of CqDepth entries.
-typedef NTSTATUS (*NDK_FN_CREATE_CQ)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_CQ)(
     NDK_ADAPTER *pNdkAdapter, ULONG CqDepth, NDK_FN_CQ_NOTIFICATION_CALLBACK CqNotification,
     PVOID CqNotificationContext, GROUP_AFFINITY *Affinity,
     NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext, NDK_CQ **ppNdkCq);
 
 // NdkCreatePd: creates a protection domain.
-typedef NTSTATUS (*NDK_FN_CREATE_PD)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_PD)(
     NDK_ADAPTER *pNdkAdapter, NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext,
     NDK_PD **ppNdkPd);
 
 // NdkCreateSharedEndpoint: creates a local address and port that several connectors may connect from.
-typedef NTSTATUS (*NDK_FN_CREATE_SHARED_ENDPOINT)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_SHARED_ENDPOINT)(
     NDK_ADAPTER *pNdkAdapter, const SOCKADDR *pAddress, ULONG AddressLength,
     NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext,
     NDK_SHARED_ENDPOINT **ppNdkSharedEndpoint);
 
 // NdkCreateConnector: creates a connector, not connected to anything.
-typedef NTSTATUS (*NDK_FN_CREATE_CONNECTOR)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_CONNECTOR)(
     NDK_ADAPTER *pNdkAdapter, NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext,
     NDK_CONNECTOR **ppNdkConnector);
 
 // NdkCreateListener: creates a listener that does not listen yet.
-typedef NTSTATUS (*NDK_FN_CREATE_LISTENER)(
+typedef NTSTATUS (NTAPI *NDK_FN_CREATE_LISTENER)(
     NDK_ADAPTER *pNdkAdapter, NDK_FN_CONNECT_EVENT_CALLBACK ConnectEvent,
     PVOID ConnectEventContext, NDK_FN_CREATE_COMPLETION CreateCompletion, PVOID RequestContext,
     NDK_LISTENER **ppNdkListener);

@@ -4,9 +4,17 @@
 // Sizes and offsets are proven as those of ndkpi.h are; what each function does, and at which IRQL, is in crates/ndis-sys.
 #pragma once
 
+// Kernel, drivers and providers call each other with the convention of Windows. Elsewhere it must be said of every function that is called
+// so, a driver's own callbacks included; the compiler takes no other for one.
+#ifdef _WIN32
 #define NTAPI
-#define NTSYSAPI __declspec(dllimport)
-#define NTKERNELAPI __declspec(dllimport)
+#define DECLSPEC_IMPORT __declspec(dllimport)
+#else
+#define NTAPI __attribute__((ms_abi))
+#define DECLSPEC_IMPORT
+#endif
+#define NTSYSAPI DECLSPEC_IMPORT
+#define NTKERNELAPI DECLSPEC_IMPORT
 
 typedef void VOID, *PVOID;
 typedef unsigned char UCHAR, *PUCHAR, BOOLEAN, KIRQL, *PKIRQL;
@@ -17,8 +25,14 @@ typedef unsigned short USHORT, *PUSHORT, WCHAR, *PWCHAR;
 typedef const WCHAR *PCWSTR;
 typedef int BOOL, INT;
 typedef unsigned int UINT;
+// 32 bits, which long has on Windows only.
+#ifdef _WIN32
 typedef long LONG, NTSTATUS, KPRIORITY;
 typedef unsigned long ULONG, *PULONG, ACCESS_MASK;
+#else
+typedef int LONG, NTSTATUS, KPRIORITY;
+typedef unsigned int ULONG, *PULONG, ACCESS_MASK;
+#endif
 typedef long long LONGLONG, LONG64, INT64;
 typedef unsigned long long ULONGLONG, ULONG64, UINT64;
 typedef long long LONG_PTR;
@@ -100,8 +114,8 @@ typedef struct _DEVICE_OBJECT DEVICE_OBJECT, *PDEVICE_OBJECT;
 typedef struct _IRP IRP, *PIRP;
 typedef struct _DRIVER_OBJECT DRIVER_OBJECT, *PDRIVER_OBJECT;
 typedef struct _DRIVER_EXTENSION *PDRIVER_EXTENSION;
-typedef NTSTATUS DRIVER_INITIALIZE(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath);
-typedef VOID DRIVER_UNLOAD(PDRIVER_OBJECT DriverObject);
+typedef NTSTATUS NTAPI DRIVER_INITIALIZE(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath);
+typedef VOID NTAPI DRIVER_UNLOAD(PDRIVER_OBJECT DriverObject);
 
 #define IRP_MJ_MAXIMUM_FUNCTION 0x1b
 
@@ -122,6 +136,10 @@ struct _DRIVER_OBJECT {
     DRIVER_UNLOAD *DriverUnload;
     PVOID MajorFunction[IRP_MJ_MAXIMUM_FUNCTION + 1];
 };
+
+NTKERNELAPI NTSTATUS NTAPI IoAllocateDriverObjectExtension(
+    PDRIVER_OBJECT DriverObject, PVOID ClientIdentificationAddress, ULONG DriverObjectExtensionSize, PVOID *DriverObjectExtension);
+NTKERNELAPI PVOID NTAPI IoGetDriverObjectExtension(PDRIVER_OBJECT DriverObject, PVOID ClientIdentificationAddress);
 
 // ---- Waiting
 
@@ -151,16 +169,16 @@ typedef enum _MODE { KernelMode, UserMode } MODE;
 #define IO_NO_INCREMENT 0
 #define THREAD_WAIT_OBJECTS 3
 
-NTKERNELAPI VOID KeInitializeEvent(PKEVENT Event, EVENT_TYPE Type, BOOLEAN State);
-NTKERNELAPI LONG KeSetEvent(PKEVENT Event, KPRIORITY Increment, BOOLEAN Wait);
-NTKERNELAPI VOID KeClearEvent(PKEVENT Event);
-NTKERNELAPI LONG KeReadStateEvent(PKEVENT Event);
-NTKERNELAPI NTSTATUS KeWaitForSingleObject(
+NTKERNELAPI VOID NTAPI KeInitializeEvent(PKEVENT Event, EVENT_TYPE Type, BOOLEAN State);
+NTKERNELAPI LONG NTAPI KeSetEvent(PKEVENT Event, KPRIORITY Increment, BOOLEAN Wait);
+NTKERNELAPI VOID NTAPI KeClearEvent(PKEVENT Event);
+NTKERNELAPI LONG NTAPI KeReadStateEvent(PKEVENT Event);
+NTKERNELAPI NTSTATUS NTAPI KeWaitForSingleObject(
     PVOID Object, KWAIT_REASON WaitReason, KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLARGE_INTEGER Timeout);
-NTKERNELAPI NTSTATUS KeWaitForMultipleObjects(
+NTKERNELAPI NTSTATUS NTAPI KeWaitForMultipleObjects(
     ULONG Count, PVOID Object[], WAIT_TYPE WaitType, KWAIT_REASON WaitReason, KPROCESSOR_MODE WaitMode, BOOLEAN Alertable,
     PLARGE_INTEGER Timeout, PKWAIT_BLOCK WaitBlockArray);
-NTKERNELAPI NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLARGE_INTEGER Interval);
+NTKERNELAPI NTSTATUS NTAPI KeDelayExecutionThread(KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLARGE_INTEGER Interval);
 
 // ---- Spin locks
 
@@ -174,18 +192,18 @@ typedef struct _KLOCK_QUEUE_HANDLE {
     KIRQL OldIrql;
 } KLOCK_QUEUE_HANDLE, *PKLOCK_QUEUE_HANDLE;
 
-NTKERNELAPI VOID KeInitializeSpinLock(PKSPIN_LOCK SpinLock);
-NTKERNELAPI VOID KeAcquireInStackQueuedSpinLock(PKSPIN_LOCK SpinLock, PKLOCK_QUEUE_HANDLE LockHandle);
-NTKERNELAPI VOID KeReleaseInStackQueuedSpinLock(PKLOCK_QUEUE_HANDLE LockHandle);
-NTKERNELAPI KIRQL KeGetCurrentIrql(VOID);
+NTKERNELAPI VOID NTAPI KeInitializeSpinLock(PKSPIN_LOCK SpinLock);
+NTKERNELAPI VOID NTAPI KeAcquireInStackQueuedSpinLock(PKSPIN_LOCK SpinLock, PKLOCK_QUEUE_HANDLE LockHandle);
+NTKERNELAPI VOID NTAPI KeReleaseInStackQueuedSpinLock(PKLOCK_QUEUE_HANDLE LockHandle);
+NTKERNELAPI KIRQL NTAPI KeGetCurrentIrql(VOID);
 
 // ---- Memory
 
 #define POOL_FLAG_UNINITIALIZED 0x0000000000000002ULL
 #define POOL_FLAG_NON_PAGED 0x0000000000000040ULL
 
-NTKERNELAPI PVOID ExAllocatePool2(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag);
-NTKERNELAPI VOID ExFreePoolWithTag(PVOID P, ULONG Tag);
+NTKERNELAPI PVOID NTAPI ExAllocatePool2(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag);
+NTKERNELAPI VOID NTAPI ExFreePoolWithTag(PVOID P, ULONG Tag);
 
 typedef struct _MDL {
     struct _MDL *Next;
@@ -198,9 +216,9 @@ typedef struct _MDL {
     ULONG ByteOffset;
 } MDL, *PMDL;
 
-NTKERNELAPI PMDL IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBuffer, BOOLEAN ChargeQuota, PIRP Irp);
-NTKERNELAPI VOID IoFreeMdl(PMDL Mdl);
-NTKERNELAPI VOID MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList);
+NTKERNELAPI PMDL NTAPI IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBuffer, BOOLEAN ChargeQuota, PIRP Irp);
+NTKERNELAPI VOID NTAPI IoFreeMdl(PMDL Mdl);
+NTKERNELAPI VOID NTAPI MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList);
 
 void *memcpy(void *to, const void *from, SIZE_T length);
 void *memset(void *to, int byte, SIZE_T length);
@@ -237,19 +255,19 @@ typedef struct _CLIENT_ID {
     HANDLE UniqueThread;
 } CLIENT_ID, *PCLIENT_ID;
 
-typedef VOID KSTART_ROUTINE(PVOID StartContext);
+typedef VOID NTAPI KSTART_ROUTINE(PVOID StartContext);
 typedef KSTART_ROUTINE *PKSTART_ROUTINE;
 typedef struct _OBJECT_TYPE *POBJECT_TYPE;
 #define THREAD_ALL_ACCESS 0x001FFFFFL
 
-NTKERNELAPI NTSTATUS PsCreateSystemThread(
+NTKERNELAPI NTSTATUS NTAPI PsCreateSystemThread(
     PHANDLE ThreadHandle, ULONG DesiredAccess, POBJECT_ATTRIBUTES ObjectAttributes, HANDLE ProcessHandle, PCLIENT_ID ClientId,
     PKSTART_ROUTINE StartRoutine, PVOID StartContext);
-NTKERNELAPI NTSTATUS PsTerminateSystemThread(NTSTATUS ExitStatus);
-NTKERNELAPI NTSTATUS ObReferenceObjectByHandle(
+NTKERNELAPI NTSTATUS NTAPI PsTerminateSystemThread(NTSTATUS ExitStatus);
+NTKERNELAPI NTSTATUS NTAPI ObReferenceObjectByHandle(
     HANDLE Handle, ACCESS_MASK DesiredAccess, POBJECT_TYPE ObjectType, KPROCESSOR_MODE AccessMode, PVOID *Object,
     PVOID HandleInformation);
-NTKERNELAPI LONG_PTR ObfDereferenceObject(PVOID Object);
+NTKERNELAPI LONG_PTR NTAPI ObfDereferenceObject(PVOID Object);
 #define ObDereferenceObject(a) ObfDereferenceObject(a)
 
 typedef enum _KEY_VALUE_INFORMATION_CLASS {
@@ -269,10 +287,10 @@ typedef struct _KEY_VALUE_PARTIAL_INFORMATION {
 #define REG_SZ 1
 #define REG_DWORD 4
 
-NTSYSAPI VOID RtlInitUnicodeString(PUNICODE_STRING DestinationString, PCWSTR SourceString);
-NTSYSAPI NTSTATUS ZwClose(HANDLE Handle);
-NTSYSAPI NTSTATUS ZwOpenKey(PHANDLE KeyHandle, ACCESS_MASK DesiredAccess, POBJECT_ATTRIBUTES ObjectAttributes);
-NTSYSAPI NTSTATUS ZwQueryValueKey(
+NTSYSAPI VOID NTAPI RtlInitUnicodeString(PUNICODE_STRING DestinationString, PCWSTR SourceString);
+NTSYSAPI NTSTATUS NTAPI ZwClose(HANDLE Handle);
+NTSYSAPI NTSTATUS NTAPI ZwOpenKey(PHANDLE KeyHandle, ACCESS_MASK DesiredAccess, POBJECT_ATTRIBUTES ObjectAttributes);
+NTSYSAPI NTSTATUS NTAPI ZwQueryValueKey(
     HANDLE KeyHandle, PUNICODE_STRING ValueName, KEY_VALUE_INFORMATION_CLASS KeyValueInformationClass, PVOID KeyValueInformation,
     ULONG Length, PULONG ResultLength);
 
@@ -282,5 +300,5 @@ NTSYSAPI NTSTATUS ZwQueryValueKey(
 #define DPFLTR_ERROR_LEVEL 0
 #define DPFLTR_INFO_LEVEL 3
 
-NTSYSAPI ULONG DbgPrint(PCSTR Format, ...);
-NTSYSAPI ULONG DbgPrintEx(ULONG ComponentId, ULONG Level, PCSTR Format, ...);
+NTSYSAPI ULONG NTAPI DbgPrint(PCSTR Format, ...);
+NTSYSAPI ULONG NTAPI DbgPrintEx(ULONG ComponentId, ULONG Level, PCSTR Format, ...);

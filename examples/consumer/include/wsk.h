@@ -5,9 +5,9 @@
 
 typedef struct _WSK_CLIENT *PWSK_CLIENT;
 
-typedef NTSTATUS (*PFN_WSK_CLIENT_EVENT)(
+typedef NTSTATUS (NTAPI *PFN_WSK_CLIENT_EVENT)(
     PVOID ClientContext, ULONG EventType, PVOID Information, SIZE_T InformationLength);
-typedef NTSTATUS (*PFN_WSK_CONTROL_CLIENT)(
+typedef NTSTATUS (NTAPI *PFN_WSK_CONTROL_CLIENT)(
     PWSK_CLIENT Client, ULONG ControlCode, SIZE_T InputSize, PVOID InputBuffer, SIZE_T OutputSize, PVOID OutputBuffer,
     SIZE_T *OutputSizeReturned, PIRP Irp);
 
@@ -47,8 +47,8 @@ typedef struct _WSK_PROVIDER_NPI {
 #define MAKE_WSK_VERSION(major, minor) ((USHORT)((major) << 8 | ((minor) & 0xff)))
 #define WSK_INFINITE_WAIT 0xffffffff
 
-__declspec(dllimport) NTSTATUS WskRegister(PWSK_CLIENT_NPI WskClientNpi, PWSK_REGISTRATION WskRegistration);
-__declspec(dllimport) VOID WskDeregister(PWSK_REGISTRATION WskRegistration);
-__declspec(dllimport) NTSTATUS WskCaptureProviderNPI(
+DECLSPEC_IMPORT NTSTATUS NTAPI WskRegister(PWSK_CLIENT_NPI WskClientNpi, PWSK_REGISTRATION WskRegistration);
+DECLSPEC_IMPORT VOID NTAPI WskDeregister(PWSK_REGISTRATION WskRegistration);
+DECLSPEC_IMPORT NTSTATUS NTAPI WskCaptureProviderNPI(
     PWSK_REGISTRATION WskRegistration, ULONG WaitTimeout, PWSK_PROVIDER_NPI WskProviderNpi);
-__declspec(dllimport) VOID WskReleaseProviderNPI(PWSK_REGISTRATION WskRegistration);
+DECLSPEC_IMPORT VOID NTAPI WskReleaseProviderNPI(PWSK_REGISTRATION WskRegistration);

@@ -7,9 +7,9 @@
 #define WSKNDK_GET_WSK_PROVIDER_NDK_DISPATCH 0x4e444b44
 
 // At PASSIVE_LEVEL both. The close returns when no callback runs any more.
-typedef NTSTATUS (*PFN_WSK_NDK_OPEN_ADAPTER)(
+typedef NTSTATUS (NTAPI *PFN_WSK_NDK_OPEN_ADAPTER)(
     PWSK_CLIENT Client, NDK_VERSION NdkVersion, NET_IFINDEX IfIndex, NDK_ADAPTER **ppNdkAdapter);
-typedef VOID (*PFN_WSK_NDK_CLOSE_ADAPTER)(PWSK_CLIENT Client, NDK_ADAPTER *pNdkAdapter);
+typedef VOID (NTAPI *PFN_WSK_NDK_CLOSE_ADAPTER)(PWSK_CLIENT Client, NDK_ADAPTER *pNdkAdapter);
 
 typedef struct _WSK_PROVIDER_NDK_DISPATCH {
     PFN_WSK_NDK_OPEN_ADAPTER WskOpenNdkAdapter;

@@ -37,9 +37,9 @@ _Static_assert(KeyValuePartialInformation == 2, \"KeyValuePartialInformation\");
 _Static_assert(IpPrefixOriginOther == 0, \"IpPrefixOriginOther\");
 _Static_assert(IpSuffixOriginOther == 0, \"IpSuffixOriginOther\");
 _Static_assert(IpDadStateInvalid == 0, \"IpDadStateInvalid\");
-_Static_assert(__builtin_types_compatible_p(__typeof__(GetUnicastIpAddressTable), NTSTATUS(ADDRESS_FAMILY, PMIB_UNICASTIPADDRESS_TABLE *)), \"GetUnicastIpAddressTable\");
-_Static_assert(__builtin_types_compatible_p(__typeof__(FreeMibTable), VOID(PVOID)), \"FreeMibTable\");
-_Static_assert(__builtin_types_compatible_p(__typeof__(PFN_WSK_CONTROL_CLIENT), NTSTATUS (*)(PWSK_CLIENT, ULONG, SIZE_T, PVOID, SIZE_T, PVOID, SIZE_T *, PIRP)), \"PFN_WSK_CONTROL_CLIENT\");
+_Static_assert(__builtin_types_compatible_p(__typeof__(GetUnicastIpAddressTable) *, NTSTATUS (NTAPI *)(ADDRESS_FAMILY, PMIB_UNICASTIPADDRESS_TABLE *)), \"GetUnicastIpAddressTable\");
+_Static_assert(__builtin_types_compatible_p(__typeof__(FreeMibTable) *, VOID (NTAPI *)(PVOID)), \"FreeMibTable\");
+_Static_assert(__builtin_types_compatible_p(__typeof__(PFN_WSK_CONTROL_CLIENT), NTSTATUS (NTAPI *)(PWSK_CLIENT, ULONG, SIZE_T, PVOID, SIZE_T, PVOID, SIZE_T *, PIRP)), \"PFN_WSK_CONTROL_CLIENT\");
 ";
 
 /// Constants and enumerators of the headers that have neither a fact nor an assertion in `MORE`, and need none.
@@ -188,8 +188,11 @@ fn constants_of(headers: &str) -> BTreeSet<&str> {
 /// A function type or an imported function: its result and its parameters, each with its type.
 type Declaration<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
-/// What a header declares as `result (*NAME)(parameters);`, or as `result NAME(parameters);` after an import's attribute.
-fn declarations(headers: &str) -> BTreeMap<&str, Declaration<'_>> {
+/// What a header declares as `result (NTAPI *NAME)(parameters);`, or as `result NTAPI NAME(parameters);` after an import's attribute.
+///
+/// # Errors
+/// One that says nothing of the convention it is called with, which a consumer that is linked needs.
+fn declarations(headers: &str) -> Result<BTreeMap<&str, Declaration<'_>>> {
     let mut found = BTreeMap::new();
     for statement in headers.split(';') {
         let statement = statement.rsplit("\n\n").next().unwrap_or(statement).trim();
@@ -197,16 +200,18 @@ fn declarations(headers: &str) -> BTreeMap<&str, Declaration<'_>> {
             continue;
         };
         let parameters = parameters.trim_end_matches(')');
-        let imports = ["NTKERNELAPI ", "NTSYSAPI ", "__declspec(dllimport) "];
         let head = head.lines().last().unwrap_or(head).trim();
+        let imports = ["NTKERNELAPI ", "NTSYSAPI ", "DECLSPEC_IMPORT "];
+        let import = imports.iter().find_map(|import| head.strip_prefix(import));
+        ensure!(
+            head.contains("NTAPI") || import.is_none() && !head.contains("(*"),
+            "{head}: NTAPI is missing"
+        );
         let declared = match head.strip_prefix("typedef ") {
             Some(pointer) => pointer
-                .split_once("(*")
-                .map(|(result, name)| (result.trim(), name.trim_end_matches(')'))),
-            None => imports
-                .iter()
-                .find_map(|import| head.strip_prefix(import))
-                .and_then(|rest| rest.rsplit_once(' ')),
+                .split_once(" (NTAPI *")
+                .map(|(result, name)| (result, name.trim_end_matches(')'))),
+            None => import.and_then(|rest| rest.split_once(" NTAPI ")),
         };
         let Some((result, name)) = declared else {
             continue;
@@ -225,11 +230,11 @@ fn declarations(headers: &str) -> BTreeMap<&str, Declaration<'_>> {
             .collect();
         found.insert(name, (result, parameters));
     }
-    found
+    Ok(found)
 }
 
 fn functions(headers: &str, text: &mut String) -> Result<usize> {
-    let declared = declarations(headers);
+    let declared = declarations(headers)?;
     let mut proven = BTreeSet::new();
     for row in rows("prototypes")? {
         let [name, _, result, parameters] = &row[..] else {
@@ -287,6 +292,19 @@ fn functions(headers: &str, text: &mut String) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_function_without_its_convention_is_refused() {
+        for declared in [
+            "typedef VOID (*NDK_FN_FLUSH)(NDK_QP *pNdkQp);",
+            "NTKERNELAPI VOID KeClearEvent(PKEVENT Event);",
+        ] {
+            let error = declarations(declared).unwrap_err().to_string();
+            assert!(error.contains("NTAPI is missing"), "{error}");
+        }
+        let flush = "typedef VOID (NTAPI *NDK_FN_FLUSH)(NDK_QP *pNdkQp);";
+        assert!(declarations(flush).unwrap().contains_key("NDK_FN_FLUSH"));
+    }
 
     #[test]
     fn the_headers_say_what_the_facts_are_asked_about() {

@@ -175,7 +175,7 @@ pub const MISTAKES: [Mistake; 12] = [
     Mistake {
         name: "a driver that goes without waiting for its thread",
         file: "driver.c",
-        right: "    KeSetEvent(&TheConsumer->Stop, IO_NO_INCREMENT, FALSE);",
+        right: "    KeSetEvent(&consumer->Stop, IO_NO_INCREMENT, FALSE);",
         wrong: "    return;",
         arguments: &[
             "--set",

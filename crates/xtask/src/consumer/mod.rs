@@ -38,6 +38,16 @@ const COMPILE: [&str; 14] = [
     "-Iinclude",
 ];
 
+/// What the headers are compiled with for this machine, as crates/consumer-c does to link the example: long has 64 bits here.
+const COMPILE_HERE: [&str; 6] = [
+    "-ffreestanding",
+    "-fshort-wchar",
+    "-std=c17",
+    "-Wall",
+    "-Werror",
+    "-Iinclude",
+];
+
 /// How a driver is linked without the WDK.
 const LINK: [&str; 13] = [
     "/DRIVER",
@@ -81,8 +91,11 @@ pub fn build(clang: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(&out)?;
     let facts = out.canonicalize()?.join("facts.c");
     std::fs::write(&facts, facts::assertions(&source.join("include"))?)?;
-    compile(clang, &source, &facts, &facts.with_extension("obj"))
-        .context("the headers of the example differ from the facts")?;
+    let object = facts.with_extension("obj");
+    for (target, options) in [("Windows", &COMPILE[..]), ("this machine", &COMPILE_HERE)] {
+        compile(clang, options, &source, &facts, &object)
+            .with_context(|| format!("for {target} the headers differ from the facts"))?;
+    }
     build_from(clang, &source, &out)
 }
 
@@ -92,7 +105,7 @@ fn build_from(clang: &Path, source: &Path, out: &Path) -> Result<PathBuf> {
     let mut inputs = Vec::new();
     for file in with_extension(source, "c")? {
         let object = out.join(file.with_extension("obj"));
-        compile(clang, source, &file, &object)?;
+        compile(clang, &COMPILE, source, &file, &object)?;
         inputs.push(object);
     }
     for file in with_extension(source, "def")? {
@@ -144,10 +157,16 @@ fn with_extension(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn compile(clang: &Path, folder: &Path, source: &Path, object: &Path) -> Result<()> {
+fn compile(
+    clang: &Path,
+    options: &[&str],
+    folder: &Path,
+    source: &Path,
+    object: &Path,
+) -> Result<()> {
     let status = Command::new(clang)
         .current_dir(folder)
-        .args(COMPILE)
+        .args(options)
         .arg("-c")
         .arg(source)
         .arg("-o")
