@@ -4,10 +4,10 @@ use ndkpi::{AF_INET, AF_INET6, SOCKADDR, SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_INE
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// An address in C's form, with its length.
-pub(super) struct Address(SOCKADDR_INET);
+pub(crate) struct Address(SOCKADDR_INET);
 
 impl Address {
-    pub(super) fn new(address: SocketAddr) -> Address {
+    pub(crate) fn new(address: SocketAddr) -> Address {
         let port = address.port().to_be();
         Address(match address {
             SocketAddr::V4(v4) => SOCKADDR_INET {
@@ -30,23 +30,49 @@ impl Address {
         })
     }
 
-    pub(super) fn empty() -> Address {
+    pub(crate) fn empty() -> Address {
         Address(SOCKADDR_INET::ZEROED)
     }
 
-    pub(super) fn as_ptr(&self) -> *const SOCKADDR {
+    /// The address that a consumer passes, if it is one.
+    ///
+    /// # Safety
+    /// `address` is null or valid for `length` bytes.
+    pub(crate) unsafe fn read(address: *const SOCKADDR, length: u32) -> Option<SocketAddr> {
+        let family = size_of::<u16>();
+        if address.is_null() || (length as usize) < family {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let needed = match unsafe { address.cast::<u16>().read_unaligned() } {
+            AF_INET => size_of::<SOCKADDR_IN>(),
+            AF_INET6 => size_of::<SOCKADDR_IN6>(),
+            _ => return None,
+        };
+        if (length as usize) < needed {
+            return None;
+        }
+        let mut copy = Address::empty();
+        // SAFETY: it has that many bytes, and so has the copy.
+        unsafe {
+            std::ptr::copy_nonoverlapping(address.cast::<u8>(), copy.as_mut_ptr().cast(), needed)
+        };
+        copy.get()
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const SOCKADDR {
         (&raw const self.0).cast()
     }
 
-    pub(super) fn as_mut_ptr(&mut self) -> *mut SOCKADDR {
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut SOCKADDR {
         (&raw mut self.0).cast()
     }
 
-    pub(super) fn capacity() -> u32 {
+    pub(crate) fn capacity() -> u32 {
         size_of::<SOCKADDR_INET>() as u32
     }
 
-    pub(super) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         // SAFETY: every variant begins with the family.
         let size = match unsafe { self.0.si_family } {
             AF_INET => size_of::<SOCKADDR_IN>(),
@@ -56,7 +82,7 @@ impl Address {
     }
 
     /// The address that a provider wrote.
-    pub(super) fn get(&self) -> Option<SocketAddr> {
+    pub(crate) fn get(&self) -> Option<SocketAddr> {
         // SAFETY: every variant begins with the family, which says which one it is; all bytes are initialised.
         unsafe {
             match self.0.si_family {

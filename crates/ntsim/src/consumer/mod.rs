@@ -43,6 +43,7 @@ mod wsk;
 
 pub use crate::ndk::leave::Leave;
 pub use adapter::{Adapter, Pd, leaving, on_leave};
+pub(crate) use address::Address;
 pub use buffer::Buffer;
 pub use connector::{ConnectionData, Connector, DisconnectEvents, ReadLimits};
 pub use cq::{Cq, Notifications};

@@ -59,6 +59,7 @@ pub(crate) fn check_not_in_use(machine: &Machine, address: usize, len: usize, by
     if let Some(mdl) = machine.ext::<mdl::Mdls>().locked_over(address, len) {
         accuse("memory whose pages an MDL locks; the MDL", mdl);
     }
+    crate::ndk::freed(address, len, by);
     core.verifier.lock_order.forget(address, len);
 }
 

@@ -15,16 +15,17 @@ use super::late;
 use super::listener::{self, ListenerPart};
 use super::object::{Kind, Object, Part, Provider, State};
 use super::pd::PdPart;
+use super::private_data::Limits;
 use super::rules;
 use super::tables::{self, slots};
 use super::trail;
 use crate::verifier::{Function, violation};
 use crate::world::context::KernelMode;
-use crate::world::processor::{DISPATCH, PASSIVE};
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkQueryExtension,
-    NdkQueryAdapterInfo,
+    // Its page alone says so.
+    NdkQueryAdapterInfo below PASSIVE,
     NdkCreateCq,
     NdkCreatePd,
     NdkCreateSharedEndpoint,
@@ -164,7 +165,16 @@ unsafe extern "efiapi" fn query_extension(
     interface: *mut NDK_EXTENSION_INTERFACE,
 ) -> NTSTATUS {
     // SAFETY: passed on as the consumer passed it.
-    unsafe { tables::query_extension(object, Kind::Adapter, 0, id, version, interface) }
+    unsafe {
+        tables::query_extension(
+            object,
+            Kind::Adapter,
+            (0, &NdkQueryExtension),
+            id,
+            version,
+            interface,
+        )
+    }
 }
 
 unsafe extern "efiapi" fn query_info(
@@ -172,8 +182,7 @@ unsafe extern "efiapi" fn query_info(
     info: *mut NDK_ADAPTER_INFO,
     size: *mut u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkQueryAdapterInfo", PASSIVE..=PASSIVE);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkQueryAdapterInfo) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
@@ -187,6 +196,10 @@ unsafe extern "efiapi" fn query_info(
     if status == STATUS_SUCCESS && unsafe { *size } as usize >= NDK_ADAPTER_INFO_SIZE_1_1 {
         // SAFETY: as above.
         let (version, pages) = unsafe { ((*info).Version, (*info).FRMRPageCount) };
+        // SAFETY: as above.
+        let (caller, callee) = unsafe { ((*info).MaxCallerData, (*info).MaxCalleeData) };
+        let provider = &hook.object.provider;
+        provider.private_data.set(Some(Limits { caller, callee }));
         let negotiated = hook.object.provider.version.get();
         if version != negotiated || pages < 16 {
             violation(
@@ -211,8 +224,7 @@ unsafe extern "efiapi" fn create_cq(
     context: *mut c_void,
     out: *mut *mut NDK_CQ,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateCq", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkCreateCq) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let part = Part::Cq(CqPart::new(
@@ -221,7 +233,7 @@ unsafe extern "efiapi" fn create_cq(
         hook.consumer,
         depth,
     ));
-    let child = Object::unborn(Kind::Cq, &hook.object.provider, F.name, part, &[]);
+    let child = Object::unborn(Kind::Cq, &hook.object.provider, NdkCreateCq.name, part, &[]);
     let notify_context = child.handle.context();
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
@@ -254,12 +266,11 @@ unsafe extern "efiapi" fn create_pd(
     context: *mut c_void,
     out: *mut *mut NDK_PD,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreatePd", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkCreatePd) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let part = Part::Pd(PdPart::new(&hook.object));
-    let child = Object::unborn(Kind::Pd, &hook.object.provider, F.name, part, &[]);
+    let child = Object::unborn(Kind::Pd, &hook.object.provider, NdkCreatePd.name, part, &[]);
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     unsafe {
@@ -282,15 +293,20 @@ unsafe extern "efiapi" fn create_shared_endpoint(
     context: *mut c_void,
     out: *mut *mut NDK_SHARED_ENDPOINT,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateSharedEndpoint", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkCreateSharedEndpoint) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if hook.null(address, "the address") {
         return STATUS_INVALID_PARAMETER;
     }
     let provider = &hook.object.provider;
-    let child = Object::unborn(Kind::SharedEndpoint, provider, F.name, Part::Plain, &[]);
+    let child = Object::unborn(
+        Kind::SharedEndpoint,
+        provider,
+        NdkCreateSharedEndpoint.name,
+        Part::Plain,
+        &[],
+    );
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     unsafe {
@@ -313,12 +329,17 @@ unsafe extern "efiapi" fn create_connector(
     context: *mut c_void,
     out: *mut *mut NDK_CONNECTOR,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateConnector", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkCreateConnector) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let part = Part::Connector(ConnectorPart::new());
-    let child = Object::unborn(Kind::Connector, &hook.object.provider, F.name, part, &[]);
+    let child = Object::unborn(
+        Kind::Connector,
+        &hook.object.provider,
+        NdkCreateConnector.name,
+        part,
+        &[],
+    );
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     unsafe {
@@ -341,8 +362,7 @@ unsafe extern "efiapi" fn create_listener(
     context: *mut c_void,
     out: *mut *mut NDK_LISTENER,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateListener", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkCreateListener) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let part = Part::Listener(ListenerPart {
@@ -350,8 +370,15 @@ unsafe extern "efiapi" fn create_listener(
         context: event_context,
         consumer: hook.consumer,
         listening: Cell::new(0),
+        address: Cell::new(None),
     });
-    let child = Object::unborn(Kind::Listener, &hook.object.provider, F.name, part, &[]);
+    let child = Object::unborn(
+        Kind::Listener,
+        &hook.object.provider,
+        NdkCreateListener.name,
+        part,
+        &[],
+    );
     let event_context = child.handle.context();
     let table = hook.object.table::<NDK_ADAPTER_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.

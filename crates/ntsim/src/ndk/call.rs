@@ -10,6 +10,7 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::callback::Callback;
+use super::contexts;
 use super::hook::{Hook, enter};
 use super::late::{self, Late};
 use super::object::{Kind, Object, Part, State, layer_if_any, with_layer};
@@ -18,6 +19,7 @@ use super::slab::Handle;
 use super::trail;
 use crate::consumer::Status;
 use crate::verifier::{Function, place, violation};
+use crate::world::Core;
 use crate::world::driver::DriverNumber;
 use crate::world::frame::Frame;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -61,12 +63,14 @@ pub(super) struct Call {
     /// What a create makes.
     child: Option<Rc<Object>>,
     pub(super) completion: Completion,
-    context: *mut c_void,
+    pub(super) context: *mut c_void,
     /// Where the context lies, if that is the caller's stack.
-    frame: Option<Frame>,
+    pub(super) frame: Option<Frame>,
+    /// The context lay in memory that has been freed.
+    pub(super) freed: Cell<bool>,
     consumer: DriverNumber,
     /// When it was called.
-    since: u64,
+    pub(super) since: u64,
     /// What the function returned, once it has.
     returned: Cell<Option<NTSTATUS>>,
     /// How often the completion was called.
@@ -104,6 +108,7 @@ impl Call {
                 completion,
                 context,
                 frame: Frame::of(context.addr()),
+                freed: Cell::new(false),
                 consumer: hook.consumer,
                 since: place().time,
                 returned: Cell::new(None),
@@ -114,19 +119,14 @@ impl Call {
                 late: Cell::new(None),
                 waits: Cell::new(false),
             });
-            if call.frame.is_some() {
-                layer.on_stack.borrow_mut().push(Rc::clone(&call));
-            }
+            layer.contexts.add(&call);
             call
         })
     }
 
     pub(super) fn retire(&self) {
         with_layer(|layer| {
-            if self.frame.is_some() {
-                let mut on_stack = layer.on_stack.borrow_mut();
-                on_stack.retain(|call| call.handle != self.handle);
-            }
+            layer.contexts.remove(self);
             layer.calls.retire(self.handle);
         });
     }
@@ -171,12 +171,12 @@ impl Call {
         }
     }
 
-    fn story(&self) -> String {
+    pub(super) fn story(&self) -> String {
         format!("{} on {}", self.function.name, self.object)
     }
 
     /// Where it was made, if that is known.
-    fn called_in(&self) -> String {
+    pub(super) fn called_in(&self) -> String {
         match self.frame.as_ref().map(Frame::place) {
             Some(place) if !place.is_empty() => format!("; it was made in {place}"),
             _ => String::new(),
@@ -197,7 +197,7 @@ impl Call {
                 ),
             );
         }
-        !gone
+        !gone && !self.freed.get()
     }
 
     /// Does what is to be done then, unless it was done before.
@@ -219,25 +219,34 @@ impl Call {
             _ => Some(status),
         };
         trail::told(&self.object, callback.function, Some(self.function), with);
-        let target = match self.completion {
-            Completion::Create(completion) => completion as *const (),
-            Completion::Request(completion) => completion as *const (),
-            Completion::Close(completion) => completion as *const (),
-        };
         // SAFETY: the consumer's callback and its context.
-        callback.pass_on(self.consumer, target, || unsafe {
+        callback.pass_on(self.consumer, self.target(), || unsafe {
             match self.completion {
                 Completion::Create(completion) => completion(self.context, status, made),
                 Completion::Request(completion) => completion(self.context, status),
                 Completion::Close(completion) => completion(self.context),
             }
         });
+        contexts::told(self);
+    }
+
+    /// The consumer's callback.
+    pub(super) fn target(&self) -> *const () {
+        match self.completion {
+            Completion::Create(completion) => completion as *const (),
+            Completion::Request(completion) => completion as *const (),
+            Completion::Close(completion) => completion as *const (),
+        }
     }
 
     /// Whether the consumer waits to be told.
-    fn pends(&self) -> bool {
-        let by_provider = self.returned.get() == Some(STATUS_PENDING) && self.completed.get() == 0;
-        by_provider || self.late.get().is_some()
+    pub(super) fn pends(&self) -> bool {
+        self.pends_at_provider() || self.late.get().is_some()
+    }
+
+    /// Whether the provider has still to answer.
+    fn pends_at_provider(&self) -> bool {
+        self.returned.get() == Some(STATUS_PENDING) && self.completed.get() == 0
     }
 
     /// The completion has returned.
@@ -246,27 +255,6 @@ impl Call {
         if self.returned.get().is_some() {
             self.retire();
         }
-    }
-}
-
-/// An event is initialised. The one that a completion callback is to set, on the stack of who made the call, must stay as it is.
-pub(crate) fn initialised(event: usize) {
-    let call = layer_if_any(|layer| {
-        let calls = layer.on_stack.borrow();
-        let mut pending = calls.iter().filter(|call| call.pends());
-        pending.find(|call| call.context.addr() == event).cloned()
-    });
-    if let Some(call) = call.flatten() {
-        violation(
-            rules::CONSUMER_CONTEXT,
-            format!(
-                "KeInitializeEvent initialises the event at {event:#x}, but that is the context of {}, which pends since {} ns and was not \
-                 waited for{}",
-                call.story(),
-                call.since,
-                call.called_in()
-            ),
-        );
     }
 }
 
@@ -288,6 +276,40 @@ pub(crate) fn pending_calls() -> Vec<String> {
         lines.push(format!("and {more} more pend"));
     }
     lines
+}
+
+/// How long a request may pend of which only the provider is to decide when it is over, in nanoseconds.
+const LOCAL: u64 = 10 * 1_000_000_000;
+/// And how long one that waits for a peer, or for resources that others have: longer than any timeout.
+const REMOTE: u64 = 600 * 1_000_000_000;
+
+/// The world ends: accuses providers of requests that they will never complete. Only those count whose objects are open; what a close waits
+/// for is told where somebody waits for the close.
+pub(crate) fn check_end(core: &Core) {
+    let now = core.now();
+    let overdue = |call: &Rc<Call>| {
+        let object = &call.object;
+        let others = object.kind == Kind::Connector || object.kind == Kind::Adapter;
+        let patience = if others { REMOTE } else { LOCAL };
+        call.pends_at_provider()
+            && !matches!(call.completion, Completion::Close(_))
+            && object.state.get() == State::Open
+            && now - call.since > patience
+            && !super::is_asleep(&core.machine(object.provider.machine))
+    };
+    let mut calls = layer_if_any(|layer| layer.calls.values()).unwrap_or_default();
+    calls.retain(overdue);
+    calls.sort_by_key(|call| call.since);
+    for call in calls.iter().take(LISTED) {
+        violation(
+            rules::COMPLETION_NEVER,
+            format!(
+                "{} returned STATUS_PENDING at {} ns and is not completed at {now} ns, when the world ends",
+                call.story(),
+                call.since
+            ),
+        );
+    }
 }
 
 /// Calls a function with a request completion. `f` gets the completion and the context for the provider; `then` runs
@@ -466,11 +488,12 @@ impl Callback {
     }
 }
 
-static CREATE_COMPLETION: Function =
+pub(super) static CREATE_COMPLETION: Function =
     Function::export("", "NdkCreateCompletion", PASSIVE..=DISPATCH);
-static REQUEST_COMPLETION: Function =
+pub(super) static REQUEST_COMPLETION: Function =
     Function::export("", "NdkRequestCompletion", PASSIVE..=DISPATCH);
-static CLOSE_COMPLETION: Function = Function::export("", "NdkCloseCompletion", PASSIVE..=DISPATCH);
+pub(super) static CLOSE_COMPLETION: Function =
+    Function::export("", "NdkCloseCompletion", PASSIVE..=DISPATCH);
 
 unsafe extern "efiapi" fn on_request(context: *mut c_void, status: NTSTATUS) {
     let callback = Callback::enter(&REQUEST_COMPLETION);

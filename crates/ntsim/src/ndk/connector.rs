@@ -1,6 +1,7 @@
 //! Hooked connectors.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ndkpi::status::*;
@@ -11,6 +12,7 @@ use super::callback::Callback;
 use super::hook::{Hook, enter};
 use super::late;
 use super::object::{Kind, Object, Part};
+use super::private_data;
 use super::rules;
 use super::tables::{common, slots};
 use super::trail;
@@ -44,6 +46,8 @@ pub(super) struct ConnectorPart {
     connection: Cell<Connection>,
     /// Disconnect events so far.
     events: Cell<u32>,
+    /// Where it was connected to, if NdkConnect succeeded.
+    peer: Cell<Option<SocketAddr>>,
 }
 
 impl ConnectorPart {
@@ -55,6 +59,7 @@ impl ConnectorPart {
             consumer: Cell::new(UNNAMED),
             connection: Cell::new(Connection::None),
             events: Cell::new(0),
+            peer: Cell::new(None),
         }
     }
 
@@ -64,7 +69,7 @@ impl ConnectorPart {
     }
 }
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkCloseConnector,
     NdkQueryExtension,
     NdkConnect,
@@ -96,7 +101,7 @@ pub(super) static HOOKS: NDK_CONNECTOR_DISPATCH = NDK_CONNECTOR_DISPATCH {
     NdkAcceptEx: accept_ex,
 };
 
-common!(Connector, "NdkCloseConnector");
+common!(Connector, NdkCloseConnector);
 
 fn part(object: &Object) -> &ConnectorPart {
     match &object.part {
@@ -123,6 +128,36 @@ fn use_objects(hook: &Hook, objects: Vec<Rc<Object>>) -> Then {
     })
 }
 
+/// A request for a connection begins. `to` is None where that is no address.
+fn ask(hook: &Hook, to: Option<SocketAddr>, data_length: u32, and: Then) -> Then {
+    part(&hook.object).peer.set(None);
+    let (object, name) = (Rc::clone(&hook.object), hook.function.name);
+    Box::new(move |status| {
+        if status == STATUS_SUCCESS {
+            part(&object).peer.set(to);
+        }
+        let most = object.provider.private_data.get().map(|l| l.caller);
+        private_data::taken(&object, name, data_length, most, status);
+        and(status);
+    })
+}
+
+/// A connection is accepted or rejected with so many bytes of private data.
+fn answered(object: &Object, name: &str, data_length: u32, status: NTSTATUS) {
+    let most = object.provider.private_data.get().map(|l| l.callee);
+    private_data::taken(object, name, data_length, most, status);
+}
+
+/// As [`use_objects`] for a queue pair with which a connection is accepted.
+fn accept_with(hook: &Hook, pair: Rc<Object>, data_length: u32) -> Then {
+    let used = use_objects(hook, vec![pair]);
+    let (object, name) = (Rc::clone(&hook.object), hook.function.name);
+    Box::new(move |status| {
+        answered(&object, name, data_length, status);
+        used(status);
+    })
+}
+
 unsafe extern "efiapi" fn connect(
     connector: *mut NDK_CONNECTOR,
     qp: *mut NDK_QP,
@@ -137,8 +172,7 @@ unsafe extern "efiapi" fn connect(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkConnect", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkConnect) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let Some(pair) = hook.argument(qp, Kind::Qp) else {
@@ -150,7 +184,15 @@ unsafe extern "efiapi" fn connect(
     {
         return STATUS_INVALID_PARAMETER;
     }
-    let then = use_objects(&hook, vec![pair]);
+    // SAFETY: as the consumer passes them.
+    let to = unsafe {
+        private_data::requested(
+            (source, source_length),
+            (destination, destination_length),
+            (data, data_length),
+        )
+    };
+    let then = ask(&hook, to, data_length, use_objects(&hook, vec![pair]));
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
     request(&hook, completion, context, Some(then), |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
@@ -186,8 +228,11 @@ unsafe extern "efiapi" fn connect_with_shared_endpoint(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkConnectWithSharedEndpoint", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(
+        connector.cast(),
+        Kind::Connector,
+        &NdkConnectWithSharedEndpoint,
+    ) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let (Some(pair), Some(from)) = (
@@ -201,7 +246,16 @@ unsafe extern "efiapi" fn connect_with_shared_endpoint(
     {
         return STATUS_INVALID_PARAMETER;
     }
-    let then = use_objects(&hook, vec![pair, from]);
+    // SAFETY: as the consumer passes them.
+    let to = unsafe {
+        private_data::requested(
+            (std::ptr::null(), 0),
+            (destination, destination_length),
+            (data, data_length),
+        )
+    };
+    let used = use_objects(&hook, vec![pair, from]);
+    let then = ask(&hook, to, data_length, used);
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
     request(&hook, completion, context, Some(then), |done, cookie| {
         // SAFETY: the provider's table; called as the consumer called.
@@ -267,8 +321,7 @@ unsafe extern "efiapi" fn complete_connect(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCompleteConnect", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkCompleteConnect) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     check_connected(&hook);
@@ -294,8 +347,7 @@ unsafe extern "efiapi" fn complete_connect_ex(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCompleteConnectEx", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkCompleteConnectEx) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if !hook.since(NDK_VERSION_2_1) {
@@ -324,8 +376,7 @@ unsafe extern "efiapi" fn accept(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkAccept", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkAccept) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let Some(pair) = hook.argument(qp, Kind::Qp) else {
@@ -334,7 +385,9 @@ unsafe extern "efiapi" fn accept(
     if data_length > 0 && hook.null(data, "the private data") {
         return STATUS_INVALID_PARAMETER;
     }
-    let used = use_objects(&hook, vec![pair]);
+    // SAFETY: the private data is as the consumer passes it.
+    unsafe { private_data::answered(&hook, data, data_length) };
+    let used = accept_with(&hook, pair, data_length);
     let then = establish(
         &hook,
         event.map(DisconnectEvent::Plain),
@@ -375,8 +428,7 @@ unsafe extern "efiapi" fn accept_ex(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkAcceptEx", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkAcceptEx) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if !hook.since(NDK_VERSION_2_1) {
@@ -388,7 +440,9 @@ unsafe extern "efiapi" fn accept_ex(
     if data_length > 0 && hook.null(data, "the private data") {
         return STATUS_INVALID_PARAMETER;
     }
-    let used = use_objects(&hook, vec![pair]);
+    // SAFETY: the private data is as the consumer passes it.
+    unsafe { private_data::answered(&hook, data, data_length) };
+    let used = accept_with(&hook, pair, data_length);
     let then = establish(
         &hook,
         event.map(DisconnectEvent::Ex),
@@ -422,16 +476,19 @@ unsafe extern "efiapi" fn reject(
     data: *const c_void,
     data_length: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkReject", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkReject) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if data_length > 0 && hook.null(data, "the private data") {
         return STATUS_INVALID_PARAMETER;
     }
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
+    // SAFETY: the private data is as the consumer passes it.
+    unsafe { private_data::answered(&hook, data, data_length) };
     // SAFETY: the provider's table; called as the consumer called.
-    hook.call_sync(|| unsafe { ((*table).NdkReject)(connector, data, data_length) })
+    let status = hook.call_sync(|| unsafe { ((*table).NdkReject)(connector, data, data_length) });
+    answered(&hook.object, hook.function.name, data_length, status);
+    status
 }
 
 unsafe extern "efiapi" fn connection_data(
@@ -441,8 +498,7 @@ unsafe extern "efiapi" fn connection_data(
     data: *mut c_void,
     length: *mut u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkGetConnectionData", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkGetConnectionData) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if hook.null(length, "pPrivateDataLength") {
@@ -463,6 +519,14 @@ unsafe extern "efiapi" fn connection_data(
     // No buffer, no room: that asks for the size, and succeeds.
     if !data.is_null() {
         hook.check_length(status, before, after);
+        let (shown, whole) = match status {
+            STATUS_SUCCESS => (after.min(before), true),
+            STATUS_BUFFER_TOO_SMALL => (before, false),
+            _ => return status,
+        };
+        // SAFETY: the consumer's buffer has `before` bytes.
+        let shown = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), shown as usize) };
+        private_data::judge(&hook, part(&hook.object).peer.get(), shown, whole);
     }
     status
 }
@@ -472,8 +536,7 @@ unsafe extern "efiapi" fn local_address(
     address: *mut SOCKADDR,
     length: *mut u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkGetLocalAddress", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkGetLocalAddress) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
@@ -490,8 +553,7 @@ unsafe extern "efiapi" fn peer_address(
     address: *mut SOCKADDR,
     length: *mut u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkGetPeerAddress", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkGetPeerAddress) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
@@ -508,8 +570,7 @@ unsafe extern "efiapi" fn disconnect(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkDisconnect", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(connector.cast(), Kind::Connector, &F) else {
+    let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkDisconnect) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     // Whatever its status: nothing accesses memory for the queue pair any more.
@@ -522,9 +583,9 @@ unsafe extern "efiapi" fn disconnect(
     })
 }
 
-static DISCONNECT_EVENT: Function =
+pub(super) static DISCONNECT_EVENT: Function =
     Function::export("", "NdkDisconnectEventCallback", PASSIVE..=DISPATCH);
-static DISCONNECT_EVENT_EX: Function =
+pub(super) static DISCONNECT_EVENT_EX: Function =
     Function::export("", "NdkDisconnectEventCallbackEx", PASSIVE..=DISPATCH);
 
 unsafe extern "efiapi" fn disconnect_event(context: *mut c_void) {

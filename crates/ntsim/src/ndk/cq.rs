@@ -264,7 +264,7 @@ fn first(queue_pairs: &RefCell<Vec<Handle>>, count: usize) -> Vec<Handle> {
     queue_pairs.drain(..count).collect()
 }
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkCloseCq,
     NdkQueryExtension,
     NdkResizeCq,
@@ -284,7 +284,7 @@ pub(super) static HOOKS: NDK_CQ_DISPATCH = NDK_CQ_DISPATCH {
     NdkGetCqResultsEx: results_ex,
 };
 
-common!(Cq, "NdkCloseCq");
+common!(Cq, NdkCloseCq);
 
 /// The hook and its completion queue.
 #[inline]
@@ -335,8 +335,7 @@ unsafe extern "efiapi" fn resize(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkResizeCq", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &NdkResizeCq) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let resized = Rc::clone(&hook.object);
@@ -353,8 +352,7 @@ unsafe extern "efiapi" fn resize(
 }
 
 unsafe extern "efiapi" fn moderate(cq: *mut NDK_CQ, interval: u32, count: u32) -> NTSTATUS {
-    static F: Function = Function::callback("NdkControlCqInterruptModeration", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &NdkControlCqInterruptModeration) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let table = hook.object.table::<NDK_CQ_DISPATCH>();
@@ -363,8 +361,7 @@ unsafe extern "efiapi" fn moderate(cq: *mut NDK_CQ, interval: u32, count: u32) -
 }
 
 unsafe extern "efiapi" fn arm(cq: *mut NDK_CQ, kind: u32) {
-    static F: Function = Function::callback("NdkArmCq", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &NdkArmCq) else {
         return;
     };
     if kind > NDK_CQ_NOTIFY_SOLICITED {
@@ -381,7 +378,7 @@ unsafe extern "efiapi" fn arm(cq: *mut NDK_CQ, kind: u32) {
     part.arming.set(outer);
 }
 
-static NOTIFICATION: Function =
+pub(super) static NOTIFICATION: Function =
     Function::export("", "NdkCqNotificationCallback", PASSIVE..=DISPATCH);
 
 /// What the provider calls.
@@ -469,8 +466,7 @@ struct Taken {
 }
 
 unsafe extern "efiapi" fn results(cq: *mut NDK_CQ, results: *mut NDK_RESULT, room: u32) -> u32 {
-    static F: Function = Function::callback("NdkGetCqResults", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &NdkGetCqResults) else {
         return 0;
     };
     let table = hook.object.table::<NDK_CQ_DISPATCH>();
@@ -498,8 +494,7 @@ unsafe extern "efiapi" fn results_ex(
     results: *mut NDK_RESULT_EX,
     room: u32,
 ) -> u32 {
-    static F: Function = Function::callback("NdkGetCqResultsEx", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(cq.cast(), Kind::Cq, &F) else {
+    let Some(hook) = enter(cq.cast(), Kind::Cq, &NdkGetCqResultsEx) else {
         return 0;
     };
     if !hook.since(NDK_VERSION_1_2) {

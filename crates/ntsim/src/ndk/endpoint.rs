@@ -6,13 +6,11 @@ use ndkpi::*;
 use super::hook::enter;
 use super::object::Kind;
 use super::tables::{common, slots};
-use crate::verifier::Function;
-use crate::world::processor::{DISPATCH, PASSIVE};
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkCloseSharedEndpoint,
     NdkQueryExtension,
-    NdkGetLocalAddress
+    NdkGetLocalAddress called "NdkGetLocalAddress (shared endpoint)"
 ];
 
 pub(super) static HOOKS: NDK_SHARED_ENDPOINT_DISPATCH = NDK_SHARED_ENDPOINT_DISPATCH {
@@ -21,16 +19,14 @@ pub(super) static HOOKS: NDK_SHARED_ENDPOINT_DISPATCH = NDK_SHARED_ENDPOINT_DISP
     NdkGetLocalAddress: local_address,
 };
 
-common!(SharedEndpoint, "NdkCloseSharedEndpoint");
+common!(SharedEndpoint, NdkCloseSharedEndpoint);
 
 unsafe extern "efiapi" fn local_address(
     endpoint: *mut NDK_SHARED_ENDPOINT,
     address: *mut SOCKADDR,
     length: *mut u32,
 ) -> NTSTATUS {
-    static F: Function =
-        Function::callback("NdkGetLocalAddress (shared endpoint)", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(endpoint.cast(), Kind::SharedEndpoint, &F) else {
+    let Some(hook) = enter(endpoint.cast(), Kind::SharedEndpoint, &NdkGetLocalAddress) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let table = hook.object.table::<NDK_SHARED_ENDPOINT_DISPATCH>();

@@ -8,6 +8,7 @@ use ndis_sys::wdm;
 use ndkpi::status::*;
 use ndkpi::*;
 
+use super::adapter::{NdkBuildLAM, NdkReleaseLAM};
 use super::call::{Then, request};
 use super::hook::{Hook, enter};
 use super::in_flight::Element;
@@ -15,8 +16,7 @@ use super::mr;
 use super::object::{Kind, Object, Part};
 use super::rules;
 use crate::memory::PAGE;
-use crate::verifier::{Function, violation};
-use crate::world::processor::{DISPATCH, PASSIVE};
+use crate::verifier::violation;
 
 /// An adapter's mappings, by the address of the consumer's buffer.
 #[derive(Default)]
@@ -84,8 +84,7 @@ pub(super) unsafe extern "efiapi" fn build(
     size: *mut u32,
     offset: *mut u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkBuildLAM", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkBuildLAM) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if hook.null(mdl, "the MDL") || hook.null(size, "pLAMSize") || hook.null(offset, "pFBO") {
@@ -271,8 +270,7 @@ pub(super) unsafe extern "efiapi" fn release(
     adapter: *mut NDK_ADAPTER,
     lam: *mut NDK_LOGICAL_ADDRESS_MAPPING,
 ) {
-    static F: Function = Function::callback("NdkReleaseLAM", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &F) else {
+    let Some(hook) = enter(adapter.cast(), Kind::Adapter, &NdkReleaseLAM) else {
         return;
     };
     let mapping = mappings(&hook.object).0.borrow_mut().remove(&lam.addr());

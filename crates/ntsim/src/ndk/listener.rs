@@ -1,6 +1,7 @@
 //! Hooked listeners.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 
 use ndkpi::status::*;
 use ndkpi::*;
@@ -13,6 +14,7 @@ use super::object::{Kind, Object, Part, State};
 use super::rules;
 use super::tables::{common, slots};
 use super::trail;
+use crate::consumer::Address;
 use crate::verifier::{Function, violation};
 use crate::world::driver::DriverNumber;
 use crate::world::processor::{DISPATCH, PASSIVE};
@@ -24,13 +26,15 @@ pub(super) struct ListenerPart {
     pub(super) consumer: DriverNumber,
     /// Calls of NdkListen that have not failed. One may succeed while another, that came before it, fails.
     pub(super) listening: Cell<u32>,
+    /// Where, as the consumer said with its last NdkListen.
+    pub(super) address: Cell<Option<SocketAddr>>,
 }
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkCloseListener,
     NdkQueryExtension,
     NdkListen,
-    NdkGetLocalAddress,
+    NdkGetLocalAddress called "NdkGetLocalAddress (listener)",
     NdkControlConnectEvents,
 ];
 
@@ -42,7 +46,7 @@ pub(super) static HOOKS: NDK_LISTENER_DISPATCH = NDK_LISTENER_DISPATCH {
     NdkControlConnectEvents: control,
 };
 
-common!(Listener, "NdkCloseListener");
+common!(Listener, NdkCloseListener);
 
 fn part(object: &Object) -> &ListenerPart {
     match &object.part {
@@ -58,8 +62,7 @@ unsafe extern "efiapi" fn listen(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkListen", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(listener.cast(), Kind::Listener, &F) else {
+    let Some(hook) = enter(listener.cast(), Kind::Listener, &NdkListen) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if hook.null(address, "the address") {
@@ -67,10 +70,14 @@ unsafe extern "efiapi" fn listen(
     }
     // An event may come before NdkListen has returned.
     part(&hook.object).listening.update(|calls| calls + 1);
+    // SAFETY: not null, so the consumer's, of that length.
+    let at = unsafe { Address::read(address, length) };
+    let before = part(&hook.object).address.replace(at);
     let object = hook.object.clone();
     let then = Box::new(move |status| {
         if status != STATUS_SUCCESS {
             part(&object).listening.update(|calls| calls - 1);
+            part(&object).address.set(before);
         }
     });
     let table = hook.object.table::<NDK_LISTENER_DISPATCH>();
@@ -85,8 +92,7 @@ unsafe extern "efiapi" fn local_address(
     address: *mut SOCKADDR,
     length: *mut u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkGetLocalAddress (listener)", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(listener.cast(), Kind::Listener, &F) else {
+    let Some(hook) = enter(listener.cast(), Kind::Listener, &NdkGetLocalAddress) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let table = hook.object.table::<NDK_LISTENER_DISPATCH>();
@@ -99,8 +105,7 @@ unsafe extern "efiapi" fn local_address(
 }
 
 unsafe extern "efiapi" fn control(listener: *mut NDK_LISTENER, pause: BOOLEAN) {
-    static F: Function = Function::callback("NdkControlConnectEvents", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(listener.cast(), Kind::Listener, &F) else {
+    let Some(hook) = enter(listener.cast(), Kind::Listener, &NdkControlConnectEvents) else {
         return;
     };
     let table = hook.object.table::<NDK_LISTENER_DISPATCH>();
@@ -108,7 +113,7 @@ unsafe extern "efiapi" fn control(listener: *mut NDK_LISTENER, pause: BOOLEAN) {
     hook.call(|| unsafe { ((*table).NdkControlConnectEvents)(listener, pause) });
 }
 
-static CONNECT_EVENT: Function =
+pub(super) static CONNECT_EVENT: Function =
     Function::export("", "NdkConnectEventCallback", PASSIVE..=DISPATCH);
 
 /// What the provider calls.

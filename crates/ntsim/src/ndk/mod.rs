@@ -13,6 +13,7 @@ mod adapter;
 mod call;
 mod callback;
 mod connector;
+mod contexts;
 mod cq;
 mod endpoint;
 mod graph;
@@ -26,7 +27,8 @@ mod listener;
 mod mr;
 mod mw;
 mod object;
-pub(crate) use call::{initialised, pending_calls};
+pub(crate) use call::{check_end, pending_calls};
+pub(crate) use contexts::{freed, initialised};
 pub(crate) use graph::objects;
 pub(crate) use graves::{forget, tombstones};
 pub(crate) use mr::unlocking;
@@ -35,11 +37,13 @@ pub use trail::NdkUse;
 pub(crate) use trail::last_calls;
 mod pd;
 mod place;
+mod private_data;
 mod qp;
 pub mod rules;
 mod slab;
 mod srq;
 mod tables;
+pub use tables::functions;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -194,6 +198,13 @@ pub(crate) fn close(object: *mut NDK_ADAPTER) {
         }
     });
     layer.open.borrow_mut().retain(|o| !Rc::ptr_eq(o, &opened));
+}
+
+/// Whether a device over which an NDK adapter is open on a machine sleeps.
+fn is_asleep(machine: &Machine) -> bool {
+    let layer = layer(machine);
+    let open = layer.open.borrow();
+    open.iter().any(|opened| opened.adapter.asleep.get())
 }
 
 /// Whether NDK adapters are open over a miniport adapter.

@@ -15,8 +15,7 @@ use super::mw;
 use super::object::{Kind, Object, Part, State, with_layer};
 use super::rules;
 use super::tables::{common, slots};
-use crate::verifier::{Function, violation};
-use crate::world::processor::{DISPATCH, PASSIVE};
+use crate::verifier::violation;
 
 /// What only a memory region has.
 pub(super) struct MrPart {
@@ -184,7 +183,7 @@ pub(super) fn check_kind(hook: &Hook, region: &Object, fast: bool) -> bool {
     right
 }
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkCloseMr,
     NdkQueryExtension,
     NdkRegisterMr,
@@ -204,7 +203,7 @@ pub(super) static HOOKS: NDK_MR_DISPATCH = NDK_MR_DISPATCH {
     NdkGetLocalTokenFromMr: local_token,
 };
 
-common!(Mr, "NdkCloseMr");
+common!(Mr, NdkCloseMr);
 
 unsafe extern "efiapi" fn register(
     mr: *mut NDK_MR,
@@ -214,8 +213,7 @@ unsafe extern "efiapi" fn register(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkRegisterMr", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
+    let Some(hook) = enter(mr.cast(), Kind::Mr, &NdkRegisterMr) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if hook.null(mdl, "the MDL") {
@@ -242,8 +240,7 @@ unsafe extern "efiapi" fn deregister(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkDeregisterMr", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
+    let Some(hook) = enter(mr.cast(), Kind::Mr, &NdkDeregisterMr) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     check_unused(&hook);
@@ -267,8 +264,7 @@ unsafe extern "efiapi" fn initialize_fast_register(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkInitializeFastRegisterMr", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
+    let Some(hook) = enter(mr.cast(), Kind::Mr, &NdkInitializeFastRegisterMr) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     check_kind(&hook, &hook.object, true);
@@ -285,8 +281,7 @@ fn check_registered(hook: &Hook) {
 }
 
 unsafe extern "efiapi" fn remote_token(mr: *mut NDK_MR) -> u32 {
-    static F: Function = Function::callback("NdkGetRemoteTokenFromMr", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
+    let Some(hook) = enter(mr.cast(), Kind::Mr, &NdkGetRemoteTokenFromMr) else {
         return 0;
     };
     check_registered(&hook);
@@ -296,8 +291,7 @@ unsafe extern "efiapi" fn remote_token(mr: *mut NDK_MR) -> u32 {
 }
 
 unsafe extern "efiapi" fn local_token(mr: *mut NDK_MR) -> u32 {
-    static F: Function = Function::callback("NdkGetLocalTokenFromMr", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(mr.cast(), Kind::Mr, &F) else {
+    let Some(hook) = enter(mr.cast(), Kind::Mr, &NdkGetLocalTokenFromMr) else {
         return 0;
     };
     check_registered(&hook);

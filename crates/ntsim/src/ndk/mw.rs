@@ -12,11 +12,9 @@ use super::object::{Kind, Object, Part, State, with_layer};
 use super::rules;
 use super::slab::Handle;
 use super::tables::{common, slots};
-use crate::verifier::{Function, violation};
-use crate::world::processor::{DISPATCH, PASSIVE};
+use crate::verifier::violation;
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] =
-    slots![NdkCloseMw, NdkQueryExtension, NdkGetRemoteTokenFromMw];
+slots![NdkCloseMw, NdkQueryExtension, NdkGetRemoteTokenFromMw];
 
 pub(super) static HOOKS: NDK_MW_DISPATCH = NDK_MW_DISPATCH {
     NdkCloseMw: close,
@@ -24,11 +22,10 @@ pub(super) static HOOKS: NDK_MW_DISPATCH = NDK_MW_DISPATCH {
     NdkGetRemoteTokenFromMw: remote_token,
 };
 
-common!(Mw, "NdkCloseMw");
+common!(Mw, NdkCloseMw);
 
 unsafe extern "efiapi" fn remote_token(mw: *mut NDK_MW) -> u32 {
-    static F: Function = Function::callback("NdkGetRemoteTokenFromMw", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(mw.cast(), Kind::Mw, &F) else {
+    let Some(hook) = enter(mw.cast(), Kind::Mw, &NdkGetRemoteTokenFromMw) else {
         return 0;
     };
     let table = hook.object.table::<NDK_MW_DISPATCH>();

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use ndkpi::*;
 
 use super::connector::ConnectorPart;
+use super::contexts::Contexts;
 use super::cq::CqPart;
 use super::graves::Graves;
 use super::lam::Mappings;
@@ -16,6 +17,7 @@ use super::listener::ListenerPart;
 use super::mr::MrPart;
 use super::mw::{self, MwPart};
 use super::pd::PdPart;
+use super::private_data::{Limits, PrivateData};
 use super::qp::QpPart;
 use super::rules;
 use super::slab::{self, Handle, Slab};
@@ -71,6 +73,8 @@ pub(super) struct Provider {
     pub(super) machine: MachineId,
     /// The version negotiated.
     pub(super) version: Cell<NDK_VERSION>,
+    /// What it has told of private data.
+    pub(super) private_data: Cell<Option<Limits>>,
     /// Spin locks that were held on each processor when the provider was last entered there: not its own.
     locks: Box<[Cell<usize>]>,
     /// Every object not closed yet but the adapter, oldest first.
@@ -97,6 +101,7 @@ impl Provider {
             driver,
             machine,
             version: Cell::new(NDK_VERSION::ZEROED),
+            private_data: Cell::new(None),
             locks: (0..MAX_PROCESSORS).map(|_| Cell::new(0)).collect(),
             objects: RefCell::default(),
             late: Cell::new(0),
@@ -182,13 +187,14 @@ impl fmt::Display for Object {
 pub(super) struct Layer {
     pub(super) objects: Slab<Object>,
     pub(super) calls: Slab<super::call::Call>,
-    /// Those whose contexts lie on stacks.
-    pub(super) on_stack: RefCell<Vec<Rc<super::call::Call>>>,
+    /// Those that are not over, by the addresses of their contexts.
+    pub(super) contexts: Contexts,
     /// Those that have been answered and whose consumers do not know.
     pub(super) late: RefCell<Vec<Rc<super::call::Call>>>,
     /// Objects that are handed out and not closed.
     pub(super) by_address: RefCell<BTreeMap<usize, Handle>>,
     pub(super) graves: Graves,
+    pub(super) private_data: PrivateData,
     pub(super) trail: Trail,
 }
 
@@ -202,10 +208,11 @@ impl Default for Layer {
         Layer {
             objects: Slab::new(slab::Kind::Object),
             calls: Slab::new(slab::Kind::Call),
-            on_stack: RefCell::default(),
+            contexts: Contexts::default(),
             late: RefCell::default(),
             by_address: RefCell::default(),
             graves: Graves::default(),
+            private_data: PrivateData::default(),
             trail: Trail::default(),
         }
     }
@@ -237,7 +244,7 @@ impl Drop for Layer {
     fn drop(&mut self) {
         LAYER.with(|l| l.set(std::ptr::null()));
         self.late.take();
-        self.on_stack.take();
+        self.contexts.clear();
         self.calls.clear();
         self.objects.clear();
     }
@@ -504,7 +511,10 @@ impl Object {
             if target.is_null() {
                 violation(
                     rules::DISPATCH_MISSING,
-                    format!("{by}: {slot} is missing in the dispatch table of {self}"),
+                    format!(
+                        "{by}: {} is missing in the dispatch table of {self}",
+                        slot.name
+                    ),
                 );
                 complete = false;
             } else if let Some(refused) = guard::refused(target) {
@@ -512,7 +522,7 @@ impl Object {
                 let _charged = Charged::to(self.provider.driver);
                 violation(
                     crate::verifier::rules::GUARD_TARGET,
-                    format!("{by}: {slot} of {self} is {refused}"),
+                    format!("{by}: {} of {self} is {refused}", slot.name),
                 );
             }
         }

@@ -16,8 +16,6 @@ use super::object::{Kind, Object, Part};
 use super::qp::QpPart;
 use super::srq::{self, SrqPart, Thresholds};
 use super::tables::{common, slots};
-use crate::verifier::Function;
-use crate::world::processor::{DISPATCH, PASSIVE};
 
 /// What only a protection domain has.
 pub(super) struct PdPart {
@@ -35,7 +33,7 @@ impl PdPart {
     }
 }
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkClosePd,
     NdkQueryExtension,
     NdkCreateMr,
@@ -57,7 +55,7 @@ pub(super) static HOOKS: NDK_PD_DISPATCH = NDK_PD_DISPATCH {
     NdkGetPrivilegedMemoryRegionToken: privileged_token,
 };
 
-common!(Pd, "NdkClosePd");
+common!(Pd, NdkClosePd);
 
 unsafe extern "efiapi" fn create_mr(
     pd: *mut NDK_PD,
@@ -66,13 +64,12 @@ unsafe extern "efiapi" fn create_mr(
     context: *mut c_void,
     out: *mut *mut NDK_MR,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateMr", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(pd.cast(), Kind::Pd, &F) else {
+    let Some(hook) = enter(pd.cast(), Kind::Pd, &NdkCreateMr) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let provider = &hook.object.provider;
     let part = Part::Mr(MrPart::new(&hook.object, fast != 0));
-    let child = Object::unborn(Kind::Mr, provider, F.name, part, &[&hook.object]);
+    let child = Object::unborn(Kind::Mr, provider, NdkCreateMr.name, part, &[&hook.object]);
     let table = hook.object.table::<NDK_PD_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     unsafe {
@@ -93,15 +90,14 @@ unsafe extern "efiapi" fn create_mw(
     context: *mut c_void,
     out: *mut *mut NDK_MW,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateMw", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(pd.cast(), Kind::Pd, &F) else {
+    let Some(hook) = enter(pd.cast(), Kind::Pd, &NdkCreateMw) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let provider = &hook.object.provider;
     let child = Object::unborn(
         Kind::Mw,
         provider,
-        F.name,
+        NdkCreateMw.name,
         Part::Mw(MwPart::default()),
         &[&hook.object],
     );
@@ -131,8 +127,7 @@ unsafe extern "efiapi" fn create_srq(
     context: *mut c_void,
     out: *mut *mut NDK_SRQ,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateSrq", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(pd.cast(), Kind::Pd, &F) else {
+    let Some(hook) = enter(pd.cast(), Kind::Pd, &NdkCreateSrq) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let part = Part::Srq(SrqPart {
@@ -147,7 +142,13 @@ unsafe extern "efiapi" fn create_srq(
         receives: InFlight::default(),
     });
     let provider = &hook.object.provider;
-    let child = Object::unborn(Kind::Srq, provider, F.name, part, &[&hook.object]);
+    let child = Object::unborn(
+        Kind::Srq,
+        provider,
+        NdkCreateSrq.name,
+        part,
+        &[&hook.object],
+    );
     let callback = notification.map(|_| srq::notification as NDK_FN_SRQ_NOTIFICATION_CALLBACK);
     let notify_context = child.handle.context();
     let table = hook.object.table::<NDK_PD_DISPATCH>();
@@ -225,8 +226,7 @@ unsafe extern "efiapi" fn create_qp(
     context: *mut c_void,
     out: *mut *mut NDK_QP,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateQp", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(pd.cast(), Kind::Pd, &F) else {
+    let Some(hook) = enter(pd.cast(), Kind::Pd, &NdkCreateQp) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let Some(child) = queue_pair(&hook, qp_context, receive_cq, initiator_cq, None) else {
@@ -275,8 +275,7 @@ unsafe extern "efiapi" fn create_qp_with_srq(
     context: *mut c_void,
     out: *mut *mut NDK_QP,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkCreateQpWithSrq", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(pd.cast(), Kind::Pd, &F) else {
+    let Some(hook) = enter(pd.cast(), Kind::Pd, &NdkCreateQpWithSrq) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let Some(child) = queue_pair(&hook, qp_context, receive_cq, initiator_cq, Some(srq)) else {
@@ -312,9 +311,7 @@ unsafe extern "efiapi" fn create_qp_with_srq(
 }
 
 unsafe extern "efiapi" fn privileged_token(pd: *mut NDK_PD, token: *mut u32) {
-    static F: Function =
-        Function::callback("NdkGetPrivilegedMemoryRegionToken", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(pd.cast(), Kind::Pd, &F) else {
+    let Some(hook) = enter(pd.cast(), Kind::Pd, &NdkGetPrivilegedMemoryRegionToken) else {
         return;
     };
     if hook.null(token, "the out parameter") {

@@ -17,8 +17,7 @@ use super::place::Place;
 use super::rules;
 use super::slab::Handle;
 use super::tables::{common, slots};
-use crate::verifier::{Function, violation};
-use crate::world::processor::{DISPATCH, PASSIVE};
+use crate::verifier::violation;
 
 /// What only a queue pair has.
 pub(super) struct QpPart {
@@ -239,7 +238,7 @@ impl QpPart {
     }
 }
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] = slots![
+slots![
     NdkCloseQp,
     NdkQueryExtension,
     NdkFlush,
@@ -267,7 +266,7 @@ pub(super) static HOOKS: NDK_QP_DISPATCH = NDK_QP_DISPATCH {
     NdkSendAndInvalidate: send_and_invalidate,
 };
 
-common!(Qp, "NdkCloseQp");
+common!(Qp, NdkCloseQp);
 
 #[inline]
 fn part(hook: &Hook) -> &QpPart {
@@ -278,8 +277,7 @@ fn part(hook: &Hook) -> &QpPart {
 }
 
 unsafe extern "efiapi" fn flush(qp: *mut NDK_QP) {
-    static F: Function = Function::callback("NdkFlush", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkFlush) else {
         return;
     };
     let table = hook.object.table::<NDK_QP_DISPATCH>();
@@ -415,8 +413,7 @@ unsafe extern "efiapi" fn send(
     count: u32,
     flags: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkSend", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkSend) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if no_list(&hook, sgl, count) {
@@ -439,8 +436,7 @@ unsafe extern "efiapi" fn send_and_invalidate(
     flags: u32,
     token: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkSendAndInvalidate", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkSendAndInvalidate) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if !hook.since(NDK_VERSION_1_2) {
@@ -464,8 +460,7 @@ unsafe extern "efiapi" fn receive(
     sgl: *const NDK_SGE,
     count: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkReceive", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkReceive) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if no_list(&hook, sgl, count) {
@@ -477,7 +472,7 @@ unsafe extern "efiapi" fn receive(
     // SAFETY: the consumer's list.
     let list = unsafe { elements(sgl, count) };
     lam::check_elements(&hook, &part.pd, list.clone());
-    part.receives.post(F.name, context, list);
+    part.receives.post(NdkReceive.name, context, list);
     let status = post(
         &hook,
         part,
@@ -504,8 +499,7 @@ unsafe extern "efiapi" fn bind(
     length: usize,
     flags: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkBind", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkBind) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let (Some(region), Some(window)) = (hook.argument(mr, Kind::Mr), hook.argument(mw, Kind::Mw))
@@ -541,8 +535,7 @@ unsafe extern "efiapi" fn fast_register(
     base: *mut c_void,
     flags: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkFastRegister", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkFastRegister) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     let Some(region) = hook.argument(mr, Kind::Mr) else {
@@ -575,8 +568,7 @@ unsafe extern "efiapi" fn invalidate(
     object: *mut NDK_OBJECT_HEADER,
     flags: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkInvalidate", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkInvalidate) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if hook.null(object, "the object") {
@@ -612,8 +604,7 @@ unsafe extern "efiapi" fn read(
     token: u32,
     flags: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkRead", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkRead) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if no_list(&hook, sgl, count) {
@@ -641,8 +632,7 @@ unsafe extern "efiapi" fn write(
     token: u32,
     flags: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkWrite", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(qp.cast(), Kind::Qp, &F) else {
+    let Some(hook) = enter(qp.cast(), Kind::Qp, &NdkWrite) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if no_list(&hook, sgl, count) {

@@ -81,6 +81,10 @@ rules! {
     COMPLETION_MISSING Provider "ndk.completion-missing"
         "A function with an optional completion callback does not return STATUS_PENDING if there is none."
         "nc-ndkpi-ndk_fn_build_lam";
+    COMPLETION_NEVER Provider "ndk.completion-never"
+        "A function that returned STATUS_PENDING is completed in the end: when the world ends, none pends for more than ten seconds, or \
+         for more than ten minutes if it waits for a peer, or for resources that others have."
+        "nc-ndkpi-ndk_fn_request_completion";
     COMPLETION_STATUS Provider "ndk.completion-status"
         "A completion callback gets a final status."
         "nc-ndkpi-ndk_fn_request_completion";
@@ -182,6 +186,10 @@ rules! {
     RESULT_ERROR_CODE Provider "ndk.result-error-code"
         "ProviderErrorCode is zero on success."
         "ns-ndkpi-_ndk_result_ex";
+    PRIVATE_DATA Provider "ndk.private-data"
+        "NdkGetConnectionData shows what the consumer at the other end gave with its request or its answer, all of it, and zeros behind; \
+         as much as MaxCallerData and MaxCalleeData say is taken."
+        "nc-ndkpi-ndk_fn_get_connection_data";
     LAM Provider "ndk.lam"
         "A logical address mapping covers its bytes with page-aligned addresses, and releasing it leaves the MDL as it was."
         "nc-ndkpi-ndk_fn_build_lam";
@@ -213,6 +221,6 @@ rules! {
         "nc-ndkpi-ndk_fn_cq_notification_callback";
     CONSUMER_CONTEXT Consumer "ndk.consumer-context"
         "The context of a call that returned STATUS_PENDING lives until its completion callback: one on the stack, until whoever made \
-         the call has waited for it, without a timeout."
+         the call has waited for it, without a timeout. One that is an event is that of one call: it cannot tell that another is over."
         "nc-ndkpi-ndk_fn_request_completion";
 }

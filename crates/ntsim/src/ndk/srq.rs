@@ -82,8 +82,7 @@ impl Thresholds {
     }
 }
 
-pub(super) const SLOTS: &[(&str, NDK_VERSION)] =
-    slots![NdkCloseSrq, NdkQueryExtension, NdkModifySrq, NdkSrqReceive];
+slots![NdkCloseSrq, NdkQueryExtension, NdkModifySrq, NdkSrqReceive];
 
 pub(super) static HOOKS: NDK_SRQ_DISPATCH = NDK_SRQ_DISPATCH {
     NdkCloseSrq: close,
@@ -92,7 +91,7 @@ pub(super) static HOOKS: NDK_SRQ_DISPATCH = NDK_SRQ_DISPATCH {
     NdkSrqReceive: receive,
 };
 
-common!(Srq, "NdkCloseSrq");
+common!(Srq, NdkCloseSrq);
 
 fn part(object: &Object) -> &SrqPart {
     match &object.part {
@@ -108,8 +107,7 @@ unsafe extern "efiapi" fn modify(
     completion: NDK_FN_REQUEST_COMPLETION,
     context: *mut c_void,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkModifySrq", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(srq.cast(), Kind::Srq, &F) else {
+    let Some(hook) = enter(srq.cast(), Kind::Srq, &NdkModifySrq) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     // The new threshold may be notified before the call returns; if it fails, there is none.
@@ -131,8 +129,7 @@ unsafe extern "efiapi" fn receive(
     sgl: *const NDK_SGE,
     count: u32,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkSrqReceive", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(srq.cast(), Kind::Srq, &F) else {
+    let Some(hook) = enter(srq.cast(), Kind::Srq, &NdkSrqReceive) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if count > 0 && hook.null(sgl, "the list") {
@@ -144,7 +141,7 @@ unsafe extern "efiapi" fn receive(
     // SAFETY: the consumer's list.
     let list = unsafe { elements(sgl, count) };
     lam::check_elements(&hook, &part.pd, list.clone());
-    part.receives.post(F.name, context, list);
+    part.receives.post(NdkSrqReceive.name, context, list);
     let table = hook.object.table::<NDK_SRQ_DISPATCH>();
     // SAFETY: the provider's table; called as the consumer called.
     let status = hook.call_sync(|| unsafe { ((*table).NdkSrqReceive)(srq, context, sgl, count) });
@@ -159,7 +156,7 @@ unsafe extern "efiapi" fn receive(
     status
 }
 
-static NOTIFICATION: Function =
+pub(super) static NOTIFICATION: Function =
     Function::export("", "NdkSrqNotificationCallback", PASSIVE..=DISPATCH);
 
 /// What the provider calls.

@@ -7,18 +7,32 @@ use super::hook::enter;
 use super::object::Kind;
 use super::rules;
 use crate::verifier::{Function, violation};
-use crate::world::processor::{DISPATCH, PASSIVE};
 
 /// The functions of a table in order, each with the version that added it.
-pub(super) struct Slots(pub(super) &'static [(&'static str, NDK_VERSION)]);
+pub(super) struct Slots(pub(super) &'static [(&'static Function, NDK_VERSION)]);
 
 /// Before every version there was.
 pub(super) const ALWAYS: NDK_VERSION = NDK_VERSION { Major: 1, Minor: 0 };
 
+/// Declares the functions of a table in order, and `SLOTS`, which has them all. As their pages say, all but one may be called at or below
+/// DISPATCH_LEVEL (`data/ndk-irql.tsv`).
 macro_rules! slots {
-    ($( $name:ident $(since $version:expr)? ),* $(,)?) => {
-        &[ $( (stringify!($name), $crate::ndk::tables::slots!(@since $($version)?)) ),* ]
+    ($( $name:ident $(called $text:literal)? $(below $irql:ident)? $(since $version:expr)? ),* $(,)?) => {
+        $(
+            pub(in crate::ndk) static $name: $crate::verifier::Function =
+                $crate::verifier::Function::callback(
+                    $crate::ndk::tables::slots!(@text $name $($text)?),
+                    $crate::world::processor::PASSIVE..=$crate::ndk::tables::slots!(@irql $($irql)?),
+                );
+        )*
+
+        pub(super) const SLOTS: &[(&$crate::verifier::Function, ndkpi::NDK_VERSION)] =
+            &[ $( (&$name, $crate::ndk::tables::slots!(@since $($version)?)) ),* ];
     };
+    (@text $name:ident) => { stringify!($name) };
+    (@text $name:ident $text:literal) => { $text };
+    (@irql) => { $crate::world::processor::DISPATCH };
+    (@irql $irql:ident) => { $crate::world::processor::$irql };
     (@since) => { $crate::ndk::tables::ALWAYS };
     (@since $version:expr) => { $version };
 }
@@ -26,20 +40,16 @@ pub(super) use slots;
 
 /// The functions that the tables of all kinds but the adapter begin with.
 macro_rules! common {
-    ($kind:ident, $name:literal) => {
+    ($kind:ident, $close:ident) => {
         unsafe extern "efiapi" fn close(
             object: *mut ndkpi::NDK_OBJECT_HEADER,
             completion: ndkpi::NDK_FN_CLOSE_COMPLETION,
             context: *mut ndkpi::c_void,
         ) -> ndkpi::NTSTATUS {
-            static F: $crate::verifier::Function = $crate::verifier::Function::callback(
-                $name,
-                $crate::world::processor::PASSIVE..=$crate::world::processor::DISPATCH,
-            );
             $crate::ndk::call::close(
                 object,
                 $crate::ndk::object::Kind::$kind,
-                &F,
+                &$close,
                 completion,
                 context,
             )
@@ -56,7 +66,7 @@ macro_rules! common {
                 $crate::ndk::tables::query_extension(
                     object,
                     $crate::ndk::object::Kind::$kind,
-                    1,
+                    (1, &NdkQueryExtension),
                     id,
                     version,
                     interface,
@@ -74,13 +84,12 @@ pub(super) use common;
 pub(super) unsafe fn query_extension(
     object: *mut NDK_OBJECT_HEADER,
     kind: Kind,
-    slot: usize,
+    (slot, function): (usize, &'static Function),
     id: *mut GUID,
     version: NDK_VERSION,
     interface: *mut NDK_EXTENSION_INTERFACE,
 ) -> NTSTATUS {
-    static F: Function = Function::callback("NdkQueryExtension", PASSIVE..=DISPATCH);
-    let Some(hook) = enter(object, kind, &F) else {
+    let Some(hook) = enter(object, kind, function) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
     if hook.null(id, "ExtensionInterfaceID") || hook.null(interface, "pExtensionInterface") {
@@ -103,7 +112,7 @@ pub(super) unsafe fn query_extension(
             rules::EXTENSION,
             format!(
                 "{} on {} succeeded for {id:?} with table {:p}",
-                F.name, hook.object, found.Dispatch
+                function.name, hook.object, found.Dispatch
             ),
         );
     }
@@ -143,6 +152,45 @@ pub(super) fn slots_of(kind: Kind) -> Slots {
         Kind::Listener => super::listener::SLOTS,
         Kind::Srq => super::srq::SLOTS,
     })
+}
+
+/// Every kind of object.
+const KINDS: [Kind; 10] = [
+    Kind::Adapter,
+    Kind::Qp,
+    Kind::Cq,
+    Kind::Mr,
+    Kind::Mw,
+    Kind::Pd,
+    Kind::SharedEndpoint,
+    Kind::Connector,
+    Kind::Listener,
+    Kind::Srq,
+];
+
+/// Callbacks of consumers.
+static CALLBACKS: [&Function; 8] = [
+    &super::call::CREATE_COMPLETION,
+    &super::call::REQUEST_COMPLETION,
+    &super::call::CLOSE_COMPLETION,
+    &super::cq::NOTIFICATION,
+    &super::srq::NOTIFICATION,
+    &super::listener::CONNECT_EVENT,
+    &super::connector::DISCONNECT_EVENT,
+    &super::connector::DISCONNECT_EVENT_EX,
+];
+
+/// Every function that consumers and providers of NDK call of each other, with who has it: a kind of object, the consumer, the miniport.
+pub fn functions() -> impl Iterator<Item = (&'static str, &'static Function)> {
+    let tables = KINDS.into_iter().flat_map(|kind| {
+        let Slots(slots) = slots_of(kind);
+        slots
+            .iter()
+            .map(move |(function, _)| (kind.name(), *function))
+    });
+    let callbacks = CALLBACKS.into_iter().map(|f| ("consumer", f));
+    let handlers = [&super::OPEN, &super::CLOSE].map(|f| ("miniport", f));
+    tables.chain(callbacks).chain(handlers)
 }
 
 const _: () = {

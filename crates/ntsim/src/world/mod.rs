@@ -179,6 +179,13 @@ impl Core {
         }
     }
 
+    /// The world ends: looks for requests that nobody will complete.
+    fn check_requests(&self) {
+        if !self.stopped.get() && !self.verifier.reported.get() && !std::thread::panicking() {
+            crate::ndk::check_end(self);
+        }
+    }
+
     /// The name of the machine of that number, also in the middle of adding one.
     pub(crate) fn name_of(&self, number: u32) -> String {
         let machines = self.machines.try_borrow().ok();
@@ -734,6 +741,7 @@ impl World {
     /// dropped.
     pub fn finish(self) -> Report {
         self.core.check_pools();
+        self.core.check_requests();
         crate::wire::flush(&self.core);
         verifier::finish(&self.core)
     }
@@ -755,6 +763,7 @@ impl Drop for World {
     fn drop(&mut self) {
         let core = &self.core;
         core.check_pools();
+        core.check_requests();
         let report =
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
         core.stop();

@@ -20,6 +20,9 @@ const PRIVILEGED: u32 = 1;
 /// And the token of every region.
 const TOKEN: u32 = 0x100;
 
+/// Of pool memory.
+const TAG: u32 = u32::from_le_bytes(*b"Cons");
+
 fn bench(mode: Mode) -> Bench {
     Bench::new(mode, Misdeed::Nothing)
 }
@@ -410,6 +413,103 @@ fn an_event_that_a_callback_is_to_set_is_not_initialised_again() {
                 KeInitializeEvent(place, NotificationEvent, 0);
             }
         });
+        let expected: &[_] = match too_early {
+            true => &[rules::CONSUMER_CONTEXT],
+            false => &[],
+        };
+        assert_eq!(b.rules(), expected);
+    }
+}
+
+/// What a consumer has for each request, in pool: the event first.
+#[repr(C)]
+struct Request {
+    event: KEVENT,
+    outstanding: i32,
+}
+
+/// Sets the event at once.
+unsafe extern "efiapi" fn set_at_once(context: *mut c_void, _status: NTSTATUS) {
+    // SAFETY: the event below.
+    unsafe { KeSetEvent(context.cast(), 0, 0) };
+}
+
+/// Sets the event when the last request is over.
+unsafe extern "efiapi" fn set_at_last(context: *mut c_void, _status: NTSTATUS) {
+    let request = context.cast::<Request>();
+    // SAFETY: the request below.
+    unsafe {
+        (*request).outstanding -= 1;
+        if (*request).outstanding == 0 {
+            KeSetEvent(request.cast(), 0, 0);
+        }
+    }
+}
+
+#[test]
+fn an_event_that_one_callback_sets_is_not_the_context_of_another() {
+    for (set, rule) in [
+        (set_at_once as NDK_FN_REQUEST_COMPLETION, true),
+        (set_at_last, false),
+    ] {
+        for in_pool in [true, false] {
+            let mut b = bench(Mode::Later);
+            let cq = b.cq(Told::new()).unwrap();
+            let fake = b.fake;
+            b.run(|| {
+                let mut on_stack = Request {
+                    event: KEVENT::ZEROED,
+                    outstanding: 0,
+                };
+                // SAFETY: a driver may allocate.
+                let pool = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, TAG) };
+                let request: *mut Request = match in_pool {
+                    true => pool.cast(),
+                    false => &raw mut on_stack,
+                };
+                // SAFETY: as a consumer calls; the event is there until both callbacks have come.
+                unsafe {
+                    KeInitializeEvent(request.cast(), NotificationEvent, 0);
+                    (*request).outstanding = 2;
+                    for _ in 0..2 {
+                        (table!(cq).NdkResizeCq)(cq, 32, set, request.cast());
+                    }
+                    fake.work();
+                    ExFreePoolWithTag(pool, TAG);
+                }
+            });
+            let expected: &[_] = match rule {
+                true => &[rules::CONSUMER_CONTEXT],
+                false => &[],
+            };
+            assert_eq!(b.rules(), expected, "in pool: {in_pool}");
+        }
+    }
+}
+
+#[test]
+fn a_context_in_pool_is_not_freed_while_its_request_pends() {
+    unsafe extern "efiapi" fn never(_context: *mut c_void, _status: NTSTATUS) {
+        panic!("its context is gone");
+    }
+    unsafe extern "efiapi" fn frees(context: *mut c_void, _status: NTSTATUS) {
+        // SAFETY: allocated below.
+        unsafe { ExFreePoolWithTag(context, TAG) };
+    }
+    for (done, too_early) in [(never as NDK_FN_REQUEST_COMPLETION, true), (frees, false)] {
+        let mut b = bench(Mode::Later);
+        let cq = b.cq(Told::new()).unwrap();
+        b.run(|| {
+            // SAFETY: as a consumer calls.
+            unsafe {
+                let context = ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, TAG);
+                (table!(cq).NdkResizeCq)(cq, 32, done, context);
+                if too_early {
+                    ExFreePoolWithTag(context, TAG);
+                }
+            }
+        });
+        b.work();
         let expected: &[_] = match too_early {
             true => &[rules::CONSUMER_CONTEXT],
             false => &[],

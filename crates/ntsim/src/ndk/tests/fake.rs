@@ -46,6 +46,7 @@ pub(super) enum Misdeed {
     CompletesAndReturnsSuccess,
     CompletesAfterSuccess,
     CompletesPending,
+    NeverCompletes,
     WrongContext,
     CallsWithLock,
     CallsAtHighIrql,
@@ -83,6 +84,10 @@ pub(super) enum Misdeed {
     ResultPending,
     WrongResultType,
     ErrorCodeOnSuccess,
+    LosesPrivateData,
+    CutsPrivateData,
+    LeavesRubbishBehindPrivateData,
+    RefusesPrivateData,
     LamUnaligned,
     LamChangesMdl,
     LamBuildChangesMdl,
@@ -149,6 +154,8 @@ pub(super) struct Fake {
     /// What happens inside NdkArmCq.
     pub(super) in_arm: Cell<Option<fn()>>,
     pub(super) last_callback: Cell<Option<(NDK_FN_REQUEST_COMPLETION, *mut c_void)>>,
+    /// What the last consumer gave that asked for a connection or accepted one.
+    pub(super) private_data: RefCell<Vec<u8>>,
     /// What NdkListen ends with.
     pub(super) listens: Cell<NTSTATUS>,
 }
@@ -167,6 +174,7 @@ impl Fake {
             lock: UnsafeCell::new(0),
             in_arm: Cell::new(None),
             last_callback: Cell::new(None),
+            private_data: RefCell::default(),
             listens: Cell::new(STATUS_SUCCESS),
         }))
     }
@@ -362,6 +370,7 @@ impl Fake {
                     unsafe { completion(context, status) };
                 }
             }
+            Mode::Later if self.does(Misdeed::NeverCompletes) => {}
             Mode::Later => {
                 let early = self.does(Misdeed::ClosesBeforeRequests);
                 if !early {

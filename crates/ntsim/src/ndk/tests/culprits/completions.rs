@@ -1,5 +1,7 @@
 //! Completion callbacks, and functions that must not have any.
 
+use std::time::Duration;
+
 use ndkpi::status::*;
 
 use super::super::bench::*;
@@ -69,6 +71,44 @@ fn a_completion_that_comes_long_after_another_is_known_by_its_context() {
     fake.defer(move || unsafe { completion(context, STATUS_SUCCESS) });
     b.work();
     assert_eq!(b.rules(), [rules::CALLBACK_CONTEXT]);
+}
+
+/// A world that lives for so long after NdkResizeCq was called; what is said of it at its end.
+fn resized_and_left(misdeed: Misdeed, seconds: u64) -> Vec<&'static str> {
+    let mut b = Bench::new(Mode::Later, misdeed);
+    let cq = b.cq(Told::new()).unwrap();
+    b.resize(cq);
+    b.world.run_for(Duration::from_secs(seconds));
+    let report = b.world.finish();
+    let broken: Vec<_> = report.violations.iter().map(|v| v.rule).collect();
+    BROKEN.with_borrow_mut(|all| all.extend(&broken));
+    broken
+}
+
+#[test]
+pub(super) fn a_request_that_is_never_completed() {
+    let never = Misdeed::NeverCompletes;
+    assert_eq!(resized_and_left(never, 11), [rules::COMPLETION_NEVER]);
+    // It may still come.
+    assert_eq!(resized_and_left(never, 9), [""; 0]);
+    assert_eq!(resized_and_left(Misdeed::Nothing, 11), [""; 0]);
+}
+
+#[test]
+fn a_connection_may_take_long() {
+    for (seconds, expected) in [(500, &[][..]), (601, &[rules::COMPLETION_NEVER])] {
+        let mut b = Bench::new(Mode::Inline, Misdeed::NeverCompletes);
+        let cq = b.cq(Told::new()).unwrap();
+        let pd = b.pd();
+        let qp = b.qp(pd, cq, cq, 1);
+        let connector = b.connector();
+        b.fake.mode.set(Mode::Later);
+        assert_eq!(b.connect(connector, qp), STATUS_PENDING);
+        b.world.run_for(Duration::from_secs(seconds));
+        let report = b.world.finish();
+        let broken: Vec<_> = report.violations.iter().map(|v| v.rule).collect();
+        assert_eq!(broken, expected, "{report}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod completions;
 mod events;
 mod misuse;
 mod objects;
+mod private_data;
 mod results;
 
 use std::ptr::null_mut;
@@ -74,6 +75,7 @@ fn every_rule_has_a_culprit() {
         objects::headers_later,
         objects::versions,
         completions::creates_and_completions,
+        completions::a_request_that_is_never_completed,
         objects::closing,
         objects::windows,
         objects::adapters,
@@ -81,6 +83,7 @@ fn every_rule_has_a_culprit() {
         events::a_dead_queue_says_no_more,
         events::shared_receive_queues,
         events::connections,
+        private_data::what_the_other_end_gave,
         results::results,
         objects::mappings,
         misuse::consumers,

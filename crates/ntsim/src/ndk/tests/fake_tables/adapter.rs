@@ -7,7 +7,7 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::super::fake::Misdeed;
-use super::connector::connector;
+use super::connector::{PRIVATE_DATA, connector};
 use super::cq::CQ;
 use super::endpoint::ENDPOINT;
 use super::endpoint::LISTENER;
@@ -52,6 +52,8 @@ unsafe extern "efiapi" fn query_info(
         *info = NDK_ADAPTER_INFO {
             Version: version,
             FRMRPageCount: 16,
+            MaxCallerData: PRIVATE_DATA,
+            MaxCalleeData: PRIVATE_DATA,
             ..NDK_ADAPTER_INFO::ZEROED
         };
         *size = needed + u32::from(thing.fake().does(Misdeed::WrongLength));

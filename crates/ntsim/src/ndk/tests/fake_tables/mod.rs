@@ -10,7 +10,7 @@ mod qp;
 mod srq;
 
 pub(super) use adapter::adapter;
-pub(super) use connector::connector;
+pub(super) use connector::{ADDRESS, connector};
 pub(super) use cq::{arm_of_cq, cq_without_arm};
 pub(super) use srq::DEEPEST;
 
