@@ -173,3 +173,26 @@ fn the_key_of_a_service_is_there_and_one_that_stays_open_is_told_of() {
         found[0].text
     );
 }
+
+#[test]
+fn what_windows_has_and_the_simulator_has_not_is_told_as_that() {
+    /// `KeyValueFullInformationAlign64`.
+    const ALIGNED: i32 = 3;
+    let (mut world, a) = suspects();
+    world.registry(a, |registry| {
+        let key = registry.create(r"System\CurrentControlSet\Services\tiny");
+        key.set("Depth", 1);
+    });
+    world.call(a, || {
+        let key = open(null_mut(), SERVICE).unwrap();
+        let (status, ..) = query(key, "Depth", ALIGNED, 64);
+        assert_eq!(status, STATUS_NOT_SUPPORTED);
+        // SAFETY: an open handle.
+        unsafe { ZwClose(key) };
+    });
+    let found = world.take_violations();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].rule, rules::NOT_SIMULATED);
+    assert_eq!(found[0].culprit, "", "nobody is to blame");
+    assert!(found[0].to_string().starts_with("not simulated: ZwQuery"));
+}
