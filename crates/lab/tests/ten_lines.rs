@@ -1,0 +1,59 @@
+//! The test of docs/simulator.md: ten lines around a consumer; and that it fails if the consumer does wrong.
+
+use std::cell::Cell;
+use std::panic::catch_unwind;
+
+use anyhow::Result;
+use ntsim::World;
+use ntsim::wire::SwitchConfig;
+use vroce_lab::{Server, Side, finish};
+
+thread_local! {
+    static FORGETS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes a memory window and closes it again, if it does not forget to.
+fn my_consumer(side: &Side) {
+    let window = side.pd().create_mw().expect("a memory window");
+    if !FORGETS.get() {
+        window.close();
+    }
+}
+
+fn my_consumer_does_nothing_wrong() -> Result<()> {
+    let mut world = World::builder().build();
+    let switch = world.switch(SwitchConfig::default());
+    let server = Server::install(&mut world, &switch, "A", [10, 0, 0, 1].into())?;
+    let side = Side::open(&mut world, server, 4096)?;
+    world.call(server.machine, || my_consumer(&side));
+    side.close(&mut world)?;
+    world.uninstall(server.machine);
+    finish(world).map(drop)
+}
+
+#[test]
+fn a_consumer_that_does_nothing_wrong_passes() {
+    my_consumer_does_nothing_wrong().unwrap();
+}
+
+#[test]
+fn one_that_forgets_to_close_what_it_made_fails_with_the_rule() {
+    FORGETS.set(true);
+    let failed = catch_unwind(my_consumer_does_nothing_wrong).expect_err("it should fail");
+    let report = failed.downcast_ref::<String>().expect("a report");
+    assert!(report.contains("rule ndk.consumer-leak broken"), "{report}");
+}
+
+#[test]
+fn the_documentation_shows_this_test() {
+    let source = include_str!("ten_lines.rs");
+    let begin = source.find("fn my_consumer_does_nothing_wrong").unwrap();
+    let function = &source[begin..];
+    let function = &function[..function.find("\n}\n").unwrap() + 3];
+    assert_eq!(function.lines().count(), 10);
+    let page = include_str!("../../../docs/simulator.md");
+    assert!(
+        page.contains(function),
+        "docs/simulator.md has not\n{function}"
+    );
+}
