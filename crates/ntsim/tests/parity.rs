@@ -1,7 +1,14 @@
-//! What the simulated kernel demands is what Windows's documentation demands.
+//! What the simulated kernel exports and demands is what Windows's headers and documentation say.
+//!
+//! `data/parity.tsv` is what the facts say of everything that is simulated; `cargo xtask parity --facts DIR` makes it. That an export has
+//! the signature of its declaration in `ndis-sys`, the compiler checks (`exports!`); that the declarations of `ndis-sys` and `ndkpi` are as
+//! their files of facts say, their own tests do (`fact_tests.rs`). What is left is checked here: those files, the exports, and the tables
+//! are all of one opinion with `parity.tsv`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use ntsim::exports::TABLES;
 use ntsim::world::processor::{APC, DEVICE, DISPATCH, HIGH, PASSIVE};
@@ -113,4 +120,443 @@ fn the_list_of_ndk_has_every_type_of_function_that_is_in_a_table() {
             "PFN_WSK_NDK_OPEN_ADAPTER",
         ]
     );
+}
+
+const PARITY: &str = include_str!("../data/parity.tsv");
+const FUNCTIONS: &str = include_str!("../data/functions.tsv");
+
+/// What the crates declare their interfaces from: prototypes, and layouts.
+const DECLARED: [(&str, &str); 2] = [
+    (
+        include_str!("../../ndis-sys/data/prototypes.tsv"),
+        include_str!("../../ndis-sys/data/layouts.tsv"),
+    ),
+    (
+        include_str!("../../ndkpi/data/prototypes.tsv"),
+        include_str!("../../ndkpi/data/layouts.tsv"),
+    ),
+];
+
+/// Exports of which the facts have no prototype: `crates/ndis-sys/tests/windows_sys.rs` compares them with windows-sys.
+const WITHOUT_A_FACT: [&str; 12] = [
+    "CancelMibChangeNotify2",
+    "ConvertInterfaceIndexToLuid",
+    "ConvertInterfaceLuidToIndex",
+    "ExReInitializeRundownProtection",
+    "FreeMibTable",
+    "GetBestRoute2",
+    "GetIpNetEntry2",
+    "GetUnicastIpAddressEntry",
+    "GetUnicastIpAddressTable",
+    "NotifyRouteChange2",
+    "NotifyUnicastIpAddressChange",
+    "ResolveIpNetEntry2",
+];
+
+struct Fact {
+    module: &'static str,
+    result: &'static str,
+    parameters: &'static str,
+    irql: &'static str,
+    source: &'static str,
+}
+
+/// The rows of a kind, by name.
+fn facts(kind: &str) -> BTreeMap<&'static str, Fact> {
+    let mut found = BTreeMap::new();
+    for row in PARITY.lines().skip(1) {
+        let cells: Vec<_> = row.split('\t').collect();
+        let [of, name, module, result, parameters, irql, source] = cells[..] else {
+            panic!("parity.tsv: {row:?}");
+        };
+        let fact = Fact {
+            module,
+            result,
+            parameters,
+            irql,
+            source,
+        };
+        // A structure that both crates declare has two rows, which say the same.
+        if of == kind && found.insert(name, fact).is_some() && kind != "layout" {
+            panic!("parity.tsv: {name} twice");
+        }
+    }
+    assert!(!found.is_empty(), "{kind}");
+    found
+}
+
+/// Result and parameters that the crates declare, by name.
+fn declared() -> HashMap<&'static str, (&'static str, &'static str)> {
+    let rows = DECLARED
+        .iter()
+        .flat_map(|(prototypes, _)| prototypes.lines().skip(1));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('\t').collect();
+        (cells[0], (cells[2], cells[3]))
+    })
+    .collect()
+}
+
+/// The same names and sizes, but for a name that the facts lack.
+fn same(fact: &str, declared: &str) -> bool {
+    let (fact, declared): (Vec<_>, Vec<_>) =
+        (fact.split(' ').collect(), declared.split(' ').collect());
+    let one = |(fact, declared): (&&str, &&str)| {
+        fact == declared
+            || fact
+                .strip_prefix('?')
+                .is_some_and(|size| declared.ends_with(size))
+    };
+    fact.len() == declared.len() && fact.iter().zip(&declared).all(one)
+}
+
+#[test]
+fn every_export_has_the_signature_of_windows() {
+    let (mut facts, declared) = (facts("export"), declared());
+    let mut wrong = Vec::new();
+    for export in TABLES.iter().flat_map(|table| table.iter()) {
+        let name = export.function.name;
+        let Some(fact) = facts.remove(name) else {
+            wrong.push(format!(
+                "{name} is not in parity.tsv: cargo xtask parity --facts DIR"
+            ));
+            continue;
+        };
+        if !fact.module.eq_ignore_ascii_case(export.function.module) {
+            wrong.push(format!(
+                "{name} is in {}, not {}",
+                fact.module, export.function.module
+            ));
+        }
+        if fact.source == "none" {
+            if !WITHOUT_A_FACT.contains(&name) {
+                wrong.push(format!("{name} has no fact"));
+            }
+            continue;
+        }
+        match declared.get(name) {
+            Some((result, parameters))
+                if *result == fact.result && same(fact.parameters, parameters) => {}
+            other => wrong.push(format!(
+                "{name}: {} {}, declared {other:?}",
+                fact.result, fact.parameters
+            )),
+        }
+    }
+    wrong.extend(facts.keys().map(|name| format!("{name} is not exported")));
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn callbacks_are_called_with_what_windows_gives_them() {
+    let facts = facts("callback");
+    let exports: BTreeSet<_> = TABLES
+        .iter()
+        .flat_map(|table| table.iter())
+        .map(|e| e.function.name)
+        .collect();
+    let mut wrong = Vec::new();
+    for (name, (result, parameters)) in declared() {
+        // Those of the framework's functions are of its table.
+        if exports.contains(name) || name.starts_with("PFN_WDF") {
+            continue;
+        }
+        match facts.get(name) {
+            Some(fact) if fact.result == result && same(fact.parameters, parameters) => {}
+            Some(fact) => wrong.push(format!(
+                "{name}: {} {}, declared {result} {parameters}",
+                fact.result, fact.parameters
+            )),
+            None => wrong.push(format!("{name} is not in parity.tsv")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Fields with offset and size, as `offset+size`; more than one where Windows's versions differ.
+fn fields(fact: &Fact) -> Vec<(&'static str, Vec<&'static str>)> {
+    let field = |text: &'static str| {
+        let (name, at) = text.rsplit_once(':').expect("a field and where it is");
+        (name, at.split('/').collect())
+    };
+    fact.parameters.split(' ').map(field).collect()
+}
+
+#[test]
+fn structures_are_laid_out_as_in_windows() {
+    let facts = facts("layout");
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for row in DECLARED
+        .iter()
+        .flat_map(|(_, layouts)| layouts.lines().skip(1))
+    {
+        let cells: Vec<_> = row.split('\t').collect();
+        let [name, size, field, offset, field_size] = cells[..] else {
+            panic!("{row:?}");
+        };
+        let Some(fact) = facts.get(name) else {
+            wrong.push(format!("{name} is not in parity.tsv"));
+            continue;
+        };
+        let at = format!("{offset}+{field_size}");
+        let right = fields(fact)
+            .iter()
+            .any(|(of, places)| *of == field && places.contains(&at.as_str()));
+        if fact.result != size || !right {
+            wrong.push(format!(
+                "{name}.{field} at {at} of {size}: {} {}",
+                fact.result, fact.parameters
+            ));
+        }
+        compared += 1;
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(compared > 1000, "{compared}");
+}
+
+/// The level of a page's words; None for those that are none.
+fn told(words: &str) -> Option<RangeInclusive<u8>> {
+    let words = words
+        .split('(')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .trim_end_matches('.');
+    let words = words.strip_prefix("Called at").unwrap_or(words).trim();
+    let words = words.strip_prefix("IRQL").unwrap_or(words).trim();
+    if ["Any level", "Any IRQL"]
+        .iter()
+        .any(|any| words.starts_with(any))
+    {
+        return Some(PASSIVE..=HIGH);
+    }
+    let words = words.trim_start_matches("= ");
+    let (relation, name) = match words.find(|c: char| c.is_ascii_alphabetic()) {
+        Some(at) => (words[..at].trim(), words[at..].trim()),
+        None => return None,
+    };
+    let names = [
+        "PASSIVE_LEVEL",
+        "APC_LEVEL",
+        "DISPATCH_LEVEL",
+        "DIRQL",
+        "HIGH_LEVEL",
+    ];
+    let known = names.contains(&name) && ["", "<=", ">=", "<"].contains(&relation);
+    known.then(|| levels(format!("{relation} {name}").trim()))
+}
+
+#[test]
+fn the_list_of_levels_says_what_the_facts_say() {
+    let facts = facts("export");
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for row in IRQL.lines().skip(1) {
+        let (name, words) = row.split_once('\t').expect("a tab");
+        let fact = facts.get(name).and_then(|fact| told(fact.irql));
+        match (words.starts_with('-'), fact) {
+            (true, _) => {}
+            (false, Some(fact)) if fact == levels(words) => compared += 1,
+            (false, fact) => wrong.push(format!("{name}: {words}, {fact:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(compared > 150, "{compared}");
+}
+
+/// The rows of functions.tsv for a module that is none: a table, NDK, callbacks.
+fn simulated(module: &str) -> Vec<&'static str> {
+    let rows = FUNCTIONS
+        .lines()
+        .skip(1)
+        .map(|row| row.split('\t').collect::<Vec<_>>());
+    rows.filter(|cells| cells[1] == module)
+        .map(|cells| cells[0])
+        .collect()
+}
+
+#[test]
+fn tables_of_functions_have_them_where_windows_has() {
+    let layouts = facts("layout");
+    for (module, tables) in [
+        ("DMA_OPERATIONS", &["DMA_OPERATIONS"][..]),
+        (
+            "WSK",
+            &["WSK_PROVIDER_DISPATCH", "WSK_PROVIDER_NDK_DISPATCH"],
+        ),
+    ] {
+        let slots: Vec<_> = tables
+            .iter()
+            .flat_map(|table| fields(&layouts[table]))
+            .collect();
+        for name in simulated(module)
+            .into_iter()
+            .filter(|name| !name.contains(' '))
+        {
+            assert!(
+                slots.iter().any(|(slot, _)| *slot == name),
+                "{name} is in none of {tables:?}"
+            );
+        }
+    }
+    // The last version: what a driver may call of later ones is answered, if only by ending the run.
+    assert_eq!(layouts["DMA_OPERATIONS"].result, "320");
+    let constants = include_str!("../../ndis-sys/data/constants.tsv");
+    let prototypes = declared();
+    let mut framework = facts("framework");
+    for name in simulated("WDF")
+        .into_iter()
+        .filter(|name| !name.contains(' '))
+    {
+        let fact = framework
+            .remove(name)
+            .unwrap_or_else(|| panic!("{name} has no fact"));
+        let index = format!("{name}TableIndex\t");
+        let index = constants
+            .lines()
+            .find_map(|row| row.strip_prefix(&index))
+            .expect(name);
+        let number = index
+            .strip_prefix("0x")
+            .map_or_else(|| index.parse(), |hex| u32::from_str_radix(hex, 16));
+        assert_eq!(number.unwrap().to_string(), fact.module, "{name}");
+        if let Some((result, parameters)) =
+            prototypes.get(format!("PFN_{}", name.to_uppercase()).as_str())
+        {
+            assert!(
+                *result == fact.result && same(fact.parameters, parameters),
+                "{name}"
+            );
+        }
+    }
+    assert!(framework.is_empty());
+}
+
+/// The type of a handler or callback that the kernel calls, by the name that reports call it.
+const CALLBACKS: [(&str, &str); 27] = [
+    ("AdapterListControl routine", "DRIVER_LIST_CONTROL"),
+    ("DPC routine", "KDEFERRED_ROUTINE"),
+    ("DriverEntry", "DRIVER_INITIALIZE"),
+    ("DriverUnload", "DRIVER_UNLOAD"),
+    ("MiniportAddDevice", "MINIPORT_ADD_DEVICE"),
+    (
+        "MiniportCancelDirectOidRequest",
+        "MINIPORT_CANCEL_DIRECT_OID_REQUEST",
+    ),
+    ("MiniportCancelOidRequest", "MINIPORT_CANCEL_OID_REQUEST"),
+    ("MiniportCancelSend", "MINIPORT_CANCEL_SEND"),
+    ("MiniportCheckForHangEx", "MINIPORT_CHECK_FOR_HANG"),
+    (
+        "MiniportDevicePnPEventNotify",
+        "MINIPORT_DEVICE_PNP_EVENT_NOTIFY",
+    ),
+    ("MiniportDirectOidRequest", "MINIPORT_DIRECT_OID_REQUEST"),
+    ("MiniportDriverUnload", "MINIPORT_UNLOAD"),
+    ("MiniportHaltEx", "MINIPORT_HALT"),
+    ("MiniportInitializeEx", "MINIPORT_INITIALIZE"),
+    ("MiniportInterruptDPC", "MINIPORT_INTERRUPT_DPC"),
+    (
+        "MiniportMessageInterruptDPC",
+        "MINIPORT_MESSAGE_INTERRUPT_DPC",
+    ),
+    ("MiniportOidRequest", "MINIPORT_OID_REQUEST"),
+    ("MiniportPause", "MINIPORT_PAUSE"),
+    ("MiniportProcessSGList", "MINIPORT_PROCESS_SG_LIST"),
+    ("MiniportRemoveDevice", "MINIPORT_REMOVE_DEVICE"),
+    ("MiniportResetEx", "MINIPORT_RESET"),
+    ("MiniportRestart", "MINIPORT_RESTART"),
+    (
+        "MiniportReturnNetBufferLists",
+        "MINIPORT_RETURN_NET_BUFFER_LISTS",
+    ),
+    (
+        "MiniportSendNetBufferLists",
+        "MINIPORT_SEND_NET_BUFFER_LISTS",
+    ),
+    ("NetTimerCallback", "NDIS_TIMER_FUNCTION"),
+    ("system thread", "KSTART_ROUTINE"),
+    ("timer callback", "EXT_CALLBACK"),
+];
+
+fn level(word: &str) -> Option<u8> {
+    let levels = [
+        ("PASSIVE", PASSIVE),
+        ("APC", APC),
+        ("DISPATCH", DISPATCH),
+        ("DEVICE", DEVICE),
+        ("HIGH", HIGH),
+    ];
+    let found = levels.iter().find(|(name, _)| *name == word.trim());
+    found.map(|(_, level)| *level)
+}
+
+/// The levels at which sources declare that callbacks are called, by their names.
+fn limits(folder: &Path, found: &mut BTreeMap<String, RangeInclusive<u8>>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            limits(&path, found);
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices("Function::callback(") {
+            let rest = &text[at..];
+            let declared = &rest[..rest.find(");").unwrap_or(rest.len())];
+            let name = declared.split('"').nth(1);
+            let range = declared
+                .rsplit(',')
+                .find_map(|range| range.split_once("..="));
+            let range = range.and_then(|(low, high)| Some(level(low)?..=level(high)?));
+            if let (Some(name), Some(range)) = (name, range) {
+                found.insert(name.to_owned(), range);
+            }
+        }
+    }
+}
+
+#[test]
+fn callbacks_are_called_at_levels_that_their_pages_allow() {
+    let facts = facts("callback");
+    let mut declared = BTreeMap::new();
+    limits(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut declared,
+    );
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for (name, prototype) in CALLBACKS {
+        let Some(here) = declared.get(name) else {
+            wrong.push(format!("{name}: nothing is called so"));
+            continue;
+        };
+        if let Some(page) = told(facts[prototype].irql) {
+            compared += 1;
+            if !(page.contains(here.start()) && page.contains(here.end())) {
+                wrong.push(format!(
+                    "{name}: {here:?}, the page says {}",
+                    facts[prototype].irql
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(compared, CALLBACKS.len());
+}
+
+#[test]
+fn the_list_of_levels_of_ndk_says_what_the_facts_say() {
+    let facts = facts("callback");
+    let mut wrong = Vec::new();
+    for row in NDK_IRQL.lines().skip(1) {
+        let cells: Vec<_> = row.split('\t').collect();
+        let [_, name, prototype, words] = cells[..] else {
+            panic!("ndk-irql.tsv: {row:?}");
+        };
+        let fact = facts.get(prototype).and_then(|fact| told(fact.irql));
+        if fact != Some(levels(words)) {
+            wrong.push(format!("{name}: {words}, {prototype} {fact:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -8,6 +8,7 @@ mod image;
 mod inf;
 mod interop;
 mod package;
+mod parity;
 mod requirements;
 mod speed;
 mod workspace;
@@ -51,6 +52,8 @@ enum Task {
     Interop(interop::Options),
     /// Make the zip that a tester installs on Windows: image, INF, catalog, signatures, scripts.
     Package(package::Options),
+    /// Write what the facts of Windows's interfaces say of what the simulated kernel exports; needs the facts.
+    Parity(parity::Options),
     /// Run the engine's and the driver's tests that prove requirements of RoCEv2, and write which.
     Requirements(requirements::Options),
     /// Run the driver's tests, the demo and the spinner with the driver's image in place of the linked driver, and compare what both do.
@@ -99,6 +102,7 @@ fn main() -> std::process::ExitCode {
         Task::LintInf(options) => inf::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::Package(options) => package::run(&options),
+        Task::Parity(options) => parity::run(&options),
         Task::Requirements(options) => requirements::run(&options),
         Task::TestImage(options) => image::test::run(&options),
         Task::TestConsumer(options) => consumer::test::run(&options),

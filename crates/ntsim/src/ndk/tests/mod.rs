@@ -12,3 +12,4 @@ mod innocent;
 mod late;
 mod mappings;
 mod overruns;
+mod parity;
