@@ -5,7 +5,37 @@
 //! tests may run in parallel threads.
 //!
 //! Drivers call the kernel through [`exports`], under the names they use on Windows. Each such call is watched
-//! by the verifier; see [`verifier::rules`] for what it accuses of.
+//! by the [`verifier`]; [`verifier::all_rules`] is what it accuses of. `docs/simulator.md` says of each function how faithful it is.
+//!
+//! ```
+//! use ndis_sys::imports::{ExAllocatePool2, ExFreePool};
+//! use ndis_sys::wdm::POOL_FLAG_NON_PAGED;
+//! use ntsim::verifier::rules;
+//! use ntsim::{MachineConfig, World};
+//!
+//! let mut world = World::builder().collect_violations().build();
+//! let a = world.add_machine(MachineConfig::named("A"));
+//! // Kernel code of that machine, at PASSIVE_LEVEL.
+//! world.call(a, || unsafe {
+//!     let memory = ExAllocatePool2(POOL_FLAG_NON_PAGED, 16, u32::from_le_bytes(*b"Demo"));
+//!     ExFreePool(memory);
+//!     ExFreePool(memory);
+//! });
+//! assert_eq!(world.take_violations()[0].rule, rules::POOL_DOUBLE_FREE);
+//! ```
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`world`] | machines, the clock, running code, failures on demand |
+//! | [`exports`] | what drivers import |
+//! | [`verifier`] | rules, violations, reports |
+//! | [`image`], [`pnp`] | drivers as files; the packages that they are installed from, and the registry |
+//! | [`ndis`], [`ndk`] | what a test does with a miniport; the rules of NDK |
+//! | [`consumer`] | NDK's objects for tests, as a consumer would wrap them |
+//! | [`virtio_net`], [`pci`], [`mmio`], [`interrupt`] | the NIC, the bus, and devices of one's own |
+//! | [`wire`], [`tcpip`] | switches, loss, captures; the other protocol on an adapter |
+//! | [`memory`] | how much there is, and what lies in it |
+//! | [`etw`] | events that drivers trace |
 #![allow(
     unsafe_code,
     reason = "a kernel: every exported function takes raw pointers"
