@@ -1,17 +1,26 @@
-//! Spin locks and the IRQL: what the verifier accuses of, and what it does not.
+//! Spin locks, fast mutexes, resources and the IRQL: what the verifier accuses of, and what it does not.
 #![allow(unsafe_code, reason = "tiny drivers")]
 
 mod common;
 
-use common::{broken, suspects, suspects_with};
+use std::ffi::c_void;
+
+use common::{TAG, broken, start, suspects, suspects_with};
 use ndis_sys::imports::{
-    KeAcquireInStackQueuedSpinLock, KeAcquireInStackQueuedSpinLockAtDpcLevel,
-    KeAcquireSpinLockAtDpcLevel, KeAcquireSpinLockRaiseToDpc, KeGetCurrentIrql,
-    KeInitializeSpinLock, KeLowerIrql, KeReleaseInStackQueuedSpinLock,
-    KeReleaseInStackQueuedSpinLockFromDpcLevel, KeReleaseSpinLock, KeReleaseSpinLockFromDpcLevel,
-    KeTryToAcquireSpinLockAtDpcLevel, KfRaiseIrql, RtlRandomEx,
+    ExAcquireFastMutex, ExAcquireResourceExclusiveLite, ExAcquireResourceSharedLite,
+    ExAllocatePool2, ExDeleteResourceLite, ExFreePoolWithTag, ExInitializeResourceLite,
+    ExReleaseFastMutex, ExReleaseResourceLite, KeAcquireInStackQueuedSpinLock,
+    KeAcquireInStackQueuedSpinLockAtDpcLevel, KeAcquireSpinLockAtDpcLevel,
+    KeAcquireSpinLockRaiseToDpc, KeDelayExecutionThread, KeEnterCriticalRegion, KeGetCurrentIrql,
+    KeInitializeEvent, KeInitializeSpinLock, KeLeaveCriticalRegion, KeLowerIrql,
+    KeReleaseInStackQueuedSpinLock, KeReleaseInStackQueuedSpinLockFromDpcLevel, KeReleaseSpinLock,
+    KeReleaseSpinLockFromDpcLevel, KeTryToAcquireSpinLockAtDpcLevel, KfRaiseIrql, RtlRandomEx,
+    ZwClose,
 };
-use ndis_sys::wdm::KLOCK_QUEUE_HANDLE;
+use ndis_sys::types::KernelMode;
+use ndis_sys::wdm::{
+    ERESOURCE, FAST_MUTEX, KLOCK_QUEUE_HANDLE, POOL_FLAG_NON_PAGED, SynchronizationEvent,
+};
 use ntsim::verifier::rules;
 
 /// Runs a closure as driver code at PASSIVE_LEVEL in a world of its own; the rules it broke.
@@ -421,4 +430,163 @@ fn a_lock_is_queued_or_ordinary_but_not_both() {
         }
     });
     assert_eq!(rules, [rules::LOCK_MIXED]);
+}
+
+/// A free fast mutex.
+const MUTEX: FAST_MUTEX = FAST_MUTEX {
+    Count: 1,
+    ..FAST_MUTEX::ZEROED
+};
+
+#[test]
+fn two_fast_mutexes_in_both_orders() {
+    let both = |again: bool| {
+        accused(|| {
+            let (mut first, mut second) = (MUTEX, MUTEX);
+            let (first, second) = (&raw mut first, &raw mut second);
+            // SAFETY: mutexes on this stack.
+            unsafe {
+                for (outer, inner) in [(first, second), (second, first)] {
+                    ExAcquireFastMutex(outer);
+                    ExAcquireFastMutex(inner);
+                    ExReleaseFastMutex(inner);
+                    ExReleaseFastMutex(outer);
+                    if again {
+                        // As ExInitializeFastMutex does: what lies there now are other mutexes.
+                        for mutex in [first, second] {
+                            (*mutex).Count = 1;
+                            KeInitializeEvent(&raw mut (*mutex).Event, SynchronizationEvent, 0);
+                        }
+                    }
+                }
+            }
+        })
+    };
+    assert_eq!(both(false), [rules::LOCK_ORDER]);
+    assert_eq!(both(true), [""; 0]);
+}
+
+/// Runs a closure as driver code with a fast mutex and a resource, in a critical region.
+fn accused_with(f: impl FnOnce(*mut FAST_MUTEX, *mut ERESOURCE)) -> Vec<&'static str> {
+    accused(|| {
+        let (mut mutex, mut resource) = (MUTEX, ERESOURCE::ZEROED);
+        // SAFETY: both on this stack.
+        unsafe {
+            ExInitializeResourceLite(&mut resource);
+            KeEnterCriticalRegion();
+            f(&mut mutex, &mut resource);
+            KeLeaveCriticalRegion();
+            ExDeleteResourceLite(&mut resource);
+        }
+    })
+}
+
+#[test]
+fn a_fast_mutex_and_a_resource_in_both_orders() {
+    let both = |wait| {
+        accused_with(|mutex, resource| {
+            // SAFETY: a mutex and a resource.
+            unsafe {
+                ExAcquireResourceSharedLite(resource, 1);
+                ExAcquireFastMutex(mutex);
+                // Nobody waits for what he has.
+                ExAcquireResourceSharedLite(resource, 1);
+                ExReleaseResourceLite(resource);
+                ExReleaseFastMutex(mutex);
+                ExReleaseResourceLite(resource);
+                ExAcquireFastMutex(mutex);
+                assert_eq!(ExAcquireResourceExclusiveLite(resource, wait), 1);
+                ExReleaseResourceLite(resource);
+                ExReleaseFastMutex(mutex);
+            }
+        })
+    };
+    assert_eq!(both(1), [rules::LOCK_ORDER]);
+    assert_eq!(both(0), [""; 0]);
+}
+
+#[test]
+fn who_shares_a_resource_cannot_wait_until_nobody_does() {
+    let (mut world, a) = suspects();
+    let returned = world.try_call(a, || {
+        let mut resource = ERESOURCE::ZEROED;
+        // SAFETY: a resource on this stack.
+        unsafe {
+            ExInitializeResourceLite(&mut resource);
+            KeEnterCriticalRegion();
+            ExAcquireResourceSharedLite(&mut resource, 1);
+            assert_eq!(ExAcquireResourceExclusiveLite(&mut resource, 0), 0);
+            ExAcquireResourceExclusiveLite(&mut resource, 1);
+        }
+    });
+    assert!(returned.is_none(), "it would wait for ever");
+    assert_eq!(broken(&mut world), [rules::LOCK_RECURSIVE]);
+}
+
+#[test]
+fn returning_with_a_resource_or_a_fast_mutex() {
+    let (mut world, a) = suspects();
+    let resource: *mut ERESOURCE = Box::leak(Box::new(ERESOURCE::ZEROED));
+    // SAFETY: a resource that stays.
+    world.call(a, || unsafe {
+        ExInitializeResourceLite(resource);
+        KeEnterCriticalRegion();
+        ExAcquireResourceSharedLite(resource, 1);
+    });
+    let found = world.take_violations();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].rule, rules::LOCK_AT_RETURN);
+    let text = &found[0].text;
+    assert!(text.contains("the resource at"), "{text}");
+    assert!(text.contains("by ExAcquireResourceSharedLite"), "{text}");
+    let mutex: *mut FAST_MUTEX = Box::leak(Box::new(MUTEX));
+    // SAFETY: a mutex that stays.
+    world.call(a, || unsafe { ExAcquireFastMutex(mutex) });
+    assert_eq!(
+        broken(&mut world),
+        [rules::LOCK_AT_RETURN, rules::IRQL_AT_RETURN]
+    );
+}
+
+unsafe extern "efiapi" fn acquires(context: *mut c_void) {
+    // SAFETY: the context is a fast mutex, and nobody has ended the test.
+    unsafe {
+        ExAcquireFastMutex(context.cast());
+        let mut interval = -10_000_000;
+        KeDelayExecutionThread(KernelMode, 0, &mut interval);
+    }
+}
+
+#[test]
+fn a_fast_mutex_is_released_by_the_thread_that_owns_it() {
+    let (mut world, a) = suspects();
+    let mutex: *mut FAST_MUTEX = Box::leak(Box::new(MUTEX));
+    // SAFETY: a mutex that stays.
+    world.call(a, || unsafe {
+        ZwClose(start(acquires, mutex.cast()).expect("a thread"));
+        let mut interval = -10_000;
+        KeDelayExecutionThread(KernelMode, 0, &mut interval);
+        let old = KfRaiseIrql(1);
+        ExReleaseFastMutex(mutex);
+        KeLowerIrql(old);
+    });
+    assert_eq!(broken(&mut world), [rules::LOCK_NOT_HELD]);
+}
+
+#[test]
+fn memory_with_a_fast_mutex_that_somebody_owns() {
+    let rules = accused(|| {
+        // SAFETY: a mutex in memory that is this test's.
+        unsafe {
+            let mutex: *mut FAST_MUTEX =
+                ExAllocatePool2(POOL_FLAG_NON_PAGED, size_of::<FAST_MUTEX>(), TAG).cast();
+            mutex.write(MUTEX);
+            ExAcquireFastMutex(mutex);
+            ExReleaseFastMutex(mutex);
+            ExAcquireFastMutex(mutex);
+            ExFreePoolWithTag(mutex.cast(), TAG);
+            KeLowerIrql(0);
+        }
+    });
+    assert_eq!(rules, [rules::FREED_IN_USE, rules::LOCK_AT_RETURN]);
 }

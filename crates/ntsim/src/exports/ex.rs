@@ -11,6 +11,7 @@ use ndis_sys::wdm::{
 };
 
 use crate::memory::Request;
+use crate::verifier::mutexes::{self, Lock};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
@@ -323,6 +324,7 @@ pub unsafe extern "efiapi" fn ExReInitializeRundownProtection(RunRef: *mut EX_RU
 /// `FastMutex` must point at an initialised fast mutex.
 #[unsafe(no_mangle)]
 pub unsafe extern "efiapi" fn ExAcquireFastMutex(FastMutex: *mut FAST_MUTEX) {
+    const F: &str = "ExAcquireFastMutex";
     let _crossing = cross(&functions::ExAcquireFastMutex);
     let me = context::with(|c| c.thread.get()).cast_mut().cast();
     // SAFETY: promised by the caller.
@@ -330,19 +332,25 @@ pub unsafe extern "efiapi" fn ExAcquireFastMutex(FastMutex: *mut FAST_MUTEX) {
         if (*FastMutex).Count < 1 && (*FastMutex).Owner == me {
             verifier::bugcheck(
                 rules::LOCK_RECURSIVE,
-                format!("ExAcquireFastMutex: this thread owns the mutex at {FastMutex:p} already"),
+                format!("{F}: this thread owns the mutex at {FastMutex:p} already"),
             );
         }
+        mutexes::check_order(Lock::fast_mutex(FastMutex.addr()), F);
         let old = context::irql();
         wait_until(
             || (*FastMutex).Count == 1,
             None,
-            format!("ExAcquireFastMutex waits for the mutex at {FastMutex:p}"),
+            format!("{F} waits for the mutex at {FastMutex:p}"),
         );
         (*FastMutex).Count = 0;
         (*FastMutex).Owner = me;
         (*FastMutex).OldIrql = u32::from(old);
     }
+    context::core()
+        .verifier
+        .lock_order
+        .note_mutex(FastMutex.addr());
+    mutexes::acquired(Lock::fast_mutex(FastMutex.addr()), F);
     context::with_processor(|p| p.set_irql(APC));
 }
 
@@ -363,6 +371,14 @@ pub unsafe extern "efiapi" fn ExReleaseFastMutex(FastMutex: *mut FAST_MUTEX) {
                 ),
             );
             return;
+        }
+        if !mutexes::released(FastMutex.addr()) {
+            verifier::violation(
+                rules::LOCK_NOT_HELD,
+                format!(
+                    "ExReleaseFastMutex releases the mutex at {FastMutex:p}, which another thread owns"
+                ),
+            );
         }
         (*FastMutex).Count = 1;
         (*FastMutex).Owner = ptr::null_mut();

@@ -9,6 +9,7 @@ use ndis_sys::wdm::ERESOURCE;
 
 use super::ke::wait::Regions;
 use crate::memory::paged;
+use crate::verifier::mutexes::{self, Lock};
 use crate::verifier::{self, cross, rules};
 use crate::world::driver::DriverNumber;
 use crate::world::processor::APC;
@@ -134,6 +135,12 @@ pub(crate) fn expect_none_owned(place: &str) {
     }
 }
 
+/// What comes to that place, or came, is another lock.
+fn forget_order(resource: *mut ERESOURCE) {
+    let core = context::core();
+    core.verifier.lock_order.forget(resource.addr(), 1);
+}
+
 /// Initialises a resource.
 ///
 /// # Safety
@@ -160,6 +167,7 @@ pub unsafe extern "efiapi" fn ExInitializeResourceLite(Resource: *mut ERESOURCE)
             format!("{F}: the resource at {Resource:p} is initialised already"),
         );
     }
+    forget_order(Resource);
     // SAFETY: promised by the caller.
     unsafe { Resource.write(ERESOURCE::ZEROED) };
     STATUS_SUCCESS
@@ -181,6 +189,8 @@ pub unsafe extern "efiapi" fn ExDeleteResourceLite(Resource: *mut ERESOURCE) -> 
         );
     }
     resources.0.borrow_mut().remove(&Resource.addr());
+    while mutexes::released(Resource.addr()) {}
+    forget_order(Resource);
     STATUS_SUCCESS
 }
 
@@ -195,8 +205,19 @@ fn acquire(at: *mut ERESOURCE, wait: BOOLEAN, exclusively: bool, by: &'static st
     }
     let me = thread::number();
     let free = || resources.with(at, by, |r| r.is_free_for(me, exclusively));
+    let lock = Lock::resource(at.addr());
+    let waits = wait != FALSE;
+    if waits && exclusively && resources.with(at, by, |r| r.shared.contains_key(&me)) {
+        verifier::bugcheck(
+            rules::LOCK_RECURSIVE,
+            format!("{by} waits until nobody shares {lock}: this thread does"),
+        );
+    }
+    if waits && !mutexes::is_owned(at.addr()) {
+        mutexes::check_order(lock, by);
+    }
     if !free() {
-        if wait == FALSE {
+        if !waits {
             return FALSE;
         }
         let waiting = u32::from(exclusively);
@@ -205,6 +226,7 @@ fn acquire(at: *mut ERESOURCE, wait: BOOLEAN, exclusively: bool, by: &'static st
         resources.with(at, by, |r| r.waiting -= waiting);
     }
     resources.with(at, by, |r| r.acquire(me, exclusively));
+    mutexes::acquired(lock, by);
     TRUE
 }
 
@@ -248,5 +270,7 @@ pub unsafe extern "efiapi" fn ExReleaseResourceLite(Resource: *mut ERESOURCE) {
             rules::RESOURCE,
             format!("{F} releases the resource at {Resource:p}, which this thread does not own"),
         );
+        return;
     }
+    mutexes::released(Resource.addr());
 }

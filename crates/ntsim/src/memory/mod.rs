@@ -47,6 +47,9 @@ pub(crate) fn check_not_in_use(machine: &Machine, address: usize, len: usize, by
         accuse("a running timer or its DPC", object);
         machine.cancel_timer(timer);
     }
+    if let Some(mutex) = core.find_mutex(inside) {
+        accuse("a fast mutex that a thread owns", mutex);
+    }
     if let Some(object) = core.find_wait(inside) {
         accuse("an object somebody waits for", object);
     }

@@ -1,7 +1,10 @@
 //! Which spin locks a processor's code holds, and in which orders locks have been acquired.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::offset_of;
+
+use ndis_sys::wdm::FAST_MUTEX;
 
 /// How a spin lock was acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +120,8 @@ impl LockStack {
 pub(crate) struct LockOrder {
     /// For each lock, those acquired while it was held, with the function that did.
     after: RefCell<BTreeMap<usize, BTreeMap<usize, &'static str>>>,
+    /// The fast mutexes among them.
+    mutexes: RefCell<BTreeSet<usize>>,
     /// Locks that nobody will release: those that a handler or callback held when it returned, and its name.
     left: RefCell<BTreeMap<usize, &'static str>>,
     /// For each lock, how it was first acquired, and by which function.
@@ -157,6 +162,19 @@ impl LockOrder {
         conflict
     }
 
+    /// Notes that a fast mutex is there.
+    pub(crate) fn note_mutex(&self, address: usize) {
+        self.mutexes.borrow_mut().insert(address);
+    }
+
+    /// An event was initialised: if it is that of a fast mutex, so is the mutex, whose other parts its macro sets by itself.
+    pub(crate) fn initialised(&self, event: usize) {
+        let mutex = event.wrapping_sub(offset_of!(FAST_MUTEX, Event));
+        if self.mutexes.borrow().contains(&mutex) {
+            self.forget(mutex, 1);
+        }
+    }
+
     /// Records how a lock is acquired. If that mixes queued and ordinary use, tells by which function it was acquired first.
     #[inline]
     pub(crate) fn mixes(&self, lock: usize, kind: Kind, by: &'static str) -> Option<&'static str> {
@@ -180,6 +198,7 @@ impl LockOrder {
         let gone = |lock: &usize| lock.wrapping_sub(start) < len;
         self.left.borrow_mut().retain(|lock, _| !gone(lock));
         self.kinds.borrow_mut().retain(|lock, _| !gone(lock));
+        self.mutexes.borrow_mut().retain(|lock| !gone(lock));
         let mut after = self.after.borrow_mut();
         if after.is_empty() {
             return;

@@ -5,6 +5,7 @@ mod history;
 pub(crate) mod law;
 mod level;
 pub(crate) mod locks;
+pub(crate) mod mutexes;
 pub(crate) mod origin;
 pub mod rules;
 mod site;

@@ -8,17 +8,18 @@ pub const IRQL: &str = "irql";
 pub const IRQL_AT_RETURN: &str = "irql-at-return";
 /// `KeRaiseIrql` to a lower or `KeLowerIrql` to a higher IRQL.
 pub const IRQL_DIRECTION: &str = "irql-direction";
-/// A handler or callback returned with other spin locks held than when it was called.
+/// A handler or callback returned with other spin locks held, or more fast mutexes and resources owned, than when it was called.
 pub const LOCK_AT_RETURN: &str = "lock-at-return";
-/// A spin lock was acquired by code that holds it already.
+/// A spin lock or fast mutex was acquired by code that holds it already, or a resource exclusively by a thread that shares it.
 pub const LOCK_RECURSIVE: &str = "lock-recursive";
-/// A spin lock was released that is not held.
+/// A spin lock was released that is not held, or a fast mutex that nobody or another thread owns.
 pub const LOCK_NOT_HELD: &str = "lock-not-held";
 /// A spin lock was released at the wrong IRQL, to the wrong IRQL, or by the other kind of function.
 pub const LOCK_IRQL: &str = "lock-irql";
 /// One spin lock is acquired as a queued one here and as an ordinary one there.
 pub const LOCK_MIXED: &str = "lock-mixed";
-/// Two spin locks are acquired in both orders, even if a third one that is held both times keeps them apart today.
+/// Two locks (spin locks, fast mutexes, resources) are acquired in both orders, even if a third one that is held both times keeps them
+/// apart today.
 pub const LOCK_ORDER: &str = "lock-order";
 /// A spin lock is held where none may be: while calling out to somebody else's callback, for instance.
 pub const LOCK_HELD: &str = "lock-held";

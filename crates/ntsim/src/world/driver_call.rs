@@ -4,7 +4,7 @@ use super::context::{self, Noted};
 use super::thread::{Thread, on_kernel_stack};
 use crate::image::guard;
 use crate::trace;
-use crate::verifier::{self, Function, Told, rules};
+use crate::verifier::{self, Function, Told, mutexes, rules};
 
 /// What must be as it was when driver code returns to the kernel.
 struct Entry {
@@ -14,6 +14,7 @@ struct Entry {
     noted: Noted,
     irql: u8,
     locks: usize,
+    mutexes: usize,
 }
 
 impl Drop for Entry {
@@ -39,6 +40,9 @@ impl Drop for Entry {
 
 impl Entry {
     fn check(&self) {
+        if mutexes::count() > self.mutexes {
+            mutexes::kept(self.mutexes, self.function.name);
+        }
         context::with_processor(|p| {
             if p.irql() != self.irql {
                 verifier::violation(
@@ -126,6 +130,7 @@ fn run_driver<R>(function: &'static Function, target: *const (), f: impl FnOnce(
         noted: context::with(|c| c.import.take()),
         irql,
         locks,
+        mutexes: mutexes::count(),
     };
     f()
 }

@@ -12,6 +12,7 @@ use super::fiber::{self, STACK_LIMIT, Stack};
 use super::machine::Machine;
 use super::processor::Processor;
 use crate::trace;
+use crate::verifier::mutexes::Mutexes;
 use crate::verifier::{self, rules};
 
 /// What a thread is to run.
@@ -47,6 +48,7 @@ pub(crate) struct Thread {
     driver: Cell<u32>,
     /// Counts its jobs.
     pub(super) jobs: Cell<u64>,
+    mutexes: Mutexes,
 }
 
 impl Thread {
@@ -63,6 +65,7 @@ impl Thread {
             processor: Cell::new(std::ptr::null()),
             driver: Cell::new(0),
             jobs: Cell::new(0),
+            mutexes: Mutexes::default(),
         })
     }
 }
@@ -77,6 +80,13 @@ pub(super) fn current() -> Option<*const Thread> {
 #[inline]
 pub(crate) fn on_thread() -> bool {
     context::with(|c| !c.thread.get().is_null())
+}
+
+/// Runs `f` on what this kernel thread owns; None on the host's stack.
+#[inline]
+pub(crate) fn with_mutexes<R>(f: impl FnOnce(&Mutexes) -> R) -> Option<R> {
+    // SAFETY: the running thread is kept by the world.
+    current().map(|thread| f(unsafe { &(*thread).mutexes }))
 }
 
 /// Which thread this is, where it runs, and for whom.
@@ -418,6 +428,13 @@ impl Core {
         };
         self.resume(&thread);
         true
+    }
+
+    /// A fast mutex in that memory which a thread owns.
+    pub(crate) fn find_mutex(&self, inside: impl Fn(usize) -> bool) -> Option<usize> {
+        let threads = self.threads.borrow();
+        let others = threads.iter().find_map(|t| t.mutexes.find_mutex(&inside));
+        others.or_else(|| with_mutexes(|m| m.find_mutex(&inside)).flatten())
     }
 
     /// Forgets all waits: their threads are never resumed.

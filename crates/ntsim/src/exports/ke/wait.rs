@@ -170,6 +170,10 @@ pub unsafe extern "efiapi" fn KeInitializeEvent(
         );
     }
     crate::ndk::initialised(Event as usize);
+    context::core()
+        .verifier
+        .lock_order
+        .initialised(Event as usize);
     let kind = if Type == NotificationEvent {
         kind::NOTIFICATION_EVENT
     } else if Type == SynchronizationEvent {
