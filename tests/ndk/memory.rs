@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 
 use ndis_sys::imports::{IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
-use ndis_sys::wdm::{MDL, MDL_PAGES_LOCKED};
+use ndis_sys::wdm::MDL;
 use ndkpi::status::*;
 use ndkpi::{
     NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
@@ -106,13 +106,7 @@ fn r02_the_virtual_address_of_a_region_need_not_be_mapped() {
     const ELSEWHERE: usize = 0x1234_5678_9000;
     let theirs = s.lab.on(&s.b, || {
         let buffer = Buffer::new(8192).unwrap();
-        // SAFETY: the buffer's own MDL, built; only the address by which it is known changes, as if it lay in another process.
-        unsafe {
-            let mdl = &mut *buffer.mdl();
-            mdl.StartVa = ELSEWHERE as *mut c_void;
-            mdl.MdlFlags = MDL_PAGES_LOCKED;
-            mdl.MappedSystemVa = null_mut();
-        }
+        buffer.lock_elsewhere(ELSEWHERE);
         let mr = s.b.pd.create_mr().unwrap();
         assert_eq!(register(&mr, buffer.mdl(), 8192), STATUS_SUCCESS);
         Region { buffer, mr }

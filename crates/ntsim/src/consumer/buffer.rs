@@ -1,10 +1,12 @@
 //! Memory of a consumer: non-paged pool with an MDL over it.
 
 use super::{Result, in_kernel};
+use crate::exports::mm;
 use ndis_sys::imports::{
     ExAllocatePool2, ExFreePoolWithTag, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool,
+    MmUnlockPages,
 };
-use ndis_sys::wdm::{MDL, POOL_FLAG_NON_PAGED};
+use ndis_sys::wdm::{MDL, MDL_PAGES_LOCKED, POOL_FLAG_NON_PAGED};
 use ndkpi::status::STATUS_INSUFFICIENT_RESOURCES;
 use std::ptr::{NonNull, null_mut};
 
@@ -81,11 +83,22 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.address.as_ptr(), self.length) }
     }
 
+    /// Makes its MDL one of locked pages of another process, where the memory begins in the page at `address`: nothing here is mapped there.
+    /// Before it is registered. <= DISPATCH_LEVEL.
+    pub fn lock_elsewhere(&self, address: usize) {
+        in_kernel();
+        // SAFETY: the buffer's own MDL, which is built.
+        unsafe { mm::lock_elsewhere(self.mdl.as_ptr(), address) };
+    }
+
     /// Gives the memory back. <= DISPATCH_LEVEL.
     pub fn free(self) {
         in_kernel();
         // SAFETY: both were allocated in `new`; the provider is done with them or is about to be accused.
         unsafe {
+            if (*self.mdl.as_ptr()).MdlFlags & MDL_PAGES_LOCKED != 0 {
+                MmUnlockPages(self.mdl.as_ptr());
+            }
             IoFreeMdl(self.mdl.as_ptr());
             ExFreePoolWithTag(self.address.as_ptr().cast(), TAG);
         }

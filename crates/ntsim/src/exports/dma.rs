@@ -20,10 +20,11 @@ use ndis_sys::wdm::{
 };
 
 use super::dma_wait::{Registers, Waiting};
+use crate::memory::arena::Protection;
 use crate::memory::mdl;
 use crate::memory::scatter::{Scatter, list_size};
-use crate::memory::{PAGE, Request};
-use crate::verifier::{self, Crossing, Function, cross, rules};
+use crate::memory::{PAGE, Request, invariant};
+use crate::verifier::{self, Crossing, Function, Verify, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::driver_call::call_driver;
@@ -102,18 +103,24 @@ static OPERATIONS: DMA_OPERATIONS = DMA_OPERATIONS {
 
 /// Bytes that a transfer may have if the device does not say.
 const DEFAULT_MAXIMUM: u32 = 64 << 20;
+/// What the last page of a common buffer holds behind it.
+const BEHIND: u8 = 0xfa;
 const LIST_TAG: u32 = u32::from_le_bytes(*b"Dma ");
 
 struct Adapter {
     owner: DriverNumber,
-    maximum: u32,
+    /// How many map registers IoGetDmaAdapter has promised: pages of a transfer.
+    registers: u32,
 }
 
 struct CommonBuffer {
     adapter: usize,
     physical: u64,
     len: u32,
+    /// Behind the last, with full verification, is one more, which nobody may access.
     pages: u32,
+    guarded: bool,
+    cached: bool,
     owner: DriverNumber,
 }
 
@@ -136,6 +143,21 @@ pub(crate) struct Dma {
 }
 
 impl Dma {
+    /// The common buffer behind which an address lies that is inaccessible because it guards that, as reports name it.
+    pub(crate) fn guarded_around(&self, address: usize) -> Option<String> {
+        let _kernel = context::KernelMode::enter();
+        let buffers = self.buffers.try_borrow().ok()?;
+        let (start, buffer) = buffers.iter().find(|(start, buffer)| {
+            let end = **start + buffer.pages as usize * PAGE;
+            buffer.guarded && address.wrapping_sub(end) < PAGE
+        })?;
+        let behind = address - start - buffer.len as usize;
+        Some(format!(
+            "{behind} bytes behind the common buffer of {} bytes at {start:#x}",
+            buffer.len
+        ))
+    }
+
     /// Accuses of what a driver that has gone left behind.
     pub(crate) fn check_unload(
         &self,
@@ -213,21 +235,21 @@ pub unsafe extern "efiapi" fn IoGetDmaAdapter(
     };
     match new_adapter(&machine, maximum, owner) {
         Some(adapter) => {
-            let registers = u64::from(maximum).div_ceil(PAGE as u64) + 1;
             // SAFETY: promised by the caller.
-            unsafe { NumberOfMapRegisters.write(u32::try_from(registers).unwrap_or(u32::MAX)) };
+            unsafe { NumberOfMapRegisters.write(registers_for(maximum)) };
             adapter
         }
         None => ptr::null_mut(),
     }
 }
 
-/// Makes an adapter: also for NDIS, which gives one to each miniport that registers for scatter/gather DMA.
-pub(crate) fn new_adapter(
-    machine: &Machine,
-    maximum: u32,
-    owner: DriverNumber,
-) -> Option<*mut DMA_ADAPTER> {
+/// Map registers for a transfer of so many bytes, wherever they begin.
+fn registers_for(bytes: u32) -> u32 {
+    bytes.div_ceil(PAGE as u32).saturating_add(1)
+}
+
+/// Makes an adapter.
+fn new_adapter(machine: &Machine, maximum: u32, owner: DriverNumber) -> Option<*mut DMA_ADAPTER> {
     let address = machine.kernel_alloc(size_of::<DMA_ADAPTER>(), "IoGetDmaAdapter")?;
     let adapter = address as *mut DMA_ADAPTER;
     // SAFETY: just allocated, of this size.
@@ -238,24 +260,26 @@ pub(crate) fn new_adapter(
             DmaOperations: &raw const OPERATIONS,
         });
     }
-    machine
-        .ext::<Dma>()
-        .adapters
-        .borrow_mut()
-        .insert(address, Adapter { owner, maximum });
+    machine.ext::<Dma>().adapters.borrow_mut().insert(
+        address,
+        Adapter {
+            owner,
+            registers: registers_for(maximum),
+        },
+    );
     Some(adapter)
 }
 
-/// The maximum transfer of an adapter; stops the run if there is none at that address.
+/// The map registers of an adapter; stops the run if there is none at that address.
 fn check_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER, by: &str) -> u32 {
-    let maximum = machine
+    let registers = machine
         .ext::<Dma>()
         .adapters
         .borrow()
         .get(&(adapter as usize))
-        .map(|adapter| adapter.maximum);
-    if let Some(maximum) = maximum {
-        return maximum;
+        .map(|adapter| adapter.registers);
+    if let Some(registers) = registers {
+        return registers;
     }
     verifier::bugcheck(
         rules::DMA_MISUSE,
@@ -266,19 +290,15 @@ fn check_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER, by: &str) -> u32 
 unsafe extern "efiapi" fn unsupported() {
     let _crossing = cross(&operations::UNSUPPORTED);
     verifier::bugcheck(
-        rules::DMA_MISUSE,
+        rules::NOT_SIMULATED,
         "a DMA operation was called that the simulator does not have",
     );
 }
 
 unsafe extern "efiapi" fn put_dma_adapter(adapter: *mut DMA_ADAPTER) {
     let _crossing = cross(&operations::PUT_ADAPTER);
-    release_adapter(&context::machine(), adapter);
-}
-
-/// Takes an adapter back.
-pub(crate) fn release_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER) {
-    check_adapter(machine, adapter, "PutDmaAdapter");
+    let machine = context::machine();
+    check_adapter(&machine, adapter, "PutDmaAdapter");
     let dma = machine.ext::<Dma>();
     let key = adapter as usize;
     let buffers = dma
@@ -313,11 +333,11 @@ unsafe extern "efiapi" fn allocate_common_buffer(
     adapter: *mut DMA_ADAPTER,
     length: u32,
     logical: *mut PHYSICAL_ADDRESS,
-    _cached: BOOLEAN,
+    cached: BOOLEAN,
 ) -> *mut c_void {
     let crossing = cross(&operations::ALLOCATE);
     // SAFETY: promised by the caller.
-    unsafe { common_buffer(&crossing, adapter, length, logical, u64::MAX) }
+    unsafe { common_buffer(&crossing, adapter, length, logical, cached, u64::MAX) }
 }
 
 unsafe extern "efiapi" fn allocate_common_buffer_ex(
@@ -325,14 +345,14 @@ unsafe extern "efiapi" fn allocate_common_buffer_ex(
     maximum: *mut PHYSICAL_ADDRESS,
     length: u32,
     logical: *mut PHYSICAL_ADDRESS,
-    _cached: BOOLEAN,
+    cached: BOOLEAN,
     _node: u32,
 ) -> *mut c_void {
     let crossing = cross(&operations::ALLOCATE);
     // SAFETY: promised by the caller.
     unsafe {
         let limit = maximum.as_ref().map_or(u64::MAX, |m| m.cast_unsigned());
-        common_buffer(&crossing, adapter, length, logical, limit)
+        common_buffer(&crossing, adapter, length, logical, cached, limit)
     }
 }
 
@@ -343,12 +363,13 @@ unsafe fn common_buffer(
     adapter: *mut DMA_ADAPTER,
     length: u32,
     logical: *mut PHYSICAL_ADDRESS,
+    cached: BOOLEAN,
     limit: u64,
 ) -> *mut c_void {
     let machine = context::machine();
     check_adapter(&machine, adapter, "AllocateCommonBuffer");
     let owner = machine.owner(crossing);
-    match allocate_buffer(&machine, adapter as usize, length, owner) {
+    match allocate_buffer(&machine, adapter as usize, length, cached != 0, owner) {
         Some((address, physical)) if physical + u64::from(length) <= limit => {
             // SAFETY: promised by the caller.
             unsafe { logical.write(physical.cast_signed()) };
@@ -368,10 +389,11 @@ unsafe fn common_buffer(
 }
 
 /// Allocates a common buffer: kernel and physical address. Zeroed.
-pub(crate) fn allocate_buffer(
+fn allocate_buffer(
     machine: &Machine,
     adapter: usize,
     len: u32,
+    cached: bool,
     owner: DriverNumber,
 ) -> Option<(usize, u64)> {
     if len == 0 {
@@ -385,10 +407,28 @@ pub(crate) fn allocate_buffer(
         return None;
     }
     let pages = len.div_ceil(PAGE as u32);
-    let (address, physical) = machine.ram.alloc_contiguous(pages)?;
     let bytes = pages as usize * PAGE;
+    let full = context::core().verify == Verify::Full;
+    let with_guard = full
+        .then(|| machine.ram.alloc_contiguous(pages + 1))
+        .flatten();
+    let (address, physical) = match with_guard {
+        Some(place) => {
+            let guard = place.0 + bytes;
+            machine.ram.protect(guard, 1, Protection::Inaccessible);
+            place
+        }
+        None => machine.ram.alloc_contiguous(pages)?,
+    };
     // SAFETY: just allocated, so many pages.
-    unsafe { ptr::write_bytes(address as *mut u8, 0, bytes) };
+    unsafe {
+        ptr::write_bytes(address as *mut u8, 0, len as usize);
+        ptr::write_bytes(
+            (address + len as usize) as *mut u8,
+            BEHIND,
+            bytes - len as usize,
+        );
+    }
     machine.ram.dma_map(physical, bytes, true);
     machine.ext::<Dma>().buffers.borrow_mut().insert(
         address,
@@ -397,6 +437,8 @@ pub(crate) fn allocate_buffer(
             physical,
             len,
             pages,
+            guarded: with_guard.is_some(),
+            cached,
             owner,
         },
     );
@@ -404,12 +446,7 @@ pub(crate) fn allocate_buffer(
 }
 
 /// Frees a common buffer; false, and an accusation, if there is none.
-pub(crate) fn free_buffer(
-    machine: &Machine,
-    adapter: usize,
-    address: usize,
-    by: &'static str,
-) -> bool {
+fn free_buffer(machine: &Machine, adapter: usize, address: usize, by: &'static str) -> bool {
     let dma = machine.ext::<Dma>();
     let buffer = dma.buffers.borrow_mut().remove(&address);
     let Some(buffer) = buffer.filter(|b| b.adapter == adapter) else {
@@ -422,9 +459,25 @@ pub(crate) fn free_buffer(
     let bytes = buffer.pages as usize * PAGE;
     crate::memory::check_not_in_use(machine, address, buffer.len as usize, by);
     machine.ram.dma_unmap(buffer.physical, bytes, true, by);
+    let len = buffer.len as usize;
+    // SAFETY: the buffer's own pages.
+    let behind = unsafe { std::slice::from_raw_parts((address + len) as *const u8, bytes - len) };
+    if let Some(at) = behind.iter().position(|byte| *byte != BEHIND) {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!(
+                "somebody wrote {at} bytes behind the common buffer of {len} bytes at {address:#x}, a processor or a device; \
+                 found by {by}"
+            ),
+        );
+    }
     // SAFETY: the buffer's own pages, which nobody uses any more.
     unsafe { ptr::write_bytes(address as *mut u8, 0x6b, bytes) };
-    machine.ram.free_contiguous(address, buffer.pages);
+    let guard = u32::from(buffer.guarded);
+    machine
+        .ram
+        .protect(address + bytes, guard as usize, Protection::ReadWrite);
+    machine.ram.free_contiguous(address, buffer.pages + guard);
     true
 }
 
@@ -433,7 +486,7 @@ unsafe extern "efiapi" fn free_common_buffer(
     length: u32,
     logical: PHYSICAL_ADDRESS,
     address: *mut c_void,
-    _cached: BOOLEAN,
+    cached: BOOLEAN,
 ) {
     let _crossing = cross(&operations::FREE);
     let machine = context::machine();
@@ -443,13 +496,13 @@ unsafe extern "efiapi" fn free_common_buffer(
         .buffers
         .borrow()
         .get(&(address as usize))
-        .map(|b| (b.len, b.physical));
-    if known.is_some_and(|known| known != (length, logical.cast_unsigned())) {
+        .map(|b| (b.len, b.physical, b.cached));
+    if known.is_some_and(|known| known != (length, logical.cast_unsigned(), cached != 0)) {
         verifier::violation(
             rules::DMA_MISUSE,
             format!(
-                "FreeCommonBuffer: length {length} and logical address {logical:#x} are not those of the buffer at \
-                 {address:p}"
+                "FreeCommonBuffer: length {length}, logical address {logical:#x} and CacheEnabled {cached} are not \
+                 those of the buffer at {address:p}"
             ),
         );
     }
@@ -492,6 +545,12 @@ unsafe fn scatter(
     // SAFETY: promised by the caller.
     let (start, count) = unsafe { (mdl::virtual_address(mdl), (*mdl).ByteCount as usize) };
     let offset = (va as usize).wrapping_sub(start);
+    // SAFETY: promised by the caller.
+    let unfit = unsafe { invariant::unfit_for_dma(mdl, offset.saturating_add(len as usize), by) };
+    if let Some(unfit) = unfit {
+        verifier::violation(rules::DMA_MISUSE, format!("{by} is given {unfit}"));
+        return None;
+    }
     let inside = len > 0 && offset <= count;
     // SAFETY: promised by the caller.
     let walk = || unsafe { Scatter::of(mdl, offset, len as usize, write_to_device == 0) };
@@ -506,6 +565,25 @@ unsafe fn scatter(
         );
     }
     scatter
+}
+
+/// Accuses of a transfer that needs more map registers than the adapter has.
+///
+/// # Safety
+/// `mdl` must point at a chain of MDLs.
+unsafe fn needs_more(registers: u32, mdl: *mut MDL, va: *mut c_void, len: u32, by: &str) -> bool {
+    // SAFETY: promised by the caller.
+    let pages = unsafe { page_count(mdl, va, len) };
+    let more = pages > registers as usize;
+    if more {
+        verifier::violation(
+            rules::DMA_MISUSE,
+            format!(
+                "{by}: {len} bytes at {va:p} need {pages} map registers; IoGetDmaAdapter has given {registers}"
+            ),
+        );
+    }
+    more
 }
 
 /// Writes a list and makes its pieces accessible.
@@ -541,8 +619,9 @@ unsafe extern "efiapi" fn get_scatter_gather_list(
 ) -> NTSTATUS {
     let crossing = cross(&operations::GET_LIST);
     let machine = context::machine();
-    let maximum = check_adapter(&machine, adapter, "GetScatterGatherList");
-    if length > maximum {
+    let registers = check_adapter(&machine, adapter, "GetScatterGatherList");
+    // SAFETY: promised by the caller.
+    if unsafe { needs_more(registers, mdl, va, length, "GetScatterGatherList") } {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let owner = machine.owner(&crossing);
@@ -624,8 +703,9 @@ unsafe extern "efiapi" fn build_scatter_gather_list(
 ) -> NTSTATUS {
     let crossing = cross(&operations::BUILD_LIST);
     let machine = context::machine();
-    let maximum = check_adapter(&machine, adapter, "BuildScatterGatherList");
-    if length > maximum {
+    let registers = check_adapter(&machine, adapter, "BuildScatterGatherList");
+    // SAFETY: promised by the caller.
+    if unsafe { needs_more(registers, mdl, va, length, "BuildScatterGatherList") } {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     // SAFETY: promised by the caller.

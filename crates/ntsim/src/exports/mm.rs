@@ -14,7 +14,7 @@ use ndis_sys::wdm::{
 
 use super::rtl;
 use crate::memory::mdl::{self, DESCRIBED, Mdls};
-use crate::memory::{PAGE, Ram, Request};
+use crate::memory::{PAGE, Ram, Request, invariant};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
@@ -87,7 +87,7 @@ pub(crate) fn allocate(
 ///
 /// # Safety
 /// `target` must point at an MDL with room for its pages.
-pub(crate) unsafe fn fill(target: *mut MDL) -> bool {
+pub(crate) unsafe fn fill(target: *mut MDL, by: &'static str) -> bool {
     let machine = context::machine();
     // SAFETY: promised by the caller.
     unsafe {
@@ -99,6 +99,7 @@ pub(crate) unsafe fn fill(target: *mut MDL) -> bool {
             };
             *mdl::pfns(target).add(page) = Ram::pfn(physical);
         }
+        invariant::note(target, None, by);
     }
     true
 }
@@ -157,14 +158,10 @@ pub unsafe extern "efiapi" fn IoFreeMdl(Mdl: *mut MDL) {
             format!("IoFreeMdl frees the MDL at {Mdl:p} whose pages are still locked"),
         );
     }
+    // SAFETY: promised by the caller.
+    unsafe { invariant::check(Mdl, "IoFreeMdl") };
+    // The mapping goes with it: one of locked pages with the lock, that of a part by itself.
     if let Some((address, pages)) = state.mapped {
-        // SAFETY: promised by the caller.
-        if unsafe { (*Mdl).MdlFlags } & MDL_PARTIAL == 0 {
-            verifier::violation(
-                rules::MDL_STATE,
-                format!("IoFreeMdl frees the MDL at {Mdl:p} whose pages are still mapped"),
-            );
-        }
         machine.ram.unmap_frames(address, pages);
     }
     mdls.update(Mdl as usize, |state| {
@@ -187,7 +184,10 @@ pub unsafe extern "efiapi" fn IoBuildPartialMdl(
 ) {
     let _crossing = cross(&functions::IoBuildPartialMdl);
     // SAFETY: promised by the caller.
-    let (source, room) = unsafe { (*SourceMdl, (*TargetMdl).Size) };
+    let (source, room) = unsafe {
+        invariant::check(SourceMdl, "IoBuildPartialMdl");
+        (*SourceMdl, (*TargetMdl).Size)
+    };
     let start = source.StartVa as usize + source.ByteOffset as usize;
     let offset = (VirtualAddress as usize).wrapping_sub(start);
     let available = (source.ByteCount as usize).saturating_sub(offset);
@@ -250,6 +250,7 @@ pub unsafe extern "efiapi" fn IoBuildPartialMdl(
             mdl::pfns(TargetMdl),
             mdl::pages(address, len),
         );
+        invariant::note(TargetMdl, Some(SourceMdl), "IoBuildPartialMdl");
     }
 }
 
@@ -284,7 +285,7 @@ pub unsafe extern "efiapi" fn MmBuildMdlForNonPagedPool(MemoryDescriptorList: *m
         );
     }
     // SAFETY: promised by the caller.
-    if !unsafe { fill(MemoryDescriptorList) } {
+    if !unsafe { fill(MemoryDescriptorList, "MmBuildMdlForNonPagedPool") } {
         verifier::bugcheck(
             rules::BAD_ADDRESS,
             format!(
@@ -317,7 +318,10 @@ pub unsafe extern "efiapi" fn MmMapLockedPagesSpecifyCache(
     let _ = (CacheType, RequestedAddress, Priority);
     let machine = context::machine();
     // SAFETY: promised by the caller.
-    let header = unsafe { *MemoryDescriptorList };
+    let header = unsafe {
+        invariant::check(MemoryDescriptorList, "MmMapLockedPagesSpecifyCache");
+        *MemoryDescriptorList
+    };
     let wrong = if AccessMode != KernelMode {
         Some("is to be mapped for user mode, which the simulator has not")
     } else if header.MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
@@ -464,7 +468,7 @@ pub unsafe extern "efiapi" fn MmProbeAndLockPages(
         );
     }
     // SAFETY: promised by the caller.
-    if AccessMode != KernelMode || !unsafe { fill(MemoryDescriptorList) } {
+    if AccessMode != KernelMode || !unsafe { fill(MemoryDescriptorList, "MmProbeAndLockPages") } {
         verifier::bugcheck(
             rules::BAD_ADDRESS,
             format!(
@@ -490,6 +494,28 @@ pub unsafe extern "efiapi" fn MmProbeAndLockPages(
     unsafe { (*MemoryDescriptorList).MdlFlags |= MDL_PAGES_LOCKED | write };
 }
 
+/// Has an MDL that is built describe the same pages, locked, as memory of another process that begins in the page at `address`. There are
+/// no processes here, but consumers of NDK whose MDLs are such.
+///
+/// # Safety
+/// `mdl` must point at an MDL that nobody uses.
+pub(crate) unsafe fn lock_elsewhere(mdl: *mut MDL, address: usize) {
+    let machine = context::machine();
+    // SAFETY: promised by the caller.
+    let locked = unsafe { (mdl::virtual_address(mdl), (*mdl).ByteCount as usize) };
+    machine
+        .ext::<Mdls>()
+        .update(mdl as usize, |state| state.locked = Some(locked));
+    // SAFETY: as above.
+    unsafe {
+        (*mdl).StartVa = (address & !(PAGE - 1)) as *mut c_void;
+        (*mdl).MappedSystemVa = ptr::null_mut();
+        (*mdl).MdlFlags &= !MDL_SOURCE_IS_NONPAGED_POOL;
+        (*mdl).MdlFlags |= MDL_PAGES_LOCKED;
+        invariant::note(mdl, None, "MmProbeAndLockPages");
+    }
+}
+
 /// Unlocks an MDL's pages; a mapping goes with them.
 ///
 /// # Safety
@@ -512,6 +538,7 @@ pub unsafe extern "efiapi" fn MmUnlockPages(MemoryDescriptorList: *mut MDL) {
     crate::ndk::unlocking(MemoryDescriptorList as usize);
     // SAFETY: promised by the caller.
     unsafe {
+        invariant::check(MemoryDescriptorList, "MmUnlockPages");
         if state.mapped.is_some() {
             unmap(MemoryDescriptorList, None, "MmUnlockPages");
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod arena;
 mod ended;
+pub(crate) mod invariant;
 mod io_space;
 pub(crate) mod mdl;
 pub(crate) mod paged;
@@ -63,6 +64,7 @@ pub(crate) fn check_not_in_use(machine: &Machine, address: usize, len: usize, by
         accuse("memory whose pages an MDL locks; the MDL", mdl);
     }
     crate::ndk::freed(address, len, by);
+    invariant::forget(&machine.ext(), address, len);
     core.verifier.lock_order.forget(address, len);
 }
 

@@ -5,6 +5,7 @@
 
 use super::arena;
 use super::mdl::Mdls;
+use crate::exports::dma::Dma;
 use crate::verifier::{self, rules};
 use crate::world::context;
 use crate::world::machine::Machine;
@@ -39,6 +40,11 @@ pub(crate) fn freed(address: usize) -> Option<String> {
 /// The block behind which an address lies that is inaccessible because it guards that, as reports name it.
 pub(crate) fn guarded(address: usize) -> Option<String> {
     with_machine(address, |machine| machine.pool.guarded_around(address)).flatten()
+}
+
+/// The common buffer behind which an address lies that is inaccessible because it guards that, as reports name it.
+pub(crate) fn guarded_for_dma(address: usize) -> Option<String> {
+    with_machine(address, |machine| machine.ext::<Dma>().guarded_around(address)).flatten()
 }
 
 /// Whether an address lies in paged pool.

@@ -139,6 +139,8 @@ fn violation(address: usize, context: &ucontext_t) {
         (rules::POOL_USE_AFTER_FREE, format!("{text}: {block}"))
     } else if let Some(block) = paged::guarded(address) {
         (rules::POOL_GUARD, format!("{text}: {block}"))
+    } else if let Some(buffer) = paged::guarded_for_dma(address) {
+        (rules::DMA_MISUSE, format!("{text}: {buffer}"))
     } else {
         (rules::ACCESS_VIOLATION, text)
     };

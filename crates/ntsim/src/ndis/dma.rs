@@ -12,8 +12,8 @@ use ndis_sys::wdm::*;
 use super::adapter::Adapter;
 use super::handle::Handled;
 use super::{header, ndis, rules};
-use crate::memory::PAGE;
 use crate::memory::scatter::{Scatter, list_size};
+use crate::memory::{PAGE, invariant};
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::driver_call::call_driver;
@@ -140,6 +140,15 @@ pub(crate) fn deregister(handle: NDIS_HANDLE) {
             format!("{F}: {left} scatter/gather list(s) were not freed"),
         );
     }
+    // So that the report is what ends the run.
+    if let Some(machine) = dma.machine.upgrade() {
+        for (list, entry) in dma.lists.borrow_mut().drain() {
+            entry.scatter.retire(&machine.ram, F);
+            if entry.allocated {
+                machine.pool_free(list, None, F);
+            }
+        }
+    }
     if let Some(adapter) = dma.adapter.upgrade() {
         adapter.sg_dma.borrow_mut().retain(|d| !Rc::ptr_eq(d, &dma));
     }
@@ -178,6 +187,10 @@ pub(crate) unsafe fn allocate_list(
     // SAFETY: a live net buffer with a valid chain, as the driver promises.
     let scatter = unsafe {
         let length = (*buffer).CurrentMdlOffset as usize + (*buffer).Anonymous.DataLength as usize;
+        if let Some(unfit) = invariant::unfit_for_dma((*buffer).CurrentMdl, length, F) {
+            violation(rules::DMA, format!("{F}: of {buffer:p} is {unfit}"));
+            return NDIS_STATUS_FAILURE;
+        }
         let device_writes = flags & NDIS_SG_LIST_WRITE_TO_DEVICE == 0;
         Scatter::of((*buffer).CurrentMdl, 0, length, device_writes)
     };

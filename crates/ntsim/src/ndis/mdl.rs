@@ -1,9 +1,13 @@
 //! Memory descriptor lists as NDIS reads and makes them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use ndis_sys::wdm::*;
 
 use crate::exports::mm;
 use crate::memory::mdl::ADDRESSED;
+use crate::verifier::Verify;
+use crate::world::context;
 use crate::world::machine::Machine;
 
 /// An MDL over kernel memory that stays where it is.
@@ -24,7 +28,7 @@ pub(crate) fn over_owned(
     unsafe {
         (*mdl).MdlFlags |= MDL_SOURCE_IS_NONPAGED_POOL;
         (*mdl).MappedSystemVa = std::ptr::with_exposed_provenance_mut(address);
-        if !mm::fill(mdl) {
+        if !mm::fill(mdl, function) {
             free(machine, mdl);
             return None;
         }
@@ -68,6 +72,26 @@ pub(crate) unsafe fn read(buffer: *const ndis_sys::ndis::NET_BUFFER) -> Option<V
         }
         Some(out)
     }
+}
+
+/// What tells whether the data of a list's net buffers has changed; None where nobody looks, and if it cannot be read.
+///
+/// # Safety
+/// The net buffers and their chains are valid.
+pub(crate) unsafe fn sum(list: *const ndis_sys::ndis::NET_BUFFER_LIST) -> Option<u64> {
+    if context::core().verify != Verify::Full {
+        return None;
+    }
+    let mut sum = DefaultHasher::new();
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut buffer = (*list).FirstNetBuffer;
+        while !buffer.is_null() {
+            read(buffer)?.hash(&mut sum);
+            buffer = (*buffer).Next;
+        }
+    }
+    Some(sum.finish())
 }
 
 /// `NdisGetDataBuffer`: the first bytes of a net buffer in one piece, in place if they are and lie as asked, else copied

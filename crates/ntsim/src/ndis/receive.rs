@@ -1,7 +1,7 @@
 //! The receive path: indications of the miniport to the protocol, and their return.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use ndis_sys::ndis::*;
 use ndis_sys::types::*;
@@ -9,7 +9,7 @@ use ndis_sys::types::*;
 use super::adapter::{Adapter, State};
 use super::pool::NetPool;
 use super::{mdl, ndis, rules};
-use crate::verifier::{Function, violation};
+use crate::verifier::{Function, rules as kernel, violation};
 use crate::world::context;
 use crate::world::driver_call::call_driver;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
@@ -17,8 +17,8 @@ use crate::world::processor::{self, DISPATCH, PASSIVE};
 /// Receive indications outstanding at an adapter.
 #[derive(Default)]
 pub(crate) struct Receives {
-    /// Lists the protocol owns, by address.
-    outstanding: RefCell<HashSet<usize>>,
+    /// Lists the protocol owns, by address: what their data is.
+    outstanding: RefCell<HashMap<usize, Option<u64>>>,
     pub(crate) frames: Cell<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn outstanding(list: *mut NET_BUFFER_LIST) -> bool {
         .adapters
         .borrow()
         .iter()
-        .any(|a| a.receives.outstanding.borrow().contains(&list.addr()))
+        .any(|a| a.receives.outstanding.borrow().contains_key(&list.addr()))
 }
 
 /// Forgets a list that the driver freed while it was in the protocol's hands.
@@ -157,7 +157,13 @@ pub(crate) unsafe fn indicate(
         // The protocol copied; the lists are the miniport's again when this returns.
         return;
     }
-    adapter.receives.outstanding.borrow_mut().extend(&taken);
+    let with_sum = |address: &usize| {
+        let list = std::ptr::with_exposed_provenance(*address);
+        // SAFETY: allocated from a pool and not freed.
+        (*address, unsafe { mdl::sum(list) })
+    };
+    let lent: Vec<_> = taken.iter().map(with_sum).collect();
+    adapter.receives.outstanding.borrow_mut().extend(lent);
     if taken.is_empty() {
         return;
     }
@@ -179,10 +185,19 @@ fn give_back(adapter: &Adapter, lists: &[usize], dispatch: bool) {
     let mut next: *mut NET_BUFFER_LIST = std::ptr::null_mut();
     for address in lists.iter().rev() {
         // One that the driver freed meanwhile, and was accused for, is not returned.
-        if !adapter.receives.outstanding.borrow_mut().remove(address) {
+        let Some(sum) = adapter.receives.outstanding.borrow_mut().remove(address) else {
             continue;
-        }
+        };
         let list: *mut NET_BUFFER_LIST = std::ptr::with_exposed_provenance_mut(*address);
+        // SAFETY: outstanding, so the driver has not freed it.
+        if unsafe { mdl::sum(list) } != sum {
+            violation(
+                kernel::MDL_INVARIANT,
+                format!(
+                    "the data of {list:p} has changed since it was indicated, before it was returned"
+                ),
+            );
+        }
         // SAFETY: outstanding, so the driver has not freed it.
         unsafe { (*list).Next = next };
         next = list;

@@ -11,11 +11,11 @@ use ndis_sys::wdm::MDL;
 
 use super::adapter::{Adapter, State};
 use super::{ndis, rules};
-use crate::verifier::{Function, violation};
-use crate::world::context;
+use crate::verifier::{Function, rules as kernel, violation};
 use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
+use crate::world::{context, thread};
 
 /// Sends outstanding at an adapter.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub(crate) struct Sends {
     pub(crate) completed: Cell<u64>,
     pub(crate) failed: Cell<u64>,
     pub(crate) cancelled: Cell<u64>,
+    /// The kernel thread on which MiniportCancelSend runs.
+    cancelling: Cell<Option<usize>>,
 }
 
 /// A list on its way, with the memory it is made of. It comes back as it went: what of it is the miniport's to use is not
@@ -35,6 +37,11 @@ struct Sent {
     buffers: Vec<(*mut NET_BUFFER, Data)>,
     mdls: Vec<(*mut MDL, Described)>,
     data: Vec<usize>,
+    /// Of its data.
+    sum: Option<u64>,
+    cancel_id: usize,
+    /// MiniportCancelSend has been called for it.
+    cancelled: bool,
 }
 
 /// What data a net buffer has: its chain, current MDL and offset in it, offset and length.
@@ -88,6 +95,29 @@ impl Sends {
     }
 }
 
+impl Sends {
+    /// What is wrong with a list's status as far as MiniportCancelSend is concerned: that gives up what waits, with
+    /// NDIS_STATUS_SEND_ABORTED, and leaves alone what the hardware has (page miniport-cancel-send).
+    fn judge_cancelling(&self, sent: &Sent, status: NDIS_STATUS) -> Option<&'static str> {
+        let in_handler = self.cancelling.get() == Some(thread::number())
+            && context::with_processor(|p| p.nested()) == 0;
+        match status {
+            NDIS_STATUS_SUCCESS => None,
+            NDIS_STATUS_SEND_ABORTED if sent.cancelled => None,
+            NDIS_STATUS_SEND_ABORTED => {
+                Some("is completed with NDIS_STATUS_SEND_ABORTED, and nobody has cancelled it")
+            }
+            _ if sent.cancelled && in_handler => Some(
+                "is given up in MiniportCancelSend, and not completed with NDIS_STATUS_SEND_ABORTED",
+            ),
+            NDIS_STATUS_PAUSED if sent.cancelled => Some(
+                "waited until the adapter pauses, although MiniportCancelSend was called for it",
+            ),
+            _ => None,
+        }
+    }
+}
+
 /// Whether a list is in some miniport's hands as a send.
 pub(crate) fn outstanding(list: *mut NET_BUFFER_LIST) -> bool {
     ndis()
@@ -110,6 +140,9 @@ fn build(
         buffers: Vec::new(),
         mdls: Vec::new(),
         data: Vec::new(),
+        sum: None,
+        cancel_id,
+        cancelled: false,
     };
     for frame in frames {
         let buffer = sent.add(machine, frame)?;
@@ -134,6 +167,7 @@ fn build(
             std::ptr::without_provenance_mut(cancel_id);
         (*sent.list).SourceHandle = adapter.handle.get();
         (*sent.list).Status = NDIS_STATUS_PENDING;
+        sent.sum = super::mdl::sum(sent.list);
     }
     Some(sent)
 }
@@ -248,12 +282,20 @@ pub(crate) fn cancel(adapter: &Adapter, cancel_id: usize) {
         return;
     };
     let _charged = adapter.driver.driver.charge();
-    // SAFETY: a handler the driver registered, called as its type demands.
-    call_driver(&CANCEL, handler as *const (), || unsafe {
-        handler(
-            adapter.context.get(),
-            std::ptr::without_provenance_mut(cancel_id),
-        );
+    for sent in adapter.sends.outstanding.borrow_mut().values_mut() {
+        sent.cancelled |= sent.cancel_id == cancel_id;
+    }
+    let cancelling = &adapter.sends.cancelling;
+    call_driver(&CANCEL, handler as *const (), || {
+        cancelling.set(Some(thread::number()));
+        // SAFETY: a handler the driver registered, called as its type demands.
+        unsafe {
+            handler(
+                adapter.context.get(),
+                std::ptr::without_provenance_mut(cancel_id),
+            );
+        }
+        cancelling.set(None);
     });
 }
 
@@ -299,6 +341,12 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
                 rules::SEND,
                 format!("{F}: the net buffers or MDLs of {list:p} are not as they were sent"),
             );
+        // SAFETY: likewise.
+        } else if unsafe { super::mdl::sum(list) } != sent.sum {
+            violation(
+                kernel::MDL_INVARIANT,
+                format!("{F}: the data of {list:p} is not what was sent"),
+            );
         }
         match status {
             NDIS_STATUS_SUCCESS => adapter
@@ -326,6 +374,9 @@ pub(crate) unsafe fn complete(handle: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, 
                     ),
                 );
             }
+        }
+        if let Some(wrong) = adapter.sends.judge_cancelling(&sent, status) {
+            violation(rules::SEND, format!("{F}: {list:p} {wrong}"));
         }
         let mapped = |(buffer, _): &(*mut NET_BUFFER, Data)| {
             adapter

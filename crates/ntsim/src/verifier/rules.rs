@@ -57,14 +57,17 @@ pub const FREED_IN_USE: &str = "freed-in-use";
 pub const DMA_FREED_MAPPED: &str = "dma-freed-while-mapped";
 /// A device was told to access memory that is not mapped for it.
 pub const DMA_UNMAPPED: &str = "dma-unmapped";
-/// A DMA adapter function was used wrongly.
+/// A DMA adapter function was used wrongly, or somebody wrote behind a common buffer.
 pub const DMA_MISUSE: &str = "dma-misuse";
 /// A driver went away with DMA mappings, common buffers or adapters left.
 pub const DMA_LEAK: &str = "dma-leak";
 /// A driver went away with device memory mapped.
 pub const IO_MAPPING_LEAK: &str = "io-mapping-leak";
-/// An MDL was used in a state in which that cannot be done.
+/// An MDL was used in a state in which that cannot be done, or was changed while it describes pages.
 pub const MDL_STATE: &str = "mdl-state";
+/// Data that somebody else has meanwhile was changed: that of a list that a miniport is to send, or has indicated and not got back, by the
+/// driver or its device.
+pub const MDL_INVARIANT: &str = "mdl-invariant";
 /// An address was given that is not the kind of address it must be.
 pub const BAD_ADDRESS: &str = "bad-address";
 /// A driver went away with a timer running.

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::misuse::Misuse;
 use super::nic::Nic;
 use crate::world::context;
 
@@ -38,11 +39,20 @@ pub(super) enum Fault {
     LeakConfiguration,
     CompleteSendTwice,
     ForgetSend,
+    WrongSendFlag,
+    ChangedSend,
+    ScribbleSend,
+    AbortUnasked,
+    CancelFails,
+    CancelForgets,
+    NoBusMaster,
     KeepScatterGatherList,
     BadSendStatus,
     IndicateTwice,
     IndicateWrongCount,
     IndicateForeignSource,
+    WrongReceiveFlag,
+    ScribbleReceive,
     FreeWhileIndicated,
     IndicateUnderLock,
     IndicatePaused,
@@ -108,6 +118,8 @@ thread_local! {
     pub(super) static LINES: Cell<bool> = const { Cell::new(false) };
     pub(super) static RESOURCES: Cell<bool> = const { Cell::new(false) };
     /// It does at the next opportunity what is allowed and rarely done.
+    /// What it does once, wrongly, as soon as it can.
+    pub(super) static MISUSE: Cell<Option<Misuse>> = const { Cell::new(None) };
     pub(super) static CORNER: Cell<Corner> = const { Cell::new(Corner::None) };
 }
 

@@ -12,14 +12,15 @@ use ndis_sys::types::*;
 use ndis_sys::wdm::*;
 
 use super::fault::{
-    ATTRIBUTES, Corner, Fault, HANGS, KEEP_OIDS, LINES, NICS, OIDS_INSIDE, PEND_OIDS, PEND_PAUSE,
-    PEND_RESET, RESETS, aside, corner, is, is_provider, log,
+    ATTRIBUTES, Corner, Fault, HANGS, KEEP_OIDS, LINES, MISUSE, NICS, OIDS_INSIDE, PEND_OIDS,
+    PEND_PAUSE, PEND_RESET, RESETS, aside, corner, is, is_provider, log,
 };
 use super::nic::Nic;
 use super::traffic::*;
 
 thread_local! {
-    static DRIVER: Cell<NDIS_HANDLE> = const { Cell::new(null_mut()) };
+    pub(super) static DRIVER: Cell<NDIS_HANDLE> = const { Cell::new(null_mut()) };
+    pub(super) static OBJECT: Cell<*mut DRIVER_OBJECT> = const { Cell::new(null_mut()) };
 }
 
 /// What the driver keeps for an adapter.
@@ -100,6 +101,7 @@ pub(super) unsafe extern "efiapi" fn driver_entry(
         )
     };
     DRIVER.set(handle);
+    OBJECT.set(driver);
     status
 }
 
@@ -120,6 +122,11 @@ pub(super) fn header(kind: u8, revision: u8, size: u16) -> NDIS_OBJECT_HEADER {
 }
 
 fn set_registration(handle: NDIS_HANDLE, context: NDIS_HANDLE) -> NDIS_STATUS {
+    let bus_master = if is(Fault::NoBusMaster) {
+        0
+    } else {
+        NDIS_MINIPORT_ATTRIBUTES_BUS_MASTER
+    };
     let mut attributes = NDIS_MINIPORT_ADAPTER_ATTRIBUTES {
         RegistrationAttributes: NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES {
             Header: header(
@@ -129,7 +136,7 @@ fn set_registration(handle: NDIS_HANDLE, context: NDIS_HANDLE) -> NDIS_STATUS {
             ),
             MiniportAdapterContext: context,
             AttributeFlags: NDIS_MINIPORT_ATTRIBUTES_HARDWARE_DEVICE
-                | NDIS_MINIPORT_ATTRIBUTES_BUS_MASTER
+                | bus_master
                 | NDIS_MINIPORT_ATTRIBUTES_SURPRISE_REMOVE_OK
                 | ATTRIBUTES.get(),
             CheckForHangTimeInSeconds: 5,
@@ -272,7 +279,11 @@ unsafe extern "efiapi" fn initialize(
             };
             NdisMSetMiniportAttributes(handle, &raw mut attributes);
         }
-        if is(Fault::InitializeFails) {
+        if is(Fault::NoBusMaster) {
+            let mut description = NDIS_SG_DMA_DESCRIPTION::default();
+            NdisMRegisterScatterGatherDma(handle, &raw mut description, &raw mut (*adapter).dma);
+        }
+        if is(Fault::InitializeFails) || is(Fault::NoBusMaster) {
             NdisMUnmapIoSpace(handle, mapped, length);
             drop(Box::from_raw(adapter));
             return NDIS_STATUS_RESOURCES;
@@ -442,6 +453,9 @@ unsafe fn claim(adapter: &mut Adapter) {
             let mut notification = null_mut();
             NotifyUnicastIpAddressChange(0, address_changed, null_mut(), 0, &raw mut notification);
         }
+        if let Some(misuse) = MISUSE.take() {
+            misuse(adapter);
+        }
     }
 }
 
@@ -552,7 +566,7 @@ unsafe extern "efiapi" fn restart(
     unsafe {
         let attributes = (*parameters).RestartAttributes;
         assert_eq!((*attributes).Oid, OID_GEN_MINIPORT_RESTART_ATTRIBUTES);
-        if corner(Corner::IndicatesInRestart) {
+        if corner(Corner::IndicatesInRestart) || is(Fault::WrongReceiveFlag) {
             indicate(of(context), &[0; 60]);
         }
     }
@@ -628,8 +642,26 @@ unsafe extern "efiapi" fn cancel_oid(context: NDIS_HANDLE, id: *mut c_void) {
     }
 }
 
-unsafe extern "efiapi" fn cancel_send(_context: NDIS_HANDLE, _id: *mut c_void) {
+unsafe extern "efiapi" fn cancel_send(context: NDIS_HANDLE, id: *mut c_void) {
     log("cancel send");
+    let adapter = of(context);
+    let held = adapter.held_list.get();
+    if held.is_null() || is(Fault::CancelForgets) {
+        return;
+    }
+    // SAFETY: NDIS's list, which waits.
+    unsafe {
+        if (*held).NetBufferListInfo[NetBufferListCancelId as usize] != id {
+            return;
+        }
+        adapter.held_list.set(null_mut());
+        (*held).Status = if is(Fault::CancelFails) {
+            NDIS_STATUS_FAILURE
+        } else {
+            NDIS_STATUS_SEND_ABORTED
+        };
+        NdisMSendNetBufferListsComplete(adapter.handle, held, 0);
+    }
 }
 
 unsafe extern "efiapi" fn oid_request(

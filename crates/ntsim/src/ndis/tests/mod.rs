@@ -3,6 +3,7 @@
 mod corners;
 mod fault;
 mod miniport;
+mod misuse;
 mod netio;
 mod nic;
 mod provider;
@@ -533,13 +534,23 @@ const CULPRITS: &[(Fault, &str)] = &[
     (Fault::LeakWorkItem, rules::LEAK),
     (Fault::LeakTimer, rules::LEAK),
     (Fault::LeakConfiguration, rules::LEAK),
+    (Fault::NoBusMaster, rules::DMA),
     (Fault::CompleteSendTwice, rules::SEND),
+    (Fault::WrongSendFlag, rules::SEND),
+    (Fault::ChangedSend, rules::SEND),
+    (Fault::ScribbleSend, crate::verifier::rules::MDL_INVARIANT),
+    (Fault::AbortUnasked, rules::SEND),
     (Fault::ForgetSend, rules::STATE),
     (Fault::KeepScatterGatherList, rules::DMA),
     (Fault::BadSendStatus, rules::SEND),
     (Fault::IndicateTwice, rules::RECEIVE),
     (Fault::IndicateWrongCount, rules::RECEIVE),
     (Fault::IndicateForeignSource, rules::RECEIVE),
+    (Fault::WrongReceiveFlag, rules::RECEIVE),
+    (
+        Fault::ScribbleReceive,
+        crate::verifier::rules::MDL_INVARIANT,
+    ),
     (Fault::FreeWhileIndicated, rules::NET_BUFFER),
     (Fault::IndicateUnderLock, crate::verifier::rules::LOCK_HELD),
     (Fault::IndicatePaused, rules::STATE),

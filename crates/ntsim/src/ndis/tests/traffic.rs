@@ -28,6 +28,10 @@ pub(super) unsafe extern "efiapi" fn send(
             if !adapter.running.get() {
                 (*list).Status = NDIS_STATUS_PAUSED;
                 NdisMSendNetBufferListsComplete(adapter.handle, list, 0);
+            } else if is(Fault::WrongSendFlag) && KeGetCurrentIrql() < DISPATCH_LEVEL {
+                (*list).Status = NDIS_STATUS_SUCCESS;
+                let flags = NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL;
+                NdisMSendNetBufferListsComplete(adapter.handle, list, flags);
             } else if (is(Fault::ForgetSend) || is(Fault::PauseTooEarly) || KEEP_SENDS.get())
                 && adapter.held_list.get().is_null()
             {
@@ -80,9 +84,19 @@ pub(super) unsafe extern "efiapi" fn process_sg_list(
         }
         (*list).Status = if is(Fault::BadSendStatus) {
             NDIS_STATUS_PENDING
+        } else if is(Fault::AbortUnasked) {
+            NDIS_STATUS_SEND_ABORTED
         } else {
             NDIS_STATUS_SUCCESS
         };
+        if is(Fault::ScribbleSend) {
+            let mdl = (*buffer).CurrentMdl;
+            let at = (*mdl).MappedSystemVa.cast::<u8>();
+            *at.add((*buffer).CurrentMdlOffset as usize + 5) ^= 1;
+        }
+        if is(Fault::ChangedSend) {
+            (*buffer).Anonymous.stDataLength -= 1;
+        }
         NdisMSendNetBufferListsComplete(
             adapter.handle,
             list,
@@ -210,7 +224,7 @@ pub(super) unsafe fn indicate(adapter: &Adapter, frame: &[u8]) {
         }
         (*list).MiniportReserved[0] = memory;
         let count = if is(Fault::IndicateWrongCount) { 2 } else { 1 };
-        let flags = if context::irql() == 2 {
+        let flags = if context::irql() == 2 || is(Fault::WrongReceiveFlag) {
             NDIS_RECEIVE_FLAGS_DISPATCH_LEVEL
         } else {
             0
@@ -234,6 +248,9 @@ pub(super) unsafe fn indicate(adapter: &Adapter, frame: &[u8]) {
         NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
         if is(Fault::IndicateTwice) {
             NdisMIndicateReceiveNetBufferLists(adapter.handle, list, 0, count, flags);
+        }
+        if is(Fault::ScribbleReceive) && adapter.indicated.get() > 0 {
+            memory.cast::<u8>().add(13).write(0xee);
         }
         // It may have come back within the call.
         if is(Fault::FreeWhileIndicated) && adapter.indicated.get() > 0 {
