@@ -587,6 +587,16 @@ fn what_windows_has_and_the_simulator_has_not_is_no_rule() {
                 // SAFETY: on this stack.
                 unsafe { IoGetDmaAdapter(pdo, &mut description, &mut 0) };
             }),
+            ("EtwSetInformation of class 99", || {
+                let mut handle = 0;
+                let id = GUID::ZEROED;
+                // SAFETY: nothing is read; the registration is ended.
+                unsafe {
+                    EtwRegister(&id, None, null_mut(), &mut handle);
+                    EtwSetInformation(handle, 99, null_mut(), 0);
+                    EtwUnregister(handle);
+                }
+            }),
             ("a DMA operation was called", || {
                 // SAFETY: it takes nothing.
                 unsafe {

@@ -324,7 +324,8 @@ pub unsafe extern "efiapi" fn IoAllocateErrorLogEntry(
 pub unsafe extern "efiapi" fn IoWriteErrorLogEntry(ElEntry: *mut c_void) {
     let _crossing = cross(&functions::IoWriteErrorLogEntry);
     let machine = context::machine();
-    let Some(size) = machine.pool.size_of(ElEntry as usize) else {
+    let packet = |size: &usize| *size >= size_of::<IO_ERROR_LOG_PACKET>();
+    let Some(size) = machine.pool.size_of(ElEntry as usize).filter(packet) else {
         verifier::violation(
             rules::BAD_ADDRESS,
             format!("IoWriteErrorLogEntry: there is no entry at {ElEntry:p}"),

@@ -15,6 +15,7 @@ use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::driver_call::call_driver;
+use crate::world::on_stack;
 use crate::world::processor::{DISPATCH, PASSIVE};
 
 exports! {
@@ -130,6 +131,7 @@ pub unsafe extern "efiapi" fn ExInitializeLookasideListEx(
         size: Size,
         tag: Tag,
     };
+    on_stack::note(Lookaside.addr());
     let lists = machine.ext::<Lists>();
     if lists
         .0

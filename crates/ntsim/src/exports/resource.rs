@@ -14,7 +14,7 @@ use crate::verifier::{self, cross, rules};
 use crate::world::driver::DriverNumber;
 use crate::world::processor::APC;
 use crate::world::wait::wait_until;
-use crate::world::{context, thread};
+use crate::world::{context, on_stack, thread};
 
 exports! {
     "ntoskrnl.exe";
@@ -168,6 +168,7 @@ pub unsafe extern "efiapi" fn ExInitializeResourceLite(Resource: *mut ERESOURCE)
         );
     }
     forget_order(Resource);
+    on_stack::note(Resource.addr());
     // SAFETY: promised by the caller.
     unsafe { Resource.write(ERESOURCE::ZEROED) };
     STATUS_SUCCESS

@@ -10,7 +10,7 @@ use object::pe::{
     IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG, IMAGE_DIRECTORY_ENTRY_TLS,
     IMAGE_DLLCHARACTERISTICS_GUARD_CF, IMAGE_FILE_EXECUTABLE_IMAGE, IMAGE_FILE_MACHINE_AMD64,
     IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_DISCARDABLE, IMAGE_SCN_MEM_EXECUTE,
-    IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64,
+    IMAGE_SCN_MEM_NOT_PAGED, IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64,
 };
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
@@ -66,6 +66,8 @@ pub(super) struct Section {
     pub(super) executable: bool,
     /// Goes when the entry point has returned.
     pub(super) discardable: bool,
+    /// May be paged out.
+    pub(super) pageable: bool,
 }
 
 #[derive(Debug)]
@@ -206,14 +208,16 @@ impl Layout {
                 let raw = header.size_of_raw_data.get(LE) as usize;
                 let start = header.pointer_to_raw_data.get(LE) as usize;
                 let raw = raw.min(if used == 0 { raw } else { used });
+                let characteristics = header.characteristics.get(LE).0;
+                let has = |flag: u32| characteristics & flag != 0;
                 let section = Section {
                     at,
                     size: used.max(raw).next_multiple_of(PAGE),
                     contents: start..start.saturating_add(raw),
-                    writable: header.characteristics.get(LE).0 & IMAGE_SCN_MEM_WRITE.0 != 0,
-                    executable: header.characteristics.get(LE).0 & IMAGE_SCN_MEM_EXECUTE.0 != 0,
-                    discardable: header.characteristics.get(LE).0 & IMAGE_SCN_MEM_DISCARDABLE.0
-                        != 0,
+                    writable: has(IMAGE_SCN_MEM_WRITE.0),
+                    executable: has(IMAGE_SCN_MEM_EXECUTE.0),
+                    discardable: has(IMAGE_SCN_MEM_DISCARDABLE.0),
+                    pageable: name.starts_with("PAGE") && !has(IMAGE_SCN_MEM_NOT_PAGED.0),
                     name,
                 };
                 if !at.is_multiple_of(PAGE) || at < end || !inside(at, section.size) {

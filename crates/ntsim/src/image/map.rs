@@ -6,12 +6,15 @@ use std::ops::Range;
 
 use super::configuration::{self, get, put};
 use super::file::{Layout, Section};
+use super::pageable::Pageable;
 use super::runtime::Target;
 use super::stubs::Stubs;
 use super::unwind::{self, Frame, Stack};
 use super::{Image, ImageError, runtime};
 use crate::memory::arena::Protection;
 use crate::memory::{PAGE, Ram};
+use crate::verifier::Verify;
+use crate::world::context;
 use crate::world::machine::Machine;
 
 /// An image that is mapped, relocated and bound. Its memory is given back by [`Images::unload`].
@@ -92,25 +95,34 @@ impl Mapped {
         );
         for section in &layout.sections {
             let (at, pages) = self.section(section);
-            ram.protect(
-                at,
-                pages,
-                match (section.writable, section.executable) {
-                    (true, _) => Protection::ReadWrite,
-                    (false, true) => Protection::Execute,
-                    (false, false) => Protection::ReadOnly,
-                },
-            );
+            ram.protect(at, pages, section.protection());
         }
     }
 
     /// Takes away what the image needs only for its initialisation: its entry point has returned.
-    pub(crate) fn discard(&self, ram: &Ram) {
+    pub(crate) fn discard(&self, machine: &Machine) {
         for section in &self.image.layout().sections {
             if section.discardable {
                 let (at, pages) = self.section(section);
-                ram.protect(at, pages, Protection::Inaccessible);
+                machine.ext::<Pageable>().forget(&(at..at + 1));
+                machine.ram.protect(at, pages, Protection::Inaccessible);
             }
+        }
+    }
+
+    /// What may be paged out is, until it is accessed.
+    fn make_pageable(&self, machine: &Machine) {
+        let sections = &self.image.layout().sections;
+        for section in sections.iter().filter(|s| s.pageable) {
+            let (at, pages) = self.section(section);
+            let what = format!(
+                "the pageable section {} of {}",
+                section.name.trim_end_matches('\0'),
+                self.image.name()
+            );
+            let (range, protection) = (at..at + pages * PAGE, section.protection());
+            let pageable = machine.ext::<Pageable>();
+            pageable.add(&machine.ram, range, protection, what);
         }
     }
 
@@ -147,6 +159,16 @@ impl Mapped {
     fn section_at(&self, at: usize) -> Option<&Section> {
         let sections = &self.image.layout().sections;
         sections.iter().find(|s| at.wrapping_sub(s.at) < s.size)
+    }
+}
+
+impl Section {
+    fn protection(&self) -> Protection {
+        match (self.writable, self.executable) {
+            (true, _) => Protection::ReadWrite,
+            (false, true) => Protection::Execute,
+            (false, false) => Protection::ReadOnly,
+        }
     }
 }
 
@@ -204,14 +226,17 @@ impl Images {
         if let Some(targets) = mapped.targets.take() {
             machine.guard.add(range.clone(), targets);
         }
+        if context::core().verify == Verify::Full {
+            mapped.make_pageable(machine);
+        }
         self.loaded.borrow_mut().push((range, mapped));
     }
 
     /// The entry point of the image has returned: see [`Mapped::discard`].
-    pub(crate) fn initialised(&self, base: usize, ram: &Ram) {
+    pub(crate) fn initialised(&self, base: usize, machine: &Machine) {
         let loaded = self.loaded.borrow();
         if let Some((_, mapped)) = loaded.iter().find(|(range, _)| range.start == base) {
-            mapped.discard(ram);
+            mapped.discard(machine);
         }
     }
 
@@ -224,6 +249,7 @@ impl Images {
         };
         let (range, mapped) = loaded.swap_remove(index);
         machine.guard.remove(base);
+        machine.ext::<Pageable>().forget(&range);
         ram.protect(range.start, range.len() / PAGE, Protection::Inaccessible);
         let mut unloaded = self.unloaded.borrow_mut();
         unloaded.push_back(mapped);
@@ -252,7 +278,7 @@ impl Images {
         let (range, mapped) = loaded.iter().find(|(range, _)| range.contains(&address))?;
         let at = address - range.start;
         let end = at.checked_add(len)?;
-        let constant = |s: &&Section| !s.writable && !s.executable && !s.discardable;
+        let constant = |s: &&Section| !(s.writable || s.executable || s.discardable || s.pageable);
         let sections = &mapped.image.layout().sections;
         sections
             .iter()

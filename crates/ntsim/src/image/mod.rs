@@ -5,13 +5,14 @@
 //! needs besides (`runtime`), and what its load configuration points at set (`configuration`, `guard`). A linked driver and its image call
 //! the same functions: every export has the Windows convention.
 //!
-//! Simplified: pageable sections stay resident, imports are by name only, and nobody checks a signature.
+//! Simplified: pageable sections stay resident if not all is verified, imports are by name only, and nobody checks a signature.
 
 mod configuration;
 mod error;
 mod file;
 pub(crate) mod guard;
 mod map;
+mod pageable;
 mod runtime;
 mod stubs;
 mod symbols;
@@ -22,4 +23,5 @@ mod unwind_tests;
 pub use error::ImageError;
 pub use file::Image;
 pub(crate) use map::{Images, Mapped};
+pub(crate) use pageable::Pageable;
 pub(crate) use unwind::{Frame, RBP, RBX};

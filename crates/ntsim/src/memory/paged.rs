@@ -1,11 +1,12 @@
-//! Paged pool: who accesses it at DISPATCH_LEVEL or above finds it paged out.
+//! Paged pool, and pageable sections of images: who accesses them at DISPATCH_LEVEL or above finds them paged out.
 //!
-//! It is inaccessible until somebody below DISPATCH_LEVEL accesses it, and again as soon as a processor's IRQL is raised
+//! That memory is inaccessible until somebody below DISPATCH_LEVEL accesses it, and again as soon as a processor's IRQL is raised
 //! to DISPATCH_LEVEL or above. It costs nothing where there is none.
 
 use super::arena;
 use super::mdl::Mdls;
 use crate::exports::dma::Dma;
+use crate::image::Pageable;
 use crate::verifier::{self, rules};
 use crate::world::context;
 use crate::world::machine::Machine;
@@ -24,14 +25,6 @@ fn with_machine<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
     Some(f(machine))
 }
 
-/// The machine of this thread's world in whose paged pool an address lies.
-fn with_owner<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
-    with_machine(address, |machine| {
-        machine.ram.is_paged(address).then(|| f(machine))
-    })
-    .flatten()
-}
-
 /// What lay at an address that is inaccessible because its memory was freed, as reports name it.
 pub(crate) fn freed(address: usize) -> Option<String> {
     with_machine(address, |machine| machine.pool.freed_around(address)).flatten()
@@ -44,29 +37,49 @@ pub(crate) fn guarded(address: usize) -> Option<String> {
 
 /// The common buffer behind which an address lies that is inaccessible because it guards that, as reports name it.
 pub(crate) fn guarded_for_dma(address: usize) -> Option<String> {
-    with_machine(address, |machine| machine.ext::<Dma>().guarded_around(address)).flatten()
+    with_machine(address, |machine| {
+        machine.ext::<Dma>().guarded_around(address)
+    })
+    .flatten()
 }
 
-/// Whether an address lies in paged pool.
-pub(crate) fn contains(address: usize) -> bool {
-    with_owner(address, |_| ()).is_some()
+/// What pageable memory an address lies in, as reports name it; and whether that is accessible, as far as that is known.
+fn named(address: usize) -> Option<(String, bool)> {
+    with_machine(address, |machine| {
+        if machine.ram.is_paged(address) {
+            return Some(("paged pool".to_owned(), false));
+        }
+        machine.ext::<Pageable>().name(address)
+    })
+    .flatten()
+}
+
+/// What memory an address lies in that is inaccessible because it is paged out, as reports name it.
+pub(crate) fn absent(address: usize) -> Option<String> {
+    let (name, accessible) = named(address)?;
+    (!accessible).then_some(name)
 }
 
 /// Serves an access that faulted: true if it may be tried again. Pages that an MDL locks are resident at any IRQL.
 pub(crate) fn page_in(address: usize) -> bool {
-    with_owner(address, |machine| {
-        let low = context::try_machine().is_none() || context::irql() < DISPATCH;
+    let low = context::try_machine().is_none() || context::irql() < DISPATCH;
+    let served = with_machine(address, |machine| {
+        if !machine.ram.is_paged(address) {
+            return low && machine.ext::<Pageable>().page_in(address, &machine.ram);
+        }
         let may = low || machine.ext::<Mdls>().locked_over(address, 1).is_some();
         if may {
             machine.ram.page_in(address);
-            context::with(|c| c.paged_in.set(true));
         }
         may
-    })
-    .unwrap_or(false)
+    });
+    if served == Some(true) {
+        context::with(|c| c.paged_in.set(true));
+    }
+    served.unwrap_or(false)
 }
 
-/// Makes all paged pool inaccessible: the IRQL is raised.
+/// Makes all pageable memory inaccessible: the IRQL is raised.
 #[cold]
 #[inline(never)]
 pub(crate) fn page_out() {
@@ -74,16 +87,17 @@ pub(crate) fn page_out() {
     if let Some(core) = context::try_core() {
         for machine in core.machines.borrow().iter() {
             machine.ram.page_out();
+            machine.ext::<Pageable>().page_out(&machine.ram);
         }
     }
 }
 
 /// Accuses if what the kernel uses at DISPATCH_LEVEL lies in paged pool.
 pub(crate) fn expect_resident(address: usize, what: &str, by: &str) {
-    if contains(address) {
+    if let Some((memory, _)) = named(address) {
         verifier::violation(
             rules::PAGED_ACCESS,
-            format!("{by}: {what} at {address:#x} lies in paged pool"),
+            format!("{by}: {what} at {address:#x} lies in {memory}"),
         );
     }
 }

@@ -125,6 +125,8 @@ pub struct PoolStats {
     pub driver_blocks: usize,
     /// Bytes that drivers hold.
     pub driver_bytes: usize,
+    /// The most bytes that drivers have held at a time.
+    pub peak_bytes: usize,
     /// Bytes of the largest allocation that a driver made while it held a spin lock.
     pub largest_under_lock: usize,
     /// Allocations of drivers for which special pool had no room.
@@ -272,6 +274,7 @@ impl Pool {
             stats.driver_allocations += 1;
             stats.driver_blocks += 1;
             stats.driver_bytes += request.size;
+            stats.peak_bytes = stats.peak_bytes.max(stats.driver_bytes);
             stats.unguarded += u64::from(self.special && !guarded);
             if context::with_processor(|p| p.locks.len() > 0) {
                 stats.largest_under_lock = stats.largest_under_lock.max(request.size);

@@ -132,9 +132,8 @@ fn violation(address: usize, context: &ucontext_t) {
         REPORTING.set(None);
         backtrace
     };
-    let (rule, text) = if paged::contains(address) {
-        let text = format!("{text}, which is paged pool");
-        (rules::PAGED_ACCESS, text)
+    let (rule, text) = if let Some(memory) = paged::absent(address) {
+        (rules::PAGED_ACCESS, format!("{text}, which is {memory}"))
     } else if let Some(block) = paged::freed(address) {
         (rules::POOL_USE_AFTER_FREE, format!("{text}: {block}"))
     } else if let Some(block) = paged::guarded(address) {

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::history::{At, Way};
-use super::rules;
+use super::{owed_wait, rules};
 use crate::trace;
 use crate::world::{Core, context};
 
@@ -65,14 +65,41 @@ impl Crossing {
 #[inline]
 pub(crate) fn cross(function: &'static Function) -> Crossing {
     note(function, false, Way::Call);
-    leave_driver()
+    leave_driver(function)
 }
 
+/// Stack that drivers may use. Windows gives a kernel thread 24 KiB on x64 (page kernel-stack); the kernel's functions that a driver calls need some of it, and
+/// so do its callers.
+const DRIVERS_STACK: usize = 18 << 10;
+
 #[inline(always)]
-fn leave_driver() -> Crossing {
-    context::with(|c| Crossing {
-        was_in_driver: c.in_driver.replace(false),
+fn leave_driver(function: &'static Function) -> Crossing {
+    context::with(|c| {
+        if c.import.depth() > DRIVERS_STACK {
+            too_deep(function);
+        }
+        if !c.owes_wait.get().is_null() {
+            owed_wait::check_call(function.name);
+        }
+        Crossing {
+            was_in_driver: c.in_driver.replace(false),
+        }
     })
+}
+
+#[cold]
+#[inline(never)]
+fn too_deep(function: &Function) {
+    let _kernel = context::KernelMode::enter();
+    let depth = context::with(|c| c.import.depth());
+    super::violation(
+        rules::STACK_DEPTH,
+        format!(
+            "drivers use {depth} bytes of the stack where {} is called; of 24 KiB that a kernel thread of Windows has, {DRIVERS_STACK} are theirs",
+            function.name
+        ),
+    );
+    context::with(|c| c.import.forget_depth());
 }
 
 impl Drop for Crossing {
@@ -113,7 +140,7 @@ impl Told {
             function,
             into_driver: false,
         };
-        (told, leave_driver())
+        (told, leave_driver(function))
     }
 
     /// It is called in a driver, with [`crate::world::driver_call::call_driver_told`].

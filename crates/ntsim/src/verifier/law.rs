@@ -89,6 +89,7 @@ impl Class {
             ("paged-access", Class::Irql),
             ("lock-", Class::Deadlock),
             ("wait-", Class::Deadlock),
+            ("set-and-wait", Class::Ddi),
             ("deadlock", Class::Deadlock),
             ("dma-", Class::Dma),
             ("mdl-", Class::Mdl),

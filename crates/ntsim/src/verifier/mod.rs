@@ -7,6 +7,7 @@ mod level;
 pub(crate) mod locks;
 pub(crate) mod mutexes;
 pub(crate) mod origin;
+pub(crate) mod owed_wait;
 pub mod rules;
 mod site;
 

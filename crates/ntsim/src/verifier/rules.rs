@@ -27,6 +27,8 @@ pub const LOCK_HELD: &str = "lock-held";
 pub const WAIT_AT_DISPATCH: &str = "wait-at-dispatch";
 /// A wait while holding a spin lock.
 pub const WAIT_WITH_LOCK: &str = "wait-with-lock";
+/// A function was told that a wait follows at once (`KeSetEvent` and `KeReleaseSemaphore` with `Wait`), and none follows.
+pub const SET_AND_WAIT: &str = "set-and-wait";
 /// A wait that nothing can ever end.
 pub const DEADLOCK: &str = "deadlock";
 /// DPCs that queue themselves for ever.
@@ -51,7 +53,8 @@ pub const POOL_USE_AFTER_FREE: &str = "pool-use-after-free";
 pub const POOL_ARGUMENT: &str = "pool-argument";
 /// A driver went away and left memory behind.
 pub const POOL_LEAK: &str = "pool-leak";
-/// Memory was freed in which an object lies that the kernel still uses: a queued DPC, a running timer, a held lock.
+/// Memory was freed in which an object lies that the kernel still uses: a queued DPC, a running timer, a held lock; or it is the stack of a
+/// function that has returned.
 pub const FREED_IN_USE: &str = "freed-in-use";
 /// Memory was freed that a device may still access.
 pub const DMA_FREED_MAPPED: &str = "dma-freed-while-mapped";
@@ -93,7 +96,7 @@ pub const EXECUTIVE_AT_UNLOAD: &str = "executive-at-unload";
 pub const REFERENCE: &str = "reference";
 /// Memory was accessed that is not there.
 pub const ACCESS_VIOLATION: &str = "access-violation";
-/// Paged pool was accessed, or used for what the kernel accesses, at DISPATCH_LEVEL or above; or what a wait needs lies on the stack of
+/// Paged pool or a pageable section of an image was accessed, or used for what the kernel accesses, at DISPATCH_LEVEL or above; or what a wait needs lies on the stack of
 /// a thread that waits in UserMode, which may be paged out.
 pub const PAGED_ACCESS: &str = "paged-access";
 /// A function of an image is called through a pointer, or given for that, and the image's table of control flow guard lacks it: bug check
@@ -101,7 +104,7 @@ pub const PAGED_ACCESS: &str = "paged-access";
 pub const GUARD_TARGET: &str = "guard-target";
 /// A register was accessed by an instruction that is no plain load or store of up to 8 bytes.
 pub const REGISTER_INSTRUCTION: &str = "register-instruction";
-/// More of a kernel thread's stack was used than any driver may.
+/// More of a kernel thread's stack was used than any driver may: by code of images, more than Windows has to give them.
 pub const STACK_DEPTH: &str = "stack-depth";
 /// A kernel thread's stack was used up.
 pub const STACK_OVERFLOW: &str = "stack-overflow";

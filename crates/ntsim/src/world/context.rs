@@ -20,23 +20,74 @@ pub(crate) struct Import {
     pub(crate) stack: Cell<usize>,
     /// RBP.
     pub(crate) base: Cell<usize>,
+    /// The stack where the kernel called the driver code that runs; 0 if none does.
+    entered: Cell<usize>,
+    /// In how many DPCs and interrupts.
+    nested: Cell<u32>,
+    /// Bytes of this stack that code of images uses in calls further out.
+    outer: Cell<usize>,
 }
 
-/// What an import has noted.
-pub(crate) type Noted = (usize, usize);
+/// What an import has noted, and where driver code was entered.
+#[derive(Clone, Copy)]
+pub(crate) struct Noted {
+    stack: usize,
+    base: usize,
+    entered: usize,
+    nested: u32,
+    outer: usize,
+}
 
 impl Import {
     /// Other code runs: what was noted is not of its.
     #[inline(always)]
     pub(crate) fn take(&self) -> Noted {
-        (self.stack.replace(0), self.base.get())
+        Noted {
+            stack: self.stack.replace(0),
+            base: self.base.get(),
+            entered: self.entered.replace(0),
+            nested: self.nested.get(),
+            outer: self.outer.replace(0),
+        }
+    }
+
+    /// As [`Import::take`]: the kernel calls driver code from here, in so many DPCs and interrupts. Those have stacks of their own on Windows.
+    #[inline(always)]
+    pub(crate) fn enter(&self, nested: u32) -> Noted {
+        let here = 0_u8;
+        let noted = self.take();
+        if nested == noted.nested && (1..noted.entered).contains(&noted.stack) {
+            self.outer.set(noted.outer + noted.entered - noted.stack);
+        }
+        self.entered.set((&raw const here).addr());
+        self.nested.set(nested);
+        noted
+    }
+
+    /// Bytes of the stack that code of images uses at the call of an import that has just been noted; 0 if that is not known.
+    #[inline(always)]
+    pub(crate) fn depth(&self) -> usize {
+        let (stack, entered) = (self.stack.get(), self.entered.get());
+        if stack == 0 || stack >= entered {
+            return 0;
+        }
+        self.outer.get() + entered - stack
+    }
+
+    /// Has it count from here: what there is was told of.
+    pub(crate) fn forget_depth(&self) {
+        self.outer.set(0);
+        self.entered.set(self.stack.get());
     }
 
     /// The code goes on of which that was noted.
     #[inline(always)]
-    pub(crate) fn put_back(&self, (stack, base): Noted) {
-        self.stack.set(stack);
-        self.base.set(base);
+    pub(crate) fn put_back(&self, noted: Noted) {
+        self.stack.set(noted.stack);
+        self.base.set(noted.base);
+        self.entered.set(noted.entered);
+        self.nested.set(noted.nested);
+        self.outer.set(noted.outer);
     }
 }
 
@@ -56,6 +107,8 @@ pub(crate) struct Context {
     pub(crate) callee: Cell<(*const Thread, *const ())>,
     /// Of the last call of an image that has not returned.
     pub(crate) import: Import,
+    /// A thread that has said that it is going to wait at once.
+    pub(crate) owes_wait: Cell<*const Thread>,
 }
 
 thread_local! {
@@ -72,7 +125,11 @@ thread_local! {
             import: Import {
                 stack: Cell::new(0),
                 base: Cell::new(0),
+                entered: Cell::new(0),
+                nested: Cell::new(0),
+                outer: Cell::new(0),
             },
+            owes_wait: Cell::new(ptr::null()),
         }
     };
 }

@@ -1,10 +1,11 @@
 //! Calls into drivers, and how they must return.
 
 use super::context::{self, Noted};
+use super::on_stack;
 use super::thread::{Thread, on_kernel_stack};
 use crate::image::guard;
 use crate::trace;
-use crate::verifier::{self, Function, Told, mutexes, rules};
+use crate::verifier::{self, Function, Told, mutexes, owed_wait, rules};
 
 /// What must be as it was when driver code returns to the kernel.
 struct Entry {
@@ -43,6 +44,8 @@ impl Entry {
         if mutexes::count() > self.mutexes {
             mutexes::kept(self.mutexes, self.function.name);
         }
+        owed_wait::check_return(self.function.name);
+        on_stack::check_return(self.function.name, std::ptr::from_ref(self).addr());
         context::with_processor(|p| {
             if p.irql() != self.irql {
                 verifier::violation(
@@ -122,12 +125,12 @@ pub(crate) fn call_driver_told<R>(
 
 #[inline(always)]
 fn run_driver<R>(function: &'static Function, target: *const (), f: impl FnOnce() -> R) -> R {
-    let (irql, locks) = context::with_processor(|p| (p.irql(), p.locks.len()));
+    let (irql, locks, nested) = context::with_processor(|p| (p.irql(), p.locks.len(), p.nested()));
     let _entry = Entry {
         function,
         in_driver: context::with(|c| c.in_driver.replace(true)),
         callee: context::with(|c| c.callee.replace((c.thread.get(), target))),
-        noted: context::with(|c| c.import.take()),
+        noted: context::with(|c| c.import.enter(nested)),
         irql,
         locks,
         mutexes: mutexes::count(),

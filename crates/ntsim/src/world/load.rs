@@ -116,7 +116,7 @@ impl Machine {
         // SAFETY: as above; the code stays until `forget_driver`.
         let driver = unsafe { self.start_driver(name, registry_path, entry, range.clone()) }
             .map_err(LoadError::DriverEntry)?;
-        images.initialised(range.start, &self.ram);
+        images.initialised(range.start, self);
         Ok(driver)
     }
 

@@ -45,6 +45,7 @@ pub(crate) mod frame;
 pub(crate) mod hold;
 mod load;
 pub(crate) mod machine;
+pub(crate) mod on_stack;
 pub mod processor;
 pub(crate) mod rng;
 mod run;
@@ -781,6 +782,7 @@ impl Drop for World {
         core.extensions.clear();
         context::with(|c| {
             c.core.set(std::ptr::null());
+            c.owes_wait.set(std::ptr::null());
             c.machine.set(std::ptr::null());
             c.processor.set(std::ptr::null());
         });

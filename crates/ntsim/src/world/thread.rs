@@ -1,7 +1,7 @@
 //! Kernel threads: stacks on which driver code runs.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -49,6 +49,8 @@ pub(crate) struct Thread {
     /// Counts its jobs.
     pub(super) jobs: Cell<u64>,
     mutexes: Mutexes,
+    /// What the kernel may still use and lies on the stack.
+    objects: RefCell<Vec<usize>>,
 }
 
 impl Thread {
@@ -66,6 +68,7 @@ impl Thread {
             driver: Cell::new(0),
             jobs: Cell::new(0),
             mutexes: Mutexes::default(),
+            objects: RefCell::default(),
         })
     }
 }
@@ -87,6 +90,18 @@ pub(crate) fn on_thread() -> bool {
 pub(crate) fn with_mutexes<R>(f: impl FnOnce(&Mutexes) -> R) -> Option<R> {
     // SAFETY: the running thread is kept by the world.
     current().map(|thread| f(unsafe { &(*thread).mutexes }))
+}
+
+/// Whether an address lies on the stack of this kernel thread.
+pub(super) fn is_on_stack(address: usize) -> bool {
+    // SAFETY: the running thread is kept by the world.
+    current().is_some_and(|thread| unsafe { (*thread).stack.contains(address) })
+}
+
+/// Runs `f` on the objects on this kernel thread's stack; None on the host's.
+pub(super) fn with_objects<R>(f: impl FnOnce(&RefCell<Vec<usize>>) -> R) -> Option<R> {
+    // SAFETY: the running thread is kept by the world.
+    current().map(|thread| f(unsafe { &(*thread).objects }))
 }
 
 /// Which thread this is, where it runs, and for whom.

@@ -5,7 +5,7 @@ mod guard;
 mod pe;
 
 use ntsim::world::LoadError;
-use ntsim::{Image, ImageError, MachineConfig, World};
+use ntsim::{Image, ImageError, MachineConfig, Verify, World};
 use pe::{DATA, IMPORTS, Pe, RDATA, TEXT};
 
 /// A displacement relative to the instruction after it, whose address is `next`.
@@ -367,4 +367,99 @@ fn what_the_loader_of_the_kernel_does_not_serve_is_refused() {
         let error = refused(pe.bytes());
         assert!(error.contains(name), "{error}");
     }
+}
+
+/// An image whose entry point raises the IRQL and then reads the first byte of its data.
+fn raises_and_reads() -> Pe {
+    // mov al, [DATA]; mov cl, 2; call [KfRaiseIrql]; mov cl, [DATA]; mov cl, 0; call [KeLowerIrql]
+    let code = Code::default()
+        .prologue()
+        .at(&[0x8a, 0x05], DATA)
+        .bytes(&[0xb1, 2])
+        .at(&[0xff, 0x15], IMPORTS)
+        .at(&[0x8a, 0x0d], DATA)
+        .bytes(&[0xb1, 0])
+        .at(&[0xff, 0x15], IMPORTS + 8);
+    let mut pe = Pe::with(&code.epilogue().0);
+    pe.imports = vec![
+        ("ntoskrnl.exe", "KfRaiseIrql"),
+        ("ntoskrnl.exe", "KeLowerIrql"),
+    ];
+    pe
+}
+
+/// Loads an image; what rules it broke.
+fn broken(pe: &Pe, verify: Verify) -> Vec<ntsim::Violation> {
+    let builder = World::builder().ignore_environment().verify(verify);
+    let mut world = builder.collect_violations().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let load = || world.load_image(a, "tiny", &image(pe)).map(|_| ());
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
+    world.take_violations()
+}
+
+#[test]
+fn pageable_sections_are_not_there_at_dispatch_level() {
+    let mut pe = raises_and_reads();
+    let cases = [
+        (".text", ".data", None),
+        // Where it goes on at DISPATCH_LEVEL.
+        ("PAGE", ".data", Some("jump to")),
+        (".text", "PAGEDATA", Some("load from")),
+    ];
+    for (text, data, what) in cases {
+        (pe.text_name, pe.data_name) = (text, data);
+        assert!(broken(&pe, Verify::Cheap).is_empty());
+        let found = broken(&pe, Verify::Full);
+        let Some(what) = what else {
+            assert!(found.is_empty(), "{found:?}");
+            continue;
+        };
+        assert_eq!(found[0].rule, ntsim::verifier::rules::PAGED_ACCESS);
+        let name = if text == "PAGE" { text } else { data };
+        let section = format!("which is the pageable section {name} of tiny.sys");
+        let text = &found[0].text;
+        assert!(text.contains(what) && text.contains(&section), "{text}");
+    }
+    // Its section says that it is not: IMAGE_SCN_MEM_NOT_PAGED.
+    (pe.text_name, pe.data_name) = ("PAGE", ".data");
+    pe.text_flags = 0x0800_0000;
+    assert!(broken(&pe, Verify::Full).is_empty());
+}
+
+#[test]
+fn what_lies_in_a_pageable_section_is_protected_as_elsewhere() {
+    // mov al, [TEXT]; mov [TEXT], al
+    let code = Code::default()
+        .prologue()
+        .at(&[0x8a, 0x05], TEXT)
+        .at(&[0x88, 0x05], TEXT);
+    let mut pe = Pe::with(&code.epilogue().0);
+    pe.text_name = "PAGE";
+    let found = broken(&pe, Verify::Full);
+    assert_eq!(found[0].rule, ntsim::verifier::rules::ACCESS_VIOLATION);
+}
+
+#[test]
+fn a_frame_that_leaves_nothing_of_windows_stack_is_accused() {
+    // sub rsp, frame; call [KeGetCurrentIrql]; xor eax, eax; add rsp, frame; ret
+    let with_frame = |frame: u32| {
+        let code = Code::default()
+            .bytes(&[0x48, 0x81, 0xec])
+            .bytes(&frame.to_le_bytes())
+            .at(&[0xff, 0x15], IMPORTS)
+            .bytes(&[0x31, 0xc0, 0x48, 0x81, 0xc4])
+            .bytes(&frame.to_le_bytes())
+            .bytes(&[0xc3]);
+        let mut pe = Pe::with(&code.0);
+        pe.imports = vec![("ntoskrnl.exe", "KeGetCurrentIrql")];
+        broken(&pe, Verify::Full)
+    };
+    assert!(with_frame(0x4008).is_empty());
+    let found = with_frame(0x5008);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].rule, ntsim::verifier::rules::STACK_DEPTH);
+    let text = &found[0].text;
+    assert!(text.contains("where KeGetCurrentIrql is called"), "{text}");
+    assert!(found[0].site[0].contains("tiny.sys"), "{found:?}");
 }

@@ -39,6 +39,9 @@ pub struct Pe {
     pub relocations: Vec<u32>,
     /// Module and function, in the order of their places at `IMPORTS`; one module after the other.
     pub imports: Vec<(&'static str, &'static str)>,
+    /// What the sections of code and data are called.
+    pub text_name: &'static str,
+    pub data_name: &'static str,
     /// More characteristics of the code's section.
     pub text_flags: u32,
     pub guard: Option<Guard>,
@@ -82,6 +85,8 @@ impl Pe {
             data: Vec::new(),
             relocations: Vec::new(),
             imports: Vec::new(),
+            text_name: ".text",
+            data_name: ".data",
             text_flags: 0,
             guard: None,
             directories: Vec::new(),
@@ -210,9 +215,9 @@ impl Pe {
             put(file, directories + number * 8 + 4, &len.to_le_bytes());
         }
         let sections = [
-            (".text", TEXT, READ | EXECUTE | self.text_flags),
+            (self.text_name, TEXT, READ | EXECUTE | self.text_flags),
             (".rdata", RDATA, READ),
-            (".data", DATA, READ | WRITE),
+            (self.data_name, DATA, READ | WRITE),
             (".reloc", RELOC, READ | DISCARD),
         ];
         for (i, (name, at, flags)) in sections.into_iter().enumerate() {

@@ -14,6 +14,7 @@ use crate::memory::paged;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver_call::call_driver;
+use crate::world::on_stack;
 use crate::world::processor::{DISPATCH, Dpc, PASSIVE, Processor};
 use crate::world::wait::wait_until;
 
@@ -125,6 +126,7 @@ pub(crate) unsafe fn insert(dpc: *mut KDPC, first: *mut c_void, second: *mut c_v
         Some(target) => u32::from(target),
         None => context::with_processor(|p| p.number),
     };
+    on_stack::note(dpc.addr());
     // SAFETY: promised by the caller.
     unsafe {
         (*dpc).SystemArgument1 = first;

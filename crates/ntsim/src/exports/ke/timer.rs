@@ -15,6 +15,7 @@ use crate::memory::Request;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver_call::call_driver;
+use crate::world::on_stack;
 use crate::world::processor::{APC, DISPATCH, raise_irql};
 use crate::world::wait::wait_until;
 
@@ -89,6 +90,8 @@ unsafe fn set(
     // SAFETY: promised by the caller.
     unsafe {
         wait::check_initialized(timer.cast(), TIMERS, by);
+        on_stack::note(timer.addr());
+        on_stack::note(dpc.addr());
         (*timer).Header.SignalState = 0;
         (*timer).Dpc = dpc;
         (*timer).Period = period_ms;

@@ -14,7 +14,7 @@ use ndis_sys::wdm::{
 use super::time;
 use crate::exports::resource;
 use crate::memory::paged;
-use crate::verifier::{self, cross, rules};
+use crate::verifier::{self, cross, owed_wait, rules};
 use crate::world::processor::APC;
 use crate::world::wait::{Outcome, WaitFor, block, sleep_until};
 use crate::world::{context, thread};
@@ -218,7 +218,9 @@ pub unsafe extern "efiapi" fn KeSetEvent(
     // SAFETY: promised by the caller.
     unsafe {
         check_initialized(Event.cast(), EVENTS, "KeSetEvent");
-        signal(Event.cast(), 1)
+        let was = signal(Event.cast(), 1);
+        owed_wait::promise(Wait);
+        was
     }
 }
 
@@ -299,7 +301,13 @@ pub unsafe extern "efiapi" fn KeReleaseSemaphore(
     Wait: BOOLEAN,
 ) -> i32 {
     let _crossing = cross(&functions::KeReleaseSemaphore);
-    let _ = (Increment, Wait);
+    let _ = Increment;
+    if Wait != 0 && context::irql() > APC {
+        verifier::violation(
+            rules::IRQL,
+            "KeReleaseSemaphore was called with Wait above APC_LEVEL",
+        );
+    }
     // SAFETY: promised by the caller.
     let (old, limit) = unsafe {
         check_initialized(Semaphore.cast(), &[kind::SEMAPHORE], "KeReleaseSemaphore");
@@ -310,6 +318,7 @@ pub unsafe extern "efiapi" fn KeReleaseSemaphore(
             // SAFETY: promised by the caller.
             unsafe { (*Semaphore).Header.SignalState = new };
             context::core().signalled(Semaphore as usize, &|| take(Semaphore as usize));
+            owed_wait::promise(Wait);
         }
         _ => verifier::bugcheck(
             rules::BUGCHECK,

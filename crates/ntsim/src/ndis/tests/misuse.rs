@@ -458,6 +458,17 @@ const DMA: &[(&str, Misuse)] = &[
             });
         }
     }),
+    ("whose pages are not locked, though its flags say so", |a| {
+        // SAFETY: the MDL says for a while that somebody has locked its pages.
+        unsafe {
+            mapped(a, |m| {
+                let flags = &raw mut (*(*m.buffers[0]).CurrentMdl).MdlFlags;
+                let was = flags.replace(MDL_PAGES_LOCKED);
+                m.map(0, 0, NDIS_SG_LIST_WRITE_TO_DEVICE);
+                flags.write(was);
+            });
+        }
+    }),
     ("is no scatter/gather list of this registration", |a| {
         // SAFETY: freed twice on purpose.
         unsafe {
