@@ -14,7 +14,7 @@ use nt::sys::ndis::{
 };
 use nt::sys::status::{
     NDIS_ERROR_CODE_NETWORK_ADDRESS, NDIS_ERROR_CODE_UNSUPPORTED_CONFIGURATION,
-    NDIS_STATUS_SUCCESS, STATUS_INVALID_PARAMETER,
+    NDIS_STATUS_RESOURCES, NDIS_STATUS_SUCCESS, STATUS_INVALID_PARAMETER,
 };
 use nt::sys::types::NDIS_HANDLE;
 use nt::{Passive, Status, debug_print, sys, utf16};
@@ -133,7 +133,8 @@ impl Settings {
     /// `adapter` is the NDIS handle of the adapter that is being initialised.
     ///
     /// # Errors
-    /// NDIS cannot open the configuration for want of memory.
+    /// NDIS cannot open the configuration, or tell a value, for want of memory: what the administrator has switched off must not be
+    /// switched on by that.
     pub unsafe fn read(adapter: NDIS_HANDLE, log: Log, _: Passive) -> Result<Self, Status> {
         let mut object = NDIS_CONFIGURATION_OBJECT {
             Header: NDIS_OBJECT_HEADER {
@@ -149,17 +150,16 @@ impl Settings {
         let status = unsafe { sys::NdisOpenConfigurationEx(&raw mut object, &raw mut handle) };
         Status(status).ok()?;
         let configuration = Configuration { handle, log };
-        let byte = |keyword| configuration.integer(keyword) as u16;
+        let integer = |keyword| configuration.integer(keyword);
+        let short = |keyword| integer(keyword).map(|value| value as u16);
+        integer(&TECHNOLOGY)?;
         Ok(Self {
-            jumbo_packet: byte(&JUMBO_PACKET),
-            network_direct: configuration.integer(&NETWORK_DIRECT) != 0,
-            frame_size: {
-                configuration.integer(&TECHNOLOGY);
-                path_mtu(configuration.integer(&FRAME_SIZE)).unwrap_or(PathMtu::Mtu1024)
-            },
-            dcqcn: configuration.integer(&DCQCN) != 0,
-            receive_buffers: byte(&RECEIVE_BUFFERS),
-            transmit_buffers: byte(&TRANSMIT_BUFFERS),
+            jumbo_packet: short(&JUMBO_PACKET)?,
+            network_direct: integer(&NETWORK_DIRECT)? != 0,
+            frame_size: path_mtu(integer(&FRAME_SIZE)?).unwrap_or(PathMtu::Mtu1024),
+            dcqcn: integer(&DCQCN)? != 0,
+            receive_buffers: short(&RECEIVE_BUFFERS)?,
+            transmit_buffers: short(&TRANSMIT_BUFFERS)?,
             network_address: configuration.network_address(),
         })
     }
@@ -180,7 +180,7 @@ impl Drop for Configuration {
 
 impl Configuration {
     /// The value of a keyword, or its default.
-    fn integer(&self, keyword: &Keyword) -> u32 {
+    fn integer(&self, keyword: &Keyword) -> Result<u32, Status> {
         let mut name = UnicodeString::new(keyword.name);
         let mut status = NDIS_STATUS_SUCCESS;
         let mut parameter = null_mut();
@@ -193,20 +193,23 @@ impl Configuration {
                 name.as_mut_ptr(),
                 NdisParameterInteger,
             );
+            if status == NDIS_STATUS_RESOURCES {
+                return Err(Status(status));
+            }
             if status != NDIS_STATUS_SUCCESS || parameter.is_null() {
                 // Not there: nothing was asked for.
-                return keyword.default;
+                return Ok(keyword.default);
             }
             ((*parameter).ParameterType == NdisParameterInteger)
                 .then(|| (*parameter).ParameterData.IntegerData)
         };
-        match value {
+        Ok(match value {
             Some(value) if (keyword.valid)(value) => value,
             _ => {
                 self.refuse(keyword, value);
                 keyword.default
             }
-        }
+        })
     }
 
     /// Logs that a value is not used.

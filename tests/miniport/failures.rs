@@ -62,8 +62,12 @@ fn every_allocation_of_the_installation_may_fail() {
         "NdisAllocateNetBufferAndNetBufferList",
         "NdisAllocateNetBufferListPool",
         "NdisMRegisterInterruptEx",
+        "NdisMRegisterMiniportDriver",
         "NdisMRegisterScatterGatherDma",
+        "NdisOpenConfigurationEx",
+        "NdisReadConfiguration",
         "NotifyUnicastIpAddressChange",
+        "WdfVersionBind",
     ] {
         assert!(failed.contains(function), "{function} is not in {failed:?}");
     }

@@ -1,8 +1,11 @@
 //! Keywords in the registry.
 
+use std::collections::BTreeSet;
+
+use ntsim::World;
 use ntsim::virtio_net::NicConfig;
 
-use super::Pair;
+use super::{INX, Pair, clean_up, image, station};
 
 /// NDIS_ERROR_CODE_UNSUPPORTED_CONFIGURATION, NDIS_ERROR_CODE_NETWORK_ADDRESS.
 const UNSUPPORTED_CONFIGURATION: u32 = 0xc000_1391;
@@ -154,4 +157,30 @@ fn n02_ndk_capabilities_are_told_whether_it_is_enabled_or_not() {
         assert_eq!(info.RdmaTechnology, 4, "RoCEv2");
         pair.clean_up();
     }
+}
+
+#[test]
+fn what_the_administrator_switches_off_stays_off_where_memory_is_short() {
+    let mut world = World::builder().seed(8).build();
+    let net = world.switch(Default::default());
+    let (a, _) = station(&mut world, &net, 1, NicConfig::default());
+    let off = [("*NetworkDirect", "0")];
+    let mut failed = BTreeSet::new();
+    for after in 0.. {
+        world.fail_allocations(a, Some(after), false);
+        let installed = world.install_with(a, INX, image(), &off).is_ok();
+        let untouched = world.allocation_failure_pending(a);
+        world.fail_allocations(a, None, false);
+        failed.extend(world.take_failed_functions(a));
+        if installed {
+            let adapter = world.adapter(a).unwrap();
+            assert!(!adapter.ndk_enabled, "without allocation {after}");
+            world.uninstall(a);
+        }
+        if untouched {
+            break;
+        }
+    }
+    assert!(failed.contains("NdisReadConfiguration"), "{failed:?}");
+    clean_up(world, &[]);
 }

@@ -8,8 +8,9 @@ use std::ptr;
 
 use common::{TAG, broken, start, suspects};
 use ndis_sys::imports::*;
-use ndis_sys::socket::AF_UNSPEC;
-use ndis_sys::status::STATUS_SUCCESS;
+use ndis_sys::netioapi::{MIB_IPFORWARD_ROW2, MIB_IPNET_ROW2};
+use ndis_sys::socket::{AF_UNSPEC, SOCKADDR_INET};
+use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
 use ndis_sys::types::{HANDLE, KernelMode, NTSTATUS};
 use ndis_sys::wdm::*;
 use ndis_sys::wsk::{WSK_CLIENT_DISPATCH, WSK_CLIENT_NPI, WSK_REGISTRATION};
@@ -205,6 +206,42 @@ fn functions_fail_when_told_to() {
             NotifyRouteChange2(AF_UNSPEC, route_changed, ptr::null_mut(), 0, &mut handle)
         };
         status != STATUS_SUCCESS
+    });
+    let mut row = MIB_IPNET_ROW2::ZEROED;
+    // SAFETY: a row on this stack.
+    fails("GetIpNetEntry2", || unsafe {
+        GetIpNetEntry2(&mut row) == STATUS_INSUFFICIENT_RESOURCES
+    });
+    // SAFETY: as above.
+    fails("ResolveIpNetEntry2", || unsafe {
+        ResolveIpNetEntry2(&mut row, ptr::null()) == STATUS_INSUFFICIENT_RESOURCES
+    });
+    fails("GetBestRoute2", || {
+        let mut route = MIB_IPFORWARD_ROW2::ZEROED;
+        let mut source = SOCKADDR_INET::ZEROED;
+        let none = ptr::null();
+        // SAFETY: both on this stack.
+        let status = unsafe {
+            GetBestRoute2(
+                none,
+                0,
+                ptr::null(),
+                none.cast(),
+                0,
+                &mut route,
+                &mut source,
+            )
+        };
+        status == STATUS_INSUFFICIENT_RESOURCES
+    });
+    fails("IoGetDeviceProperty", || {
+        let (mut value, mut length) = (0u32, 0);
+        let device = ptr::without_provenance_mut(0x1000);
+        let buffer = (&raw mut value).cast();
+        // SAFETY: the buffer has four bytes.
+        let status =
+            unsafe { IoGetDeviceProperty(device, DevicePropertyBusNumber, 4, buffer, &mut length) };
+        status == STATUS_INSUFFICIENT_RESOURCES
     });
     // SAFETY: calls as documented.
     fails("ExAllocatePool2", || unsafe {

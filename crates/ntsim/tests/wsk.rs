@@ -206,3 +206,37 @@ fn deregistering_waits_for_the_release() {
     assert_eq!(violations[0].rule, DEADLOCK);
     assert!(violations[0].text.contains("WskReleaseProviderNPI"));
 }
+
+#[test]
+fn each_step_of_getting_the_functions_may_fail() {
+    for (after, failed) in ["WskRegister", "WskCaptureProviderNPI", "WskOpenNdkAdapter"]
+        .into_iter()
+        .enumerate()
+    {
+        let (mut world, machine) = world();
+        let mut client = Client::new();
+        world.fail_allocations(machine, Some(after as u64), false);
+        let status = world.call(machine, || {
+            let registered = client.register();
+            if registered != STATUS_SUCCESS {
+                return registered;
+            }
+            let captured = client.capture();
+            let mut status = captured;
+            if captured == STATUS_SUCCESS {
+                let (ndk, mut adapter) = (client.ndk(), null_mut());
+                let handle = client.provider.Client.cast();
+                // SAFETY: captured.
+                status = unsafe {
+                    (ndk.WskOpenNdkAdapter)(handle, NDK_VERSION_2_1, 99, &raw mut adapter)
+                };
+                client.release();
+            }
+            client.deregister();
+            status
+        });
+        assert_eq!(status, STATUS_INSUFFICIENT_RESOURCES, "{failed}");
+        assert_eq!(world.take_failed_functions(machine), [failed]);
+        assert_eq!(world.take_violations().len(), 0);
+    }
+}

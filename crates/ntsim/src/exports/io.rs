@@ -417,8 +417,12 @@ pub unsafe extern "efiapi" fn IoGetDeviceProperty(
     PropertyBuffer: *mut c_void,
     ResultLength: *mut u32,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::IoGetDeviceProperty);
-    let properties = context::machine().ext::<DeviceProperties>();
+    let crossing = cross(&functions::IoGetDeviceProperty);
+    let machine = context::machine();
+    if crossing.is_from_driver() && machine.faults.strikes("IoGetDeviceProperty") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let properties = machine.ext::<DeviceProperties>();
     let properties = properties.0.borrow();
     let Some(value) = properties.get(&(DeviceObject as usize, DeviceProperty)) else {
         // SAFETY: promised by the caller.

@@ -310,8 +310,8 @@ pub(crate) mod variadic {
         let count = NumberOfErrorValues as usize;
         if count > values.len() {
             violation(
-                rules::PARAMETER,
-                format!("NdisWriteErrorLogEntry: {count} values, 6 are simulated"),
+                crate::verifier::rules::NOT_SIMULATED,
+                format!("NdisWriteErrorLogEntry with {count} values, 6 are simulated"),
             );
         }
         let data = values

@@ -307,7 +307,10 @@ unsafe extern "efiapi" fn ResolveIpNetEntry2(
     Row: *mut MIB_IPNET_ROW2,
     SourceAddress: *const SOCKADDR_INET,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::ResolveIpNetEntry2);
+    let crossing = cross(&functions::ResolveIpNetEntry2);
+    if crossing.is_from_driver() && context::machine().faults.strikes("ResolveIpNetEntry2") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     // SAFETY: null or the driver's.
     let (row, source) = unsafe { (Row.as_mut(), SourceAddress.as_ref()) };
     let Some(row) = row else {
@@ -337,7 +340,10 @@ unsafe extern "efiapi" fn ResolveIpNetEntry2(
 
 #[unsafe(no_mangle)]
 unsafe extern "efiapi" fn GetIpNetEntry2(Row: *mut MIB_IPNET_ROW2) -> NTSTATUS {
-    let _crossing = cross(&functions::GetIpNetEntry2);
+    let crossing = cross(&functions::GetIpNetEntry2);
+    if crossing.is_from_driver() && context::machine().faults.strikes("GetIpNetEntry2") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     // SAFETY: null or the driver's.
     let Some(row) = (unsafe { Row.as_mut() }) else {
         return STATUS_INVALID_PARAMETER;
@@ -367,7 +373,10 @@ unsafe extern "efiapi" fn GetBestRoute2(
     BestRoute: *mut MIB_IPFORWARD_ROW2,
     BestSourceAddress: *mut SOCKADDR_INET,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::GetBestRoute2);
+    let crossing = cross(&functions::GetBestRoute2);
+    if crossing.is_from_driver() && context::machine().faults.strikes("GetBestRoute2") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     // SAFETY: null or the driver's.
     let (luid, source, destination) = unsafe {
         (

@@ -165,7 +165,7 @@ pub unsafe extern "efiapi" fn ZwQueryValueKey(
     Length: u32,
     ResultLength: *mut u32,
 ) -> NTSTATUS {
-    let _crossing = cross(&functions::ZwQueryValueKey);
+    let crossing = cross(&functions::ZwQueryValueKey);
     let machine = context::machine();
     let Some(path) = machine.ext::<Objects>().key(KeyHandle) else {
         verifier::violation(
@@ -188,6 +188,9 @@ pub unsafe extern "efiapi" fn ZwQueryValueKey(
         );
         return STATUS_NOT_SUPPORTED;
     };
+    if crossing.is_from_driver() && machine.faults.strikes("ZwQueryValueKey") {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     let room = Length as usize;
     // SAFETY: promised by the caller.
     unsafe {

@@ -183,6 +183,9 @@ unsafe extern "efiapi" fn WdfVersionBind(
         violation(WDF, format!("{F}: the driver is bound already"));
         return STATUS_INVALID_PARAMETER;
     }
+    if machine.faults.strikes(F) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     let Some(globals) = machine.kernel_alloc(size_of::<WDF_DRIVER_GLOBALS>(), BY) else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };

@@ -136,11 +136,15 @@ unsafe extern "efiapi" fn WskRegister(
         violation(NETIO, format!("{F}: registered already"));
         return STATUS_INVALID_PARAMETER;
     }
+    let machine = context::machine();
+    if crossing.is_from_driver() && machine.faults.strikes(F) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     clients.0.borrow_mut().push(Rc::new(Client {
         registration: WskRegistration.addr(),
         captured: Cell::new(0),
         adapters: RefCell::default(),
-        owner: context::machine().owner(&crossing),
+        owner: machine.owner(&crossing),
     }));
     STATUS_SUCCESS
 }
@@ -168,13 +172,16 @@ unsafe extern "efiapi" fn WskCaptureProviderNPI(
     WskProviderNpi: *mut WSK_PROVIDER_NPI,
 ) -> NTSTATUS {
     const F: &str = "WskCaptureProviderNPI";
-    let _crossing = cross(&functions::WskCaptureProviderNPI);
+    let crossing = cross(&functions::WskCaptureProviderNPI);
     let Some(client) = registered(WskRegistration.addr(), F) else {
         return STATUS_INVALID_PARAMETER;
     };
     if WskProviderNpi.is_null() {
         violation(NETIO, format!("{F}: null pointer"));
         return STATUS_INVALID_PARAMETER;
+    }
+    if crossing.is_from_driver() && context::machine().faults.strikes(F) {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
     client.captured.set(client.captured.get() + 1);
     // SAFETY: the client's structure.
@@ -260,13 +267,16 @@ unsafe extern "efiapi" fn open_ndk_adapter(
     out: *mut *mut NDK_ADAPTER,
 ) -> NTSTATUS {
     static F: Function = Function::export("WSK", "WskOpenNdkAdapter", PASSIVE..=PASSIVE);
-    let _crossing = cross(&F);
+    let crossing = cross(&F);
     let Some(client) = by_handle(client.cast(), F.name) else {
         return STATUS_INVALID_PARAMETER;
     };
     if out.is_null() {
         violation(NETIO, format!("{}: null pointer", F.name));
         return STATUS_INVALID_PARAMETER;
+    }
+    if crossing.is_from_driver() && context::machine().faults.strikes(F.name) {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
     match crate::ndk::open(version, if_index) {
         Ok(adapter) => {

@@ -87,6 +87,9 @@ pub(crate) unsafe fn open(
     let Some(adapter) = ndis.handles.get::<Adapter>(object.NdisHandle, F) else {
         return NDIS_STATUS_FAILURE;
     };
+    if adapter.machine().faults.strikes(F) {
+        return NDIS_STATUS_RESOURCES;
+    }
     let configuration = Rc::new(Configuration {
         owner: object.NdisHandle,
         adapter,
@@ -195,6 +198,9 @@ pub(crate) unsafe fn read(
     let Some(value) = configuration.value(&keyword) else {
         return Err(NDIS_STATUS_FAILURE);
     };
+    if context::machine().faults.strikes(BY) {
+        return Err(NDIS_STATUS_RESOURCES);
+    }
     let radix = match kind {
         NdisParameterInteger => Some(10),
         NdisParameterHexInteger => Some(16),

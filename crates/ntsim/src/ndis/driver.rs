@@ -120,6 +120,9 @@ pub(crate) unsafe fn register(
         );
         return NDIS_STATUS_BAD_VERSION;
     }
+    if machine.faults.strikes(F) {
+        return NDIS_STATUS_RESOURCES;
+    }
     let sizes: &[(u8, u16)] = match minor {
         0..=9 if minor == 0 => &[(1, 0x88)],
         0..80 => &[(2, NDIS_SIZEOF_MINIPORT_DRIVER_CHARACTERISTICS_REVISION_2)],

@@ -494,6 +494,9 @@ pub(crate) unsafe fn allocate_buffer_mdl_and_data(pool: NDIS_HANDLE) -> *mut NET
         return std::ptr::null_mut();
     }
     let machine = context::machine();
+    if machine.faults.strikes(F) {
+        return std::ptr::null_mut();
+    }
     let size = pool.data_size as usize;
     let Some(data) = machine.kernel_alloc(size, "NdisAllocateNetBufferMdlAndData") else {
         return std::ptr::null_mut();

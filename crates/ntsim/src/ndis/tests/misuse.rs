@@ -550,12 +550,18 @@ fn every_misuse_of_dma_is_named() {
 fn what_windows_has_and_the_simulator_has_not_is_no_rule() {
     each_is_named(
         kernel::NOT_SIMULATED,
-        &[("without NDIS_SG_DMA_64_BIT_ADDRESS", |a| {
-            let mut description = dma(Some(listed));
-            description.Flags = 0;
-            // SAFETY: a structure as documented.
-            unsafe { register(a, description) };
-        })],
+        &[
+            ("without NDIS_SG_DMA_64_BIT_ADDRESS", |a| {
+                let mut description = dma(Some(listed));
+                description.Flags = 0;
+                // SAFETY: a structure as documented.
+                unsafe { register(a, description) };
+            }),
+            ("with 7 values, 6 are simulated", |a| {
+                // SAFETY: as many values as are said to be.
+                unsafe { NdisWriteErrorLogEntry(a.handle, 1, 7, 1, 2, 3, 4, 5, 6, 7) };
+            }),
+        ],
     );
 }
 
