@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ndkpi::NDK_VERSION_2_1;
-use ntsim::consumer::{Adapter, Leave, QpLimits};
 use ntsim::ndis::OidRequest;
+use ntsim::ndk::{Adapter, Leave, QpLimits};
 use ntsim::virtio_net::{NicConfig, Side, UsedFlaw};
 
 use super::{Listener, Pair, frame, ip};

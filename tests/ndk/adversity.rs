@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ndkpi::status::*;
-use ntsim::consumer::ReadLimits;
+use ntsim::ndk::ReadLimits;
 use ntsim::virtio_net::NicConfig;
 use ntsim::wire::SwitchConfig;
 
@@ -305,7 +305,7 @@ fn l15_closing_the_adapter_waits_for_all_that_is_below_it_and_for_the_nic() {
     let closing = lab.world.call(machine, || {
         qp.write(
             1,
-            &[ntsim::consumer::sge(&buffer, &mr, 0, 40_000)],
+            &[ntsim::ndk::sge(&buffer, &mr, 0, 40_000)],
             address,
             token,
             0,
@@ -389,7 +389,7 @@ fn c09_everything_can_be_called_at_dispatch_level() {
         )
     });
     let (buffer, mr) = lab.world.call_on(machine, 0, 2, || {
-        let buffer = ntsim::consumer::Buffer::new(5000).unwrap();
+        let buffer = ntsim::ndk::Buffer::new(5000).unwrap();
         let mr = pd.create_mr().unwrap();
         mr.register(&buffer, ALL_RIGHTS).unwrap();
         other.listen(SocketAddr::new(a.address, 9)).unwrap();
@@ -408,7 +408,7 @@ fn c09_everything_can_be_called_at_dispatch_level() {
     accepting.wait(&mut lab.world).unwrap();
     lab.world.call_on(machine, 0, 2, || {
         qp.receive(1, &[]).unwrap();
-        qp.send(2, &[ntsim::consumer::sge(&buffer, &mr, 0, 10)], 0)
+        qp.send(2, &[ntsim::ndk::sge(&buffer, &mr, 0, 10)], 0)
             .unwrap();
         cq.arm(ndkpi::NDK_CQ_NOTIFY_ANY);
         let _ = cq.poll();

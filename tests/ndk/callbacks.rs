@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_CONNECTOR, NDK_CQ, NDK_CQ_NOTIFY_ANY, NDK_LISTENER, NDK_QP};
-use ntsim::consumer::{Connector, ReadLimits};
+use ntsim::ndk::{Connector, ReadLimits};
 
 use crate::lab::{Lab, SOON, from, to};
 use crate::raw::{never_closed, never_created, sockaddr};

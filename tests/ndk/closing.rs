@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_CONNECTOR, NDK_CQ_NOTIFY_ANY, NDK_VERSION_1_2, NDK_VERSION_2_1, NTSTATUS};
-use ntsim::consumer::{Adapter, Mw, Srq};
+use ntsim::ndk::{Adapter, Mw, Srq};
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, SOON, Side, from, to};
 use crate::raw::sockaddr;

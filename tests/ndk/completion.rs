@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_CONNECTOR, NDK_OBJECT_HEADER, NTSTATUS, NdkObjectTypeSharedEndpoint};
-use ntsim::consumer::{Pending, ReadLimits};
+use ntsim::ndk::{Pending, ReadLimits};
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, from, limits, to};
 use crate::raw::{Completed, Shared, never_closed, never_completed, never_created, sockaddr};

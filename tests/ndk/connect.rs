@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ndkpi::status::*;
-use ntsim::consumer::{Connector, ReadLimits};
+use ntsim::ndk::{Connector, ReadLimits};
 
 use crate::lab::{A, B, Connected, Lab, PORT, SOON, failure, from, to};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ndkpi::status::*;
-use ntsim::consumer::ReadLimits;
+use ntsim::ndk::ReadLimits;
 
 use crate::lab::{A, A6, B, B6, Lab, PORT, failure, from, to};
 

@@ -155,7 +155,7 @@ fn every_connection_through_the_router_goes_on() {
         .map(|_| {
             let qps = [s.lab.queue_pair(&s.a), s.lab.queue_pair(&s.b)];
             let active = s.lab.connector(&s.a);
-            let wanted = ntsim::consumer::ReadLimits::default();
+            let wanted = ntsim::ndk::ReadLimits::default();
             let (from, to) = (crate::lab::from(&s.a), crate::lab::to(&s.b));
             let connecting = s.lab.on(&s.a, || {
                 active.start_connect(&qps[0], from, to, wanted, &[])

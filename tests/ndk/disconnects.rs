@@ -6,7 +6,7 @@ use std::ptr::{null, null_mut};
 use std::time::Duration;
 
 use ndkpi::status::*;
-use ntsim::consumer::ReadLimits;
+use ntsim::ndk::ReadLimits;
 use ntsim::wire::{LinkConfig, Verdict};
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, SOON, from, to};

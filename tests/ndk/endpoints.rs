@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_VERSION_2_1, NTSTATUS, SOCKADDR};
-use ntsim::consumer::{Listener, ReadLimits};
+use ntsim::ndk::{Listener, ReadLimits};
 
 use crate::lab::{A6, B6, Connected, Lab, PORT, Side, failure, from, to};
 use crate::raw::{Completed, Shared};

@@ -9,7 +9,7 @@ use ndkpi::{
     NdkOperationTypeRead, NdkOperationTypeReceiveAndInvalidate, NdkOperationTypeSend,
     NdkOperationTypeWrite,
 };
-use ntsim::consumer::{Buffer, Lam, Mr};
+use ntsim::ndk::{Buffer, Lam, Mr};
 
 use crate::lab::{Lab, SOON, Side, failure};
 use crate::story::Story;
@@ -39,13 +39,7 @@ impl Fast {
     }
 
     /// Registers all of it, to be reached from `base` on.
-    fn post(
-        &self,
-        side: &Side,
-        context: u64,
-        base: u64,
-        flags: u32,
-    ) -> ntsim::consumer::Result<()> {
+    fn post(&self, side: &Side, context: u64, base: u64, flags: u32) -> ntsim::ndk::Result<()> {
         side.qp.fast_register(
             context,
             &self.mr,
@@ -441,7 +435,7 @@ fn w21_a_send_that_would_end_a_token_that_is_none_ends_the_connection() {
                     .send_and_invalidate(71, &[s.ours.sge(0, 10)], 0, token)
             })
             .unwrap();
-        let events = |connector: &ntsim::consumer::Connector| connector.disconnect_events().count();
+        let events = |connector: &ntsim::ndk::Connector| connector.disconnect_events().count();
         let Story { lab, connected, .. } = &mut s;
         assert!(
             lab.world

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ndkpi::{NDK_RESULT_EX, NDK_VERSION, NDK_VERSION_2_1, NTSTATUS};
-use ntsim::consumer::{
+use ntsim::ndk::{
     Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Pending, Qp, QpLimits, ReadLimits, sge,
 };
 use ntsim::virtio_net::{Nic, NicConfig};

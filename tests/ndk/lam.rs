@@ -4,7 +4,7 @@ use std::ptr::null_mut;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_LOGICAL_ADDRESS_MAPPING, NDK_SGE, NDK_SGE_ADDRESS};
-use ntsim::consumer::{Adapter, Buffer};
+use ntsim::ndk::{Adapter, Buffer};
 
 use crate::lab::{ALL_RIGHTS, Lab};
 use crate::raw::never_completed;

@@ -7,7 +7,7 @@ use ndis_sys::imports::{IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
 use ndis_sys::wdm::MDL;
 use ndkpi::NTSTATUS;
 use ndkpi::status::*;
-use ntsim::consumer::{Buffer, Mr};
+use ntsim::ndk::{Buffer, Mr};
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, Side};
 use crate::raw::{Completed, completed};

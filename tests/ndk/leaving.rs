@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ndkpi::OID_NDK_SET_STATE;
-use ntsim::consumer::Leave;
 use ntsim::ndis::OidRequest;
+use ntsim::ndk::Leave;
 
 use crate::lab::{Lab, SOON, Side};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ndkpi::NDK_CQ_NOTIFY_ANY;
 use ndkpi::status::*;
-use ntsim::consumer::{Buffer, Connector, Qp, ReadLimits};
+use ntsim::ndk::{Buffer, Connector, Qp, ReadLimits};
 use ntsim::wire::Verdict;
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, Side, failure, from, limits, slow_nic, to};

@@ -9,7 +9,7 @@ use ndkpi::{
     NdkObjectTypeMr, NdkObjectTypeMw, NdkObjectTypePd, NdkObjectTypeQp,
     NdkObjectTypeSharedEndpoint, NdkObjectTypeSrq,
 };
-use ntsim::consumer::{Adapter, Pending};
+use ntsim::ndk::{Adapter, Pending};
 
 use crate::lab::{Side, from, limits};
 use crate::raw::{Completed, Shared};

@@ -10,7 +10,7 @@ use ndkpi::{
     NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
     NDK_MR_FLAG_RDMA_READ_SINK, NTSTATUS, NdkOperationTypeRead, NdkOperationTypeWrite,
 };
-use ntsim::consumer::{Buffer, Mr};
+use ntsim::ndk::{Buffer, Mr};
 
 use crate::lab::{ALL_RIGHTS, Lab, Region};
 use crate::raw::never_completed;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ntsim::World;
-use ntsim::consumer::{Connector, Qp};
 use ntsim::ndk::rules;
+use ntsim::ndk::{Connector, Qp};
 
 use crate::lab::{ALL_RIGHTS, Lab, Region, SOON, from, to};
 use crate::raw::{Completed, closed, completed, sockaddr};

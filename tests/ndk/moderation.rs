@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_ADAPTER_FLAG_CQ_INTERRUPT_MODERATION_SUPPORTED, NDK_CQ_NOTIFY_ANY};
-use ntsim::consumer::Cq;
+use ntsim::ndk::Cq;
 
 use crate::lab::Lab;
 use crate::story::Story;

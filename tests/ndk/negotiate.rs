@@ -3,7 +3,7 @@
 use std::ptr::null_mut;
 
 use ndkpi::status::*;
-use ntsim::consumer::{ConnectionData, ReadLimits};
+use ntsim::ndk::{ConnectionData, ReadLimits};
 
 use crate::lab::{Lab, from, to};
 

@@ -7,7 +7,7 @@ use ndkpi::{
     NDK_ADAPTER_INFO, NDK_OBJECT_HEADER, NDK_VERSION, NDK_VERSION_1_2, NDK_VERSION_2_1, NTSTATUS,
     NdkObjectTypeMax,
 };
-use ntsim::consumer::Adapter;
+use ntsim::ndk::Adapter;
 
 use crate::lab::{A, Lab, Side};
 use crate::makers::{MAKERS, Made, Maker};
@@ -153,7 +153,7 @@ fn q01_w01_limits_hold_exactly() {
             a.adapter.create_cq(info.MaxCqDepth + 1).err(),
             Some(STATUS_INVALID_PARAMETER)
         );
-        let most = ntsim::consumer::QpLimits {
+        let most = ntsim::ndk::QpLimits {
             receive_depth: info.MaxReceiveQueueDepth,
             initiator_depth: info.MaxInitiatorQueueDepth,
             receive_sges: info.MaxReceiveRequestSge,

@@ -14,7 +14,7 @@ use ndis_sys::imports::{KeInitializeDpc, KeInsertQueueDpc, KeSetTargetProcessorD
 use ndis_sys::wdm::{KDPC, PROCESSOR_NUMBER};
 use ndkpi::status::*;
 use ndkpi::{NDK_CONNECTOR, NDK_CQ_NOTIFY_ANY, NDK_LISTENER, NDK_SGE};
-use ntsim::consumer::{Connector, Pending, Qp};
+use ntsim::ndk::{Connector, Pending, Qp};
 
 use crate::lab::{A, Connected, Lab, SOON, Side};
 use crate::raw::{Completed, closed, never_created, sockaddr};

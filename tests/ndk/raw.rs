@@ -7,7 +7,7 @@ use std::ptr::{NonNull, null, null_mut};
 
 use ndkpi::status::*;
 use ndkpi::{NDK_OBJECT_HEADER, NDK_SHARED_ENDPOINT};
-use ntsim::consumer::{Connector, Qp};
+use ntsim::ndk::{Connector, Qp};
 
 use crate::lab::Side;
 

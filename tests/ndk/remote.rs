@@ -9,7 +9,7 @@ use ndkpi::{
     NDK_OP_FLAG_DEFER, NDK_OP_FLAG_READ_FENCE, NDK_SGE, NdkOperationTypeRead, NdkOperationTypeSend,
     NdkOperationTypeWrite,
 };
-use ntsim::consumer::ReadLimits;
+use ntsim::ndk::ReadLimits;
 use ntsim::wire::Verdict;
 
 use crate::lab::{ALL_RIGHTS, Lab, limits};

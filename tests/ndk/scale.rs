@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ntsim::World;
-use ntsim::consumer::{Connector, Qp, QpLimits, ReadLimits};
+use ntsim::ndk::{Connector, Qp, QpLimits, ReadLimits};
 
 use crate::lab::{Lab, SOON, Side, from, limits, to};
 use crate::raw::never_completed;
@@ -211,7 +211,7 @@ fn a_notification_comes_in_the_next_dpc() {
     let (a, b) = (lab.side_a(), lab.side_b());
     let connected = lab.connect(&a, &b);
     let count = lab.world.dpc_count(a.machine, 0);
-    let watch = |cq: &ntsim::consumer::Cq| {
+    let watch = |cq: &ntsim::ndk::Cq| {
         let seen = std::rc::Rc::new(std::cell::Cell::new(0));
         let (count, sees) = (count.clone(), std::rc::Rc::clone(&seen));
         cq.on_notify(move |_| sees.set(count.get()));
@@ -293,7 +293,7 @@ fn memory_of_queues_is_not_got_under_a_lock() {
         // More than what tables have places for at first.
         let queues = [(); 100].map(|()| a.adapter.create_cq(1).unwrap());
         let connectors = [(); 100].map(|()| a.adapter.create_connector().unwrap());
-        queues.into_iter().for_each(ntsim::consumer::Cq::close);
+        queues.into_iter().for_each(ntsim::ndk::Cq::close);
         connectors.into_iter().for_each(Connector::close);
         qp.close();
         shared.close();
@@ -310,7 +310,7 @@ fn memory_of_queues_is_not_got_under_a_lock() {
 }
 
 /// NdkResizeCq.
-fn resize(cq: &ntsim::consumer::Cq, depth: u32) -> i32 {
+fn resize(cq: &ntsim::ndk::Cq, depth: u32) -> i32 {
     // SAFETY: an open object; it does not pend.
     unsafe { (cq.table().NdkResizeCq)(cq.raw(), depth, never_completed, std::ptr::null_mut()) }
 }

@@ -8,7 +8,7 @@ use ndkpi::{
     NdkOperationTypeReceive, NdkOperationTypeSend, NdkOperationTypeWrite,
 };
 
-use ntsim::consumer::QpLimits;
+use ntsim::ndk::QpLimits;
 use ntsim::virtio_net::NicConfig;
 
 use crate::lab::{ALL_RIGHTS, Lab, SOON, limits};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_OBJECT_HEADER, NDK_SHARED_ENDPOINT, NdkObjectTypeSharedEndpoint};
-use ntsim::consumer::{Qp, ReadLimits};
+use ntsim::ndk::{Qp, ReadLimits};
 
 use crate::lab::{Lab, PORT, SOON, failure, limits, to};
 use crate::raw::{Completed, Shared, sockaddr};

@@ -2,7 +2,7 @@
 
 use ndkpi::status::*;
 use ndkpi::{NdkOperationTypeReceive, NdkOperationTypeSend};
-use ntsim::consumer::{Connector, Cq, Listener, Qp, QpLimits, Srq};
+use ntsim::ndk::{Connector, Cq, Listener, Qp, QpLimits, Srq};
 
 use crate::lab::{ALL_RIGHTS, Lab, Region, Side, failure, limits};
 use crate::raw::never_completed;

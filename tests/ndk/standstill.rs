@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ndkpi::{NDK_CQ_NOTIFY_ANY, NDK_VERSION_2_1, NdkOperationTypeWrite};
-use ntsim::consumer::{Adapter, Buffer, Lam, Leave};
+use ntsim::ndk::{Adapter, Buffer, Lam, Leave};
 use ntsim::wire::LinkConfig;
 
 use crate::lab::{B, Connected, Lab, SOON, Side, failure, limits};

@@ -9,8 +9,8 @@ use ndkpi::{
     OID_NDK_SET_STATE, OID_NDK_STATISTICS, SOCKADDR_INET,
 };
 use ntsim::MachineId;
-use ntsim::consumer::{Adapter, ReadLimits};
 use ntsim::ndis::OidRequest;
+use ntsim::ndk::{Adapter, ReadLimits};
 use ntsim::virtio_net::NicConfig;
 
 use crate::lab::{B, Lab, SOON, failure, from, to};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ndkpi::status::*;
 use ntsim::MachineId;
-use ntsim::consumer::{Adapter, ReadLimits};
 use ntsim::etw::{GUID, TraceConfig, Traced};
+use ntsim::ndk::{Adapter, ReadLimits};
 use ntsim::wire::SwitchConfig;
 
 use crate::lab::{ALL_RIGHTS, Connected, Lab, PORT, SOON, failure, from, limits, to};

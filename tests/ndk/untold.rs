@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ndkpi::NDK_FN_REQUEST_COMPLETION;
 use ndkpi::status::*;
-use ntsim::consumer::{Listener, ReadLimits};
+use ntsim::ndk::{Listener, ReadLimits};
 use ntsim::wire::{Frame, Verdict};
 
 use crate::lab::{Lab, SOON, from, to};

@@ -8,7 +8,7 @@ use ndkpi::{
     NDK_OP_FLAG_DEFER, NdkOperationTypeBind, NdkOperationTypeFastRegister,
     NdkOperationTypeInvalidate, NdkOperationTypeRead, NdkOperationTypeSend, NdkOperationTypeWrite,
 };
-use ntsim::consumer::{Buffer, Lam, Mr, Mw, Qp};
+use ntsim::ndk::{Buffer, Lam, Mr, Mw, Qp};
 
 use crate::lab::{Lab, Region, Side, failure, from, slow_nic};
 use crate::raw::{Completed, Shared};

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndkpi::NDK_OP_FLAG_SEND_AND_SOLICIT_EVENT;
 use ndkpi::status::{STATUS_CONNECTION_REFUSED, STATUS_SUCCESS};
-use ntsim::consumer::ReadLimits;
+use ntsim::ndk::ReadLimits;
 use ntsim::wire::{CaptureConfig, Switch, SwitchConfig};
 use ntsim::{MachineConfig, World};
 use std::net::{IpAddr, Ipv4Addr};

@@ -9,7 +9,7 @@ use ndkpi::{
     NDK_RESULT, NDK_SGE, NDK_SGE_ADDRESS, NDK_VERSION_2_1,
 };
 use ntsim::World;
-use ntsim::consumer::{Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits};
+use ntsim::ndk::{Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits};
 use std::ffi::c_void;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;

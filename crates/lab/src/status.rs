@@ -1,7 +1,7 @@
 //! NTSTATUS values as people read them.
 
 use ndkpi::NTSTATUS;
-use ntsim::consumer::Status;
+use ntsim::ndk::Status;
 
 /// Name and number of a status.
 pub fn name(status: NTSTATUS) -> String {

@@ -27,7 +27,7 @@ fn story(capture: &Path) -> anyhow::Result<()> {
             let sge = from.sge(0, 1 << 20);
             from.queues.qp.write(1, &[sge], address, token, 0)
         })
-        .map_err(ntsim::consumer::Status)?;
+        .map_err(ntsim::ndk::Status)?;
     from.complete(&mut world, 1)?;
     connection.end(&mut world, &from, &to)?;
     from.close(&mut world)?;

@@ -51,7 +51,7 @@
 
 mod heap;
 
-pub mod consumer;
+mod consumer;
 pub mod etw;
 pub mod exports;
 pub mod image;

@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 use ntsim::World;
-use ntsim::consumer::on_leave;
+use ntsim::ndk::on_leave;
 use ntsim::wire::SwitchConfig;
 use vroce_lab::status::Doing;
 use vroce_lab::{Server, finish};

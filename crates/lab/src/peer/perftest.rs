@@ -12,7 +12,7 @@ use crate::status::{self, Doing};
 use anyhow::{Context, Result, bail, ensure};
 use ndkpi::status::STATUS_SUCCESS;
 use ntsim::World;
-use ntsim::consumer::{Connector, Listener, ReadLimits};
+use ntsim::ndk::{Connector, Listener, ReadLimits};
 use std::rc::Rc;
 
 /// Receives posted on the test connection; as many messages of memory.

@@ -9,7 +9,7 @@ use crate::status::{self, Doing};
 use anyhow::{Context, Result, bail, ensure};
 use ndkpi::status::{STATUS_CONNECTION_REFUSED, STATUS_SUCCESS};
 use ntsim::World;
-use ntsim::consumer::Connector;
+use ntsim::ndk::Connector;
 use roce::PathMtu;
 use std::rc::Rc;
 use std::time::{Duration, Instant};

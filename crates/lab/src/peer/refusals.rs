@@ -10,7 +10,7 @@ use crate::status::{self, Doing};
 use anyhow::{Result, bail, ensure};
 use ndkpi::status::STATUS_CONNECTION_REFUSED;
 use ntsim::World;
-use ntsim::consumer::Connector;
+use ntsim::ndk::Connector;
 use std::fmt::Write;
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ndkpi::NDK_RESULT;
 use ndkpi::status::STATUS_SUCCESS;
 use ntsim::World;
-use ntsim::consumer::{Connector, Listener};
+use ntsim::ndk::{Connector, Listener};
 use std::time::Duration;
 
 /// Layout of the registered buffer: two areas of data, then the messages.
@@ -349,11 +349,7 @@ fn converse(
     };
     talk.post_receive()?;
     let accept = talk.world.call(machine, || {
-        connector.start_accept_ex(
-            &talk.side.queues.qp,
-            ntsim::consumer::ReadLimits::default(),
-            b"",
-        )
+        connector.start_accept_ex(&talk.side.queues.qp, ntsim::ndk::ReadLimits::default(), b"")
     });
     accept.wait(talk.world).doing("NdkAcceptEx")?;
     let mut rounds = 0;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ndkpi::NDK_RESULT;
 use ndkpi::status::STATUS_SUCCESS;
 use ntsim::World;
-use ntsim::consumer::{Connector, Pending, ReadLimits};
+use ntsim::ndk::{Connector, Pending, ReadLimits};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 

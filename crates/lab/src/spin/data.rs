@@ -4,7 +4,7 @@
 //! each request that writes has a piece of its own. So what a request was to bring is known, and nothing else may have changed.
 
 use super::chance::Chance;
-use ntsim::consumer::Buffer;
+use ntsim::ndk::Buffer;
 use std::ops::Range;
 
 /// Names a buffer of the epoch, for good.

@@ -6,7 +6,7 @@ use super::raw::{self, Mapping};
 use super::slot::Slot;
 use ndkpi::NTSTATUS;
 use ndkpi::status::*;
-use ntsim::consumer::Buffer;
+use ntsim::ndk::Buffer;
 use std::ptr::null_mut;
 
 /// Bytes of a page.

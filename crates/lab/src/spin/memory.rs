@@ -6,7 +6,7 @@ use super::raw;
 use super::slot::Slot;
 use ndkpi::status::*;
 use ndkpi::*;
-use ntsim::consumer::Buffer;
+use ntsim::ndk::Buffer;
 use std::ptr::null_mut;
 
 /// Allocates from the machine's pool; None if there is nothing, or is said to be nothing.

@@ -12,7 +12,7 @@ use super::tally::Tally;
 use crate::status;
 use ndkpi::status::*;
 use ndkpi::{NDK_LOGICAL_ADDRESS, NTSTATUS};
-use ntsim::consumer::{Buffer, bookkeeping};
+use ntsim::ndk::{Buffer, bookkeeping};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;

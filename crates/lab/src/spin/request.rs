@@ -335,7 +335,7 @@ mod tests {
     use super::super::raw::Sizes;
     use super::*;
     use ndkpi::status::{STATUS_CANCELLED, STATUS_CONNECTION_ACTIVE, STATUS_PENDING};
-    use ntsim::consumer::Buffer;
+    use ntsim::ndk::Buffer;
 
     #[test]
     fn a_context_tells_whose_request_it_is() {

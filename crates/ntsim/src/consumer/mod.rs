@@ -1,30 +1,6 @@
-//! An NDK consumer's tools: the objects of NDKPI as Rust types, for tests, demos and benchmarks.
+//! A consumer's tools: the wrappers that [`crate::ndk`] shows.
 //!
-//! Everything here is what a consumer's own wrappers do: it calls dispatch tables, hands in callbacks and waits. It must run as
-//! kernel code of a machine, that is inside [`World::call`](crate::World::call):
-//!
-//! ```no_run
-//! use ndkpi::NDK_VERSION_2_1;
-//! use ntsim::consumer::{Adapter, Connector, Qp, QpLimits, Status};
-//! use ntsim::{MachineId, World};
-//!
-//! fn prepare(world: &mut World, machine: MachineId) -> Result<(Qp, Connector), Status> {
-//!     world.call(machine, || {
-//!         let adapter = Adapter::open(NDK_VERSION_2_1)?;
-//!         let cq = adapter.create_cq(64)?;
-//!         let pd = adapter.create_pd()?;
-//!         let qp = pd.create_qp(&cq, &cq, QpLimits::default())?;
-//!         Ok((qp, adapter.create_connector()?))
-//!     })
-//! }
-//! ```
-//!
-//! `crates/lab/examples/first_test.rs` is a whole test: two machines, a connection, data, and everything closed again.
-//! `docs/testing-a-consumer.md` explains it.
-//!
-//! Functions that may pend come in two forms. The plain one waits at PASSIVE_LEVEL, while the world goes on. The one that
-//! `start`s returns a [`Pending`], which the host may wait for with [`Pending::wait`] between two calls, so that one test can play
-//! both ends of a connection. Objects must be closed; what is not closed is reported as a leak when the adapter closes.
+//! Everything here is what a consumer's own wrappers do: it calls dispatch tables, hands in callbacks and waits.
 
 mod adapter;
 mod address;
@@ -41,7 +17,6 @@ mod srq;
 mod status;
 mod wsk;
 
-pub use crate::ndk::leave::Leave;
 pub use adapter::{Adapter, Pd, leaving, on_leave};
 pub(crate) use address::Address;
 pub use buffer::Buffer;

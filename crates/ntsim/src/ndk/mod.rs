@@ -1,4 +1,36 @@
-//! The layer between NDK consumers and providers: opening and closing adapters, and the hooks that judge a provider.
+//! NDK: the objects of NDKPI as Rust types, for tests, demos and benchmarks of consumers; and the layer below, which judges both sides.
+//!
+//! # Consumers
+//!
+//! The types are what a consumer's own wrappers are. They must run as kernel code of a machine, that is inside
+//! [`World::call`](crate::World::call):
+//!
+//! ```no_run
+//! use ndkpi::NDK_VERSION_2_1;
+//! use ntsim::ndk::{Adapter, Connector, Qp, QpLimits, Status};
+//! use ntsim::{MachineId, World};
+//!
+//! fn prepare(world: &mut World, machine: MachineId) -> Result<(Qp, Connector), Status> {
+//!     world.call(machine, || {
+//!         let adapter = Adapter::open(NDK_VERSION_2_1)?;
+//!         let cq = adapter.create_cq(64)?;
+//!         let pd = adapter.create_pd()?;
+//!         let qp = pd.create_qp(&cq, &cq, QpLimits::default())?;
+//!         Ok((qp, adapter.create_connector()?))
+//!     })
+//! }
+//! ```
+//!
+//! Functions that may pend come in two forms. The plain one waits at PASSIVE_LEVEL, while the world goes on. The one that
+//! `start`s returns a [`Pending`], which the host may wait for with [`Pending::wait`] between two calls. Objects must be closed; what is not
+//! closed is reported as a leak when the adapter closes.
+//!
+//! `crates/lab/examples/first_test.rs` is a whole test: two machines, a connection, data, and everything closed again.
+//! `docs/testing-a-consumer.md` explains it. C code is linked as that page says.
+//!
+//! # The layer
+//!
+//! It stands between consumers and providers: it opens and closes adapters, and its hooks judge.
 //!
 //! Every object that a provider hands out gets dispatch tables of this layer: its `Dispatch` and the `NdkReserved` words
 //! of its header belong to whoever sits between provider and consumer. What the consumer calls, and what it wants to be
@@ -27,10 +59,16 @@ mod listener;
 mod mr;
 mod mw;
 mod object;
+pub use crate::consumer::{
+    Adapter, Bookkeeping, Buffer, Call, ConnectionData, Connector, Cq, DisconnectEvents,
+    Invalidated, Lam, Listener, Mr, Mw, Notifications, Pd, Pending, Qp, QpLimits, ReadLimits,
+    Result, Srq, Status, bookkeeping, leaving, on_leave, sge,
+};
 pub(crate) use call::{check_end, pending_calls};
 pub(crate) use contexts::{freed, initialised};
 pub(crate) use graph::objects;
 pub(crate) use graves::{forget, tombstones};
+pub use leave::Leave;
 pub(crate) use mr::unlocking;
 pub(crate) use object::{busy_queues, deaf_queues, pending_closes};
 pub use trail::NdkUse;
@@ -55,7 +93,7 @@ use ndis_sys::status::*;
 use ndis_sys::types::*;
 use ndkpi::{NDIS_OPEN_NDK_ADAPTER_PARAMETERS, NDK_ADAPTER, NDK_VERSION};
 
-use crate::ndis::adapter::{Adapter, State};
+use crate::ndis::adapter::{Adapter as Miniport, State};
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::driver_call::call_driver;
@@ -73,7 +111,7 @@ pub(crate) struct Layer {
 
 /// An open NDK adapter.
 pub(crate) struct Opened {
-    pub(crate) adapter: Rc<Adapter>,
+    pub(crate) adapter: Rc<Miniport>,
     pub(crate) object: *mut NDK_ADAPTER,
     hooked: Rc<object::Object>,
     notice: leave::Notice,
@@ -84,7 +122,7 @@ pub(crate) fn layer(machine: &Machine) -> Rc<Layer> {
 }
 
 /// Opens an NDK adapter over the miniport adapter with an interface index.
-pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPTER, NTSTATUS> {
+pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPTER> {
     let machine = context::machine();
     let ndis = crate::ndis::ndis();
     let found = ndis
@@ -146,7 +184,7 @@ pub(crate) fn open(version: NDK_VERSION, if_index: u32) -> Result<*mut NDK_ADAPT
 }
 
 /// Judges the answer of an open handler.
-fn judge_open(status: NDIS_STATUS, object: *mut NDK_ADAPTER) -> Result<(), NTSTATUS> {
+fn judge_open(status: NDIS_STATUS, object: *mut NDK_ADAPTER) -> Result<()> {
     let wrong = match status {
         NDIS_STATUS_PENDING => "returned NDIS_STATUS_PENDING: it is synchronous",
         NDIS_STATUS_SUCCESS if object.is_null() => "succeeded without an adapter object",
@@ -158,11 +196,11 @@ fn judge_open(status: NDIS_STATUS, object: *mut NDK_ADAPTER) -> Result<(), NTSTA
     Err(STATUS_UNSUCCESSFUL)
 }
 
-fn close_handler(adapter: &Adapter) -> Option<ndkpi::CLOSE_NDK_ADAPTER_HANDLER> {
+fn close_handler(adapter: &Miniport) -> Option<ndkpi::CLOSE_NDK_ADAPTER_HANDLER> {
     adapter.driver.ndk.get()?.CloseNDKAdapterHandler
 }
 
-fn call_close_handler(adapter: &Adapter, object: *mut NDK_ADAPTER) {
+fn call_close_handler(adapter: &Miniport, object: *mut NDK_ADAPTER) {
     if let Some(close) = close_handler(adapter) {
         let _charged = adapter.driver.driver.charge();
         // SAFETY: a handler the driver registered, called as its type demands.
@@ -208,7 +246,7 @@ fn is_asleep(machine: &Machine) -> bool {
 }
 
 /// Whether NDK adapters are open over a miniport adapter.
-pub(crate) fn any_open(adapter: &Rc<Adapter>) -> bool {
+pub(crate) fn any_open(adapter: &Rc<Miniport>) -> bool {
     layer(&adapter.machine())
         .open
         .borrow()

@@ -6,7 +6,7 @@ use ndkpi::{
     NDK_OP_FLAG_ALLOW_LOCAL_WRITE, NDK_OP_FLAG_ALLOW_REMOTE_READ, NDK_OP_FLAG_ALLOW_REMOTE_WRITE,
     NDK_OP_FLAG_DEFER,
 };
-use ntsim::consumer::{Buffer, Lam, Mr, Result};
+use ntsim::ndk::{Buffer, Lam, Mr, Result};
 use std::ops::Range;
 
 const PAGE: usize = 4096;

@@ -13,7 +13,7 @@ use ndkpi::{
     NdkOperationTypeReceive, NdkOperationTypeReceiveAndInvalidate, NdkOperationTypeSend,
 };
 use ntsim::World;
-use ntsim::consumer::Connector;
+use ntsim::ndk::Connector;
 
 /// What a request was: the upper half of its context. The lower half is the number of its slot.
 const RECEIVE: u64 = 1 << 32;
@@ -111,7 +111,7 @@ impl Queue {
                             flight: None,
                         })
                     })
-                    .collect::<ntsim::consumer::Result<Vec<_>>>()
+                    .collect::<ntsim::ndk::Result<Vec<_>>>()
             })
             .doing("preparing memory for commands")?;
         let connector = match side.connect(world, (to.to, to.port), &request.to_bytes())? {
