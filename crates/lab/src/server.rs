@@ -2,9 +2,9 @@
 
 use crate::driver::driver;
 use anyhow::{Context, Result, ensure};
-use ntsim::wire::Switch;
+use ntsim::wire::{Switch, SwitchConfig};
 use ntsim::{DriverImage, MachineConfig, MachineId, NicConfig, Report, World};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What Windows would install: the simulator installs from it too.
 pub(crate) const INF: &str = include_str!("../../../inf/vroce.inx");
@@ -31,6 +31,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// The server's address with a port; 0 lets the provider choose.
+    #[must_use]
+    pub fn at(&self, port: u16) -> SocketAddr {
+        (self.address, port).into()
+    }
+
     /// Adds a machine with a virtio NIC on `switch` and installs the driver. Its MAC address ends in the last byte of its IP address,
     /// whose network has the usual prefix: 24 bits, or 64 for IPv6.
     pub fn install(
@@ -115,6 +121,23 @@ impl Server {
             .install_with(self.machine, INF, driver, keywords)
             .with_context(|| format!("installing vroce.inx on {}", self.address))
     }
+}
+
+/// Two servers, A and B, on one switch.
+pub fn pair(world: &mut World) -> Result<[Server; 2]> {
+    let switch = world.switch(SwitchConfig::default());
+    Ok([
+        Server::install(world, &switch, "A", [10, 0, 0, 1].into())?,
+        Server::install(world, &switch, "B", [10, 0, 0, 2].into())?,
+    ])
+}
+
+/// Uninstalls the driver from servers, and then as [`finish`].
+pub fn end(mut world: World, servers: [Server; 2]) -> Result<()> {
+    for server in servers {
+        world.uninstall(server.machine);
+    }
+    finish(world).map(drop)
 }
 
 /// Ends a world that must have been without fault. The drivers are unloaded: they may have left nothing.

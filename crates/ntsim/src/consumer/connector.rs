@@ -225,6 +225,32 @@ impl Connector {
         })
     }
 
+    /// NdkConnect, NdkGetConnectionData and NdkCompleteConnect, waiting for each. What the peer answered. PASSIVE_LEVEL.
+    pub fn connect(
+        &self,
+        qp: &Qp,
+        from: SocketAddr,
+        to: SocketAddr,
+        limits: ReadLimits,
+        private_data: &[u8],
+    ) -> Result<ConnectionData> {
+        self.start_connect(qp, from, to, limits, private_data)
+            .wait_here()?;
+        let answer = self.connection_data()?;
+        self.start_complete_connect().wait_here()?;
+        Ok(answer)
+    }
+
+    /// NdkAccept, waiting until the peer has completed the connection. PASSIVE_LEVEL.
+    pub fn accept(&self, qp: &Qp, limits: ReadLimits, private_data: &[u8]) -> Result<()> {
+        self.start_accept(qp, limits, private_data).wait_here()
+    }
+
+    /// NdkDisconnect, waiting: after that nothing accesses the queue pair's memory any more. PASSIVE_LEVEL.
+    pub fn disconnect(&self) -> Result<()> {
+        self.start_disconnect().wait_here()
+    }
+
     /// NdkReject.
     pub fn reject(&self, private_data: &[u8]) -> Result<()> {
         let (data, length) = data(private_data);

@@ -1,9 +1,12 @@
 //! Completion queues and their notifications.
 
-use super::pending::{Call, Pending, create, irql, keep, on_close, on_create};
+use super::pending::{Call, Pending, Wake, create, irql, keep, on_close, on_create};
 use super::{Adapter, Result, calling};
 use crate::world::context;
-use ndkpi::{NDK_CQ, NDK_CQ_DISPATCH, NDK_RESULT, NDK_RESULT_EX, NTSTATUS, c_void};
+use ndkpi::status::{STATUS_INTERNAL_ERROR, STATUS_SUCCESS};
+use ndkpi::{
+    NDK_CQ, NDK_CQ_DISPATCH, NDK_CQ_NOTIFY_ANY, NDK_RESULT, NDK_RESULT_EX, NTSTATUS, c_void,
+};
 use std::cell::{Cell, RefCell};
 use std::ptr::{NonNull, null_mut};
 use std::rc::Rc;
@@ -17,6 +20,9 @@ pub struct Notifications {
     calls: RefCell<Vec<Call>>,
     count: Cell<u64>,
     on_notify: RefCell<Option<Rc<OnNotify>>>,
+    /// Of the notification that the queue is dead.
+    dead: Cell<Option<NTSTATUS>>,
+    wake: Wake,
 }
 
 impl Notifications {
@@ -45,6 +51,10 @@ unsafe extern "efiapi" fn on_notification(context: *mut c_void, status: NTSTATUS
         let _kernel = context::KernelMode::enter();
         notifications.calls.borrow_mut().push(call);
     }
+    if status != STATUS_SUCCESS {
+        notifications.dead.set(Some(status));
+    }
+    notifications.wake.up();
     let on_notify = notifications.on_notify.borrow().clone();
     if let Some(on_notify) = on_notify {
         on_notify(status);
@@ -124,6 +134,24 @@ impl Cq {
     pub fn poll(&self) -> Option<NDK_RESULT> {
         let mut results = [NDK_RESULT::ZEROED];
         (self.poll_into(&mut results) == 1).then(|| results[0])
+    }
+
+    /// Waits for the next result, whatever its status; the error is that of a dead queue. PASSIVE_LEVEL.
+    ///
+    /// A peer that goes does not end receives: without a disconnect the wait lasts for ever.
+    pub fn wait(&self) -> Result<NDK_RESULT> {
+        let mut result = None;
+        let notifications = &self.notifications;
+        notifications.wake.until(|| {
+            result = self.poll();
+            if result.is_none() {
+                self.arm(NDK_CQ_NOTIFY_ANY);
+                // Of one that came between the two calls nobody need be notified.
+                result = self.poll();
+            }
+            result.is_some() || notifications.dead.get().is_some()
+        });
+        result.ok_or_else(|| notifications.dead.get().unwrap_or(STATUS_INTERNAL_ERROR))
     }
 
     /// NdkGetCqResultsEx: the next result.

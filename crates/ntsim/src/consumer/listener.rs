@@ -2,7 +2,7 @@
 
 use super::address::Address;
 use super::connector::address;
-use super::pending::{Pending, create, irql, keep, on_close, on_create, on_request};
+use super::pending::{Pending, Wake, create, irql, keep, on_close, on_create, on_request};
 use super::{Adapter, Connector, Result, calling};
 use crate::world::context;
 use ndkpi::{NDK_CONNECTOR, NDK_LISTENER, NDK_LISTENER_DISPATCH, c_void};
@@ -12,17 +12,24 @@ use std::net::SocketAddr;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-/// Connection requests that came and were not looked at yet, each with the IRQL at which it came.
+/// What connect events brought.
 #[derive(Default)]
-struct Requests(RefCell<VecDeque<(NonNull<NDK_CONNECTOR>, u8)>>);
+struct Requests {
+    /// Connection requests that were not looked at yet, each with the IRQL at which it came.
+    waiting: RefCell<VecDeque<(NonNull<NDK_CONNECTOR>, u8)>>,
+    wake: Wake,
+}
 
 unsafe extern "efiapi" fn on_connect(context: *mut c_void, connector: *mut NDK_CONNECTOR) {
     // SAFETY: the provider passes back the context it was given, which the world keeps.
     let requests = unsafe { &*context.cast::<Requests>() };
     let irql = irql();
-    let _kernel = context::KernelMode::enter();
-    let connector = NonNull::new(connector).expect("a connect event has a connector");
-    requests.0.borrow_mut().push_back((connector, irql));
+    {
+        let _kernel = context::KernelMode::enter();
+        let connector = NonNull::new(connector).expect("a connect event has a connector");
+        requests.waiting.borrow_mut().push_back((connector, irql));
+    }
+    requests.wake.up();
 }
 
 /// A listener.
@@ -98,14 +105,22 @@ impl Listener {
     /// Requests that wait to be taken.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.requests.0.borrow().len()
+        self.requests.waiting.borrow().len()
     }
 
     /// The oldest request, and the IRQL of its connect event.
     #[must_use]
     pub fn take_request(&self) -> Option<(Connector, u8)> {
-        let (raw, irql) = self.requests.0.borrow_mut().pop_front()?;
+        let (raw, irql) = self.requests.waiting.borrow_mut().pop_front()?;
         Some((Connector::from_raw(raw), irql))
+    }
+
+    /// Waits for the next request. PASSIVE_LEVEL.
+    #[must_use]
+    pub fn next_request(&self) -> Connector {
+        self.requests.wake.until(|| self.waiting() > 0);
+        let (connector, _) = self.take_request().expect("a request waits");
+        connector
     }
 
     /// NdkCloseListener, waiting. PASSIVE_LEVEL.

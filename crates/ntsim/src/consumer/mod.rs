@@ -7,6 +7,7 @@ mod address;
 mod buffer;
 mod connector;
 mod cq;
+mod endpoint;
 mod lam;
 mod listener;
 mod mr;
@@ -15,6 +16,7 @@ mod pending;
 mod qp;
 mod srq;
 mod status;
+mod thread;
 mod wsk;
 
 pub use adapter::{Adapter, Pd, leaving, on_leave};
@@ -22,6 +24,7 @@ pub(crate) use address::Address;
 pub use buffer::Buffer;
 pub use connector::{ConnectionData, Connector, DisconnectEvents, ReadLimits};
 pub use cq::{Cq, Notifications};
+pub use endpoint::Endpoint;
 pub use lam::Lam;
 pub use listener::Listener;
 pub use mr::Mr;
@@ -30,6 +33,7 @@ pub use pending::{Call, Pending};
 pub use qp::{Invalidated, Qp, QpLimits, sge};
 pub use srq::Srq;
 pub use status::Status;
+pub use thread::Thread;
 
 use crate::world::context;
 use ndkpi::NTSTATUS;
@@ -38,7 +42,8 @@ use ndkpi::status::STATUS_SUCCESS;
 /// What an NDKPI function answers: the status of a failure. `?` turns it into a [`Status`], which prints its name.
 pub type Result<T> = core::result::Result<T, NTSTATUS>;
 
-fn check(status: NTSTATUS) -> Result<()> {
+/// The status of a failure, or nothing: STATUS_SUCCESS only, and so not that something pends.
+pub fn check(status: NTSTATUS) -> Result<()> {
     if status == STATUS_SUCCESS {
         Ok(())
     } else {

@@ -4,7 +4,7 @@ use super::{Result, Status, check, in_kernel};
 use crate::World;
 use crate::world::context;
 use ndis_sys::imports::{KeGetCurrentIrql, KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
-use ndis_sys::wdm::{KEVENT, NotificationEvent};
+use ndis_sys::wdm::{KEVENT, NotificationEvent, SynchronizationEvent};
 use ndkpi::status::{STATUS_PENDING, STATUS_SUCCESS};
 use ndkpi::{NDK_OBJECT_HEADER, NTSTATUS, c_void};
 use std::any::Any;
@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// How long [`Pending::wait`] lets a provider take. Longer than any timeout a provider may sensibly have.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One call of a callback, as the consumer saw it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,44 @@ impl fmt::Debug for Call {
             .field("status", &Status(self.status))
             .field("irql", &self.irql)
             .finish()
+    }
+}
+
+/// How a callback wakes a thread that waits for what it tells.
+pub(super) struct Wake {
+    event: UnsafeCell<KEVENT>,
+    /// Somebody waits, or has waited, so the event is one.
+    used: Cell<bool>,
+}
+
+impl Default for Wake {
+    fn default() -> Wake {
+        Wake {
+            event: UnsafeCell::new(KEVENT::ZEROED),
+            used: Cell::new(false),
+        }
+    }
+}
+
+impl Wake {
+    /// Tells whoever waits. <= DISPATCH_LEVEL.
+    pub(super) fn up(&self) {
+        if self.used.get() {
+            // SAFETY: the event was initialised when it was first used.
+            unsafe { KeSetEvent(self.event.get(), 0, 0) };
+        }
+    }
+
+    /// Waits until `done`, which is looked at first and whenever there is something to be told. PASSIVE_LEVEL.
+    pub(super) fn until(&self, mut done: impl FnMut() -> bool) {
+        if !self.used.replace(true) {
+            // SAFETY: nobody uses it yet; it stays where it is as long as callbacks come.
+            unsafe { KeInitializeEvent(self.event.get(), SynchronizationEvent, 0) };
+        }
+        while !done() {
+            // SAFETY: initialised above.
+            unsafe { KeWaitForSingleObject(self.event.get().cast(), 0, 0, 0, null_mut()) };
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! # Consumers
 //!
 //! The types are what a consumer's own wrappers are. They must run as kernel code of a machine, that is inside
-//! [`World::call`](crate::World::call):
+//! [`World::call`](crate::World::call), or in a thread that [`World::spawn`](crate::World::spawn) begins:
 //!
 //! ```no_run
 //! use ndkpi::NDK_VERSION_2_1;
@@ -23,10 +23,10 @@
 //!
 //! Functions that may pend come in two forms. The plain one waits at PASSIVE_LEVEL, while the world goes on. The one that
 //! `start`s returns a [`Pending`], which the host may wait for with [`Pending::wait`] between two calls. Objects must be closed; what is not
-//! closed is reported as a leak when the adapter closes.
+//! closed is reported as a leak when the adapter closes. [`Endpoint`] has at once what most consumers open.
 //!
-//! `crates/lab/examples/first_test.rs` is a whole test: two machines, a connection, data, and everything closed again.
-//! `docs/testing-a-consumer.md` explains it. C code is linked as that page says.
+//! `crates/lab/examples/both_ends.rs` is a whole test, `first_test.rs` beside it one that the host plays by itself;
+//! `docs/testing-a-consumer.md` explains them. C code is linked as that page says.
 //!
 //! # The layer
 //!
@@ -60,9 +60,9 @@ mod mr;
 mod mw;
 mod object;
 pub use crate::consumer::{
-    Adapter, Bookkeeping, Buffer, Call, ConnectionData, Connector, Cq, DisconnectEvents,
+    Adapter, Bookkeeping, Buffer, Call, ConnectionData, Connector, Cq, DisconnectEvents, Endpoint,
     Invalidated, Lam, Listener, Mr, Mw, Notifications, Pd, Pending, Qp, QpLimits, ReadLimits,
-    Result, Srq, Status, bookkeeping, leaving, on_leave, sge,
+    Result, Srq, Status, Thread, bookkeeping, check, leaving, on_leave, sge,
 };
 pub(crate) use call::{check_end, pending_calls};
 pub(crate) use contexts::{freed, initialised};

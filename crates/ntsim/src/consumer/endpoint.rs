@@ -1,0 +1,98 @@
+//! One end of a connection, with what most consumers have.
+
+use super::{Adapter, Buffer, Connector, Cq, Mr, Pd, Qp, QpLimits, ReadLimits, Result, sge};
+use ndkpi::{
+    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
+    NDK_SGE, NDK_VERSION_2_1,
+};
+use std::net::SocketAddr;
+
+/// An open adapter, a queue pair with one completion queue, and registered memory. Every function waits: PASSIVE_LEVEL.
+pub struct Endpoint {
+    /// The machine's first.
+    pub adapter: Adapter,
+    /// Of both queues.
+    pub cq: Cq,
+    /// Of everything.
+    pub pd: Pd,
+    /// With the depths of [`QpLimits`].
+    pub qp: Qp,
+    /// The registration of the buffer, for every kind of access.
+    pub mr: Mr,
+    /// The memory.
+    pub buffer: Buffer,
+}
+
+impl Endpoint {
+    /// Opens and creates everything, with so many bytes of memory. What a failure leaves behind, the adapter's close is accused of.
+    pub fn open(bytes: usize) -> Result<Endpoint> {
+        let adapter = Adapter::open(NDK_VERSION_2_1)?;
+        let limits = QpLimits::default();
+        let cq = adapter.create_cq(limits.receive_depth + limits.initiator_depth)?;
+        let pd = adapter.create_pd()?;
+        let qp = pd.create_qp(&cq, &cq, limits)?;
+        let buffer = Buffer::new(bytes)?;
+        let mr = pd.create_mr()?;
+        mr.register(
+            &buffer,
+            NDK_MR_FLAG_ALLOW_LOCAL_WRITE
+                | NDK_MR_FLAG_ALLOW_REMOTE_READ
+                | NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
+        )?;
+        Ok(Endpoint {
+            adapter,
+            cq,
+            pd,
+            qp,
+            mr,
+            buffer,
+        })
+    }
+
+    /// A part of the memory, as an element of a request's list.
+    #[must_use]
+    pub fn sge(&self, offset: usize, length: usize) -> NDK_SGE {
+        sge(&self.buffer, &self.mr, offset, length)
+    }
+
+    /// Address and token of the memory, as the peer has to know them.
+    #[must_use]
+    pub fn remote(&self) -> (u64, u32) {
+        (self.buffer.address(), self.mr.remote_token())
+    }
+
+    /// Connects to who listens there. Port 0 of `from` lets the provider choose.
+    pub fn connect(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        private_data: &[u8],
+    ) -> Result<Connector> {
+        let connector = self.adapter.create_connector()?;
+        connector.connect(&self.qp, from, to, ReadLimits::default(), private_data)?;
+        Ok(connector)
+    }
+
+    /// Listens there and accepts the first who asks.
+    pub fn accept(&self, at: SocketAddr, private_data: &[u8]) -> Result<Connector> {
+        let listener = self.adapter.create_listener()?;
+        listener.listen(at)?;
+        let connector = listener.next_request();
+        connector.accept(&self.qp, ReadLimits::default(), private_data)?;
+        // It pends until the connector is closed, too.
+        let _closing = listener.start_close();
+        Ok(connector)
+    }
+
+    /// Closes everything but connectors, which are closed before.
+    pub fn close(self) -> Result<()> {
+        self.qp.close();
+        self.mr.deregister()?;
+        self.mr.close();
+        self.pd.close();
+        self.cq.close();
+        self.adapter.close();
+        self.buffer.free();
+        Ok(())
+    }
+}
