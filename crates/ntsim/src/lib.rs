@@ -73,4 +73,6 @@ pub use image::{Image, ImageError};
 pub use ndis::{DriverImage, InstallError};
 pub use verifier::{Report, Verify, Violation};
 pub use virtio_net::NicConfig;
-pub use world::{Clock, DpcCount, DriverId, MachineConfig, MachineId, World, WorldBuilder};
+pub use world::{
+    Clock, DpcCount, DriverId, FaultPath, FaultPaths, MachineConfig, MachineId, World, WorldBuilder,
+};

@@ -1,5 +1,6 @@
 //! An image as a file: what the kernel's loader demands of it before it maps anything.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +28,8 @@ pub struct Image {
     /// Where it was read from.
     path: Option<PathBuf>,
     bytes: Arc<[u8]>,
+    /// Made when somebody first asks.
+    build: Arc<OnceLock<u64>>,
     layout: Arc<Layout>,
     /// Read when a report first asks: that takes longer than loading the image.
     symbols: Arc<OnceLock<Result<Symbols, String>>>,
@@ -128,6 +131,7 @@ impl Image {
             name: name.to_owned(),
             path: None,
             bytes: bytes.into(),
+            build: Arc::default(),
             layout: Arc::new(layout),
             symbols: Arc::default(),
         })
@@ -141,6 +145,15 @@ impl Image {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// A number that another build does not have.
+    pub(super) fn build(&self) -> u64 {
+        *self.build.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            self.bytes.hash(&mut hasher);
+            hasher.finish()
+        })
     }
 
     /// What its symbols say; or why there are none.

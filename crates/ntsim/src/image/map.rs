@@ -272,6 +272,19 @@ impl Images {
         Some(range.start)
     }
 
+    /// Which build an address in a loaded image is of, and where it is in that.
+    pub(crate) fn relative(&self, address: usize) -> Option<(u64, usize)> {
+        let loaded = self.loaded.borrow();
+        let (range, mapped) = loaded.iter().find(|(range, _)| range.contains(&address))?;
+        Some((mapped.image.build(), address - range.start))
+    }
+
+    /// The build of the image that was loaded first of those that are.
+    pub(crate) fn first(&self) -> Option<u64> {
+        let loaded = self.loaded.borrow();
+        loaded.first().map(|(_, mapped)| mapped.image.build())
+    }
+
     /// The text of so many bytes at an address in the constants of a loaded image.
     pub(crate) fn text(&self, address: usize, len: usize) -> Option<String> {
         let loaded = self.loaded.borrow();

@@ -93,6 +93,8 @@ fn violation(address: usize, context: &ucontext_t) {
         eprintln!("ntsim: {text}; and unwinding from there fails");
         process::abort();
     }
+    // What is said of a driver's code is not allocated by the driver, whose memory may be what is short.
+    let kernel = KernelMode::enter();
     let rip = rip(context);
     // Bit 1 of the processor's error code: a store.
     let store = context.uc_mcontext.gregs[libc::REG_ERR as usize] & 2 != 0;
@@ -121,7 +123,6 @@ fn violation(address: usize, context: &ucontext_t) {
         Site::Unwind
     };
     let backtrace = {
-        let _kernel = KernelMode::enter();
         REPORTING.set(Some(text.clone()));
         // The simulator's own frames say nothing to who looks for a place in an image, and there are none where no code is.
         let backtrace = if address == rip || !verifier::called_from(site).is_empty() {
@@ -143,6 +144,7 @@ fn violation(address: usize, context: &ucontext_t) {
     } else {
         (rules::ACCESS_VIOLATION, text)
     };
+    drop(kernel);
     crate::world::access_violation(rule, &text, site, &backtrace);
 }
 

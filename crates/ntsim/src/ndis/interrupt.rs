@@ -299,6 +299,13 @@ impl Interrupt {
         let Some(handler) = self.handlers.MessageInterruptHandler else {
             return;
         };
+        let machine = self.machine.upgrade();
+        if machine
+            .as_ref()
+            .is_some_and(|m| m.faults.loses_interrupt(message))
+        {
+            return;
+        }
         let _charged = self.adapter.upgrade().map(|a| a.driver.driver.charge());
         let mut queue_default: BOOLEAN = 0;
         let mut targets: u32 = 0;
@@ -315,6 +322,9 @@ impl Interrupt {
         });
         if ours != 0 {
             self.queue_wanted(message, queue_default != 0, targets);
+        }
+        if machine.is_some_and(|m| m.faults.repeats_interrupt(message)) {
+            self.isr(message);
         }
     }
 

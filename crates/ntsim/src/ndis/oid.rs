@@ -94,6 +94,14 @@ impl Order {
             ..Self::from(&OidRequest::Query(oid, input.len()))
         }
     }
+
+    /// With a shorter buffer.
+    fn shortened(&self, length: usize) -> Self {
+        Order {
+            length,
+            ..self.clone()
+        }
+    }
 }
 
 impl From<&OidRequest<'_>> for Order {
@@ -170,7 +178,21 @@ pub(super) struct Asked<'a> {
 
 /// Asks the miniport a regular request and waits for its answer. PASSIVE_LEVEL.
 pub(crate) fn request(adapter: &Rc<Adapter>, request: &OidRequest<'_>) -> OidResult {
-    ask(adapter, &request.into())
+    let order = Order::from(request);
+    let faults = &adapter.machine().faults;
+    if order.kind != NdisRequestSetInformation && order.length > 0 {
+        let oid = order.oid;
+        if faults.happens(|| format!("refusal of query {oid:#x} by NDIS")) {
+            return OidResult::refused(NDIS_STATUS_RESOURCES);
+        }
+        // Who asks learns how much is needed, and asks again.
+        for short in [0, order.length / 2] {
+            if faults.happens(|| format!("a buffer of {short} bytes for query {oid:#x}")) {
+                ask(adapter, &order.shortened(short));
+            }
+        }
+    }
+    ask(adapter, &order)
 }
 
 /// As [`request`].

@@ -341,6 +341,8 @@ impl World {
                 };
                 if result.is_err() {
                     unload_if_unused(machine, &driver);
+                } else {
+                    machine.faults.settle(driver.driver.number);
                 }
                 result
             })();

@@ -135,6 +135,14 @@ impl Device {
                 .min(number("MessageNumberLimit").unwrap_or(u32::MAX))
                 .min(2048);
         }
+        // Others may have them.
+        if count > 1
+            && machine
+                .faults
+                .happens(|| format!("grant of 1 message instead of {count}"))
+        {
+            count = 1;
+        }
         self.function.start();
         let processors = u32::try_from(machine.processors.len()).unwrap_or(1);
         if count == 0 {

@@ -25,7 +25,8 @@ pub use history::{Crossed, Way};
 pub use law::{Class, Rule, all_rules};
 pub use level::Verify;
 pub(crate) use origin::Origin;
-pub(crate) use site::{Keeper, Site, called_from};
+pub(crate) use origin::path as image_path;
+pub(crate) use site::{Keeper, Site, Unwound, backtrace, called_from};
 
 /// A broken rule.
 #[derive(Clone, Debug)]
@@ -205,6 +206,8 @@ pub struct Report {
     pub more: usize,
     /// Memory that drivers still held at the end. Only a violation once the driver has been unloaded.
     pub leaks: Vec<Leak>,
+    /// Where a rule was broken: the calls that failed because their paths were new or resources low, the last of them in words.
+    pub failures: Vec<String>,
 }
 
 impl Report {
@@ -239,6 +242,9 @@ impl fmt::Display for Report {
         }
         for leak in &self.leaks {
             writeln!(f, "held at the end: {leak}")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "failed on purpose: {failure}")?;
         }
         Ok(())
     }
@@ -451,6 +457,7 @@ pub(crate) fn report_text(core: &Core) -> String {
         violations: core.verifier.violations.borrow().clone(),
         more: core.verifier.more.get(),
         leaks: Vec::new(),
+        failures: core.faults.in_words(core),
     };
     let tail: Vec<_> = {
         let log = core.debug_log.borrow();
@@ -491,6 +498,7 @@ fn repeat(core: &Core) -> String {
             text.push_str(&format!(" {name}={value}"));
         }
     }
+    text.push_str(&core.faults.repeat());
     text.push('\n');
     text
 }
@@ -502,13 +510,20 @@ pub(crate) fn finish(core: &Core) -> Report {
         machine.pool.leaks(machine, None, &mut leaks);
     }
     core.verifier.reported.set(true);
+    let more = core.verifier.more.get();
+    let violations = core.verifier.take();
+    let is_clean = violations.is_empty() && leaks.iter().all(|leak| leak.loaded);
     Report {
+        failures: match is_clean {
+            true => Vec::new(),
+            false => core.faults.in_words(core),
+        },
         seed: core.seed,
         interleave: core.interleave,
         verify: core.verify,
         pend: core.pend,
-        more: core.verifier.more.get(),
-        violations: core.verifier.take(),
+        more,
+        violations,
         leaks,
     }
 }

@@ -69,6 +69,20 @@ fn find(frame: impl FnOnce(&Images) -> Option<Frame>) -> Option<Origin> {
     Some(context::try_core()?.verifier.origins.number(places))
 }
 
+/// The places in the image that called the kernel function which runs now, `most` of them, innermost first; none if no image did.
+pub(crate) fn path(images: &Images, most: usize) -> Vec<usize> {
+    let _kernel = context::KernelMode::enter();
+    let innermost = match context::with(|c| c.import.stack.get()) {
+        // A function of a dispatch table is no import.
+        0 if thread::on_thread() => site::own_frame(images),
+        0 => None,
+        _ => frame(images),
+    };
+    innermost.map_or_else(Vec::new, |frame| {
+        images.frames(frame, most, &thread::stack_word)
+    })
+}
+
 impl Origin {
     /// Of the kernel function that runs now; that of nothing if no image called it.
     #[inline]

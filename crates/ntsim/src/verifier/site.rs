@@ -9,8 +9,42 @@ use crate::world::{context, thread};
 
 /// The unwinder's view of a frame.
 #[repr(C)]
-struct Unwound {
+pub(crate) struct Unwound {
     _opaque: [u8; 0],
+}
+
+impl Unwound {
+    /// For the function that is shown frames: it wants the next one.
+    pub(crate) const GO_ON: c_int = 0;
+    /// Likewise: it has seen enough.
+    pub(crate) const STOP: c_int = 5;
+
+    /// The address that a frame is at, and its stack pointer.
+    ///
+    /// # Safety
+    /// The unwinder shows that frame.
+    pub(crate) unsafe fn place(frame: *mut Unwound) -> (usize, usize) {
+        let mut before = 0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            (
+                _Unwind_GetIPInfo(frame, &raw mut before),
+                _Unwind_GetCFA(frame),
+            )
+        }
+    }
+}
+
+/// Shows a function the frames of this stack from here outwards, as far as the unwinder knows them, with an argument.
+///
+/// # Safety
+/// The function may be called with the argument.
+pub(crate) unsafe fn backtrace(
+    show: unsafe extern "C" fn(*mut Unwound, *mut c_void) -> c_int,
+    argument: *mut c_void,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { _Unwind_Backtrace(show, argument) };
 }
 
 unsafe extern "C" {
@@ -23,9 +57,6 @@ unsafe extern "C" {
     fn _Unwind_GetCFA(frame: *mut Unwound) -> usize;
     fn _Unwind_GetGR(frame: *mut Unwound, register: c_int) -> usize;
 }
-
-const GO_ON: c_int = 0;
-const STOP: c_int = 5;
 
 /// More frames of the simulator than that lie between no driver and no rule.
 const DEEPEST: usize = 256;
@@ -72,9 +103,13 @@ unsafe extern "C" fn look(frame: *mut Unwound, search: *mut c_void) -> c_int {
     search.frames += 1;
     if search.images.contains(found.address()) {
         search.found = Some(found);
-        return STOP;
+        return Unwound::STOP;
     }
-    if search.frames > DEEPEST { STOP } else { GO_ON }
+    if search.frames > DEEPEST {
+        Unwound::STOP
+    } else {
+        Unwound::GO_ON
+    }
 }
 
 /// Whether an address lies in the image of the driver on whose behalf code runs.
@@ -97,7 +132,7 @@ fn unwind(images: &Images) -> Option<Frame> {
     };
     // The unwinder knows the simulator's frames and linked drivers'. Of an image's it knows nothing: the first is the last that it shows.
     // SAFETY: the function takes what is given with it.
-    unsafe { _Unwind_Backtrace(look, (&raw mut search).cast()) };
+    unsafe { backtrace(look, (&raw mut search).cast()) };
     search.found
 }
 

@@ -12,6 +12,7 @@ use super::Core;
 use super::machine::Machine;
 use super::processor::Processor;
 use super::thread::Thread;
+use crate::verifier::Function;
 
 /// What an image's import notes when it is called.
 #[repr(C)]
@@ -26,6 +27,16 @@ pub(crate) struct Import {
     nested: Cell<u32>,
     /// Bytes of this stack that code of images uses in calls further out.
     outer: Cell<usize>,
+    /// The callback that driver code is in; noted by the call of that.
+    pub(crate) callback: Cell<Option<Callback>>,
+}
+
+/// A driver's function that the kernel has called and that has not returned.
+#[derive(Clone, Copy)]
+pub(crate) struct Callback {
+    pub(crate) function: &'static Function,
+    /// A place on the stack in the frame that called it.
+    pub(crate) sp: usize,
 }
 
 /// What an import has noted, and where driver code was entered.
@@ -36,6 +47,7 @@ pub(crate) struct Noted {
     entered: usize,
     nested: u32,
     outer: usize,
+    callback: Option<Callback>,
 }
 
 impl Import {
@@ -48,6 +60,7 @@ impl Import {
             entered: self.entered.replace(0),
             nested: self.nested.get(),
             outer: self.outer.replace(0),
+            callback: self.callback.take(),
         }
     }
 
@@ -88,6 +101,7 @@ impl Import {
         self.entered.set(noted.entered);
         self.nested.set(noted.nested);
         self.outer.set(noted.outer);
+        self.callback.set(noted.callback);
     }
 }
 
@@ -128,6 +142,7 @@ thread_local! {
                 entered: Cell::new(0),
                 nested: Cell::new(0),
                 outer: Cell::new(0),
+                callback: Cell::new(None),
             },
             owes_wait: Cell::new(ptr::null()),
         }

@@ -1,6 +1,6 @@
 //! Calls into drivers, and how they must return.
 
-use super::context::{self, Noted};
+use super::context::{self, Callback, Noted};
 use super::on_stack;
 use super::thread::{Thread, on_kernel_stack};
 use crate::image::guard;
@@ -126,7 +126,7 @@ pub(crate) fn call_driver_told<R>(
 #[inline(always)]
 fn run_driver<R>(function: &'static Function, target: *const (), f: impl FnOnce() -> R) -> R {
     let (irql, locks, nested) = context::with_processor(|p| (p.irql(), p.locks.len(), p.nested()));
-    let _entry = Entry {
+    let entry = Entry {
         function,
         in_driver: context::with(|c| c.in_driver.replace(true)),
         callee: context::with(|c| c.callee.replace((c.thread.get(), target))),
@@ -135,5 +135,10 @@ fn run_driver<R>(function: &'static Function, target: *const (), f: impl FnOnce(
         locks,
         mutexes: mutexes::count(),
     };
+    let callback = Callback {
+        function,
+        sp: (&raw const entry).addr(),
+    };
+    context::with(|c| c.import.callback.set(Some(callback)));
     f()
 }

@@ -160,7 +160,7 @@ impl Machine {
             interrupts: Interrupts::default(),
             timers: Timers::default(),
             pool: Pool::new(core.verify),
-            faults: Faults::default(),
+            faults: Faults::new(core.faults.armed()),
             io_space: IoSpace::default(),
             drivers: Drivers::default(),
             event_log: RefCell::default(),

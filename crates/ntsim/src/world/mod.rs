@@ -46,6 +46,7 @@ pub(crate) mod hold;
 mod load;
 pub(crate) mod machine;
 pub(crate) mod on_stack;
+pub(crate) mod paths;
 pub mod processor;
 pub(crate) mod rng;
 mod run;
@@ -74,12 +75,14 @@ use crate::pnp::registry::Registry;
 use crate::trace::Trace;
 use crate::verifier::{self, Report, Verifier, Verify, Violation};
 use extensions::Extensions;
+use faults::WorldFaults;
 use machine::Machine;
 use rng::Rng;
 use signal_stack::SignalStack;
 
 pub use load::LoadError;
 pub use machine::{EventLogEntry, MachineConfig, MachineId};
+pub use paths::{FaultPath, FaultPaths};
 
 /// How a world's clock goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -112,6 +115,8 @@ pub(crate) struct Core {
     /// NDK consumers hear one in so many answers later than providers give them; 0 for none.
     pub(crate) pend: u32,
     pub(crate) pend_rng: Rng,
+    /// What fails by its path or by chance.
+    pub(crate) faults: WorldFaults,
     /// What the environment says counts.
     pub(crate) environment: bool,
     /// What it says of machines: at least so many processors.
@@ -240,6 +245,8 @@ pub struct WorldBuilder {
     interleave: u32,
     verify: Verify,
     pend: u32,
+    faults: Option<FaultPaths>,
+    low_resources: u32,
 }
 
 impl WorldBuilder {
@@ -331,11 +338,14 @@ impl WorldBuilder {
         );
         let (mut seed, mut interleave) = (self.seed.unwrap_or(1), self.interleave);
         let (mut pend, mut verify) = (self.pend, self.verify);
+        let (mut faults, mut low_resources) = (self.faults, self.low_resources);
         if self.environment {
             seed = variable("NTSIM_SEED").unwrap_or(seed);
             interleave = variable("NTSIM_INTERLEAVE").unwrap_or(interleave);
             pend = variable("NTSIM_PEND").unwrap_or(pend);
             verify = setting("NTSIM_VERIFY", "cheap or full").unwrap_or(verify);
+            faults = paths::of_environment().or(faults);
+            low_resources = variable("NTSIM_LOW_RESOURCES").unwrap_or(low_resources);
         }
         let verifier = Verifier::default();
         let core = Rc::new(Core {
@@ -351,6 +361,7 @@ impl WorldBuilder {
             verify,
             pend,
             pend_rng: Rng::new(seed ^ 0x9e4d),
+            faults: WorldFaults::new(faults, low_resources, seed),
             environment: self.environment,
             processors: self
                 .environment
@@ -467,7 +478,7 @@ impl DpcCount {
 
 impl World {
     /// Settings of a new world: seed 1, nothing interleaved, everything looked at, virtual clock. What the environment says of `NTSIM_SEED`,
-    /// `NTSIM_INTERLEAVE`, `NTSIM_VERIFY` and `NTSIM_PEND` counts more than what tests say, so that a failed run can be repeated. Machines have at least
+    /// `NTSIM_INTERLEAVE`, `NTSIM_VERIFY`, `NTSIM_PEND`, `NTSIM_FAULTS` and `NTSIM_LOW_RESOURCES` counts more than what tests say, so that a failed run can be repeated. Machines have at least
     /// `NTSIM_PROCESSORS` processors, and timers that expire at multiples of `NTSIM_TIMER_TICK` nanoseconds.
     #[must_use]
     pub fn builder() -> WorldBuilder {
@@ -481,6 +492,8 @@ impl World {
             interleave: 0,
             verify: Verify::default(),
             pend: 0,
+            faults: None,
+            low_resources: 0,
         }
     }
 
@@ -600,9 +613,12 @@ impl World {
             unsafe { machine.load_driver(name, &path, entry) }
         };
         self.check();
-        driver.map(|driver| DriverId {
-            machine: machine.id,
-            number: driver.number,
+        driver.map(|driver| {
+            machine.faults.settle(driver.number);
+            DriverId {
+                machine: machine.id,
+                number: driver.number,
+            }
         })
     }
 
@@ -623,9 +639,12 @@ impl World {
             machine.load_image(name, &path, image)
         };
         self.check();
-        driver.map(|driver| DriverId {
-            machine: machine.id,
-            number: driver.number,
+        driver.map(|driver| {
+            machine.faults.settle(driver.number);
+            DriverId {
+                machine: machine.id,
+                number: driver.number,
+            }
         })
     }
 

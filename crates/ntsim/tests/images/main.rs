@@ -5,7 +5,7 @@ mod guard;
 mod pe;
 
 use ntsim::world::LoadError;
-use ntsim::{Image, ImageError, MachineConfig, Verify, World};
+use ntsim::{FaultPaths, Image, ImageError, MachineConfig, Verify, World};
 use pe::{DATA, IMPORTS, Pe, RDATA, TEXT};
 
 /// A displacement relative to the instruction after it, whose address is `next`.
@@ -462,4 +462,37 @@ fn a_frame_that_leaves_nothing_of_windows_stack_is_accused() {
     let text = &found[0].text;
     assert!(text.contains("where KeGetCurrentIrql is called"), "{text}");
     assert!(found[0].site[0].contains("tiny.sys"), "{found:?}");
+}
+
+#[test]
+fn each_place_in_an_image_that_calls_fails_once() {
+    // ExAllocatePool2(POOL_FLAG_NON_PAGED, 16, 4).
+    let call = |code: Code| {
+        code.bytes(&[0xb9, 0x40, 0, 0, 0, 0xba, 16, 0, 0, 0])
+            .bytes(&[0x41, 0xb8, 4, 0, 0, 0])
+            .at(&[0xff, 0x15], IMPORTS)
+    };
+    let code = call(call(Code::default().prologue()));
+    let mut pe = Pe::with(&code.epilogue().0);
+    pe.imports = vec![("ntoskrnl.exe", "ExAllocatePool2")];
+    let image = image(&pe);
+    let paths = FaultPaths::new();
+    let load = |image: &Image| {
+        let builder = World::builder().fail_new_paths(&paths);
+        let mut world = builder.collect_violations().build();
+        // Elsewhere each time.
+        for name in ["one", "two"] {
+            let machine = world.add_machine(MachineConfig::named(name));
+            world.load_image(machine, "tiny", image).unwrap();
+        }
+        drop(world);
+        paths.failed().len()
+    };
+    assert_eq!(load(&image), 2);
+    assert_eq!(load(&image), 2);
+    // Another build's are others.
+    pe.data = vec![1];
+    let other = Image::parse("tiny.sys", pe.bytes()).expect("an image");
+    assert_eq!(load(&other), 4);
+    assert_eq!(load(&image), 4);
 }

@@ -1,6 +1,7 @@
 //! NDIS tested with a miniport of its own: first well behaved, then breaking one rule at a time.
 
 mod corners;
+mod failing;
 mod fault;
 mod miniport;
 mod misuse;
