@@ -3,6 +3,7 @@
 mod conformance;
 mod consumer;
 mod debian;
+mod faults;
 mod fuzz;
 mod image;
 mod inf;
@@ -40,6 +41,12 @@ enum Task {
     CheckWdk(image::wdk::Options),
     /// Build the driver's image, vroce.sys, for Windows. On Linux; nobody has tried it on Windows.
     Image(image::Options),
+    /// Run the driver's tests while everything that may fail around the driver fails once.
+    ///
+    /// Each test runs until it comes across no new path by which the driver calls something that may fail, each time with the next one
+    /// failing. What breaks a rule of the simulator then is a finding, and so is a panic of the driver or a process that ends; that a
+    /// test's own assertions fail is not.
+    Faults(faults::Options),
     /// Look for frames, datagrams and conversations that the engine cannot bear.
     ///
     /// The targets run at the same time: where there are fewer processors than targets, each has less than its seconds. They begin with
@@ -98,6 +105,7 @@ fn main() -> std::process::ExitCode {
         Task::AuditImage(options) => image::audit::run(&options),
         Task::CheckWdk(options) => image::wdk::run(&options),
         Task::Image(options) => image::run(&options),
+        Task::Faults(options) => faults::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::LintInf(options) => inf::run(&options),
         Task::Interop(options) => interop::run(&options),
