@@ -198,6 +198,20 @@ pub struct SpinOptions {
     /// Calls in an epoch, at least: what is begun is brought to its end, and everything closed.
     #[arg(long, value_name = "N", default_value_t = EPOCH_CALLS, value_parser = clap::value_parser!(u64).range(1..))]
     pub epoch: u64,
+    /// Fail each function that may fail once for each path by which the driver calls it, over all epochs.
+    #[arg(long)]
+    pub fail_new_paths: bool,
+    /// Fail these paths alone, as a failure names them.
+    #[arg(
+        long,
+        value_name = "PATH,...",
+        value_delimiter = ',',
+        conflicts_with = "fail_new_paths"
+    )]
+    pub fail_paths: Vec<ntsim::FaultPath>,
+    /// Fail one in so many of the driver's calls to what may fail, once it has started.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = low)]
+    pub low_resources: u32,
     /// Write what was done, which the seed and the options decide alone, to this file too.
     #[arg(long, value_name = "FILE")]
     pub tally: Option<PathBuf>,
@@ -440,6 +454,14 @@ fn in_one_line(message: &str) -> String {
 fn decimal(text: &str) -> Result<u64, String> {
     text.parse()
         .map_err(|_| format!("a decimal number from 0 to {}", u64::MAX))
+}
+
+/// One in so many: where all fail, nothing comes to an end.
+fn low(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(1) | Err(_) => Err("a number from 2 on, or 0 for none".to_owned()),
+        Ok(one_in) => Ok(one_in),
+    }
 }
 
 fn probability(text: &str) -> Result<f64, String> {

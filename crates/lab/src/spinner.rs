@@ -4,16 +4,19 @@ use crate::cli::{EPOCH_CALLS, SpinOptions};
 use crate::trace_file;
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
+use ntsim::{FaultPath, FaultPaths};
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use vroce_lab::spin::{Tally, trace_epochs, trace_of_epochs, walk};
+use vroce_lab::spin::{Faults, Tally, trace_epochs, trace_of_epochs, walk};
 
 /// Without a terminal, a line that often.
 const LINE: Duration = Duration::from_secs(10);
 
 /// The epoch that runs: a panic that ends the process should tell too.
 static CURRENT: AtomicU64 = AtomicU64::new(0);
+/// How many paths had failed before it.
+static FAILED: AtomicUsize = AtomicUsize::new(0);
 
 /// Walks, and tells what came of it.
 pub fn run(options: &SpinOptions) -> Result<()> {
@@ -21,16 +24,25 @@ pub fn run(options: &SpinOptions) -> Result<()> {
     let seed = options.seed.unwrap_or_else(from_the_clock);
     let end = Duration::from_secs(options.seconds.unwrap_or(60));
     let epoch = options.epoch;
+    let paths = match &options.fail_paths[..] {
+        [] => options.fail_new_paths.then(FaultPaths::new),
+        some => Some(FaultPaths::only(some.iter().copied())),
+    };
+    let faults = Faults {
+        paths,
+        low_resources: options.low_resources,
+    };
     out!("seed {seed}, epochs of {epoch} calls or more");
-    tell_of_panics(epoch);
+    tell_of_panics(epoch, faults.clone());
     ntsim::interrupt::catch();
     let trace = &options.trace_file;
     if let Some(path) = &trace.trace_file {
         trace_epochs(path, trace_file::config(path, trace.trace_host_time));
     }
     let progress = Progress::new();
-    let (tally, failure) = walk(seed, epoch, |tally, next| {
+    let (tally, failure) = walk(seed, epoch, &faults, |tally, next| {
         CURRENT.store(next, Ordering::Relaxed);
+        FAILED.store(failed(&faults).len(), Ordering::Relaxed);
         progress.show(tally, started.elapsed());
         let on = match options.calls {
             Some(calls) => tally.total() < calls,
@@ -60,6 +72,9 @@ pub fn run(options: &SpinOptions) -> Result<()> {
             if ntsim::interrupt::caught() {
                 out!("interrupted: the epoch that ran was finished");
             }
+            if faults.paths.is_some() {
+                out!("{} new paths failed", failed(&faults).len());
+            }
             out!("violations 0, leaks 0");
             Ok(())
         }
@@ -67,7 +82,7 @@ pub fn run(options: &SpinOptions) -> Result<()> {
             "seed {}: {}\nrepeat with: {}",
             failure.seed,
             in_short(&failure.text),
-            again(failure.seed, epoch)
+            again(failure.seed, epoch) + &fail_again(&failure.paths, options.low_resources)
         )),
     }
 }
@@ -88,6 +103,28 @@ fn again(seed: u64, epoch: u64) -> String {
     format!("cargo run --release -- spin --seed {seed} --calls 1{length}")
 }
 
+/// The paths that have failed.
+fn failed(faults: &Faults) -> Vec<FaultPath> {
+    faults
+        .paths
+        .as_ref()
+        .map(FaultPaths::failed)
+        .unwrap_or_default()
+}
+
+/// What of the command has the same fail.
+fn fail_again(paths: &[FaultPath], low_resources: u32) -> String {
+    let mut text = String::new();
+    if !paths.is_empty() {
+        let paths: Vec<_> = paths.iter().map(FaultPath::to_string).collect();
+        text += &format!(" --fail-paths {}", paths.join(","));
+    }
+    if low_resources > 0 {
+        text += &format!(" --low-resources {low_resources}");
+    }
+    text
+}
+
 fn from_the_clock() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     // As short as people can type it.
@@ -96,17 +133,20 @@ fn from_the_clock() -> u64 {
 
 /// A panic is told at once in short, with the way to repeat it, because one in a function that cannot unwind ends the process. The
 /// others' reports come at the end.
-fn tell_of_panics(epoch: u64) {
+fn tell_of_panics(epoch: u64, faults: Faults) {
     std::panic::set_hook(Box::new(move |info| {
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         let first = text.unwrap_or_default().lines().next().unwrap_or_default();
         let place = info.location().map(ToString::to_string);
+        let seed = CURRENT.load(Ordering::Relaxed);
+        let paths = failed(&faults).split_off(FAILED.load(Ordering::Relaxed));
         crate::output::error(format_args!(
-            "{first} ({}), {}",
+            "{first} ({}), {}{}",
             place.unwrap_or_default(),
-            again(CURRENT.load(Ordering::Relaxed), epoch)
+            again(seed, epoch),
+            fail_again(&paths, faults.low_resources)
         ));
     }));
 }

@@ -1,15 +1,20 @@
 //! A short walk of the spinner, the same every time.
 
+use ntsim::FaultPaths;
 use std::collections::BTreeSet;
-use vroce_lab::spin::{Slot, Tally, epoch};
+use vroce_lab::spin::{Faults, Slot, Tally, epoch};
 
 /// Calls in an epoch here.
 const CALLS: u64 = 1000;
 
 fn walk(seeds: impl IntoIterator<Item = u64>, calls: u64) -> Tally {
+    walk_under(&Faults::default(), seeds, calls)
+}
+
+fn walk_under(faults: &Faults, seeds: impl IntoIterator<Item = u64>, calls: u64) -> Tally {
     let mut total = Tally::default();
     for seed in seeds {
-        let (tally, result) = epoch(seed, calls);
+        let (tally, result) = epoch(seed, calls, faults);
         total.add(tally);
         if let Err(text) = result {
             panic!(
@@ -48,6 +53,30 @@ fn a_seed_walks_the_same_way_twice() {
     assert_eq!(one.callbacks, two.callbacks);
     assert_eq!(one.results, two.results);
     assert_eq!(one.failed, two.failed);
+}
+
+#[test]
+fn a_walk_ends_well_while_everything_fails_once() {
+    let paths = FaultPaths::new();
+    let faults = Faults {
+        paths: Some(paths.clone()),
+        low_resources: 0,
+    };
+    walk_under(&faults, 1..=5, CALLS);
+    let first = paths.failed().len();
+    assert!(first > 200, "{first} paths");
+    walk_under(&faults, 1..=5, CALLS);
+    let second = paths.failed().len() - first;
+    assert!(second < first / 4, "{second} more after {first}");
+}
+
+#[test]
+fn a_walk_ends_well_while_resources_are_low() {
+    let faults = Faults {
+        paths: None,
+        low_resources: 16,
+    };
+    walk_under(&faults, 1..=5, CALLS);
 }
 
 /// Each found something in driver, verifier or walk when it was new; the walk has changed since.

@@ -5,7 +5,7 @@ use super::leave;
 use super::model::{self, Model, with};
 use super::raw::{Elsewhere, Raw};
 use super::tally::Tally;
-use super::{connect, memory, sweep, trace, walk};
+use super::{Faults, connect, memory, sweep, trace, walk};
 use ndkpi::{NDK_VERSION_1_2, NDK_VERSION_2_1};
 use ntsim::ndk::rules;
 use ntsim::ndk::{Adapter, Status};
@@ -33,6 +33,9 @@ pub(super) struct Consumer {
     elsewhere: Elsewhere,
 }
 
+/// Settings of an adapter that are not the INF's.
+type Keywords = &'static [(&'static str, &'static str)];
+
 /// An epoch that runs.
 pub(super) struct Epoch {
     pub(super) world: World,
@@ -40,6 +43,9 @@ pub(super) struct Epoch {
     pub(super) machines: Vec<MachineId>,
     pub(super) processors: u32,
     pub(super) consumers: Vec<Consumer>,
+    /// Settings of each machine's adapter.
+    keywords: [Keywords; MACHINES],
+    faults: Faults,
     /// Chance of what happens to machines and wires; operations have their own.
     pub(super) chance: Chance,
     /// The least and most time between two operations is such.
@@ -47,8 +53,8 @@ pub(super) struct Epoch {
 }
 
 /// Walks until so many functions were called, then closes and unloads everything. What was done, and what went wrong.
-pub fn run(seed: u64, calls: u64) -> (Tally, Result<(), String>) {
-    let walked = catch_unwind(AssertUnwindSafe(|| walk_through(seed, calls)));
+pub fn run(seed: u64, calls: u64, faults: &Faults) -> (Tally, Result<(), String>) {
+    let walked = catch_unwind(AssertUnwindSafe(|| walk_through(seed, calls, faults)));
     let tally = model::end().map(|model| model.tally).unwrap_or_default();
     let result = walked.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
@@ -58,8 +64,8 @@ pub fn run(seed: u64, calls: u64) -> (Tally, Result<(), String>) {
     (tally, result)
 }
 
-fn walk_through(seed: u64, calls: u64) -> Result<(), String> {
-    let mut epoch = Epoch::begin(seed)?;
+fn walk_through(seed: u64, calls: u64, faults: &Faults) -> Result<(), String> {
+    let mut epoch = Epoch::begin(seed, faults)?;
     // Where every device is gone nothing can be called any more.
     while with(|m| m.tally.total() < calls && m.hosts.iter().any(|host| !host.removed)) {
         epoch.step()?;
@@ -68,17 +74,21 @@ fn walk_through(seed: u64, calls: u64) -> Result<(), String> {
 }
 
 impl Epoch {
-    fn begin(seed: u64) -> Result<Epoch, String> {
+    fn begin(seed: u64, faults: &Faults) -> Result<Epoch, String> {
         let mut chance = Chance::new(seed);
         let interleave = chance.weighted(&[(4, 0), (1, 2), (2, 3), (2, 10), (1, 50)]);
         let processors = chance.of(&[1, 2, 2, 3]);
         let pace = chance.of(&[5, 50, 500]);
         let careless = chance.one_in(CARELESS);
-        let mut world = World::builder()
+        let mut builder = World::builder()
             .seed(seed)
             .interleave(interleave)
-            .ignore_environment()
-            .build();
+            .low_resources(faults.low_resources)
+            .ignore_environment();
+        if let Some(paths) = &faults.paths {
+            builder = builder.fail_new_paths(paths);
+        }
+        let mut world = builder.build();
         trace::begin(&mut world)?;
         if careless {
             for rule in BROKEN {
@@ -93,12 +103,17 @@ impl Epoch {
             machines: Vec::new(),
             processors,
             consumers: Vec::new(),
+            keywords: [&[]; MACHINES],
+            faults: faults.clone(),
             chance,
             pace,
         };
         with(|m| {
             m.tally.epochs = 1;
             m.tally.careless = u64::from(careless);
+            for host in &mut m.hosts {
+                host.famine = !faults.is_none();
+            }
         });
         for index in 0..MACHINES {
             epoch.start_machine(index)?;
@@ -132,17 +147,43 @@ impl Epoch {
         };
         self.world.attach_nic(machine, &self.net, nic);
         self.machines.push(machine);
-        let large: &[(&str, &str)] = &[
+        const LARGE: Keywords = &[
             ("*JumboPacket", "4206"),
             ("*NetworkDirectRoCEFrameSize", "4096"),
         ];
-        let keywords = if self.chance.percent(50) { large } else { &[] };
-        let image = crate::driver::driver().map_err(|error| format!("{error:#}"))?;
-        self.world
-            .install_with(machine, crate::server::INF, image, keywords)
-            .map_err(|error| format!("installing: {error:?}"))?;
+        if self.chance.percent(50) {
+            self.keywords[index] = LARGE;
+        }
+        self.install(index)?;
         with(|m| m.tally.machines += 1);
         Ok(())
+    }
+
+    /// Installs the driver on a machine that has none. As often as it takes, if paths fail: each attempt that fails leaves one less.
+    pub(super) fn install(&mut self, index: usize) -> Result<(), String> {
+        let (machine, keywords) = (self.machines[index], self.keywords[index]);
+        loop {
+            let image = crate::driver::driver().map_err(|error| format!("{error:#}"))?;
+            let before = self.faults.failed();
+            let installed = self
+                .world
+                .install_with(machine, crate::server::INF, image, keywords);
+            match installed {
+                Ok(()) => return Ok(()),
+                Err(_) if self.faults.failed() > before => {}
+                Err(error) => return Err(format!("installing: {error:?}")),
+            }
+        }
+    }
+
+    /// How much has failed on purpose so far, for [`Epoch::forgives`].
+    pub(super) fn failed(&self) -> usize {
+        self.faults.failed()
+    }
+
+    /// Whether it may be no fault of the driver that an adapter did not start: something that it needs has failed since.
+    pub(super) fn forgives(&self, failed: usize) -> bool {
+        self.faults.failed() > failed || self.faults.low_resources > 0
     }
 
     /// Another consumer on a machine, with an adapter.

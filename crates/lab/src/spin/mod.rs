@@ -39,11 +39,38 @@ pub use slot::Slot;
 pub use tally::Tally;
 pub use trace::{trace_epochs, trace_of_epochs};
 
+use ntsim::{FaultPath, FaultPaths};
+use std::cell::Cell;
+
+/// What fails in every epoch, beside what the walk has fail.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Each new path on which the driver calls what may fail: see [`ntsim::WorldBuilder::fail_new_paths`].
+    pub paths: Option<FaultPaths>,
+    /// One in so many of such calls, 0 for none: see [`ntsim::WorldBuilder::low_resources`].
+    pub low_resources: u32,
+}
+
+impl Faults {
+    /// There are none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.paths.is_none() && self.low_resources == 0
+    }
+
+    /// How many paths have failed so far.
+    fn failed(&self) -> usize {
+        self.paths.as_ref().map_or(0, |paths| paths.failed().len())
+    }
+}
+
 /// An epoch that ended badly.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed that repeats it.
     pub seed: u64,
+    /// The paths that have to fail in it.
+    pub paths: Vec<FaultPath>,
     /// What was wrong.
     pub text: String,
 }
@@ -55,9 +82,20 @@ pub struct Failure {
 pub fn walk(
     seed: u64,
     calls_an_epoch: u64,
+    faults: &Faults,
     more: impl FnMut(&Tally, u64) -> bool,
 ) -> (Tally, Option<Failure>) {
-    walk_by(seed, more, |seed| epoch::run(seed, calls_an_epoch))
+    let before = Cell::new(0);
+    let (tally, failure) = walk_by(seed, more, |seed| {
+        before.set(faults.failed());
+        epoch::run(seed, calls_an_epoch, faults)
+    });
+    let failed = faults.paths.as_ref().map(FaultPaths::failed);
+    let failure = failure.map(|failure| Failure {
+        paths: failed.unwrap_or_default().split_off(before.get()),
+        ..failure
+    });
+    (tally, failure)
 }
 
 fn walk_by(
@@ -72,7 +110,9 @@ fn walk_by(
         let (tally, result) = epoch(next);
         total.add(tally);
         if let Err(text) = result {
-            return (total, Some(Failure { seed: next, text }));
+            let paths = Vec::new();
+            let seed = next;
+            return (total, Some(Failure { seed, paths, text }));
         }
         // As short as people can type them.
         next = seeds.number() >> 40;

@@ -120,10 +120,16 @@ fn disabled(epoch: &mut Epoch, machine: usize) -> Result<(), String> {
 fn restarted(epoch: &mut Epoch, machine: usize) -> Result<(), String> {
     leave_all(epoch, machine)?;
     let id = epoch.machines[machine];
-    epoch
-        .world
-        .restart_adapters(id)
-        .map_err(|error| format!("restarting an adapter: {error:?}"))?;
+    let failed = epoch.failed();
+    match epoch.world.restart_adapters(id) {
+        Ok(()) => {}
+        Err(_) if epoch.forgives(failed) => {
+            // It is gone.
+            epoch.world.uninstall(id);
+            epoch.install(machine)?;
+        }
+        Err(error) => return Err(format!("restarting an adapter: {error:?}")),
+    }
     with(|m| m.tally.machines += 1);
     open_all(epoch, machine)
 }
@@ -133,10 +139,14 @@ fn paused(epoch: &mut Epoch, machine: usize) -> Result<(), String> {
     let id = epoch.machines[machine];
     epoch.world.pause(id);
     epoch.world.run_for(Duration::from_micros(200));
-    epoch
-        .world
-        .resume(id)
-        .map_err(|status| format!("resuming: {status:#x}"))
+    loop {
+        let failed = epoch.failed();
+        match epoch.world.resume(id) {
+            Ok(()) => return Ok(()),
+            Err(_) if epoch.forgives(failed) => {}
+            Err(status) => return Err(format!("resuming: {status:#x}")),
+        }
+    }
 }
 
 /// The device vanishes in the middle of work. The consumers notice, and go.
