@@ -218,10 +218,8 @@ impl Bench<'_> {
         };
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..jobs).map(|n| scope.spawn(move || work(n))).collect();
-            let results = workers.into_iter().map(|worker| worker.join());
-            results
-                .map(|result| result.unwrap_or_else(|_| bail!("a panic of the runner")))
-                .collect::<Result<()>>()
+            let mut results = workers.into_iter().map(|worker| worker.join());
+            results.try_for_each(|result| result.unwrap_or_else(|_| bail!("a panic of the runner")))
         })?;
         self.tell(pass, all, all);
         let mut more = more.into_inner().unwrap_or_else(|e| e.into_inner());
