@@ -560,3 +560,33 @@ fn the_list_of_levels_of_ndk_says_what_the_facts_say() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn every_slot_of_a_dispatch_table_is_where_windows_has_it() {
+    let layouts = facts("layout");
+    let mut tables: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (of, function) in ntsim::ndk::functions() {
+        // Functions of one name are told apart by what has them.
+        let name = function.name.split(" (").next().unwrap_or("");
+        tables.entry(of).or_default().push(name);
+    }
+    for (of, functions) in tables {
+        let table = format!("NDK_{}_DISPATCH", of.to_uppercase().replace(' ', "_"));
+        if ["consumer", "miniport"].contains(&of) {
+            continue;
+        }
+        let fact = layouts
+            .get(table.as_str())
+            .unwrap_or_else(|| panic!("no fact of {table}"));
+        let here = functions
+            .iter()
+            .enumerate()
+            .map(|(slot, name)| format!("{name}:{}+8", slot * 8));
+        assert_eq!(
+            fact.parameters.split(' ').collect::<Vec<_>>(),
+            here.collect::<Vec<_>>(),
+            "{table}"
+        );
+        assert_eq!(fact.result, (functions.len() * 8).to_string(), "{table}");
+    }
+}

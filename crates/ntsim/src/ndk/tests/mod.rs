@@ -12,4 +12,3 @@ mod innocent;
 mod late;
 mod mappings;
 mod overruns;
-mod parity;
