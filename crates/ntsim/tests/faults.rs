@@ -191,7 +191,7 @@ fn who_uses_what_it_did_not_get_is_named_with_the_path() {
         &[
             "rule access-violation broken by driver tiny",
             "failed on purpose: ExAllocatePool2, called by driver tiny in DriverEntry on A at 0 ns\n",
-            "called from careless (tests/faults.rs:",
+            "careless (tests/faults.rs:",
             " NTSIM_FAULTS=only:",
         ],
     );
@@ -206,7 +206,7 @@ fn who_leaks_on_the_way_out_of_an_error_is_named_with_the_path() {
             "rule pool-leak broken: after DriverEntry failed: A: tiny has 1 block(s)",
             "100 bytes",
             "failed on purpose: ExAllocatePool2, called by driver tiny in DriverEntry",
-            "called from leaky (tests/faults.rs:",
+            "leaky (tests/faults.rs:",
         ],
     );
 }

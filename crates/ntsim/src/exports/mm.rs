@@ -500,6 +500,8 @@ pub unsafe extern "efiapi" fn MmProbeAndLockPages(
 /// # Safety
 /// `mdl` must point at an MDL that nobody uses.
 pub(crate) unsafe fn lock_elsewhere(mdl: *mut MDL, address: usize) {
+    // Not called through an export: what is noted of the MDL is the kernel's.
+    let _kernel = context::KernelMode::enter();
     let machine = context::machine();
     // SAFETY: promised by the caller.
     let locked = unsafe { (mdl::virtual_address(mdl), (*mdl).ByteCount as usize) };

@@ -92,9 +92,15 @@ pub(crate) unsafe fn note(mdl: *mut MDL, source: Option<*mut MDL>, by: &'static 
 
 /// Forgets the MDLs in memory that is freed or used anew.
 pub(crate) fn forget(invariants: &Invariants, start: usize, len: usize) {
-    let mut all = invariants.0.borrow_mut();
-    while let Some(mdl) = all.range(start..start + len).next().map(|(mdl, _)| *mdl) {
-        all.remove(&mdl);
+    // What is taken out may be freed through the pool, which comes here again: not while it is borrowed.
+    loop {
+        let mut all = invariants.0.borrow_mut();
+        let first = all.range(start..start + len).next().map(|(mdl, _)| *mdl);
+        let gone = first.and_then(|mdl| all.remove(&mdl));
+        drop(all);
+        if gone.is_none() {
+            return;
+        }
     }
 }
 

@@ -590,8 +590,10 @@ pub(super) fn close(
     let object = &hook.object;
     object.state.set(State::Closing);
     object.in_close.set(true);
-    if let Part::Qp(part) = &object.part {
-        part.leave_windows();
+    match &object.part {
+        Part::Qp(part) => part.leave_windows(),
+        Part::Connector(part) => part.leave(),
+        _ => {}
     }
     let call = Call::new(&hook, None, Completion::Close(completion), context, None);
     // SAFETY: the close function is the first of the table, as checked when the object was adopted.

@@ -1,6 +1,6 @@
 //! Hooked connectors.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use super::callback::Callback;
 use super::hook::{Hook, enter};
 use super::late;
 use super::object::{Kind, Object, Part};
-use super::private_data;
+use super::private_data::{self, Over};
 use super::rules;
 use super::tables::{common, slots};
 use super::trail;
@@ -48,6 +48,10 @@ pub(super) struct ConnectorPart {
     events: Cell<u32>,
     /// Where it was connected to, if NdkConnect succeeded.
     peer: Cell<Option<SocketAddr>>,
+    /// Of the private data that was given with it.
+    given: RefCell<Option<Over>>,
+    /// NdkReject was called.
+    rejected: Cell<bool>,
 }
 
 impl ConnectorPart {
@@ -60,6 +64,17 @@ impl ConnectorPart {
             connection: Cell::new(Connection::None),
             events: Cell::new(0),
             peer: Cell::new(None),
+            given: RefCell::default(),
+            rejected: Cell::new(false),
+        }
+    }
+
+    /// Its consumer goes, or there is no connection: what it gave counts no more, unless there has been one.
+    pub(super) fn leave(&self) {
+        if self.connection.get() != Connection::Established
+            && let Some(given) = self.given.take()
+        {
+            given.set(true);
         }
     }
 
@@ -129,12 +144,18 @@ fn use_objects(hook: &Hook, objects: Vec<Rc<Object>>) -> Then {
 }
 
 /// A request for a connection begins. `to` is None where that is no address.
-fn ask(hook: &Hook, to: Option<SocketAddr>, data_length: u32, and: Then) -> Then {
+fn ask(hook: &Hook, to: Option<(SocketAddr, Over)>, data_length: u32, and: Then) -> Then {
+    let (to, over) = to.unzip();
     part(&hook.object).peer.set(None);
+    // Of an earlier try nothing is known any more.
+    part(&hook.object).leave();
+    *part(&hook.object).given.borrow_mut() = over;
     let (object, name) = (Rc::clone(&hook.object), hook.function.name);
     Box::new(move |status| {
-        if status == STATUS_SUCCESS {
-            part(&object).peer.set(to);
+        match status {
+            STATUS_SUCCESS => part(&object).peer.set(to),
+            STATUS_PENDING => {}
+            _ => part(&object).leave(),
         }
         let most = object.provider.private_data.get().map(|l| l.caller);
         private_data::taken(&object, name, data_length, most, status);
@@ -149,11 +170,15 @@ fn answered(object: &Object, name: &str, data_length: u32, status: NTSTATUS) {
 }
 
 /// As [`use_objects`] for a queue pair with which a connection is accepted.
-fn accept_with(hook: &Hook, pair: Rc<Object>, data_length: u32) -> Then {
+fn accept_with(hook: &Hook, pair: Rc<Object>, over: Option<Over>, data_length: u32) -> Then {
+    *part(&hook.object).given.borrow_mut() = over;
     let used = use_objects(hook, vec![pair]);
     let (object, name) = (Rc::clone(&hook.object), hook.function.name);
     Box::new(move |status| {
         answered(&object, name, data_length, status);
+        if status != STATUS_SUCCESS && status != STATUS_PENDING {
+            part(&object).leave();
+        }
         used(status);
     })
 }
@@ -386,8 +411,8 @@ unsafe extern "efiapi" fn accept(
         return STATUS_INVALID_PARAMETER;
     }
     // SAFETY: the private data is as the consumer passes it.
-    unsafe { private_data::answered(&hook, data, data_length) };
-    let used = accept_with(&hook, pair, data_length);
+    let over = unsafe { private_data::answered(&hook, data, data_length) };
+    let used = accept_with(&hook, pair, over, data_length);
     let then = establish(
         &hook,
         event.map(DisconnectEvent::Plain),
@@ -441,8 +466,8 @@ unsafe extern "efiapi" fn accept_ex(
         return STATUS_INVALID_PARAMETER;
     }
     // SAFETY: the private data is as the consumer passes it.
-    unsafe { private_data::answered(&hook, data, data_length) };
-    let used = accept_with(&hook, pair, data_length);
+    let over = unsafe { private_data::answered(&hook, data, data_length) };
+    let used = accept_with(&hook, pair, over, data_length);
     let then = establish(
         &hook,
         event.map(DisconnectEvent::Ex),
@@ -485,6 +510,8 @@ unsafe extern "efiapi" fn reject(
     let table = hook.object.table::<NDK_CONNECTOR_DISPATCH>();
     // SAFETY: the private data is as the consumer passes it.
     unsafe { private_data::answered(&hook, data, data_length) };
+    part(&hook.object).rejected.set(true);
+    part(&hook.object).leave();
     // SAFETY: the provider's table; called as the consumer called.
     let status = hook.call_sync(|| unsafe { ((*table).NdkReject)(connector, data, data_length) });
     answered(&hook.object, hook.function.name, data_length, status);
@@ -526,7 +553,10 @@ unsafe extern "efiapi" fn connection_data(
         };
         // SAFETY: the consumer's buffer has `before` bytes.
         let shown = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), shown as usize) };
-        private_data::judge(&hook, part(&hook.object).peer.get(), shown, whole);
+        let part = part(&hook.object);
+        if part.connection.get() == Connection::None && !part.rejected.get() {
+            private_data::judge(&hook, part.peer.get(), shown, whole);
+        }
     }
     status
 }

@@ -2,7 +2,8 @@
 //!
 //! Where both ends of a connection are consumers in this world, both pass here. Which connector belongs to which at the other end is not
 //! said by NDKPI, so what [`judge`] is shown must be what somebody offered who may be the peer. A provider is accused only where
-//! nobody did, and the peer is one that could be seen here: others come from outside, through the wire.
+//! nobody did, and the peer is one that could be seen here: others come from outside, through the wire. And only where the pages say that
+//! NdkGetConnectionData may be called: before this end accepts or completes, and as long as the other end stands by what it gave.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,7 +31,11 @@ struct Offer {
     /// Where the other consumer, or this one, listens. Any address and any port if zero.
     to: SocketAddr,
     data: Vec<u8>,
+    over: Over,
 }
+
+/// Set when whoever gave private data goes back on it before there is a connection. What the other end is shown then, no page says.
+pub(super) type Over = Rc<Cell<bool>>;
 
 /// Offers of one direction.
 #[derive(Default)]
@@ -101,7 +106,7 @@ unsafe fn bytes(data: *const c_void, length: u32) -> Vec<u8> {
     }
 }
 
-/// A consumer asks for a connection with private data.
+/// A consumer asks for a connection with private data. Where, if that is an address.
 ///
 /// # Safety
 /// As for the function of the provider, of which these are arguments; a null source is none.
@@ -109,7 +114,7 @@ pub(super) unsafe fn requested(
     source: (*const SOCKADDR, u32),
     destination: (*const SOCKADDR, u32),
     data: (*const c_void, u32),
-) -> Option<SocketAddr> {
+) -> Option<(SocketAddr, Over)> {
     // SAFETY: the caller's promise.
     let (from, to, data) = unsafe {
         (
@@ -123,27 +128,30 @@ pub(super) unsafe fn requested(
         from: from.map(|from| from.ip()).filter(|ip| !ip.is_unspecified()),
         to,
         data,
+        over: Over::default(),
     };
+    let over = Rc::clone(&offer.over);
     with_layer(|layer| layer.private_data.requests.add(offer));
-    Some(to)
+    Some((to, over))
 }
 
 /// A consumer accepts or rejects a connection with private data.
 ///
 /// # Safety
 /// `data` is valid for `length` bytes, or the length is 0.
-pub(super) unsafe fn answered(hook: &Hook, data: *const c_void, length: u32) {
-    let Some(to) = heard_at(&hook.object) else {
-        return;
-    };
+pub(super) unsafe fn answered(hook: &Hook, data: *const c_void, length: u32) -> Option<Over> {
+    let to = heard_at(&hook.object)?;
     let offer = Offer {
         at: place().time,
         from: None,
         to,
         // SAFETY: the caller's promise.
         data: unsafe { bytes(data, length) },
+        over: Over::default(),
     };
+    let over = Rc::clone(&offer.over);
     with_layer(|layer| layer.private_data.answers.add(offer));
+    Some(over)
 }
 
 /// A provider has answered a call that had so many bytes of private data, of which it said before how many it takes.
@@ -225,7 +233,8 @@ pub(super) fn judge(hook: &Hook, connected: Option<SocketAddr>, shown: &[u8], wh
             None => hears(at, offer.to),
         };
         let candidates: Vec<_> = offers.iter().filter(may_be).collect();
-        if candidates.iter().any(|o| carries(&o.data, shown, whole)) {
+        let same = |o: &&Offer| o.over.get() || carries(&o.data, shown, whole);
+        if candidates.iter().any(same) {
             return None;
         }
         // Of an answer it must be known that it was given there, of a request that it came from there.
