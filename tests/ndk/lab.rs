@@ -9,7 +9,7 @@ use ntsim::ndk::{
     Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Pending, Qp, QpLimits, ReadLimits, sge,
 };
 use ntsim::virtio_net::{Nic, NicConfig};
-use ntsim::{MachineConfig, MachineId, World};
+use ntsim::{MachineConfig, MachineId, World, WorldBuilder};
 
 /// Address of machine A.
 pub const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -143,6 +143,15 @@ impl Lab {
             ..SMALL
         };
         Lab::build(world, size, &[], NicConfig::default())
+    }
+
+    /// Two machines of two processors each, in a world whose schedule is the explorer's.
+    pub fn exploring(builder: WorldBuilder) -> Lab {
+        let size = Size {
+            processors: 2,
+            ..SMALL
+        };
+        Lab::build(builder.build(), size, &[], NicConfig::default())
     }
 
     /// With machines of a size.

@@ -20,6 +20,7 @@ mod connections;
 mod detour;
 mod disconnects;
 mod endpoints;
+mod explored;
 mod fast;
 mod immediate;
 mod jumbo;

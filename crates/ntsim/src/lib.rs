@@ -73,6 +73,7 @@ pub use image::{Image, ImageError};
 pub use ndis::{DriverImage, InstallError};
 pub use verifier::{Report, Verify, Violation};
 pub use virtio_net::NicConfig;
+pub use world::explore::{Schedule, explore};
 pub use world::{
     Clock, DpcCount, DriverId, FaultPath, FaultPaths, MachineConfig, MachineId, World, WorldBuilder,
 };

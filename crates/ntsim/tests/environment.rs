@@ -41,6 +41,7 @@ fn child_of(story: &str, environment: &[(&str, &str)]) -> Output {
         .args(["--exact", story, "--nocapture"])
         .env_remove("NTSIM_SEED")
         .env_remove("NTSIM_INTERLEAVE")
+        .env_remove("NTSIM_EXPLORE")
         .env_remove("NTSIM_PEND")
         .env_remove("NTSIM_PROCESSORS")
         .env_remove("NTSIM_TIMER_TICK")
@@ -90,6 +91,12 @@ fn what_is_no_number_is_refused() {
             &format!("{name} must be a number, not {value}")
         ));
     }
+    let output = child(&[("NTSIM_EXPLORE", "7")]);
+    assert!(!output.status.success());
+    assert!(says(
+        &output,
+        "NTSIM_EXPLORE must be SEED:DEPTH or SEED:@PLACE,PLACE, not 7"
+    ));
     let output = child(&[("NTSIM_VERIFY", "most")]);
     assert!(!output.status.success());
     assert!(says(

@@ -486,6 +486,9 @@ fn repeat(core: &Core) -> String {
     if core.verify != Verify::default() {
         text.push_str(&format!(" NTSIM_VERIFY={}", core.verify));
     }
+    if let Some(schedule) = core.explorer.schedule() {
+        text.push_str(&format!(" NTSIM_EXPLORE={schedule}"));
+    }
     for (name, value) in [
         (
             "NTSIM_PEND",

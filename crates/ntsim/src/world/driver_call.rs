@@ -104,6 +104,7 @@ pub(crate) fn call_driver<R>(
 ) -> R {
     on_kernel_stack(|| {
         verifier::entering_driver(function);
+        may_be_preempted();
         guard::entering_driver(function, target);
         run_driver(function, target, f)
     })
@@ -118,9 +119,20 @@ pub(crate) fn call_driver_told<R>(
 ) -> R {
     on_kernel_stack(|| {
         let _told = Told::entering_driver(function);
+        may_be_preempted();
         guard::entering_driver(function, target);
         run_driver(function, target, f)
     })
+}
+
+/// In worlds that explore: the code may lose its processor before it runs.
+#[inline(always)]
+fn may_be_preempted() {
+    // SAFETY: on a kernel stack, so there is a world, which is kept while it is in the context.
+    let core = unsafe { &*context::with(|c| c.core.get()) };
+    if core.explorer.is_on() {
+        core.may_be_preempted();
+    }
 }
 
 #[inline(always)]

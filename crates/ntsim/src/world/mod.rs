@@ -38,6 +38,7 @@ pub(crate) mod device;
 pub(crate) mod driver;
 pub(crate) mod driver_call;
 pub(crate) mod event;
+pub mod explore;
 pub(crate) mod extensions;
 pub(crate) mod faults;
 mod fiber;
@@ -124,11 +125,13 @@ pub(crate) struct Core {
     /// Likewise: nanoseconds of a clock tick.
     pub(crate) timer_tick: Option<u64>,
     interleave_rng: Rng,
+    /// Where driver code is preempted.
+    pub(crate) explorer: explore::Explorer,
     interleaving: Cell<bool>,
     /// A thread that is to be preempted at one of its returns to driver code.
     hold: RefCell<Option<Rc<hold::Hold>>>,
-    /// Something may happen when the kernel returns to driver code: it interleaves, a hold is armed, the world is condemned, or there is a
-    /// trace.
+    /// Something may happen when the kernel returns to driver code: it interleaves or explores, a hold is armed, the world is condemned, or
+    /// there is a trace.
     pub(crate) meddles: Cell<bool>,
     /// What crosses the boundary is written there.
     pub(crate) trace: RefCell<Option<Trace>>,
@@ -247,6 +250,7 @@ pub struct WorldBuilder {
     pend: u32,
     faults: Option<FaultPaths>,
     low_resources: u32,
+    explore: Option<explore::Schedule>,
 }
 
 impl WorldBuilder {
@@ -277,8 +281,8 @@ impl WorldBuilder {
     /// lock stops nobody but who wants it, who then spins until it is released. By default
     /// (0, and no `NTSIM_INTERLEAVE`) they only get it when driver code gives the processor back.
     ///
-    /// Not simulated: that a thread loses its processor to another. Threads, work items and timers get their turn only where
-    /// code at PASSIVE_LEVEL waits or ends, or is held on purpose ([`World::hold_oid`]).
+    /// No thread loses its processor to another here: threads, work items and timers get their turn only where code at PASSIVE_LEVEL waits
+    /// or ends. [`WorldBuilder::explore`] takes processors away, and [`World::hold_oid`].
     #[must_use]
     pub fn interleave(mut self, one_in: u32) -> Self {
         self.interleave = one_in;
@@ -339,6 +343,7 @@ impl WorldBuilder {
         let (mut seed, mut interleave) = (self.seed.unwrap_or(1), self.interleave);
         let (mut pend, mut verify) = (self.pend, self.verify);
         let (mut faults, mut low_resources) = (self.faults, self.low_resources);
+        let mut schedule = self.explore;
         if self.environment {
             seed = variable("NTSIM_SEED").unwrap_or(seed);
             interleave = variable("NTSIM_INTERLEAVE").unwrap_or(interleave);
@@ -346,6 +351,7 @@ impl WorldBuilder {
             verify = setting("NTSIM_VERIFY", "cheap or full").unwrap_or(verify);
             faults = paths::of_environment().or(faults);
             low_resources = variable("NTSIM_LOW_RESOURCES").unwrap_or(low_resources);
+            schedule = setting("NTSIM_EXPLORE", "SEED:DEPTH or SEED:@PLACE,PLACE").or(schedule);
         }
         let verifier = Verifier::default();
         let core = Rc::new(Core {
@@ -373,8 +379,9 @@ impl WorldBuilder {
                 .flatten(),
             interleave_rng: Rng::new(seed ^ 0x1e4f),
             interleaving: Cell::new(false),
+            meddles: Cell::new(interleave != 0 || schedule.is_some()),
+            explorer: explore::Explorer::new(schedule),
             hold: RefCell::default(),
-            meddles: Cell::new(interleave != 0),
             trace: RefCell::default(),
             traced: Cell::new(false),
             spun: Cell::new(0),
@@ -478,7 +485,7 @@ impl DpcCount {
 
 impl World {
     /// Settings of a new world: seed 1, nothing interleaved, everything looked at, virtual clock. What the environment says of `NTSIM_SEED`,
-    /// `NTSIM_INTERLEAVE`, `NTSIM_VERIFY`, `NTSIM_PEND`, `NTSIM_FAULTS` and `NTSIM_LOW_RESOURCES` counts more than what tests say, so that a failed run can be repeated. Machines have at least
+    /// `NTSIM_INTERLEAVE`, `NTSIM_EXPLORE`, `NTSIM_VERIFY`, `NTSIM_PEND`, `NTSIM_FAULTS` and `NTSIM_LOW_RESOURCES` counts more than what tests say, so that a failed run can be repeated. Machines have at least
     /// `NTSIM_PROCESSORS` processors, and timers that expire at multiples of `NTSIM_TIMER_TICK` nanoseconds.
     #[must_use]
     pub fn builder() -> WorldBuilder {
@@ -494,6 +501,7 @@ impl World {
             pend: 0,
             faults: None,
             low_resources: 0,
+            explore: None,
         }
     }
 
@@ -788,6 +796,7 @@ impl Drop for World {
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
         core.stop();
         core.watchdog.stop();
+        core.explorer.end();
         core.end_trace();
         // Also when a test unwinds: its last frames are those that matter.
         crate::wire::flush(core);

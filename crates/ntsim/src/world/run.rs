@@ -301,6 +301,9 @@ impl Core {
         self.stop_if_condemned();
         self.maybe_hold();
         self.maybe_interleave();
+        if self.explorer.is_on() {
+            self.may_be_preempted();
+        }
         if self.traced.get() {
             trace::returned(self);
         }
@@ -322,7 +325,7 @@ impl Core {
 
     /// Lets devices, other processors and what interrupts this one have their turn beside the code that runs here, on a
     /// kernel thread.
-    fn run_meanwhile(&self) {
+    pub(super) fn run_meanwhile(&self) {
         self.interleaving.set(true);
         self.run_devices();
         self.continue_released();
@@ -418,6 +421,7 @@ impl Core {
     /// Whether something may happen when the kernel returns to driver code.
     pub(crate) fn meddles_still(&self) -> bool {
         self.interleave != 0
+            || self.explorer.is_on()
             || self.condemned.get()
             || self.traced.get()
             || self.hold.borrow().is_some()

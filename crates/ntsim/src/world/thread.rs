@@ -436,11 +436,14 @@ pub(crate) fn number() -> usize {
 }
 
 impl Core {
-    /// Resumes the first ready thread.
+    /// Resumes the first ready thread, or that which the explorer takes for the first.
     pub(crate) fn run_ready(&self) -> bool {
-        let Some(thread) = self.ready.borrow_mut().pop_front() else {
-            return false;
+        let thread = {
+            let mut ready = self.ready.borrow_mut();
+            let first = self.explorer.first(ready.iter().map(Rc::as_ref));
+            ready.remove(first)
         };
+        let Some(thread) = thread else { return false };
         self.resume(&thread);
         true
     }
