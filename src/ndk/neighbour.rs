@@ -13,7 +13,10 @@ use ndis_sys::netioapi::{
 use ndis_sys::socket::{
     AF_INET, AF_INET6, AF_UNSPEC, SOCKADDR_INET, in_addr, in6_addr, sockaddr_in, sockaddr_in6,
 };
-use ndis_sys::status::{STATUS_HOST_UNREACHABLE, STATUS_NETWORK_UNREACHABLE, STATUS_SUCCESS};
+use ndis_sys::status::{
+    STATUS_HOST_UNREACHABLE, STATUS_INSUFFICIENT_RESOURCES, STATUS_NETWORK_UNREACHABLE,
+    STATUS_SUCCESS,
+};
 use ndis_sys::types::{HANDLE, NTSTATUS, TRUE};
 use nt::{Passive, sys};
 use roce::{Path, PathMtu};
@@ -89,9 +92,18 @@ pub fn read_addresses(luid: u64, _: Passive) -> Option<LocalAddresses> {
     Some(addresses)
 }
 
+/// An error if that is what a status is for: not to be taken for an answer about the network.
+fn lack(status: NTSTATUS) -> Result<(), NTSTATUS> {
+    if status == STATUS_INSUFFICIENT_RESOURCES {
+        return Err(status);
+    }
+    Ok(())
+}
+
 /// The way from a local address to a peer: the next hop's MAC address.
 ///
-/// STATUS_NETWORK_UNREACHABLE if there is no route over this interface, STATUS_HOST_UNREACHABLE if the next hop does not answer.
+/// STATUS_NETWORK_UNREACHABLE if there is no route over this interface, STATUS_HOST_UNREACHABLE if the next hop does not answer,
+/// STATUS_INSUFFICIENT_RESOURCES if Windows has no memory to tell.
 /// Blocks for as long as TCP/IP asks the neighbour.
 pub fn resolve(
     luid: u64,
@@ -125,6 +137,7 @@ pub fn resolve(
             &raw mut best_source,
         )
     };
+    lack(status)?;
     if status != STATUS_SUCCESS {
         return Err(STATUS_NETWORK_UNREACHABLE);
     }
@@ -140,6 +153,7 @@ pub fn resolve(
     };
     // SAFETY: as above.
     let status = unsafe { sys::ResolveIpNetEntry2(&raw mut row, &raw const source) };
+    lack(status)?;
     if status != STATUS_SUCCESS || row.PhysicalAddressLength != 6 {
         return Err(STATUS_HOST_UNREACHABLE);
     }

@@ -100,9 +100,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    use ndkpi::status::{
-        STATUS_CONNECTION_REFUSED, STATUS_INSUFFICIENT_RESOURCES, STATUS_NETWORK_UNREACHABLE,
-    };
+    use ndkpi::status::{STATUS_CONNECTION_REFUSED, STATUS_INSUFFICIENT_RESOURCES};
 
     #[test]
     fn blocks_are_written_confirmed_and_read_back() {
@@ -142,12 +140,7 @@ mod tests {
                 assert_eq!(result, Err(STATUS_CONNECTION_REFUSED));
                 break;
             }
-            let expected = [
-                STATUS_INSUFFICIENT_RESOURCES,
-                STATUS_CONNECTION_REFUSED,
-                // The way to the peer was not found.
-                STATUS_NETWORK_UNREACHABLE,
-            ];
+            let expected = [STATUS_INSUFFICIENT_RESOURCES, STATUS_CONNECTION_REFUSED];
             assert!(
                 result.is_err_and(|status| expected.contains(&status)),
                 "{failed:?}: {result:?}"
