@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::history::{At, Way};
 use super::{owed_wait, rules};
 use crate::trace;
+use crate::world::driver::Charged;
 use crate::world::{Core, context};
 
 /// What is known of a function that crosses the boundary.
@@ -200,7 +201,7 @@ fn note(function: &'static Function, into_driver: bool, way: Way) {
     match irql {
         None => nowhere(function),
         Some(irql) if irql < function.min_irql || irql > function.max_irql => {
-            wrong_irql(function, irql);
+            wrong_irql(function, irql, into_driver);
         }
         Some(_) => {}
     }
@@ -217,9 +218,12 @@ fn nowhere(function: &'static Function) -> ! {
 
 #[cold]
 #[inline(never)]
-fn wrong_irql(function: &'static Function, irql: u8) {
+fn wrong_irql(function: &'static Function, irql: u8, into_driver: bool) {
     // The report is not allocated by the driver that it is about.
     let _kernel = context::KernelMode::enter();
+    // To blame is who calls: of a function of a driver, not that driver.
+    let caller = context::with(|c| c.caller.get());
+    let _blamed = into_driver.then(|| Charged::to(caller));
     let allowed = match (function.min_irql, function.max_irql) {
         (min, max) if min == max => format!("at {min}"),
         (0, max) => format!("at or below {max}"),

@@ -115,6 +115,8 @@ pub(crate) struct Context {
     pub(crate) in_driver: Cell<bool>,
     /// The driver on whose behalf the code runs (see `world::driver`), 0 for none.
     pub(crate) driver: Cell<u32>,
+    /// Who was charged before a driver was, last: who calls it, as long as it has not begun.
+    pub(crate) caller: Cell<u32>,
     /// Some paged pool is accessible.
     pub(crate) paged_in: Cell<bool>,
     /// The driver's function that the kernel called last, and for which thread; it may have returned on another.
@@ -134,6 +136,7 @@ thread_local! {
             thread: Cell::new(ptr::null()),
             in_driver: Cell::new(false),
             driver: Cell::new(0),
+            caller: Cell::new(0),
             paged_in: Cell::new(false),
             callee: Cell::new((ptr::null(), ptr::null())),
             import: Import {

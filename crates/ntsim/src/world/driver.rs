@@ -65,7 +65,11 @@ pub(crate) struct Charged(DriverNumber);
 
 impl Charged {
     pub(crate) fn to(driver: DriverNumber) -> Charged {
-        Charged(context::with(|c| c.driver.replace(driver)))
+        Charged(context::with(|c| {
+            let caller = c.driver.replace(driver);
+            c.caller.set(caller);
+            caller
+        }))
     }
 }
 

@@ -9,6 +9,8 @@ use super::super::bench::*;
 use super::super::fake::{Misdeed, Mode};
 use super::accused;
 use crate::ndk::rules;
+use crate::verifier::rules as kernel;
+use crate::world::processor::{DISPATCH, PASSIVE};
 
 #[test]
 pub(super) fn consumers() {
@@ -101,4 +103,42 @@ fn functions_of_later_versions() {
     let mut b = Bench::with_version(Mode::Inline, nothing, asked, NDK_VERSION_1_1);
     sends_and_invalidates(&mut b);
     assert_eq!(b.rules(), [rules::CONSUMER_PARAMETER]);
+}
+
+#[test]
+fn adapter_info_is_asked_for_at_passive_level_only() {
+    for irql in [PASSIVE, DISPATCH] {
+        let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
+        let (adapter, machine) = (b.adapter, b.machine);
+        let mut info = NDK_ADAPTER_INFO::ZEROED;
+        let mut size = size_of::<NDK_ADAPTER_INFO>() as u32;
+        b.world.call_on(machine, 0, irql, || {
+            let f = table!(adapter).NdkQueryAdapterInfo;
+            // SAFETY: as a consumer calls.
+            unsafe { f(adapter, &raw mut info, &raw mut size) }
+        });
+        let violations = b.violations();
+        let told: Vec<_> = violations
+            .iter()
+            .map(|v| (v.rule, v.culprit.as_str()))
+            .collect();
+        let expected: &[_] = match irql {
+            PASSIVE => &[],
+            _ => &[(kernel::IRQL, "code of the test")],
+        };
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn a_callback_above_dispatch_level_is_the_providers_fault() {
+    let mut b = Bench::new(Mode::Early, Misdeed::CallsAtHighIrql);
+    let cq = b.cq(Told::new()).unwrap();
+    b.resize(cq);
+    let violations = b.violations();
+    let told = violations.iter().map(|v| (v.rule, v.culprit.as_str()));
+    let mut told: Vec<_> = told.collect();
+    // That of the create comes too high as well.
+    told.dedup();
+    assert_eq!(told, [(kernel::IRQL, "driver fake")]);
 }
