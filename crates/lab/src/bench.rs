@@ -2,6 +2,7 @@
 
 use crate::cli::DemoOptions;
 use crate::demo::measure;
+use crate::figures::Figures;
 use crate::flow::{Operation, Outcome, Workload, ping_pong, stream};
 use crate::server::{Server, finish};
 use crate::table;
@@ -73,9 +74,20 @@ impl Row {
 
 /// Measures and prints.
 pub fn run(options: &DemoOptions) -> Result<()> {
+    let verify = options.verify.unwrap_or(Verify::Cheap);
+    if !options.starts {
+        streams(options, verify)?;
+        out!();
+    }
+    Figures::measure(options.seed, verify)?.tell();
+    Ok(())
+}
+
+/// What is sent from one server to the other.
+fn streams(options: &DemoOptions, verify: Verify) -> Result<()> {
     let mut world = World::builder()
         .seed(options.seed)
-        .verify(options.verify.unwrap_or(Verify::Cheap))
+        .verify(verify)
         .ignore_environment()
         .build();
     let switch = world.switch(SwitchConfig::default());

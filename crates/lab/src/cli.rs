@@ -52,8 +52,9 @@ pub struct DemoOptions {
     /// Fail if a row of the image is slower by more than so many percent, or if it takes more than 50 ms to start.
     #[arg(long, value_name = "PERCENT", requires = "against_image", value_parser = clap::value_parser!(u32).range(0..=99))]
     pub within: Option<u32>,
-    /// Measure only how long the image takes to start, in so many rounds, and fail if it is more than 50 ms.
-    #[arg(long, requires = "against_image", conflicts_with = "within")]
+    /// Measure only how long servers take to start, and what idle ones cost; with --against-image only the starts, in so many
+    /// rounds, and fail if the image takes more than 50 ms.
+    #[arg(long, requires = "bench", conflicts_with = "within")]
     pub starts: bool,
     /// Where the capture goes [default: vroce-demo.pcapng; with --peer there is none].
     #[arg(long, value_name = "FILE")]

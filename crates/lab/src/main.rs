@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod consumer;
 mod demo;
+mod figures;
 mod flow;
 mod output;
 mod peer;

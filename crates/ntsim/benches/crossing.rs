@@ -8,25 +8,31 @@ use std::time::{Duration, Instant};
 
 use ndis_sys::imports::*;
 use ndis_sys::wdm::*;
-use ntsim::{MachineConfig, World};
+use ntsim::{MachineConfig, Verify, World};
 
 const CALLS: u32 = 1_000_000;
 
-fn measure(what: &str, mut f: impl FnMut()) {
+/// What is measured, and the nanoseconds of each call.
+type Rows = Vec<(&'static str, f64)>;
+
+fn measure(rows: &mut Rows, what: &'static str, mut f: impl FnMut()) {
     let start = Instant::now();
     for _ in 0..CALLS {
         f();
     }
     let each = start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS);
-    println!("{what:>34} {each:8.1} ns");
+    rows.push((what, each));
 }
 
 unsafe extern "efiapi" fn nothing(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {}
 
-fn main() {
-    let mut world = World::builder().build();
+/// All rows, with a verifier that looks at so much.
+fn rows(verify: Verify) -> Rows {
+    let mut rows = Rows::new();
+    let mut world = World::builder().verify(verify).ignore_environment().build();
     let a = world.add_machine(MachineConfig::named("A"));
     world.call(a, || {
+        let mut measure = |what, f: &mut dyn FnMut()| measure(&mut rows, what, f);
         let mut lock = 0usize;
         let (mut dpc, mut timer) = (KDPC::ZEROED, KTIMER::ZEROED);
         let mut stamp = 0;
@@ -34,36 +40,44 @@ fn main() {
         unsafe {
             KeInitializeDpc(&mut dpc, nothing, ptr::null_mut());
             KeInitializeTimerEx(&mut timer, NotificationTimer);
-            measure("KeGetCurrentIrql", || {
+            measure("KeGetCurrentIrql", &mut || {
                 KeGetCurrentIrql();
             });
-            measure("spin lock, taken and released", || {
+            measure("spin lock, taken and released", &mut || {
                 let old = KeAcquireSpinLockRaiseToDpc(&mut lock);
                 KeReleaseSpinLock(&mut lock, old);
             });
-            measure("KeQueryInterruptTimePrecise", || {
+            measure("KeQueryInterruptTimePrecise", &mut || {
                 KeQueryInterruptTimePrecise(&mut stamp);
             });
-            measure("KeInsertQueueDpc, which runs it", || {
+            measure("KeInsertQueueDpc, which runs it", &mut || {
                 KeInsertQueueDpc(&mut dpc, ptr::null_mut(), ptr::null_mut());
             });
-            measure("KeSetTimer, set again", || {
+            measure("KeSetTimer, set again", &mut || {
                 KeSetTimer(&mut timer, -10_000_000, ptr::null_mut());
             });
             KeCancelTimer(&mut timer);
-            measure("pool, 100 bytes and back", || {
+            measure("pool, 100 bytes and back", &mut || {
                 ExFreePool(ExAllocatePool2(POOL_FLAG_NON_PAGED, 100, 7));
             });
-            measure("pool, 4096 bytes and back", || {
+            measure("pool, 4096 bytes and back", &mut || {
                 ExFreePool(ExAllocatePool2(POOL_FLAG_NON_PAGED, 4096, 7));
             });
-            measure("Box, 64 bytes and back", || {
+            measure("Box, 64 bytes and back", &mut || {
                 drop(black_box(Box::new([0u8; 64])));
             });
         }
     });
-    measure("World::call", || world.call(a, || ()));
-    measure("World::run_for, nothing to do", || {
+    measure(&mut rows, "World::call", || world.call(a, || ()));
+    measure(&mut rows, "World::run_for, nothing to do", || {
         world.run_for(Duration::ZERO);
     });
+    rows
+}
+
+fn main() {
+    println!("{:>34} {:>8} {:>8}", "ns per call", "cheap", "full");
+    for ((what, cheap), (_, full)) in rows(Verify::Cheap).into_iter().zip(rows(Verify::Full)) {
+        println!("{what:>34} {cheap:8.1} {full:8.1}");
+    }
 }

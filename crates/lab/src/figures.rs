@@ -1,0 +1,117 @@
+//! What servers cost that do nothing: to start, and to wait.
+
+use crate::driver::driver;
+use crate::server::{Server, finish};
+use anyhow::Result;
+use ntsim::wire::SwitchConfig;
+use ntsim::{MachineConfig, Verify, World};
+use std::time::{Duration, Instant};
+
+/// Servers that start, two to a world.
+const WORLDS: u64 = 20;
+
+/// How long the idle ones wait, in their own time.
+const IDLE: Duration = Duration::from_secs(1000);
+
+/// Starts and waits that were measured.
+#[derive(Default)]
+pub struct Figures {
+    /// From a machine that is not there to an adapter that TCP/IP is bound to.
+    starts: Times,
+    /// Two servers, for [`IDLE`].
+    waits: Times,
+}
+
+/// What something took each time.
+#[derive(Default)]
+struct Times {
+    wall: Vec<Duration>,
+    /// What of all that a processor worked on it: about the same on a busy host. None if the system does not say.
+    busy: Option<Duration>,
+}
+
+impl Figures {
+    /// Measures.
+    pub fn measure(seed: u64, verify: Verify) -> Result<Figures> {
+        let mut figures = Figures::default();
+        for round in 0..WORLDS {
+            figures.round(seed + round, verify)?;
+        }
+        Ok(figures)
+    }
+
+    /// One world.
+    fn round(&mut self, seed: u64, verify: Verify) -> Result<()> {
+        let mut world = World::builder()
+            .seed(seed)
+            .verify(verify)
+            .ignore_environment()
+            .build();
+        let switch = world.switch(SwitchConfig::default());
+        let mut servers = Vec::new();
+        for (name, last) in [("A", 1), ("B", 2)] {
+            let driver = driver()?;
+            let address = [10, 0, 0, last].into();
+            let server = self.starts.measure(|| {
+                let config = MachineConfig::named(name);
+                let server = Server::without_driver(&mut world, &switch, config, address);
+                server.install_driver(&mut world, driver)?;
+                anyhow::Ok(server)
+            })?;
+            servers.push(server);
+        }
+        self.waits.measure(|| world.run_for(IDLE));
+        for server in servers {
+            world.uninstall(server.machine);
+        }
+        finish(world).map(drop)
+    }
+
+    /// Prints them.
+    pub fn tell(&self) {
+        out!(
+            "{:<40} {:>12} {:>12} {:>12} {:>15}",
+            "wall time",
+            "shortest",
+            "median",
+            "longest",
+            "processor, mean"
+        );
+        self.starts.tell("a machine boots and binds the driver");
+        let what = format!("two servers idle for {} s", IDLE.as_secs());
+        self.waits.tell(&what);
+    }
+}
+
+impl Times {
+    fn measure<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        let (began, busy) = (Instant::now(), busy());
+        let result = f();
+        self.wall.push(began.elapsed());
+        if let (Some(before), Some(after)) = (busy, self::busy()) {
+            *self.busy.get_or_insert_default() += after.saturating_sub(before);
+        }
+        result
+    }
+
+    fn tell(&self, what: &str) {
+        let ms = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let mut wall = self.wall.clone();
+        wall.sort_unstable();
+        let count = u32::try_from(wall.len()).unwrap_or(u32::MAX).max(1);
+        out!(
+            "{what:<40} {:>9.2} ms {:>9.2} ms {:>9.2} ms {:>12.2} ms",
+            ms(wall.first().copied()),
+            ms(wall.get(wall.len() / 2).copied()),
+            ms(wall.last().copied()),
+            ms(self.busy.map(|busy| busy / count))
+        );
+    }
+}
+
+/// How long a processor has worked for this thread; None if the system does not say.
+fn busy() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds = text.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
+}
