@@ -133,8 +133,8 @@ impl Settings {
     /// `adapter` is the NDIS handle of the adapter that is being initialised.
     ///
     /// # Errors
-    /// NDIS cannot open the configuration, or tell a value, for want of memory: what the administrator has switched off must not be
-    /// switched on by that.
+    /// NDIS cannot open the configuration, or tell the value of a keyword, for want of memory: what the administrator has switched off
+    /// must not be switched on by that. Of the network address NDIS does not say why it cannot tell it.
     pub unsafe fn read(adapter: NDIS_HANDLE, log: Log, _: Passive) -> Result<Self, Status> {
         let mut object = NDIS_CONFIGURATION_OBJECT {
             Header: NDIS_OBJECT_HEADER {

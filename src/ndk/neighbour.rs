@@ -15,7 +15,7 @@ use ndis_sys::socket::{
 };
 use ndis_sys::status::{
     STATUS_HOST_UNREACHABLE, STATUS_INSUFFICIENT_RESOURCES, STATUS_NETWORK_UNREACHABLE,
-    STATUS_SUCCESS,
+    STATUS_NO_MEMORY, STATUS_SUCCESS,
 };
 use ndis_sys::types::{HANDLE, NTSTATUS, TRUE};
 use nt::{Passive, sys};
@@ -94,10 +94,11 @@ pub fn read_addresses(luid: u64, _: Passive) -> Option<LocalAddresses> {
 
 /// An error if that is what a status is for: not to be taken for an answer about the network.
 fn lack(status: NTSTATUS) -> Result<(), NTSTATUS> {
-    if status == STATUS_INSUFFICIENT_RESOURCES {
-        return Err(status);
+    match status {
+        // The pages say ERROR_NOT_ENOUGH_MEMORY, which the kernel has under either name.
+        STATUS_INSUFFICIENT_RESOURCES | STATUS_NO_MEMORY => Err(STATUS_INSUFFICIENT_RESOURCES),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The way from a local address to a peer: the next hop's MAC address.

@@ -30,8 +30,9 @@
 //! | [`exports`] | what drivers import |
 //! | [`verifier`] | rules, violations, reports |
 //! | [`image`], [`pnp`] | drivers as files; the packages that they are installed from, and the registry |
-//! | [`ndis`], [`ndk`] | what a test does with a miniport; the rules of NDK |
-//! | [`consumer`] | NDK's objects for tests, as a consumer would wrap them |
+//! | [`ndis`] | what a test does with a miniport |
+//! | [`ndk`] | NDK's objects for tests, as a consumer would wrap them, and the rules of NDK |
+//! | [`trace`] | everything that crosses, written to a file |
 //! | [`virtio_net`], [`pci`], [`mmio`], [`interrupt`] | the NIC, the bus, and devices of one's own |
 //! | [`wire`], [`tcpip`] | switches, loss, captures; the other protocol on an adapter |
 //! | [`memory`] | how much there is, and what lies in it |

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ndis_sys::wdm::{MDL, MDL_PAGES_LOCKED, MDL_SOURCE_IS_NONPAGED_POOL};
 
-use super::mdl::{self, Mdls};
+use super::mdl::{self, DESCRIBED, Mdls};
 use crate::verifier::{self, Verify, rules};
 use crate::world::context;
 
@@ -110,6 +110,11 @@ pub(crate) fn forget(invariants: &Invariants, start: usize, len: usize) {
 /// `mdl` must point at an MDL.
 pub(crate) unsafe fn check(mdl: *mut MDL, by: &str) {
     if !looked_at() {
+        return;
+    }
+    // SAFETY: promised by the caller.
+    if unsafe { (*mdl).MdlFlags } & DESCRIBED == 0 {
+        // It was made anew in its place, as MmInitializeMdl does it without a call, and describes nothing yet.
         return;
     }
     let invariants = context::machine().ext::<Invariants>();

@@ -142,7 +142,10 @@ pub(crate) fn deregister(handle: NDIS_HANDLE) {
     }
     // So that the report is what ends the run.
     if let Some(machine) = dma.machine.upgrade() {
-        for (list, entry) in dma.lists.borrow_mut().drain() {
+        let mut lists: Vec<_> = dma.lists.borrow_mut().drain().collect();
+        // In an order that every run has.
+        lists.sort_by_key(|(list, _)| *list);
+        for (list, entry) in lists {
             entry.scatter.retire(&machine.ram, F);
             if entry.allocated {
                 machine.pool_free(list, None, F);

@@ -50,7 +50,9 @@ fn pending_in(address: usize, length: usize) -> Vec<Rc<Call>> {
 
 /// An event is initialised. One that a completion callback is to set must stay as it is.
 pub(crate) fn initialised(event: usize) {
-    if let Some(call) = pending_in(event, 1).first() {
+    // On a stack, that is: what lies elsewhere may be a structure with an event at its beginning that the callback has nothing to do with.
+    let pending = pending_in(event, 1);
+    if let Some(call) = pending.iter().find(|call| call.frame.is_some()) {
         violation(
             rules::CONSUMER_CONTEXT,
             format!(
