@@ -4,10 +4,7 @@ use crate::server::Server;
 use crate::status::{self, Doing};
 use anyhow::{Context, Result, anyhow, ensure};
 use ndkpi::status::STATUS_SUCCESS;
-use ndkpi::{
-    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
-    NDK_RESULT, NDK_SGE, NDK_SGE_ADDRESS, NDK_VERSION_2_1,
-};
+use ndkpi::{NDK_RESULT, NDK_SGE, NDK_SGE_ADDRESS, NDK_VERSION_2_1};
 use ntsim::World;
 use ntsim::ndk::{Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits};
 use std::ffi::c_void;
@@ -70,14 +67,7 @@ impl Side {
                     ..QpLimits::default()
                 };
                 let qp = pd.create_qp(&cq, &cq, limits)?;
-                let buffer = Buffer::new(bytes)?;
-                let mr = pd.create_mr()?;
-                mr.register(
-                    &buffer,
-                    NDK_MR_FLAG_ALLOW_LOCAL_WRITE
-                        | NDK_MR_FLAG_ALLOW_REMOTE_READ
-                        | NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
-                )?;
+                let (buffer, mr) = pd.register_memory(bytes)?;
                 Ok(Side {
                     server,
                     adapter,

@@ -3,7 +3,7 @@
 use super::pending::{Pending, create, on_close, on_create};
 use super::wsk::Client;
 use super::{
-    Connector, Cq, Listener, Mr, Mw, Qp, QpLimits, Result, Srq, calling, check, in_kernel,
+    Buffer, Connector, Cq, Listener, Mr, Mw, Qp, QpLimits, Result, Srq, calling, check, in_kernel,
 };
 use crate::ndk::leave::{self, Leave};
 use crate::world::context;
@@ -11,7 +11,9 @@ use ndis_sys::imports::{FreeMibTable, GetUnicastIpAddressTable};
 use ndis_sys::socket::AF_UNSPEC;
 use ndkpi::status::STATUS_DEVICE_NOT_READY;
 use ndkpi::{
-    NDK_ADAPTER, NDK_ADAPTER_DISPATCH, NDK_ADAPTER_INFO, NDK_PD, NDK_PD_DISPATCH, NDK_VERSION,
+    NDK_ADAPTER, NDK_ADAPTER_DISPATCH, NDK_ADAPTER_INFO, NDK_MR_FLAG_ALLOW_LOCAL_WRITE,
+    NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE, NDK_PD, NDK_PD_DISPATCH,
+    NDK_VERSION,
 };
 use std::ptr::{NonNull, null_mut};
 
@@ -181,6 +183,17 @@ impl Pd {
     /// NdkCreateMr for NdkRegisterMr.
     pub fn create_mr(&self) -> Result<Mr> {
         Mr::create(self, false)
+    }
+
+    /// So many bytes of memory, registered for every kind of access. Waits: PASSIVE_LEVEL.
+    pub fn register_memory(&self, bytes: usize) -> Result<(Buffer, Mr)> {
+        let buffer = Buffer::new(bytes)?;
+        let mr = self.create_mr()?;
+        let all = NDK_MR_FLAG_ALLOW_LOCAL_WRITE
+            | NDK_MR_FLAG_ALLOW_REMOTE_READ
+            | NDK_MR_FLAG_ALLOW_REMOTE_WRITE;
+        mr.register(&buffer, all)?;
+        Ok((buffer, mr))
     }
 
     /// NdkCreateMr for NdkFastRegister.

@@ -1,10 +1,7 @@
 //! One end of a connection, with what most consumers have.
 
 use super::{Adapter, Buffer, Connector, Cq, Mr, Pd, Qp, QpLimits, ReadLimits, Result, sge};
-use ndkpi::{
-    NDK_MR_FLAG_ALLOW_LOCAL_WRITE, NDK_MR_FLAG_ALLOW_REMOTE_READ, NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
-    NDK_SGE, NDK_VERSION_2_1,
-};
+use ndkpi::{NDK_SGE, NDK_VERSION_2_1};
 use std::net::SocketAddr;
 
 /// An open adapter, a queue pair with one completion queue, and registered memory. Every function waits: PASSIVE_LEVEL.
@@ -31,14 +28,7 @@ impl Endpoint {
         let cq = adapter.create_cq(limits.receive_depth + limits.initiator_depth)?;
         let pd = adapter.create_pd()?;
         let qp = pd.create_qp(&cq, &cq, limits)?;
-        let buffer = Buffer::new(bytes)?;
-        let mr = pd.create_mr()?;
-        mr.register(
-            &buffer,
-            NDK_MR_FLAG_ALLOW_LOCAL_WRITE
-                | NDK_MR_FLAG_ALLOW_REMOTE_READ
-                | NDK_MR_FLAG_ALLOW_REMOTE_WRITE,
-        )?;
+        let (buffer, mr) = pd.register_memory(bytes)?;
         Ok(Endpoint {
             adapter,
             cq,
