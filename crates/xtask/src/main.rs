@@ -8,6 +8,7 @@ mod fuzz;
 mod image;
 mod inf;
 mod interop;
+mod libtest;
 mod package;
 mod parity;
 mod requirements;

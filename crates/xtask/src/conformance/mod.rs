@@ -1,22 +1,20 @@
 //! `cargo xtask conformance`: which requirement of NDKPI is proven by which test.
 
-mod libtest;
 mod list;
 mod page;
 mod proofs;
 mod rules;
 
 use crate::image::IMAGE_VARIABLE;
-use crate::workspace::{cargo, root};
-use anyhow::{Context, Result, bail};
-pub use libtest::Outcome;
+use crate::libtest::{Outcome, Tests};
+use crate::workspace::root;
+use anyhow::{Context, Result};
 use list::List;
 pub use list::rows;
 pub use page::escape;
 use proofs::{Proofs, Status};
 use rules::Rules;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
 
 /// The driver's test binaries: those whose tests carry requirement numbers in their names.
 const BINARIES: &[&str] = &["inf", "miniport", "ndk"];
@@ -33,6 +31,9 @@ pub struct Options {
     /// Fail if a requirement is open: reachable, and proven by no test.
     #[arg(long)]
     strict: bool,
+    /// Run nothing: take what `cargo test --locked 2>&1` has printed into this file.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
 }
 
 /// Runs the driver's tests and writes, or checks, the page; `false` when a requirement or the page is not as it should be.
@@ -40,12 +41,13 @@ pub fn run(options: &Options) -> Result<bool> {
     let root = root();
     let list = List::load()?;
     let rules = Rules::load(&root, &list)?;
-    let (proofs, failing) = judge_driver(&root, &list, None)?;
+    let tests = Tests::new(options.from.as_deref())?;
+    let (proofs, failing) = judge_driver(&tests, &list)?;
     let mut culprits = Vec::new();
     for (binary, these) in rules.culprits() {
         if !these.is_empty() {
             let exactly: Vec<&str> = std::iter::once("--exact").chain(these).collect();
-            culprits.extend(run_binary(&root, "ntsim", binary, &exactly, None)?);
+            culprits.extend(tests.of("ntsim", binary, &exactly)?);
         }
     }
     if complain(
@@ -84,18 +86,18 @@ pub fn keep(root: &Path, file: &str, page: &str, check: bool, task: &str) -> Res
 /// Judges the driver's image as `run` judges the linked driver: by the same list and the same tests, of which none may fail, and with
 /// no requirement open.
 pub fn judge_image(image: &Path) -> Result<bool> {
-    let (proofs, failing) = judge_driver(&root(), &List::load()?, Some(image))?;
+    let tests = Tests::Run(Some((IMAGE_VARIABLE, image)));
+    let (proofs, failing) = judge_driver(&tests, &List::load()?)?;
     println!("{}", proofs.summary());
     let open = complain_of_open(&proofs);
     Ok(!(failing || open))
 }
 
-/// Runs the driver's tests: what they prove, and whether any fails.
-fn judge_driver(root: &Path, list: &List, image: Option<&Path>) -> Result<(Proofs, bool)> {
+/// What the driver's tests prove, and whether any fails.
+fn judge_driver(source: &Tests, list: &List) -> Result<(Proofs, bool)> {
     let mut tests = Vec::new();
-    let image = image.map(|image| (IMAGE_VARIABLE, image));
     for binary in BINARIES {
-        tests.extend(run_binary(root, "vroce", binary, &[], image)?);
+        tests.extend(source.of("vroce", binary, &[])?);
     }
     let proofs = Proofs::new(list, &tests)?;
     complain(
@@ -127,49 +129,6 @@ pub fn complain(what: &str, ids: Vec<String>) -> bool {
         println!("{id}  {what}");
     }
     !ids.is_empty()
-}
-
-/// Runs a test binary of a package with these arguments of libtest: each test with its outcome, as `binary::path::of::the_test`. The
-/// binary that has the package's name is that of its library. The variable names an image; without [`IMAGE_VARIABLE`] the simulated
-/// machines load the linked driver.
-pub fn run_binary(
-    root: &Path,
-    package: &str,
-    binary: &str,
-    arguments: &[&str],
-    variable: Option<(&str, &Path)>,
-) -> Result<Vec<(String, Outcome)>> {
-    let mut command = cargo();
-    command.args(["test", "--locked", "--package", package]);
-    if binary == package {
-        command.arg("--lib");
-    } else {
-        command.args(["--test", binary]);
-    }
-    command.arg("--").args(arguments).env_remove(IMAGE_VARIABLE);
-    if let Some((name, image)) = variable {
-        command.env(name, image);
-    }
-    let output = command
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cargo")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() && text.is_empty() {
-        bail!("the tests of {binary} did not run ({})", output.status);
-    }
-    let outcomes = libtest::parse(&text)
-        .with_context(|| format!("the tests of {binary} did not report to the end:\n{text}"))?;
-    if outcomes
-        .iter()
-        .any(|(_, outcome)| *outcome == Outcome::Failed)
-    {
-        print!("{text}");
-    }
-    let named = |(name, outcome)| (format!("{binary}::{name}"), outcome);
-    Ok(outcomes.into_iter().map(named).collect())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which tests prove which requirement: a test has the numbers of what it proves in its name.
 
-use super::libtest::Outcome;
 use super::list::List;
+use crate::libtest::Outcome;
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 

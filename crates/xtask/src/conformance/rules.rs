@@ -2,8 +2,8 @@
 //!
 //! A test that needs nothing to be wrong proves little by passing. A rule looks on in all of them, and its culprit shows that it bites.
 
-use super::libtest::Outcome;
 use super::list::{List, rows};
+use crate::libtest::Outcome;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs;

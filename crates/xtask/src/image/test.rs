@@ -2,8 +2,9 @@
 
 use super::same::Comparison;
 use super::{Arch, IMAGE_VARIABLE};
-use crate::conformance::{self, Outcome, run_binary};
+use crate::conformance;
 use crate::interop;
+use crate::libtest::{Outcome, Tests};
 use crate::workspace::{build_lab, root, target};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -77,8 +78,8 @@ pub fn run(options: &Options) -> Result<bool> {
 fn run_tests(image: &Path, filter: &str) -> Result<bool> {
     let mut tests = Vec::new();
     for binary in ["miniport", "ndk"] {
-        let variable = Some((IMAGE_VARIABLE, image));
-        tests.extend(run_binary(&root(), "vroce", binary, &[filter], variable)?);
+        let source = Tests::Run(Some((IMAGE_VARIABLE, image)));
+        tests.extend(source.of("vroce", binary, &[filter])?);
     }
     Ok(all_passed(&format!("whose names contain {filter}"), &tests))
 }
@@ -87,13 +88,9 @@ fn run_tests(image: &Path, filter: &str) -> Result<bool> {
 /// driver's never does, and has the driver's own means for them.
 fn fail_as_a_driver(install: bool) -> Result<bool> {
     let faulty = super::build_package("faulty", Arch::X64, install)?.image;
-    let tests = run_binary(
-        &root(),
-        "ntsim",
-        "faulty",
-        &["--include-ignored"],
-        Some(("NTSIM_FAULTY_IMAGE", &faulty.canonicalize()?)),
-    )?;
+    let faulty = faulty.canonicalize()?;
+    let source = Tests::Run(Some(("NTSIM_FAULTY_IMAGE", &faulty)));
+    let tests = source.of("ntsim", "faulty", &["--include-ignored"])?;
     Ok(all_passed("of an image that fails", &tests))
 }
 

@@ -4,13 +4,14 @@ mod list;
 mod page;
 mod proofs;
 
-use crate::conformance::{self, complain, run_binary};
+use crate::conformance::{self, complain};
 use crate::interop::is_case;
+use crate::libtest::{Outcome, Tests};
 use crate::workspace::root;
 use anyhow::{Context, Result};
 use list::{List, Place};
 use proofs::{Proofs, Test};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the page is, from the root of the repository.
 const PAGE: &str = "docs/requirements.md";
@@ -27,6 +28,9 @@ pub struct Options {
     /// Write nothing; fail if docs/requirements.md is not up to date.
     #[arg(long)]
     check: bool,
+    /// Run nothing: take what `cargo test --locked 2>&1` has printed into this file.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
 }
 
 /// Runs the tests that have a number, prints the table, and writes, or checks, the page; `false` when a requirement is proven nowhere, a
@@ -34,16 +38,15 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool> {
     let root = root();
     let list = List::load()?;
+    let source = Tests::new(options.from.as_deref())?;
     let mut tests = Vec::new();
     for binary in engine(&root)? {
-        tests.extend(run_tests(&root, "roce", &binary, Place::Engine)?);
+        tests.extend(tests_of(&source, &root, "roce", &binary, Place::Engine)?);
     }
     for binary in DRIVER {
-        tests.extend(run_tests(&root, "vroce", binary, Place::Driver)?);
+        tests.extend(tests_of(&source, &root, "vroce", binary, Place::Driver)?);
     }
-    let failing = tests
-        .iter()
-        .filter(|test| test.outcome == conformance::Outcome::Failed);
+    let failing = tests.iter().filter(|test| test.outcome == Outcome::Failed);
     let failing = complain("fails", failing.map(|test| test.name.clone()).collect());
     let proofs = Proofs::new(&list, &tests)?;
     print!("{}", page::table(&list, &proofs));
@@ -79,13 +82,19 @@ fn engine(root: &Path) -> Result<Vec<String>> {
     Ok(binaries)
 }
 
-/// Runs the numbered tests of one binary.
-fn run_tests(root: &Path, package: &str, binary: &str, place: Place) -> Result<Vec<Test>> {
+/// The numbered tests of one binary.
+fn tests_of(
+    source: &Tests,
+    root: &Path,
+    package: &str,
+    binary: &str,
+    place: Place,
+) -> Result<Vec<Test>> {
     let folder = match place {
         Place::Driver => "",
         _ => "crates/roce/",
     };
-    let outcomes = run_binary(root, package, binary, &NUMBERED, None)?;
+    let outcomes = source.of(package, binary, &NUMBERED)?;
     let test = |(path, outcome): (String, _)| {
         let modules: Vec<&str> = path.split("::").skip(1).collect();
         let (name, modules) = modules.split_last()?;

@@ -1,7 +1,7 @@
 //! Which tests prove which requirement: a test has the numbers of what it proves in its name, `r001` for the first.
 
 use super::list::{List, Place};
-use crate::conformance::Outcome;
+use crate::libtest::Outcome;
 use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
 
