@@ -40,6 +40,8 @@ pub(super) struct Wake {
     event: UnsafeCell<KEVENT>,
     /// Somebody waits, or has waited, so the event is one.
     used: Cell<bool>,
+    /// Threads that wait.
+    waiting: Cell<u32>,
 }
 
 impl Default for Wake {
@@ -47,6 +49,7 @@ impl Default for Wake {
         Wake {
             event: UnsafeCell::new(KEVENT::ZEROED),
             used: Cell::new(false),
+            waiting: Cell::new(0),
         }
     }
 }
@@ -66,9 +69,15 @@ impl Wake {
             // SAFETY: nobody uses it yet; it stays where it is as long as callbacks come.
             unsafe { KeInitializeEvent(self.event.get(), SynchronizationEvent, 0) };
         }
+        self.waiting.update(|waiting| waiting + 1);
         while !done() {
             // SAFETY: initialised above.
             unsafe { KeWaitForSingleObject(self.event.get().cast(), 0, 0, 0, null_mut()) };
+        }
+        self.waiting.update(|waiting| waiting - 1);
+        // One callback may tell of several things, and woke one thread: the next one looks what is left.
+        if self.waiting.get() > 0 {
+            self.up();
         }
     }
 }
@@ -246,4 +255,42 @@ pub(super) fn create<T>(
     pending.wait_here()?;
     let object = if pended { pending.object().cast() } else { out };
     Ok(NonNull::new(object).expect("a successful create gives an object"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Wake;
+    use crate::{MachineConfig, World};
+    use ndis_sys::imports::KeDelayExecutionThread;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    #[test]
+    fn one_callback_wakes_all_who_wait_if_it_tells_of_enough() {
+        let mut world = World::builder().build();
+        let machine = world.add_machine(MachineConfig::named("A"));
+        let told = Rc::new((Wake::default(), Cell::new(0)));
+        let waiters = [(); 3].map(|()| {
+            let told = Rc::clone(&told);
+            world.spawn(machine, move || {
+                let (wake, things) = &*told;
+                wake.until(|| {
+                    let left = things.get();
+                    things.set(left - i32::from(left > 0));
+                    left > 0
+                });
+            })
+        });
+        let tells = world.spawn(machine, move || {
+            let mut interval = -10_000_i64;
+            // SAFETY: at PASSIVE_LEVEL, with a variable of this frame.
+            unsafe { KeDelayExecutionThread(0, 0, (&raw mut interval).cast()) };
+            told.1.set(3);
+            told.0.up();
+        });
+        tells.wait(&mut world);
+        for waiter in waiters {
+            waiter.wait(&mut world);
+        }
+    }
 }
