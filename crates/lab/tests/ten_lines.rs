@@ -5,28 +5,32 @@ use std::panic::catch_unwind;
 
 use anyhow::Result;
 use ntsim::World;
+use ntsim::ndk::{self, Endpoint};
 use ntsim::wire::SwitchConfig;
-use vroce_lab::{Server, Side, finish};
+use vroce_lab::status::Doing;
+use vroce_lab::{Server, finish};
 
 thread_local! {
     static FORGETS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes a memory window and closes it again, if it does not forget to.
-fn my_consumer(side: &Side) {
-    let window = side.pd().create_mw().expect("a memory window");
+/// Opens an adapter with what a connection needs, makes a memory window, and closes all of it, if it does not forget the window.
+fn my_consumer() -> ndk::Result<()> {
+    let end = Endpoint::open(4096)?;
+    let window = end.pd.create_mw()?;
     if !FORGETS.get() {
         window.close();
     }
+    end.close()
 }
 
 fn my_consumer_does_nothing_wrong() -> Result<()> {
     let mut world = World::builder().build();
     let switch = world.switch(SwitchConfig::default());
     let server = Server::install(&mut world, &switch, "A", [10, 0, 0, 1].into())?;
-    let side = Side::open(&mut world, server, 4096)?;
-    world.call(server.machine, || my_consumer(&side));
-    side.close(&mut world)?;
+    world
+        .call(server.machine, my_consumer)
+        .doing("my consumer")?;
     world.uninstall(server.machine);
     finish(world).map(drop)
 }
