@@ -1,12 +1,14 @@
 //! The requester: random requests, and a peer that answers them late, twice, with gaps, not at all, or with NAKs. Which packets come again
 //! and when is the requester's choice, within limits; what they say, what completes and what has then arrived is not.
 
+mod posted;
+
 use crate::util::random::{Witness, below, pick, seeds};
 use crate::util::raw::{PSN, Raw, Reply, syndrome};
 use crate::util::{Host, Mr, Setup, pattern};
-use roce::wire::Opcode::{self, *};
-use roce::wire::{AtomicEth, Reth};
-use roce::{CompletionOp, Config, Event, Instant, PathMtu, Rng, SendFlags, SendOp, Status};
+use posted::Posted;
+use roce::wire::Opcode::*;
+use roce::{Config, Event, Instant, PathMtu, Rng, SendFlags, SendOp, Status};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -26,49 +28,6 @@ const STRIKES: u32 = 4;
 /// Where the peer's memory begins, as far as anybody here knows.
 const REMOTE: u64 = 0x7000_0000;
 const RKEY: u32 = 0xabcd;
-
-/// A request as it was posted.
-#[derive(Clone, Debug)]
-struct Posted {
-    context: u64,
-    op: SendOp,
-    len: u32,
-    /// What it sends.
-    bytes: Vec<u8>,
-    /// Where what it brings goes.
-    to: u32,
-    flags: SendFlags,
-    /// Its packets, counted from the first of the connection.
-    first: u32,
-    packets: u32,
-}
-
-impl Posted {
-    fn brings_data(&self) -> bool {
-        matches!(
-            self.op,
-            SendOp::Read { .. } | SendOp::CompareSwap { .. } | SendOp::FetchAdd { .. }
-        )
-    }
-
-    fn is_atomic(&self) -> bool {
-        self.brings_data() && !matches!(self.op, SendOp::Read { .. })
-    }
-
-    fn end(&self) -> u32 {
-        self.first + self.packets
-    }
-
-    fn completes_as(&self) -> CompletionOp {
-        match self.op {
-            SendOp::Write { .. } | SendOp::WriteImmediate { .. } => CompletionOp::Write,
-            SendOp::Read { .. } => CompletionOp::Read,
-            SendOp::CompareSwap { .. } => CompletionOp::CompareSwap,
-            SendOp::FetchAdd { .. } => CompletionOp::FetchAdd,
-            _ => CompletionOp::Send,
-        }
-    }
-}
 
 /// What the peer's memory has for a READ or an atomic request.
 fn remote(request: &Posted) -> Vec<u8> {
@@ -249,9 +208,9 @@ impl Model {
             self.check_start(&request);
         }
         let packets = if request.brings_data() {
-            check_request(&request, index, r)
+            request.check_request(index, r)
         } else {
-            check_data(&request, index, fresh, r);
+            request.check_data(index, fresh, r);
             1
         };
         if request.brings_data() {
@@ -679,101 +638,6 @@ impl Model {
         }
         assert_eq!(done.next(), None);
     }
-}
-
-/// A READ request or an atomic one asks for what is missing. Says for how many packets.
-fn check_request(p: &Posted, index: u32, r: &Reply) -> u32 {
-    assert!(
-        r.ack_request && r.payload.is_empty() && !r.solicited,
-        "{r:?}"
-    );
-    let atomic = |remote_va, swap_add, compare| {
-        Some(AtomicEth {
-            va: remote_va,
-            rkey: RKEY,
-            swap_add,
-            compare,
-        })
-    };
-    match p.op {
-        SendOp::Read { remote_va, rkey } => {
-            let reth = r.reth.unwrap();
-            let skip = index * MTU;
-            let rest = p.len - skip;
-            assert_eq!((r.op, reth.rkey), (ReadRequest, rkey));
-            assert_eq!(reth.va, remote_va + u64::from(skip));
-            // All of it, or some packets.
-            let part = reth.len > 0 && reth.len < rest && reth.len.is_multiple_of(MTU);
-            assert!(reth.len == rest || part, "{p:?} {r:?}");
-            reth.len.div_ceil(MTU).max(1)
-        }
-        SendOp::CompareSwap {
-            remote_va,
-            compare,
-            swap,
-            ..
-        } => {
-            assert_eq!(r.op, CompareSwap);
-            assert_eq!(r.atomic, atomic(remote_va, swap, compare));
-            1
-        }
-        SendOp::FetchAdd { remote_va, add, .. } => {
-            assert_eq!(r.op, FetchAdd);
-            assert_eq!(r.atomic, atomic(remote_va, add, 0));
-            1
-        }
-        _ => panic!("{p:?}"),
-    }
-}
-
-/// A packet with data has its part of them, and the headers of its place.
-fn check_data(p: &Posted, index: u32, fresh: bool, r: &Reply) {
-    let (first, last) = (index == 0, index + 1 == p.packets);
-    let place = match (first, last) {
-        (true, true) => 3,
-        (true, false) => 0,
-        (false, false) => 1,
-        (false, true) => 2,
-    };
-    let send = [SendFirst, SendMiddle];
-    let write = [WriteFirst, WriteMiddle];
-    let ops: [Opcode; 4] = match p.op {
-        SendOp::Send => [send[0], send[1], SendLast, SendOnly],
-        SendOp::SendImmediate(_) => [send[0], send[1], SendLastImm, SendOnlyImm],
-        SendOp::SendInvalidate(_) => [send[0], send[1], SendLastInvalidate, SendOnlyInvalidate],
-        SendOp::Write { .. } => [write[0], write[1], WriteLast, WriteOnly],
-        SendOp::WriteImmediate { .. } => [write[0], write[1], WriteLastImm, WriteOnlyImm],
-        _ => panic!("{p:?}"),
-    };
-    assert_eq!(r.op, ops[place], "{p:?}");
-    let (reth, immediate, invalidate) = match p.op {
-        SendOp::Write { remote_va, rkey } => (Some((remote_va, rkey)), None, None),
-        SendOp::WriteImmediate {
-            remote_va,
-            rkey,
-            immediate,
-        } => (Some((remote_va, rkey)), Some(immediate), None),
-        SendOp::SendImmediate(immediate) => (None, Some(immediate), None),
-        SendOp::SendInvalidate(key) => (None, None, Some(key)),
-        _ => (None, None, None),
-    };
-    let reth = reth.filter(|_| first).map(|(va, rkey)| Reth {
-        va,
-        rkey,
-        len: p.len,
-    });
-    assert_eq!(r.reth, reth);
-    assert_eq!(r.immediate, immediate.filter(|_| last));
-    assert_eq!(r.invalidate, invalidate.filter(|_| last));
-    let wakes = p.flags.contains(SendFlags::SOLICITED) && !matches!(p.op, SendOp::Write { .. });
-    assert_eq!(r.solicited, last && wakes, "{p:?}");
-    assert!(
-        r.ack_request || !(last && fresh),
-        "nobody would answer: {r:?}"
-    );
-    let from = (index * MTU) as usize;
-    let to = p.bytes.len().min(from + MTU as usize);
-    assert!(r.payload == p.bytes[from..to], "{p:?} {index}");
 }
 
 #[test]
