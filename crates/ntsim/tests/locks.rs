@@ -14,12 +14,13 @@ use ndis_sys::imports::{
     KeAcquireSpinLockRaiseToDpc, KeDelayExecutionThread, KeEnterCriticalRegion, KeGetCurrentIrql,
     KeInitializeEvent, KeInitializeSpinLock, KeLeaveCriticalRegion, KeLowerIrql,
     KeReleaseInStackQueuedSpinLock, KeReleaseInStackQueuedSpinLockFromDpcLevel, KeReleaseSpinLock,
-    KeReleaseSpinLockFromDpcLevel, KeTryToAcquireSpinLockAtDpcLevel, KfRaiseIrql, RtlRandomEx,
-    ZwClose,
+    KeReleaseSpinLockFromDpcLevel, KeSetEvent, KeTryToAcquireSpinLockAtDpcLevel,
+    KeWaitForSingleObject, KfRaiseIrql, RtlRandomEx, ZwClose,
 };
 use ndis_sys::types::KernelMode;
 use ndis_sys::wdm::{
-    ERESOURCE, FAST_MUTEX, KLOCK_QUEUE_HANDLE, POOL_FLAG_NON_PAGED, SynchronizationEvent,
+    ERESOURCE, Executive, FAST_MUTEX, KEVENT, KLOCK_QUEUE_HANDLE, POOL_FLAG_NON_PAGED,
+    SynchronizationEvent,
 };
 use ntsim::verifier::rules;
 
@@ -503,6 +504,151 @@ fn a_fast_mutex_and_a_resource_in_both_orders() {
     };
     assert_eq!(both(1), [rules::LOCK_ORDER]);
     assert_eq!(both(0), [""; 0]);
+}
+
+#[test]
+fn two_resources_in_both_orders() {
+    #[derive(Clone, Copy, PartialEq)]
+    enum How {
+        Shared,
+        Alone,
+        AloneIfFree,
+    }
+    use How::{Alone, AloneIfFree, Shared};
+    let acquire = |resource: *mut ERESOURCE, how| {
+        // SAFETY: a resource, in a critical region.
+        let has = unsafe {
+            match how {
+                Shared => ExAcquireResourceSharedLite(resource, 1),
+                Alone => ExAcquireResourceExclusiveLite(resource, 1),
+                AloneIfFree => ExAcquireResourceExclusiveLite(resource, 0),
+            }
+        };
+        assert_eq!(has, 1);
+    };
+    let release = |resource: *mut ERESOURCE| {
+        // SAFETY: acquired before.
+        unsafe { ExReleaseResourceLite(resource) };
+    };
+    // One order, the other, and who wants one of them alone, before and after.
+    let both = |one: [How; 2], other: [How; 2], first: [Option<How>; 2], last: [Option<How>; 2]| {
+        accused_with(|_, a| {
+            let (a, mut b): (*mut ERESOURCE, _) = (a, ERESOURCE::ZEROED);
+            let b = &raw mut b;
+            // SAFETY: resources on this stack.
+            unsafe { ExInitializeResourceLite(b) };
+            let alone = |hows: [Option<How>; 2]| {
+                for (resource, how) in [a, b].into_iter().zip(hows) {
+                    if let Some(how) = how {
+                        acquire(resource, how);
+                        release(resource);
+                    }
+                }
+            };
+            alone(first);
+            for ([outer, inner], [how, then]) in [([a, b], one), ([b, a], other)] {
+                acquire(outer, how);
+                acquire(inner, then);
+                release(inner);
+                release(outer);
+            }
+            alone(last);
+            // SAFETY: nobody has it.
+            unsafe { ExDeleteResourceLite(b) };
+        })
+    };
+    let nobody = [None; 2];
+    let everybody = [Some(Alone); 2];
+    // They share both: nobody waits for anybody.
+    assert_eq!(both([Shared; 2], [Shared; 2], nobody, nobody), [""; 0]);
+    assert_eq!(
+        both([Shared; 2], [Shared; 2], [Some(AloneIfFree); 2], nobody),
+        [""; 0]
+    );
+    // But behind who waits for one of them alone, the next waits; there must be such a one for each.
+    assert_eq!(
+        both([Shared; 2], [Shared; 2], everybody, nobody),
+        [rules::LOCK_ORDER]
+    );
+    assert_eq!(
+        both([Shared; 2], [Shared; 2], nobody, everybody),
+        [rules::LOCK_ORDER]
+    );
+    assert_eq!(
+        both([Shared; 2], [Shared; 2], [Some(Alone), None], nobody),
+        [""; 0]
+    );
+    // What one has alone, or wants alone.
+    assert_eq!(
+        both([Alone; 2], [Shared; 2], nobody, nobody),
+        [rules::LOCK_ORDER]
+    );
+    assert_eq!(
+        both([Shared, Alone], [Shared, Alone], nobody, nobody),
+        [rules::LOCK_ORDER]
+    );
+    assert_eq!(
+        both(
+            [Alone, Shared],
+            [Shared; 2],
+            [None, Some(AloneIfFree)],
+            nobody
+        ),
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_fast_mutex_of_another_thread_is_not_released_and_its_owner_is_not_blamed() {
+    struct Two {
+        mutex: FAST_MUTEX,
+        owned: KEVENT,
+        released: KEVENT,
+    }
+    unsafe extern "efiapi" fn owner(context: *mut c_void) {
+        let two: *mut Two = context.cast();
+        // SAFETY: the test waits for this thread.
+        unsafe {
+            ExAcquireFastMutex(&raw mut (*two).mutex);
+            KeSetEvent(&raw mut (*two).owned, 0, 0);
+            let released = (&raw mut (*two).released).cast();
+            KeWaitForSingleObject(released, Executive, KernelMode, 0, std::ptr::null_mut());
+            ExReleaseFastMutex(&raw mut (*two).mutex);
+            KeSetEvent(&raw mut (*two).owned, 0, 0);
+        }
+    }
+    let (mut world, a) = suspects();
+    world.call(a, || {
+        let mut two = Two {
+            mutex: MUTEX,
+            owned: KEVENT::ZEROED,
+            released: KEVENT::ZEROED,
+        };
+        let two = &raw mut two;
+        // SAFETY: on this stack, until the thread has set the event for the second time.
+        unsafe {
+            KeInitializeEvent(&raw mut (*two).mutex.Event, SynchronizationEvent, 0);
+            KeInitializeEvent(&raw mut (*two).owned, SynchronizationEvent, 0);
+            KeInitializeEvent(&raw mut (*two).released, SynchronizationEvent, 0);
+            ZwClose(start(owner, two.cast()).expect("a thread"));
+            let owned = (&raw mut (*two).owned).cast();
+            KeWaitForSingleObject(owned, Executive, KernelMode, 0, std::ptr::null_mut());
+            let old = KfRaiseIrql(1);
+            ExReleaseFastMutex(&raw mut (*two).mutex);
+            KeLowerIrql(old);
+            KeSetEvent(&raw mut (*two).released, 0, 0);
+            KeWaitForSingleObject(owned, Executive, KernelMode, 0, std::ptr::null_mut());
+        }
+    });
+    world.run_until_idle();
+    let found = world.take_violations();
+    let texts: Vec<_> = found.iter().map(|v| (v.rule, &v.text)).collect();
+    assert_eq!(found.len(), 1, "{texts:?}");
+    assert_eq!(found[0].rule, rules::LOCK_NOT_HELD);
+    assert!(
+        found[0].text.contains("which another thread owns"),
+        "{texts:?}"
+    );
 }
 
 #[test]

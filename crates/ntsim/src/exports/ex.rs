@@ -379,6 +379,8 @@ pub unsafe extern "efiapi" fn ExReleaseFastMutex(FastMutex: *mut FAST_MUTEX) {
                     "ExReleaseFastMutex releases the mutex at {FastMutex:p}, which another thread owns"
                 ),
             );
+            // It stays the owner's, who has done nothing wrong.
+            return;
         }
         (*FastMutex).Count = 1;
         (*FastMutex).Owner = ptr::null_mut();

@@ -9,6 +9,7 @@ use ndis_sys::wdm::ERESOURCE;
 
 use super::ke::wait::Regions;
 use crate::memory::paged;
+use crate::verifier::locks::Mode;
 use crate::verifier::mutexes::{self, Lock};
 use crate::verifier::{self, cross, rules};
 use crate::world::driver::DriverNumber;
@@ -206,7 +207,11 @@ fn acquire(at: *mut ERESOURCE, wait: BOOLEAN, exclusively: bool, by: &'static st
     }
     let me = thread::number();
     let free = || resources.with(at, by, |r| r.is_free_for(me, exclusively));
-    let lock = Lock::resource(at.addr());
+    let mode = match exclusively {
+        true => Mode::Exclusive,
+        false => Mode::Shared,
+    };
+    let lock = Lock::resource(at.addr(), mode);
     let waits = wait != FALSE;
     if waits && exclusively && resources.with(at, by, |r| r.shared.contains_key(&me)) {
         verifier::bugcheck(

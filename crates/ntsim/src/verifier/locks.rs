@@ -115,11 +115,39 @@ impl LockStack {
     }
 }
 
+/// How a lock is held, or waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// By one alone. Spin locks and fast mutexes always are.
+    Exclusive,
+    /// A resource, together with others.
+    Shared,
+}
+
+/// The functions that acquired one lock while another was held, by how that was held and how this was acquired.
+#[derive(Clone, Copy, Default)]
+struct Acquired([Option<&'static str>; 4]);
+
+impl Acquired {
+    fn slot(&mut self, held: Mode, wanted: Mode) -> &mut Option<&'static str> {
+        &mut self.0[held as usize * 2 + wanted as usize]
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Mode, Mode, &'static str)> + '_ {
+        const MODES: [Mode; 2] = [Mode::Exclusive, Mode::Shared];
+        let all = self.0.iter().enumerate();
+        all.filter_map(|(slot, by)| Some((MODES[slot / 2], MODES[slot % 2], (*by)?)))
+    }
+}
+
 /// The orders in which locks have been acquired: who was held when another was taken.
 #[derive(Default)]
 pub(crate) struct LockOrder {
-    /// For each lock, those acquired while it was held, with the function that did.
-    after: RefCell<BTreeMap<usize, BTreeMap<usize, &'static str>>>,
+    /// For each lock, those acquired while it was held.
+    after: RefCell<BTreeMap<usize, BTreeMap<usize, Acquired>>>,
+    /// Resources that somebody waits for who wants them alone. Who wants to share one waits behind him, though others share it
+    /// (nf-ntddk-exacquireresourcesharedlite).
+    waited_for: RefCell<BTreeSet<usize>>,
     /// The fast mutexes among them.
     mutexes: RefCell<BTreeSet<usize>>,
     /// Locks that nobody will release: those that a handler or callback held when it returned, and its name.
@@ -130,36 +158,70 @@ pub(crate) struct LockOrder {
 
 impl LockOrder {
     /// Records that `second` was acquired while `first` was held. If somewhere `first` was acquired while `second`
-    /// was held, perhaps by way of other locks, tells by which function.
+    /// was held, perhaps by way of other locks, and each would wait for the other, tells by which function.
     pub(crate) fn record(
         &self,
-        first: usize,
-        second: usize,
+        (first, held): (usize, Mode),
+        (second, wanted): (usize, Mode),
         by: &'static str,
     ) -> Option<&'static str> {
-        let mut after = self.after.borrow_mut();
-        if after.get(&first).is_some_and(|s| s.contains_key(&second)) {
+        {
+            let mut after = self.after.borrow_mut();
+            let acquired = after.entry(first).or_default().entry(second).or_default();
+            if acquired.slot(held, wanted).replace(by).is_some() {
+                return None;
+            }
+        }
+        self.ring((first, held), (second, wanted))
+    }
+
+    /// Records that somebody waits until nobody else has a resource. If it closes a ring of those who share it, tells of a lock in it, by
+    /// which function that was acquired, and by which the resource.
+    pub(crate) fn record_alone(
+        &self,
+        resource: usize,
+    ) -> Option<(usize, &'static str, &'static str)> {
+        if !self.waited_for.borrow_mut().insert(resource) {
             return None;
         }
+        let next = self.after.borrow().get(&resource).cloned()?;
+        next.iter().find_map(|(second, acquired)| {
+            let mut shared = acquired.each().filter(|(held, ..)| *held == Mode::Shared);
+            shared.find_map(|(held, wanted, by)| {
+                let other = self.ring((resource, held), (*second, wanted))?;
+                Some((*second, by, other))
+            })
+        })
+    }
+
+    /// Whether who wants a lock in that way waits for who holds it in that.
+    fn waits(&self, lock: usize, wanted: Mode, held: Mode) -> bool {
+        (wanted, held) != (Mode::Shared, Mode::Shared) || self.waited_for.borrow().contains(&lock)
+    }
+
+    /// If who holds `first` and wants `second` can wait for himself: the function that acquires the next lock of the ring.
+    fn ring(&self, first: (usize, Mode), second: (usize, Mode)) -> Option<&'static str> {
+        let after = self.after.borrow();
         let mut reached = vec![second];
         let mut open = vec![(second, None)];
-        let mut conflict = None;
-        while let Some((lock, via)) = open.pop() {
-            for (next, function) in after.get(&lock).into_iter().flatten() {
-                let via = via.or(Some(*function));
-                if *next == first {
-                    conflict = via;
-                    open.clear();
-                    break;
-                }
-                if !reached.contains(next) {
-                    reached.push(*next);
-                    open.push((*next, via));
+        while let Some(((lock, wanted), via)) = open.pop() {
+            for (next, acquired) in after.get(&lock).into_iter().flatten() {
+                for (held, next_wanted, by) in acquired.each() {
+                    if !self.waits(lock, wanted, held) {
+                        continue;
+                    }
+                    let via = via.or(Some(by));
+                    if *next == first.0 && self.waits(*next, next_wanted, first.1) {
+                        return via;
+                    }
+                    if !reached.contains(&(*next, next_wanted)) {
+                        reached.push((*next, next_wanted));
+                        open.push(((*next, next_wanted), via));
+                    }
                 }
             }
         }
-        after.entry(first).or_default().insert(second, by);
-        conflict
+        None
     }
 
     /// Notes that a fast mutex is there.
@@ -199,6 +261,7 @@ impl LockOrder {
         self.left.borrow_mut().retain(|lock, _| !gone(lock));
         self.kinds.borrow_mut().retain(|lock, _| !gone(lock));
         self.mutexes.borrow_mut().retain(|lock| !gone(lock));
+        self.waited_for.borrow_mut().retain(|lock| !gone(lock));
         let mut after = self.after.borrow_mut();
         if after.is_empty() {
             return;

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use super::locks::Mode;
 use super::{origin, rules, violation};
 use crate::world::{context, thread};
 
@@ -17,6 +18,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lock {
     kind: Kind,
+    mode: Mode,
     address: usize,
 }
 
@@ -24,13 +26,15 @@ impl Lock {
     pub(crate) fn fast_mutex(address: usize) -> Lock {
         Lock {
             kind: Kind::FastMutex,
+            mode: Mode::Exclusive,
             address,
         }
     }
 
-    pub(crate) fn resource(address: usize) -> Lock {
+    pub(crate) fn resource(address: usize, mode: Mode) -> Lock {
         Lock {
             kind: Kind::Resource,
+            mode,
             address,
         }
     }
@@ -96,9 +100,28 @@ pub(crate) fn count() -> usize {
 /// elsewhere.
 pub(crate) fn check_order(lock: Lock, by: &'static str) {
     let owned = thread::with_mutexes(|m| m.owned.borrow().clone());
+    let core = context::core();
+    let order = &core.verifier.lock_order;
+    if lock.kind == Kind::Resource
+        && lock.mode == Mode::Exclusive
+        && let Some((second, acquired, other)) = order.record_alone(lock.address)
+    {
+        violation(
+            rules::LOCK_ORDER,
+            format!(
+                "{by} waits until nobody else has {lock}: with the lock at {second:#x} it has been acquired in both orders \
+                 (by {acquired} and by {other}), and who shares it waits behind this one"
+            ),
+        );
+    }
     for held in owned.iter().flatten() {
-        let order = &context::core().verifier.lock_order;
-        if let Some(other) = order.record(held.lock.address, lock.address, by) {
+        let (first, second) = (held.lock, lock);
+        let other = order.record(
+            (first.address, first.mode),
+            (second.address, second.mode),
+            by,
+        );
+        if let Some(other) = other {
             violation(
                 rules::LOCK_ORDER,
                 format!(

@@ -3,7 +3,7 @@
 use ndis_sys::types::{BOOLEAN, FALSE, KIRQL, KSPIN_LOCK, TRUE};
 
 use crate::memory::paged;
-use crate::verifier::locks::{Held, Kind};
+use crate::verifier::locks::{Held, Kind, Mode};
 use crate::verifier::{self, cross, rules};
 use crate::world::context;
 use crate::world::processor::{DISPATCH, Processor};
@@ -139,7 +139,8 @@ fn mixed(lock: *mut KSPIN_LOCK, by: &str, other: &str) {
 fn check_order(processor: &Processor, lock: usize, by: &'static str) {
     let core = context::core();
     for held in processor.locks.iter() {
-        if let Some(other) = core.verifier.lock_order.record(held.lock, lock, by) {
+        let (first, second) = ((held.lock, Mode::Exclusive), (lock, Mode::Exclusive));
+        if let Some(other) = core.verifier.lock_order.record(first, second, by) {
             verifier::violation(
                 rules::LOCK_ORDER,
                 format!(
