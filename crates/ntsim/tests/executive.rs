@@ -311,12 +311,16 @@ fn what_goes_wrong_with_resources() {
         unsafe {
             ExAcquireResourceExclusiveLite(resource, 1);
             ExReleaseResourceLite(resource);
+            ExDeleteResourceLite(resource);
         }
     });
     assert_eq!(outside_a_region, [rules::RESOURCE]);
     let not_owned = wrong(|resource| {
         // SAFETY: a resource.
-        unsafe { ExReleaseResourceLite(resource) };
+        unsafe {
+            ExReleaseResourceLite(resource);
+            ExDeleteResourceLite(resource);
+        }
     });
     assert_eq!(not_owned, [rules::RESOURCE]);
     let deleted_while_owned = wrong(|resource| {
@@ -329,9 +333,12 @@ fn what_goes_wrong_with_resources() {
         }
     });
     assert_eq!(deleted_while_owned, [rules::RESOURCE]);
-    let not_entered = wrong(|_| {
-        // SAFETY: nothing is needed.
-        unsafe { KeLeaveCriticalRegion() };
+    let not_entered = wrong(|resource| {
+        // SAFETY: a resource.
+        unsafe {
+            KeLeaveCriticalRegion();
+            ExDeleteResourceLite(resource);
+        }
     });
     assert_eq!(not_entered, [rules::RESOURCE]);
 }

@@ -3,7 +3,7 @@
 use super::pending::PATIENCE;
 use crate::verifier::Function;
 use crate::world::context;
-use crate::world::driver_call::{NOT_ITS_OWN, call_driver};
+use crate::world::driver_call::{NOT_ITS_OWN, begin_driver};
 use crate::world::processor::PASSIVE;
 use crate::{MachineId, World};
 use std::cell::RefCell;
@@ -27,7 +27,7 @@ impl World {
         let told = Rc::clone(&result);
         self.call(machine, || {
             context::machine().queue_work(move || {
-                let answer = call_driver(&THREAD, NOT_ITS_OWN, f);
+                let answer = begin_driver(&THREAD, NOT_ITS_OWN, f);
                 *told.borrow_mut() = Some(answer);
             });
         });

@@ -19,7 +19,7 @@ use crate::memory::Request;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::begin_driver;
 use crate::world::machine::Machine;
 
 exports! {
@@ -179,7 +179,7 @@ pub unsafe extern "efiapi" fn IoQueueWorkItem(
     let context_value = Context as usize;
     queue(IoWorkItem, "IoQueueWorkItem", move |device| {
         // SAFETY: promised by the caller.
-        call_driver(&WORK_ROUTINE, WorkerRoutine as *const (), || unsafe {
+        begin_driver(&WORK_ROUTINE, WorkerRoutine as *const (), || unsafe {
             WorkerRoutine(device, context_value as *mut c_void);
         });
     });
@@ -201,7 +201,7 @@ pub unsafe extern "efiapi" fn IoQueueWorkItemEx(
     let (item, context_value) = (IoWorkItem as usize, Context as usize);
     queue(IoWorkItem, "IoQueueWorkItemEx", move |device| {
         // SAFETY: promised by the caller.
-        call_driver(&WORK_ROUTINE, WorkerRoutine as *const (), || unsafe {
+        begin_driver(&WORK_ROUTINE, WorkerRoutine as *const (), || unsafe {
             WorkerRoutine(
                 device.cast(),
                 context_value as *mut c_void,

@@ -14,7 +14,7 @@ use super::resource;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::begin_driver;
 use crate::world::machine::Machine;
 use crate::world::thread;
 
@@ -311,7 +311,7 @@ pub unsafe extern "efiapi" fn PsCreateSystemThread(
         objects().running.borrow_mut().insert(thread_key(), object);
         // The routine may end the thread: nothing is held meanwhile that would have to be dropped.
         // SAFETY: promised by the creator.
-        call_driver(&START_ROUTINE, StartRoutine as *const (), || unsafe {
+        begin_driver(&START_ROUTINE, StartRoutine as *const (), || unsafe {
             StartRoutine(context_value as *mut c_void);
         });
         objects().running.borrow_mut().remove(&thread_key());

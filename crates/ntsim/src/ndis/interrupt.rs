@@ -15,7 +15,7 @@ use crate::exports::ke::spin;
 use crate::verifier::locks::Kind;
 use crate::verifier::{Function, violation};
 use crate::world::context;
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::{begin_driver, call_driver};
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DEVICE, DISPATCH, Dpc, HIGH};
 use crate::world::wait::wait_until;
@@ -311,7 +311,7 @@ impl Interrupt {
         let mut targets: u32 = 0;
         let ours = self.exclusively(message, || {
             // SAFETY: a handler the driver registered, called as its type demands.
-            call_driver(&MESSAGE_ISR, handler as *const (), || unsafe {
+            begin_driver(&MESSAGE_ISR, handler as *const (), || unsafe {
                 handler(
                     self.context,
                     message,
@@ -341,7 +341,7 @@ impl Interrupt {
         let mut targets: u32 = 0;
         let ours = self.exclusively(0, || {
             // SAFETY: a handler the driver registered, called as its type demands.
-            call_driver(&LINE_ISR, handler as *const (), || unsafe {
+            begin_driver(&LINE_ISR, handler as *const (), || unsafe {
                 handler(self.context, &raw mut queue_default, &raw mut targets)
             })
         });
@@ -467,13 +467,13 @@ fn run_dpc(object: usize) {
     if interrupt.line {
         if let Some(handler) = interrupt.handlers.InterruptDpcHandler {
             // SAFETY: a handler the driver registered, called as its type demands.
-            call_driver(&LINE_DPC, handler as *const (), || unsafe {
+            begin_driver(&LINE_DPC, handler as *const (), || unsafe {
                 handler(context, dpc_context, told, none);
             });
         }
     } else if let Some(handler) = interrupt.handlers.MessageInterruptDpcHandler {
         // SAFETY: as above.
-        call_driver(&MESSAGE_DPC, handler as *const (), || unsafe {
+        begin_driver(&MESSAGE_DPC, handler as *const (), || unsafe {
             handler(context, slot.message, dpc_context, told, none);
         });
     }

@@ -15,7 +15,7 @@ use crate::exports::ke::time;
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::driver::Driver;
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::begin_driver;
 use crate::world::processor::{DISPATCH, Dpc, PASSIVE};
 
 static WORK: Function = Function::callback("NdisIoWorkitemFunction", PASSIVE..=PASSIVE);
@@ -97,7 +97,7 @@ pub(crate) fn queue_item(
         item.queued.set(false);
         let _charged = item.driver.charge();
         // SAFETY: the driver's routine, called as its type demands.
-        call_driver(&WORK, routine as *const (), || unsafe {
+        begin_driver(&WORK, routine as *const (), || unsafe {
             routine(
                 std::ptr::with_exposed_provenance_mut(work_context),
                 std::ptr::without_provenance_mut(handle),
@@ -234,7 +234,7 @@ fn run(object: usize) {
     timer.queued.set(false);
     let _charged = timer.driver.charge();
     // SAFETY: the driver's function, called as its type demands.
-    call_driver(&TIMER, timer.function as *const (), || unsafe {
+    begin_driver(&TIMER, timer.function as *const (), || unsafe {
         (timer.function)(
             std::ptr::null_mut(),
             timer.context.get(),

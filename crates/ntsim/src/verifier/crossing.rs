@@ -6,6 +6,7 @@ use super::history::{At, Way};
 use super::{owed_wait, rules};
 use crate::trace;
 use crate::world::driver::Charged;
+use crate::world::driver_call::may_be_preempted;
 use crate::world::{Core, context};
 
 /// What is known of a function that crosses the boundary.
@@ -69,9 +70,14 @@ pub(crate) fn cross(function: &'static Function) -> Crossing {
     leave_driver(function)
 }
 
-/// Stack that drivers may use. Windows gives a kernel thread 24 KiB on x64 (page kernel-stack); the kernel's functions that a driver calls need some of it, and
-/// so do its callers.
-const DRIVERS_STACK: usize = 18 << 10;
+/// Of the 24 KiB of stack that a kernel thread of Windows has on x64 (page kernel-stack), and a DPC too, what the kernel's functions need that drivers
+/// call. Microsoft gives no figure: it is an estimate.
+const KERNELS_STACK: usize = 2 << 10;
+/// Stack that drivers may use in threads, work items, DPCs and timers, which begin on an empty one.
+const WHOLE_STACK: usize = (24 << 10) - KERNELS_STACK;
+/// Stack that drivers may use where the kernel or another driver calls them: part of it is used then. How much, nobody says: this leaves them
+/// 4 KiB.
+const DRIVERS_STACK: usize = WHOLE_STACK - (4 << 10);
 
 #[inline(always)]
 fn leave_driver(function: &'static Function) -> Crossing {
@@ -92,11 +98,21 @@ fn leave_driver(function: &'static Function) -> Crossing {
 #[inline(never)]
 fn too_deep(function: &Function) {
     let _kernel = context::KernelMode::enter();
-    let depth = context::with(|c| c.import.depth());
+    let (depth, whole, (most, driver)) = context::with(|c| {
+        let import = &c.import;
+        (import.depth(), import.has_whole_stack(), import.deepest())
+    });
+    let limit = if whole { WHOLE_STACK } else { DRIVERS_STACK };
+    if depth <= limit {
+        return;
+    }
+    // To blame is not the last of several, but who uses most.
+    let _blamed = Charged::to(driver);
     super::violation(
         rules::STACK_DEPTH,
         format!(
-            "drivers use {depth} bytes of the stack where {} is called; of 24 KiB that a kernel thread of Windows has, {DRIVERS_STACK} are theirs",
+            "drivers use {depth} bytes of the stack where {} is called, one of them {most}; of 24 KiB that a kernel thread of Windows has, {limit} \
+             are theirs here",
             function.name
         ),
     );
@@ -141,7 +157,12 @@ impl Told {
             function,
             into_driver: false,
         };
-        (told, leave_driver(function))
+        let crossing = leave_driver(function);
+        // Before anything is looked at for the call.
+        if crossing.was_in_driver {
+            may_be_preempted();
+        }
+        (told, crossing)
     }
 
     /// It is called in a driver, with [`crate::world::driver_call::call_driver_told`].

@@ -27,6 +27,12 @@ pub(crate) struct Import {
     nested: Cell<u32>,
     /// Bytes of this stack that code of images uses in calls further out.
     outer: Cell<usize>,
+    /// The most of them that one call uses, and its driver.
+    most: Cell<(usize, u32)>,
+    /// The driver whose code was entered.
+    driver: Cell<u32>,
+    /// Nothing else was on the stack when the first of these calls was made.
+    whole: Cell<bool>,
     /// The callback that driver code is in; noted by the call of that.
     pub(crate) callback: Cell<Option<Callback>>,
 }
@@ -47,10 +53,27 @@ pub(crate) struct Noted {
     entered: usize,
     nested: u32,
     outer: usize,
+    most: (usize, u32),
+    driver: u32,
+    whole: bool,
     callback: Option<Callback>,
 }
 
 impl Import {
+    const fn new() -> Import {
+        Import {
+            stack: Cell::new(0),
+            base: Cell::new(0),
+            entered: Cell::new(0),
+            nested: Cell::new(0),
+            outer: Cell::new(0),
+            most: Cell::new((0, 0)),
+            driver: Cell::new(0),
+            whole: Cell::new(false),
+            callback: Cell::new(None),
+        }
+    }
+
     /// Other code runs: what was noted is not of its.
     #[inline(always)]
     pub(crate) fn take(&self) -> Noted {
@@ -60,18 +83,27 @@ impl Import {
             entered: self.entered.replace(0),
             nested: self.nested.get(),
             outer: self.outer.replace(0),
+            most: self.most.replace((0, 0)),
+            driver: self.driver.get(),
+            whole: self.whole.get(),
             callback: self.callback.take(),
         }
     }
 
-    /// As [`Import::take`]: the kernel calls driver code from here, in so many DPCs and interrupts. Those have stacks of their own on Windows.
+    /// As [`Import::take`]: the kernel calls code of that driver from here, in so many DPCs and interrupts. Those have stacks of their own on
+    /// Windows. `begins`: it is not called because of what other code on this stack does.
     #[inline(always)]
-    pub(crate) fn enter(&self, nested: u32) -> Noted {
+    pub(crate) fn enter(&self, nested: u32, driver: u32, begins: bool) -> Noted {
         let here = 0_u8;
         let noted = self.take();
+        self.whole.set(begins);
         if nested == noted.nested && (1..noted.entered).contains(&noted.stack) {
-            self.outer.set(noted.outer + noted.entered - noted.stack);
+            let used = noted.entered - noted.stack;
+            self.outer.set(noted.outer + used);
+            self.most.set(noted.most.max((used, noted.driver)));
+            self.whole.set(noted.whole);
         }
+        self.driver.set(driver);
         self.entered.set((&raw const here).addr());
         self.nested.set(nested);
         noted
@@ -87,9 +119,21 @@ impl Import {
         self.outer.get() + entered - stack
     }
 
+    /// Whether the code of images had all of the stack to begin with.
+    pub(crate) fn has_whole_stack(&self) -> bool {
+        self.whole.get()
+    }
+
+    /// Of these bytes, the most that one call uses, and its driver.
+    pub(crate) fn deepest(&self) -> (usize, u32) {
+        let here = self.entered.get() - self.stack.get();
+        self.most.get().max((here, self.driver.get()))
+    }
+
     /// Has it count from here: what there is was told of.
     pub(crate) fn forget_depth(&self) {
         self.outer.set(0);
+        self.most.set((0, 0));
         self.entered.set(self.stack.get());
     }
 
@@ -101,6 +145,9 @@ impl Import {
         self.entered.set(noted.entered);
         self.nested.set(noted.nested);
         self.outer.set(noted.outer);
+        self.most.set(noted.most);
+        self.driver.set(noted.driver);
+        self.whole.set(noted.whole);
         self.callback.set(noted.callback);
     }
 }
@@ -139,14 +186,7 @@ thread_local! {
             caller: Cell::new(0),
             paged_in: Cell::new(false),
             callee: Cell::new((ptr::null(), ptr::null())),
-            import: Import {
-                stack: Cell::new(0),
-                base: Cell::new(0),
-                entered: Cell::new(0),
-                nested: Cell::new(0),
-                outer: Cell::new(0),
-                callback: Cell::new(None),
-            },
+            import: Import::new(),
             owes_wait: Cell::new(ptr::null()),
         }
     };
@@ -270,5 +310,36 @@ impl Drop for Entered {
             c.machine.set(self.machine);
             c.processor.set(self.processor);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Import;
+
+    #[test]
+    fn who_uses_most_of_a_stack_that_several_drivers_share_is_known() {
+        let import = Import::new();
+        let uses = |bytes| import.stack.set(import.entered.get() - bytes);
+        let outside = import.enter(0, 1, true);
+        uses(12_000);
+        let first = import.enter(0, 2, false);
+        uses(8_000);
+        assert_eq!((import.depth(), import.deepest()), (20_000, (12_000, 1)));
+        assert!(import.has_whole_stack());
+        // A DPC has a stack of its own.
+        let second = import.enter(1, 3, true);
+        uses(100);
+        assert_eq!((import.depth(), import.deepest()), (100, (100, 3)));
+        import.put_back(second);
+        uses(13_000);
+        assert_eq!(import.deepest(), (13_000, 2));
+        import.put_back(first);
+        assert_eq!((import.depth(), import.deepest()), (12_000, (12_000, 1)));
+        import.put_back(outside);
+        assert_eq!(import.depth(), 0);
+        // Called because of something: others' frames are there already.
+        import.enter(0, 4, false);
+        assert!(!import.has_whole_stack());
     }
 }

@@ -104,9 +104,25 @@ pub(crate) fn call_driver<R>(
 ) -> R {
     on_kernel_stack(|| {
         verifier::entering_driver(function);
+        guard::entering_driver(function, target);
+        run_driver(function, target, false, f)
+    })
+}
+
+/// As [`call_driver`], for what begins by itself: threads, work items, DPCs, timers, interrupts. The explorer may preempt there first. Where the
+/// kernel calls a driver because of something that it has looked at, it may not: what NDIS holds still between its look at an adapter and the
+/// miniport's handler would change meanwhile, and the miniport would be blamed for it.
+#[inline]
+pub(crate) fn begin_driver<R>(
+    function: &'static Function,
+    target: *const (),
+    f: impl FnOnce() -> R,
+) -> R {
+    on_kernel_stack(|| {
+        verifier::entering_driver(function);
         may_be_preempted();
         guard::entering_driver(function, target);
-        run_driver(function, target, f)
+        run_driver(function, target, true, f)
     })
 }
 
@@ -119,15 +135,14 @@ pub(crate) fn call_driver_told<R>(
 ) -> R {
     on_kernel_stack(|| {
         let _told = Told::entering_driver(function);
-        may_be_preempted();
         guard::entering_driver(function, target);
-        run_driver(function, target, f)
+        run_driver(function, target, false, f)
     })
 }
 
 /// In worlds that explore: the code may lose its processor before it runs.
 #[inline(always)]
-fn may_be_preempted() {
+pub(crate) fn may_be_preempted() {
     // SAFETY: on a kernel stack, so there is a world, which is kept while it is in the context.
     let core = unsafe { &*context::with(|c| c.core.get()) };
     if core.explorer.is_on() {
@@ -136,13 +151,18 @@ fn may_be_preempted() {
 }
 
 #[inline(always)]
-fn run_driver<R>(function: &'static Function, target: *const (), f: impl FnOnce() -> R) -> R {
+fn run_driver<R>(
+    function: &'static Function,
+    target: *const (),
+    begins: bool,
+    f: impl FnOnce() -> R,
+) -> R {
     let (irql, locks, nested) = context::with_processor(|p| (p.irql(), p.locks.len(), p.nested()));
     let entry = Entry {
         function,
         in_driver: context::with(|c| c.in_driver.replace(true)),
         callee: context::with(|c| c.callee.replace((c.thread.get(), target))),
-        noted: context::with(|c| c.import.enter(nested)),
+        noted: context::with(|c| c.import.enter(nested, c.driver.get(), begins)),
         irql,
         locks,
         mutexes: mutexes::count(),

@@ -1,7 +1,8 @@
 //! The interleaving explorer: preempts driver code where a seed, or somebody who knows better, says.
 //!
-//! All places where code of a driver may lose its processor are counted as a run comes to them: entries of callbacks, and returns of
-//! exported functions to driver code. A [`Schedule`] names some of them. There devices, other processors and interrupts get their turn;
+//! All places where code of a driver may lose its processor are counted as a run comes to them: the beginnings of threads, work items, DPCs,
+//! timers and interrupts, calls of functions and callbacks of NDK, and returns of exported functions to driver code. Not where NDIS calls a
+//! miniport: what it has looked at before, it keeps as it is until the handler has returned. A [`Schedule`] names some of them. There devices, other processors and interrupts get their turn;
 //! and if the code runs below DISPATCH_LEVEL with no spin lock held, other threads, work items and timers too, while it waits for
 //! the processor: sometimes until nobody else wants it at that moment, sometimes for a time in which timers expire. Which of several
 //! threads that can run goes first follows from the seed.

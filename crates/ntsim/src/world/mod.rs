@@ -587,7 +587,7 @@ impl World {
             let _raised = processor::raise_irql(irql);
             // What it allocates is not the loaded driver's.
             let _charged = driver::Charged::to(driver::UNNAMED);
-            driver_call::call_driver(&TEST, driver_call::NOT_ITS_OWN, f)
+            driver_call::begin_driver(&TEST, driver_call::NOT_ITS_OWN, f)
         };
         self.check();
         result

@@ -465,6 +465,53 @@ fn a_frame_that_leaves_nothing_of_windows_stack_is_accused() {
 }
 
 #[test]
+fn a_system_thread_has_more_of_the_stack_than_who_is_called() {
+    let with_frame = |frame: u32| {
+        // sub rsp, 0x48; lea rcx, [handle]; xor edx, edx; xor r8d, r8d; xor r9d, r9d; mov [rsp + 0x20], rdx
+        let code = Code::default()
+            .bytes(&[0x48, 0x83, 0xec, 0x48])
+            .at(&[0x48, 0x8d, 0x0d], DATA)
+            .bytes(&[0x31, 0xd2, 0x45, 0x31, 0xc0, 0x45, 0x31, 0xc9])
+            .bytes(&[0x48, 0x89, 0x54, 0x24, 0x20]);
+        // lea rax, [routine]; mov [rsp + 0x28], rax; mov [rsp + 0x30], rdx; call [PsCreateSystemThread]
+        let routine = TEXT + 0x100;
+        let code = code
+            .at(&[0x48, 0x8d, 0x05], routine)
+            .bytes(&[0x48, 0x89, 0x44, 0x24, 0x28, 0x48, 0x89, 0x54, 0x24, 0x30])
+            .at(&[0xff, 0x15], IMPORTS)
+            // mov rcx, [handle]; call [ZwClose]; xor eax, eax; add rsp, 0x48; ret
+            .at(&[0x48, 0x8b, 0x0d], DATA)
+            .at(&[0xff, 0x15], IMPORTS + 8)
+            .bytes(&[0x31, 0xc0, 0x48, 0x83, 0xc4, 0x48, 0xc3])
+            .pad(routine)
+            // sub rsp, frame; call [KeGetCurrentIrql]; add rsp, frame; ret
+            .bytes(&[0x48, 0x81, 0xec])
+            .bytes(&frame.to_le_bytes())
+            .at(&[0xff, 0x15], IMPORTS + 16)
+            .bytes(&[0x48, 0x81, 0xc4])
+            .bytes(&frame.to_le_bytes())
+            .bytes(&[0xc3]);
+        let mut pe = Pe::with(&code.0);
+        pe.imports = ["PsCreateSystemThread", "ZwClose", "KeGetCurrentIrql"]
+            .map(|name| ("ntoskrnl.exe", name))
+            .to_vec();
+        pe.data = vec![0; 8];
+        let builder = World::builder().ignore_environment();
+        let mut world = builder.collect_violations().build();
+        let machine = world.add_machine(MachineConfig::named("A"));
+        world.load_image(machine, "tiny", &image(&pe)).unwrap();
+        world.run_until_idle();
+        world.take_violations()
+    };
+    assert!(with_frame(0x5008).is_empty());
+    let found = with_frame(0x5a08);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].rule, ntsim::verifier::rules::STACK_DEPTH);
+    assert!(found[0].text.contains("22528 are theirs"), "{found:?}");
+    assert_eq!(found[0].culprit, "driver tiny");
+}
+
+#[test]
 fn each_place_in_an_image_that_calls_fails_once() {
     // ExAllocatePool2(POOL_FLAG_NON_PAGED, 16, 4).
     let call = |code: Code| {

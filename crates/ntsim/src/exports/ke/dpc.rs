@@ -13,7 +13,7 @@ use ndis_sys::wdm::{
 use crate::memory::paged;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::begin_driver;
 use crate::world::on_stack;
 use crate::world::processor::{DISPATCH, Dpc, PASSIVE, Processor};
 use crate::world::wait::wait_until;
@@ -105,7 +105,7 @@ fn run(object: usize) {
         );
     };
     // SAFETY: the driver gave the routine and its context for this call.
-    call_driver(&ROUTINE, routine as *const (), || unsafe {
+    begin_driver(&ROUTINE, routine as *const (), || unsafe {
         routine(dpc, context, first, second)
     });
 }

@@ -14,7 +14,7 @@ use super::{dpc, time};
 use crate::memory::Request;
 use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
-use crate::world::driver_call::call_driver;
+use crate::world::driver_call::{begin_driver, call_driver};
 use crate::world::on_stack;
 use crate::world::processor::{APC, DISPATCH, raise_irql};
 use crate::world::wait::wait_until;
@@ -267,7 +267,7 @@ fn expire_ex(object: usize) {
         let (callback, context) = ((*timer).callback, (*timer).context);
         {
             let _raised = raise_irql(DISPATCH);
-            call_driver(&EX_CALLBACK, callback as *const (), || {
+            begin_driver(&EX_CALLBACK, callback as *const (), || {
                 callback(timer.cast(), context)
             });
         }

@@ -1,5 +1,6 @@
 //! Sleep, hangs and resets.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use ndis_sys::ndis::*;
@@ -7,7 +8,9 @@ use ndis_sys::oid::OID_GEN_STATISTICS;
 use ndis_sys::status::*;
 
 use super::fault::{ATTRIBUTES, FAULT, Fault, HANGS, KEEP_SENDS, PEND_RESET, RESETS};
-use super::{IMAGE, INX, OidRequest, address, log, rules, two_machines};
+use super::{IMAGE, INX, OidRequest, address, log, rules, two_machines, two_machines_of};
+use crate::world::WorldBuilder;
+use crate::world::explore::search;
 
 const AWARE: u32 = NDIS_MINIPORT_ATTRIBUTES_NO_HALT_ON_SUSPEND;
 
@@ -122,5 +125,31 @@ fn resets_can_be_asked_for_and_are_judged() {
         assert_eq!(named, [rules::RESET], "{fault:?}");
         FAULT.set(Fault::None);
         world.uninstall(a);
+    }
+}
+
+/// A thread of the protocol sends, and soon after the adapter is paused.
+fn paused_while_somebody_sends(builder: WorldBuilder, seed: u64) {
+    let (mut world, a, _) = two_machines_of(builder.seed(seed).ignore_environment());
+    world.install(a, INX, IMAGE).unwrap();
+    let adapter = Rc::clone(&crate::ndis::of(&world.machine(a)).adapters.borrow()[0]);
+    let sent = Rc::clone(&adapter);
+    world.on_machine(a, |machine| {
+        machine.queue_work(move || crate::ndis::send::send(&sent, &[vec![vec![0; 60]]], 0));
+    });
+    world.run_for(Duration::from_nanos(1));
+    world.pause(a);
+    world.run_until_idle();
+    let (sent, left) = (adapter.sends.completed.get(), adapter.sends.outstanding());
+    assert_eq!((sent, left), (1, 0));
+    world.uninstall(a);
+}
+
+#[test]
+fn a_send_that_ndis_has_begun_has_reached_the_miniport_when_it_is_paused() {
+    // Protocols send at PASSIVE_LEVEL or at DISPATCH_LEVEL: the seed says where.
+    for seed in 1..=4 {
+        let found = search(300, |builder| paused_while_somebody_sends(builder, seed));
+        assert!(found.is_none(), "{found:?}");
     }
 }

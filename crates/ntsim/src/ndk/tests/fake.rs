@@ -13,7 +13,7 @@ use crate::ndk::object::Kind;
 use crate::verifier::Function;
 use crate::world::context::KernelMode;
 use crate::world::driver::{Charged, DriverNumber};
-use crate::world::driver_call::{NOT_ITS_OWN, call_driver};
+use crate::world::driver_call::{NOT_ITS_OWN, begin_driver};
 use crate::world::processor::{HIGH, PASSIVE};
 
 /// How the provider finishes what may pend.
@@ -205,7 +205,7 @@ impl Fake {
                 return;
             };
             let _charged = Charged::to(self.driver);
-            call_driver(&WORK, NOT_ITS_OWN, job);
+            begin_driver(&WORK, NOT_ITS_OWN, job);
         }
     }
 
