@@ -10,7 +10,6 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::callback::Callback;
-use super::contexts;
 use super::hook::{Hook, enter};
 use super::late::{self, Late};
 use super::object::{Kind, Object, Part, State, layer_if_any, with_layer};
@@ -227,7 +226,6 @@ impl Call {
                 Completion::Close(completion) => completion(self.context),
             }
         });
-        contexts::told(self);
     }
 
     /// The consumer's callback.

@@ -1,16 +1,16 @@
 //! Contexts of calls that pend: memory of the consumer's, which must stay what it is until the completion callback.
+//!
+//! Several calls may have one context, with an event that each callback sets: who waits for that may count them. Who does not, and goes on too
+//! early, is accused of what it then does to the memory.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ndis_sys::wdm::{KEVENT, NotificationEvent};
-
 use super::call::Call;
-use super::object::{layer_if_any, with_layer};
+use super::object::layer_if_any;
 use super::rules;
 use crate::verifier::violation;
-use crate::world::context;
 
 /// Calls by the addresses of their contexts and their handles.
 #[derive(Default)]
@@ -78,47 +78,6 @@ pub(crate) fn freed(address: usize, length: usize, by: &str) {
                 call.context,
                 call.story(),
                 call.since
-            ),
-        );
-    }
-}
-
-/// Whether the context of a call is a notification event that is set, as far as that can be told.
-fn is_set_event(call: &Call) -> bool {
-    let event = call.context.cast::<KEVENT>();
-    let machine = context::machine();
-    let in_pool = |address| machine.pool.describe(address).is_some();
-    let there = call.frame.as_ref().is_some_and(|frame| !frame.is_gone())
-        || in_pool(event.addr()) && in_pool(event.addr() + size_of::<KEVENT>() - 1);
-    if !there || !event.is_aligned() {
-        return false;
-    }
-    // SAFETY: it is there, on a stack or in a block of the pool.
-    let (header, head) = unsafe { (&(*event).Header, &raw const (*event).Header.WaitListHead) };
-    header.WaitListHead.Flink.cast_const() == head
-        && i32::from(header.Type) == NotificationEvent
-        && header.SignalState > 0
-}
-
-/// A consumer was told that a call is over. If its context is an event that is set now, whoever waits for it takes all for over that have it.
-pub(super) fn told(call: &Call) {
-    let address = call.context.addr();
-    let same = |other: &Rc<Call>| other.pends() && other.target() == call.target();
-    let other = with_layer(|layer| {
-        let calls = layer.contexts.0.borrow();
-        let mut others = calls.range((address, 0)..=(address, usize::MAX));
-        others.find_map(|(_, other)| same(other).then(|| Rc::clone(other)))
-    });
-    let Some(other) = other else { return };
-    if is_set_event(call) {
-        violation(
-            rules::CONSUMER_CONTEXT,
-            format!(
-                "{} is over and its callback has set the event at {address:#x}, which is the context of {} too, which pends since {} ns: \
-                 who waits for the event goes on before that is over",
-                call.story(),
-                other.story(),
-                other.since
             ),
         );
     }

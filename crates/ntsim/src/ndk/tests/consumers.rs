@@ -3,11 +3,13 @@
 use std::ptr::null_mut;
 
 use ndis_sys::imports::{
-    ExAllocatePool2, ExFreePoolWithTag, IoAllocateMdl, IoFreeMdl, KeInitializeEvent, KeSetEvent,
-    MmProbeAndLockPages, MmUnlockPages,
+    ExAllocatePool2, ExFreePoolWithTag, IoAllocateMdl, IoFreeMdl, KeClearEvent, KeInitializeEvent,
+    KeSetEvent, KeWaitForSingleObject, MmProbeAndLockPages, MmUnlockPages,
 };
 use ndis_sys::types::KernelMode;
-use ndis_sys::wdm::{self, IoWriteAccess, KEVENT, NotificationEvent, POOL_FLAG_NON_PAGED};
+use ndis_sys::wdm::{
+    self, Executive, IoWriteAccess, KEVENT, NotificationEvent, POOL_FLAG_NON_PAGED,
+};
 use ndkpi::status::*;
 use ndkpi::*;
 
@@ -421,69 +423,68 @@ fn an_event_that_a_callback_is_to_set_is_not_initialised_again() {
     }
 }
 
-/// What a consumer has for each request, in pool: the event first.
+/// What a consumer has for several requests: the event first.
 #[repr(C)]
-struct Request {
+struct Requests {
     event: KEVENT,
     outstanding: i32,
 }
 
-/// Sets the event at once.
-unsafe extern "efiapi" fn set_at_once(context: *mut c_void, _status: NTSTATUS) {
-    // SAFETY: the event below.
-    unsafe { KeSetEvent(context.cast(), 0, 0) };
-}
-
-/// Sets the event when the last request is over.
-unsafe extern "efiapi" fn set_at_last(context: *mut c_void, _status: NTSTATUS) {
-    let request = context.cast::<Request>();
-    // SAFETY: the request below.
+/// Sets the event each time.
+unsafe extern "efiapi" fn one_less(context: *mut c_void, _status: NTSTATUS) {
+    let requests = context.cast::<Requests>();
+    // SAFETY: the requests below.
     unsafe {
-        (*request).outstanding -= 1;
-        if (*request).outstanding == 0 {
-            KeSetEvent(request.cast(), 0, 0);
-        }
+        (*requests).outstanding -= 1;
+        KeSetEvent(requests.cast(), 0, 0);
     }
 }
 
 #[test]
-fn an_event_that_one_callback_sets_is_not_the_context_of_another() {
-    for (set, rule) in [
-        (set_at_once as NDK_FN_REQUEST_COMPLETION, true),
-        (set_at_last, false),
-    ] {
-        for in_pool in [true, false] {
-            let mut b = bench(Mode::Later);
-            let cq = b.cq(Told::new()).unwrap();
-            let fake = b.fake;
-            b.run(|| {
-                let mut on_stack = Request {
-                    event: KEVENT::ZEROED,
-                    outstanding: 0,
-                };
-                // SAFETY: a driver may allocate.
-                let pool = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, TAG) };
-                let request: *mut Request = match in_pool {
-                    true => pool.cast(),
-                    false => &raw mut on_stack,
-                };
-                // SAFETY: as a consumer calls; the event is there until both callbacks have come.
-                unsafe {
-                    KeInitializeEvent(request.cast(), NotificationEvent, 0);
-                    (*request).outstanding = 2;
-                    for _ in 0..2 {
-                        (table!(cq).NdkResizeCq)(cq, 32, set, request.cast());
-                    }
-                    fake.work();
-                    ExFreePoolWithTag(pool, TAG);
-                }
-            });
-            let expected: &[_] = match rule {
-                true => &[rules::CONSUMER_CONTEXT],
-                false => &[],
+fn who_waits_for_the_event_of_two_requests_counts_them() {
+    for (counts, in_pool) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut b = bench(Mode::Later);
+        let cq = b.cq(Told::new()).unwrap();
+        let fake = b.fake;
+        b.run(|| {
+            let mut on_stack = Requests {
+                event: KEVENT::ZEROED,
+                outstanding: 0,
             };
-            assert_eq!(b.rules(), expected, "in pool: {in_pool}");
-        }
+            // SAFETY: a driver may allocate.
+            let pool = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, TAG) };
+            let requests: *mut Requests = match in_pool {
+                true => pool.cast(),
+                false => &raw mut on_stack,
+            };
+            // SAFETY: as a consumer calls; who does not count goes on after the first callback.
+            unsafe {
+                KeInitializeEvent(requests.cast(), NotificationEvent, 0);
+                (*requests).outstanding = 2;
+                for _ in 0..2 {
+                    (table!(cq).NdkResizeCq)(cq, 32, one_less, requests.cast());
+                }
+                loop {
+                    fake.work_once();
+                    KeWaitForSingleObject(requests.cast(), Executive, KernelMode, 0, null_mut());
+                    if !counts || (*requests).outstanding == 0 {
+                        break;
+                    }
+                    KeClearEvent(requests.cast());
+                }
+                if !in_pool && !counts {
+                    // For what it does next.
+                    KeInitializeEvent(requests.cast(), NotificationEvent, 0);
+                }
+                ExFreePoolWithTag(pool, TAG);
+            }
+            fake.work();
+        });
+        let expected: &[_] = match counts {
+            true => &[],
+            false => &[rules::CONSUMER_CONTEXT],
+        };
+        assert_eq!(b.rules(), expected, "in pool: {in_pool}");
     }
 }
 

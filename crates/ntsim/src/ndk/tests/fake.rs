@@ -199,14 +199,18 @@ impl Fake {
 
     /// Does what was put off. Kernel code, at any IRQL.
     pub(super) fn work(&self) {
-        loop {
-            let _kernel = KernelMode::enter();
-            let Some(job) = self.later.borrow_mut().pop_front() else {
-                return;
-            };
-            let _charged = Charged::to(self.driver);
-            begin_driver(&WORK, NOT_ITS_OWN, job);
-        }
+        while self.work_once() {}
+    }
+
+    /// Does the first thing that was put off; false if there is none.
+    pub(super) fn work_once(&self) -> bool {
+        let _kernel = KernelMode::enter();
+        let Some(job) = self.later.borrow_mut().pop_front() else {
+            return false;
+        };
+        let _charged = Charged::to(self.driver);
+        begin_driver(&WORK, NOT_ITS_OWN, job);
+        true
     }
 
     /// Makes an object.
