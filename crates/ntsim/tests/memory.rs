@@ -427,6 +427,8 @@ fn common_buffers_are_contiguous_and_reachable_for_devices() {
                 let physical = MmGetPhysicalAddress(buffer.add(page * 4096).cast());
                 assert_eq!(physical, logical + page as i64 * 4096);
             }
+            // Nothing says that it is zeroed.
+            assert!((0..100_000).all(|at| *buffer.add(at) == 0xa5));
             *buffer.add(77_777) = 0x5a;
             (adapter, buffer, logical)
         }

@@ -103,6 +103,8 @@ static OPERATIONS: DMA_OPERATIONS = DMA_OPERATIONS {
 
 /// Bytes that a transfer may have if the device does not say.
 const DEFAULT_MAXIMUM: u32 = 64 << 20;
+/// What a common buffer holds, with full verification, before anybody writes to it: no page says that it is zeroed.
+const UNWRITTEN: u8 = 0xa5;
 /// What the last page of a common buffer holds behind it.
 const BEHIND: u8 = 0xfa;
 const LIST_TAG: u32 = u32::from_le_bytes(*b"Dma ");
@@ -388,7 +390,7 @@ unsafe fn common_buffer(
     }
 }
 
-/// Allocates a common buffer: kernel and physical address. Zeroed.
+/// Allocates a common buffer: kernel and physical address.
 fn allocate_buffer(
     machine: &Machine,
     adapter: usize,
@@ -420,9 +422,10 @@ fn allocate_buffer(
         }
         None => machine.ram.alloc_contiguous(pages)?,
     };
+    let unwritten = if full { UNWRITTEN } else { 0 };
     // SAFETY: just allocated, so many pages.
     unsafe {
-        ptr::write_bytes(address as *mut u8, 0, len as usize);
+        ptr::write_bytes(address as *mut u8, unwritten, len as usize);
         ptr::write_bytes(
             (address + len as usize) as *mut u8,
             BEHIND,
@@ -567,23 +570,14 @@ unsafe fn scatter(
     scatter
 }
 
-/// Accuses of a transfer that needs more map registers than the adapter has.
+/// Whether a transfer needs more map registers than the adapter has. That is no fault: drivers may find it out by asking
+/// (nc-wdm-pget_scatter_gather_list).
 ///
 /// # Safety
 /// `mdl` must point at a chain of MDLs.
-unsafe fn needs_more(registers: u32, mdl: *mut MDL, va: *mut c_void, len: u32, by: &str) -> bool {
+unsafe fn needs_more(registers: u32, mdl: *mut MDL, va: *mut c_void, len: u32) -> bool {
     // SAFETY: promised by the caller.
-    let pages = unsafe { page_count(mdl, va, len) };
-    let more = pages > registers as usize;
-    if more {
-        verifier::violation(
-            rules::DMA_MISUSE,
-            format!(
-                "{by}: {len} bytes at {va:p} need {pages} map registers; IoGetDmaAdapter has given {registers}"
-            ),
-        );
-    }
-    more
+    unsafe { page_count(mdl, va, len) > registers as usize }
 }
 
 /// Writes a list and makes its pieces accessible.
@@ -621,7 +615,7 @@ unsafe extern "efiapi" fn get_scatter_gather_list(
     let machine = context::machine();
     let registers = check_adapter(&machine, adapter, "GetScatterGatherList");
     // SAFETY: promised by the caller.
-    if unsafe { needs_more(registers, mdl, va, length, "GetScatterGatherList") } {
+    if unsafe { needs_more(registers, mdl, va, length) } {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let owner = machine.owner(&crossing);
@@ -705,7 +699,7 @@ unsafe extern "efiapi" fn build_scatter_gather_list(
     let machine = context::machine();
     let registers = check_adapter(&machine, adapter, "BuildScatterGatherList");
     // SAFETY: promised by the caller.
-    if unsafe { needs_more(registers, mdl, va, length, "BuildScatterGatherList") } {
+    if unsafe { needs_more(registers, mdl, va, length) } {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     // SAFETY: promised by the caller.
@@ -801,13 +795,16 @@ unsafe extern "efiapi" fn calculate_scatter_gather_list(
     registers: *mut u32,
 ) -> NTSTATUS {
     let _crossing = cross(&operations::CALCULATE);
-    check_adapter(&context::machine(), adapter, "CalculateScatterGatherList");
+    let available = check_adapter(&context::machine(), adapter, "CalculateScatterGatherList");
     let pages = if mdl.is_null() {
         mdl::pages(va as usize, length as usize)
     } else {
         // SAFETY: promised by the caller.
         unsafe { page_count(mdl, va, length) }
     };
+    if pages > available as usize {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     // SAFETY: promised by the caller.
     unsafe {
         size.write(u32::try_from(list_size(pages)).unwrap_or(u32::MAX));
