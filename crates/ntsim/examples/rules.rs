@@ -2,8 +2,13 @@
 //! and are accused.
 //!
 //! `cargo run -p ntsim --example rules`
+//!
+//! With the file that tests have written with `NTSIM_FIRED`: whether each of these tests had its rule broken.
+//! `cargo run -p ntsim --example rules -- FILE`
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::process::ExitCode;
 
 use ntsim::verifier::{Class, Rule, all_rules};
 
@@ -46,7 +51,32 @@ pub fn table() -> String {
     table
 }
 
-fn main() {
-    // An error is that whoever reads has had enough.
-    let _ = std::io::stdout().lock().write_all(table().as_bytes());
+/// The lines of [`CULPRITS`] that are not among those which tests have written.
+pub fn not_fired(fired: &str) -> Vec<&'static str> {
+    let fired: BTreeSet<_> = fired.lines().collect();
+    let rows = CULPRITS.lines().skip(1);
+    rows.filter(|row| !fired.contains(row)).collect()
+}
+
+fn main() -> ExitCode {
+    let Some(file) = std::env::args_os().nth(1) else {
+        // An error is that whoever reads has had enough.
+        let _ = std::io::stdout().lock().write_all(table().as_bytes());
+        return ExitCode::SUCCESS;
+    };
+    let fired = match std::fs::read_to_string(&file) {
+        Ok(fired) => fired,
+        Err(error) => {
+            eprintln!("{}: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let missing = not_fired(&fired);
+    for row in &missing {
+        eprintln!("in culprits.tsv, but no violation of that rule came in that test: {row}");
+    }
+    match missing.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }

@@ -250,10 +250,29 @@ fn every_class_says_what_driver_verifier_calls_it() {
 #[test]
 fn the_rules_and_their_culprits() {
     let table = rules::table();
-    for rule in all_rules() {
-        assert!(table.contains(rule.name));
+    let (mut told, mut listed) = (Vec::new(), Vec::new());
+    for line in table.lines() {
+        match line.trim_start().strip_prefix("<- ") {
+            Some(test) => told.push((*listed.last().expect("a rule before its culprits"), test)),
+            None => listed.push(line.split(' ').next().unwrap_or("")),
+        }
     }
+    let all: Vec<_> = all_rules().iter().map(|rule| rule.name).collect();
+    assert_eq!(listed, all);
+    told.sort_unstable();
+    assert_eq!(told, rows());
     // Not by `println!`, of which a test that passes shows nothing.
     let text = format!("\n{table}");
     std::io::stdout().lock().write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_culprit_whose_rule_was_not_broken_is_noticed() {
+    let all = rules::CULPRITS.split_once('\n').expect("a heading").1;
+    assert_eq!(rules::not_fired(all), [""; 0]);
+    let (first, rest) = all.split_once('\n').expect("rows");
+    assert_eq!(rules::not_fired(rest), [first]);
+    // The rule, but in another test.
+    let elsewhere = all.replacen("\t", "\tnowhere::", 1);
+    assert_eq!(rules::not_fired(&elsewhere), [first]);
 }

@@ -1,6 +1,7 @@
 //! The judge: watches every call between drivers and the kernel and records broken rules.
 
 mod crossing;
+mod fired;
 mod history;
 pub(crate) mod law;
 mod level;
@@ -317,6 +318,7 @@ fn violation_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) {
     let Some(core) = context::try_core() else {
         panic!("rule {rule} broken outside any world: {text}");
     };
+    fired::note(rule);
     if core.verifier.forgives(rule) {
         return;
     }
