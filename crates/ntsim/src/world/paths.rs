@@ -136,7 +136,8 @@ impl FromStr for FaultPaths {
 /// What `NTSIM_FAULTS` says, read once: the worlds of a process share the paths.
 pub(super) fn of_environment() -> Option<FaultPaths> {
     static PATHS: OnceLock<Option<FaultPaths>> = OnceLock::new();
-    let paths = PATHS.get_or_init(|| super::setting("NTSIM_FAULTS", "a file that can be written"));
+    let paths =
+        PATHS.get_or_init(|| super::builder::setting("NTSIM_FAULTS", "a file that can be written"));
     paths.clone()
 }
 

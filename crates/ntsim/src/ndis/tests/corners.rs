@@ -51,7 +51,7 @@ fn an_adapter_is_halted_when_its_requests_are_over() {
         machine.queue_work(move || {
             sleep_until(context::core().now() + 1_000_000_000);
             super::fault::log("answers");
-            super::miniport::answer_kept(adapter.context.get());
+            super::oids::answer_kept(adapter.context.get());
         });
     });
     world.uninstall(a);

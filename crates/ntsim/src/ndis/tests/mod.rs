@@ -7,6 +7,7 @@ mod miniport;
 mod misuse;
 mod netio;
 mod nic;
+mod oids;
 mod provider;
 mod states;
 mod traffic;
