@@ -12,10 +12,6 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fmt;
 use std::ptr::{NonNull, null_mut};
 use std::rc::Rc;
-use std::time::Duration;
-
-/// How long [`Pending::wait`] lets a provider take. Longer than any timeout a provider may sensibly have.
-pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One call of a callback, as the consumer saw it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,13 +215,13 @@ impl Pending {
     /// Lets the world run until the request is over. For the host.
     ///
     /// # Panics
-    /// If it is not over after ten minutes of the world's time.
+    /// If it is not over after ten minutes of the world's time: with the report, if the provider is to blame.
     #[track_caller]
     pub fn wait(&self, world: &mut World) -> Result<()> {
-        world.run_until(|_| self.is_done(), PATIENCE);
+        world.run_until_done(|_| self.is_done());
         match self.status() {
             Some(status) => check(status),
-            None => panic!("the provider did not complete a request in {PATIENCE:?}"),
+            None => panic!("the provider did not complete a request in ten minutes"),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Consumer code that runs as a thread of its machine, beside other machines'.
 
-use super::pending::PATIENCE;
 use crate::verifier::Function;
 use crate::world::context;
 use crate::world::driver_call::{NOT_ITS_OWN, begin_driver};
@@ -45,14 +44,14 @@ impl<R> Thread<R> {
     /// Lets the world run until the thread is over. What it came to. For the host.
     ///
     /// # Panics
-    /// If it is not over after ten minutes of the world's time: with who waits.
+    /// If it is not over after ten minutes of the world's time: with who waits, or the report if a driver keeps them waiting.
     #[track_caller]
     pub fn wait(self, world: &mut World) -> R {
-        world.run_until(|_| self.is_done(), PATIENCE);
+        world.run_until_done(|_| self.is_done());
         match self.result.take() {
             Some(result) => result,
             None => panic!(
-                "a consumer's thread has not ended in {PATIENCE:?}:\n{}",
+                "a consumer's thread has not ended in ten minutes:\n{}",
                 world.waiting().join("\n")
             ),
         }

@@ -77,6 +77,11 @@ fn make_late(list: usize) {
     }
 }
 
+/// Whether a driver waits for map registers that others have.
+pub(crate) fn lists_wait(machine: &Machine) -> bool {
+    machine.ext::<Dma>().registers.count(|_| true) > 0
+}
+
 impl World {
     /// Lets drivers of a machine have that many more scatter/gather lists; those that they ask for after these wait for
     /// map registers. None ends this: what waits is made, in order, by DPCs of the first processor.

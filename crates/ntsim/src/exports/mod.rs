@@ -64,6 +64,7 @@ pub(crate) use {exports, exports_unchecked};
 pub mod dbg;
 pub(crate) mod dma;
 mod dma_wait;
+pub(crate) use dma_wait::lists_wait;
 mod etw;
 pub(crate) mod ex;
 pub(crate) mod io;

@@ -14,6 +14,7 @@ use super::driver::MiniportDriver;
 use super::handle::Handled;
 use super::interrupt::Interrupt;
 use super::oid::Requests;
+use super::owed::Debts;
 use super::receive::Receives;
 use super::reset::Resets;
 use super::send::Sends;
@@ -106,6 +107,7 @@ pub(crate) struct Adapter {
     pub(crate) sends: Sends,
     pub(crate) receives: Receives,
     pub(crate) requests: Requests,
+    pub(super) debts: Debts,
     pub(crate) pause_completed: Cell<bool>,
     pub(crate) restart_completed: Cell<Option<NDIS_STATUS>>,
     pub(crate) removed: Cell<bool>,
@@ -158,6 +160,7 @@ impl Adapter {
             sends: Sends::default(),
             receives: Receives::default(),
             requests: Requests::default(),
+            debts: Debts::default(),
             pause_completed: Cell::new(false),
             restart_completed: Cell::new(None),
             removed: Cell::new(false),

@@ -322,11 +322,8 @@ pub(crate) fn restart(adapter: &Rc<Adapter>) -> Result<(), i32> {
         })
     };
     let status = if returned == NDIS_STATUS_PENDING {
-        wait_until(
-            || adapter.restart_completed.get().is_some(),
-            None,
-            "MiniportRestart is pending",
-        );
+        let done = || adapter.restart_completed.get().is_some();
+        adapter.wait_for(rules::STATE, "MiniportRestart".to_owned(), done);
         adapter
             .restart_completed
             .get()
@@ -400,11 +397,8 @@ pub(crate) fn pause(adapter: &Rc<Adapter>, reason: u32) {
             check_paused(adapter);
         }
         NDIS_STATUS_PENDING => {
-            wait_until(
-                || adapter.pause_completed.get(),
-                None,
-                "MiniportPause is pending",
-            );
+            let done = || adapter.pause_completed.get();
+            adapter.wait_for(rules::STATE, "MiniportPause".to_owned(), done);
         }
         other => violation(
             rules::STATE,

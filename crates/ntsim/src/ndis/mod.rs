@@ -10,6 +10,7 @@ pub(crate) mod interrupt;
 pub(crate) mod lifecycle;
 pub(crate) mod mdl;
 pub(crate) mod oid;
+mod owed;
 mod pending;
 pub(crate) mod pool;
 mod power;
@@ -34,6 +35,7 @@ use crate::world::machine::Machine;
 
 pub use adapter::{Link, StatusIndication};
 pub use oid::{OidRequest, OidResult};
+pub(crate) use owed::accuse;
 pub use pending::PendingOid;
 pub use world::{AdapterInfo, DriverImage, InstallError, SendCounts};
 

@@ -371,11 +371,8 @@ impl<'a> Asked<'a> {
                     "OID_NDK_SET_STATE must not be pended".to_owned(),
                 );
             }
-            wait_until(
-                || self.completed().is_some(),
-                None,
-                format!("OID request {oid:#x} is pending"),
-            );
+            let what = format!("OID request {oid:#x}");
+            adapter.wait_for(rules::OID, what, || self.completed().is_some());
             self.completed().unwrap_or(NDIS_STATUS_FAILURE)
         } else {
             if self.completed().is_some() {

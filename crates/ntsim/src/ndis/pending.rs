@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use ndis_sys::types::*;
 
@@ -18,9 +17,6 @@ use crate::world::{MachineId, World, context};
 static CANCEL: Function = Function::callback("MiniportCancelOidRequest", PASSIVE..=DISPATCH);
 static CANCEL_DIRECT: Function =
     Function::callback("MiniportCancelDirectOidRequest", PASSIVE..=DISPATCH);
-
-/// Longer than any request takes.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A request that was made and need not be answered yet.
 pub struct PendingOid {
@@ -54,9 +50,9 @@ impl PendingOid {
     /// Lets the world go on until the answer is there.
     ///
     /// # Panics
-    /// If none comes.
+    /// If none comes in ten minutes of the world's time: with the report, if the miniport is to blame.
     pub fn wait(self, world: &mut World) -> OidResult {
-        let done = world.run_until(|_| self.is_done(), PATIENCE);
+        let done = world.run_until_done(|_| self.is_done());
         assert!(done, "an OID request is not answered");
         self.result.take().expect("it is done")
     }

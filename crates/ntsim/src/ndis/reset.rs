@@ -14,7 +14,6 @@ use crate::world::context;
 use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
-use crate::world::wait::wait_until;
 
 static CHECK: Function = Function::callback("MiniportCheckForHangEx", PASSIVE..=PASSIVE);
 static RESET: Function = Function::callback("MiniportResetEx", PASSIVE..=DISPATCH);
@@ -105,11 +104,8 @@ pub(crate) fn reset(adapter: &Rc<Adapter>) -> NDIS_STATUS {
         })
     };
     let (status, addressing) = if returned == NDIS_STATUS_PENDING {
-        wait_until(
-            || adapter.resets.completed.get().is_some(),
-            None,
-            "MiniportResetEx is pending",
-        );
+        let done = || adapter.resets.completed.get().is_some();
+        adapter.wait_for(rules::RESET, "MiniportResetEx".to_owned(), done);
         let failed = (NDIS_STATUS_FAILURE, false);
         adapter.resets.completed.take().unwrap_or(failed)
     } else {

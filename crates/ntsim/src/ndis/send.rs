@@ -42,6 +42,7 @@ struct Sent {
     cancel_id: usize,
     /// MiniportCancelSend has been called for it.
     cancelled: bool,
+    since: u64,
 }
 
 /// What data a net buffer has: its chain, current MDL and offset in it, offset and length.
@@ -93,6 +94,13 @@ impl Sends {
     pub(crate) fn outstanding(&self) -> usize {
         self.outstanding.borrow().len()
     }
+
+    /// How many are outstanding, and since when the first of them.
+    pub(super) fn oldest(&self) -> (usize, Option<u64>) {
+        let outstanding = self.outstanding.borrow();
+        let since = outstanding.values().map(|sent| sent.since).min();
+        (outstanding.len(), since)
+    }
 }
 
 impl Sends {
@@ -141,6 +149,7 @@ fn build(
         sum: None,
         cancel_id,
         cancelled: false,
+        since: context::core().now(),
     };
     for frame in frames {
         let buffer = sent.add(machine, frame)?;

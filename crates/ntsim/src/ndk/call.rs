@@ -17,10 +17,12 @@ use super::rules;
 use super::slab::Handle;
 use super::trail;
 use crate::consumer::Status;
+use crate::exports::lists_wait;
 use crate::verifier::{Function, place, violation};
 use crate::world::Core;
 use crate::world::driver::DriverNumber;
 use crate::world::frame::Frame;
+use crate::world::overdue::Overdue;
 use crate::world::processor::{DISPATCH, PASSIVE};
 
 /// What the consumer wants to be called when a function that pended is done.
@@ -278,33 +280,54 @@ pub(crate) fn pending_calls() -> Vec<String> {
 
 /// How long a request may pend of which only the provider is to decide when it is over, in nanoseconds.
 const LOCAL: u64 = 10 * 1_000_000_000;
-/// And how long one that waits for a peer, or for resources that others have: longer than any timeout.
-const REMOTE: u64 = 600 * 1_000_000_000;
 
-/// The world ends: accuses providers of requests that they will never complete. Only those count whose objects are open; what a close waits
-/// for is told where somebody waits for the close.
-pub(crate) fn check_end(core: &Core) {
-    let now = core.now();
-    let overdue = |call: &Rc<Call>| {
-        let object = &call.object;
-        let others = object.kind == Kind::Connector || object.kind == Kind::Adapter;
-        let patience = if others { REMOTE } else { LOCAL };
-        call.pends_at_provider()
-            && !matches!(call.completion, Completion::Close(_))
-            && object.state.get() == State::Open
-            && now - call.since > patience
-            && !super::is_asleep(&core.machine(object.provider.machine))
-    };
-    let mut calls = layer_if_any(|layer| layer.calls.values()).unwrap_or_default();
-    calls.retain(overdue);
+impl Call {
+    /// How long it may pend. What waits for a peer, or for resources that others have, has longer than any timeout; and so has a close, which
+    /// may wait for a NIC that has stopped.
+    fn patience(&self, overdue: Overdue) -> u64 {
+        let is_close = matches!(self.completion, Completion::Close(_));
+        let others = matches!(self.object.kind, Kind::Connector | Kind::Adapter);
+        match is_close || others {
+            true => overdue.patience(),
+            false => overdue.patience().min(LOCAL),
+        }
+    }
+
+    /// Whether the provider alone could end it, and has let it pend for too long.
+    fn is_overdue(&self, core: &Core, overdue: Overdue) -> bool {
+        let object = &self.object;
+        let owed = match self.completion {
+            Completion::Close(_) => overdue.is_waited_for() && object.held_by().is_empty(),
+            // What a close waits for is told where somebody waits for the close.
+            _ => overdue.is_waited_for() || object.state.get() == State::Open,
+        };
+        let machine = core.machine(object.provider.machine);
+        let excused = || super::is_asleep(&machine) || lists_wait(&machine);
+        self.pends_at_provider()
+            && owed
+            && core.now().saturating_sub(self.since) >= self.patience(overdue)
+            && !excused()
+    }
+}
+
+/// Accuses providers of requests, creates and closes that they will not complete.
+pub(crate) fn accuse(core: &Core, overdue: Overdue) {
+    let mut calls = layer_if_any(|layer| match layer.told.get() {
+        0 => layer.calls.values(),
+        // A consumer that waits in a callback may hold its provider up.
+        _ => Vec::new(),
+    })
+    .unwrap_or_default();
+    calls.retain(|call| call.is_overdue(core, overdue));
     calls.sort_by_key(|call| call.since);
     for call in calls.iter().take(LISTED) {
         violation(
             rules::COMPLETION_NEVER,
             format!(
-                "{} returned STATUS_PENDING at {} ns and is not completed at {now} ns, when the world ends",
+                "{} returned STATUS_PENDING at {} ns and is not completed at {} ns{overdue}",
                 call.story(),
-                call.since
+                call.since,
+                core.now(),
             ),
         );
     }

@@ -88,6 +88,8 @@ impl Callback {
     #[inline]
     pub(super) fn pass_on(&self, consumer: DriverNumber, target: *const (), f: impl FnOnce()) {
         let _charged = Charged::to(consumer);
+        with_layer(|layer| layer.told.update(|n| n + 1));
         call_driver_told(self.function, target, f);
+        with_layer(|layer| layer.told.update(|n| n - 1));
     }
 }

@@ -196,6 +196,8 @@ pub(super) struct Layer {
     pub(super) graves: Graves,
     pub(super) private_data: PrivateData,
     pub(super) trail: Trail,
+    /// Consumers' callbacks that run.
+    pub(super) told: Cell<u32>,
 }
 
 thread_local! {
@@ -214,6 +216,7 @@ impl Default for Layer {
             graves: Graves::default(),
             private_data: PrivateData::default(),
             trail: Trail::default(),
+            told: Cell::new(0),
         }
     }
 }
@@ -288,7 +291,11 @@ pub(crate) fn pending_closes() -> Vec<String> {
                 State::Closed => "is done and the consumer not told",
                 _ => "pends",
             };
-            format!("the close of {o} {how}, held by {}", o.holders())
+            let holders = match &o.held_by()[..] {
+                [] => "nothing that the consumer sees: the provider holds it".to_owned(),
+                some => some.join("; "),
+            };
+            format!("the close of {o} {how}, held by {holders}")
         })
         .collect()
 }
@@ -656,7 +663,7 @@ impl Object {
     }
 
     /// What keeps its close pending.
-    fn holders(self: &Rc<Self>) -> String {
+    pub(super) fn held_by(self: &Rc<Self>) -> Vec<String> {
         let mut holders = Vec::new();
         match self.late.get() - u32::from(self.kept.get()) {
             0 => {}
@@ -680,11 +687,7 @@ impl Object {
             State::Closed => format!("{s}, whose close is kept: its consumer is not told yet"),
             _ => format!("{s}, not closed"),
         }));
-        if holders.is_empty() {
-            "nothing that the consumer sees: the provider holds it".to_owned()
-        } else {
-            holders.join("; ")
-        }
+        holders
     }
 
     pub(super) fn live_successors(self: &Rc<Self>) -> Vec<Rc<Object>> {

@@ -82,8 +82,8 @@ rules! {
         "A function with an optional completion callback does not return STATUS_PENDING if there is none."
         "nc-ndkpi-ndk_fn_build_lam";
     COMPLETION_NEVER Provider "ndk.completion-never"
-        "A function that returned STATUS_PENDING is completed in the end: when the world ends, none pends for more than ten seconds, or \
-         for more than ten minutes if it waits for a peer, or for resources that others have."
+        "A function that returned STATUS_PENDING is completed in the end: when the world ends, or somebody has waited in vain, none pends \
+         for more than ten seconds, or for more than ten minutes if it waits for a peer, or for resources that others have."
         "nc-ndkpi-ndk_fn_request_completion";
     COMPLETION_STATUS Provider "ndk.completion-status"
         "A completion callback gets a final status."

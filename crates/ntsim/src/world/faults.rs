@@ -52,6 +52,11 @@ impl WorldFaults {
         self.paths.is_some() || self.one_in > 0
     }
 
+    /// Whether something has failed, other than by a count.
+    pub(super) fn have_struck(&self) -> bool {
+        !self.failures.borrow().is_empty()
+    }
+
     fn is_new(&self, path: impl FnOnce() -> FaultPath, told: &str) -> bool {
         let paths = self.paths.as_ref();
         paths.is_some_and(|paths| paths.is_new(path(), told))

@@ -48,6 +48,7 @@ pub(crate) mod hold;
 mod load;
 pub(crate) mod machine;
 pub(crate) mod on_stack;
+pub(crate) mod overdue;
 pub(crate) mod paths;
 pub mod processor;
 pub(crate) mod rng;
@@ -190,13 +191,6 @@ impl Core {
         }
     }
 
-    /// The world ends: looks for requests that nobody will complete.
-    fn check_requests(&self) {
-        if !self.stopped.get() && !self.verifier.reported.get() && !std::thread::panicking() {
-            crate::ndk::check_end(self);
-        }
-    }
-
     /// The name of the machine of that number, also in the middle of adding one.
     pub(crate) fn name_of(&self, number: u32) -> String {
         let machines = self.machines.try_borrow().ok();
@@ -302,7 +296,8 @@ impl World {
         self.check();
     }
 
-    /// Runs until the condition holds (true) or that much time has passed (false).
+    /// Runs until the condition holds (true) or that much time has passed (false). Where something failed on purpose, what was to come
+    /// may come later: then this waits until it must have, and tells what is late from what is lost.
     pub fn run_until(
         &mut self,
         mut condition: impl FnMut(&mut World) -> bool,
@@ -311,7 +306,10 @@ impl World {
         let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         let until = self.core.now().saturating_add(within);
         let core = Rc::clone(&self.core);
-        let holds = core.run_while(&mut || condition(self), until);
+        let mut holds = core.run_while(&mut || condition(self), until);
+        if !holds && core.faults.have_struck() && core.owes() {
+            holds = self.run_until_done(&mut condition);
+        }
         self.check();
         holds
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::context;
 use super::event::Event;
 use super::machine::Machine;
+use super::overdue::Overdue;
 use super::processor::DISPATCH;
 use super::thread::{State, Thread, current, to_host};
 use super::{Core, World};
@@ -269,6 +270,7 @@ impl Core {
     }
 
     pub(super) fn report_deadlock(&self) {
+        self.accuse_overdue(Overdue::Hopeless);
         let story = self.waits_story();
         verifier::violation(
             rules::DEADLOCK,
@@ -299,6 +301,7 @@ impl Core {
                 .iter()
                 .any(|spin| spin.is_endless(now));
         if stuck && !self.stopped.get() {
+            self.accuse_overdue(Overdue::Waited(self.wait_horizon));
             let story = self.waits_story();
             verifier::violation(
                 rules::DEADLOCK,

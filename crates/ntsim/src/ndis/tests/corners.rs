@@ -9,11 +9,12 @@ use ndis_sys::status::*;
 
 use super::fault::{ATTRIBUTES, CORNER, Corner, FAULT, Fault, KEEP_OIDS, PEND_RESET, RESETS};
 use super::{IMAGE, INX, OidRequest, log, two_machines};
+use crate::ndis::rules;
 use crate::verifier::rules as kernel;
 use crate::world::wait::sleep_until;
 use crate::world::{World, context};
 
-const ASKED: OidRequest<'_> = OidRequest::Query(OID_GEN_STATISTICS, 152);
+pub(super) const ASKED: OidRequest<'_> = OidRequest::Query(OID_GEN_STATISTICS, 152);
 
 fn clean(world: World) {
     let report = world.finish();
@@ -71,9 +72,17 @@ fn a_request_that_is_never_completed_is_named_when_the_adapter_is_to_be_halted()
     let ends = std::panic::AssertUnwindSafe(|| world.uninstall(a));
     assert!(std::panic::catch_unwind(ends).is_err(), "it never ends");
     let violations = world.take_violations();
-    assert_eq!(violations[0].rule, kernel::DEADLOCK);
+    let [owed, deadlock] = &violations[..] else {
+        panic!("{violations:?}");
+    };
+    assert_eq!(
+        (owed.rule, &*owed.culprit),
+        (rules::OID, "driver testnic"),
+        "{owed}"
+    );
+    assert_eq!(deadlock.rule, kernel::DEADLOCK);
     let text = format!("OID request {OID_GEN_STATISTICS:#x} is pending");
-    assert!(violations[0].text.contains(&text), "{}", violations[0]);
+    assert!(deadlock.text.contains(&text), "{deadlock}");
 }
 
 #[test]

@@ -536,6 +536,9 @@ unsafe extern "efiapi" fn pause(
             indicate(adapter, &[0; 60]);
             return NDIS_STATUS_SUCCESS;
         }
+        if is(Fault::PauseNever) {
+            return NDIS_STATUS_PENDING;
+        }
         if is(Fault::PauseTwice) {
             NdisMPauseComplete(adapter.handle);
             NdisMPauseComplete(adapter.handle);
@@ -604,6 +607,9 @@ unsafe extern "efiapi" fn reset(context: NDIS_HANDLE, addressing: *mut BOOLEAN) 
             adapter.held_list.set(null_mut());
             (*held).Status = NDIS_STATUS_REQUEST_ABORTED;
             NdisMSendNetBufferListsComplete(adapter.handle, held, 0);
+        }
+        if is(Fault::ResetNever) {
+            return NDIS_STATUS_PENDING;
         }
         if PEND_RESET.get() {
             NdisQueueIoWorkItem(adapter.work, complete_reset, context);

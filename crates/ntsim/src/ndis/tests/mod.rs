@@ -6,6 +6,7 @@ mod fault;
 mod miniport;
 mod misuse;
 mod netio;
+mod never;
 mod nic;
 mod oids;
 mod provider;

@@ -17,7 +17,7 @@ use crate::verifier::{Function, Violation};
 use crate::world::context::{self, KernelMode};
 use crate::world::driver_call::NOT_ITS_OWN;
 use crate::world::processor::{DISPATCH, PASSIVE};
-use crate::{MachineConfig, MachineId, World, WorldBuilder};
+use crate::{FaultPaths, MachineConfig, MachineId, World, WorldBuilder};
 
 /// What a callback told its consumer.
 pub(super) struct Told {
@@ -142,6 +142,12 @@ impl Bench {
     /// Whose consumers hear one in so many answers later than the provider gives them.
     pub(super) fn late(pend: u32, seed: u64, mode: Mode, misdeed: Misdeed) -> Bench {
         let world = World::builder().pend(pend).seed(seed);
+        Bench::in_world(world, mode, misdeed, NDK_VERSION_2_1, NDK_VERSION_2_1)
+    }
+
+    /// In a world that fails what has no path there yet.
+    pub(super) fn failing(paths: &FaultPaths, mode: Mode, misdeed: Misdeed) -> Bench {
+        let world = World::builder().fail_new_paths(paths);
         Bench::in_world(world, mode, misdeed, NDK_VERSION_2_1, NDK_VERSION_2_1)
     }
 

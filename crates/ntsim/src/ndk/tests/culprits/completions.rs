@@ -1,5 +1,6 @@
 //! Completion callbacks, and functions that must not have any.
 
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use ndkpi::status::*;
@@ -7,8 +8,11 @@ use ndkpi::status::*;
 use super::super::bench::*;
 use super::super::fake::{Misdeed, Mode};
 use super::{accused, creates, resizes, sends};
+use crate::FaultPaths;
 use crate::ndk::rules;
 use crate::verifier::rules as kernel;
+use crate::world::Core;
+use crate::world::wait::wait_until;
 
 #[test]
 pub(super) fn creates_and_completions() {
@@ -108,6 +112,114 @@ fn a_connection_may_take_long() {
         let report = b.world.finish();
         let broken: Vec<_> = report.violations.iter().map(|v| v.rule).collect();
         assert_eq!(broken, expected, "{report}");
+    }
+}
+
+/// Has a consumer do something and wait until it is told, for ever. The rules broken.
+fn waits(b: &mut Bench, told: &'static Told, f: impl FnOnce()) -> Vec<&'static str> {
+    let done = b.world.try_call(b.machine, || {
+        f();
+        wait_until(|| told.times() > 0, None, "the consumer waits to be told");
+    });
+    assert!(done.is_none(), "it is told");
+    b.rules()
+}
+
+/// A timer that ticks keeps the world going, and the wait as vain as it is.
+fn tick(b: &Bench) {
+    let core = Rc::clone(&b.world.core);
+    let again = Rc::downgrade(&core);
+    core.schedule(core.now() + 1_000_000_000, move || tick_on(&again));
+}
+
+fn tick_on(core: &Weak<Core>) {
+    if let Some(alive) = core.upgrade() {
+        let again = Weak::clone(core);
+        alive.schedule(alive.now() + 1_000_000_000, move || tick_on(&again));
+    }
+}
+
+#[test]
+fn who_waits_for_what_is_never_completed_is_not_to_blame() {
+    for ticks in [false, true] {
+        let mut b = Bench::new(Mode::Later, Misdeed::NeverCompletes);
+        let (cq, told) = (b.cq(Told::new()).unwrap(), Told::new());
+        ticks.then(|| tick(&b));
+        let broken = waits(&mut b, told, || {
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) };
+        });
+        assert_eq!(broken, [rules::COMPLETION_NEVER, kernel::DEADLOCK]);
+    }
+    let mut b = Bench::new(Mode::Later, Misdeed::NeverCompletes);
+    let (cq, told) = (b.cq(Told::new()).unwrap(), Told::new());
+    b.run(|| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) }
+    });
+    assert!(!b.world.run_until_done(|_| told.times() > 0));
+    assert_eq!(b.rules(), [rules::COMPLETION_NEVER]);
+}
+
+#[test]
+fn a_close_that_nothing_of_the_consumers_holds_up_is_completed() {
+    for mine in [false, true] {
+        let mut b = Bench::new(Mode::Inline, Misdeed::Nothing);
+        let (pd, told) = (b.pd(), Told::new());
+        if mine {
+            b.mr(pd);
+        }
+        b.fake.mode.set(Mode::Later);
+        let broken = waits(&mut b, told, || {
+            close_now(pd, told);
+        });
+        let expected = [rules::COMPLETION_NEVER, kernel::DEADLOCK];
+        assert_eq!(broken, expected[usize::from(mine)..]);
+    }
+}
+
+#[test]
+fn a_consumer_that_waits_in_a_callback_holds_its_provider_up() {
+    let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
+    let (cq, first, second) = (b.cq(Told::new()).unwrap(), Told::new(), Told::new());
+    let resize = move |told: &'static Told| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) };
+    };
+    first.then(move || {
+        resize(second);
+        wait_until(|| second.times() > 0, None, "the consumer waits inside");
+    });
+    b.run(|| resize(first));
+    let fake = b.fake;
+    let done = b.world.try_call(b.machine, || fake.work());
+    assert!(done.is_none());
+    assert_eq!(b.rules(), [kernel::DEADLOCK]);
+}
+
+/// Where something failed on purpose, what is awaited for a while is awaited for as long as it can take.
+#[test]
+fn under_faults_what_is_late_is_told_from_what_is_lost() {
+    for (misdeed, expected) in [
+        (Misdeed::Nothing, &[][..]),
+        (Misdeed::NeverCompletes, &[rules::COMPLETION_NEVER]),
+    ] {
+        let mut b = Bench::failing(&FaultPaths::new(), Mode::Later, misdeed);
+        let (cq, told) = (b.cq(Told::new()).unwrap(), Told::new());
+        b.run(|| {
+            // SAFETY: as a consumer calls.
+            unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) };
+        });
+        let soon = Duration::from_secs(1);
+        assert!(!b.world.run_until(|_| told.times() > 0, soon));
+        assert_eq!(b.rules(), [""; 0], "nothing has failed");
+        let machine = b.world.machine(b.machine);
+        assert!(b.run(|| machine.faults.happens(|| "a mishap".to_owned())));
+        let (core, fake) = (Rc::clone(&b.world.core), b.fake);
+        core.schedule_on(&machine, core.now() + 100_000_000_000, move || fake.work());
+        let in_the_end = b.world.run_until(|_| told.times() > 0, soon);
+        assert_eq!(in_the_end, expected.is_empty());
+        assert_eq!(b.rules(), expected);
     }
 }
 
