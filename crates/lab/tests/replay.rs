@@ -1,4 +1,4 @@
-//! The same seed gives the same run, in another process too.
+//! The same seed gives the same run, in another process too, and in one whose memory other machines have used before.
 
 use ntsim::World;
 use ntsim::wire::{CaptureConfig, SwitchConfig};
@@ -8,6 +8,8 @@ use vroce_lab::{Server, Side, finish, link};
 
 /// Where a child process of the test is to write its capture.
 const CAPTURE: &str = "VROCE_LAB_REPLAY_CAPTURE";
+/// How many times it tells the story; the last one counts.
+const TIMES: &str = "VROCE_LAB_REPLAY_TIMES";
 
 /// A connection and a write, whose header carries the address of the peer's buffer.
 fn story(capture: &Path) -> anyhow::Result<()> {
@@ -40,14 +42,21 @@ fn story(capture: &Path) -> anyhow::Result<()> {
 #[test]
 fn two_processes_write_the_same_capture() {
     if let Some(path) = std::env::var_os(CAPTURE) {
-        return story(Path::new(&path)).unwrap();
+        let times = std::env::var(TIMES).unwrap().parse().unwrap();
+        for _ in 0..times {
+            story(Path::new(&path)).unwrap();
+        }
+        return;
     }
-    let capture = |n: u32| -> Vec<u8> {
-        let path: PathBuf =
-            std::env::temp_dir().join(format!("vroce-replay-{}-{n}.pcapng", std::process::id()));
+    let capture = |times: u32| -> Vec<u8> {
+        let path: PathBuf = std::env::temp_dir().join(format!(
+            "vroce-replay-{}-{times}.pcapng",
+            std::process::id()
+        ));
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["two_processes_write_the_same_capture", "--exact"])
             .env(CAPTURE, &path)
+            .env(TIMES, times.to_string())
             .output()
             .unwrap();
         assert!(child.status.success(), "{child:?}");
@@ -55,7 +64,7 @@ fn two_processes_write_the_same_capture() {
         std::fs::remove_file(&path).unwrap();
         bytes
     };
-    let (first, second) = (capture(1), capture(2));
+    let (first, second) = (capture(1), capture(3));
     assert!(first.len() > 1 << 20, "{} bytes hold no write", first.len());
     assert!(first == second, "the captures differ");
 }

@@ -1,5 +1,5 @@
-//! What worlds hold of the host's system is given back when they are dropped, however they ended. One test: others in
-//! the same process would hold some of it too.
+//! What worlds hold of the host's system is given back when they are dropped, however they ended, but for the memory of a machine, which
+//! the next one gets. One test: others in the same process would hold some of it too.
 #![allow(unsafe_code, reason = "tiny drivers")]
 
 mod common;
@@ -83,5 +83,6 @@ fn worlds_leave_nothing_behind() {
     }
     threads();
     assert_eq!(held(), before);
-    assert_eq!((before.0, before.1), (0, 0));
+    let kept = "one machine's memory: the contiguous zone, the pool, what devices see";
+    assert_eq!((before.0, before.1), (1, 3), "{kept}");
 }

@@ -140,6 +140,11 @@ impl Window {
         MACHINES[self.index].store(machine.cast_mut(), Ordering::Release);
     }
 
+    /// Which window it is: no other that lives at the same time has that number.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// Maps `len` bytes of a file at an offset in the window.
     pub(crate) fn map(&self, at: usize, len: usize, fd: i32, file_offset: usize) {
         assert!(at + len <= WINDOW);
@@ -203,8 +208,8 @@ impl Window {
 }
 
 impl Window {
-    /// Gives the window back. It must not be used any more.
-    pub(crate) fn release(&self) {
+    /// Gives the window back, when `clean` has made all of it inaccessible. It must not be used any more.
+    pub(crate) fn release(&self, clean: impl FnOnce()) {
         if self.released.replace(true) {
             return;
         }
@@ -212,7 +217,7 @@ impl Window {
         if self.keep.get() {
             return;
         }
-        self.unmap(0, WINDOW);
+        clean();
         free()
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -222,6 +227,6 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        self.release();
+        self.release(|| self.unmap(0, WINDOW));
     }
 }

@@ -1,6 +1,7 @@
 //! Memory: physical, the kernel's addresses, the pool, what devices may access.
 
 pub(crate) mod arena;
+mod backing;
 mod ended;
 pub(crate) mod invariant;
 mod io_space;

@@ -257,8 +257,11 @@ impl Pool {
         // SAFETY: the memory was free until now.
         unsafe {
             fill(address - front, GUARD_BYTE, front);
-            let content = if request.zero { 0 } else { FRESH_BYTE };
-            fill(address, content, request.size);
+            match request.zero {
+                true if pages > 0 && !block.in_slot() => ram.clear(address, request.size),
+                true => fill(address, 0, request.size),
+                false => fill(address, FRESH_BYTE, request.size),
+            }
             fill(
                 address + request.size,
                 GUARD_BYTE,

@@ -1,20 +1,18 @@
 //! A machine's physical memory, and where its kernel sees it.
 //!
-//! The memory is one memfd. Devices see it in one piece, in the order of physical addresses. The kernel sees it
-//! inside the machine's address window: a contiguous zone in the same order, from which common buffers come; the
-//! rest, from which the pool comes, in 64 KiB groups in an order that depends on the seed, so that memory contiguous
-//! for the processor is not for the device; and mappings of MDLs.
+//! The kernel sees it inside the machine's address window: a contiguous zone, from which common buffers come; the rest, from which the pool
+//! comes; and mappings of MDLs. Devices see it in one piece, in the order of physical addresses: the contiguous zone as it is, the pool in
+//! 64 KiB groups in an order that depends on the seed, so that memory contiguous for the processor is not for the device.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 
-use super::arena::{Protection, WINDOW, Window};
+use super::arena::{Protection, Window};
+use super::backing::{Backing, GROUP, MAP_AT, MAP_LEN, POOL_AT, contiguous_bytes};
 use super::ended::{Ended, EndedMappings};
 use super::runs::Runs;
 use crate::world::machine::Machine;
@@ -22,15 +20,7 @@ use crate::world::rng::Rng;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
-/// Bytes that stay together in the pool's view.
-const GROUP: usize = 64 << 10;
-const GROUP_PAGES: u32 = (GROUP / PAGE) as u32;
-/// Where the pool's view begins in the window.
-const POOL_AT: usize = 1 << 30;
-/// Where mappings of MDLs begin in the window.
-const MAP_AT: usize = 2 << 30;
-/// Room for mappings of MDLs.
-const MAP_LEN: usize = 1 << 30;
+const GROUP_PAGES: usize = GROUP / PAGE;
 
 /// Physical memory of a machine begins here, plus [`PHYSICAL_STEP`] for each machine: above 4 GiB, and different for
 /// each, so that a truncated or a mixed-up address is never by chance a good one.
@@ -39,22 +29,26 @@ const PHYSICAL_STEP: u64 = 0x10_0000_0000;
 
 /// Physical memory.
 pub struct Ram {
-    /// Closed by `release`.
-    file: ManuallyDrop<File>,
-    released: Cell<bool>,
+    /// None once it has been released.
+    backing: RefCell<Option<Backing>>,
     size: usize,
     physical: u64,
-    linear: *mut u8,
     window: Window,
-    /// For each page of the window, the frame mapped there plus 1, or 0; and perhaps PAGED.
-    frames: Box<[Cell<u32>]>,
-    /// Blocks of paged pool: address and pages.
-    paged: RefCell<Vec<(usize, u32)>>,
+    /// Where devices see it.
+    devices: *mut u8,
+    /// For each page of the contiguous zone and the pool, the frame behind it plus 1, or 0 if there is none yet; and flags.
+    pages: Box<[Cell<u32>]>,
+    /// The same for pages of mappings of MDLs.
+    map_pages: RefCell<Vec<u32>>,
     contiguous: RefCell<Runs>,
     pool: RefCell<Runs>,
-    /// For each group of the pool's view, its group of physical memory.
+    /// Pages of the paged pool that are accessible.
+    resident: RefCell<Vec<usize>>,
+    /// For each group of memory as the kernel sees it, its group as devices do; and the other way round.
     order: Vec<u32>,
-    group_mapped: Vec<Cell<bool>>,
+    behind: Vec<u32>,
+    /// For each group as devices see it, whether they do.
+    shown: Box<[Cell<bool>]>,
     maps: RefCell<Runs>,
     /// For each frame, how many live DMA mappings let devices read (low half) and write (high half) it.
     dma: Box<[Cell<u32>]>,
@@ -63,8 +57,11 @@ pub struct Ram {
     dma_ended: EndedMappings,
 }
 
-/// In `Ram::frames`: the page is of the paged pool.
+/// In `Ram::pages`: the page is of the paged pool.
 const PAGED: u32 = 1 << 31;
+/// In `Ram::pages`: the page has been given out and taken back: it may hold anything. Others are zero when they are given out.
+const USED: u32 = 1 << 30;
+const FLAGS: u32 = PAGED | USED;
 
 const DMA_READ: u32 = 1;
 const DMA_WRITE: u32 = 1 << 16;
@@ -82,63 +79,40 @@ impl Ram {
             size.is_multiple_of(1 << 20) && (1 << 20..=1 << 30).contains(&size),
             "a machine's memory is a multiple of 1 MiB, at most 1 GiB"
         );
-        // SAFETY: a C string constant; no other conditions.
-        let fd = unsafe { libc::memfd_create(c"ntsim-ram".as_ptr(), libc::MFD_CLOEXEC) };
-        assert!(
-            fd >= 0,
-            "memory for a machine: {}",
-            std::io::Error::last_os_error()
-        );
-        // SAFETY: just opened, owned by nobody else.
-        let file = unsafe { File::from_raw_fd(fd) };
-        file.set_len(size as u64).expect("memory for a machine");
-        // SAFETY: a new mapping at an address of the system's choice.
-        let linear = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                size,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd,
-                0,
-            )
-        };
-        assert!(
-            linear != libc::MAP_FAILED,
-            "mapping a machine's memory: {}",
-            std::io::Error::last_os_error()
-        );
-        let contiguous_bytes = (size / 4).next_multiple_of(GROUP);
-        let groups = (size - contiguous_bytes) / GROUP;
-        let mut order: Vec<u32> = (0..groups as u32)
-            .map(|g| g + (contiguous_bytes / GROUP) as u32)
-            .collect();
-        for i in (1..order.len()).rev() {
-            order.swap(i, rng.below(i as u64 + 1) as usize);
-        }
         let window = Window::claim();
-        window.map(0, contiguous_bytes, fd, 0);
-        let frames = cells(WINDOW / PAGE);
-        for page in 0..contiguous_bytes / PAGE {
-            frames[page].set(page as u32 + 1);
+        let backing = Backing::take(&window, size);
+        let (groups, contiguous) = (size / GROUP, contiguous_bytes(size) / GROUP);
+        let mut order: Vec<u32> = (0..groups as u32).collect();
+        let pool = &mut order[contiguous..];
+        for i in (1..pool.len()).rev() {
+            pool.swap(i, rng.below(i as u64 + 1) as usize);
+        }
+        let mut behind = vec![0; groups];
+        for (group, physical) in order.iter().enumerate() {
+            behind[*physical as usize] = group as u32;
+        }
+        let pages = cells(size / PAGE);
+        for (frame, page) in pages[..contiguous * GROUP_PAGES].iter().enumerate() {
+            page.set(frame as u32 + 1);
         }
         Ram {
             size,
             physical: PHYSICAL_BASE + u64::from(machine) * PHYSICAL_STEP,
-            linear: linear.cast(),
+            devices: backing.devices(),
+            backing: RefCell::new(Some(backing)),
             window,
-            frames,
-            contiguous: RefCell::new(Runs::new((contiguous_bytes / PAGE) as u32)),
-            pool: RefCell::new(Runs::new(groups as u32 * GROUP_PAGES)),
-            group_mapped: vec![Cell::new(false); groups],
+            pages,
+            map_pages: RefCell::default(),
+            contiguous: RefCell::new(Runs::new((contiguous * GROUP_PAGES) as u32)),
+            pool: RefCell::new(Runs::new(((groups - contiguous) * GROUP_PAGES) as u32)),
+            resident: RefCell::default(),
             order,
-            paged: RefCell::default(),
+            behind,
+            shown: (0..groups).map(|g| Cell::new(g < contiguous)).collect(),
             maps: RefCell::new(Runs::new((MAP_LEN / PAGE) as u32)),
             dma: cells(size / PAGE),
             dma_ranges: RefCell::default(),
             dma_ended: EndedMappings::default(),
-            file: ManuallyDrop::new(file),
-            released: Cell::new(false),
         }
     }
 
@@ -161,36 +135,53 @@ impl Ram {
         self.physical
     }
 
-    /// The memory itself; its offset 0 is [`Ram::physical_base`].
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// The devices' view: all of the memory in physical order, in this process.
-    pub fn linear(&self) -> *mut u8 {
-        self.linear
-    }
-
     /// The devices' view of a piece of memory; None if it is not all memory.
     #[inline]
     pub fn device_ptr(&self, physical: u64, len: usize) -> Option<*mut u8> {
         let offset = usize::try_from(physical.checked_sub(self.physical)?).ok()?;
-        if offset.checked_add(len)? > self.size {
-            return None;
+        let end = offset.checked_add(len)?;
+        let first = offset / GROUP;
+        let shown = self.shown.get(first..end.div_ceil(GROUP))?;
+        for (group, shown) in (first..).zip(shown) {
+            if !shown.get() {
+                self.show(group);
+            }
         }
-        Some(self.linear.wrapping_add(offset))
+        Some(self.devices.wrapping_add(offset))
     }
 
+    /// Has devices see a group of memory.
+    #[cold]
+    fn show(&self, group: usize) {
+        if let Some(backing) = &*self.backing.borrow() {
+            backing.show(group, self.behind[group] as usize);
+            self.shown[group].set(true);
+        }
+    }
+
+    /// The index in `Ram::pages` of the page that a kernel address lies in, if it is of the contiguous zone or the pool.
+    #[inline]
     fn page_of(&self, address: usize) -> Option<usize> {
+        let contiguous = contiguous_bytes(self.size);
         let offset = address.wrapping_sub(self.window.base());
-        (offset < WINDOW).then_some(offset / PAGE)
+        if offset < contiguous {
+            return Some(offset / PAGE);
+        }
+        let offset = offset.checked_sub(POOL_AT)?.checked_add(contiguous)?;
+        (offset < self.size).then_some(offset / PAGE)
     }
 
     /// The frame (page of physical memory) behind a kernel address.
     #[inline]
     fn frame(&self, address: usize) -> Option<u32> {
-        let entry = self.frames[self.page_of(address)?].get();
-        (entry & !PAGED).checked_sub(1)
+        let entry = match self.page_of(address) {
+            Some(page) => self.pages[page].get() & !FLAGS,
+            None => {
+                let at = address.checked_sub(self.window.base() + MAP_AT)?;
+                *self.map_pages.borrow().get(at / PAGE)?
+            }
+        };
+        entry.checked_sub(1)
     }
 
     /// The physical address behind a kernel address; None if no memory is mapped there.
@@ -223,8 +214,38 @@ impl Ram {
     }
 
     pub(crate) fn free_contiguous(&self, address: usize, pages: u32) {
+        self.set_used(address, pages);
         let first = (address - self.window.base()) / PAGE;
         self.contiguous.borrow_mut().give(first as u32, pages);
+    }
+
+    /// The entries of pages of the contiguous zone or the pool.
+    fn entries(&self, address: usize, pages: u32) -> &[Cell<u32>] {
+        let first = self.page_of(address).unwrap_or(self.pages.len());
+        &self.pages[first..][..pages as usize]
+    }
+
+    /// Notes that pages were given out, and may hold anything.
+    fn set_used(&self, address: usize, pages: u32) {
+        for entry in self.entries(address, pages) {
+            entry.set(entry.get() | USED);
+        }
+    }
+
+    /// Zeroes memory that has just been given out. Pages that were never given out before are left alone, and cost nothing until somebody
+    /// accesses them.
+    pub(crate) fn clear(&self, address: usize, len: usize) {
+        let end = address + len;
+        let mut at = address;
+        while at < end {
+            let part = (PAGE - at % PAGE).min(end - at);
+            let is_used = |page: usize| self.pages[page].get() & USED != 0;
+            if self.page_of(at).is_some_and(is_used) {
+                // SAFETY: memory of the machine, which its new owner does not know of yet.
+                unsafe { ptr::write_bytes(at as *mut u8, 0, part) };
+            }
+            at += part;
+        }
     }
 
     /// Pages contiguous for the kernel, not for devices: their kernel address.
@@ -240,13 +261,13 @@ impl Ram {
     }
 
     fn map_pages(&self, first: u32, pages: u32) -> usize {
-        for group in first / GROUP_PAGES..=(first + pages - 1) / GROUP_PAGES {
-            self.map_group(group as usize);
-        }
-        self.window.base() + POOL_AT + first as usize * PAGE
+        let (first, pages) = (first as usize, pages as usize);
+        self.reach(first / GROUP_PAGES..(first + pages).div_ceil(GROUP_PAGES));
+        self.window.base() + POOL_AT + first * PAGE
     }
 
     pub(crate) fn free_pages(&self, address: usize, pages: u32) {
+        self.set_used(address, pages);
         let first = (address - self.window.base() - POOL_AT) / PAGE;
         self.pool.borrow_mut().give(first as u32, pages);
     }
@@ -259,64 +280,64 @@ impl Ram {
 
     /// Makes pages part of the paged pool, or no longer.
     pub(crate) fn set_paged(&self, address: usize, pages: u32, paged: bool) {
-        let mut blocks = self.paged.borrow_mut();
-        if paged {
-            blocks.push((address, pages));
-        } else {
-            blocks.retain(|(at, _)| *at != address);
+        let len = pages as usize * PAGE;
+        self.resident
+            .borrow_mut()
+            .retain(|page| !(address..address + len).contains(page));
+        for page in self.entries(address, pages) {
+            let entry = page.get() & !PAGED;
+            page.set(if paged { entry | PAGED } else { entry });
         }
-        let at = address - self.window.base();
-        for frame in &self.frames[at / PAGE..][..pages as usize] {
-            let entry = frame.get() & !PAGED;
-            frame.set(if paged { entry | PAGED } else { entry });
-        }
-        self.window
-            .protect(at, pages as usize * PAGE, Protection::unless(paged));
+        self.protect(address, pages as usize, Protection::unless(paged));
     }
 
     /// Makes pages of the pool that nobody may access inaccessible, or accessible again.
     pub(crate) fn set_freed(&self, address: usize, pages: u32, freed: bool) {
-        let at = address - self.window.base();
-        self.window
-            .protect(at, pages as usize * PAGE, Protection::unless(freed));
+        self.protect(address, pages as usize, Protection::unless(freed));
     }
 
     /// Whether an address lies in paged pool.
     #[inline]
     pub(crate) fn is_paged(&self, address: usize) -> bool {
         self.page_of(address)
-            .is_some_and(|page| self.frames[page].get() & PAGED != 0)
+            .is_some_and(|page| self.pages[page].get() & PAGED != 0)
     }
 
     /// Makes a page of the paged pool accessible.
     pub(super) fn page_in(&self, address: usize) {
-        let at = (address - self.window.base()) & !(PAGE - 1);
-        self.window.protect(at, PAGE, Protection::ReadWrite);
+        let page = address & !(PAGE - 1);
+        self.resident.borrow_mut().push(page);
+        self.protect(page, 1, Protection::ReadWrite);
     }
 
     /// Makes all paged pool inaccessible.
     pub(super) fn page_out(&self) {
-        for (address, pages) in self.paged.borrow().iter() {
-            let at = address - self.window.base();
-            self.window
-                .protect(at, *pages as usize * PAGE, Protection::Inaccessible);
+        for page in self.resident.take() {
+            self.protect(page, 1, Protection::Inaccessible);
         }
     }
 
-    fn map_group(&self, group: usize) {
-        if self.group_mapped[group].replace(true) {
-            return;
-        }
-        let physical = self.order[group] as usize;
-        self.window.map(
-            POOL_AT + group * GROUP,
-            GROUP,
-            self.file.as_raw_fd(),
-            physical * GROUP,
-        );
-        for page in 0..GROUP / PAGE {
-            let frame = physical * (GROUP / PAGE) + page;
-            self.frames[(POOL_AT + group * GROUP) / PAGE + page].set(frame as u32 + 1);
+    /// Makes groups of the pool accessible that never were.
+    fn reach(&self, groups: Range<usize>) {
+        let contiguous = contiguous_bytes(self.size) / GROUP;
+        let is_new = |group: &usize| self.pages[(contiguous + group) * GROUP_PAGES].get() == 0;
+        let mut groups = groups.peekable();
+        while let Some(first) = groups.find(is_new) {
+            let mut end = first + 1;
+            while groups.next_if(is_new).is_some() {
+                end += 1;
+            }
+            self.window.protect(
+                POOL_AT + first * GROUP,
+                (end - first) * GROUP,
+                Protection::ReadWrite,
+            );
+            for group in contiguous + first..contiguous + end {
+                let pages = &self.pages[group * GROUP_PAGES..][..GROUP_PAGES];
+                for (frame, page) in (self.order[group] * GROUP_PAGES as u32..).zip(pages) {
+                    page.set(frame + 1);
+                }
+            }
         }
     }
 
@@ -324,11 +345,15 @@ impl Ram {
     /// room.
     pub(crate) fn map_frames(&self, pfns: &[u64]) -> Option<usize> {
         let base_pfn = Self::pfn(self.physical);
-        let frame = |pfn: u64| {
-            let frame = pfn.checked_sub(base_pfn)?;
-            (frame < (self.size / PAGE) as u64).then_some(frame as usize)
+        // Where it is in the file.
+        let page = |pfn: u64| {
+            let frame = usize::try_from(pfn.checked_sub(base_pfn)?).ok()?;
+            let group = *self.behind.get(frame / GROUP_PAGES)? as usize;
+            Some(group * GROUP_PAGES + frame % GROUP_PAGES)
         };
-        if !pfns.iter().all(|pfn| frame(*pfn).is_some()) {
+        let backing = self.backing.borrow();
+        let fd = backing.as_ref()?.fd();
+        if !pfns.iter().all(|pfn| page(*pfn).is_some()) {
             return None;
         }
         // One page more, left inaccessible: a guard.
@@ -336,21 +361,21 @@ impl Ram {
         let at = MAP_AT + first * PAGE;
         let mut done = 0;
         while done < pfns.len() {
-            let start = frame(pfns[done])?;
+            let start = page(pfns[done])?;
             let mut len = 1;
-            while done + len < pfns.len() && frame(pfns[done + len]) == Some(start + len) {
+            while done + len < pfns.len() && page(pfns[done + len]) == Some(start + len) {
                 len += 1;
             }
-            self.window.map(
-                at + done * PAGE,
-                len * PAGE,
-                self.file.as_raw_fd(),
-                start * PAGE,
-            );
-            for page in 0..len {
-                self.frames[at / PAGE + done + page].set((start + page) as u32 + 1);
-            }
+            self.window
+                .map(at + done * PAGE, len * PAGE, fd, start * PAGE);
             done += len;
+        }
+        let mut entries = self.map_pages.borrow_mut();
+        if entries.len() < first + pfns.len() {
+            entries.resize(first + pfns.len(), 0);
+        }
+        for (entry, pfn) in entries[first..].iter_mut().zip(pfns) {
+            *entry = (pfn - base_pfn) as u32 + 1;
         }
         Some(self.window.base() + at)
     }
@@ -365,10 +390,8 @@ impl Ram {
             return false;
         }
         self.window.unmap(at, pages * PAGE);
-        for page in 0..pages {
-            self.frames[at / PAGE + page].set(0);
-        }
         let first = (at - MAP_AT) / PAGE;
+        self.map_pages.borrow_mut()[first..][..pages].fill(0);
         self.maps.borrow_mut().give(first as u32, pages as u32 + 1);
         true
     }
@@ -472,17 +495,14 @@ impl Ram {
 }
 
 impl Ram {
-    /// Gives the memory back to the system. It must not be used any more.
+    /// Gives the memory back. It must not be used any more.
     pub(crate) fn release(&self) {
-        if self.released.replace(true) {
-            return;
-        }
-        self.window.release();
-        // SAFETY: our own mapping and file; devices that used it are gone with the machine.
-        unsafe {
-            libc::munmap(self.linear.cast(), self.size);
-            libc::close(self.file.as_raw_fd());
-        }
+        let backing = self.backing.take();
+        self.window.release(|| {
+            if let Some(backing) = backing {
+                backing.give(&self.window);
+            }
+        });
     }
 }
 
