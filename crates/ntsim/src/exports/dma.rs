@@ -13,18 +13,20 @@ use ndis_sys::status::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
     STATUS_SUCCESS,
 };
-use ndis_sys::types::{BOOLEAN, NTSTATUS, PHYSICAL_ADDRESS};
+use ndis_sys::types::{BOOLEAN, NTSTATUS};
 use ndis_sys::wdm::{
     DEVICE_DESCRIPTION, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS, DRIVER_LIST_CONTROL, MDL,
     SCATTER_GATHER_LIST,
 };
 
+use super::dma_buffer::{
+    CommonBuffers, allocate_common_buffer, allocate_common_buffer_ex, free_common_buffer,
+};
 use super::dma_wait::{Registers, Waiting};
-use crate::memory::arena::Protection;
 use crate::memory::mdl;
 use crate::memory::scatter::{Scatter, list_size};
 use crate::memory::{PAGE, Request, invariant};
-use crate::verifier::{self, Crossing, Function, Verify, cross, rules};
+use crate::verifier::{self, Function, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::driver_call::call_driver;
@@ -40,21 +42,26 @@ static LIST_CONTROL: Function =
     Function::callback("AdapterListControl routine", DISPATCH..=DISPATCH);
 
 /// The table's functions and their IRQL limits.
-mod operations {
+pub(super) mod operations {
     use super::{DISPATCH, Function, PASSIVE};
     const fn entry(name: &'static str, low: u8, high: u8) -> Function {
         Function::export("DMA_OPERATIONS", name, low..=high)
     }
-    pub(super) static PUT_ADAPTER: Function = entry("PutDmaAdapter", PASSIVE, PASSIVE);
-    pub(super) static ALLOCATE: Function = entry("AllocateCommonBuffer", PASSIVE, PASSIVE);
-    pub(super) static FREE: Function = entry("FreeCommonBuffer", PASSIVE, PASSIVE);
-    pub(super) static FLUSH: Function = entry("FlushAdapterBuffers", PASSIVE, DISPATCH);
-    pub(super) static ALIGNMENT: Function = entry("GetDmaAlignment", PASSIVE, PASSIVE);
-    pub(super) static GET_LIST: Function = entry("GetScatterGatherList", DISPATCH, DISPATCH);
-    pub(super) static PUT_LIST: Function = entry("PutScatterGatherList", DISPATCH, DISPATCH);
-    pub(super) static CALCULATE: Function = entry("CalculateScatterGatherList", PASSIVE, DISPATCH);
-    pub(super) static BUILD_LIST: Function = entry("BuildScatterGatherList", DISPATCH, DISPATCH);
-    pub(super) static UNSUPPORTED: Function =
+    pub(in super::super) static PUT_ADAPTER: Function = entry("PutDmaAdapter", PASSIVE, PASSIVE);
+    pub(in super::super) static ALLOCATE: Function =
+        entry("AllocateCommonBuffer", PASSIVE, PASSIVE);
+    pub(in super::super) static FREE: Function = entry("FreeCommonBuffer", PASSIVE, PASSIVE);
+    pub(in super::super) static FLUSH: Function = entry("FlushAdapterBuffers", PASSIVE, DISPATCH);
+    pub(in super::super) static ALIGNMENT: Function = entry("GetDmaAlignment", PASSIVE, PASSIVE);
+    pub(in super::super) static GET_LIST: Function =
+        entry("GetScatterGatherList", DISPATCH, DISPATCH);
+    pub(in super::super) static PUT_LIST: Function =
+        entry("PutScatterGatherList", DISPATCH, DISPATCH);
+    pub(in super::super) static CALCULATE: Function =
+        entry("CalculateScatterGatherList", PASSIVE, DISPATCH);
+    pub(in super::super) static BUILD_LIST: Function =
+        entry("BuildScatterGatherList", DISPATCH, DISPATCH);
+    pub(in super::super) static UNSUPPORTED: Function =
         entry("an unsupported DMA operation", PASSIVE, DISPATCH);
 }
 
@@ -103,27 +110,12 @@ static OPERATIONS: DMA_OPERATIONS = DMA_OPERATIONS {
 
 /// Bytes that a transfer may have if the device does not say.
 const DEFAULT_MAXIMUM: u32 = 64 << 20;
-/// What a common buffer holds, with full verification, before anybody writes to it: no page says that it is zeroed.
-const UNWRITTEN: u8 = 0xa5;
-/// What the last page of a common buffer holds behind it.
-const BEHIND: u8 = 0xfa;
 const LIST_TAG: u32 = u32::from_le_bytes(*b"Dma ");
 
 struct Adapter {
     owner: DriverNumber,
     /// How many map registers IoGetDmaAdapter has promised: pages of a transfer.
     registers: u32,
-}
-
-struct CommonBuffer {
-    adapter: usize,
-    physical: u64,
-    len: u32,
-    /// Behind the last, with full verification, is one more, which nobody may access.
-    pages: u32,
-    guarded: bool,
-    cached: bool,
-    owner: DriverNumber,
 }
 
 struct List {
@@ -138,28 +130,13 @@ struct List {
 #[derive(Default)]
 pub(crate) struct Dma {
     adapters: RefCell<HashMap<usize, Adapter>>,
-    buffers: RefCell<HashMap<usize, CommonBuffer>>,
+    pub(crate) buffers: CommonBuffers,
     lists: RefCell<HashMap<usize, List>>,
     /// What lists are made with.
     pub(super) registers: Registers,
 }
 
 impl Dma {
-    /// The common buffer behind which an address lies that is inaccessible because it guards that, as reports name it.
-    pub(crate) fn guarded_around(&self, address: usize) -> Option<String> {
-        let _kernel = context::KernelMode::enter();
-        let buffers = self.buffers.try_borrow().ok()?;
-        let (start, buffer) = buffers.iter().find(|(start, buffer)| {
-            let end = **start + buffer.pages as usize * PAGE;
-            buffer.guarded && address.wrapping_sub(end) < PAGE
-        })?;
-        let behind = address - start - buffer.len as usize;
-        Some(format!(
-            "{behind} bytes behind the common buffer of {} bytes at {start:#x}",
-            buffer.len
-        ))
-    }
-
     /// Accuses of what a driver that has gone left behind.
     pub(crate) fn check_unload(
         &self,
@@ -175,12 +152,7 @@ impl Dma {
             .values()
             .filter(|a| of(a.owner))
             .count();
-        let buffers = self
-            .buffers
-            .borrow()
-            .values()
-            .filter(|b| of(b.owner))
-            .count();
+        let buffers = self.buffers.count(|buffer| of(buffer.owner));
         let lists = self.lists.borrow().values().filter(|l| of(l.owner)).count()
             + self.registers.count(|waiting| of(waiting.owner));
         if adapters + buffers + lists > 0 {
@@ -273,7 +245,7 @@ fn new_adapter(machine: &Machine, maximum: u32, owner: DriverNumber) -> Option<*
 }
 
 /// The map registers of an adapter; stops the run if there is none at that address.
-fn check_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER, by: &str) -> u32 {
+pub(super) fn check_adapter(machine: &Machine, adapter: *mut DMA_ADAPTER, by: &str) -> u32 {
     let registers = machine
         .ext::<Dma>()
         .adapters
@@ -303,12 +275,7 @@ unsafe extern "efiapi" fn put_dma_adapter(adapter: *mut DMA_ADAPTER) {
     check_adapter(&machine, adapter, "PutDmaAdapter");
     let dma = machine.ext::<Dma>();
     let key = adapter as usize;
-    let buffers = dma
-        .buffers
-        .borrow()
-        .values()
-        .filter(|b| b.adapter == key)
-        .count();
+    let buffers = dma.buffers.count(|buffer| buffer.adapter == key);
     let lists = dma
         .lists
         .borrow()
@@ -329,192 +296,6 @@ unsafe extern "efiapi" fn put_dma_adapter(adapter: *mut DMA_ADAPTER) {
     }
     dma.adapters.borrow_mut().remove(&key);
     machine.pool_free(key, None, "PutDmaAdapter");
-}
-
-unsafe extern "efiapi" fn allocate_common_buffer(
-    adapter: *mut DMA_ADAPTER,
-    length: u32,
-    logical: *mut PHYSICAL_ADDRESS,
-    cached: BOOLEAN,
-) -> *mut c_void {
-    let crossing = cross(&operations::ALLOCATE);
-    // SAFETY: promised by the caller.
-    unsafe { common_buffer(&crossing, adapter, length, logical, cached, u64::MAX) }
-}
-
-unsafe extern "efiapi" fn allocate_common_buffer_ex(
-    adapter: *mut DMA_ADAPTER,
-    maximum: *mut PHYSICAL_ADDRESS,
-    length: u32,
-    logical: *mut PHYSICAL_ADDRESS,
-    cached: BOOLEAN,
-    _node: u32,
-) -> *mut c_void {
-    let crossing = cross(&operations::ALLOCATE);
-    // SAFETY: promised by the caller.
-    unsafe {
-        let limit = maximum.as_ref().map_or(u64::MAX, |m| m.cast_unsigned());
-        common_buffer(&crossing, adapter, length, logical, cached, limit)
-    }
-}
-
-/// # Safety
-/// `logical` must be valid for a write.
-unsafe fn common_buffer(
-    crossing: &Crossing,
-    adapter: *mut DMA_ADAPTER,
-    length: u32,
-    logical: *mut PHYSICAL_ADDRESS,
-    cached: BOOLEAN,
-    limit: u64,
-) -> *mut c_void {
-    let machine = context::machine();
-    check_adapter(&machine, adapter, "AllocateCommonBuffer");
-    let owner = machine.owner(crossing);
-    match allocate_buffer(&machine, adapter as usize, length, cached != 0, owner) {
-        Some((address, physical)) if physical + u64::from(length) <= limit => {
-            // SAFETY: promised by the caller.
-            unsafe { logical.write(physical.cast_signed()) };
-            address as *mut c_void
-        }
-        Some((address, _)) => {
-            free_buffer(
-                &machine,
-                adapter as usize,
-                address,
-                "AllocateCommonBufferEx",
-            );
-            ptr::null_mut()
-        }
-        None => ptr::null_mut(),
-    }
-}
-
-/// Allocates a common buffer: kernel and physical address.
-fn allocate_buffer(
-    machine: &Machine,
-    adapter: usize,
-    len: u32,
-    cached: bool,
-    owner: DriverNumber,
-) -> Option<(usize, u64)> {
-    if len == 0 {
-        verifier::violation(
-            rules::DMA_MISUSE,
-            "a common buffer of no bytes was asked for",
-        );
-        return None;
-    }
-    if owner != 0 && machine.faults.strikes("AllocateCommonBuffer") {
-        return None;
-    }
-    let pages = len.div_ceil(PAGE as u32);
-    let bytes = pages as usize * PAGE;
-    let full = context::core().verify == Verify::Full;
-    let with_guard = full
-        .then(|| machine.ram.alloc_contiguous(pages + 1))
-        .flatten();
-    let (address, physical) = match with_guard {
-        Some(place) => {
-            let guard = place.0 + bytes;
-            machine.ram.protect(guard, 1, Protection::Inaccessible);
-            place
-        }
-        None => machine.ram.alloc_contiguous(pages)?,
-    };
-    let unwritten = if full { UNWRITTEN } else { 0 };
-    // SAFETY: just allocated, so many pages.
-    unsafe {
-        ptr::write_bytes(address as *mut u8, unwritten, len as usize);
-        ptr::write_bytes(
-            (address + len as usize) as *mut u8,
-            BEHIND,
-            bytes - len as usize,
-        );
-    }
-    machine.ram.dma_map(physical, bytes, true);
-    machine.ext::<Dma>().buffers.borrow_mut().insert(
-        address,
-        CommonBuffer {
-            adapter,
-            physical,
-            len,
-            pages,
-            guarded: with_guard.is_some(),
-            cached,
-            owner,
-        },
-    );
-    Some((address, physical))
-}
-
-/// Frees a common buffer; false, and an accusation, if there is none.
-fn free_buffer(machine: &Machine, adapter: usize, address: usize, by: &'static str) -> bool {
-    let dma = machine.ext::<Dma>();
-    let buffer = dma.buffers.borrow_mut().remove(&address);
-    let Some(buffer) = buffer.filter(|b| b.adapter == adapter) else {
-        verifier::violation(
-            rules::DMA_MISUSE,
-            format!("{by}: this adapter has no common buffer at {address:#x}"),
-        );
-        return false;
-    };
-    let bytes = buffer.pages as usize * PAGE;
-    crate::memory::check_not_in_use(machine, address, buffer.len as usize, by);
-    machine.ram.dma_unmap(buffer.physical, bytes, true, by);
-    let len = buffer.len as usize;
-    // SAFETY: the buffer's own pages.
-    let behind = unsafe { std::slice::from_raw_parts((address + len) as *const u8, bytes - len) };
-    if let Some(at) = behind.iter().position(|byte| *byte != BEHIND) {
-        verifier::violation(
-            rules::DMA_MISUSE,
-            format!(
-                "somebody wrote {at} bytes behind the common buffer of {len} bytes at {address:#x}, a processor or a device; \
-                 found by {by}"
-            ),
-        );
-    }
-    // SAFETY: the buffer's own pages, which nobody uses any more.
-    unsafe { ptr::write_bytes(address as *mut u8, 0x6b, bytes) };
-    let guard = u32::from(buffer.guarded);
-    machine
-        .ram
-        .protect(address + bytes, guard as usize, Protection::ReadWrite);
-    machine.ram.free_contiguous(address, buffer.pages + guard);
-    true
-}
-
-unsafe extern "efiapi" fn free_common_buffer(
-    adapter: *mut DMA_ADAPTER,
-    length: u32,
-    logical: PHYSICAL_ADDRESS,
-    address: *mut c_void,
-    cached: BOOLEAN,
-) {
-    let _crossing = cross(&operations::FREE);
-    let machine = context::machine();
-    check_adapter(&machine, adapter, "FreeCommonBuffer");
-    let known = machine
-        .ext::<Dma>()
-        .buffers
-        .borrow()
-        .get(&(address as usize))
-        .map(|b| (b.len, b.physical, b.cached));
-    if known.is_some_and(|known| known != (length, logical.cast_unsigned(), cached != 0)) {
-        verifier::violation(
-            rules::DMA_MISUSE,
-            format!(
-                "FreeCommonBuffer: length {length}, logical address {logical:#x} and CacheEnabled {cached} are not \
-                 those of the buffer at {address:p}"
-            ),
-        );
-    }
-    free_buffer(
-        &machine,
-        adapter as usize,
-        address as usize,
-        "FreeCommonBuffer",
-    );
 }
 
 unsafe extern "efiapi" fn flush_adapter_buffers(

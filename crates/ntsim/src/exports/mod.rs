@@ -63,6 +63,7 @@ pub(crate) use {exports, exports_unchecked};
 
 pub mod dbg;
 pub(crate) mod dma;
+mod dma_buffer;
 mod dma_wait;
 pub(crate) use dma_wait::lists_wait;
 mod etw;

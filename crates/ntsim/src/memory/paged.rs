@@ -38,7 +38,7 @@ pub(crate) fn guarded(address: usize) -> Option<String> {
 /// The common buffer behind which an address lies that is inaccessible because it guards that, as reports name it.
 pub(crate) fn guarded_for_dma(address: usize) -> Option<String> {
     with_machine(address, |machine| {
-        machine.ext::<Dma>().guarded_around(address)
+        machine.ext::<Dma>().buffers.guarded_around(address)
     })
     .flatten()
 }
