@@ -14,6 +14,9 @@ use ndis_sys::types::KernelMode;
 use ndis_sys::wdm::*;
 use ntsim::verifier::rules;
 
+/// How far a device's addresses are from physical ones.
+const DISTANCE: i64 = 1 << 47;
+
 /// Runs a closure as driver code at PASSIVE_LEVEL in a world of its own; the rules it broke.
 fn accused(f: impl FnOnce()) -> Vec<&'static str> {
     let (mut world, a) = suspects();
@@ -286,7 +289,9 @@ fn scatter_gather_lists_follow_physical_memory() {
             let mut at = 5010;
             PIECES.with(|pieces| {
                 for (address, len) in pieces.borrow().iter().take_while(|p| p.1 != 0) {
-                    assert_eq!(*address, MmGetPhysicalAddress(block.add(at).cast()));
+                    let physical = MmGetPhysicalAddress(block.add(at).cast());
+                    // A numbering of its own, in which neighbours are neighbours.
+                    assert_eq!(*address - physical, DISTANCE);
                     at += *len as usize;
                 }
             });
@@ -425,7 +430,7 @@ fn common_buffers_are_contiguous_and_reachable_for_devices() {
             assert!(!buffer.is_null());
             for page in 0..25 {
                 let physical = MmGetPhysicalAddress(buffer.add(page * 4096).cast());
-                assert_eq!(physical, logical + page as i64 * 4096);
+                assert_eq!(physical + DISTANCE, logical + page as i64 * 4096);
             }
             // Nothing says that it is zeroed.
             assert!((0..100_000).all(|at| *buffer.add(at) == 0xa5));
@@ -433,10 +438,11 @@ fn common_buffers_are_contiguous_and_reachable_for_devices() {
             (adapter, buffer, logical)
         }
     });
-    let physical = logical as u64;
-    assert!(ram.dma_allowed(physical, 100_000, true));
-    assert!(!ram.dma_allowed(physical + 100_000, 4096, false));
-    let seen = ram.device_ptr(physical + 77_777, 1).expect("it is memory");
+    let device = logical as u64;
+    assert!(ram.dma_allowed(device, 100_000, true));
+    assert!(!ram.dma_allowed((logical - DISTANCE) as u64, 100_000, false));
+    assert!(!ram.dma_allowed(device + 100_000, 4096, false));
+    let seen = ram.device_ptr(device + 77_777, 1).expect("it is memory");
     // SAFETY: a byte of the machine's memory.
     assert_eq!(unsafe { *seen }, 0x5a);
     world.call(a, || {
@@ -453,7 +459,7 @@ fn common_buffers_are_contiguous_and_reachable_for_devices() {
             operations.PutDmaAdapter.expect("an entry")(adapter);
         }
     });
-    assert!(!ram.dma_allowed(physical, 1, false));
+    assert!(!ram.dma_allowed(device, 1, false));
     assert_eq!(broken(&mut world), [""; 0]);
 }
 
@@ -470,11 +476,11 @@ fn devices_may_access_what_is_mapped_and_in_that_direction() {
             let block = allocate(4096);
             let mdl = mdl_over(block, 4096);
             MmBuildMdlForNonPagedPool(mdl);
-            let physical = MmGetPhysicalAddress(block.cast()) as u64;
+            let logical = (MmGetPhysicalAddress(block.cast()) + DISTANCE) as u64;
             let may = || {
                 (
-                    ram.dma_allowed(physical, 4096, false),
-                    ram.dma_allowed(physical, 4096, true),
+                    ram.dma_allowed(logical, 4096, false),
+                    ram.dma_allowed(logical, 4096, true),
                 )
             };
             let mut list = ptr::null_mut::<SCATTER_GATHER_LIST>();

@@ -1,8 +1,7 @@
 //! DMA adapters: `IoGetDmaAdapter` and the functions of `DMA_OPERATIONS`.
 //!
-//! Devices of these machines reach all memory, so map registers are free, unless a test withholds them, and logical
-//! addresses are physical ones. What they may access is what has been mapped: common buffers and scatter/gather lists
-//! that are out.
+//! Devices of these machines reach all memory, so map registers are free, unless a test withholds them. What they may
+//! access is what has been mapped, by its logical address: common buffers and scatter/gather lists that are out.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -27,7 +27,7 @@ const BEHIND: u8 = 0xfa;
 /// One that is out.
 pub(crate) struct CommonBuffer {
     pub(super) adapter: usize,
-    physical: u64,
+    logical: u64,
     len: u32,
     /// Behind the last, with full verification, is one more, which nobody may access.
     pages: u32,
@@ -107,9 +107,9 @@ unsafe fn common_buffer(
     check_adapter(&machine, adapter, "AllocateCommonBuffer");
     let owner = machine.owner(crossing);
     match allocate_buffer(&machine, adapter as usize, length, cached != 0, owner) {
-        Some((address, physical)) if physical + u64::from(length) <= limit => {
+        Some((address, at)) if at + u64::from(length) <= limit => {
             // SAFETY: promised by the caller.
-            unsafe { logical.write(physical.cast_signed()) };
+            unsafe { logical.write(at.cast_signed()) };
             address as *mut c_void
         }
         Some((address, _)) => {
@@ -125,7 +125,7 @@ unsafe fn common_buffer(
     }
 }
 
-/// Allocates a common buffer: kernel and physical address.
+/// Allocates a common buffer: kernel and logical address.
 fn allocate_buffer(
     machine: &Machine,
     adapter: usize,
@@ -149,7 +149,7 @@ fn allocate_buffer(
     let with_guard = full
         .then(|| machine.ram.alloc_contiguous(pages + 1))
         .flatten();
-    let (address, physical) = match with_guard {
+    let (address, logical) = match with_guard {
         Some(place) => {
             let guard = place.0 + bytes;
             machine.ram.protect(guard, 1, Protection::Inaccessible);
@@ -170,12 +170,12 @@ fn allocate_buffer(
             bytes - len as usize,
         );
     }
-    machine.ram.dma_map(physical, bytes, true);
+    machine.ram.dma_map(logical, bytes, true);
     machine.ext::<Dma>().buffers.0.borrow_mut().insert(
         address,
         CommonBuffer {
             adapter,
-            physical,
+            logical,
             len,
             pages,
             guarded: with_guard.is_some(),
@@ -183,7 +183,7 @@ fn allocate_buffer(
             owner,
         },
     );
-    Some((address, physical))
+    Some((address, logical))
 }
 
 /// Frees a common buffer; false, and an accusation, if there is none.
@@ -199,7 +199,7 @@ fn free_buffer(machine: &Machine, adapter: usize, address: usize, by: &'static s
     };
     let bytes = buffer.pages as usize * PAGE;
     crate::memory::check_not_in_use(machine, address, buffer.len as usize, by);
-    machine.ram.dma_unmap(buffer.physical, bytes, true, by);
+    machine.ram.dma_unmap(buffer.logical, bytes, true, by);
     let len = buffer.len as usize;
     // SAFETY: the buffer's own pages.
     let behind = unsafe { std::slice::from_raw_parts((address + len) as *const u8, bytes - len) };
@@ -238,7 +238,7 @@ pub(super) unsafe extern "efiapi" fn free_common_buffer(
         .0
         .borrow()
         .get(&(address as usize))
-        .map(|b| (b.len, b.physical, b.cached));
+        .map(|b| (b.len, b.logical, b.cached));
     if known.is_some_and(|known| known != (length, logical.cast_unsigned(), cached != 0)) {
         verifier::violation(
             rules::DMA_MISUSE,

@@ -14,7 +14,7 @@ const REMEMBERED: usize = 1024;
 /// A mapping that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
-    physical: u64,
+    logical: u64,
     len: usize,
     device_wrote: bool,
     /// When, ns.
@@ -37,7 +37,7 @@ impl Ended {
             .map_or_else(String::new, |place| format!(" in {place}"));
         format!(
             "{} bytes at {:#x} were mapped until {} at {} ns{who}{place}",
-            self.len, self.physical, self.by, self.time
+            self.len, self.logical, self.by, self.time
         )
     }
 }
@@ -48,13 +48,13 @@ pub(super) struct EndedMappings(RefCell<VecDeque<Ended>>);
 
 impl EndedMappings {
     /// Remembers that a function has ended a mapping now.
-    pub(super) fn note(&self, physical: u64, len: usize, device_wrote: bool, by: &'static str) {
+    pub(super) fn note(&self, logical: u64, len: usize, device_wrote: bool, by: &'static str) {
         let mut ended = self.0.borrow_mut();
         if ended.len() == REMEMBERED {
             ended.pop_front();
         }
         ended.push_back(Ended {
-            physical,
+            logical,
             len,
             device_wrote,
             time: context::try_core().map_or(0, |core| core.now()),
@@ -65,10 +65,10 @@ impl EndedMappings {
     }
 
     /// The last one that allowed an access to any byte of these.
-    pub(super) fn find(&self, physical: u64, len: usize, device_writes: bool) -> Option<Ended> {
+    pub(super) fn find(&self, logical: u64, len: usize, device_writes: bool) -> Option<Ended> {
         let over = |ended: &&Ended| {
-            ended.physical < physical.saturating_add(len as u64)
-                && physical < ended.physical + ended.len as u64
+            ended.logical < logical.saturating_add(len as u64)
+                && logical < ended.logical + ended.len as u64
                 && (ended.device_wrote || !device_writes)
         };
         self.0.borrow().iter().rev().find(over).copied()

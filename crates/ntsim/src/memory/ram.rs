@@ -14,6 +14,7 @@ use std::rc::Rc;
 use super::arena::{Protection, Window};
 use super::backing::{Backing, GROUP, MAP_AT, MAP_LEN, POOL_AT, contiguous_bytes};
 use super::ended::{Ended, EndedMappings};
+use super::logical;
 use super::runs::Runs;
 use crate::world::machine::Machine;
 use crate::world::rng::Rng;
@@ -52,7 +53,7 @@ pub struct Ram {
     maps: RefCell<Runs>,
     /// For each frame, how many live DMA mappings let devices read (low half) and write (high half) it.
     dma: Box<[Cell<u32>]>,
-    /// The live DMA mappings: physical address and length, and how many there are of that.
+    /// The live DMA mappings: logical address and length, and how many there are of that.
     dma_ranges: RefCell<HashMap<(u64, usize), u32>>,
     dma_ended: EndedMappings,
 }
@@ -135,9 +136,10 @@ impl Ram {
         self.physical
     }
 
-    /// The devices' view of a piece of memory; None if it is not all memory.
+    /// The devices' view of a piece of memory at a logical address; None if it is not all memory.
     #[inline]
-    pub fn device_ptr(&self, physical: u64, len: usize) -> Option<*mut u8> {
+    pub fn device_ptr(&self, logical: u64, len: usize) -> Option<*mut u8> {
+        let physical = logical::physical(logical)?;
         let offset = usize::try_from(physical.checked_sub(self.physical)?).ok()?;
         let end = offset.checked_add(len)?;
         let first = offset / GROUP;
@@ -204,12 +206,12 @@ impl Ram {
         (address / PAGE..=end / PAGE).all(|page| self.frame(page * PAGE).is_some())
     }
 
-    /// Physically contiguous pages: kernel address and physical address.
+    /// Physically contiguous pages: kernel address and logical address.
     pub(crate) fn alloc_contiguous(&self, pages: u32) -> Option<(usize, u64)> {
         let first = self.contiguous.borrow_mut().take(pages, 1)? as usize;
         Some((
             self.window.base() + first * PAGE,
-            self.physical + (first * PAGE) as u64,
+            logical::of(self.physical + (first * PAGE) as u64),
         ))
     }
 
@@ -396,7 +398,8 @@ impl Ram {
         true
     }
 
-    fn dma_cells(&self, physical: u64, len: usize) -> Option<&[Cell<u32>]> {
+    fn dma_cells(&self, logical: u64, len: usize) -> Option<&[Cell<u32>]> {
+        let physical = logical::physical(logical)?;
         let offset = usize::try_from(physical.checked_sub(self.physical)?).ok()?;
         let end = offset.checked_add(len)?;
         if len == 0 || end > self.size {
@@ -405,42 +408,42 @@ impl Ram {
         self.dma.get(offset / PAGE..end.div_ceil(PAGE))
     }
 
-    /// Lets devices read, or read and write, the frames under a piece of physical memory.
-    pub(crate) fn dma_map(&self, physical: u64, len: usize, device_writes: bool) {
+    /// Lets devices read, or read and write, the frames under a piece of memory at a logical address.
+    pub(crate) fn dma_map(&self, logical: u64, len: usize, device_writes: bool) {
         let unit = if device_writes {
             DMA_READ + DMA_WRITE
         } else {
             DMA_READ
         };
-        for cell in self.dma_cells(physical, len).into_iter().flatten() {
+        for cell in self.dma_cells(logical, len).into_iter().flatten() {
             cell.set(cell.get() + unit);
         }
         *self
             .dma_ranges
             .borrow_mut()
-            .entry((physical, len))
+            .entry((logical, len))
             .or_default() += 1;
     }
 
     /// Undoes `dma_map`, for the function `by`.
     pub(crate) fn dma_unmap(
         &self,
-        physical: u64,
+        logical: u64,
         len: usize,
         device_writes: bool,
         by: &'static str,
     ) {
-        self.dma_ended.note(physical, len, device_writes, by);
+        self.dma_ended.note(logical, len, device_writes, by);
         let unit = if device_writes {
             DMA_READ + DMA_WRITE
         } else {
             DMA_READ
         };
-        for cell in self.dma_cells(physical, len).into_iter().flatten() {
+        for cell in self.dma_cells(logical, len).into_iter().flatten() {
             cell.set(cell.get() - unit);
         }
         let mut ranges = self.dma_ranges.borrow_mut();
-        if let Entry::Occupied(mut range) = ranges.entry((physical, len)) {
+        if let Entry::Occupied(mut range) = ranges.entry((logical, len)) {
             *range.get_mut() -= 1;
             if *range.get() == 0 {
                 range.remove();
@@ -450,22 +453,22 @@ impl Ram {
 
     /// Whether a device may read (or write) a piece of memory: it lies in live DMA mappings or common buffers.
     #[inline]
-    pub fn dma_allowed(&self, physical: u64, len: usize, device_writes: bool) -> bool {
+    pub fn dma_allowed(&self, logical: u64, len: usize, device_writes: bool) -> bool {
         let mask: u32 = if device_writes { 0xffff_0000 } else { 0xffff };
-        match self.dma_cells(physical, len) {
+        match self.dma_cells(logical, len) {
             Some(cells) => cells.iter().all(|cell| cell.get() & mask != 0),
             None => len == 0,
         }
     }
 
+    /// Whether an address that a device is told is a physical one: of this machine's memory.
+    pub(crate) fn is_physical(&self, address: u64) -> bool {
+        address.wrapping_sub(self.physical) < self.size as u64
+    }
+
     /// The mapping that last allowed a device an access to any of these bytes, if that has ended not long ago.
-    pub(crate) fn dma_ended(
-        &self,
-        physical: u64,
-        len: usize,
-        device_writes: bool,
-    ) -> Option<Ended> {
-        self.dma_ended.find(physical, len, device_writes)
+    pub(crate) fn dma_ended(&self, logical: u64, len: usize, device_writes: bool) -> Option<Ended> {
+        self.dma_ended.find(logical, len, device_writes)
     }
 
     /// Whether any byte of a piece of kernel memory is mapped for devices.
@@ -478,7 +481,8 @@ impl Ram {
             let mapped = self
                 .frame(at)
                 .is_some_and(|f| self.dma[f as usize].get() != 0);
-            if mapped && self.physical(at).is_some_and(|p| self.dma_over(p, part)) {
+            let logical = || self.physical(at).map(logical::of);
+            if mapped && logical().is_some_and(|at| self.dma_over(at, part)) {
                 return true;
             }
             at += part;
@@ -486,11 +490,12 @@ impl Ram {
         false
     }
 
-    /// Whether a live DMA mapping lies over a piece of physical memory.
-    fn dma_over(&self, physical: u64, len: usize) -> bool {
-        self.dma_ranges.borrow().keys().any(|(start, count)| {
-            *start < physical + len as u64 && physical < start + *count as u64
-        })
+    /// Whether a live DMA mapping lies over a piece of memory.
+    fn dma_over(&self, logical: u64, len: usize) -> bool {
+        self.dma_ranges
+            .borrow()
+            .keys()
+            .any(|(start, count)| *start < logical + len as u64 && logical < start + *count as u64)
     }
 }
 

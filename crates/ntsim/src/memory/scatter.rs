@@ -2,6 +2,7 @@
 
 use ndis_sys::wdm::{MDL, SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST};
 
+use super::logical;
 use super::mdl::{self, Piece};
 use super::ram::Ram;
 
@@ -57,21 +58,23 @@ impl Scatter {
             let elements = list.add(1).cast::<SCATTER_GATHER_ELEMENT>();
             for (i, piece) in self.pieces.iter().enumerate() {
                 elements.add(i).write(SCATTER_GATHER_ELEMENT {
-                    Address: piece.physical.cast_signed(),
+                    Address: logical::of(piece.physical).cast_signed(),
                     Length: piece.len,
                     Reserved: 0,
                 });
             }
         }
         for piece in &self.pieces {
-            ram.dma_map(piece.physical, piece.len as usize, self.device_writes);
+            let at = logical::of(piece.physical);
+            ram.dma_map(at, piece.len as usize, self.device_writes);
         }
     }
 
     /// The device must not access the pieces any more, says the function `by`.
     pub(crate) fn retire(&self, ram: &Ram, by: &'static str) {
         for piece in &self.pieces {
-            ram.dma_unmap(piece.physical, piece.len as usize, self.device_writes, by);
+            let at = logical::of(piece.physical);
+            ram.dma_unmap(at, piece.len as usize, self.device_writes, by);
         }
     }
 }

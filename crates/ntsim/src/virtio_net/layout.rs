@@ -67,6 +67,7 @@ pub(super) mod feature {
     pub(in super::super) const INDIRECT_DESC: u64 = 1 << 28;
     pub(in super::super) const EVENT_IDX: u64 = 1 << 29;
     pub(in super::super) const VERSION_1: u64 = 1 << 32;
+    pub(in super::super) const ACCESS_PLATFORM: u64 = 1 << 33;
     pub(in super::super) const SPEED_DUPLEX: u64 = 1 << 63;
 }
 

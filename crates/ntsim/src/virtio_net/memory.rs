@@ -1,4 +1,4 @@
-//! Memory as the device sees it: physical addresses, and only what is mapped for DMA.
+//! Memory as the device sees it: by logical addresses, and only what is mapped for DMA.
 
 use std::cell::Cell;
 use std::fmt;
@@ -53,6 +53,11 @@ impl<'a> DmaMemory<'a> {
     /// The mapping that allowed it once, if that has ended.
     pub(super) fn ended(&self, fault: Fault) -> Option<Ended> {
         self.ram.dma_ended(fault.address, fault.length, fault.write)
+    }
+
+    /// Whether the driver has given the device a physical address.
+    pub(super) fn is_physical(&self, fault: Fault) -> bool {
+        self.ram.is_physical(fault.address)
     }
 
     /// Where a piece of memory is in this process, if the device may access it so.

@@ -413,6 +413,7 @@ impl Nic {
     /// The features the device offers.
     pub(super) fn offered(&self) -> u64 {
         let mut offered = feature::VERSION_1
+            | feature::ACCESS_PLATFORM
             | feature::MAC
             | feature::STATUS
             | feature::MTU
@@ -486,6 +487,13 @@ impl Nic {
                 format!(
                     "queue {queue}: the device is told to {fault}, through a mapping that has ended: {} ({flaw})",
                     ended.told(&machine)
+                ),
+            ),
+            (Some(fault), None) if memory.is_physical(fault) => self.accuse(
+                rules::PHYSICAL,
+                format!(
+                    "queue {queue}: the device is told to {fault}, which is a physical address: devices have logical ones, of whoever maps the \
+                     memory for them ({flaw})"
                 ),
             ),
             (Some(fault), None) => self.accuse(

@@ -313,7 +313,9 @@ impl Nic {
             );
             return false;
         }
-        accepted & feature::VERSION_1 != 0
+        // Without VIRTIO_F_ACCESS_PLATFORM it would be told physical addresses, by which it reaches nothing (6.1.1, 6.2).
+        let needed = feature::VERSION_1 | feature::ACCESS_PLATFORM;
+        accepted & needed == needed
     }
 
     /// DRIVER_OK: tells the driver whether to notify.

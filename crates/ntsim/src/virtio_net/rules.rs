@@ -25,6 +25,8 @@ pub const BUFFER: &str = "virtio-net-buffer";
 pub const CONTROL: &str = "virtio-net-control";
 /// The device was told to access memory through a mapping that has ended.
 pub const STALE: &str = "dma-stale";
+/// The device was told to access memory by its physical address, and not by the logical one of a DMA mapping (6.1, VIRTIO_F_ACCESS_PLATFORM).
+pub const PHYSICAL: &str = "dma-physical";
 /// The device was switched off while it was running: the driver did not reset it (3.3).
 pub const RUNNING: &str = "virtio-left-running";
 

@@ -349,15 +349,15 @@ fn a_command_without_room_for_the_answer_or_in_the_wrong_order() {
     let host = Host::new(&mut world, &switch, with_pairs(1));
     let (_, mut control) = host.bring_up_controlled(BASIC | CONTROLLED, 1, 2);
     let memory = control.memory;
-    control.ring.add(&[(memory.physical, 3)], false).unwrap();
+    control.ring.add(&[(memory.logical, 3)], false).unwrap();
     world.run_until_idle();
     assert!(host.nic.is_running());
     assert!(control.ring.reap().is_some());
     // The answer first.
     let table = control.ring.descriptors;
     let ring = &mut control.ring;
-    ring.write_descriptor(table, 0, (memory.physical, 1), 1 | 2, 1);
-    ring.write_descriptor(table, 1, (memory.physical, 3), 0, 0);
+    ring.write_descriptor(table, 0, (memory.logical, 1), 1 | 2, 1);
+    ring.write_descriptor(table, 1, (memory.logical, 3), 0, 0);
     ring.publish(0);
     world.run_until_idle();
     assert!(!host.nic.is_running());

@@ -15,6 +15,7 @@ use crate::world::processor;
 use crate::{World, memory::PAGE};
 
 pub(super) const VERSION_1: u64 = 1 << 32;
+pub(super) const ACCESS_PLATFORM: u64 = 1 << 33;
 pub(super) const MAC: u64 = 1 << 5;
 pub(super) const STATUS: u64 = 1 << 16;
 pub(super) const MTU: u64 = 1 << 3;
@@ -35,19 +36,19 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT_TABLE: u16 = 4;
 
-/// DMA memory: kernel address and physical address.
+/// DMA memory: kernel address and logical address.
 #[derive(Clone, Copy)]
 pub(super) struct Dma {
     pub(super) address: usize,
-    pub(super) physical: u64,
+    pub(super) logical: u64,
 }
 
 impl Dma {
     pub(super) fn new(machine: &Machine, bytes: usize) -> Dma {
         let pages = bytes.div_ceil(PAGE);
-        let (address, physical) = machine.ram.alloc_contiguous(pages as u32).unwrap();
-        machine.ram.dma_map(physical, pages * PAGE, true);
-        let dma = Dma { address, physical };
+        let (address, logical) = machine.ram.alloc_contiguous(pages as u32).unwrap();
+        machine.ram.dma_map(logical, pages * PAGE, true);
+        let dma = Dma { address, logical };
         for at in 0..pages * PAGE {
             dma.put(at, 0u8);
         }
@@ -77,7 +78,7 @@ impl Dma {
     pub(super) fn part(self, at: usize) -> Dma {
         Dma {
             address: self.address + at,
-            physical: self.physical + at as u64,
+            logical: self.logical + at as u64,
         }
     }
 }
@@ -153,7 +154,7 @@ impl Ring {
             let flags = if last { write } else { write | NEXT };
             self.write_descriptor(table, i as u16, *piece, flags, i as u16 + 1);
         }
-        let whole = (table.physical, 16 * pieces.len() as u32);
+        let whole = (table.logical, 16 * pieces.len() as u32);
         self.write_descriptor(self.descriptors, head, whole, INDIRECT_TABLE, 0);
         self.chains[usize::from(head)] = vec![head];
         self.publish(head);
@@ -356,8 +357,8 @@ impl Host {
         let available = memory.part(16 * usize::from(size));
         let used = memory.part((18 * usize::from(size) + 6).next_multiple_of(4));
         for (part, address) in [(0, memory), (1, available), (2, used)] {
-            self.set_common(0x20 + 8 * part, address.physical as u32);
-            self.set_common(0x24 + 8 * part, (address.physical >> 32) as u32);
+            self.set_common(0x20 + 8 * part, address.logical as u32);
+            self.set_common(0x24 + 8 * part, (address.logical >> 32) as u32);
         }
         let offset: u16 = self.common(0x1e);
         let ring = Ring {
@@ -471,8 +472,8 @@ impl Control {
     /// Makes a command of so many bytes available, and room for its answer: the head of the chain.
     fn begin(&mut self, length: usize) -> u16 {
         let slots: Vec<u16> = self.ring.free.drain(..2).collect();
-        let request = (self.memory.physical, length as u32);
-        let answer = (self.memory.physical + PAGE as u64, 1);
+        let request = (self.memory.logical, length as u32);
+        let answer = (self.memory.logical + PAGE as u64, 1);
         let table = self.ring.descriptors;
         self.ring
             .write_descriptor(table, slots[0], request, NEXT, slots[1]);
@@ -526,7 +527,7 @@ impl Driver {
     fn add_buffer(&mut self, buffer: Dma) {
         let head = self
             .receive
-            .add(&[(buffer.physical, self.buffer_size as u32)], true)
+            .add(&[(buffer.logical, self.buffer_size as u32)], true)
             .expect("room in the receive ring");
         self.buffers[usize::from(head)] = Some(buffer);
     }
@@ -555,12 +556,12 @@ impl Driver {
         for (at, byte) in frame.iter().enumerate() {
             memory.put(12 + at, *byte);
         }
-        let mut pieces = vec![(memory.physical, 12)];
+        let mut pieces = vec![(memory.logical, 12)];
         let mut at = 0;
         for length in lengths.iter().copied().chain([frame.len()]) {
             let length = length.min(frame.len() - at);
             if length > 0 {
-                pieces.push((memory.physical + 12 + at as u64, length as u32));
+                pieces.push((memory.logical + 12 + at as u64, length as u32));
                 at += length;
             }
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ndis_sys::imports::IoGetDmaAdapter;
 use ndis_sys::wdm::{DEVICE_DESCRIPTION, DEVICE_DESCRIPTION_VERSION};
 
-use super::driver::{Dma, EVENT_IDX, Host, INDIRECT, Registers, VERSION_1, rules as names};
+use super::driver::{
+    ACCESS_PLATFORM, Dma, EVENT_IDX, Host, INDIRECT, Registers, VERSION_1, rules as names,
+};
 use super::{BASIC, two};
 use crate::memory::PAGE;
 use crate::pci;
@@ -49,13 +51,17 @@ fn features_nobody_offered_or_too_late() {
     let found = accused(|_, host| {
         host.set_status(1);
         host.set_status(3);
-        host.accept(VERSION_1 | 1 << 40);
+        host.accept(BASIC | 1 << 40);
         host.set_status(11);
         assert_eq!(host.status(), 3);
+        // By which addresses would the device be told of memory? By none that it has.
         host.accept(VERSION_1);
         host.set_status(11);
+        assert_eq!(host.status(), 3);
+        host.accept(VERSION_1 | ACCESS_PLATFORM);
+        host.set_status(11);
         assert_eq!(host.status(), 11);
-        host.accept(VERSION_1 | EVENT_IDX);
+        host.accept(BASIC | EVENT_IDX);
     });
     assert_eq!(names(&found), [rules::FEATURES; 3]);
 }
@@ -82,7 +88,7 @@ fn queues_set_up_wrongly() {
         host.set_common(0x1c, 1_u16);
         host.set_status(1);
         host.set_status(3);
-        host.accept(VERSION_1);
+        host.accept(BASIC);
         host.set_status(11);
         host.set_common(0x16, 9_u16);
         host.set_common(0x18, 16_u16);
@@ -90,13 +96,13 @@ fn queues_set_up_wrongly() {
         host.set_common(0x18, 48_u16);
         host.set_common(0x18, 2048_u16);
         let memory = Dma::new(&host.machine, PAGE);
-        host.set_common(0x20, memory.physical as u32 + 8);
-        host.set_common(0x24, (memory.physical >> 32) as u32);
+        host.set_common(0x20, memory.logical as u32 + 8);
+        host.set_common(0x24, (memory.logical >> 32) as u32);
         host.set_common(0x1c, 1_u16);
         // In memory, but not mapped for the device.
-        let (_, physical) = host.machine.ram.alloc_contiguous(16).unwrap();
+        let (_, logical) = host.machine.ram.alloc_contiguous(16).unwrap();
         for part in 0..3_usize {
-            let address = physical + (part * 4 * PAGE) as u64;
+            let address = logical + (part * 4 * PAGE) as u64;
             host.set_common(0x20 + 8 * part, address as u32);
             host.set_common(0x24 + 8 * part, (address >> 32) as u32);
         }
@@ -171,7 +177,7 @@ fn a_buffer_given_twice() {
 
 #[test]
 fn chains_that_break_off_or_loop() {
-    let memory = |host: &Host| Dma::new(&host.machine, PAGE).physical;
+    let memory = |host: &Host| Dma::new(&host.machine, PAGE).logical;
     let violation = broken(0, |host, driver| {
         let ring = &mut driver.transmit;
         ring.write_descriptor(ring.descriptors, 0, (memory(host), 12), 1, 2000);
@@ -198,7 +204,7 @@ fn chains_that_break_off_or_loop() {
 fn descriptors_of_the_wrong_direction_or_kind() {
     let violation = broken(0, |host, driver| {
         let memory = Dma::new(&host.machine, PAGE);
-        driver.transmit.add(&[(memory.physical, 60)], true).unwrap();
+        driver.transmit.add(&[(memory.logical, 60)], true).unwrap();
     });
     assert!(violation.text.contains("writable"), "{}", violation.text);
     let violation = broken(0, |host, driver| {
@@ -206,7 +212,7 @@ fn descriptors_of_the_wrong_direction_or_kind() {
         let table = memory.part(2048);
         driver
             .transmit
-            .add_indirect(table, &[(memory.physical, 60)], false)
+            .add_indirect(table, &[(memory.logical, 60)], false)
             .unwrap();
     });
     assert!(
@@ -218,8 +224,8 @@ fn descriptors_of_the_wrong_direction_or_kind() {
         // A table in a table.
         let memory = Dma::new(&host.machine, PAGE);
         let ring = &mut driver.transmit;
-        ring.write_descriptor(memory, 0, (memory.physical + 16, 16), 4, 0);
-        ring.write_descriptor(ring.descriptors, 0, (memory.physical, 16), 4, 0);
+        ring.write_descriptor(memory, 0, (memory.logical + 16, 16), 4, 0);
+        ring.write_descriptor(ring.descriptors, 0, (memory.logical, 16), 4, 0);
         ring.publish(0);
     });
     assert_eq!(violation.rule, rules::RING);
@@ -228,8 +234,8 @@ fn descriptors_of_the_wrong_direction_or_kind() {
 #[test]
 fn memory_that_is_not_mapped_for_the_device() {
     let violation = broken(0, |host, driver| {
-        let (_, physical) = host.machine.ram.alloc_contiguous(1).unwrap();
-        driver.transmit.add(&[(physical, 60)], false).unwrap();
+        let (_, logical) = host.machine.ram.alloc_contiguous(1).unwrap();
+        driver.transmit.add(&[(logical, 60)], false).unwrap();
     });
     assert_eq!(violation.rule, verifier::rules::DMA_UNMAPPED);
     assert!(
@@ -244,14 +250,32 @@ fn memory_that_is_not_mapped_for_the_device() {
     assert_eq!(violation.rule, verifier::rules::DMA_UNMAPPED);
     // Mapped for reading only.
     let violation = broken(0, |host, driver| {
-        let (_, physical) = host.machine.ram.alloc_contiguous(1).unwrap();
-        host.machine.ram.dma_map(physical, PAGE, false);
-        driver.receive.add(&[(physical, 2048)], true).unwrap();
+        let (_, logical) = host.machine.ram.alloc_contiguous(1).unwrap();
+        host.machine.ram.dma_map(logical, PAGE, false);
+        driver.receive.add(&[(logical, 2048)], true).unwrap();
         let frame = driver.frame([0xff; 6], b"x");
         host.nic.switch().unwrap().inject((&frame[..]).into());
     });
     assert_eq!(violation.rule, verifier::rules::DMA_UNMAPPED);
     assert!(violation.text.contains("write"), "{}", violation.text);
+}
+
+/// A driver that asks MmGetPhysicalAddress what to give the device.
+#[test]
+fn memory_by_its_physical_address() {
+    let violation = broken(0, |host, driver| {
+        let memory = Dma::new(&host.machine, PAGE);
+        let _entered = host.machine.enter(0);
+        // SAFETY: any address may be asked about.
+        let physical = unsafe { ndis_sys::imports::MmGetPhysicalAddress(memory.address as *mut _) }
+            .cast_unsigned();
+        assert!(host.machine.ram.is_physical(physical));
+        assert!(!host.machine.ram.is_physical(memory.logical));
+        driver.transmit.add(&[(physical, 60)], false).unwrap();
+    });
+    assert_eq!(violation.rule, rules::PHYSICAL);
+    let text = &violation.text;
+    assert!(text.contains("which is a physical address"), "{text}");
 }
 
 /// A driver that sends from a common buffer that it has given back; when and by what is told.
@@ -321,14 +345,11 @@ fn frames_that_are_none() {
         assert!(driver.queue(&far_too_long, &[]));
         assert!(driver.queue(&[0xff; 13], &[]));
         let memory = Dma::new(&host.machine, PAGE);
-        driver
-            .transmit
-            .add(&[(memory.physical, 11)], false)
-            .unwrap();
+        driver.transmit.add(&[(memory.logical, 11)], false).unwrap();
         memory.part(2048).put(1, 1_u8);
         driver
             .transmit
-            .add(&[(memory.physical + 2048, 12 + 60)], false)
+            .add(&[(memory.logical + 2048, 12 + 60)], false)
             .unwrap();
         world.run_until_idle();
         assert_eq!(host.nic.counters().sent, 1);

@@ -12,10 +12,11 @@ use crate::wire::{CaptureConfig, LinkConfig, SocketConfig, SwitchConfig};
 use crate::world::processor;
 use crate::{Clock, World};
 use driver::{
-    Driver, EVENT_IDX, Host, INDIRECT, MAC, MERGEABLE, MTU, Registers, STATUS, VERSION_1,
+    ACCESS_PLATFORM, Driver, EVENT_IDX, Host, INDIRECT, MAC, MERGEABLE, MTU, Registers, STATUS,
+    VERSION_1,
 };
 
-const BASIC: u64 = VERSION_1 | MAC | STATUS | MTU;
+const BASIC: u64 = VERSION_1 | ACCESS_PLATFORM | MAC | STATUS | MTU;
 
 fn notified() -> NicConfig {
     NicConfig {
@@ -46,10 +47,7 @@ fn a_driver_learns_what_the_device_is() {
         ..NicConfig::default()
     };
     let host = Host::new(&mut world, &switch, config);
-    assert_eq!(
-        host.offered(),
-        VERSION_1 | MAC | STATUS | MTU | EVENT_IDX | INDIRECT | 1 << 63
-    );
+    assert_eq!(host.offered(), BASIC | EVENT_IDX | INDIRECT | 1 << 63);
     // Feature groups beyond the second have nothing.
     host.set_common(0, 2_u32);
     assert_eq!(host.common::<u32>(4), 0);
@@ -518,7 +516,7 @@ fn no_ring_makes_the_device_panic() {
                 | if pick & 1 != 0 { EVENT_IDX } else { 0 }
                 | if pick & 2 != 0 { INDIRECT } else { 0 }
         });
-        let base = b.machine.ram.physical_base();
+        let base = crate::memory::logical::of(b.machine.ram.physical_base());
         for _ in 0..20 {
             let ring = if rng.chance(0.5) {
                 &at_b.receive
@@ -530,7 +528,7 @@ fn no_ring_makes_the_device_panic() {
                 let piece = match rng.below(4) {
                     0 => (rng.next(), rng.next() as u32),
                     1 => (
-                        ring.descriptors.physical + 16 * rng.below(64),
+                        ring.descriptors.logical + 16 * rng.below(64),
                         16 * rng.below(8) as u32,
                     ),
                     _ => (base + rng.below(1 << 22), rng.below(3000) as u32),
