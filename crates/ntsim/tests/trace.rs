@@ -10,7 +10,8 @@ use std::ptr;
 
 use common::{TAG, start};
 use ndis_sys::imports::*;
-use ndis_sys::types::KernelMode;
+use ndis_sys::status::STATUS_INSUFFICIENT_RESOURCES;
+use ndis_sys::types::{KernelMode, NTSTATUS};
 use ndis_sys::wdm::*;
 use ntsim::trace::{Form, Trace, TraceConfig};
 use ntsim::{MachineConfig, World};
@@ -79,6 +80,25 @@ fn traced(form: Form, story: impl FnOnce(&mut World)) -> String {
     let _ = world.finish();
     trace.flush().expect("memory takes everything");
     String::from_utf8(trace.bytes()).expect("a text")
+}
+
+unsafe extern "efiapi" fn refuses(
+    _driver: *mut DRIVER_OBJECT,
+    _path: *mut UNICODE_STRING,
+) -> NTSTATUS {
+    STATUS_INSUFFICIENT_RESOURCES
+}
+
+#[test]
+fn what_a_driver_answers_is_there() {
+    let text = traced(Form::Text, |world| {
+        let machine = world.add_machine(MachineConfig::named("A"));
+        assert!(world.load_driver(machine, "refuses", refuses).is_err());
+    });
+    assert!(
+        text.contains("DriverEntry: STATUS_INSUFFICIENT_RESOURCES"),
+        "{text}"
+    );
 }
 
 /// The events of a trace, which must be whole: on every track begins and ends nest, none is left, and times rise.

@@ -14,6 +14,7 @@ use super::oid::{OidRequest, request};
 use super::{header, ndis, rules};
 use crate::ndk::leave::{self, Leave};
 use crate::pnp::device::Device;
+use crate::trace;
 use crate::verifier::{Function, violation};
 use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
@@ -47,6 +48,7 @@ pub(crate) fn add(
         let status = call_driver(&ADD_DEVICE, add as *const (), || unsafe {
             add(adapter.handle.get(), driver.context)
         });
+        trace::answered(&ADD_DEVICE, status);
         if status != NDIS_STATUS_SUCCESS {
             ndis.handles.remove(adapter.handle.get());
             return Err(status);
@@ -103,6 +105,7 @@ pub(crate) fn initialize(adapter: &Rc<Adapter>) -> Result<(), i32> {
             None => NDIS_STATUS_FAILURE,
         }
     };
+    trace::answered(&INITIALIZE, status);
     machine.pool_free(resources, None, BY);
     machine.pool_free(at, None, BY);
     if status != NDIS_STATUS_SUCCESS {
@@ -337,6 +340,7 @@ pub(crate) fn restart(adapter: &Rc<Adapter>) -> Result<(), i32> {
         }
         returned
     };
+    trace::answered(&RESTART, status);
     machine.pool_free(at, None, BY);
     if status == NDIS_STATUS_SUCCESS {
         adapter.state.set(State::Running);
@@ -386,6 +390,7 @@ pub(crate) fn pause(adapter: &Rc<Adapter>, reason: u32) {
             handler(adapter.context.get(), &raw mut parameters)
         })
     };
+    trace::answered(&PAUSE, returned);
     match returned {
         NDIS_STATUS_SUCCESS => {
             if adapter.pause_completed.get() {

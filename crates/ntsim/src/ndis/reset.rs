@@ -9,6 +9,7 @@ use ndis_sys::types::*;
 
 use super::adapter::{Adapter, State};
 use super::{lifecycle, ndis, rules};
+use crate::trace;
 use crate::verifier::{Function, violation};
 use crate::world::context;
 use crate::world::driver_call::call_driver;
@@ -118,6 +119,7 @@ pub(crate) fn reset(adapter: &Rc<Adapter>) -> NDIS_STATUS {
         check_nothing_left(adapter);
         (returned, addressing != 0)
     };
+    trace::answered(&RESET, status);
     adapter.resets.under_way.set(false);
     if addressing && status == NDIS_STATUS_SUCCESS {
         lifecycle::set_addressing(adapter);

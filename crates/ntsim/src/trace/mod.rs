@@ -2,7 +2,8 @@
 //! looked at in Perfetto.
 //!
 //! What is in it: every exported function that a driver calls and every callback of a driver, as they are called and as they return;
-//! DPCs and interrupts; kernel threads that wait and go on; NDK calls with their objects and statuses; OIDs; violations. Functions of the
+//! DPCs and interrupts; kernel threads that wait and go on; NDK calls with their objects and statuses; OIDs and what drivers say
+//! to being loaded, added, initialised, restarted, paused and reset; violations. Functions of the
 //! kernel that the kernel itself calls cross nothing and are left out.
 
 mod json;
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::World;
+use crate::consumer::Status;
 use crate::verifier::Function;
 use crate::wire::Shared;
 use crate::world::{Core, context, thread};
@@ -279,6 +281,11 @@ pub(crate) fn note(text: impl FnOnce() -> (String, bool)) {
             recorder.note(place, None, &text, failed);
         });
     }
+}
+
+/// A driver's function has answered with a status.
+pub(crate) fn answered(function: &Function, status: i32) {
+    note(|| (format!("{}: {}", function.name, Status(status)), status < 0));
 }
 
 /// A kernel thread gets something to do, from the code that runs here.

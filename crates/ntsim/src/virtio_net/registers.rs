@@ -332,6 +332,8 @@ impl Nic {
             }
         }
         for pair in 1..self.pairs() {
+            // Frames that are there already are no mistake: the driver must not queue any once it has given a command that leaves the queue
+            // out (5.1.6.5, automatic receive steering), and there was none yet.
             state.queues[transmit_queue(pair)].set_open(&memory, false);
         }
     }

@@ -29,6 +29,7 @@ use crate::exports::resource::Resources;
 use crate::image::{Image, ImageError, Images, Mapped};
 use crate::memory::mdl::Mdls;
 use crate::pnp::MachineRegistry;
+use crate::trace;
 use crate::verifier::{self, Function, rules};
 
 static DRIVER_ENTRY: Function = Function::callback("DriverEntry", PASSIVE..=PASSIVE);
@@ -179,6 +180,7 @@ impl Machine {
                 entry(&raw mut (*loaded).object, &raw mut (*loaded).registry_path)
             })
         };
+        trace::answered(&DRIVER_ENTRY, status);
         if status < 0 {
             self.forget_driver(&driver, "after DriverEntry failed");
             return Err(status);

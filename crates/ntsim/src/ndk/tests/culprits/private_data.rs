@@ -188,6 +188,26 @@ fn of_whom_nothing_is_known_nothing_is_said() {
 }
 
 #[test]
+fn of_what_was_taken_back_nothing_is_said() {
+    // The connector that asked is closed before the other end looks.
+    let taken_back = |b: &mut Bench| {
+        let (connector, incoming, _) = ends(b, HERE, HERE, b"hello");
+        assert!(b.close(connector));
+        look(b, incoming, 56);
+    };
+    accused(Mode::Inline, Misdeed::LosesPrivateData, taken_back, &[]);
+    // It asks anew, and stands by that.
+    let anew = |b: &mut Bench| {
+        let (connector, incoming, qp) = ends(b, HERE, HERE, b"hello");
+        assert!(b.close(connector));
+        let again = b.connector();
+        connect(b, again, qp, HERE, b"again");
+        look(b, incoming, 56);
+    };
+    accused(Mode::Inline, Misdeed::LosesPrivateData, anew, &[]);
+}
+
+#[test]
 fn what_an_adapter_says_that_it_takes_it_takes() {
     fn refuses(b: &mut Bench, length: usize, asks: bool) {
         let adapter = b.adapter;
