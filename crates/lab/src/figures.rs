@@ -1,10 +1,14 @@
-//! What servers cost that do nothing: to start, and to wait.
+//! What servers cost that do nothing: to start, to wait, and to be asked.
 
 use crate::driver::driver;
 use crate::server::{Server, finish};
+use crate::status::Doing;
 use anyhow::Result;
+use ndkpi::{NDK_CQ_NOTIFY_ANY, NDK_VERSION_2_1};
+use ntsim::ndk::Adapter;
 use ntsim::wire::SwitchConfig;
 use ntsim::{MachineConfig, Verify, World};
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// Servers that start, two to a world.
@@ -13,7 +17,10 @@ const WORLDS: u64 = 20;
 /// How long the idle ones wait, in their own time.
 const IDLE: Duration = Duration::from_secs(1000);
 
-/// Starts and waits that were measured.
+/// Calls of each function of the dispatch tables.
+const CALLS: u32 = 200_000;
+
+/// Starts and waits that were measured, and calls.
 #[derive(Default)]
 pub struct Figures {
     /// From a machine that is not there to an adapter that TCP/IP is bound to.
@@ -22,6 +29,8 @@ pub struct Figures {
     first_starts: Times,
     /// Two servers, for [`IDLE`].
     waits: Times,
+    /// What a call of a function of the dispatch tables takes that has next to nothing to do: the way there and back.
+    calls: Vec<(&'static str, Duration)>,
 }
 
 /// What something took each time.
@@ -39,7 +48,49 @@ impl Figures {
         for round in 0..WORLDS {
             figures.round(round, seed + round, verify)?;
         }
+        figures.cross(seed, verify)?;
         Ok(figures)
+    }
+
+    /// Calls a provider.
+    fn cross(&mut self, seed: u64, verify: Verify) -> Result<()> {
+        let mut world = World::builder()
+            .seed(seed)
+            .verify(verify)
+            .ignore_environment()
+            .build();
+        let switch = world.switch(SwitchConfig::default());
+        let server = Server::install(&mut world, &switch, "A", [10, 0, 0, 1].into())?;
+        let calls = &mut self.calls;
+        world
+            .call(server.machine, || {
+                let adapter = Adapter::open(NDK_VERSION_2_1)?;
+                let cq = adapter.create_cq(16)?;
+                let pd = adapter.create_pd()?;
+                let (buffer, mr) = pd.register_memory(4096)?;
+                let mut measure = |what, f: &dyn Fn()| {
+                    let began = Instant::now();
+                    (0..CALLS).for_each(|_| f());
+                    calls.push((what, began.elapsed() / CALLS));
+                };
+                measure("NdkGetCqResults, none there", &|| {
+                    assert!(cq.poll().is_none());
+                });
+                measure("NdkArmCq", &|| cq.arm(NDK_CQ_NOTIFY_ANY));
+                measure("NdkGetRemoteTokenFromMr", &|| {
+                    black_box(mr.remote_token());
+                });
+                mr.deregister()?;
+                mr.close();
+                pd.close();
+                cq.close();
+                adapter.close();
+                buffer.free();
+                Ok(())
+            })
+            .doing("calling the provider")?;
+        world.uninstall(server.machine);
+        finish(world).map(drop)
     }
 
     /// One world.
@@ -87,6 +138,9 @@ impl Figures {
         self.first_starts.tell("the first two of the process");
         let what = format!("two servers idle for {} s", IDLE.as_secs());
         self.waits.tell(&what);
+        for (what, each) in &self.calls {
+            out!("{what:<40} {:>9} ns", each.as_nanos());
+        }
     }
 }
 

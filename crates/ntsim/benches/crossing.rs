@@ -63,6 +63,24 @@ fn rows(verify: Verify) -> Rows {
             measure("pool, 4096 bytes and back", &mut || {
                 ExFreePool(ExAllocatePool2(POOL_FLAG_NON_PAGED, 4096, 7));
             });
+            // What of the above, with all rules, are system calls: a page is made inaccessible when it is freed, and accessible again.
+            let page = libc::mmap(
+                ptr::null_mut(),
+                3 * 4096,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            assert_ne!(page, libc::MAP_FAILED);
+            page.write_bytes(1, 3 * 4096);
+            let middle = page.byte_add(4096);
+            measure("mprotect of a page, there and back", &mut || {
+                libc::mprotect(middle, 4096, libc::PROT_NONE);
+                libc::mprotect(middle, 4096, libc::PROT_READ | libc::PROT_WRITE);
+                middle.cast::<u8>().write_volatile(1);
+            });
+            libc::munmap(page, 3 * 4096);
             measure("Box, 64 bytes and back", &mut || {
                 drop(black_box(Box::new([0u8; 64])));
             });
