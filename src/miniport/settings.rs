@@ -8,9 +8,9 @@ use arrayvec::ArrayString;
 use nt::eventlog::Entry;
 use nt::string::UnicodeString;
 use nt::sys::ndis::{
-    NDIS_CONFIGURATION_OBJECT, NDIS_CONFIGURATION_OBJECT_REVISION_1, NDIS_OBJECT_HEADER,
-    NDIS_OBJECT_TYPE_CONFIGURATION_OBJECT, NDIS_SIZEOF_CONFIGURATION_OBJECT_REVISION_1,
-    NdisParameterInteger,
+    NDIS_CONFIGURATION_OBJECT, NDIS_CONFIGURATION_OBJECT_REVISION_1, NDIS_CONFIGURATION_PARAMETER,
+    NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_CONFIGURATION_OBJECT, NDIS_PARAMETER_TYPE,
+    NDIS_SIZEOF_CONFIGURATION_OBJECT_REVISION_1, NdisParameterInteger, NdisParameterString,
 };
 use nt::sys::status::{
     NDIS_ERROR_CODE_NETWORK_ADDRESS, NDIS_ERROR_CODE_UNSUPPORTED_CONFIGURATION,
@@ -134,7 +134,7 @@ impl Settings {
     ///
     /// # Errors
     /// NDIS cannot open the configuration, or tell the value of a keyword, for want of memory: what the administrator has switched off
-    /// must not be switched on by that. Of the network address NDIS does not say why it cannot tell it.
+    /// must not be switched on by that.
     pub unsafe fn read(adapter: NDIS_HANDLE, log: Log, _: Passive) -> Result<Self, Status> {
         let mut object = NDIS_CONFIGURATION_OBJECT {
             Header: NDIS_OBJECT_HEADER {
@@ -160,7 +160,7 @@ impl Settings {
             dcqcn: integer(&DCQCN)? != 0,
             receive_buffers: short(&RECEIVE_BUFFERS)?,
             transmit_buffers: short(&TRANSMIT_BUFFERS)?,
-            network_address: configuration.network_address(),
+            network_address: configuration.network_address()?,
         })
     }
 }
@@ -179,29 +179,43 @@ impl Drop for Configuration {
 }
 
 impl Configuration {
-    /// The value of a keyword, or its default.
-    fn integer(&self, keyword: &Keyword) -> Result<u32, Status> {
-        let mut name = UnicodeString::new(keyword.name);
+    /// A parameter that is there, of that type if it can be.
+    fn parameter(
+        &self,
+        name: &'static [u16],
+        kind: NDIS_PARAMETER_TYPE,
+    ) -> Result<Option<NDIS_CONFIGURATION_PARAMETER>, Status> {
+        let mut name = UnicodeString::new(name);
         let mut status = NDIS_STATUS_SUCCESS;
         let mut parameter = null_mut();
         // SAFETY: the configuration is open; NDIS fills in the status and a pointer to a value that lives until it is closed.
-        let value = unsafe {
+        unsafe {
             sys::NdisReadConfiguration(
                 &raw mut status,
                 &raw mut parameter,
                 self.handle,
                 name.as_mut_ptr(),
-                NdisParameterInteger,
+                kind,
             );
             if status == NDIS_STATUS_RESOURCES {
                 return Err(Status(status));
             }
-            if status != NDIS_STATUS_SUCCESS || parameter.is_null() {
-                // Not there: nothing was asked for.
-                return Ok(keyword.default);
-            }
-            ((*parameter).ParameterType == NdisParameterInteger)
-                .then(|| (*parameter).ParameterData.IntegerData)
+            let found = status == NDIS_STATUS_SUCCESS && !parameter.is_null();
+            Ok(found.then(|| *parameter))
+        }
+    }
+
+    /// The value of a keyword, or its default.
+    fn integer(&self, keyword: &Keyword) -> Result<u32, Status> {
+        let Some(parameter) = self.parameter(keyword.name, NdisParameterInteger)? else {
+            // Not there: nothing was asked for.
+            return Ok(keyword.default);
+        };
+        let value = if parameter.ParameterType == NdisParameterInteger {
+            // SAFETY: of the union the member that the type names.
+            Some(unsafe { parameter.ParameterData.IntegerData })
+        } else {
+            None
         };
         Ok(match value {
             Some(value) if (keyword.valid)(value) => value,
@@ -233,8 +247,8 @@ impl Configuration {
         });
     }
 
-    /// The administrator's MAC address, if there is a usable one.
-    fn network_address(&self) -> Option<Mac> {
+    /// The administrator's MAC address, if there is a usable one. That another is not used is logged.
+    fn network_address(&self) -> Result<Option<Mac>, Status> {
         let mut status = NDIS_STATUS_SUCCESS;
         let mut address = null_mut();
         let mut length = 0;
@@ -247,22 +261,41 @@ impl Configuration {
                 self.handle,
             );
             if status != NDIS_STATUS_SUCCESS || address.is_null() {
-                return None;
+                // NDIS does not say whether there is none, or none that it can tell. Whether there is text can still be asked.
+                if self.has_network_address()? {
+                    self.refuse_network_address();
+                }
+                return Ok(None);
             }
             core::slice::from_raw_parts(address.cast::<u8>().cast_const(), length as usize)
         };
         let usable = |mac: &Mac| mac[0] & 1 == 0 && *mac != [0; 6];
         let mac = <Mac>::try_from(bytes).ok().filter(usable);
         if mac.is_none() {
-            debug_print!(Warning, "NetworkAddress is not a station's address");
-            self.log.write(&Entry {
-                code: NDIS_ERROR_CODE_NETWORK_ADDRESS.cast_signed(),
-                unique: unique::BAD_KEYWORD,
-                status: STATUS_INVALID_PARAMETER,
-                strings: &["NetworkAddress"],
-            });
+            self.refuse_network_address();
         }
-        mac
+        Ok(mac)
+    }
+
+    /// Whether the registry has an address, or something in its place.
+    fn has_network_address(&self) -> Result<bool, Status> {
+        let parameter = self.parameter(utf16!("NetworkAddress"), NdisParameterString)?;
+        Ok(parameter.is_some_and(|parameter| {
+            // SAFETY: of the union the member that the type names.
+            parameter.ParameterType != NdisParameterString
+                || unsafe { parameter.ParameterData.StringData.Length } > 0
+        }))
+    }
+
+    /// Logs that the administrator's address is not used.
+    fn refuse_network_address(&self) {
+        debug_print!(Warning, "NetworkAddress is not used");
+        self.log.write(&Entry {
+            code: NDIS_ERROR_CODE_NETWORK_ADDRESS.cast_signed(),
+            unique: unique::BAD_KEYWORD,
+            status: STATUS_INVALID_PARAMETER,
+            strings: &["NetworkAddress"],
+        });
     }
 }
 

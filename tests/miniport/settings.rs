@@ -98,6 +98,37 @@ fn an_administrators_address_is_used() {
 }
 
 #[test]
+fn an_administrators_address_that_cannot_be_told_is_logged() {
+    const WANTED: [u8; 6] = [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee];
+    let mut world = World::builder().seed(5).build();
+    let net = world.switch(Default::default());
+    let (a, _) = station(&mut world, &net, 1, NicConfig::default());
+    let set = [("NetworkAddress", "02AABBCCDDEE")];
+    let mut unheard = 0;
+    for after in 0.. {
+        world.fail_allocations(a, Some(after), false);
+        let before = world.event_log(a).len();
+        let installed = world.install_with(a, INX, image(), &set).is_ok();
+        let untouched = world.allocation_failure_pending(a);
+        world.fail_allocations(a, None, false);
+        let failed = world.take_failed_functions(a);
+        if installed {
+            let log = &world.event_log(a)[before..];
+            let is_logged = log.iter().any(|entry| entry.code == NETWORK_ADDRESS);
+            let is_used = world.adapter(a).unwrap().mac == WANTED;
+            assert!(is_used != is_logged, "without {failed:?}");
+            unheard += u32::from(failed == ["NdisReadNetworkAddress"] && is_logged);
+            world.uninstall(a);
+        }
+        if untouched {
+            break;
+        }
+    }
+    assert_eq!(unheard, 1);
+    clean_up(world, &[]);
+}
+
+#[test]
 fn a_group_is_no_stations_address() {
     let mut pair = Pair::new(5);
     let born_with = pair.world.adapter(pair.a).unwrap().mac;

@@ -287,18 +287,48 @@ fn a_driver_that_is_loaded() {
     println!("loaded: {}", loaded.is_ok());
 }
 
+/// What a story prints as a process of its own, with these paths.
+fn child(story: &str, file: &Paths) -> String {
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", story, "--nocapture"])
+        .env("NTSIM_FAULTS", &file.0)
+        .output()
+        .expect("a child process");
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
 /// They lie at other addresses each time.
 #[test]
 fn processes_share_a_file_of_paths() {
     let file = Paths::new("shared");
     for (paths, loads) in [(1, false), (2, false), (3, false), (3, true)] {
-        let output = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "a_driver_that_is_loaded", "--nocapture"])
-            .env("NTSIM_FAULTS", &file.0)
-            .output()
-            .expect("a child process");
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = child("a_driver_that_is_loaded", &file);
         assert!(said.contains(&format!("loaded: {loads}")), "{said}");
         assert_eq!(file.text().lines().count(), paths);
     }
+}
+
+/// The story of a child process.
+#[test]
+fn worlds_of_two_threads() {
+    let make = || std::thread::spawn(|| drop(World::builder().build())).join();
+    let world = World::builder().build();
+    println!("beside: {}", make().is_ok());
+    drop(world);
+    println!("afterwards: {}", make().is_ok());
+}
+
+#[test]
+fn threads_do_not_share_the_paths_of_the_environment_at_a_time() {
+    let said = child("worlds_of_two_threads", &Paths::new("threads"));
+    says(
+        &said,
+        &[
+            "beside: false",
+            "afterwards: true",
+            "one test at a time",
+            "--exact",
+        ],
+    );
 }

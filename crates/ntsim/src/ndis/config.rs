@@ -347,9 +347,8 @@ pub(crate) unsafe fn write(
 /// `NdisReadNetworkAddress`: the bytes of the address the administrator set, in memory that lives until the settings
 /// are closed.
 pub(crate) fn network_address(handle: NDIS_HANDLE) -> Option<(*mut c_void, u32)> {
-    let configuration = ndis()
-        .handles
-        .get::<Configuration>(handle, "NdisReadNetworkAddress")?;
+    const F: &str = "NdisReadNetworkAddress";
+    let configuration = ndis().handles.get::<Configuration>(handle, F)?;
     let value = configuration.value("NetworkAddress")?;
     let text: String = value.as_str()?.chars().filter(|c| *c != '-').collect();
     let digits: Vec<u32> = text
@@ -363,6 +362,9 @@ pub(crate) fn network_address(handle: NDIS_HANDLE) -> Option<(*mut c_void, u32)>
         .chunks(2)
         .map(|pair| (pair[0] << 4 | pair[1]) as u8)
         .collect();
+    if context::machine().faults.strikes(F) {
+        return None;
+    }
     let at = configuration.keep(&bytes)?;
     Some((
         std::ptr::with_exposed_provenance_mut(at),

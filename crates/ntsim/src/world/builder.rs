@@ -119,13 +119,16 @@ impl WorldBuilder {
         let (mut seed, mut interleave) = (self.seed.unwrap_or(1), self.interleave);
         let (mut pend, mut verify) = (self.pend, self.verify);
         let (mut faults, mut low_resources) = (self.faults, self.low_resources);
-        let mut schedule = self.explore;
+        let (mut schedule, mut lease) = (self.explore, None);
         if self.environment {
             seed = variable("NTSIM_SEED").unwrap_or(seed);
             interleave = variable("NTSIM_INTERLEAVE").unwrap_or(interleave);
             pend = variable("NTSIM_PEND").unwrap_or(pend);
             verify = setting("NTSIM_VERIFY", "cheap or full").unwrap_or(verify);
-            faults = paths::of_environment().or(faults);
+            (faults, lease) = match paths::of_environment() {
+                Some((paths, lease)) => (Some(paths), Some(lease)),
+                None => (faults, None),
+            };
             low_resources = variable("NTSIM_LOW_RESOURCES").unwrap_or(low_resources);
             schedule = setting("NTSIM_EXPLORE", "SEED:DEPTH or SEED:@PLACE,PLACE").or(schedule);
         }
@@ -143,7 +146,7 @@ impl WorldBuilder {
             verify,
             pend,
             pend_rng: Rng::new(seed ^ 0x9e4d),
-            faults: WorldFaults::new(faults, low_resources, seed),
+            faults: WorldFaults::new(faults, lease, low_resources, seed),
             environment: self.environment,
             processors: self
                 .environment

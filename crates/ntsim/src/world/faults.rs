@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::driver::{DriverNumber, UNNAMED};
-use super::paths::{self, FaultPath, FaultPaths};
+use super::paths::{self, FaultPath, FaultPaths, Lease};
 use super::rng::Rng;
 use super::{Core, WorldBuilder, context};
 use crate::image::Images;
@@ -19,6 +19,8 @@ use crate::verifier::{image_path, origin};
 #[derive(Default)]
 pub(crate) struct WorldFaults {
     paths: Option<FaultPaths>,
+    /// The paths are the environment's.
+    _lease: Option<Lease>,
     one_in: u32,
     rng: Option<Rng>,
     failures: RefCell<Vec<Failure>>,
@@ -38,9 +40,15 @@ const TOLD: usize = 8;
 const CALLERS: usize = 8;
 
 impl WorldFaults {
-    pub(super) fn new(paths: Option<FaultPaths>, one_in: u32, seed: u64) -> Self {
+    pub(super) fn new(
+        paths: Option<FaultPaths>,
+        lease: Option<Lease>,
+        one_in: u32,
+        seed: u64,
+    ) -> Self {
         WorldFaults {
             paths,
+            _lease: lease,
             one_in,
             rng: (one_in > 0).then(|| Rng::new(seed ^ 0x10e5)),
             failures: RefCell::default(),
@@ -292,7 +300,7 @@ impl WorldBuilder {
     /// the same `paths` run after run until none is new, all that a driver does where something fails has been run.
     ///
     /// `NTSIM_FAULTS` names a file that keeps the paths between processes; or has `only:` and paths with commas between, to repeat what
-    /// a report tells of.
+    /// a report tells of. Worlds of two threads cannot share it: the second of them is not made.
     #[must_use]
     pub fn fail_new_paths(mut self, paths: &FaultPaths) -> Self {
         self.faults = Some(paths.clone());

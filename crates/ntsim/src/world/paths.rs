@@ -13,6 +13,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::UNIX_EPOCH;
 
 use super::{context, thread};
@@ -133,12 +134,49 @@ impl FromStr for FaultPaths {
     }
 }
 
-/// What `NTSIM_FAULTS` says, read once: the worlds of a process share the paths.
-pub(super) fn of_environment() -> Option<FaultPaths> {
+/// What `NTSIM_FAULTS` says, read once: the worlds of a process share the paths, one after the other.
+pub(super) fn of_environment() -> Option<(FaultPaths, Lease)> {
     static PATHS: OnceLock<Option<FaultPaths>> = OnceLock::new();
     let paths =
         PATHS.get_or_init(|| super::builder::setting("NTSIM_FAULTS", "a file that can be written"));
-    paths.clone()
+    let paths = paths.clone()?;
+    Some((paths, Lease::new()))
+}
+
+/// The thread that has worlds now which share the paths of the environment, and how many.
+static LEASED: Mutex<Option<(ThreadId, usize)>> = Mutex::new(None);
+
+/// One of those worlds. While a thread has some, no other may: which of two comes to a path first would be chance.
+pub(super) struct Lease(());
+
+impl Lease {
+    fn new() -> Self {
+        let here = std::thread::current().id();
+        let mut leased = LEASED.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = match *leased {
+            None => 1,
+            Some((thread, count)) if thread == here => count + 1,
+            Some(_) => {
+                drop(leased);
+                panic!(
+                    "NTSIM_FAULTS is for one test at a time, or chance decides in which of two a path fails: name one with --exact, or \
+                     run them with --test-threads=1"
+                );
+            }
+        };
+        *leased = Some((here, count));
+        Lease(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leased = LEASED.lock().unwrap_or_else(PoisonError::into_inner);
+        *leased = match *leased {
+            Some((thread, count)) if count > 1 => Some((thread, count - 1)),
+            _ => None,
+        };
+    }
 }
 
 /// What the executable was built to: a number that another build does not have.
