@@ -62,6 +62,10 @@ pub struct DemoOptions {
     /// How much the verifier looks at [default: full; with --bench cheap]. Cheap has no special pool.
     #[arg(long, value_name = "cheap|full", conflicts_with_all = ["peer", "against_image"])]
     pub verify: Option<Verify>,
+    /// Fail each function that may fail once for each path by which the driver calls it: each whose path is not in this file yet, which
+    /// gets it. `only:PATH,...` fails these alone. The demo cannot go on then, but nothing may break a rule.
+    #[arg(long, value_name = "FILE|only:PATH,...", conflicts_with_all = ["bench", "peer"])]
+    pub faults: Option<ntsim::FaultPaths>,
     /// Print what the driver tells event tracing, with virtual time and machine.
     #[arg(long, conflicts_with_all = ["bench", "peer"])]
     pub trace: bool,

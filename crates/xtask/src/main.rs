@@ -42,9 +42,9 @@ enum Task {
     CheckWdk(image::wdk::Options),
     /// Build the driver's image, vroce.sys, for Windows. On Linux; nobody has tried it on Windows.
     Image(image::Options),
-    /// Run the driver's tests while everything that may fail around the driver fails once.
+    /// Run the driver's tests and the demo while everything that may fail around the driver fails once.
     ///
-    /// Each test runs until it comes across no new path by which the driver calls something that may fail, each time with the next one
+    /// Each runs until it comes across no new path by which the driver calls something that may fail, each time with the next one
     /// failing. What breaks a rule of the simulator then is a finding, and so is a panic of the driver or a process that ends; that a
     /// test's own assertions fail is not.
     Faults(faults::Options),

@@ -1,0 +1,145 @@
+//! What is run under faults: each test of the driver, and the demo.
+
+use crate::workspace::{build_lab, cargo, root, target};
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The driver's test binaries in which it is loaded.
+const LOADING: &[&str] = &["miniport", "ndk"];
+
+/// A test or the demo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    pub name: String,
+    pub program: PathBuf,
+    /// It is the demo, which ignores the environment.
+    is_demo: bool,
+    /// How often it has run.
+    pub runs: u32,
+}
+
+impl Story {
+    fn new(name: &str, program: &Path, is_demo: bool) -> Self {
+        Story {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            is_demo,
+            runs: 0,
+        }
+    }
+
+    /// What runs it: `faults` is what is to fail, `capture` a file for what the demo captures.
+    pub fn command(&self, faults: Option<&str>, capture: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        if self.is_demo {
+            command.arg("--capture").arg(capture);
+            faults.map(|faults| command.args(["--faults", faults]));
+        } else {
+            command.args(["--exact", &self.name, "--nocapture"]);
+            faults.map(|faults| command.env("NTSIM_FAULTS", faults));
+        }
+        command
+    }
+
+    /// The same for a shell.
+    pub fn repeat(&self, faults: Option<&str>) -> String {
+        let command = self.command(faults, Path::new("faults.pcapng"));
+        let mut line = String::new();
+        for (name, value) in command.get_envs() {
+            let value = value.unwrap_or_default();
+            line += &format!("{}={} ", name.display(), value.display());
+        }
+        line += &self.program.display().to_string();
+        for argument in command.get_args() {
+            line += &format!(" {}", argument.display());
+        }
+        line
+    }
+}
+
+/// The demo and all tests of the driver, built; of these only those of some binaries, if there are any. Of an image only what loads one.
+pub fn all(binaries: &[String], image: bool) -> Result<Vec<Story>> {
+    let mut stories = Vec::new();
+    // It is the longest: what takes long begins first.
+    if binaries.is_empty() {
+        let lab = build_lab(&root(), &target()?)?;
+        stories.push(Story::new("demo", &lab, true));
+    }
+    let binaries: Vec<&str> = match binaries {
+        [] if image => LOADING.to_vec(),
+        some => some.iter().map(String::as_str).collect(),
+    };
+    let mut command = cargo();
+    command.args(["test", "--locked", "--package", "vroce", "--no-run"]);
+    command.arg("--message-format=json-render-diagnostics");
+    if binaries.is_empty() {
+        command.arg("--tests");
+    }
+    for binary in &binaries {
+        command.args(["--test", binary]);
+    }
+    let output = command
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo")?;
+    ensure!(output.status.success(), "the tests did not build");
+    for program in executables(&String::from_utf8_lossy(&output.stdout)) {
+        let listed = Command::new(&program)
+            .args(["--list", "--format", "terse"])
+            .output()
+            .with_context(|| program.display().to_string())?;
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        let names = listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"));
+        stories.extend(names.map(|name| Story::new(name, &program, false)));
+    }
+    Ok(stories)
+}
+
+/// The test programs that cargo says it has built.
+fn executables(messages: &str) -> Vec<PathBuf> {
+    let path = |line: &str| {
+        let (_, rest) = line.split_once("\"executable\":\"")?;
+        Some(PathBuf::from(rest.split('"').next()?))
+    };
+    let artifacts = messages
+        .lines()
+        .filter(|l| l.contains("\"compiler-artifact\""));
+    artifacts.filter_map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_in_what_cargo_says() {
+        let said = concat!(
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"]},"executable":null,"fresh":true}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"]},"executable":"/t/debug/deps/ndk-1","fresh":true}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(executables(said), [PathBuf::from("/t/debug/deps/ndk-1")]);
+    }
+
+    #[test]
+    fn a_story_is_repeated_by_one_line() {
+        let test = Story::new("a::b", Path::new("/t/ndk-1"), false);
+        assert_eq!(
+            test.repeat(Some("only:1,2")),
+            "NTSIM_FAULTS=only:1,2 /t/ndk-1 --exact a::b --nocapture"
+        );
+        assert_eq!(test.repeat(None), "/t/ndk-1 --exact a::b --nocapture");
+        let demo = Story::new("demo", Path::new("/t/vroce-lab"), true);
+        assert_eq!(
+            demo.repeat(Some("only:1")),
+            "/t/vroce-lab --capture faults.pcapng --faults only:1"
+        );
+    }
+}
