@@ -22,7 +22,7 @@ use verdict::{Verdict, judge};
 /// Options of `cargo xtask faults`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The driver's image to test instead of the linked driver: only what loads a driver.
+    /// The driver's image to test instead of the linked driver.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Only the tests of this binary, and not the demo; may be repeated [default: all].
@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let image = image.transpose()?;
     let folder = target()?.join("faults");
     let _lock = lock(&folder)?;
-    let mut stories = story::all(&options.test, image.is_some())?;
+    let mut stories = story::all(&options.test)?;
     if let Some(part) = &options.filter {
         stories.retain(|story| story.name.contains(&**part));
     }

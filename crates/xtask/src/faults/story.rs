@@ -58,8 +58,8 @@ impl Story {
     }
 }
 
-/// The demo and all tests of the driver, built; of these only those of some binaries, if there are any. Of an image only what loads one.
-pub fn all(binaries: &[String], image: bool) -> Result<Vec<Story>> {
+/// The demo and the tests that load the driver, built; of these only those of some binaries, if there are any.
+pub fn all(binaries: &[String]) -> Result<Vec<Story>> {
     let mut stories = Vec::new();
     // It is the longest: what takes long begins first.
     if binaries.is_empty() {
@@ -67,15 +67,13 @@ pub fn all(binaries: &[String], image: bool) -> Result<Vec<Story>> {
         stories.push(Story::new("demo", &lab, true));
     }
     let binaries: Vec<&str> = match binaries {
-        [] if image => LOADING.to_vec(),
+        [] => LOADING.to_vec(),
         some => some.iter().map(String::as_str).collect(),
     };
     let mut command = cargo();
-    command.args(["test", "--locked", "--package", "vroce", "--no-run"]);
+    // Of all default members, whose features `cargo test` joins: the package by itself would be built once more.
+    command.args(["test", "--locked", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");
-    if binaries.is_empty() {
-        command.arg("--tests");
-    }
     for binary in &binaries {
         command.args(["--test", binary]);
     }
