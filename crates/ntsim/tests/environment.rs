@@ -32,6 +32,32 @@ fn a_world_with_seed_5_that_ignores_the_environment() {
     println!("seed {} interleave {}", report.seed, report.interleave);
 }
 
+/// The same.
+#[test]
+fn a_world_with_seed_5_that_is_dropped() {
+    let mut world = World::builder().seed(5).build();
+    world.add_machine(MachineConfig::named("A"));
+}
+
+#[test]
+fn a_world_that_is_dropped_says_what_repeats_it() {
+    let dropped = child_of(
+        "a_world_with_seed_5_that_is_dropped",
+        &[("NTSIM_SEED", "7"), ("NTSIM_PEND", "2")],
+    );
+    let text =
+        "has not come to World::finish: repeat with NTSIM_SEED=7 NTSIM_INTERLEAVE=0 NTSIM_PEND=2\n";
+    assert!(says(&dropped, text), "{dropped:?}");
+    // Others said it themselves, or do not look there.
+    for story in [
+        "a_world_with_seed_5_and_interleaving_2",
+        "a_world_with_seed_5_that_ignores_the_environment",
+    ] {
+        let ended = child_of(story, &[("NTSIM_SEED", "7")]);
+        assert!(!says(&ended, "World::finish"), "{ended:?}");
+    }
+}
+
 fn child(environment: &[(&str, &str)]) -> Output {
     child_of("a_world_with_seed_5_and_interleaving_2", environment)
 }

@@ -270,4 +270,8 @@ fn a_file_gets_what_memory_gets_and_must_be_there() {
             .trace_to("/nonexistent/trace.txt", TraceConfig::default())
             .is_err()
     );
+    // By its name somebody would take it for what it is not.
+    let error = world.trace_to(&path, TraceConfig::default()).unwrap_err();
+    assert!(error.to_string().contains("the form of the trace is Text"));
+    assert!(!path.exists());
 }

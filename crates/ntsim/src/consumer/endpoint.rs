@@ -1,6 +1,8 @@
 //! One end of a connection, with what most consumers have.
 
-use super::{Adapter, Buffer, Connector, Cq, Mr, Pd, Qp, QpLimits, ReadLimits, Result, sge};
+use super::{
+    Adapter, Buffer, Connector, Cq, Listener, Mr, Pd, Qp, QpLimits, ReadLimits, Result, sge,
+};
 use ndkpi::{NDK_SGE, NDK_VERSION_2_1};
 use std::net::SocketAddr;
 
@@ -63,10 +65,16 @@ impl Endpoint {
         Ok(connector)
     }
 
-    /// Listens there and accepts the first who asks.
-    pub fn accept(&self, at: SocketAddr, private_data: &[u8]) -> Result<Connector> {
-        let listener = self.adapter.create_listener()?;
+    /// Opens everything and listens there: who connects from now on is not refused.
+    pub fn listening(bytes: usize, at: SocketAddr) -> Result<(Endpoint, Listener)> {
+        let end = Endpoint::open(bytes)?;
+        let listener = end.adapter.create_listener()?;
         listener.listen(at)?;
+        Ok((end, listener))
+    }
+
+    /// Accepts the first who asks, and closes the listener.
+    pub fn accept(&self, listener: Listener, private_data: &[u8]) -> Result<Connector> {
         let connector = listener.next_request();
         connector.accept(&self.qp, ReadLimits::default(), private_data)?;
         // It pends until the connector is closed, too.

@@ -44,17 +44,18 @@ impl<R> Thread<R> {
     /// Lets the world run until the thread is over. What it came to. For the host.
     ///
     /// # Panics
-    /// If it is not over after ten minutes of the world's time: with who waits, or the report if a driver keeps them waiting.
+    /// If it is not over after ten minutes of the world's time: with the report, which says who waits, and who keeps them waiting.
     #[track_caller]
     pub fn wait(self, world: &mut World) -> R {
         world.run_until_done(|_| self.is_done());
-        match self.result.take() {
-            Some(result) => result,
-            None => panic!(
-                "a consumer's thread has not ended in ten minutes:\n{}",
-                world.waiting().join("\n")
-            ),
+        if let Some(result) = self.result.take() {
+            return result;
         }
+        const VAIN: &str = "a consumer's thread has not ended in ten minutes";
+        world.core.give_up(VAIN);
+        world.check();
+        // The world collects what is found.
+        panic!("{VAIN}");
     }
 }
 
@@ -62,8 +63,10 @@ impl<R> Thread<R> {
 mod tests {
     use super::super::pending::irql;
     use crate::{MachineConfig, World};
-    use ndis_sys::imports::KeDelayExecutionThread;
+    use ndis_sys::imports::{KeDelayExecutionThread, KeInitializeEvent, KeWaitForSingleObject};
+    use ndis_sys::wdm::{KEVENT, SynchronizationEvent};
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::ptr::null_mut;
     use std::time::Duration;
 
     #[test]
@@ -83,6 +86,32 @@ mod tests {
         assert_eq!(short.wait(&mut world), (0, 0));
         assert!(!long.is_done());
         assert_eq!(long.wait(&mut world), (0, 0));
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_ever_ends_in_a_report() {
+        let mut world = World::builder().seed(11).build();
+        let machine = world.add_machine(MachineConfig::named("A"));
+        let thread = world.spawn(machine, || {
+            let mut event = KEVENT::ZEROED;
+            let event = &raw mut event;
+            // SAFETY: at PASSIVE_LEVEL, with a variable of this frame.
+            unsafe {
+                KeInitializeEvent(event, SynchronizationEvent, 0);
+                KeWaitForSingleObject(event.cast(), 0, 0, 0, null_mut());
+            }
+        });
+        let run = AssertUnwindSafe(|| thread.wait(&mut world));
+        let payload = catch_unwind(run).unwrap_err();
+        let report = payload.downcast_ref::<String>().expect("a report");
+        for part in [
+            "deadlock",
+            "a consumer's thread has not ended in ten minutes",
+            "on A: KeWaitForSingleObject",
+            "NTSIM_SEED=11",
+        ] {
+            assert!(report.contains(part), "no {part} in\n{report}");
+        }
     }
 
     #[test]

@@ -105,8 +105,17 @@ impl World {
     /// trace: an earlier one ends.
     ///
     /// # Errors
-    /// If the file cannot be created.
+    /// If the file cannot be created, or its name asks for another form than the configuration does ([`Form::of`]).
     pub fn trace_to(&mut self, path: impl AsRef<Path>, config: TraceConfig) -> io::Result<Trace> {
+        let asked = Form::of(path.as_ref());
+        if asked.is_some_and(|form| form != config.form) {
+            let text = format!(
+                "{} would not be what its name says: the form of the trace is {:?}",
+                path.as_ref().display(),
+                config.form
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let file = BufWriter::with_capacity(256 << 10, File::create(path.as_ref())?);
         Ok(self.begin_trace(Trace::new(
             Out::new(Box::new(file)),

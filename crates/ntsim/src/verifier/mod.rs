@@ -476,8 +476,8 @@ pub(crate) fn report_text(core: &Core) -> String {
     text
 }
 
-/// What in the environment repeats the run.
-fn repeat(core: &Core) -> String {
+/// What in the environment repeats the run: nothing, if the world does not look there.
+pub(crate) fn repeat(core: &Core) -> String {
     if !core.environment {
         return String::new();
     }

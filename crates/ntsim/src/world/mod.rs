@@ -551,6 +551,20 @@ impl World {
     }
 }
 
+impl World {
+    /// A test that ends with an error drops its world: what repeats it would be gone with it.
+    fn tell_unfinished(&self) {
+        let core = &self.core;
+        if core.verifier.reported.get() || core.machines.borrow().is_empty() {
+            return;
+        }
+        let repeat = verifier::repeat(core);
+        if !repeat.is_empty() {
+            eprint!("a world has not come to World::finish: {repeat}");
+        }
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         let core = &self.core;
@@ -558,6 +572,9 @@ impl Drop for World {
         core.check_requests();
         let report =
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
+        if report.is_none() {
+            self.tell_unfinished();
+        }
         core.stop();
         core.watchdog.stop();
         core.explorer.end();

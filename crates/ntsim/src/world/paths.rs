@@ -137,8 +137,12 @@ impl FromStr for FaultPaths {
 /// What `NTSIM_FAULTS` says, read once: the worlds of a process share the paths, one after the other.
 pub(super) fn of_environment() -> Option<(FaultPaths, Lease)> {
     static PATHS: OnceLock<Option<FaultPaths>> = OnceLock::new();
-    let paths =
-        PATHS.get_or_init(|| super::builder::setting("NTSIM_FAULTS", "a file that can be written"));
+    let paths = PATHS.get_or_init(|| {
+        super::builder::setting(
+            "NTSIM_FAULTS",
+            "a file that can be written, or `only:` and keys of paths with commas between them",
+        )
+    });
     let paths = paths.clone()?;
     Some((paths, Lease::new()))
 }

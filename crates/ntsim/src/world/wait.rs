@@ -271,11 +271,13 @@ impl Core {
 
     pub(super) fn report_deadlock(&self) {
         self.accuse_overdue(Overdue::Hopeless);
+        self.give_up("nothing is left in the world that could end these waits");
+    }
+
+    /// Ends a world in which somebody waits in vain.
+    pub(crate) fn give_up(&self, why: &str) {
         let story = self.waits_story();
-        verifier::violation(
-            rules::DEADLOCK,
-            format!("nothing is left in the world that could end these waits:{story}"),
-        );
+        verifier::violation(rules::DEADLOCK, format!("{why}:{story}"));
         self.stop();
     }
 
@@ -302,12 +304,7 @@ impl Core {
                 .any(|spin| spin.is_endless(now));
         if stuck && !self.stopped.get() {
             self.accuse_overdue(Overdue::Waited(self.wait_horizon));
-            let story = self.waits_story();
-            verifier::violation(
-                rules::DEADLOCK,
-                format!("waits or spins have lasted too long:{story}"),
-            );
-            self.stop();
+            self.give_up("waits or spins have lasted too long");
         }
     }
 }
