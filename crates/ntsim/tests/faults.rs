@@ -9,10 +9,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use common::TAG;
-use ndis_sys::imports::{ExAllocatePool2, ExFreePoolWithTag};
+use ndis_sys::imports::{
+    ExAllocatePool2, ExFreePoolWithTag, KeInitializeEvent, KeWaitForSingleObject,
+};
 use ndis_sys::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
 use ndis_sys::types::NTSTATUS;
-use ndis_sys::wdm::{DRIVER_OBJECT, POOL_FLAG_NON_PAGED, UNICODE_STRING};
+use ndis_sys::wdm::{
+    DRIVER_OBJECT, KEVENT, POOL_FLAG_NON_PAGED, SynchronizationEvent, UNICODE_STRING,
+};
 use ntsim::{FaultPaths, MachineConfig, MachineId, World, WorldBuilder};
 
 type Entry =
@@ -313,7 +317,18 @@ fn processes_share_a_file_of_paths() {
 #[test]
 fn worlds_of_two_threads() {
     let make = || std::thread::spawn(|| drop(World::builder().build())).join();
-    let world = World::builder().build();
+    let (mut world, a) = with_machine(World::builder());
+    // What is on its stack is never dropped.
+    let _waiting = world.spawn(a, || {
+        let mut event = KEVENT::ZEROED;
+        let event = &raw mut event;
+        // SAFETY: at PASSIVE_LEVEL, with a variable of this frame.
+        unsafe {
+            KeInitializeEvent(event, SynchronizationEvent, 0);
+            KeWaitForSingleObject(event.cast(), 0, 0, 0, std::ptr::null_mut());
+        }
+    });
+    world.run_until_idle();
     println!("beside: {}", make().is_ok());
     drop(world);
     println!("afterwards: {}", make().is_ok());

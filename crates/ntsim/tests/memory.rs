@@ -14,8 +14,8 @@ use ndis_sys::types::KernelMode;
 use ndis_sys::wdm::*;
 use ntsim::verifier::rules;
 
-/// How far a device's addresses are from physical ones.
-const DISTANCE: i64 = 1 << 47;
+/// How far a device's addresses are from physical ones, of the first machine: they begin at 32 GiB, those at 5.
+const DISTANCE: i64 = 0x8_0000_0000 - 0x1_4000_0000;
 
 /// Runs a closure as driver code at PASSIVE_LEVEL in a world of its own; the rules it broke.
 fn accused(f: impl FnOnce()) -> Vec<&'static str> {
@@ -417,6 +417,33 @@ fn an_adapter_given_back_while_a_list_waits_is_a_leak() {
 }
 
 #[test]
+fn a_common_buffer_is_all_within_what_the_device_reaches() {
+    let (mut world, a) = suspects();
+    world.call(a, || {
+        // SAFETY: used as the adapter's functions want it.
+        unsafe {
+            let (adapter, operations) = adapter();
+            let allocate = operations.AllocateCommonBufferEx.expect("an entry");
+            let free = operations.FreeCommonBuffer.expect("an entry");
+            let get = |mut last: i64| {
+                let mut logical = 0;
+                let buffer = allocate(adapter, &mut last, 10_000, &mut logical, 1, 0);
+                if !buffer.is_null() {
+                    free(adapter, 10_000, logical, buffer, 1);
+                }
+                (!buffer.is_null()).then_some(logical)
+            };
+            // What is free is given again: it is the same place each time.
+            let logical = get((1 << 40) - 1).expect("a buffer within 40 bits");
+            assert_eq!(get(logical + 9_999), Some(logical));
+            assert_eq!(get(logical + 9_998), None);
+            operations.PutDmaAdapter.expect("an entry")(adapter);
+        }
+    });
+    assert_eq!(broken(&mut world), [""; 0]);
+}
+
+#[test]
 fn common_buffers_are_contiguous_and_reachable_for_devices() {
     let (mut world, a) = suspects();
     let ram = world.ram(a);
@@ -428,6 +455,8 @@ fn common_buffers_are_contiguous_and_reachable_for_devices() {
             let allocate = operations.AllocateCommonBuffer.expect("an entry");
             let buffer = allocate(adapter, 100_000, &mut logical, 1).cast::<u8>();
             assert!(!buffer.is_null());
+            // No 32 bits hold it, and 36 bits do.
+            assert!((1 << 32..1 << 36).contains(&logical));
             for page in 0..25 {
                 let physical = MmGetPhysicalAddress(buffer.add(page * 4096).cast());
                 assert_eq!(physical + DISTANCE, logical + page as i64 * 4096);

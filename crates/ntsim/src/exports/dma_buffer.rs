@@ -107,7 +107,8 @@ unsafe fn common_buffer(
     check_adapter(&machine, adapter, "AllocateCommonBuffer");
     let owner = machine.owner(crossing);
     match allocate_buffer(&machine, adapter as usize, length, cached != 0, owner) {
-        Some((address, at)) if at + u64::from(length) <= limit => {
+        // The limit is the last byte that the device reaches.
+        Some((address, at)) if at + u64::from(length) - 1 <= limit => {
             // SAFETY: promised by the caller.
             unsafe { logical.write(at.cast_signed()) };
             address as *mut c_void

@@ -5,7 +5,6 @@ mod backing;
 mod ended;
 pub(crate) mod invariant;
 mod io_space;
-pub(crate) mod logical;
 pub(crate) mod mdl;
 pub(crate) mod paged;
 pub(crate) mod pool;

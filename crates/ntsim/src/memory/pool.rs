@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::logical;
 use super::ram::{PAGE, Ram};
 use crate::verifier::{self, Leak, Origin, Verify, rules};
 use crate::world::context;
@@ -658,7 +657,7 @@ fn is_poison_elsewhere(ram: &Ram, address: usize, block: &Block) -> bool {
         let len = (PAGE - at % PAGE).min(end - at);
         let seen = ram
             .physical(at)
-            .and_then(|p| ram.device_ptr(logical::of(p), len));
+            .and_then(|p| ram.device_ptr(ram.logical(p), len));
         // SAFETY: memory of the machine, which has it mapped; nobody writes it meanwhile.
         if seen.is_none_or(|seen| unsafe { find_other(seen.addr(), POISON_BYTE, len) }.is_some()) {
             return false;

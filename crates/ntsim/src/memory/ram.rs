@@ -14,7 +14,6 @@ use std::rc::Rc;
 use super::arena::{Protection, Window};
 use super::backing::{Backing, GROUP, MAP_AT, MAP_LEN, POOL_AT, contiguous_bytes};
 use super::ended::{Ended, EndedMappings};
-use super::logical;
 use super::runs::Runs;
 use crate::world::machine::Machine;
 use crate::world::rng::Rng;
@@ -28,12 +27,20 @@ const GROUP_PAGES: usize = GROUP / PAGE;
 const PHYSICAL_BASE: u64 = 0x1_4000_0000;
 const PHYSICAL_STEP: u64 = 0x10_0000_0000;
 
+/// Logical addresses, by which devices access memory, begin here, plus [`LOGICAL_STEP`] for each of so many machines. As behind an IOMMU that
+/// remaps DMA they are nowhere physical ones: what a driver gives a device must be from the functions that map memory for it. They are above
+/// 4 GiB for the same reason, and below 64 GiB, which most devices reach.
+const LOGICAL_BASE: u64 = 0x8_0000_0000;
+const LOGICAL_STEP: u64 = 1 << 30;
+const LOGICAL_STEPS: u64 = 16;
+
 /// Physical memory.
 pub struct Ram {
     /// None once it has been released.
     backing: RefCell<Option<Backing>>,
     size: usize,
     physical: u64,
+    logical: u64,
     window: Window,
     /// Where devices see it.
     devices: *mut u8,
@@ -99,6 +106,7 @@ impl Ram {
         Ram {
             size,
             physical: PHYSICAL_BASE + u64::from(machine) * PHYSICAL_STEP,
+            logical: LOGICAL_BASE + u64::from(machine) % LOGICAL_STEPS * LOGICAL_STEP,
             devices: backing.devices(),
             backing: RefCell::new(Some(backing)),
             window,
@@ -139,8 +147,7 @@ impl Ram {
     /// The devices' view of a piece of memory at a logical address; None if it is not all memory.
     #[inline]
     pub fn device_ptr(&self, logical: u64, len: usize) -> Option<*mut u8> {
-        let physical = logical::physical(logical)?;
-        let offset = usize::try_from(physical.checked_sub(self.physical)?).ok()?;
+        let offset = usize::try_from(logical.checked_sub(self.logical)?).ok()?;
         let end = offset.checked_add(len)?;
         let first = offset / GROUP;
         let shown = self.shown.get(first..end.div_ceil(GROUP))?;
@@ -193,6 +200,13 @@ impl Ram {
         Some(self.physical + u64::from(frame) * PAGE as u64 + (address % PAGE) as u64)
     }
 
+    /// The logical address of a physical one of this machine: the same each time, and neighbours remain neighbours, so that lists are as long as
+    /// memory is scattered.
+    #[inline]
+    pub fn logical(&self, physical: u64) -> u64 {
+        physical - self.physical + self.logical
+    }
+
     /// The page frame number of a physical address, as MDLs carry it.
     pub(crate) fn pfn(physical: u64) -> u64 {
         physical / PAGE as u64
@@ -211,7 +225,7 @@ impl Ram {
         let first = self.contiguous.borrow_mut().take(pages, 1)? as usize;
         Some((
             self.window.base() + first * PAGE,
-            logical::of(self.physical + (first * PAGE) as u64),
+            self.logical + (first * PAGE) as u64,
         ))
     }
 
@@ -399,8 +413,7 @@ impl Ram {
     }
 
     fn dma_cells(&self, logical: u64, len: usize) -> Option<&[Cell<u32>]> {
-        let physical = logical::physical(logical)?;
-        let offset = usize::try_from(physical.checked_sub(self.physical)?).ok()?;
+        let offset = usize::try_from(logical.checked_sub(self.logical)?).ok()?;
         let end = offset.checked_add(len)?;
         if len == 0 || end > self.size {
             return None;
@@ -481,7 +494,7 @@ impl Ram {
             let mapped = self
                 .frame(at)
                 .is_some_and(|f| self.dma[f as usize].get() != 0);
-            let logical = || self.physical(at).map(logical::of);
+            let logical = || self.physical(at).map(|at| self.logical(at));
             if mapped && logical().is_some_and(|at| self.dma_over(at, part)) {
                 return true;
             }

@@ -2,7 +2,6 @@
 
 use ndis_sys::wdm::{MDL, SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST};
 
-use super::logical;
 use super::mdl::{self, Piece};
 use super::ram::Ram;
 
@@ -58,14 +57,14 @@ impl Scatter {
             let elements = list.add(1).cast::<SCATTER_GATHER_ELEMENT>();
             for (i, piece) in self.pieces.iter().enumerate() {
                 elements.add(i).write(SCATTER_GATHER_ELEMENT {
-                    Address: logical::of(piece.physical).cast_signed(),
+                    Address: ram.logical(piece.physical).cast_signed(),
                     Length: piece.len,
                     Reserved: 0,
                 });
             }
         }
         for piece in &self.pieces {
-            let at = logical::of(piece.physical);
+            let at = ram.logical(piece.physical);
             ram.dma_map(at, piece.len as usize, self.device_writes);
         }
     }
@@ -73,7 +72,7 @@ impl Scatter {
     /// The device must not access the pieces any more, says the function `by`.
     pub(crate) fn retire(&self, ram: &Ram, by: &'static str) {
         for piece in &self.pieces {
-            let at = logical::of(piece.physical);
+            let at = ram.logical(piece.physical);
             ram.dma_unmap(at, piece.len as usize, self.device_writes, by);
         }
     }

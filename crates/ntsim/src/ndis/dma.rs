@@ -298,7 +298,7 @@ pub(crate) fn free_list(
     }
 }
 
-/// `NdisMAllocateSharedMemory`: virtual and physical address.
+/// `NdisMAllocateSharedMemory`: virtual and logical address.
 pub(crate) fn allocate_shared(adapter: NDIS_HANDLE, length: u32) -> Option<(usize, u64)> {
     const F: &str = "NdisMAllocateSharedMemory";
     let adapter = ndis().handles.get::<Adapter>(adapter, F)?;
@@ -318,38 +318,38 @@ pub(crate) fn allocate_shared(adapter: NDIS_HANDLE, length: u32) -> Option<(usiz
         return None;
     }
     let pages = u32::try_from((length as usize).div_ceil(PAGE)).ok()?;
-    let (address, physical) = machine.ram.alloc_contiguous(pages)?;
+    let (address, logical) = machine.ram.alloc_contiguous(pages)?;
     let memory: *mut u8 = std::ptr::with_exposed_provenance_mut(address);
     // Old contents must not help anybody: shared memory is not zeroed by NDIS.
     // SAFETY: just allocated.
     unsafe { memory.write_bytes(0xa5, pages as usize * PAGE) };
-    machine.ram.dma_map(physical, length as usize, true);
+    machine.ram.dma_map(logical, length as usize, true);
     adapter
         .shared_memory
         .borrow_mut()
-        .insert(address, (physical, length));
-    Some((address, physical))
+        .insert(address, (logical, length));
+    Some((address, logical))
 }
 
 /// `NdisMFreeSharedMemory`.
-pub(crate) fn free_shared(adapter: NDIS_HANDLE, length: u32, address: *mut c_void, physical: i64) {
+pub(crate) fn free_shared(adapter: NDIS_HANDLE, length: u32, address: *mut c_void, logical: i64) {
     const F: &str = "NdisMFreeSharedMemory";
     let Some(adapter) = ndis().handles.get::<Adapter>(adapter, F) else {
         return;
     };
     let known = adapter.shared_memory.borrow().get(&address.addr()).copied();
-    let Some((was_physical, was_length)) = known else {
+    let Some((was_logical, was_length)) = known else {
         violation(
             rules::DMA,
             format!("{F}: {address:p} is no shared memory of this adapter (any more)"),
         );
         return;
     };
-    if was_physical != physical.cast_unsigned() || was_length != length {
+    if was_logical != logical.cast_unsigned() || was_length != length {
         violation(
             rules::DMA,
             format!(
-                "{F}: {address:p} is {was_length} bytes at {was_physical:#x}, not {length} at {physical:#x}"
+                "{F}: {address:p} is {was_length} bytes at {was_logical:#x}, not {length} at {logical:#x}"
             ),
         );
     }
@@ -357,7 +357,7 @@ pub(crate) fn free_shared(adapter: NDIS_HANDLE, length: u32, address: *mut c_voi
     let machine = adapter.machine();
     machine
         .ram
-        .dma_unmap(was_physical, was_length as usize, true, F);
+        .dma_unmap(was_logical, was_length as usize, true, F);
     machine.ram.free_contiguous(
         address.expose_provenance(),
         (was_length as usize).div_ceil(PAGE) as u32,

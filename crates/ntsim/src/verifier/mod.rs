@@ -318,10 +318,10 @@ fn violation_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) {
     let Some(core) = context::try_core() else {
         panic!("rule {rule} broken outside any world: {text}");
     };
-    fired::note(rule);
     if core.verifier.forgives(rule) {
         return;
     }
+    fired::note(rule);
     let (processor, irql) = if context::try_machine().is_some() {
         context::with_processor(|p| (p.number, p.irql()))
     } else {

@@ -20,7 +20,7 @@ use crate::verifier::{image_path, origin};
 pub(crate) struct WorldFaults {
     paths: Option<FaultPaths>,
     /// The paths are the environment's.
-    _lease: Option<Lease>,
+    lease: Cell<Option<Lease>>,
     one_in: u32,
     rng: Option<Rng>,
     failures: RefCell<Vec<Failure>>,
@@ -48,11 +48,16 @@ impl WorldFaults {
     ) -> Self {
         WorldFaults {
             paths,
-            _lease: lease,
+            lease: Cell::new(lease),
             one_in,
             rng: (one_in > 0).then(|| Rng::new(seed ^ 0x10e5)),
             failures: RefCell::default(),
         }
+    }
+
+    /// The world ends: other threads may have some now. What a thread that waits for ever has on its stack is never dropped.
+    pub(super) fn end(&self) {
+        self.lease.take();
     }
 
     /// Whether anything may fail that is not counted.

@@ -578,6 +578,7 @@ impl Drop for World {
         core.stop();
         core.watchdog.stop();
         core.explorer.end();
+        core.faults.end();
         core.end_trace();
         // Also when a test unwinds: its last frames are those that matter.
         crate::wire::flush(core);

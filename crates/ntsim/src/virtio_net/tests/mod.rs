@@ -516,7 +516,7 @@ fn no_ring_makes_the_device_panic() {
                 | if pick & 1 != 0 { EVENT_IDX } else { 0 }
                 | if pick & 2 != 0 { INDIRECT } else { 0 }
         });
-        let base = crate::memory::logical::of(b.machine.ram.physical_base());
+        let base = b.machine.ram.logical(b.machine.ram.physical_base());
         for _ in 0..20 {
             let ring = if rng.chance(0.5) {
                 &at_b.receive
