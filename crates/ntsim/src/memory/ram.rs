@@ -42,8 +42,6 @@ pub struct Ram {
     physical: u64,
     logical: u64,
     window: Window,
-    /// Where devices see it.
-    devices: *mut u8,
     /// For each page of the contiguous zone and the pool, the frame behind it plus 1, or 0 if there is none yet; and flags.
     pages: Box<[Cell<u32>]>,
     /// The same for pages of mappings of MDLs.
@@ -107,7 +105,6 @@ impl Ram {
             size,
             physical: PHYSICAL_BASE + u64::from(machine) * PHYSICAL_STEP,
             logical: LOGICAL_BASE + u64::from(machine) % LOGICAL_STEPS * LOGICAL_STEP,
-            devices: backing.devices(),
             backing: RefCell::new(Some(backing)),
             window,
             pages,
@@ -144,28 +141,29 @@ impl Ram {
         self.physical
     }
 
-    /// The devices' view of a piece of memory at a logical address; None if it is not all memory.
+    /// The devices' view of a piece of memory at a logical address; None if it is not all memory, or the machine is gone: then the memory
+    /// may be another's.
     #[inline]
     pub fn device_ptr(&self, logical: u64, len: usize) -> Option<*mut u8> {
         let offset = usize::try_from(logical.checked_sub(self.logical)?).ok()?;
         let end = offset.checked_add(len)?;
         let first = offset / GROUP;
         let shown = self.shown.get(first..end.div_ceil(GROUP))?;
+        let backing = self.backing.borrow();
+        let backing = backing.as_ref()?;
         for (group, shown) in (first..).zip(shown) {
             if !shown.get() {
-                self.show(group);
+                self.show(backing, group);
             }
         }
-        Some(self.devices.wrapping_add(offset))
+        Some(backing.devices().wrapping_add(offset))
     }
 
     /// Has devices see a group of memory.
     #[cold]
-    fn show(&self, group: usize) {
-        if let Some(backing) = &*self.backing.borrow() {
-            backing.show(group, self.behind[group] as usize);
-            self.shown[group].set(true);
-        }
+    fn show(&self, backing: &Backing, group: usize) {
+        backing.show(group, self.behind[group] as usize);
+        self.shown[group].set(true);
     }
 
     /// The index in `Ram::pages` of the page that a kernel address lies in, if it is of the contiguous zone or the pool.
@@ -527,5 +525,19 @@ impl Ram {
 impl Drop for Ram {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_do_not_see_the_memory_of_a_machine_that_is_gone() {
+        let ram = Ram::new(0, 1 << 20, &Rng::new(1));
+        let places = [0, ram.size() as u64 - 64].map(|at| ram.logical(ram.physical_base() + at));
+        assert!(places.iter().all(|at| ram.device_ptr(*at, 64).is_some()));
+        ram.release();
+        assert!(places.iter().all(|at| ram.device_ptr(*at, 64).is_none()));
     }
 }
