@@ -2,6 +2,8 @@
 //! would change where it lies.
 #![allow(unsafe_code, reason = "a tiny driver")]
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::ptr;
 
 use ndis_sys::imports::*;
@@ -106,16 +108,38 @@ fn life(verify: Verify) -> Vec<Seen> {
     seen
 }
 
+/// The files that are machines' memory, living ones' and what is kept: by number, which no other has that lives at the same time.
+fn files() -> BTreeSet<u64> {
+    let open = std::fs::read_dir("/proc/self/fd").expect("open files");
+    let paths = open.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .filter(|path| {
+            let name = std::fs::read_link(path).unwrap_or_default();
+            name.to_string_lossy().contains("ntsim-ram")
+        })
+        .filter_map(|path| Some(std::fs::metadata(path).ok()?.ino()))
+        .collect()
+}
+
 #[test]
 fn a_machine_is_the_same_whether_its_memory_is_new_or_not() {
+    let mut kept = None;
     for verify in [Verify::Full, Verify::Cheap] {
         let first = life(verify);
+        let kept = kept.get_or_insert_with(files);
+        assert_eq!(kept.len(), 2, "that of both machines is kept");
         let zeroed = first.iter().filter(|seen| seen.is_zero).count();
         assert_eq!(zeroed, 2 * 2 * SIZES.len(), "two machines, two rounds");
         for round in 0..3 {
             for (again, first) in life(verify).iter().zip(&first) {
                 assert_eq!(again, first, "{verify}, life {}", round + 2);
             }
+            assert_eq!(
+                files(),
+                *kept,
+                "and is what those of life {} had",
+                round + 2
+            );
         }
     }
 }

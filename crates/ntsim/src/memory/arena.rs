@@ -102,6 +102,28 @@ impl Protection {
     }
 }
 
+/// Makes part of a window inaccessible: one's own, or one that nobody can have anything mapped in yet.
+pub(super) fn unmap(index: usize, at: usize, len: usize) {
+    assert!(index < WINDOWS && at + len <= WINDOW);
+    let base = BASE.load(Ordering::Acquire) + index * WINDOW;
+    // SAFETY: replaces pages of a window, in which nobody else has anything.
+    let mapped = unsafe {
+        libc::mmap(
+            (base + at) as *mut libc::c_void,
+            len,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+            -1,
+            0,
+        )
+    };
+    assert!(
+        mapped != libc::MAP_FAILED,
+        "unmapping simulated memory: {}",
+        std::io::Error::last_os_error()
+    );
+}
+
 /// A machine's window. Inaccessible until something is mapped into it.
 pub(crate) struct Window {
     index: usize,
@@ -187,23 +209,7 @@ impl Window {
 
     /// Makes part of the window inaccessible again.
     pub(crate) fn unmap(&self, at: usize, len: usize) {
-        assert!(at + len <= WINDOW);
-        // SAFETY: as in `map`.
-        let mapped = unsafe {
-            libc::mmap(
-                (self.base + at) as *mut libc::c_void,
-                len,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-                -1,
-                0,
-            )
-        };
-        assert!(
-            mapped != libc::MAP_FAILED,
-            "unmapping simulated memory: {}",
-            std::io::Error::last_os_error()
-        );
+        unmap(self.index, at, len);
     }
 }
 

@@ -10,9 +10,9 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::arena::{Protection, WINDOW, Window};
+use super::arena::{self, Protection, WINDOW, Window};
 
 /// Bytes that stay together in the pool's view, and in the devices'.
 pub(super) const GROUP: usize = 64 << 10;
@@ -28,8 +28,72 @@ const KEPT: usize = 8;
 /// Of those that have used no more bytes.
 const LARGEST: u64 = 32 << 20;
 
-/// What is kept, by the number of the window that it is mapped in.
-static SHELF: Mutex<BTreeMap<usize, Backing>> = Mutex::new(BTreeMap::new());
+/// Where the memory of machines that are gone is kept.
+pub(super) static SHELF: Shelf = Shelf::new();
+
+/// What is kept, by the number of the window that it is mapped in. Nobody may access it there.
+///
+/// Windows are claimed lowest first, so that of too many those in the lowest windows stay: they are the first to be of use again.
+pub(super) struct Shelf(Mutex<BTreeMap<usize, Backing>>);
+
+impl Shelf {
+    const fn new() -> Self {
+        Shelf(Mutex::new(BTreeMap::new()))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<usize, Backing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Zeros in a window. The contiguous zone may be accessed; the pool may not, yet; devices see the contiguous zone only.
+    pub(super) fn take(&self, window: &Window, size: usize) -> Backing {
+        let kept = self.kept().remove(&window.index());
+        match kept {
+            Some(backing) if backing.size == size => {
+                window.protect(0, contiguous_bytes(size), Protection::ReadWrite);
+                backing
+            }
+            Some(_) => {
+                window.unmap(0, WINDOW);
+                Backing::new(window, size)
+            }
+            None => Backing::new(window, size),
+        }
+    }
+
+    /// Keeps memory, zeroed, for the next machine in the window, or gives it back to the system. Nobody may use it any more; nobody can
+    /// access it.
+    pub(super) fn give(&self, backing: Backing, window: &Window) {
+        if backing.used() > LARGEST || !self.has_room(window.index()) {
+            window.unmap(0, WINDOW);
+            return;
+        }
+        backing.clean(window);
+        self.put(window.index(), backing);
+    }
+
+    /// Whether memory in a window would be kept now: otherwise there is no need to zero it.
+    fn has_room(&self, index: usize) -> bool {
+        let kept = self.kept();
+        kept.len() < KEPT || kept.last_key_value().is_some_and(|(last, _)| index < *last)
+    }
+
+    /// Keeps memory. If that is too much, what is in the highest window goes.
+    fn put(&self, index: usize, backing: Backing) {
+        let mut kept = self.kept();
+        kept.insert(index, backing);
+        if kept.len() <= KEPT {
+            return;
+        }
+        let last = kept.pop_last();
+        if let Some((index, _)) = &last {
+            // While the shelf is locked: a machine that has the window by now waits there before it maps its own.
+            arena::unmap(*index, 0, WINDOW);
+        }
+        drop(kept);
+        drop(last);
+    }
+}
 
 /// The memory of one machine.
 ///
@@ -67,25 +131,6 @@ fn map_all(fd: RawFd, size: usize, at: *mut u8) -> *mut u8 {
 }
 
 impl Backing {
-    /// Zeros in a window. The contiguous zone may be accessed; the pool may not, yet; devices see the contiguous zone only.
-    pub(super) fn take(window: &Window, size: usize) -> Backing {
-        let kept = SHELF
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&window.index());
-        match kept {
-            Some(backing) if backing.size == size => {
-                window.protect(0, contiguous_bytes(size), Protection::ReadWrite);
-                backing
-            }
-            Some(_) => {
-                window.unmap(0, WINDOW);
-                Backing::new(window, size)
-            }
-            None => Backing::new(window, size),
-        }
-    }
-
     fn new(window: &Window, size: usize) -> Backing {
         // SAFETY: a C string constant; no other conditions.
         let fd = unsafe { libc::memfd_create(c"ntsim-ram".as_ptr(), libc::MFD_CLOEXEC) };
@@ -146,15 +191,13 @@ impl Backing {
         [(0, 0..contiguous), (POOL_AT, contiguous..self.size)]
     }
 
-    /// Keeps the memory, zeroed, for the next machine in the window, or gives it back to the system. Nobody may use it any more; nobody can
-    /// access it.
-    pub(super) fn give(self, window: &Window) {
-        let used = self.file.metadata().map_or(u64::MAX, |m| m.blocks() * 512);
-        let shelf = || SHELF.lock().unwrap_or_else(PoisonError::into_inner);
-        if used > LARGEST || shelf().len() >= KEPT {
-            window.unmap(0, WINDOW);
-            return;
-        }
+    /// Bytes that the system has given for it.
+    fn used(&self) -> u64 {
+        self.file.metadata().map_or(u64::MAX, |m| m.blocks() * 512)
+    }
+
+    /// Zeroes the memory, and makes all of the window inaccessible.
+    fn clean(&self, window: &Window) {
         for (at, zone) in self.zones() {
             window.protect(at, zone.len(), Protection::ReadWrite);
             for piece in self.pieces(&zone) {
@@ -167,7 +210,6 @@ impl Backing {
         window.unmap(MAP_AT, MAP_LEN);
         // Groups that devices have seen are mappings of their own.
         map_all(self.fd(), self.size, self.devices);
-        shelf().insert(window.index(), self);
     }
 
     /// The pieces of a part of the file that are not holes, as the system says; all of it if it does not say.
@@ -205,15 +247,38 @@ impl Drop for Backing {
 mod tests {
     use super::*;
 
-    /// Sizes that no machine has.
     const SIZE: usize = 3 << 20;
     const LARGE: usize = 44 << 20;
 
+    /// A window in which nothing is mapped, on no shelf's account. Dropped, it is so again.
+    fn window() -> Window {
+        let window = Window::claim();
+        drop(SHELF.kept().remove(&window.index()));
+        window.unmap(0, WINDOW);
+        window
+    }
+
+    /// Which file it is: no other that lives at the same time has that number.
+    fn inode(backing: &Backing) -> u64 {
+        backing.file.metadata().expect("a file").ino()
+    }
+
+    /// What may be accessed or not, but is mapped in a window.
+    fn mapped(window: &Window) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("mappings");
+        let inside = |line: &&str| {
+            let from = line.split('-').next().unwrap_or_default();
+            let from = usize::from_str_radix(from, 16).expect("an address");
+            from.wrapping_sub(window.base()) < WINDOW && line.contains("ntsim-ram")
+        };
+        maps.lines().filter(inside).count()
+    }
+
     #[test]
     fn memory_that_was_used_is_zero_for_the_next() {
-        let window = Window::claim();
-        let first = Backing::take(&window, SIZE);
-        let fd = first.fd();
+        let (shelf, window) = (Shelf::new(), window());
+        let first = shelf.take(&window, SIZE);
+        let file = inode(&first);
         let pool = SIZE - contiguous_bytes(SIZE);
         window.protect(POOL_AT, pool, Protection::ReadWrite);
         let byte = |at: usize| ptr::with_exposed_provenance_mut::<u8>(window.base() + at);
@@ -224,31 +289,66 @@ mod tests {
             unsafe { byte(place).write(0xab) };
         }
         window.protect(POOL_AT, 4096, Protection::Inaccessible);
-        first.give(&window);
-        let second = Backing::take(&window, SIZE);
-        assert_eq!(second.fd(), fd, "the same");
+        shelf.give(first, &window);
+        let second = shelf.take(&window, SIZE);
+        assert_eq!(inode(&second), file, "the same");
         window.protect(POOL_AT, pool, Protection::ReadWrite);
         for place in places {
             // SAFETY: as above.
             assert_eq!(unsafe { byte(place).read() }, 0);
         }
-        second.give(&window);
+        shelf.give(second, &window);
         // Another size is another memory.
-        let third = Backing::take(&window, 2 * SIZE);
+        let third = shelf.take(&window, 2 * SIZE);
         // SAFETY: as above.
         assert_eq!(unsafe { byte(0).read() }, 0);
-        drop(third);
+        assert_eq!(
+            third.file.metadata().expect("a file").len(),
+            2 * SIZE as u64
+        );
     }
 
     #[test]
     fn what_was_used_much_is_not_kept() {
-        let window = Window::claim();
-        let backing = Backing::take(&window, LARGE);
-        let len = LARGEST as usize + 4096;
-        // SAFETY: the devices' view of it.
-        unsafe { backing.devices().write_bytes(1, len) };
-        backing.give(&window);
-        let kept = SHELF.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(!kept.contains_key(&window.index()));
+        let (shelf, window) = (Shelf::new(), window());
+        for (used, kept) in [(LARGEST as usize - GROUP, 1), (LARGEST as usize + GROUP, 0)] {
+            let backing = shelf.take(&window, LARGE);
+            // SAFETY: the devices' view of it.
+            unsafe { backing.devices().write_bytes(1, used) };
+            shelf.give(backing, &window);
+            assert_eq!(shelf.kept().len(), kept, "{used} bytes");
+            assert_eq!(mapped(&window) != 0, kept != 0, "{used} bytes");
+        }
+    }
+
+    #[test]
+    fn of_too_many_those_in_the_lowest_windows_are_kept() {
+        let shelf = Shelf::new();
+        let mut windows: Vec<_> = (0..KEPT + 2).map(|_| window()).collect();
+        windows.sort_by_key(Window::index);
+        let backings: Vec<_> = windows.iter().map(|w| shelf.take(w, SIZE)).collect();
+        let kept = |shelf: &Shelf| shelf.kept().keys().copied().collect::<Vec<_>>();
+        let indices: Vec<_> = windows.iter().map(Window::index).collect();
+        // The highest first: they have all the room when the lowest come.
+        for (backing, window) in backings.into_iter().zip(&windows).rev() {
+            shelf.give(backing, window);
+            assert!(kept(&shelf).len() <= KEPT);
+        }
+        assert_eq!(kept(&shelf), indices[..KEPT]);
+        for (window, n) in windows.iter().zip(0..) {
+            assert_eq!(mapped(window) != 0, n < KEPT, "window {n}");
+        }
+        // One in a higher window finds no room, and takes nobody's.
+        let high = &windows[KEPT];
+        let backing = shelf.take(high, SIZE);
+        shelf.give(backing, high);
+        assert_eq!(kept(&shelf), indices[..KEPT]);
+        assert_eq!(mapped(high), 0);
+        // Even if there was some when it looked: two threads' last.
+        let backing = shelf.take(high, SIZE);
+        backing.clean(high);
+        shelf.put(high.index(), backing);
+        assert_eq!(kept(&shelf), indices[..KEPT]);
+        assert_eq!(mapped(high), 0);
     }
 }

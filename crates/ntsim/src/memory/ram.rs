@@ -12,7 +12,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::arena::{Protection, Window};
-use super::backing::{Backing, GROUP, MAP_AT, MAP_LEN, POOL_AT, contiguous_bytes};
+use super::backing::{Backing, GROUP, MAP_AT, MAP_LEN, POOL_AT, SHELF, contiguous_bytes};
 use super::ended::{Ended, EndedMappings};
 use super::runs::Runs;
 use crate::world::machine::Machine;
@@ -86,7 +86,7 @@ impl Ram {
             "a machine's memory is a multiple of 1 MiB, at most 1 GiB"
         );
         let window = Window::claim();
-        let backing = Backing::take(&window, size);
+        let backing = SHELF.take(&window, size);
         let (groups, contiguous) = (size / GROUP, contiguous_bytes(size) / GROUP);
         let mut order: Vec<u32> = (0..groups as u32).collect();
         let pool = &mut order[contiguous..];
@@ -516,7 +516,7 @@ impl Ram {
         let backing = self.backing.take();
         self.window.release(|| {
             if let Some(backing) = backing {
-                backing.give(&self.window);
+                SHELF.give(backing, &self.window);
             }
         });
     }
