@@ -15,8 +15,6 @@ pub struct Story {
     pub program: PathBuf,
     /// It is the demo, which ignores the environment.
     is_demo: bool,
-    /// How often it has run.
-    pub runs: u32,
 }
 
 impl Story {
@@ -25,7 +23,6 @@ impl Story {
             name: name.to_owned(),
             program: program.to_owned(),
             is_demo,
-            runs: 0,
         }
     }
 
