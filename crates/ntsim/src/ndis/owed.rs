@@ -1,9 +1,11 @@
 //! What miniports have still to complete: handlers that have returned NDIS_STATUS_PENDING, and sends.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use super::adapter::{Adapter, State};
 use super::{of, rules};
+use crate::exports::lists_wait;
 use crate::verifier::violation;
 use crate::world::overdue::Overdue;
 use crate::world::wait::wait_until;
@@ -11,7 +13,7 @@ use crate::world::{Core, context};
 
 /// What a miniport owes.
 #[derive(Default)]
-pub(crate) struct Debts(RefCell<Vec<Debt>>);
+pub(crate) struct Debts(RefCell<Vec<Rc<Debt>>>);
 
 struct Debt {
     rule: &'static str,
@@ -25,14 +27,10 @@ impl Adapter {
         let since = context::core().now();
         let story = format!("{what} is pending");
         let debts = &self.debts.0;
-        debts.borrow_mut().push(Debt { rule, what, since });
+        let debt = Rc::new(Debt { rule, what, since });
+        debts.borrow_mut().push(Rc::clone(&debt));
         wait_until(done, None, story);
-        // Of two alike the one is as good as the other.
-        let mut debts = debts.borrow_mut();
-        let paid = debts
-            .iter()
-            .position(|d| d.rule == rule && d.since == since);
-        paid.map(|index| debts.remove(index));
+        debts.borrow_mut().retain(|other| !Rc::ptr_eq(other, &debt));
     }
 
     fn accuse(&self, now: u64, overdue: Overdue) {
@@ -40,7 +38,7 @@ impl Adapter {
         // Protocols may have what the pause or the reset waits for.
         let excused = |debt: &Debt| debt.rule != rules::OID && self.receives.outstanding() > 0;
         for debt in self.debts.0.borrow().iter() {
-            let Debt { rule, what, since } = debt;
+            let Debt { rule, what, since } = &**debt;
             if late(*since) && !excused(debt) {
                 violation(
                     rule,
@@ -66,6 +64,10 @@ impl Adapter {
 /// Accuses miniports of what they will not complete.
 pub(crate) fn accuse(core: &Core, overdue: Overdue) {
     for machine in core.machines.borrow().iter() {
+        // What the miniport owes may need the list for which it waits.
+        if lists_wait(machine) {
+            continue;
+        }
         for adapter in of(machine).adapters.borrow().iter() {
             if !adapter.asleep.get() && adapter.state.get() != State::Halted {
                 let _entered = machine.enter(0);
