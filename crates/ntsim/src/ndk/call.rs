@@ -10,6 +10,7 @@ use ndkpi::status::*;
 use ndkpi::*;
 
 use super::callback::Callback;
+use super::connector;
 use super::hook::{Hook, enter};
 use super::late::{self, Late};
 use super::object::{Kind, Object, Part, State, layer_if_any, with_layer};
@@ -221,13 +222,18 @@ impl Call {
         };
         trail::told(&self.object, callback.function, Some(self.function), with);
         // SAFETY: the consumer's callback and its context.
-        callback.pass_on(self.consumer, self.target(), || unsafe {
-            match self.completion {
-                Completion::Create(completion) => completion(self.context, status, made),
-                Completion::Request(completion) => completion(self.context, status),
-                Completion::Close(completion) => completion(self.context),
-            }
-        });
+        callback.pass_on(
+            &self.object.provider,
+            self.consumer,
+            self.target(),
+            || unsafe {
+                match self.completion {
+                    Completion::Create(completion) => completion(self.context, status, made),
+                    Completion::Request(completion) => completion(self.context, status),
+                    Completion::Close(completion) => completion(self.context),
+                }
+            },
+        );
     }
 
     /// The consumer's callback.
@@ -294,7 +300,7 @@ impl Call {
     }
 
     /// Whether the provider alone could end it, and has let it pend for too long.
-    fn is_overdue(&self, core: &Core, overdue: Overdue) -> bool {
+    fn is_overdue(&self, core: &Core, overdue: Overdue, unanswered: bool) -> bool {
         let object = &self.object;
         let owed = match self.completion {
             Completion::Close(_) => overdue.is_waited_for() && object.held_by().is_empty(),
@@ -302,7 +308,11 @@ impl Call {
             _ => overdue.is_waited_for() || object.state.get() == State::Open,
         };
         let machine = core.machine(object.provider.machine);
-        let excused = || super::is_asleep(&machine) || lists_wait(&machine);
+        let excused = || {
+            super::is_asleep(&machine)
+                || lists_wait(&machine)
+                || unanswered && connector::waits_for_consumer(self.function)
+        };
         self.pends_at_provider()
             && owed
             && core.now().saturating_sub(self.since) >= self.patience(overdue)
@@ -312,13 +322,20 @@ impl Call {
 
 /// Accuses providers of requests, creates and closes that they will not complete.
 pub(crate) fn accuse(core: &Core, overdue: Overdue) {
-    let mut calls = layer_if_any(|layer| match layer.told.get() {
-        0 => layer.calls.values(),
-        // A consumer that waits in a callback may hold its provider up.
-        _ => Vec::new(),
-    })
-    .unwrap_or_default();
-    calls.retain(|call| call.is_overdue(core, overdue));
+    let Some((mut calls, known)) = layer_if_any(|layer| (layer.calls.values(), layer.known()))
+    else {
+        return;
+    };
+    // What two providers have to do with each other only they know: any consumer may be the one that is waited for.
+    let unanswered = connector::is_any_unanswered(&known);
+    // A consumer that waits in a callback may hold up what its machine's providers do, for whichever of their objects.
+    let is_held_up = |machine| {
+        let mut providers = known.iter().map(|object| &object.provider);
+        providers.any(|p| p.machine == machine && p.telling.get() > 0)
+    };
+    calls.retain(|call| {
+        call.is_overdue(core, overdue, unanswered) && !is_held_up(call.object.provider.machine)
+    });
     calls.sort_by_key(|call| call.since);
     for call in calls.iter().take(LISTED) {
         violation(

@@ -1,10 +1,11 @@
 //! Callbacks that providers make.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use ndkpi::*;
 
-use super::object::{Kind, Object, State, with_layer};
+use super::object::{Kind, Object, Provider, State, with_layer};
 use super::rules;
 use super::slab::Handle;
 use crate::verifier::{Crossing, Function, Told, violation};
@@ -84,12 +85,33 @@ impl Callback {
         found.filter(|o| self.check(o))
     }
 
-    /// Calls the consumer's function `target`.
+    /// Calls the consumer's function `target`, which is told of something on a provider's object.
     #[inline]
-    pub(super) fn pass_on(&self, consumer: DriverNumber, target: *const (), f: impl FnOnce()) {
+    pub(super) fn pass_on(
+        &self,
+        provider: &Provider,
+        consumer: DriverNumber,
+        target: *const (),
+        f: impl FnOnce(),
+    ) {
         let _charged = Charged::to(consumer);
-        with_layer(|layer| layer.told.update(|n| n + 1));
+        let _telling = Telling::of(provider);
         call_driver_told(self.function, target, f);
-        with_layer(|layer| layer.told.update(|n| n - 1));
+    }
+}
+
+/// A consumer's callback runs until this is dropped.
+struct Telling<'a>(&'a Cell<u32>);
+
+impl Telling<'_> {
+    fn of(provider: &Provider) -> Telling<'_> {
+        provider.telling.update(|n| n + 1);
+        Telling(&provider.telling)
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.update(|n| n - 1);
     }
 }

@@ -11,7 +11,7 @@ use super::call::{Then, request, request_end};
 use super::callback::Callback;
 use super::hook::{Hook, enter};
 use super::late;
-use super::object::{Kind, Object, Part};
+use super::object::{Kind, Object, Part, State};
 use super::private_data::{self, Over};
 use super::rules;
 use super::tables::{common, slots};
@@ -52,6 +52,8 @@ pub(super) struct ConnectorPart {
     given: RefCell<Option<Over>>,
     /// NdkReject was called.
     rejected: Cell<bool>,
+    /// The consumer has heard of the request or of the answer, and is to go on with the connection or to refuse it.
+    unanswered: Cell<bool>,
 }
 
 impl ConnectorPart {
@@ -66,6 +68,7 @@ impl ConnectorPart {
             peer: Cell::new(None),
             given: RefCell::default(),
             rejected: Cell::new(false),
+            unanswered: Cell::new(false),
         }
     }
 
@@ -80,8 +83,32 @@ impl ConnectorPart {
 
     /// Of a connector that a listener makes.
     pub(super) fn incoming() -> ConnectorPart {
-        ConnectorPart::new()
+        let part = ConnectorPart::new();
+        part.unanswered.set(true);
+        part
     }
+}
+
+/// Whether one of these objects is a connector of which a consumer has heard, and with which it has neither gone on nor ended it. A peer's
+/// NdkConnect or NdkAccept may wait for that for as long as the consumer likes.
+pub(super) fn is_any_unanswered(objects: &[Rc<Object>]) -> bool {
+    let is_unanswered = |object: &Rc<Object>| match &object.part {
+        Part::Connector(part) => object.state.get() == State::Open && part.unanswered.get(),
+        _ => false,
+    };
+    objects.iter().any(is_unanswered)
+}
+
+/// Whether a function of a connector is not done before the consumer of the other end has answered.
+pub(super) fn waits_for_consumer(function: &'static Function) -> bool {
+    [
+        &NdkConnect,
+        &NdkConnectWithSharedEndpoint,
+        &NdkAccept,
+        &NdkAcceptEx,
+    ]
+    .into_iter()
+    .any(|one| std::ptr::eq(one, function))
 }
 
 slots![
@@ -153,7 +180,10 @@ fn ask(hook: &Hook, to: Option<(SocketAddr, Over)>, data_length: u32, and: Then)
     let (object, name) = (Rc::clone(&hook.object), hook.function.name);
     Box::new(move |status| {
         match status {
-            STATUS_SUCCESS => part(&object).peer.set(to),
+            STATUS_SUCCESS => {
+                part(&object).peer.set(to);
+                part(&object).unanswered.set(true);
+            }
             STATUS_PENDING => {}
             _ => part(&object).leave(),
         }
@@ -310,6 +340,7 @@ fn establish(
     and: Option<Then>,
 ) -> Then {
     let now = part(&hook.object);
+    let was_unanswered = now.unanswered.replace(false);
     let was = now.connection.get();
     if was != Connection::Established && was != Connection::Establishing {
         now.connection.set(Connection::Establishing);
@@ -320,6 +351,10 @@ fn establish(
     let object = Rc::clone(&hook.object);
     Box::new(move |status| {
         let part = part(&object);
+        if status != STATUS_SUCCESS {
+            // The consumer may try again, reject or close.
+            part.unanswered.set(was_unanswered);
+        }
         if was != Connection::Established && was != Connection::Establishing {
             part.connection.set(if status == STATUS_SUCCESS {
                 trail::connected(&object);
@@ -514,6 +549,9 @@ unsafe extern "efiapi" fn reject(
     part(&hook.object).leave();
     // SAFETY: the provider's table; called as the consumer called.
     let status = hook.call_sync(|| unsafe { ((*table).NdkReject)(connector, data, data_length) });
+    if status == STATUS_SUCCESS {
+        part(&hook.object).unanswered.set(false);
+    }
     answered(&hook.object, hook.function.name, data_length, status);
     status
 }
@@ -603,6 +641,7 @@ unsafe extern "efiapi" fn disconnect(
     let Some(hook) = enter(connector.cast(), Kind::Connector, &NdkDisconnect) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
+    part(&hook.object).unanswered.set(false);
     // Whatever its status: nothing accesses memory for the queue pair any more.
     let object = Rc::clone(&hook.object);
     let then: Then = Box::new(move |_| object.end_requests());
@@ -656,7 +695,7 @@ fn event(callback: Callback, context: *mut c_void, tell: impl FnOnce(&ConnectorP
             Some(DisconnectEvent::Ex(event)) => event as *const (),
             None => std::ptr::null(),
         };
-        callback.pass_on(part.consumer.get(), target, || tell(part));
+        callback.pass_on(&object.provider, part.consumer.get(), target, || tell(part));
         object.events.set(object.events.get() - 1);
         return;
     };

@@ -159,8 +159,11 @@ pub(super) unsafe extern "efiapi" fn connect_event(
     object.events.set(object.events.get() + 1);
     trail::told(&object, callback.function, None, None);
     // SAFETY: the consumer's callback and its context.
-    callback.pass_on(part.consumer, part.event as *const (), || unsafe {
-        (part.event)(part.context, connector)
-    });
+    callback.pass_on(
+        &object.provider,
+        part.consumer,
+        part.event as *const (),
+        || unsafe { (part.event)(part.context, connector) },
+    );
     object.events.set(object.events.get() - 1);
 }

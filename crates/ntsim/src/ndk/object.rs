@@ -81,6 +81,8 @@ pub(super) struct Provider {
     pub(super) objects: RefCell<Vec<Rc<Object>>>,
     /// Answers that the consumer has not been told.
     pub(super) late: Cell<u32>,
+    /// Callbacks of its consumers that run.
+    pub(super) telling: Cell<u32>,
     /// Objects made so far, by kind.
     made: [Cell<u32>; NdkObjectTypeMax as usize],
 }
@@ -105,6 +107,7 @@ impl Provider {
             locks: (0..MAX_PROCESSORS).map(|_| Cell::new(0)).collect(),
             objects: RefCell::default(),
             late: Cell::new(0),
+            telling: Cell::new(0),
             made: Default::default(),
         })
     }
@@ -196,8 +199,6 @@ pub(super) struct Layer {
     pub(super) graves: Graves,
     pub(super) private_data: PrivateData,
     pub(super) trail: Trail,
-    /// Consumers' callbacks that run.
-    pub(super) told: Cell<u32>,
 }
 
 thread_local! {
@@ -216,7 +217,6 @@ impl Default for Layer {
             graves: Graves::default(),
             private_data: PrivateData::default(),
             trail: Trail::default(),
-            told: Cell::new(0),
         }
     }
 }

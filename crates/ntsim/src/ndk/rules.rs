@@ -83,7 +83,9 @@ rules! {
         "nc-ndkpi-ndk_fn_build_lam";
     COMPLETION_NEVER Provider "ndk.completion-never"
         "A function that returned STATUS_PENDING is completed in the end: when the world ends, or somebody has waited in vain, none pends \
-         for more than ten seconds, or for more than ten minutes if it waits for a peer, or for resources that others have."
+         for more than ten seconds, or for more than ten minutes if it waits for a peer, or for resources that others have; no longer than the wait was, if that is less; \
+         and not at all where nothing is left in the world that could complete it. NdkConnect and NdkAccept may wait for a consumer that \
+         has not answered for as long as it likes."
         "nc-ndkpi-ndk_fn_request_completion";
     COMPLETION_STATUS Provider "ndk.completion-status"
         "A completion callback gets a final status."

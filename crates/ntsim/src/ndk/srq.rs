@@ -190,9 +190,12 @@ pub(super) unsafe extern "efiapi" fn notification(context: *mut c_void, status: 
         object.events.set(object.events.get() + 1);
         trail::told(&object, callback.function, None, Some(status));
         // SAFETY: the consumer's callback and its context.
-        callback.pass_on(part.consumer, notification as *const (), || unsafe {
-            notification(part.context, status)
-        });
+        callback.pass_on(
+            &object.provider,
+            part.consumer,
+            notification as *const (),
+            || unsafe { notification(part.context, status) },
+        );
         object.events.set(object.events.get() - 1);
     }
 }

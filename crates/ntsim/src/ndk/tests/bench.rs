@@ -158,8 +158,25 @@ impl Bench {
         asked: NDK_VERSION,
         given: NDK_VERSION,
     ) -> Bench {
-        let mut world = world.collect_violations().build();
-        let machine = world.add_machine(MachineConfig::named("A").processors(2));
+        let world = world.collect_violations().build();
+        Bench::on_new_machine(world, "A", mode, misdeed, asked, given)
+    }
+
+    /// What is there stays as it is; from now on this is another provider, of a machine of its own, and its consumer.
+    pub(super) fn on_another_machine(self, name: &str, mode: Mode, misdeed: Misdeed) -> Bench {
+        let (asked, given) = (NDK_VERSION_2_1, NDK_VERSION_2_1);
+        Bench::on_new_machine(self.world, name, mode, misdeed, asked, given)
+    }
+
+    fn on_new_machine(
+        mut world: World,
+        name: &str,
+        mode: Mode,
+        misdeed: Misdeed,
+        asked: NDK_VERSION,
+        given: NDK_VERSION,
+    ) -> Bench {
+        let machine = world.add_machine(MachineConfig::named(name).processors(2));
         let driver = world.machine(machine).drivers.add("fake");
         let fake = Fake::leak(driver.number, given);
         let adapter = fake.make(Kind::Adapter, tables::adapter(), &[]);
@@ -192,6 +209,39 @@ impl Bench {
         if self.world.core.pend > 0 {
             self.world.run_for(Duration::from_millis(3));
         }
+    }
+
+    /// Has a peer ask for a connection, of which the consumer hears.
+    pub(super) fn incoming(&mut self) -> *mut NDK_CONNECTOR {
+        let requested = Told::new();
+        let listener = self.listener(requested);
+        assert_eq!(self.listen(listener), STATUS_SUCCESS);
+        self.fake.incoming(thing(listener));
+        self.work();
+        requested.object.get().cast()
+    }
+
+    /// Accepts a connection. What that returned.
+    pub(super) fn accept(&mut self, connector: *mut NDK_CONNECTOR, qp: *mut NDK_QP) -> NTSTATUS {
+        self.request(|context| {
+            let f = table!(connector).NdkAccept;
+            let (data, event) = (null(), None);
+            // SAFETY: as a consumer calls.
+            unsafe {
+                f(
+                    connector,
+                    qp,
+                    1,
+                    1,
+                    data,
+                    0,
+                    event,
+                    null_mut(),
+                    on_status,
+                    context,
+                )
+            }
+        })
     }
 
     /// Creates an object and waits for it. None if that fails.

@@ -1,9 +1,11 @@
 //! Completion callbacks, and functions that must not have any.
 
+use std::ptr::null;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use ndkpi::status::*;
+use ndkpi::*;
 
 use super::super::bench::*;
 use super::super::fake::{Misdeed, Mode};
@@ -195,6 +197,80 @@ fn a_consumer_that_waits_in_a_callback_holds_its_provider_up() {
     let done = b.world.try_call(b.machine, || fake.work());
     assert!(done.is_none());
     assert_eq!(b.rules(), [kernel::DEADLOCK]);
+}
+
+#[test]
+fn a_callback_that_hangs_holds_up_the_providers_of_its_machine_only() {
+    let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
+    let resize = |cq: *mut NDK_CQ, told: &'static Told| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) };
+    };
+    let (cq, first) = (b.cq(Told::new()).unwrap(), Told::new());
+    first.then(move || {
+        resize(cq, Told::new());
+        wait_until(|| false, None, "the consumer waits inside");
+    });
+    b.run(|| resize(cq, first));
+    let fake = b.fake;
+    b.world.on_machine(b.machine, |machine| {
+        machine.queue_work(move || fake.work());
+    });
+    b.world.run_until_idle();
+    let mut b = b.on_another_machine("B", Mode::Later, Misdeed::NeverCompletes);
+    let (cq, told) = (b.cq(Told::new()).unwrap(), Told::new());
+    let broken = waits(&mut b, told, || resize(cq, told));
+    assert_eq!(broken, [rules::COMPLETION_NEVER, kernel::DEADLOCK]);
+}
+
+/// Consumers wait for events of their own that never come, one of them asked for what another's request needs.
+#[test]
+fn a_consumer_that_does_not_answer_holds_its_peers_provider_up() {
+    type Answer = fn(&mut Bench, *mut NDK_CONNECTOR);
+    let none: Answer = |_, _| {};
+    let disconnect: Answer = |b, connector| assert_eq!(b.disconnect(connector), STATUS_SUCCESS);
+    let close: Answer = |b, connector| assert!(b.close(connector));
+    let reject: Answer = |b, connector| {
+        // SAFETY: as a consumer calls.
+        let status = b.run(|| unsafe { (table!(connector).NdkReject)(connector, null(), 0) });
+        assert_eq!(status, STATUS_SUCCESS);
+    };
+    let complete: Answer = |b, connector| {
+        assert_eq!(b.complete_connect(connector, Told::new()), STATUS_SUCCESS);
+    };
+    let accused = [rules::COMPLETION_NEVER, kernel::DEADLOCK];
+    let with_pair = || {
+        let mut b = Bench::new(Mode::Inline, Misdeed::NeverCompletes);
+        let (cq, pd) = (b.cq(Told::new()).unwrap(), b.pd());
+        let (one, other) = (b.qp(pd, cq, cq, 1), b.qp(pd, cq, cq, 2));
+        (b, one, other)
+    };
+    for (answer, answered) in [(none, 0), (reject, 1), (close, 1)] {
+        let (mut b, qp, _) = with_pair();
+        let (asked, connector) = (b.incoming(), b.connector());
+        answer(&mut b, asked);
+        b.fake.mode.set(Mode::Later);
+        assert_eq!(b.connect(connector, qp), STATUS_PENDING);
+        let broken = waits(&mut b, Told::new(), || {});
+        assert_eq!(broken, accused[1 - answered..]);
+    }
+    for (answer, answered) in [(none, 0), (complete, 1), (disconnect, 1)] {
+        let (mut b, one, other) = with_pair();
+        let (asked, connector) = (b.incoming(), b.connector());
+        assert_eq!(b.connect(connector, one), STATUS_SUCCESS);
+        answer(&mut b, connector);
+        b.fake.mode.set(Mode::Later);
+        assert_eq!(b.accept(asked, other), STATUS_PENDING);
+        let broken = waits(&mut b, Told::new(), || {});
+        assert_eq!(broken, accused[1 - answered..]);
+    }
+    // No other request waits for a peer's consumer.
+    let (mut b, ..) = with_pair();
+    b.incoming();
+    let (cq, told) = (b.cq(Told::new()).unwrap(), Told::new());
+    b.fake.mode.set(Mode::Later);
+    assert_eq!(b.resize(cq), STATUS_PENDING);
+    assert_eq!(waits(&mut b, told, || {}), accused);
 }
 
 /// Where something failed on purpose, what is awaited for a while is awaited for as long as it can take.
