@@ -24,6 +24,8 @@ pub(crate) struct WorldFaults {
     one_in: u32,
     rng: Option<Rng>,
     failures: RefCell<Vec<Failure>>,
+    /// Something has failed because its path was new.
+    paths_struck: Cell<bool>,
 }
 
 /// Something that failed because it was to.
@@ -52,6 +54,7 @@ impl WorldFaults {
             one_in,
             rng: (one_in > 0).then(|| Rng::new(seed ^ 0x10e5)),
             failures: RefCell::default(),
+            paths_struck: Cell::new(false),
         }
     }
 
@@ -65,14 +68,16 @@ impl WorldFaults {
         self.paths.is_some() || self.one_in > 0
     }
 
-    /// Whether something has failed, other than by a count.
-    pub(super) fn have_struck(&self) -> bool {
-        !self.failures.borrow().is_empty()
+    /// Whether something has failed because its path was new.
+    pub(super) fn have_struck_paths(&self) -> bool {
+        self.paths_struck.get()
     }
 
     fn is_new(&self, path: impl FnOnce() -> FaultPath, told: &str) -> bool {
         let paths = self.paths.as_ref();
-        paths.is_some_and(|paths| paths.is_new(path(), told))
+        let is_new = paths.is_some_and(|paths| paths.is_new(path(), told));
+        self.paths_struck.update(|struck| struck || is_new);
+        is_new
     }
 
     fn draws(&self) -> bool {

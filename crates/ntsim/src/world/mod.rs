@@ -296,8 +296,9 @@ impl World {
         self.check();
     }
 
-    /// Runs until the condition holds (true) or that much time has passed (false). Where something failed on purpose, what was to come
-    /// may come later: then this waits until it must have, and tells what is late from what is lost.
+    /// Runs until the condition holds (true) or that much time has passed (false). Where something failed because its path was
+    /// new ([`WorldBuilder::fail_new_paths`]), what was to come may come later: then this waits until it must have, and tells what is
+    /// late from what is lost.
     pub fn run_until(
         &mut self,
         mut condition: impl FnMut(&mut World) -> bool,
@@ -307,7 +308,7 @@ impl World {
         let until = self.core.now().saturating_add(within);
         let core = Rc::clone(&self.core);
         let mut holds = core.run_while(&mut || condition(self), until);
-        if !holds && core.faults.have_struck() && core.owes() {
+        if !holds && core.faults.have_struck_paths() && core.owes() {
             holds = self.run_until_done(&mut condition);
         }
         self.check();

@@ -151,6 +151,12 @@ impl Bench {
         Bench::in_world(world, mode, misdeed, NDK_VERSION_2_1, NDK_VERSION_2_1)
     }
 
+    /// In a world where each call of a driver fails that may, once it has started.
+    pub(super) fn low(mode: Mode, misdeed: Misdeed) -> Bench {
+        let world = World::builder().low_resources(1);
+        Bench::in_world(world, mode, misdeed, NDK_VERSION_2_1, NDK_VERSION_2_1)
+    }
+
     fn in_world(
         world: WorldBuilder,
         mode: Mode,

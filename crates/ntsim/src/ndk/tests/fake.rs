@@ -145,7 +145,7 @@ pub(super) struct Fake {
     pub(super) mode: Cell<Mode>,
     pub(super) misdeed: Cell<Misdeed>,
     version: NDK_VERSION,
-    driver: DriverNumber,
+    pub(super) driver: DriverNumber,
     later: RefCell<VecDeque<Job>>,
     /// Objects stay: their headers may be looked at whenever.
     #[allow(clippy::vec_box, reason = "they must not move")]

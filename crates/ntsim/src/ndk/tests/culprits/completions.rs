@@ -14,6 +14,7 @@ use crate::FaultPaths;
 use crate::ndk::rules;
 use crate::verifier::rules as kernel;
 use crate::world::Core;
+use crate::world::driver::Charged;
 use crate::world::wait::wait_until;
 
 #[test]
@@ -297,6 +298,31 @@ fn under_faults_what_is_late_is_told_from_what_is_lost() {
         assert_eq!(in_the_end, expected.is_empty());
         assert_eq!(b.rules(), expected);
     }
+}
+
+/// There the test's own assertions count.
+#[test]
+fn where_chance_has_calls_fail_a_wait_is_as_long_as_it_says() {
+    let mut b = Bench::low(Mode::Later, Misdeed::Nothing);
+    let (cq, told) = (b.cq(Told::new()).unwrap(), Told::new());
+    let machine = b.world.machine(b.machine);
+    let driver = b.fake.driver;
+    machine.faults.settle(driver);
+    let struck = b.run(|| {
+        let _charged = Charged::to(driver);
+        machine.faults.strikes("ExAllocatePool2")
+    });
+    assert!(struck);
+    b.run(|| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) };
+    });
+    let (core, fake) = (Rc::clone(&b.world.core), b.fake);
+    core.schedule_on(&machine, core.now() + 100_000_000_000, move || fake.work());
+    let soon = Duration::from_secs(1);
+    assert!(!b.world.run_until(|_| told.times() > 0, soon));
+    assert_eq!(b.world.now(), soon);
+    assert_eq!(b.rules(), [""; 0]);
 }
 
 #[test]
