@@ -1,10 +1,9 @@
 //! Tests and how they ended: by what their binaries print.
 
 use crate::image::IMAGE_VARIABLE;
-use crate::workspace::{cargo, root};
+use crate::workspace::{cargo, printed};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
-use std::process::Stdio;
 
 /// Where the outcomes of tests come from.
 pub enum Tests<'a> {
@@ -62,12 +61,7 @@ fn run(
     if let Some((name, image)) = variable {
         command.env(name, image);
     }
-    let output = command
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cargo")?;
+    let output = printed(&mut command)?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() && text.is_empty() {
         bail!("the tests of {binary} did not run ({})", output.status);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -22,6 +22,12 @@ pub fn target() -> Result<PathBuf> {
 /// The cargo that runs this, or the one on the path.
 pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs cargo at the root of the repository: what it prints for programs is caught, what it says to people is shown.
+pub fn printed(command: &mut Command) -> Result<Output> {
+    let command = command.current_dir(root()).stdin(Stdio::null());
+    command.stderr(Stdio::inherit()).output().context("cargo")
 }
 
 /// Makes a folder of a task's own; nobody else works in it as long as the lock lives.

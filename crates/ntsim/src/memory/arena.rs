@@ -133,6 +133,35 @@ pub(crate) struct Window {
     released: Cell<bool>,
 }
 
+/// Maps a part of a file, for reading and writing: at an address, or where the system chooses if that is null.
+///
+/// # Safety
+/// What is mapped at the address must be the caller's to replace.
+pub(super) unsafe fn map_file(at: *mut u8, len: usize, fd: i32, file_offset: usize) -> *mut u8 {
+    let flags = match at.is_null() {
+        true => libc::MAP_SHARED,
+        false => libc::MAP_SHARED | libc::MAP_FIXED,
+    };
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: promised by the caller.
+    let mapped = unsafe {
+        libc::mmap(
+            at.cast(),
+            len,
+            protection,
+            flags,
+            fd,
+            file_offset as libc::off_t,
+        )
+    };
+    assert!(
+        mapped != libc::MAP_FAILED,
+        "mapping simulated memory: {}",
+        std::io::Error::last_os_error()
+    );
+    mapped.cast()
+}
+
 impl Window {
     pub(crate) fn claim() -> Window {
         let index = free()
@@ -170,22 +199,9 @@ impl Window {
     /// Maps `len` bytes of a file at an offset in the window.
     pub(crate) fn map(&self, at: usize, len: usize, fd: i32, file_offset: usize) {
         assert!(at + len <= WINDOW);
+        let place = (self.base + at) as *mut u8;
         // SAFETY: replaces pages of our own window, which holds nothing else.
-        let mapped = unsafe {
-            libc::mmap(
-                (self.base + at) as *mut libc::c_void,
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_FIXED,
-                fd,
-                file_offset as libc::off_t,
-            )
-        };
-        assert!(
-            mapped != libc::MAP_FAILED,
-            "mapping simulated memory: {}",
-            std::io::Error::last_os_error()
-        );
+        unsafe { map_file(place, len, fd, file_offset) };
     }
 
     /// Sets who may access mapped pages, and how.

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::arena::{self, Protection, WINDOW, Window};
+use super::arena::{self, Protection, WINDOW, Window, map_file};
 
 /// Bytes that stay together in the pool's view, and in the devices'.
 pub(super) const GROUP: usize = 64 << 10;
@@ -113,23 +113,6 @@ pub(super) fn contiguous_bytes(size: usize) -> usize {
     (size / 4).next_multiple_of(GROUP)
 }
 
-/// Maps a file of so many bytes: at an address where it is mapped already, or one of the system's choice.
-fn map_all(fd: RawFd, size: usize, at: *mut u8) -> *mut u8 {
-    let flags = match at.is_null() {
-        true => libc::MAP_SHARED,
-        false => libc::MAP_SHARED | libc::MAP_FIXED,
-    };
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a new mapping, or one in place of our own, which nobody uses.
-    let mapped = unsafe { libc::mmap(at.cast(), size, protection, flags, fd, 0) };
-    assert!(
-        mapped != libc::MAP_FAILED,
-        "mapping a machine's memory: {}",
-        std::io::Error::last_os_error()
-    );
-    mapped.cast()
-}
-
 impl Backing {
     fn new(window: &Window, size: usize) -> Backing {
         // SAFETY: a C string constant; no other conditions.
@@ -142,7 +125,8 @@ impl Backing {
         // SAFETY: just opened, owned by nobody else.
         let file = unsafe { File::from_raw_fd(fd) };
         file.set_len(size as u64).expect("memory for a machine");
-        let devices = map_all(fd, size, ptr::null_mut());
+        // SAFETY: replaces nothing.
+        let devices = unsafe { map_file(ptr::null_mut(), size, fd, 0) };
         let backing = Backing {
             file,
             size,
@@ -168,21 +152,10 @@ impl Backing {
     pub(super) fn show(&self, physical: usize, group: usize) {
         assert!((physical + 1) * GROUP <= self.size && (group + 1) * GROUP <= self.size);
         // SAFETY: replaces pages of our own mapping, which devices have not seen yet.
-        let mapped = unsafe {
-            libc::mmap(
-                self.devices.add(physical * GROUP).cast(),
-                GROUP,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_FIXED,
-                self.fd(),
-                (group * GROUP) as libc::off_t,
-            )
-        };
-        assert!(
-            mapped != libc::MAP_FAILED,
-            "mapping memory for devices: {}",
-            std::io::Error::last_os_error()
-        );
+        unsafe {
+            let at = self.devices.add(physical * GROUP);
+            map_file(at, GROUP, self.fd(), group * GROUP);
+        }
     }
 
     /// The zones in the window: where each begins, and which bytes of the file it is.
@@ -209,7 +182,8 @@ impl Backing {
         }
         window.unmap(MAP_AT, MAP_LEN);
         // Groups that devices have seen are mappings of their own.
-        map_all(self.fd(), self.size, self.devices);
+        // SAFETY: replaces our own, which nobody uses.
+        unsafe { map_file(self.devices, self.size, self.fd(), 0) };
     }
 
     /// The pieces of a part of the file that are not holes, as the system says; all of it if it does not say.

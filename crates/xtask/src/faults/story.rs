@@ -1,9 +1,9 @@
 //! What is run under faults: each test of the driver, and the demo.
 
-use crate::workspace::{build_lab, cargo, root, target};
+use crate::workspace::{build_lab, cargo, printed, root, target};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// The driver's test binaries in which it is loaded.
 const LOADING: &[&str] = &["miniport", "ndk"];
@@ -74,12 +74,7 @@ pub fn all(binaries: &[String]) -> Result<Vec<Story>> {
     for binary in &binaries {
         command.args(["--test", binary]);
     }
-    let output = command
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cargo")?;
+    let output = printed(&mut command)?;
     ensure!(output.status.success(), "the tests did not build");
     for program in executables(&String::from_utf8_lossy(&output.stdout)) {
         let listed = Command::new(&program)
