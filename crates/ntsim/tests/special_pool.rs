@@ -170,7 +170,7 @@ fn without_room_blocks_are_ordinary_ones() {
 fn room_that_nobody_uses_any_more_is_there_for_who_needs_it() {
     let (mut world, a) = world(Verify::Full, 1 << 20);
     world.call(a, || {
-        // Of 192, too many for any to be left between.
+        // Of 176, too many for any to be left between.
         let most = 170 * PAGE;
         free(allocate(most));
         for _ in 0..15 {
@@ -181,4 +181,108 @@ fn room_that_nobody_uses_any_more_is_there_for_who_needs_it() {
     });
     assert_eq!(world.pool_stats(a).driver_allocations, 18);
     assert!(world.take_violations().is_empty());
+}
+
+/// Whether a byte may be read: asked of the system, so that the simulator does not hear of it.
+fn is_accessible(byte: *const u8) -> bool {
+    let mut ends = [0; 2];
+    // SAFETY: files of our own; the system says if it cannot read the byte.
+    unsafe {
+        assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+        let written = libc::write(ends[1], byte.cast(), 1);
+        for end in ends {
+            libc::close(end);
+        }
+        written == 1
+    }
+}
+
+/// A block, its size, what all of it holds.
+type Held = (*mut u8, usize, u8);
+
+#[track_caller]
+fn check(held: &[Held], freed: &[(*mut u8, usize)], step: u32) {
+    for (block, size, byte) in held {
+        // SAFETY: a block that was not freed.
+        let bytes = unsafe { std::slice::from_raw_parts(*block, *size) };
+        assert!(bytes.iter().all(|b| b == byte), "{size} bytes, step {step}");
+        let end = size.next_multiple_of(if *size < PAGE { 16 } else { PAGE });
+        assert!(
+            !is_accessible(block.wrapping_add(end)),
+            "{size} bytes, step {step}"
+        );
+    }
+    // Those freed last: places of others may be in use again.
+    for (block, size) in freed.iter().rev().take(15) {
+        assert!(!is_accessible(*block), "{size} bytes, step {step}");
+    }
+}
+
+/// In an order that looks like none, so that slots that are inaccessible and slots that are not lie between one another.
+#[test]
+fn whatever_the_order_what_is_held_is_accessible_and_what_was_just_freed_and_guards_are_not() {
+    let (mut world, a) = world(Verify::Full, 64 << 20);
+    let mut held: [Held; 700] = [(std::ptr::null_mut(), 0, 0); 700];
+    let mut freed = [(std::ptr::null_mut(), 0); 8000];
+    world.call(a, || {
+        let (mut count, mut gone, mut state) = (0, 0, 1u32);
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(0x19660d).wrapping_add(0x3c6e_f35f);
+            (state >> 8) as usize % below
+        };
+        for step in 0..16_000 {
+            if count == held.len() || count > 0 && next(2) == 0 {
+                let (block, size, _) = held[next(count)];
+                let at = held[..count]
+                    .iter()
+                    .position(|h| h.0 == block)
+                    .expect("held");
+                free(block);
+                count -= 1;
+                held.swap(at, count);
+                if gone < freed.len() {
+                    freed[gone] = (block, size);
+                    gone += 1;
+                }
+            } else {
+                let size =
+                    [1, 40, 700, 4095, 4096, 4097, 8192, 9000][next(8)].min(1 + next(12_000));
+                let (block, byte) = (allocate(size), step as u8);
+                // SAFETY: the block is ours.
+                unsafe { block.write_bytes(byte, size) };
+                held[count] = (block, size, byte);
+                count += 1;
+            }
+            if step % 1000 == 0 {
+                check(&held[..count], &freed[..gone], step);
+            }
+        }
+        held[..count].iter().for_each(|h| free(h.0));
+    });
+    assert!(world.take_violations().is_empty());
+    assert_eq!(world.pool_stats(a).unguarded, 0);
+}
+
+/// Slots are as good as it gets: who frees and allocates has them all, and the one freed last is the last to be had again.
+#[test]
+fn a_slot_is_had_again_when_all_others_were() {
+    let (mut world, a) = world(Verify::Full, 64 << 20);
+    world.call(a, || {
+        for size in [40, 5000] {
+            let first = allocate(size);
+            free(first);
+            let mut others = 0;
+            while {
+                let block = allocate(size);
+                free(block);
+                block != first
+            } {
+                others += 1;
+                assert!(!is_accessible(first), "after {others}");
+            }
+            assert!(others > 100, "{others}");
+        }
+    });
+    assert!(world.take_violations().is_empty());
+    assert_eq!(world.pool_stats(a).unguarded, 0);
 }

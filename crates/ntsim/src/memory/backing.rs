@@ -4,6 +4,7 @@
 //! the start of a machine costs. A machine gets zeros at addresses that its number among the living ones and its seed determine, whether its
 //! memory is new or not.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
@@ -13,6 +14,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::arena::{self, Protection, WINDOW, Window, map_file};
+use super::ram::PAGE;
 
 /// Bytes that stay together in the pool's view, and in the devices'.
 pub(super) const GROUP: usize = 64 << 10;
@@ -22,6 +24,14 @@ pub(super) const POOL_AT: usize = 1 << 30;
 pub(super) const MAP_AT: usize = 2 << 30;
 /// Room for mappings of MDLs.
 pub(super) const MAP_LEN: usize = 1 << 30;
+/// Where slots of special pool begin in the window, those of each size.
+const SLOTS_AT: [usize; SLOT_SIZES] = [3 << 30, (3 << 30) + (1 << 29)];
+/// Slots have one page or two.
+pub(super) const SLOT_SIZES: usize = 2;
+/// At most so many slots: each makes two mappings, of which a process, in which many worlds may live at a time, may have 65530. And at most one
+/// for so many pages of the machine, or too little would be left for others.
+const SLOTS: [usize; SLOT_SIZES] = [1024, 256];
+const PAGES_FOR_A_SLOT: [usize; SLOT_SIZES] = [12, 48];
 
 /// Memory of so many machines is kept.
 const KEPT: usize = 8;
@@ -45,19 +55,19 @@ impl Shelf {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Zeros in a window. The contiguous zone may be accessed; the pool may not, yet; devices see the contiguous zone only.
-    pub(super) fn take(&self, window: &Window, size: usize) -> Backing {
+    /// Zeros in a window. The contiguous zone may be accessed; the rest may not, yet; devices see the contiguous zone only.
+    pub(super) fn take(&self, window: &Window, layout: Layout) -> Backing {
         let kept = self.kept().remove(&window.index());
         match kept {
-            Some(backing) if backing.size == size => {
-                window.protect(0, contiguous_bytes(size), Protection::ReadWrite);
+            Some(backing) if backing.layout == layout => {
+                window.protect(0, layout.contiguous().len(), Protection::ReadWrite);
                 backing
             }
             Some(_) => {
                 window.unmap(0, WINDOW);
-                Backing::new(window, size)
+                Backing::new(window, layout)
             }
-            None => Backing::new(window, size),
+            None => Backing::new(window, layout),
         }
     }
 
@@ -95,26 +105,131 @@ impl Shelf {
     }
 }
 
+/// Slots of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotZone {
+    /// Which zone it is.
+    pub(super) index: usize,
+    /// How many there are.
+    pub(super) count: usize,
+    /// The first one's place in the file.
+    start: usize,
+}
+
+impl SlotZone {
+    /// Pages of a slot.
+    fn pages(self) -> usize {
+        self.index + 1
+    }
+
+    /// Bytes of a slot.
+    pub(super) fn size(self) -> usize {
+        self.pages() * PAGE
+    }
+
+    /// From one slot to the next in the window: its pages, and one that nobody may access.
+    fn step(self) -> usize {
+        self.size() + PAGE
+    }
+
+    /// Bytes of the window, of so many slots.
+    fn extent(self, slots: usize) -> usize {
+        slots * self.step()
+    }
+
+    /// The slots' pages, one behind the other: bytes of the file.
+    fn file(self) -> Range<usize> {
+        self.start..self.start + self.count * self.size()
+    }
+
+    /// Where a slot is in the window.
+    pub(super) fn at(self, slot: usize) -> usize {
+        SLOTS_AT[self.index] + self.extent(slot)
+    }
+
+    /// Which slot lies in a place of the window, or before it.
+    pub(super) fn slot_at(self, at: usize) -> usize {
+        (at - SLOTS_AT[self.index]) / self.step()
+    }
+
+    /// Where a slot is in the file.
+    pub(super) fn file_at(self, slot: usize) -> usize {
+        self.start + slot * self.size()
+    }
+}
+
+/// What is what in a memory: bytes of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    size: usize,
+    pub(super) slots: [SlotZone; SLOT_SIZES],
+}
+
+impl Layout {
+    /// Of a memory of so many bytes. With or without special pool, so that drivers have the same memory.
+    pub(super) fn new(size: usize) -> Layout {
+        let mut end = size;
+        let slots = std::array::from_fn(|index| {
+            let most = SLOTS[index].min(size / PAGE / PAGES_FOR_A_SLOT[index]);
+            // Devices see whole groups.
+            let bytes = most * (index + 1) * PAGE / GROUP * GROUP;
+            end -= bytes;
+            SlotZone {
+                index,
+                count: bytes / PAGE / (index + 1),
+                start: end,
+            }
+        });
+        Layout { size, slots }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn contiguous(&self) -> Range<usize> {
+        0..(self.size / 4).next_multiple_of(GROUP)
+    }
+
+    pub(super) fn pool(&self) -> Range<usize> {
+        self.contiguous().end..self.slots[SLOT_SIZES - 1].start
+    }
+
+    /// Where in the file the byte at a place in the window is, if it is of the contiguous zone, the pool or a slot.
+    #[inline]
+    pub(super) fn file_of(&self, at: usize) -> Option<usize> {
+        let within = |zone: Range<usize>, at: usize| (at < zone.len()).then_some(zone.start + at);
+        if at < POOL_AT {
+            return within(self.contiguous(), at);
+        }
+        if at < SLOTS_AT[0] {
+            return within(self.pool(), at - POOL_AT);
+        }
+        let zone = self.slots[usize::from(at >= SLOTS_AT[1])];
+        let slot = zone.slot_at(at);
+        let offset = at - zone.at(slot);
+        (slot < zone.count && offset < zone.size()).then(|| zone.file_at(slot) + offset)
+    }
+}
+
 /// The memory of one machine.
 ///
-/// The file is in the order of the kernel's addresses: first the contiguous zone, then the pool. So each of the two is one mapping in the
-/// window. Devices see the pool's groups elsewhere.
+/// The file is in the order of the kernel's addresses: the contiguous zone, the pool, the slots of special pool. Each of the first two is one
+/// mapping in the window. Of the slots each is one, and so is what lies between two of them: pages behind the end of the file, which
+/// nobody may access whatever their mapping allows. Devices see groups of the pool and the slots elsewhere.
 pub(super) struct Backing {
     file: File,
-    size: usize,
+    layout: Layout,
+    /// Of each size, so many slots are mapped: the first ones.
+    mapped: [Cell<usize>; SLOT_SIZES],
     devices: *mut u8,
 }
 
 // SAFETY: a file and mappings of it, which whoever owns this has for himself.
 unsafe impl Send for Backing {}
 
-/// Bytes of the contiguous zone of a memory of `size` bytes.
-pub(super) fn contiguous_bytes(size: usize) -> usize {
-    (size / 4).next_multiple_of(GROUP)
-}
-
 impl Backing {
-    fn new(window: &Window, size: usize) -> Backing {
+    fn new(window: &Window, layout: Layout) -> Backing {
         // SAFETY: a C string constant; no other conditions.
         let fd = unsafe { libc::memfd_create(c"ntsim-ram".as_ptr(), libc::MFD_CLOEXEC) };
         assert!(
@@ -124,19 +239,45 @@ impl Backing {
         );
         // SAFETY: just opened, owned by nobody else.
         let file = unsafe { File::from_raw_fd(fd) };
-        file.set_len(size as u64).expect("memory for a machine");
+        file.set_len(layout.size as u64)
+            .expect("memory for a machine");
         // SAFETY: replaces nothing.
-        let devices = unsafe { map_file(ptr::null_mut(), size, fd, 0) };
+        let devices = unsafe { map_file(ptr::null_mut(), layout.size, fd, 0) };
         let backing = Backing {
             file,
-            size,
+            layout,
+            mapped: Default::default(),
             devices,
         };
-        let contiguous = contiguous_bytes(size);
-        window.map(0, contiguous, fd, 0);
-        window.map(POOL_AT, size - contiguous, fd, contiguous);
-        window.protect(POOL_AT, size - contiguous, Protection::Inaccessible);
+        let (contiguous, pool) = (layout.contiguous(), layout.pool());
+        window.map(0, contiguous.len(), fd, 0);
+        window.map(POOL_AT, pool.len(), fd, pool.start);
+        window.protect(POOL_AT, pool.len(), Protection::Inaccessible);
+        for zone in layout.slots {
+            if zone.count > 0 {
+                window.map(zone.at(0), zone.extent(zone.count), fd, layout.size);
+            }
+        }
         backing
+    }
+
+    /// Makes slots accessible. To map one takes longer than to make ten accessible that are.
+    pub(super) fn open_slots(&self, window: &Window, zone: SlotZone, slots: Range<usize>) {
+        let mapped = self.mapped[zone.index].get();
+        for slot in mapped..slots.end {
+            window.map(zone.at(slot), zone.size(), self.fd(), zone.file_at(slot));
+        }
+        self.mapped[zone.index].set(mapped.max(slots.end));
+        let before = slots.start..slots.end.min(mapped);
+        if !before.is_empty() {
+            let len = zone.extent(before.len());
+            window.protect(zone.at(before.start), len, Protection::ReadWrite);
+        }
+    }
+
+    /// How many slots are mapped.
+    pub(super) fn mapped_slots(&self, zone: SlotZone) -> usize {
+        self.mapped[zone.index].get()
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -150,18 +291,13 @@ impl Backing {
 
     /// Shows devices a group of the file as a group of physical memory.
     pub(super) fn show(&self, physical: usize, group: usize) {
-        assert!((physical + 1) * GROUP <= self.size && (group + 1) * GROUP <= self.size);
+        let size = self.layout.size;
+        assert!((physical + 1) * GROUP <= size && (group + 1) * GROUP <= size);
         // SAFETY: replaces pages of our own mapping, which devices have not seen yet.
         unsafe {
             let at = self.devices.add(physical * GROUP);
             map_file(at, GROUP, self.fd(), group * GROUP);
         }
-    }
-
-    /// The zones in the window: where each begins, and which bytes of the file it is.
-    fn zones(&self) -> [(usize, Range<usize>); 2] {
-        let contiguous = contiguous_bytes(self.size);
-        [(0, 0..contiguous), (POOL_AT, contiguous..self.size)]
     }
 
     /// Bytes that the system has given for it.
@@ -171,19 +307,42 @@ impl Backing {
 
     /// Zeroes the memory, and makes all of the window inaccessible.
     fn clean(&self, window: &Window) {
-        for (at, zone) in self.zones() {
+        for (at, zone) in [(0, self.layout.contiguous()), (POOL_AT, self.layout.pool())] {
             window.protect(at, zone.len(), Protection::ReadWrite);
             for piece in self.pieces(&zone) {
-                let start = window.base() + at + (piece.start - zone.start);
                 // SAFETY: pages of the window that are mapped, which nobody else uses.
-                unsafe { ptr::write_bytes(start as *mut u8, 0, piece.len()) };
+                unsafe { zero(window, at + (piece.start - zone.start), piece.len()) };
             }
             window.protect(at, zone.len(), Protection::Inaccessible);
+        }
+        for zone in self.layout.slots {
+            self.clean_slots(window, zone);
         }
         window.unmap(MAP_AT, MAP_LEN);
         // Groups that devices have seen are mappings of their own.
         // SAFETY: replaces our own, which nobody uses.
-        unsafe { map_file(self.devices, self.size, self.fd(), 0) };
+        unsafe { map_file(self.devices, self.layout.size, self.fd(), 0) };
+    }
+
+    fn clean_slots(&self, window: &Window, zone: SlotZone) {
+        let pieces = self.pieces(&zone.file());
+        // A device can have written where no slot is mapped yet.
+        let written = pieces
+            .last()
+            .map_or(0, |piece| (piece.end - zone.start).div_ceil(zone.size()));
+        self.open_slots(window, zone, 0..written.max(self.mapped_slots(zone)));
+        for piece in pieces {
+            for page in piece.step_by(PAGE) {
+                let (slot, offset) = (
+                    (page - zone.start) / zone.size(),
+                    (page - zone.start) % zone.size(),
+                );
+                // SAFETY: as in `clean`.
+                unsafe { zero(window, zone.at(slot) + offset, PAGE) };
+            }
+        }
+        let len = zone.extent(self.mapped_slots(zone));
+        window.protect(zone.at(0), len, Protection::Inaccessible);
     }
 
     /// The pieces of a part of the file that are not holes, as the system says; all of it if it does not say.
@@ -201,7 +360,7 @@ impl Backing {
                 Err(error) if error.raw_os_error() == Some(libc::ENXIO) => break,
                 Err(_) => return vec![part.clone()],
             };
-            let end = seek(start, libc::SEEK_HOLE).unwrap_or(self.size);
+            let end = seek(start, libc::SEEK_HOLE).unwrap_or(self.layout.size);
             let piece = start.min(part.end)..end.min(part.end);
             at = end;
             pieces.push(piece);
@@ -213,8 +372,18 @@ impl Backing {
 impl Drop for Backing {
     fn drop(&mut self) {
         // SAFETY: our own mapping; devices that used it are gone with the machine.
-        unsafe { libc::munmap(self.devices.cast(), self.size) };
+        unsafe { libc::munmap(self.devices.cast(), self.layout.size) };
     }
+}
+
+/// Zeroes a part of a window.
+///
+/// # Safety
+/// It must be accessible, and the caller's.
+unsafe fn zero(window: &Window, at: usize, len: usize) {
+    let start = ptr::with_exposed_provenance_mut::<u8>(window.base() + at);
+    // SAFETY: promised by the caller.
+    unsafe { ptr::write_bytes(start, 0, len) };
 }
 
 #[cfg(test)]
@@ -223,6 +392,10 @@ mod tests {
 
     const SIZE: usize = 3 << 20;
     const LARGE: usize = 44 << 20;
+
+    fn layout() -> Layout {
+        Layout::new(SIZE)
+    }
 
     /// A window in which nothing is mapped, on no shelf's account. Dropped, it is so again.
     fn window() -> Window {
@@ -251,29 +424,50 @@ mod tests {
     #[test]
     fn memory_that_was_used_is_zero_for_the_next() {
         let (shelf, window) = (Shelf::new(), window());
-        let first = shelf.take(&window, SIZE);
+        let first = shelf.take(&window, layout());
         let file = inode(&first);
-        let pool = SIZE - contiguous_bytes(SIZE);
+        let (contiguous, pool) = (layout().contiguous().len(), layout().pool().len());
+        let [ones, twos] = layout().slots;
         window.protect(POOL_AT, pool, Protection::ReadWrite);
         let byte = |at: usize| ptr::with_exposed_provenance_mut::<u8>(window.base() + at);
         // The first page of each zone, the last, and what nobody may access in between.
-        let places = [0, contiguous_bytes(SIZE) - 1, POOL_AT, POOL_AT + pool - 1];
+        let places = [
+            0,
+            contiguous - 1,
+            POOL_AT,
+            POOL_AT + pool - 1,
+            ones.at(0),
+            ones.at(1),
+            twos.at(1) + PAGE,
+        ];
+        for zone in [ones, twos] {
+            first.open_slots(&window, zone, 0..2);
+        }
         for place in places {
             // SAFETY: accessible memory of this window.
             unsafe { byte(place).write(0xab) };
         }
+        // A device, in the last slot, which no processor could access yet.
+        // SAFETY: the devices' view of the memory's last byte.
+        unsafe { first.devices().add(SIZE - 1).write(0xab) };
         window.protect(POOL_AT, 4096, Protection::Inaccessible);
+        window.protect(ones.at(0), PAGE, Protection::Inaccessible);
         shelf.give(first, &window);
-        let second = shelf.take(&window, SIZE);
+        let second = shelf.take(&window, layout());
         assert_eq!(inode(&second), file, "the same");
         window.protect(POOL_AT, pool, Protection::ReadWrite);
+        for zone in [ones, twos] {
+            second.open_slots(&window, zone, 0..zone.count);
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { second.devices().add(SIZE - 1).read() }, 0);
         for place in places {
             // SAFETY: as above.
             assert_eq!(unsafe { byte(place).read() }, 0);
         }
         shelf.give(second, &window);
         // Another size is another memory.
-        let third = shelf.take(&window, 2 * SIZE);
+        let third = shelf.take(&window, Layout::new(2 * SIZE));
         // SAFETY: as above.
         assert_eq!(unsafe { byte(0).read() }, 0);
         assert_eq!(
@@ -286,7 +480,7 @@ mod tests {
     fn what_was_used_much_is_not_kept() {
         let (shelf, window) = (Shelf::new(), window());
         for (used, kept) in [(LARGEST as usize - GROUP, 1), (LARGEST as usize + GROUP, 0)] {
-            let backing = shelf.take(&window, LARGE);
+            let backing = shelf.take(&window, Layout::new(LARGE));
             // SAFETY: the devices' view of it.
             unsafe { backing.devices().write_bytes(1, used) };
             shelf.give(backing, &window);
@@ -300,7 +494,7 @@ mod tests {
         let shelf = Shelf::new();
         let mut windows: Vec<_> = (0..KEPT + 2).map(|_| window()).collect();
         windows.sort_by_key(Window::index);
-        let backings: Vec<_> = windows.iter().map(|w| shelf.take(w, SIZE)).collect();
+        let backings: Vec<_> = windows.iter().map(|w| shelf.take(w, layout())).collect();
         let kept = |shelf: &Shelf| shelf.kept().keys().copied().collect::<Vec<_>>();
         let indices: Vec<_> = windows.iter().map(Window::index).collect();
         // The highest first: they have all the room when the lowest come.
@@ -314,12 +508,12 @@ mod tests {
         }
         // One in a higher window finds no room, and takes nobody's.
         let high = &windows[KEPT];
-        let backing = shelf.take(high, SIZE);
+        let backing = shelf.take(high, layout());
         shelf.give(backing, high);
         assert_eq!(kept(&shelf), indices[..KEPT]);
         assert_eq!(mapped(high), 0);
         // Even if there was some when it looked: two threads' last.
-        let backing = shelf.take(high, SIZE);
+        let backing = shelf.take(high, layout());
         backing.clean(high);
         shelf.put(high.index(), backing);
         assert_eq!(kept(&shelf), indices[..KEPT]);

@@ -2,6 +2,7 @@
 
 pub(crate) mod arena;
 mod backing;
+mod block;
 mod ended;
 pub(crate) mod invariant;
 mod io_space;
@@ -11,6 +12,7 @@ pub(crate) mod pool;
 mod ram;
 mod runs;
 pub(crate) mod scatter;
+mod special;
 
 use crate::exports::lookaside::Lists;
 use crate::exports::resource::Resources;

@@ -7,7 +7,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::block::{
+    Block, FRESH_BYTE, GUARD, GUARD_BYTE, LARGEST_SMALL, POISON_BYTE, STEP, fill, small_total,
+    tag_text,
+};
 use super::ram::{PAGE, Ram};
+use super::special::{Freed, Slots};
 use crate::verifier::{self, Leak, Origin, Verify, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
@@ -16,90 +21,12 @@ use crate::world::machine::Machine;
 /// The tag of memory that drivers allocate through Rust's allocator.
 pub(crate) const HEAP_TAG: u32 = u32::from_le_bytes(*b"vroc");
 
-/// Bytes in front of and behind every small block.
-const GUARD: usize = 16;
-const GUARD_BYTE: u8 = 0xfa;
-/// What uninitialised memory holds.
-const FRESH_BYTE: u8 = 0xcd;
-/// What freed memory holds.
-const POISON_BYTE: u8 = 0x6b;
-/// Small blocks come in multiples of this, guards included.
-const STEP: usize = 32;
-/// Blocks larger than this, guards included, get pages of their own.
-const LARGEST_SMALL: usize = 2048;
 /// Freed blocks are kept back, poisoned, until so many bytes have been freed after them.
 const QUARANTINE: usize = 2 << 20;
-/// Guard pages of special pool: each makes two mappings more, of which a process, in which many worlds may live at a time, may have 65530. And at most one for so many pages of the machine,
-/// or nothing would be left for others.
-const GUARDS: u32 = 1024;
-const PAGES_FOR_A_GUARD: usize = 12;
-
-/// A block given out.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    size: usize,
-    tag: u32,
-    owner: DriverNumber,
-    /// What allocated it.
-    function: &'static str,
-    allocated: Origin,
-    /// Of a block in quarantine.
-    freed: Origin,
-    paged: bool,
-    /// Pages of its own; 0 for a small block.
-    pages: u32,
-    /// Guard bytes in front of it.
-    front: usize,
-    /// Behind its pages is one more, which nobody may access.
-    guarded: bool,
-    /// It was freed, and nobody may access it.
-    inaccessible: bool,
-}
-
-impl Block {
-    /// Where it was allocated, and where freed, a line for each place.
-    fn story(&self) -> String {
-        self.allocated.told("allocated in") + &self.freed.told("freed in")
-    }
-
-    /// Where in it, before it or behind it an address lies, as reports name it.
-    fn place(&self, start: usize, address: usize) -> String {
-        let place = match address.checked_sub(start) {
-            None => format!("{} bytes before", start - address),
-            Some(offset) if offset >= self.size => format!("{} bytes behind", offset - self.size),
-            Some(offset) => format!("offset {offset} of"),
-        };
-        format!(
-            "{place} the block of {} bytes at {start:#x} (tag '{}', allocated by {})",
-            self.size,
-            tag_text(self.tag),
-            self.function
-        )
-    }
-
-    /// Bytes up to the next block, from the block's own address.
-    fn extent(&self) -> usize {
-        if self.pages > 0 {
-            self.pages as usize * PAGE - self.front
-        } else {
-            small_total(self.size) - self.front
-        }
-    }
-
-    /// Whether it is in special pool, and in a [slot](Pool::take_slot) there.
-    fn in_slot(&self) -> bool {
-        self.guarded && self.size < PAGE
-    }
-
-    /// What it counts for in quarantine: what of it nobody else can use.
-    fn weight(&self) -> usize {
-        self.size.max(self.pages as usize * PAGE / 2)
-    }
-}
-
-fn small_total(size: usize) -> usize {
-    (GUARD + size + GUARD).next_multiple_of(STEP)
-}
+/// Blocks of a page or more in special pool: the guard behind each makes two mappings more, of which a process, in which many worlds may live at a time, may have
+/// 65530. And at most one for so many pages of the machine, or nothing would be left for others.
+const GUARDS: u32 = 512;
+const PAGES_FOR_A_GUARD: usize = 24;
 
 /// What is asked of the pool.
 #[derive(Clone, Copy)]
@@ -138,13 +65,13 @@ pub(crate) struct Pool {
     blocks: RefCell<HashMap<usize, Block, BuildHasherDefault<AddressHasher>>>,
     /// Free small blocks by total size / STEP; addresses are of the front guard.
     free: RefCell<[Vec<usize>; LARGEST_SMALL / STEP + 1]>,
-    quarantine: RefCell<VecDeque<(usize, Block)>>,
+    quarantine: RefCell<VecDeque<Freed>>,
     quarantined: Cell<usize>,
     /// There is special pool.
     special: bool,
-    /// Slots of special pool that are free.
-    slots: RefCell<Vec<usize>>,
-    /// Guard pages of special pool, those of free slots included.
+    /// That for blocks of a page or less, and of two.
+    slots: [Slots; 2],
+    /// Guard pages behind others.
     guards: Cell<u32>,
     stats: Cell<PoolStats>,
 }
@@ -155,13 +82,14 @@ struct Room {
     pages: u32,
     front: usize,
     guarded: bool,
+    slot: bool,
 }
 
 impl Pool {
     pub(crate) fn new(verify: Verify) -> Self {
         Pool {
             special: verify == Verify::Full,
-            slots: RefCell::default(),
+            slots: [Slots::new(1), Slots::new(2)],
             guards: Cell::default(),
             blocks: RefCell::default(),
             free: RefCell::new([const { Vec::new() }; LARGEST_SMALL / STEP + 1]),
@@ -170,42 +98,6 @@ impl Pool {
             stats: Cell::default(),
         }
     }
-}
-
-/// Shows a tag as its four characters.
-pub(crate) fn tag_text(tag: u32) -> String {
-    tag.to_le_bytes()
-        .iter()
-        .map(|b| {
-            if b.is_ascii_graphic() || *b == b' ' {
-                char::from(*b)
-            } else {
-                '.'
-            }
-        })
-        .collect()
-}
-
-/// SAFETY: the caller owns the bytes.
-unsafe fn fill(address: usize, byte: u8, len: usize) {
-    // SAFETY: as promised by the caller.
-    unsafe { std::ptr::write_bytes(address as *mut u8, byte, len) };
-}
-
-/// The first byte of a piece of memory that is not `byte`.
-///
-/// SAFETY: the caller owns the bytes.
-unsafe fn find_other(address: usize, byte: u8, len: usize) -> Option<usize> {
-    // SAFETY: as promised by the caller.
-    let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) };
-    // Whole lines first: the compiler makes that fast.
-    let whole = [byte; 64];
-    let lines = bytes.chunks_exact(64).take_while(|line| **line == whole);
-    let same = lines.count() * 64;
-    bytes[same..]
-        .iter()
-        .position(|b| *b != byte)
-        .map(|at| same + at)
 }
 
 /// Hashes addresses: they are distinct already.
@@ -237,6 +129,7 @@ impl Pool {
             pages,
             front,
             guarded,
+            slot,
         } = match self.special_room(ram, request) {
             Some(room) => room,
             None => self.room(ram, request)?,
@@ -252,21 +145,24 @@ impl Pool {
             pages,
             front,
             guarded,
+            slot,
             inaccessible: false,
         };
         // SAFETY: the memory was free until now.
         unsafe {
-            fill(address - front, GUARD_BYTE, front);
             match request.zero {
-                true if pages > 0 && !block.in_slot() => ram.clear(address, request.size),
+                true if pages > 0 && !block.slot => ram.clear(address, request.size),
                 true => fill(address, 0, request.size),
                 false => fill(address, FRESH_BYTE, request.size),
             }
-            fill(
-                address + request.size,
-                GUARD_BYTE,
-                block.extent() - request.size,
-            );
+            if !block.slot {
+                fill(address - front, GUARD_BYTE, front);
+                fill(
+                    address + request.size,
+                    GUARD_BYTE,
+                    block.extent() - request.size,
+                );
+            }
         }
         if request.paged {
             ram.set_paged(address, pages, true);
@@ -306,6 +202,7 @@ impl Pool {
             pages,
             front,
             guarded: false,
+            slot: false,
         })
     }
 
@@ -314,28 +211,28 @@ impl Pool {
         if !self.special || request.owner == 0 || request.size == 0 {
             return None;
         }
-        if request.size < PAGE && !request.paged {
-            let front = PAGE - request.size.next_multiple_of(request.align.max(GUARD));
-            return Some(Room {
-                address: self.take_slot(ram)? + front,
-                pages: 1,
-                front,
-                guarded: true,
-            });
-        }
         let pages = u32::try_from(request.size.div_ceil(PAGE)).ok()?;
+        let front = match request.size {
+            0..PAGE if !request.paged => {
+                PAGE - request.size.next_multiple_of(request.align.max(GUARD))
+            }
+            _ => 0,
+        };
+        let slots = self.slots.get(pages as usize - 1);
+        let in_slot = slots
+            .filter(|_| !request.paged)
+            .and_then(|slots| slots.take(ram));
+        let start = match in_slot {
+            Some(start) => start,
+            None => self.take_guarded(ram, pages)?,
+        };
         Some(Room {
-            address: self.take_guarded(ram, pages)?,
+            address: start + front,
             pages,
-            front: 0,
+            front,
             guarded: true,
+            slot: in_slot.is_some(),
         })
-    }
-
-    /// A page with an inaccessible one behind it. They stay together: making a page inaccessible takes long.
-    fn take_slot(&self, ram: &Ram) -> Option<usize> {
-        let free = self.slots.borrow_mut().pop();
-        free.or_else(|| self.take_guarded(ram, 1))
     }
 
     /// Pages with an inaccessible one behind them.
@@ -360,9 +257,6 @@ impl Pool {
     fn take_pages(&self, ram: &Ram, pages: u32) -> Option<usize> {
         ram.alloc_pages(pages).or_else(|| {
             self.empty_quarantine(ram, 0);
-            for slot in self.slots.take() {
-                self.give_guarded(ram, slot, 1);
-            }
             ram.alloc_pages(pages)
         })
     }
@@ -410,7 +304,7 @@ impl Pool {
             machine.ram.set_paged(address, block.pages, false);
         }
         block.freed = Origin::here();
-        check_guards(address, &block, by);
+        block.check_guards(address, by);
         super::check_not_in_use(machine, address, block.size, by);
         if machine.ram.dma_mapped_behind(address, block.size) {
             verifier::violation(
@@ -429,11 +323,16 @@ impl Pool {
         }
         // SAFETY: the block is not in use any more.
         unsafe { fill(address, POISON_BYTE, block.size) };
-        set_tombstones(address, &block);
+        block.set_tombstones(address);
         // Not if it held objects of NDK: who uses one is to read what the layer put there, and be named.
         block.inaccessible = block.pages > 0
-            && (!block.in_slot() || crate::ndk::tombstones(address, block.size).is_empty());
-        set_inaccessible(&machine.ram, address, &block, true);
+            && (!block.slot || crate::ndk::tombstones(address, block.size).is_empty());
+        if block.slot {
+            self.slots_of(&block)
+                .keep_back(&machine.ram, address, block);
+            return true;
+        }
+        self.set_inaccessible(&machine.ram, address, &block, true);
         self.quarantine.borrow_mut().push_back((address, block));
         self.quarantined
             .set(self.quarantined.get() + block.weight());
@@ -443,11 +342,8 @@ impl Pool {
 
     fn accuse_bad_free(&self, machine: &Machine, address: usize, by: &'static str) {
         let freed = self
-            .quarantine
-            .borrow()
-            .iter()
-            .find(|(a, _)| *a == address)
-            .map(|(_, block)| *block);
+            .find_freed(|(a, _)| *a == address)
+            .map(|(_, block)| block);
         match freed {
             Some(block) => verifier::violation(
                 rules::POOL_DOUBLE_FREE,
@@ -486,6 +382,33 @@ impl Pool {
         ))
     }
 
+    /// The first such block that was freed and is kept back; None while what is kept back changes.
+    fn find_freed(&self, mut such: impl FnMut(&Freed) -> bool) -> Option<Freed> {
+        let quarantine = self.quarantine.try_borrow().ok()?;
+        if let Some(freed) = quarantine.iter().find(|freed| such(freed)) {
+            return Some(*freed);
+        }
+        self.slots.iter().find_map(|slots| {
+            let kept_back = slots.kept_back()?;
+            kept_back.iter().find(|freed| such(freed)).copied()
+        })
+    }
+
+    /// The slots of which a block has one.
+    fn slots_of(&self, block: &Block) -> &Slots {
+        &self.slots[block.pages as usize - 1]
+    }
+
+    /// Makes a freed block that is to be inaccessible so, or accessible again.
+    fn set_inaccessible(&self, ram: &Ram, address: usize, block: &Block, inaccessible: bool) {
+        if block.slot {
+            self.slots_of(block)
+                .set_closed(ram, address, block, inaccessible);
+        } else if block.inaccessible {
+            ram.set_freed(address - block.front, block.pages, inaccessible);
+        }
+    }
+
     fn block_around(&self, address: usize) -> Option<(usize, usize)> {
         self.blocks
             .borrow()
@@ -516,13 +439,11 @@ impl Pool {
             };
             self.quarantined
                 .set(self.quarantined.get() - block.weight());
-            set_inaccessible(ram, address, &block, false);
-            check_poison(address, &block);
+            self.set_inaccessible(ram, address, &block, false);
+            block.check_poison(address);
             crate::ndk::forget(address, block.size);
             let base = address - block.front;
-            if block.in_slot() {
-                self.slots.borrow_mut().push(base);
-            } else if block.guarded {
+            if block.guarded {
                 self.give_guarded(ram, base, block.pages);
             } else if block.pages > 0 {
                 ram.free_pages(base, block.pages);
@@ -538,35 +459,39 @@ impl Pool {
         let mut blocks: Vec<_> = self.blocks.borrow().iter().map(|(a, b)| (*a, *b)).collect();
         blocks.sort_unstable_by_key(|(address, _)| *address);
         for (address, block) in blocks {
-            check_guards(address, &block, "a check of the pool");
+            block.check_guards(address, "a check of the pool");
         }
         // Reporting may allocate and free, if only for who reads the report.
-        let freed: Vec<_> = self.quarantine.borrow().iter().copied().collect();
+        let freed: Vec<_> = {
+            let quarantine = self.quarantine.borrow();
+            let slots = self.slots.each_ref().map(Slots::kept_back);
+            let kept_back = slots.iter().flatten().flat_map(|freed| freed.iter());
+            quarantine.iter().chain(kept_back).copied().collect()
+        };
         for (address, block) in freed {
             // Whoever has a mapping of its own, as an MDL gives, could write it although nobody may access it. That is rare, and making it
             // accessible takes long.
-            if block.inaccessible && is_poison_elsewhere(ram, address, &block) {
+            if block.inaccessible && block.is_poison_elsewhere(ram, address) {
                 continue;
             }
-            set_inaccessible(ram, address, &block, false);
-            check_poison(address, &block);
-            set_tombstones(address, &block);
-            set_inaccessible(ram, address, &block, true);
+            self.set_inaccessible(ram, address, &block, false);
+            block.check_poison(address);
+            block.set_tombstones(address);
+            self.set_inaccessible(ram, address, &block, true);
         }
     }
 
     /// The freed block of pages around an address, which nothing may access any more, as reports name it.
     pub(crate) fn freed_around(&self, address: usize) -> Option<String> {
         let _kernel = context::KernelMode::enter();
-        let quarantine = self.quarantine.try_borrow().ok()?;
-        let inside = |(start, block): &&(usize, Block)| {
+        let inside = |(start, block): &Freed| {
             block.pages > 0
                 && address.wrapping_sub(start - block.front) < block.pages as usize * PAGE
         };
-        let (start, block) = quarantine.iter().find(inside)?;
+        let (start, block) = self.find_freed(inside)?;
         Some(format!(
             "{}, which was freed{}",
-            block.place(*start, address),
+            block.place(start, address),
             block.story()
         ))
     }
@@ -574,7 +499,7 @@ impl Pool {
     /// The block in special pool behind which an address lies, as reports name it.
     pub(crate) fn guarded_around(&self, address: usize) -> Option<String> {
         let _kernel = context::KernelMode::enter();
-        let behind = |(start, block): &(usize, Block)| {
+        let behind = |(start, block): &Freed| {
             block.guarded && address.wrapping_sub(start + block.extent()) < PAGE
         };
         let blocks = self.blocks.try_borrow().ok()?;
@@ -585,8 +510,7 @@ impl Pool {
         if let Some((start, block)) = live {
             return Some(format!("{}{}", block.place(start, address), block.story()));
         }
-        let quarantine = self.quarantine.try_borrow().ok()?;
-        let (start, block) = quarantine.iter().copied().find(behind)?;
+        let (start, block) = self.find_freed(behind)?;
         Some(format!(
             "{}, which was freed{}",
             block.place(start, address),
@@ -639,97 +563,5 @@ impl Pool {
 
     pub(crate) fn stats(&self) -> PoolStats {
         self.stats.get()
-    }
-}
-
-/// Makes a freed block that is to be inaccessible so, or accessible again.
-fn set_inaccessible(ram: &Ram, address: usize, block: &Block, freed: bool) {
-    if block.inaccessible {
-        ram.set_freed(address - block.front, block.pages, freed);
-    }
-}
-
-/// Whether a freed block holds what it was filled with, as devices see it.
-fn is_poison_elsewhere(ram: &Ram, address: usize, block: &Block) -> bool {
-    let end = address + block.size;
-    let mut at = address;
-    while at < end {
-        let len = (PAGE - at % PAGE).min(end - at);
-        let seen = ram
-            .physical(at)
-            .and_then(|p| ram.device_ptr(ram.logical(p), len));
-        // SAFETY: memory of the machine, which has it mapped; nobody writes it meanwhile.
-        if seen.is_none_or(|seen| unsafe { find_other(seen.addr(), POISON_BYTE, len) }.is_some()) {
-            return false;
-        }
-        at += len;
-    }
-    true
-}
-
-fn check_guards(address: usize, block: &Block, by: &str) {
-    let front = block.front;
-    let behind = block.extent() - block.size;
-    // SAFETY: the guards belong to the pool.
-    let (before, after) = unsafe {
-        (
-            find_other(address - front, GUARD_BYTE, front),
-            find_other(address + block.size, GUARD_BYTE, behind),
-        )
-    };
-    let place = match (before, after) {
-        (Some(at), _) => format!("{} bytes before", front - at),
-        (_, Some(at)) => format!("{at} bytes behind"),
-        _ => return,
-    };
-    // SAFETY: as above.
-    unsafe {
-        fill(address - front, GUARD_BYTE, front);
-        fill(address + block.size, GUARD_BYTE, behind);
-    }
-    verifier::violation(
-        rules::POOL_GUARD,
-        format!(
-            "somebody wrote {place} the block of {} bytes at {address:#x} (tag '{}', allocated by {}); found by {by}{}",
-            block.size,
-            tag_text(block.tag),
-            block.function,
-            block.story()
-        ),
-    );
-}
-
-/// Puts into freed memory what consumers of NDK objects that were there will read.
-fn set_tombstones(address: usize, block: &Block) {
-    for (at, word) in crate::ndk::tombstones(address, block.size) {
-        // SAFETY: a word in the block, which belongs to the pool.
-        unsafe { std::ptr::without_provenance_mut::<usize>(at).write_unaligned(word) };
-    }
-}
-
-/// Looks whether freed memory was written.
-fn check_poison(address: usize, block: &Block) {
-    for (at, word) in crate::ndk::tombstones(address, block.size) {
-        // SAFETY: as in `set_tombstones`.
-        if unsafe { std::ptr::without_provenance::<usize>(at).read_unaligned() } == word {
-            // SAFETY: likewise.
-            unsafe { fill(at, POISON_BYTE, size_of::<usize>()) };
-        }
-    }
-    // SAFETY: quarantined memory belongs to the pool.
-    if let Some(at) = unsafe { find_other(address, POISON_BYTE, block.size) } {
-        // SAFETY: as above.
-        unsafe { fill(address, POISON_BYTE, block.size) };
-        verifier::violation(
-            rules::POOL_USE_AFTER_FREE,
-            format!(
-                "somebody wrote at offset {at} of the block of {} bytes at {address:#x} (tag '{}', allocated by {}) \
-                 after it was freed{}",
-                block.size,
-                tag_text(block.tag),
-                block.function,
-                block.story()
-            ),
-        );
     }
 }

@@ -1,7 +1,7 @@
 //! A machine's physical memory, and where its kernel sees it.
 //!
 //! The kernel sees it inside the machine's address window: a contiguous zone, from which common buffers come; the rest, from which the pool
-//! comes; and mappings of MDLs. Devices see it in one piece, in the order of physical addresses: the contiguous zone as it is, the pool in
+//! comes; slots of special pool; and mappings of MDLs. Devices see it in one piece, in the order of physical addresses: the contiguous zone as it is, the pool in
 //! 64 KiB groups in an order that depends on the seed, so that memory contiguous for the processor is not for the device.
 
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::arena::{Protection, Window};
-use super::backing::{Backing, GROUP, MAP_AT, MAP_LEN, POOL_AT, SHELF, contiguous_bytes};
+use super::backing::{Backing, GROUP, Layout, MAP_AT, MAP_LEN, POOL_AT, SHELF, SlotZone};
 use super::ended::{Ended, EndedMappings};
 use super::runs::Runs;
 use crate::world::machine::Machine;
@@ -38,11 +38,11 @@ const LOGICAL_STEPS: u64 = 16;
 pub struct Ram {
     /// None once it has been released.
     backing: RefCell<Option<Backing>>,
-    size: usize,
+    layout: Layout,
     physical: u64,
     logical: u64,
     window: Window,
-    /// For each page of the contiguous zone and the pool, the frame behind it plus 1, or 0 if there is none yet; and flags.
+    /// For each page of the contiguous zone, the pool and the slots, the frame behind it plus 1, or 0 if there is none yet; and flags.
     pages: Box<[Cell<u32>]>,
     /// The same for pages of mappings of MDLs.
     map_pages: RefCell<Vec<u32>>,
@@ -86,8 +86,9 @@ impl Ram {
             "a machine's memory is a multiple of 1 MiB, at most 1 GiB"
         );
         let window = Window::claim();
-        let backing = SHELF.take(&window, size);
-        let (groups, contiguous) = (size / GROUP, contiguous_bytes(size) / GROUP);
+        let layout = Layout::new(size);
+        let backing = SHELF.take(&window, layout);
+        let (groups, contiguous) = (size / GROUP, layout.contiguous().len() / GROUP);
         let mut order: Vec<u32> = (0..groups as u32).collect();
         let pool = &mut order[contiguous..];
         for i in (1..pool.len()).rev() {
@@ -102,7 +103,7 @@ impl Ram {
             page.set(frame as u32 + 1);
         }
         Ram {
-            size,
+            layout,
             physical: PHYSICAL_BASE + u64::from(machine) * PHYSICAL_STEP,
             logical: LOGICAL_BASE + u64::from(machine) % LOGICAL_STEPS * LOGICAL_STEP,
             backing: RefCell::new(Some(backing)),
@@ -110,7 +111,7 @@ impl Ram {
             pages,
             map_pages: RefCell::default(),
             contiguous: RefCell::new(Runs::new((contiguous * GROUP_PAGES) as u32)),
-            pool: RefCell::new(Runs::new(((groups - contiguous) * GROUP_PAGES) as u32)),
+            pool: RefCell::new(Runs::new((layout.pool().len() / PAGE) as u32)),
             resident: RefCell::default(),
             order,
             behind,
@@ -133,7 +134,7 @@ impl Ram {
 
     /// Bytes of memory.
     pub fn size(&self) -> usize {
-        self.size
+        self.layout.size()
     }
 
     /// Physical address of the first byte.
@@ -166,16 +167,13 @@ impl Ram {
         self.shown[group].set(true);
     }
 
-    /// The index in `Ram::pages` of the page that a kernel address lies in, if it is of the contiguous zone or the pool.
+    /// The index in `Ram::pages` of the page that a kernel address lies in, if it is of the contiguous zone, the pool or a slot.
     #[inline]
     fn page_of(&self, address: usize) -> Option<usize> {
-        let contiguous = contiguous_bytes(self.size);
-        let offset = address.wrapping_sub(self.window.base());
-        if offset < contiguous {
-            return Some(offset / PAGE);
-        }
-        let offset = offset.checked_sub(POOL_AT)?.checked_add(contiguous)?;
-        (offset < self.size).then_some(offset / PAGE)
+        let at = self
+            .layout
+            .file_of(address.wrapping_sub(self.window.base()))?;
+        Some(at / PAGE)
     }
 
     /// The frame (page of physical memory) behind a kernel address.
@@ -233,7 +231,7 @@ impl Ram {
         self.contiguous.borrow_mut().give(first as u32, pages);
     }
 
-    /// The entries of pages of the contiguous zone or the pool.
+    /// The entries of pages of the contiguous zone or the pool, or of one slot.
     fn entries(&self, address: usize, pages: u32) -> &[Cell<u32>] {
         let first = self.page_of(address).unwrap_or(self.pages.len());
         &self.pages[first..][..pages as usize]
@@ -333,7 +331,7 @@ impl Ram {
 
     /// Makes groups of the pool accessible that never were.
     fn reach(&self, groups: Range<usize>) {
-        let contiguous = contiguous_bytes(self.size) / GROUP;
+        let contiguous = self.layout.contiguous().len() / GROUP;
         let is_new = |group: &usize| self.pages[(contiguous + group) * GROUP_PAGES].get() == 0;
         let mut groups = groups.peekable();
         while let Some(first) = groups.find(is_new) {
@@ -346,13 +344,56 @@ impl Ram {
                 (end - first) * GROUP,
                 Protection::ReadWrite,
             );
-            for group in contiguous + first..contiguous + end {
-                let pages = &self.pages[group * GROUP_PAGES..][..GROUP_PAGES];
-                for (frame, page) in (self.order[group] * GROUP_PAGES as u32..).zip(pages) {
-                    page.set(frame + 1);
-                }
+            for page in (contiguous + first) * GROUP_PAGES..(contiguous + end) * GROUP_PAGES {
+                self.set_frame(page);
             }
         }
+    }
+
+    /// Notes the frame behind a page, by its index in `Ram::pages`.
+    fn set_frame(&self, page: usize) {
+        let frame = self.order[page / GROUP_PAGES] as usize * GROUP_PAGES + page % GROUP_PAGES;
+        self.pages[page].set(frame as u32 + 1);
+    }
+
+    /// The slots of special pool that have so many pages.
+    pub(super) fn slots(&self, pages: usize) -> SlotZone {
+        self.layout.slots[pages - 1]
+    }
+
+    /// The address of a slot of special pool.
+    pub(super) fn slot(&self, zone: SlotZone, number: usize) -> usize {
+        self.window.base() + zone.at(number)
+    }
+
+    /// Which slot a kernel address lies in, or behind.
+    pub(super) fn slot_number(&self, zone: SlotZone, address: usize) -> usize {
+        zone.slot_at(address - self.window.base())
+    }
+
+    /// Of those from `first` on, that were never accessible, up to which slots are made so best: to `most` of them, if they are mapped from a machine
+    /// before.
+    pub(super) fn slots_at_hand(&self, zone: SlotZone, first: usize, most: usize) -> usize {
+        let backing = self.backing.borrow();
+        let mapped = backing.as_ref().map_or(0, |b| b.mapped_slots(zone));
+        let end = mapped.min(first + most).max(first + 1);
+        end.min(zone.count)
+    }
+
+    /// Makes slots accessible.
+    pub(super) fn open_slots(&self, zone: SlotZone, slots: Range<usize>) {
+        if let Some(backing) = self.backing.borrow().as_ref() {
+            backing.open_slots(&self.window, zone, slots.clone());
+        }
+        for page in zone.file_at(slots.start) / PAGE..zone.file_at(slots.end) / PAGE {
+            self.set_frame(page);
+        }
+    }
+
+    /// Makes a slot inaccessible.
+    pub(super) fn close_slot(&self, zone: SlotZone, number: usize) {
+        self.window
+            .protect(zone.at(number), zone.size(), Protection::Inaccessible);
     }
 
     /// Maps frames, given by page frame number, at a new kernel address. None if one is not memory or there is no
@@ -413,7 +454,7 @@ impl Ram {
     fn dma_cells(&self, logical: u64, len: usize) -> Option<&[Cell<u32>]> {
         let offset = usize::try_from(logical.checked_sub(self.logical)?).ok()?;
         let end = offset.checked_add(len)?;
-        if len == 0 || end > self.size {
+        if len == 0 || end > self.layout.size() {
             return None;
         }
         self.dma.get(offset / PAGE..end.div_ceil(PAGE))
@@ -474,7 +515,7 @@ impl Ram {
 
     /// Whether an address that a device is told is a physical one: of this machine's memory.
     pub(crate) fn is_physical(&self, address: u64) -> bool {
-        address.wrapping_sub(self.physical) < self.size as u64
+        address.wrapping_sub(self.physical) < self.layout.size() as u64
     }
 
     /// The mapping that last allowed a device an access to any of these bytes, if that has ended not long ago.

@@ -21,30 +21,36 @@ use crate::verifier::{self, Site, rules};
 use crate::world::context::{self, KernelMode};
 use crate::world::thread;
 
-/// The action that was there before ours.
-struct Previous(UnsafeCell<MaybeUninit<libc::sigaction>>);
+/// What the system sends whoever accesses what he may not, and what lies behind the end of a file, as guards of special pool do.
+const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// The actions that were there before ours.
+struct Previous([UnsafeCell<MaybeUninit<libc::sigaction>>; SIGNALS.len()]);
 
 // SAFETY: written once, inside `Once::call_once` before the handler is installed; afterwards only read.
 unsafe impl Sync for Previous {}
 
-static PREVIOUS: Previous = Previous(UnsafeCell::new(MaybeUninit::uninit()));
+static PREVIOUS: Previous =
+    Previous([const { UnsafeCell::new(MaybeUninit::uninit()) }; SIGNALS.len()]);
 static INSTALL: Once = Once::new();
 
 /// Installs the handler, once per process.
 pub(crate) fn install() {
     INSTALL.call_once(|| {
-        // SAFETY: plain system calls on zero-initialised structures; the handler has the signature that
-        // SA_SIGINFO asks for. The previous action is stored before ours can run.
-        let installed = unsafe {
-            libc::sigaction(libc::SIGSEGV, ptr::null(), (*PREVIOUS.0.get()).as_mut_ptr()) == 0 && {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = handler as *const () as usize;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
-                libc::sigemptyset(&mut action.sa_mask);
-                libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut()) == 0
-            }
-        };
-        assert!(installed, "sigaction(SIGSEGV) failed");
+        for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS.0) {
+            // SAFETY: plain system calls on zero-initialised structures; the handler has the signature that
+            // SA_SIGINFO asks for. The previous action is stored before ours can run.
+            let installed = unsafe {
+                libc::sigaction(signal, ptr::null(), (*previous.get()).as_mut_ptr()) == 0 && {
+                    let mut action: libc::sigaction = std::mem::zeroed();
+                    action.sa_sigaction = handler as *const () as usize;
+                    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
+                    libc::sigemptyset(&mut action.sa_mask);
+                    libc::sigaction(signal, &action, ptr::null_mut()) == 0
+                }
+            };
+            assert!(installed, "sigaction({signal}) failed");
+        }
     });
 }
 
@@ -237,8 +243,9 @@ fn serve(address: usize, context: &mut ucontext_t) -> bool {
 /// # Safety
 /// The arguments must be those of the signal being handled.
 unsafe fn chain(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let index = usize::from(signal == SIGNALS[1]);
     // SAFETY: initialised by `install` before the handler could run, and not written since.
-    let previous = unsafe { (*PREVIOUS.0.get()).assume_init_ref() };
+    let previous = unsafe { (*PREVIOUS.0[index].get()).assume_init_ref() };
     let target = previous.sa_sigaction;
     if target == libc::SIG_DFL || target == libc::SIG_IGN {
         // The instruction faults again when we return, and then the default action is taken.
