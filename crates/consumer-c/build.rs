@@ -1,9 +1,11 @@
-//! Compiles the sources of `examples/consumer` for this machine, with gcc, clang, or what `CC` names.
+//! Compiles the sources of `examples/consumer`, and `kernel.c`, for this machine, with gcc, clang, or what `CC` names.
 
 fn main() {
     let sources = "../../examples/consumer";
     println!("cargo::rerun-if-changed={sources}");
+    println!("cargo::rerun-if-changed=src/kernel.c");
     let mut build = cc::Build::new();
+    build.file("src/kernel.c");
     for entry in std::fs::read_dir(sources).expect("the example is in the repository") {
         let path = entry.expect("a folder can be read").path();
         // Tables of control flow guard are for images.

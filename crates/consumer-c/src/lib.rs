@@ -18,4 +18,14 @@ unsafe extern "efiapi" {
         driver: *mut DRIVER_OBJECT,
         registry_path: *mut UNICODE_STRING,
     ) -> NTSTATUS;
+
+    /// The driver in `kernel.c`, which calls in its entry point what the headers declare beyond the example's needs. At PASSIVE_LEVEL. A
+    /// failure is STATUS_UNSUCCESSFUL, and DbgPrint says what failed.
+    ///
+    /// # Safety
+    /// As for `ConsumerDriverEntry`.
+    pub fn KernelDriverEntry(
+        driver: *mut DRIVER_OBJECT,
+        registry_path: *mut UNICODE_STRING,
+    ) -> NTSTATUS;
 }

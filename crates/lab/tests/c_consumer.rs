@@ -1,10 +1,10 @@
 //! The consumer in C of `examples/consumer`, linked into this test: two drivers of it over vroce, to their end and into each of their
 //! mistakes.
 
-use consumer_c::ConsumerDriverEntry;
+use consumer_c::{ConsumerDriverEntry, KernelDriverEntry};
 use ntsim::verifier::rules::{POOL_USE_AFTER_FREE, WAIT_AT_DISPATCH};
 use ntsim::wire::SwitchConfig;
-use ntsim::{DriverId, Report, World, WorldBuilder};
+use ntsim::{DriverId, MachineConfig, Report, World, WorldBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use vroce_lab::Server;
@@ -122,4 +122,15 @@ fn a_wait_in_a_callback_at_dispatch_level() {
     assert_eq!(rule, WAIT_AT_DISPATCH, "{report}");
     assert_eq!(culprit, "driver consumer", "{report}");
     assert!(report.contains("KeWaitForSingleObject"), "{report}");
+}
+
+#[test]
+fn what_the_headers_declare_does_what_the_kernel_does() {
+    let mut world = World::builder().build();
+    let machine = world.add_machine(MachineConfig::default());
+    let loaded = world.load_driver(machine, "kernel", KernelDriverEntry);
+    let driver = loaded.unwrap_or_else(|error| panic!("{error:?}: {:#?}", world.debug_log()));
+    world.unload_driver(driver);
+    let report = world.finish();
+    assert!(report.is_clean() && report.leaks.is_empty(), "{report}");
 }

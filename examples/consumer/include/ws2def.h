@@ -4,6 +4,7 @@
 #include <ntddk.h>
 
 typedef USHORT ADDRESS_FAMILY;
+#define AF_UNSPEC 0
 #define AF_INET 2
 #define AF_INET6 23
 

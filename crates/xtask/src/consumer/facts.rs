@@ -1,49 +1,50 @@
-//! The example's headers against the facts that the project keeps of the interfaces: assertions in C on sizes, offsets, numbers, and the
-//! parameters of functions.
+//! The example's headers against what the project knows of the interfaces: assertions in C on sizes, offsets, numbers, and the parameters
+//! of functions. What no file of facts has is compared with crates/ndis-sys; nothing is declared that neither knows. And what the simulated
+//! kernel exports for such drivers is all declared.
 
+use super::interfaces::{Interfaces, in_c};
 use crate::workspace::root;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Structures of the headers that have no fact, or one under another name.
-const WITHOUT_FACTS: [&str; 6] = [
-    // Compared through the structures that they are part of.
-    "IN_ADDR",
-    "IN6_ADDR",
-    "LARGE_INTEGER",
-    // Of these the facts are in crates/ndis-sys/tests/windows_sys.rs, and in what follows below.
-    "KEY_VALUE_PARTIAL_INFORMATION",
-    "MIB_UNICASTIPADDRESS_ROW",
-    "MIB_UNICASTIPADDRESS_TABLE",
-];
+/// Structures of the headers that are compared through those that they are part of.
+const PARTS: [&str; 4] = ["IN_ADDR", "IN6_ADDR", "LARGE_INTEGER", "ULARGE_INTEGER"];
 
-/// What no file of facts has: sizes of those, offsets of what the example uses of them, numbers, functions.
+/// What neither the files of facts nor ndis-sys have: numbers, and a function that is reached through a table.
 const MORE: &str = "\
-_Static_assert(sizeof(KEY_VALUE_PARTIAL_INFORMATION) == 16, \"\");
-_Static_assert(__builtin_offsetof(KEY_VALUE_PARTIAL_INFORMATION, Data) == 12, \"\");
-_Static_assert(sizeof(MIB_UNICASTIPADDRESS_ROW) == 80, \"\");
-_Static_assert(__builtin_offsetof(MIB_UNICASTIPADDRESS_ROW, InterfaceIndex) == 40, \"\");
-_Static_assert(__builtin_offsetof(MIB_UNICASTIPADDRESS_TABLE, Table) == 8, \"\");
 _Static_assert(OBJ_CASE_INSENSITIVE == 0x40, \"OBJ_CASE_INSENSITIVE\");
 _Static_assert(OBJ_KERNEL_HANDLE == 0x200, \"OBJ_KERNEL_HANDLE\");
 _Static_assert(THREAD_ALL_ACCESS == 0x1fffff, \"THREAD_ALL_ACCESS\");
+_Static_assert(KEY_QUERY_VALUE == 1, \"KEY_QUERY_VALUE\");
 _Static_assert(KEY_READ == 0x20019, \"KEY_READ\");
-_Static_assert(DPFLTR_IHVDRIVER_ID == 77, \"DPFLTR_IHVDRIVER_ID\");
-_Static_assert(KeyValueBasicInformation == 0, \"KeyValueBasicInformation\");
-_Static_assert(KeyValueFullInformation == 1, \"KeyValueFullInformation\");
-_Static_assert(KeyValuePartialInformation == 2, \"KeyValuePartialInformation\");
+_Static_assert(NonPagedPool == 0, \"NonPagedPool\");
+_Static_assert(PagedPool == 1, \"PagedPool\");
+_Static_assert(NonPagedPoolCacheAligned == 4, \"NonPagedPoolCacheAligned\");
+_Static_assert(PagedPoolCacheAligned == 5, \"PagedPoolCacheAligned\");
+_Static_assert(NonPagedPoolNx == 512, \"NonPagedPoolNx\");
+_Static_assert(NonPagedPoolNxCacheAligned == 516, \"NonPagedPoolNxCacheAligned\");
 _Static_assert(IpPrefixOriginOther == 0, \"IpPrefixOriginOther\");
 _Static_assert(IpSuffixOriginOther == 0, \"IpSuffixOriginOther\");
-_Static_assert(IpDadStateInvalid == 0, \"IpDadStateInvalid\");
-_Static_assert(__builtin_types_compatible_p(__typeof__(GetUnicastIpAddressTable) *, NTSTATUS (NTAPI *)(ADDRESS_FAMILY, PMIB_UNICASTIPADDRESS_TABLE *)), \"GetUnicastIpAddressTable\");
-_Static_assert(__builtin_types_compatible_p(__typeof__(FreeMibTable) *, VOID (NTAPI *)(PVOID)), \"FreeMibTable\");
+_Static_assert(RouteProtocolOther == 1, \"RouteProtocolOther\");
+_Static_assert(NlroManual == 0, \"NlroManual\");
 _Static_assert(__builtin_types_compatible_p(__typeof__(PFN_WSK_CONTROL_CLIENT), NTSTATUS (NTAPI *)(PWSK_CLIENT, ULONG, SIZE_T, PVOID, SIZE_T, PVOID, SIZE_T *, PIRP)), \"PFN_WSK_CONTROL_CLIENT\");
 ";
 
-/// Constants and enumerators of the headers that have neither a fact nor an assertion in `MORE`, and need none.
+/// Constants of the headers that need no fact.
 const CONSTANTS_WITHOUT_FACTS: [&str; 1] = ["NULL"];
+
+/// Modules whose functions are for other drivers than these: those of network adapters, and those of the framework, which have its headers.
+const OTHERS_MODULES: [&str; 2] = ["ndis.sys", "WDFLDR.SYS"];
+
+/// Functions of the other modules that are for drivers of hardware: they are about the device that Plug and Play gave to the driver.
+const FOR_HARDWARE: [&str; 4] = [
+    "IoGetDeviceProperty",
+    "IoGetDmaAdapter",
+    "MmMapIoSpaceEx",
+    "MmUnmapIoSpace",
+];
 
 /// A C file that compiles if everything that the headers declare is as the facts say.
 pub fn assertions(include: &Path) -> Result<String> {
@@ -53,14 +54,16 @@ pub fn assertions(include: &Path) -> Result<String> {
     }
     let mut text = String::from("#include <wskndk.h>\n");
     text += MORE;
-    let structures = structures(&headers, &mut text)?;
-    let constants = constants(&headers, &mut text)?;
-    let functions = functions(&headers, &mut text)?;
+    let interfaces = Interfaces::read()?;
+    let structures = structures(&headers, &interfaces, &mut text)?;
+    let constants = constants(&headers, &interfaces, &mut text)?;
+    let functions = functions(&headers, &interfaces, &mut text)?;
+    let exports = exports(&headers)?;
     println!(
-        "facts    {structures} structures, {constants} constants, {functions} functions of the headers"
+        "facts    {structures} structures, {constants} constants, {functions} functions of the headers; {exports} exports"
     );
     // A reader that found nothing would prove nothing.
-    ensure!(structures >= 50 && constants >= 60 && functions >= 70);
+    ensure!(structures >= 70 && constants >= 200 && functions >= 200 && exports >= 130);
     Ok(text)
 }
 
@@ -92,7 +95,7 @@ fn declared(headers: &str) -> BTreeSet<&str> {
     names
 }
 
-fn structures(headers: &str, text: &mut String) -> Result<usize> {
+fn structures(headers: &str, interfaces: &Interfaces, text: &mut String) -> Result<usize> {
     let declared = declared(headers);
     let rows = rows("layouts")?;
     let mut proven = BTreeSet::new();
@@ -119,16 +122,30 @@ fn structures(headers: &str, text: &mut String) -> Result<usize> {
              _Static_assert(sizeof((({name} *)0)->{field}) == {length}, \"{name}.{field}\");"
         )?;
     }
-    for name in &declared {
-        ensure!(
-            proven.contains(name) || WITHOUT_FACTS.contains(name),
-            "{name} is declared by a header of the example, and there is no fact about it"
-        );
+    for name in declared {
+        if proven.contains(name) || PARTS.contains(&name) {
+            continue;
+        }
+        let structure = interfaces.structures.get(name).with_context(|| {
+            format!("{name} is declared by a header of the example, and there is no fact about it")
+        })?;
+        writeln!(
+            text,
+            "_Static_assert(sizeof({name}) == {}, \"{name}\");",
+            structure.size
+        )?;
+        for (field, offset) in &structure.fields {
+            writeln!(
+                text,
+                "_Static_assert(__builtin_offsetof({name}, {field}) == {offset}, \"{name}.{field}\");"
+            )?;
+        }
+        proven.insert(name);
     }
     Ok(proven.len())
 }
 
-fn constants(headers: &str, text: &mut String) -> Result<usize> {
+fn constants(headers: &str, interfaces: &Interfaces, text: &mut String) -> Result<usize> {
     let words: BTreeSet<&str> = headers
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .collect();
@@ -146,12 +163,18 @@ fn constants(headers: &str, text: &mut String) -> Result<usize> {
         }
     }
     for name in constants_of(headers) {
-        ensure!(
-            proven.contains(name)
-                || MORE.contains(&format!("({name} =="))
-                || CONSTANTS_WITHOUT_FACTS.contains(&name),
-            "{name} is defined by a header of the example, and there is no fact about it"
-        );
+        if proven.contains(name)
+            || MORE.contains(&format!("({name} =="))
+            || CONSTANTS_WITHOUT_FACTS.contains(&name)
+        {
+            continue;
+        }
+        let value = interfaces.constants.get(name).with_context(|| {
+            format!("{name} is defined by a header of the example, and there is no fact about it")
+        })?;
+        let value = value.replace('_', "");
+        writeln!(text, "_Static_assert({name} == {value}, \"{name}\");")?;
+        proven.insert(name.to_owned());
     }
     Ok(proven.len())
 }
@@ -185,16 +208,40 @@ fn constants_of(headers: &str) -> BTreeSet<&str> {
     names
 }
 
-/// A function type or an imported function: its result and its parameters, each with its type.
-type Declaration<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+/// A function or a type of functions: its result and its parameters, each with its type.
+#[derive(Debug)]
+struct Declaration<'a> {
+    result: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+    /// A type of functions, of which others have pointers.
+    of_pointers: bool,
+}
 
-/// What a header declares as `result (NTAPI *NAME)(parameters);`, or as `result NTAPI NAME(parameters);` after an import's attribute.
+/// The headers without comments, directives and the bodies of inline functions.
+fn prototypes_of(headers: &str) -> String {
+    let mut text = String::new();
+    let (mut directive, mut body) = (false, false);
+    for line in headers.lines() {
+        let line = line.split("//").next().unwrap_or_default().trim_end();
+        let skip = directive || body || line.starts_with('#') || line.starts_with("FORCEINLINE");
+        directive = (directive || line.starts_with('#')) && line.ends_with('\\');
+        body = (body || line.starts_with("FORCEINLINE")) && line != "}";
+        if !skip {
+            text += line;
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// What a header declares as `result (NTAPI *NAME)(parameters);`, as `result NTAPI NAME(parameters);` after a `typedef`, or as that after
+/// an import's attribute.
 ///
 /// # Errors
 /// One that says nothing of the convention it is called with, which a consumer that is linked needs.
-fn declarations(headers: &str) -> Result<BTreeMap<&str, Declaration<'_>>> {
+fn declarations(prototypes: &str) -> Result<BTreeMap<&str, Declaration<'_>>> {
     let mut found = BTreeMap::new();
-    for statement in headers.split(';') {
+    for statement in prototypes.split(';') {
         let statement = statement.rsplit("\n\n").next().unwrap_or(statement).trim();
         let Some((head, parameters)) = statement.rsplit_once('(') else {
             continue;
@@ -203,16 +250,20 @@ fn declarations(headers: &str) -> Result<BTreeMap<&str, Declaration<'_>>> {
         let head = head.lines().last().unwrap_or(head).trim();
         let imports = ["NTKERNELAPI ", "NTSYSAPI ", "DECLSPEC_IMPORT "];
         let import = imports.iter().find_map(|import| head.strip_prefix(import));
+        let typedef = head.strip_prefix("typedef ");
         ensure!(
-            head.contains("NTAPI") || import.is_none() && !head.contains("(*"),
+            head.contains("NTAPI") || import.is_none() && typedef.is_none(),
             "{head}: NTAPI is missing"
         );
-        let declared = match head.strip_prefix("typedef ") {
-            Some(pointer) => pointer
+        let plain = import
+            .map(|import| import.trim_start_matches("DECLSPEC_NORETURN "))
+            .or(typedef);
+        let declared = plain.and_then(|plain| {
+            plain
                 .split_once(" (NTAPI *")
-                .map(|(result, name)| (result, name.trim_end_matches(')'))),
-            None => import.and_then(|rest| rest.split_once(" NTAPI ")),
-        };
+                .map(|(result, name)| (result, name.trim_end_matches(')')))
+                .or_else(|| plain.split_once(" NTAPI "))
+        });
         let Some((result, name)) = declared else {
             continue;
         };
@@ -228,65 +279,175 @@ fn declarations(headers: &str) -> Result<BTreeMap<&str, Declaration<'_>>> {
                 (parameter[..at].trim(), &parameter[at..])
             })
             .collect();
-        found.insert(name, (result, parameters));
+        let declaration = Declaration {
+            result,
+            parameters,
+            of_pointers: typedef.is_some() && !head.contains("(NTAPI *"),
+        };
+        found.insert(name, declaration);
     }
     Ok(found)
 }
 
-fn functions(headers: &str, text: &mut String) -> Result<usize> {
-    let declared = declarations(headers)?;
+fn functions(headers: &str, interfaces: &Interfaces, text: &mut String) -> Result<usize> {
+    let prototypes = prototypes_of(headers);
+    let declared = declarations(&prototypes)?;
     let mut proven = BTreeSet::new();
     for row in rows("prototypes")? {
         let [name, _, result, parameters] = &row[..] else {
             continue;
         };
-        let Some((declared_result, declared)) = declared.get(name.as_str()) else {
-            continue;
-        };
-        proven.insert(name.clone());
-        let parameters: Vec<&str> = parameters.split(' ').filter(|p| !p.is_empty()).collect();
-        ensure!(
-            parameters.len() == declared.len(),
-            "{name} has {} parameters, in the header {}",
-            parameters.len(),
-            declared.len()
-        );
-        if result != "0" {
-            writeln!(
-                text,
-                "_Static_assert(sizeof({declared_result}) == {result}, \"{name}\");"
-            )?;
-        } else {
-            ensure!(
-                *declared_result == "VOID",
-                "{name} returns {declared_result}"
-            );
-        }
-        for (fact, (kind, called)) in parameters.iter().zip(declared) {
-            let Some((fact, size)) = fact.split_once(':') else {
-                ensure!(*called == "...", "{name} is variadic");
-                continue;
-            };
-            ensure!(
-                called.trim_end_matches("[]") == fact,
-                "{name}: the parameter {fact} is called {called}"
-            );
-            if called.ends_with("[]") {
-                continue;
-            }
-            writeln!(
-                text,
-                "_Static_assert(sizeof({kind}) == {size}, \"{name}: {fact}\");"
-            )?;
+        if let Some(declaration) = declared.get(name.as_str()) {
+            sizes(name, declaration, result, parameters, text)?;
+            proven.insert(name.clone());
         }
     }
-    for name in declared.keys() {
+    let pointer = |name: &str| declared.get(name).is_some_and(|d| d.of_pointers);
+    for (name, declaration) in &declared {
+        if MORE.contains(&format!("__typeof__({name})")) {
+            continue;
+        }
+        if let Some(function) = interfaces.functions.get(*name) {
+            let c = |ty: &str| in_c(ty, &pointer);
+            same(
+                name,
+                "result",
+                declaration.result,
+                &c(&function.result),
+                text,
+            )?;
+            let named = declaration
+                .parameters
+                .iter()
+                .filter(|(_, name)| *name != "...");
+            ensure!(
+                named.clone().count() == function.parameters.len(),
+                "{name} has {} parameters in ndis-sys",
+                function.parameters.len()
+            );
+            for ((ty, called), (fact, rust)) in named.zip(&function.parameters) {
+                let array = called.strip_suffix("[]");
+                ensure!(
+                    array.unwrap_or(called) == fact,
+                    "{name}: the parameter {fact} is called {called}"
+                );
+                let ty = format!("{ty}{}", array.map_or("", |_| " *"));
+                same(name, fact, &ty, &c(rust), text)?;
+            }
+            proven.insert((*name).to_owned());
+        }
         ensure!(
-            proven.contains(*name) || MORE.contains(&format!("__typeof__({name})")),
+            proven.contains(*name),
             "{name} is declared by a header of the example, and there is no fact about it"
         );
     }
     Ok(proven.len())
+}
+
+/// Asserts the sizes that a fact gives.
+fn sizes(
+    name: &str,
+    declaration: &Declaration,
+    result: &str,
+    parameters: &str,
+    text: &mut String,
+) -> Result<()> {
+    let declared = &declaration.parameters;
+    let parameters: Vec<&str> = parameters.split(' ').filter(|p| !p.is_empty()).collect();
+    ensure!(
+        parameters.len() == declared.len(),
+        "{name} has {} parameters, in the header {}",
+        parameters.len(),
+        declared.len()
+    );
+    let declared_result = declaration.result;
+    if result != "0" {
+        writeln!(
+            text,
+            "_Static_assert(sizeof({declared_result}) == {result}, \"{name}\");"
+        )?;
+    } else {
+        ensure!(
+            declared_result == "VOID",
+            "{name} returns {declared_result}"
+        );
+    }
+    for (fact, (kind, called)) in parameters.iter().zip(declared) {
+        let Some((fact, size)) = fact.split_once(':') else {
+            ensure!(*called == "...", "{name} is variadic");
+            continue;
+        };
+        ensure!(
+            // The facts have no name where the header they are from gives none.
+            fact == "?" || called.trim_end_matches("[]") == fact,
+            "{name}: the parameter {fact} is called {called}"
+        );
+        if called.ends_with("[]") {
+            continue;
+        }
+        writeln!(
+            text,
+            "_Static_assert(sizeof({kind}) == {size}, \"{name}: {fact}\");"
+        )?;
+    }
+    Ok(())
+}
+
+/// Asserts that a type is that of ndis-sys: but for a const that the header has not, and a pointer to what ndis-sys does not name.
+fn same(name: &str, part: &str, declared: &str, known: &str, text: &mut String) -> Result<()> {
+    let condition = match (known, known.strip_prefix("const ")) {
+        ("VOID *" | "const VOID *", _) => {
+            format!("__builtin_classify_type(({declared})0) == __builtin_classify_type((PVOID)0)")
+        }
+        (_, None) => format!("__builtin_types_compatible_p({declared}, {known})"),
+        (_, Some(bare)) => format!(
+            "__builtin_types_compatible_p({declared}, {known}) || __builtin_types_compatible_p({declared}, {bare})"
+        ),
+    };
+    writeln!(
+        text,
+        "_Static_assert({condition}, \"{name}: {part} is {known} in ndis-sys\");"
+    )?;
+    Ok(())
+}
+
+/// How many functions the simulated kernel exports for such drivers.
+///
+/// # Errors
+/// One that no header declares, though it is not for others.
+fn exports(headers: &str) -> Result<usize> {
+    let path = root().join("crates/ntsim/data/parity.tsv");
+    let rows = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let prototypes = prototypes_of(headers);
+    let declared = declarations(&prototypes)?;
+    let mut others = BTreeSet::from(FOR_HARDWARE);
+    let (mut count, mut missing) = (0, Vec::new());
+    for row in rows.lines() {
+        let mut cells = row.split('\t');
+        let (Some("export"), Some(name), Some(module)) = (cells.next(), cells.next(), cells.next())
+        else {
+            continue;
+        };
+        let other = OTHERS_MODULES.contains(&module) || others.remove(name);
+        ensure!(
+            !(other && declared.contains_key(name)),
+            "{name} is declared, and said to be for other drivers"
+        );
+        if !other {
+            count += 1;
+            if !declared.contains_key(name) {
+                missing.push(name);
+            }
+        }
+    }
+    ensure!(
+        missing.is_empty(),
+        "the simulated kernel exports what neither a header of the example declares nor a list in {} says to be for others: {}",
+        file!(),
+        missing.join(", ")
+    );
+    ensure!(others.is_empty(), "not exported: {others:?}");
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -302,6 +463,8 @@ mod tests {
             let error = declarations(declared).unwrap_err().to_string();
             assert!(error.contains("NTAPI is missing"), "{error}");
         }
+        let inline = "FORCEINLINE VOID F(VOID)\n{\n    (*p)(q);\n}\n#define M(p) \\\n    G(p);\n";
+        assert!(declarations(&prototypes_of(inline)).unwrap().is_empty());
         let flush = "typedef VOID (NTAPI *NDK_FN_FLUSH)(NDK_QP *pNdkQp);";
         assert!(declarations(flush).unwrap().contains_key("NDK_FN_FLUSH"));
     }
@@ -315,8 +478,30 @@ mod tests {
             "(NDK_OP_FLAG_DEFER) == 0x200",
             "sizeof(NTSTATUS) == 4, \"NDK_FN_CONNECT\"",
             "\"KeWaitForMultipleObjects: Timeout\"",
+            // Of ndis-sys alone: types, a structure, a constant, a function that only it has.
+            "__builtin_types_compatible_p(PKTIMER, KTIMER *)",
+            "sizeof(MIB_IPFORWARD_ROW2) == 104",
+            "EventProviderSetTraits == 2",
+            "ExReInitializeRundownProtection: RunRef",
         ] {
             assert!(text.contains(part), "{part} is missing");
         }
+    }
+
+    #[test]
+    fn an_export_that_nothing_declares_is_named() {
+        let include = root().join("examples/consumer/include");
+        let wdm = std::fs::read_to_string(include.join("wdm.h")).unwrap();
+        let without: String = wdm
+            .lines()
+            .filter(|line| !line.contains(" KeCancelTimer("))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let error = exports(&without).unwrap_err().to_string();
+        assert!(error.contains("KeCancelTimer"), "{error}");
+        assert!(!error.contains("KeSetTimer"), "{error}");
+        let both = format!("{wdm}\nNTKERNELAPI VOID NTAPI MmUnmapIoSpace(PVOID BaseAddress);\n");
+        let error = exports(&both).unwrap_err().to_string();
+        assert!(error.contains("MmUnmapIoSpace is declared"), "{error}");
     }
 }

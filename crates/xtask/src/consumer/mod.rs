@@ -1,6 +1,7 @@
 //! `cargo xtask consumer`: the example of an NDK consumer in C, built as a driver's image on this machine.
 
 mod facts;
+mod interfaces;
 mod mistakes;
 pub mod test;
 
