@@ -131,6 +131,22 @@ fn what_is_no_number_is_refused() {
     ));
 }
 
+#[test]
+fn a_name_that_nobody_knows_is_refused() {
+    // Also where the rest is not looked at, as its debug output is.
+    for story in [
+        "a_world_with_seed_5_and_interleaving_2",
+        "a_world_with_seed_5_that_ignores_the_environment",
+    ] {
+        let output = child_of(story, &[("NTSIM_VERIFIY", "cheap")]);
+        assert!(!output.status.success());
+        let text = "nothing looks at NTSIM_VERIFIY, which the environment has. The nearest that there is: NTSIM_VERIFY (";
+        assert!(says(&output, text), "{output:?}");
+        let output = child_of(story, &[("NTSIM_FAULTY_IMAGE", "of_another_test.sys")]);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
 /// A story that breaks a rule.
 #[test]
 #[ignore = "fails"]

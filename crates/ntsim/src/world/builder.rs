@@ -9,7 +9,7 @@ use super::faults::WorldFaults;
 use super::paths::{self, FaultPaths};
 use super::rng::Rng;
 use super::signal_stack::SignalStack;
-use super::{Clock, Core, World, context, device, event, explore, watchdog};
+use super::{Clock, Core, World, context, device, environment, event, explore, watchdog};
 use crate::verifier::{Verifier, Verify};
 
 /// Settings of a world to be.
@@ -109,13 +109,14 @@ impl WorldBuilder {
     /// Makes the world.
     ///
     /// # Panics
-    /// If this thread has one already, or the environment asks for what cannot be.
+    /// If this thread has one already, or the environment asks for what cannot be, or has a name beginning with `NTSIM_` that is not known.
     #[must_use]
     pub fn build(self) -> World {
         assert!(
             context::try_core().is_none(),
             "a thread has at most one world"
         );
+        environment::check();
         let (mut seed, mut interleave) = (self.seed.unwrap_or(1), self.interleave);
         let (mut pend, mut verify) = (self.pend, self.verify);
         let (mut faults, mut low_resources) = (self.faults, self.low_resources);

@@ -38,6 +38,7 @@ pub(crate) mod context;
 pub(crate) mod device;
 pub(crate) mod driver;
 pub(crate) mod driver_call;
+mod environment;
 pub(crate) mod event;
 pub mod explore;
 pub(crate) mod extensions;
