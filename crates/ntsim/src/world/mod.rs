@@ -554,16 +554,37 @@ impl World {
 }
 
 impl World {
-    /// A test that ends with an error drops its world: what repeats it would be gone with it.
-    fn tell_unfinished(&self) {
+    /// A test that ends with an error drops its world. What would be gone with it: what repeats it, and what went wrong without breaking a
+    /// rule, which is what was failed on purpose, and the NDK calls and requests that failed or pend.
+    pub(crate) fn unfinished(&self) -> Option<String> {
         let core = &self.core;
         if core.verifier.reported.get() || core.machines.borrow().is_empty() {
-            return;
+            return None;
         }
         let repeat = verifier::repeat(core);
-        if !repeat.is_empty() {
-            eprint!("a world has not come to World::finish: {repeat}");
+        if repeat.is_empty() {
+            return None;
         }
+        let mut text = format!("a world has not come to World::finish: {repeat}");
+        for failure in core.faults.in_words(core) {
+            text += &format!("failed on purpose: {failure}\n");
+        }
+        let pending = [crate::ndk::pending_calls(), crate::ndk::pending_closes()].concat();
+        for (what, lines) in [
+            (
+                "NDK calls and requests that failed",
+                self.failed_ndk_calls(),
+            ),
+            ("NDK calls that pend", pending),
+        ] {
+            if !lines.is_empty() {
+                text += &format!("{what}:\n");
+            }
+            for line in lines {
+                text += &format!("  {}\n", line.trim_start());
+            }
+        }
+        Some(text)
     }
 }
 
@@ -574,8 +595,10 @@ impl Drop for World {
         core.check_requests();
         let report =
             (!core.collect && core.verifier.unreported()).then(|| verifier::report_text(core));
-        if report.is_none() {
-            self.tell_unfinished();
+        if report.is_none()
+            && let Some(text) = self.unfinished()
+        {
+            eprint!("{text}");
         }
         core.stop();
         core.watchdog.stop();

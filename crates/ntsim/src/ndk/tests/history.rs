@@ -1,6 +1,6 @@
 //! What the history that comes with a violation shows of callbacks.
 
-use ndkpi::status::STATUS_SUCCESS;
+use ndkpi::status::{STATUS_ADDRESS_ALREADY_EXISTS, STATUS_SUCCESS};
 
 use super::bench::*;
 use super::fake::{Misdeed, Mode};
@@ -204,6 +204,43 @@ fn pending_closes_are_listed_with_what_holds_them() {
     assert_eq!(b.run(crate::ndk::pending_closes), Vec::<String>::new());
     b.close_adapter();
     assert_eq!(b.rules(), Vec::<&str>::new());
+}
+
+/// What a test that ends with an error prints, which has no report.
+#[test]
+fn a_world_that_is_dropped_tells_what_failed_and_what_pends() {
+    let mut b = Bench::new(Mode::Later, Misdeed::Nothing);
+    let text = b.world.unfinished().unwrap();
+    let repeat = "a world has not come to World::finish: repeat with ";
+    assert!(text.starts_with(repeat) && !text.contains("NDK"), "{text}");
+    let pd = b.pd();
+    let cq = b.cq(Told::new()).unwrap();
+    let listener = b.listener(Told::new());
+    b.fake.listens.set(STATUS_ADDRESS_ALREADY_EXISTS);
+    assert_eq!(b.listen(listener), STATUS_ADDRESS_ALREADY_EXISTS);
+    let told = Told::new();
+    b.run(|| {
+        // SAFETY: as a consumer calls.
+        unsafe { (table!(cq).NdkResizeCq)(cq, 32, on_status, told.context()) }
+    });
+    let (_, closed) = b.start_close(pd);
+    let text = b.world.unfinished().unwrap();
+    for part in [
+        repeat,
+        "NDK calls and requests that failed:\n",
+        "NdkListen on listener 1: STATUS_ADDRESS_ALREADY_EXISTS",
+        "NDK calls that pend:\n  NdkResizeCq on CQ 1 of fake pends since ",
+        "\n  the close of PD 1 of ",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+    b.work();
+    assert_eq!(closed.times(), 1);
+    let text = b.world.unfinished().unwrap();
+    assert!(!text.contains("that pend"), "{text}");
+    // Whoever reads the report needs no more.
+    b.world.core.verifier.reported.set(true);
+    assert_eq!(b.world.unfinished(), None);
 }
 
 /// Objects by kind, with what they need and what goes on with them.
