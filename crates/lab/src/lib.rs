@@ -9,5 +9,5 @@ pub mod spin;
 pub mod status;
 
 pub use driver::name as driver_name;
-pub use server::{Server, end, finish, pair};
+pub use server::{Server, end, finish, pair, pair_on};
 pub use side::{Link, Side, link};

@@ -123,9 +123,15 @@ impl Server {
     }
 }
 
-/// Two servers, A and B, on one switch.
+/// Two servers, A and B, on one switch, whose wire has no delay.
 pub fn pair(world: &mut World) -> Result<[Server; 2]> {
-    let switch = world.switch(SwitchConfig::default());
+    pair_on(world, SwitchConfig::default())
+}
+
+/// As [`pair`], on a wire of that kind: with `SwitchConfig { delay, ..SwitchConfig::default() }` each frame takes that long, once more for what
+/// answers it. Losses and bandwidth are said in the same way.
+pub fn pair_on(world: &mut World, wire: SwitchConfig) -> Result<[Server; 2]> {
+    let switch = world.switch(wire);
     Ok([
         Server::install(world, &switch, "A", [10, 0, 0, 1].into())?,
         Server::install(world, &switch, "B", [10, 0, 0, 2].into())?,
