@@ -2,7 +2,7 @@
 //! from another or from where in the table it leads to, and are found again by hashing.
 
 use crate::rng::Rng;
-use crate::table::{OutOfMemory, try_vec};
+use crate::table::{Link, OutOfMemory, try_zeroed};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ pub(crate) const QPNS: RangeInclusive<u32> = 2..=0x00ff_fffe;
 /// No member.
 const NONE: u32 = u32::MAX;
 
-/// No number: never drawn.
+/// No number: never drawn, and what zeroed memory holds.
 const NO_NUMBER: u32 = 0;
 
 /// The numbers of members `0..members`, one each or none, and those that were given up last.
@@ -22,7 +22,7 @@ const NO_NUMBER: u32 = 0;
 pub(crate) struct Numbers {
     range: RangeInclusive<u32>,
     /// Members by the hashes of their numbers; behind a member's own place as far as others were there before.
-    places: Vec<u32>,
+    places: Vec<Link>,
     /// By member: first those that live, then the ring of those that rest.
     numbers: Vec<u32>,
     /// How many may live.
@@ -49,8 +49,8 @@ impl Numbers {
         let places = all.max(1).saturating_mul(2).next_power_of_two();
         Ok(Numbers {
             range,
-            places: try_vec(places, |_| NONE)?,
-            numbers: try_vec(all, |_| NO_NUMBER)?,
+            places: try_zeroed(places)?,
+            numbers: try_zeroed(all)?,
             members,
             next_rest: members,
             key: rng.next_u64() | 1,
@@ -166,12 +166,12 @@ impl Numbers {
     }
 
     fn at(&self, place: usize) -> u32 {
-        self.places.get(place).copied().unwrap_or(NONE)
+        self.places.get(place).map_or(NONE, |p| p.index())
     }
 
     fn put(&mut self, place: usize, member: u32) {
         if let Some(p) = self.places.get_mut(place) {
-            *p = member;
+            *p = Link::to(member);
         }
     }
 
@@ -270,7 +270,7 @@ mod tests {
                     let taken = model.find(number).is_some() || model.resting.contains(&number);
                     prop_assert_eq!(known, taken);
                 }
-                let used = numbers.places.iter().filter(|m| **m != NONE).count();
+                let used = numbers.places.iter().filter(|m| **m != Link::NONE).count();
                 prop_assert_eq!(used, model.members.len() + model.resting.len());
             }
         }

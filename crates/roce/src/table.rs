@@ -2,6 +2,7 @@
 
 use crate::chunks::Chunks;
 use alloc::vec::Vec;
+use zerocopy::FromZeros;
 
 /// Memory for a table or ring could not be had. Only creation functions return it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,27 @@ pub(crate) fn try_vec<T>(
     v.try_reserve_exact(len).map_err(|_| OutOfMemory)?;
     v.extend((0..len).map(&mut make));
     Ok(v)
+}
+
+/// A vector of `len` values of zero bytes. It is not written to, so that a large one costs nothing before it is used.
+pub(crate) fn try_zeroed<T: FromZeros>(len: usize) -> Result<Vec<T>, OutOfMemory> {
+    T::new_vec_zeroed(len).map_err(|_| OutOfMemory)
+}
+
+/// An index below `u32::MAX`, which says none, as zeroed memory does here.
+#[derive(Clone, Copy, PartialEq, Eq, FromZeros)]
+pub(crate) struct Link(u32);
+
+impl Link {
+    pub const NONE: Link = Link::to(u32::MAX);
+
+    pub const fn to(index: u32) -> Link {
+        Link(index.wrapping_add(1))
+    }
+
+    pub const fn index(self) -> u32 {
+        self.0.wrapping_sub(1)
+    }
 }
 
 /// Where an object lives and which of the objects that ever lived there it is.
@@ -227,31 +249,32 @@ impl<T> Table<T> {
 /// First-in first-out list of table indices, each in it at most once: the links live beside the objects, so that pushing
 /// never allocates and never fails.
 pub(crate) struct IndexList {
-    /// `next[i]`: the index after `i`, `NONE` at the end, `OUT` if `i` is not in the list.
-    next: Vec<u32>,
+    /// `next[i]`: the index after `i`, [`END`] at the end, none if `i` is not in the list.
+    next: Vec<Link>,
     head: u32,
     tail: u32,
 }
 
-const OUT: u32 = u32::MAX - 1;
+/// Behind the last index of a list: no index.
+const END: u32 = u32::MAX - 1;
 
 impl IndexList {
     pub fn try_new(capacity: u32) -> Result<IndexList, OutOfMemory> {
         Ok(IndexList {
-            next: try_vec(capacity as usize, |_| OUT)?,
-            head: NONE,
-            tail: NONE,
+            next: try_zeroed(capacity as usize)?,
+            head: END,
+            tail: END,
         })
     }
 
     /// Appends `index` unless it is in the list already.
     pub fn push(&mut self, index: u32) {
         match self.next.get_mut(index as usize) {
-            Some(n) if *n == OUT => *n = NONE,
+            Some(n) if *n == Link::NONE => *n = Link::to(END),
             _ => return,
         }
         match self.next.get_mut(self.tail as usize) {
-            Some(t) => *t = index,
+            Some(t) => *t = Link::to(index),
             None => self.head = index,
         }
         self.tail = index;
@@ -260,10 +283,10 @@ impl IndexList {
     pub fn pop(&mut self) -> Option<u32> {
         let index = self.head;
         let n = self.next.get_mut(index as usize)?;
-        self.head = *n;
-        *n = OUT;
-        if self.head == NONE {
-            self.tail = NONE;
+        self.head = n.index();
+        *n = Link::NONE;
+        if self.head == END {
+            self.tail = END;
         }
         Some(index)
     }

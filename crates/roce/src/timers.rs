@@ -3,16 +3,14 @@
 //! Deadlines move with nearly every packet, mostly to later. So an entry may be early: whoever is woken by it looks at the
 //! object's real deadline and, if that lies ahead, enters it again. Moving a deadline to later then costs nothing.
 
-use crate::table::{OutOfMemory, try_vec};
+use crate::table::{Link, OutOfMemory, try_zeroed};
 use crate::time::Instant;
 use alloc::vec::Vec;
 
-const ABSENT: u32 = u32::MAX;
-
 pub(crate) struct Timers {
     heap: Vec<(Instant, u32)>,
-    /// Place of each object in `heap`.
-    place: Vec<u32>,
+    /// Place of each object in `heap`, if it is there.
+    place: Vec<Link>,
 }
 
 impl Timers {
@@ -23,7 +21,7 @@ impl Timers {
             .map_err(|_| OutOfMemory)?;
         Ok(Timers {
             heap,
-            place: try_vec(capacity as usize, |_| ABSENT)?,
+            place: try_zeroed(capacity as usize)?,
         })
     }
 
@@ -37,7 +35,7 @@ impl Timers {
         let Some(place) = self.place.get(object as usize).copied() else {
             return;
         };
-        if place == ABSENT {
+        if place == Link::NONE {
             // Each object is in the heap at most once, so this stays within what was reserved.
             if self.heap.len() < self.heap.capacity() {
                 self.heap.push((at, object));
@@ -45,11 +43,11 @@ impl Timers {
             }
             return;
         }
-        if let Some(entry) = self.heap.get_mut(place as usize)
+        if let Some(entry) = self.heap.get_mut(place.index() as usize)
             && at < entry.0
         {
             entry.0 = at;
-            self.sift_up(place as usize);
+            self.sift_up(place.index() as usize);
         }
     }
 
@@ -59,7 +57,7 @@ impl Timers {
         if at > now {
             return None;
         }
-        self.set_place(object, ABSENT);
+        self.set_place(object, Link::NONE);
         let last = self.heap.pop()?;
         if let Some(first) = self.heap.first_mut() {
             *first = last;
@@ -68,7 +66,7 @@ impl Timers {
         Some(object)
     }
 
-    fn set_place(&mut self, object: u32, place: u32) {
+    fn set_place(&mut self, object: u32, place: Link) {
         if let Some(p) = self.place.get_mut(object as usize) {
             *p = place;
         }
@@ -82,7 +80,7 @@ impl Timers {
         if let Some(e) = self.heap.get_mut(at) {
             *e = entry;
         }
-        self.set_place(entry.1, at as u32);
+        self.set_place(entry.1, Link::to(at as u32));
     }
 
     fn sift_up(&mut self, mut at: usize) {

@@ -5,37 +5,40 @@
 
 use super::connection::{Connection, State};
 use crate::rng::Rng;
-use crate::table::{OutOfMemory, try_vec};
+use crate::table::{Link, OutOfMemory, try_zeroed};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use zerocopy::FromZeros;
 
-const NONE: u32 = u32::MAX;
-
-#[derive(Clone, Copy)]
+/// A member. Zeroed, it is filed nowhere.
+#[derive(Clone, Copy, FromZeros)]
 struct Node {
-    hash: Option<u64>,
-    next: u32,
-    prev: u32,
+    hash: u64,
+    filed: bool,
+    next: Link,
+    prev: Link,
+}
+
+impl Node {
+    /// What it is filed under.
+    fn hash(&self) -> Option<u64> {
+        self.filed.then_some(self.hash)
+    }
 }
 
 /// Members `0..capacity`, each filed under one hash or none.
 struct Index {
     /// First member of each chain.
-    heads: Vec<u32>,
+    heads: Vec<Link>,
     nodes: Vec<Node>,
 }
 
 impl Index {
     fn try_new(capacity: u32) -> Result<Index, OutOfMemory> {
         let chains = capacity.max(1).next_power_of_two();
-        let none = Node {
-            hash: None,
-            next: NONE,
-            prev: NONE,
-        };
         Ok(Index {
-            heads: try_vec(chains as usize, |_| NONE)?,
-            nodes: try_vec(capacity as usize, |_| none)?,
+            heads: try_zeroed(chains as usize)?,
+            nodes: try_zeroed(capacity as usize)?,
         })
     }
 
@@ -48,47 +51,52 @@ impl Index {
         let Some(old) = self.nodes.get(member as usize).copied() else {
             return;
         };
-        if old.hash == hash {
+        if old.hash() == hash {
             return;
         }
-        if let Some(hash) = old.hash {
+        if let Some(hash) = old.hash() {
             self.unlink(old, self.chain(hash));
         }
-        let mut next = NONE;
+        let mut next = Link::NONE;
         if let Some(hash) = hash {
             let chain = self.chain(hash);
             if let Some(head) = self.heads.get_mut(chain) {
-                next = core::mem::replace(head, member);
+                next = core::mem::replace(head, Link::to(member));
             }
         }
-        if let Some(second) = self.nodes.get_mut(next as usize) {
-            second.prev = member;
+        if let Some(second) = self.nodes.get_mut(next.index() as usize) {
+            second.prev = Link::to(member);
         }
         if let Some(node) = self.nodes.get_mut(member as usize) {
-            let prev = NONE;
-            *node = Node { hash, next, prev };
+            *node = Node {
+                hash: hash.unwrap_or(0),
+                filed: hash.is_some(),
+                next,
+                prev: Link::NONE,
+            };
         }
     }
 
     /// Without a look at the rest of the chain: many members may have one name, and end at once.
     fn unlink(&mut self, node: Node, chain: usize) {
-        if let Some(before) = self.nodes.get_mut(node.prev as usize) {
+        if let Some(before) = self.nodes.get_mut(node.prev.index() as usize) {
             before.next = node.next;
         } else if let Some(head) = self.heads.get_mut(chain) {
             *head = node.next;
         }
-        if let Some(behind) = self.nodes.get_mut(node.next as usize) {
+        if let Some(behind) = self.nodes.get_mut(node.next.index() as usize) {
             behind.prev = node.prev;
         }
     }
 
     /// The members filed under `hash`.
     fn find(&self, hash: u64) -> impl Iterator<Item = u32> {
-        let first = self.heads.get(self.chain(hash)).copied().unwrap_or(NONE);
-        let node = |at: u32| self.nodes.get(at as usize);
-        core::iter::successors(Some(first), move |at| node(*at).map(|n| n.next))
-            .take_while(|at| *at != NONE)
-            .filter(move |at| node(*at).is_some_and(|n| n.hash == Some(hash)))
+        let first = self.heads.get(self.chain(hash)).copied();
+        let node = |at: Link| self.nodes.get(at.index() as usize);
+        core::iter::successors(first, move |at| node(*at).map(|n| n.next))
+            .take_while(|at| *at != Link::NONE)
+            .filter(move |at| node(*at).is_some_and(|n| n.hash() == Some(hash)))
+            .map(Link::index)
     }
 }
 
@@ -221,8 +229,8 @@ mod tests {
                     .map(|chain| {
                         let mut at = lookup.by_name.heads[chain as usize];
                         let mut len = 0;
-                        while at != NONE {
-                            at = lookup.by_name.nodes[at as usize].next;
+                        while at != Link::NONE {
+                            at = lookup.by_name.nodes[at.index() as usize].next;
                             len += 1;
                         }
                         len
