@@ -100,13 +100,13 @@ impl Pool {
     }
 }
 
-/// Hashes addresses: they are distinct already.
+/// Hashes addresses: they are distinct already, but not in their lowest bits, from which maps take places.
 #[derive(Default)]
 struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
-        self.0
+        self.0 ^ (self.0 >> 32)
     }
 
     fn write(&mut self, bytes: &[u8]) {
