@@ -24,6 +24,62 @@ fn measure(rows: &mut Rows, what: &'static str, mut f: impl FnMut()) {
     rows.push((what, each));
 }
 
+/// What is called with a scatter/gather list keeps it.
+unsafe extern "efiapi" fn take_list(
+    _: *mut DEVICE_OBJECT,
+    _: *mut IRP,
+    list: *mut SCATTER_GATHER_LIST,
+    context: *mut c_void,
+) {
+    // SAFETY: the context is where the list is wanted.
+    unsafe { *context.cast::<*mut SCATTER_GATHER_LIST>() = list };
+}
+
+/// An MDL, and a device that is told where its memory is. IRQL: PASSIVE_LEVEL, as code of a driver.
+fn dma(measure: &mut dyn FnMut(&'static str, &mut dyn FnMut())) {
+    const LENGTH: u32 = 4096;
+    let mut description = DEVICE_DESCRIPTION {
+        Version: DEVICE_DESCRIPTION_VERSION,
+        Master: 1,
+        ScatterGather: 1,
+        Dma64BitAddresses: 1,
+        MaximumLength: 1 << 20,
+        ..DEVICE_DESCRIPTION::ZEROED
+    };
+    let mut registers = 0;
+    // SAFETY: all objects are on this stack or live until they are given back below; the device object is only a name.
+    unsafe {
+        let device = ptr::without_provenance_mut(0x1000);
+        let adapter = IoGetDmaAdapter(device, &mut description, &mut registers);
+        assert!(!adapter.is_null());
+        let operations = &*(*adapter).DmaOperations;
+        let get = operations.GetScatterGatherList.expect("an entry");
+        let put = operations.PutScatterGatherList.expect("an entry");
+        let block = ExAllocatePool2(POOL_FLAG_NON_PAGED, LENGTH as usize, 7);
+        assert!(!block.is_null());
+        let make = || {
+            let mdl = IoAllocateMdl(block, LENGTH, 0, 0, ptr::null_mut());
+            MmBuildMdlForNonPagedPool(mdl);
+            mdl
+        };
+        measure("MDL, allocated, built and freed", &mut || IoFreeMdl(make()));
+        let mdl = make();
+        let old = KfRaiseIrql(2);
+        measure("scatter/gather list, got and put", &mut || {
+            let mut list = ptr::null_mut::<SCATTER_GATHER_LIST>();
+            let out = (&raw mut list).cast();
+            let none = ptr::null_mut();
+            let status = get(adapter, none, mdl, block, LENGTH, take_list, out, 1);
+            assert_eq!(status, 0);
+            put(adapter, list, 1);
+        });
+        KeLowerIrql(old);
+        IoFreeMdl(mdl);
+        ExFreePool(block);
+        operations.PutDmaAdapter.expect("an entry")(adapter);
+    }
+}
+
 unsafe extern "efiapi" fn nothing(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {}
 
 /// All rows, with a verifier that looks at so much.
@@ -33,6 +89,7 @@ fn rows(verify: Verify) -> Rows {
     let a = world.add_machine(MachineConfig::named("A"));
     world.call(a, || {
         let mut measure = |what, f: &mut dyn FnMut()| measure(&mut rows, what, f);
+        dma(&mut measure);
         let mut lock = 0usize;
         let (mut dpc, mut timer) = (KDPC::ZEROED, KTIMER::ZEROED);
         let mut stamp = 0;
