@@ -11,7 +11,7 @@ mod verdict;
 use crate::image::IMAGE_VARIABLE;
 use crate::workspace::{lock, root, target};
 use anyhow::{Context, Result, bail};
-use rounds::{ROUND, Rounds, in_order};
+use rounds::{Paths, Rounds, in_order, walk};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -31,8 +31,8 @@ pub struct Options {
     /// Run each story so often at most, instead of until it comes across no new path.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
-    /// Run so many stories at a time, which changes no run [default: as many as there are processors, at most 8].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=ROUND as i64))]
+    /// Run so many stories at a time, which changes no run [default: as many as there are processors].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
     /// Only stories whose names contain this; that of the demo is `demo`.
     #[arg(value_name = "NAME")]
@@ -41,9 +41,6 @@ pub struct Options {
 
 /// No story takes as long, in the host's time.
 const LIMIT: Duration = Duration::from_secs(300);
-
-/// Without news, a line that often.
-const LINE: Duration = Duration::from_secs(20);
 
 /// Runs the stories; `false` if there is a finding.
 pub fn run(options: &Options) -> Result<bool> {
@@ -54,26 +51,31 @@ pub fn run(options: &Options) -> Result<bool> {
     let image = image.transpose()?;
     let folder = target()?.join("faults");
     let _lock = lock(&folder)?;
-    let mut stories = story::all(&options.test)?;
-    if let Some(part) = &options.filter {
-        stories.retain(|story| story.name.contains(&**part));
-    }
-    if stories.is_empty() {
+    let demo = options.test.is_empty().then(story::demo).transpose()?;
+    let is_meant = |story: &Story| {
+        let part = options.filter.as_deref();
+        part.is_none_or(|part| story.name.contains(part))
+    };
+    let mut tests = story::tests(&options.test)?;
+    tests.retain(is_meant);
+    // It has the most paths by far.
+    let mut rounds = Rounds::new(tests, demo.filter(is_meant));
+    let count = rounds.to_go();
+    if count == 0 {
         bail!("there is no such story");
     }
     let jobs = options.jobs.map_or_else(
-        || std::thread::available_parallelism().map_or(1, |count| ROUND.min(count.get())),
+        || std::thread::available_parallelism().map_or(1, |count| count.get()),
         |jobs| jobs as usize,
     );
-    let count = stories.len();
     println!("{count} stories, {jobs} at a time");
     let bench = Bench {
         folder: &folder,
         image: image.as_deref(),
     };
     let started = Instant::now();
-    let mut rounds = Rounds::new(stories, options.runs);
-    let mut told = started;
+    let mut paths = Paths::default();
+    let (mut runs, mut left) = (0, 0);
     // Runs in which the story's own premise was gone.
     let mut gone = 0;
     let mut findings = Vec::new();
@@ -82,52 +84,58 @@ pub fn run(options: &Options) -> Result<bool> {
         if round.is_empty() {
             break;
         }
-        let known = rounds.paths.concat();
-        let results = in_order(jobs, &round, |slot, (story, _)| {
-            bench.run(slot, story, &known)
+        let told = in_order(jobs, &round, |worker, story| {
+            bench.tell(worker, story, &paths, options.runs)
         });
-        for (story, result) in round.into_iter().zip(results) {
-            let run = result?;
-            match run.verdict() {
-                Verdict::Passed => {}
-                Verdict::PremiseGone => gone += 1,
-                Verdict::Finding(finding) => {
-                    println!("{}: {finding}", story.0.name);
-                    findings.push(bench.told(&story.0, &finding, &run)?);
-                }
+        for (story, told) in round.iter().zip(told) {
+            let told = told?;
+            runs += told.runs;
+            gone += told.gone;
+            left += usize::from(!told.is_through);
+            for (finding, how) in told.findings {
+                println!("{}: {finding}", story.name);
+                findings.push(how);
             }
-            rounds.merge(story, &run.failed);
+            paths.add(&told.failed);
         }
-        if told.elapsed() >= LINE {
-            told = Instant::now();
-            println!(
-                "{:.0} s: {} runs, {} paths, {} findings, {} stories to go on with",
-                started.elapsed().as_secs_f64(),
-                rounds.runs,
-                rounds.paths.len(),
-                findings.len(),
-                rounds.to_go()
-            );
-        }
+        println!(
+            "{:.0} s: {runs} runs, {} paths, {} findings, {} stories to go",
+            started.elapsed().as_secs_f64(),
+            paths.count(),
+            findings.len(),
+            rounds.to_go()
+        );
     }
-    std::fs::write(folder.join("paths.txt"), rounds.paths.concat())?;
+    std::fs::write(folder.join("paths.txt"), paths.lines())?;
     for finding in &findings {
         println!("FINDING {finding}");
     }
     println!(
-        "{count} stories in {} runs and {:.0} s; {} paths failed, which are in {}; of {} runs the story's own premise was gone; {}{} findings",
-        rounds.runs,
+        "{count} stories in {runs} runs and {:.0} s; {} paths failed, which are in {}; of {gone} runs the story's own premise was gone; {}{} findings",
         started.elapsed().as_secs_f64(),
-        rounds.paths.len(),
+        paths.count(),
         folder.join("paths.txt").display(),
-        gone,
-        match rounds.left {
+        match left {
             0 => String::new(),
             left => format!("{left} stories may come across more paths; "),
         },
         findings.len()
     );
     Ok(findings.is_empty())
+}
+
+/// What came of all runs of a story.
+#[derive(Default)]
+struct Told {
+    runs: usize,
+    /// Runs in which the story's own premise was gone.
+    gone: usize,
+    /// What each is, and how it is repeated.
+    findings: Vec<(String, String)>,
+    /// The lines of what failed.
+    failed: String,
+    /// It came across no new path in the end.
+    is_through: bool,
 }
 
 /// A run that has ended.
@@ -157,7 +165,27 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Runs a story while all but the known paths fail. `slot` is a number that no other run has now.
+    /// Runs a story until it comes across no path that is new besides the known ones. `slot` is a number that no other story has now.
+    fn tell(&self, slot: usize, story: &Story, known: &Paths, limit: Option<u32>) -> Result<Told> {
+        let mut told = Told::default();
+        told.is_through = walk(known.clone(), limit, |known| {
+            let run = self.run(slot, story, known)?;
+            told.runs += 1;
+            told.failed += &run.failed;
+            match run.verdict() {
+                Verdict::Passed => {}
+                Verdict::PremiseGone => told.gone += 1,
+                Verdict::Finding(finding) => {
+                    let how = self.describe(story, &finding, &run)?;
+                    told.findings.push((finding, how));
+                }
+            }
+            anyhow::Ok(run.failed)
+        })?;
+        Ok(told)
+    }
+
+    /// Runs a story while all but the known paths fail.
     fn run(&self, slot: usize, story: &Story, known: &str) -> Result<Run> {
         let paths = self.folder.join(format!("paths-{slot}"));
         std::fs::write(&paths, known)?;
@@ -174,7 +202,7 @@ impl Bench<'_> {
     }
 
     /// A finding, and how it is repeated. What the story printed is kept.
-    fn told(&self, story: &Story, finding: &str, run: &Run) -> Result<String> {
+    fn describe(&self, story: &Story, finding: &str, run: &Run) -> Result<String> {
         let log = self.folder.join(story.name.replace("::", "-") + ".log");
         std::fs::write(&log, &run.text)?;
         let failed = run.failed.lines();
@@ -224,7 +252,7 @@ impl Bench<'_> {
             }
             std::thread::sleep(pause);
             waited += pause;
-            pause = (pause * 2).min(Duration::from_millis(20));
+            pause = (pause * 2).min(Duration::from_millis(4));
         }
         child.kill()?;
         child.wait()?;

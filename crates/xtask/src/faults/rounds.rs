@@ -1,75 +1,103 @@
-//! Rounds of runs: several stories at a time, and yet the same runs on each host.
+//! Rounds of stories: several at a time, and yet the same runs on each host.
 //!
-//! A path fails in the run that first comes to it, so that which run that is decides what is found. All stories of a round know the same
-//! paths when they begin; what they came across becomes known in the order of the stories, when the last has ended. Neither the number of
-//! workers nor their speed changes what a run is like.
+//! A path fails in the run that first comes to it, so that which run that is decides what is found. A story of a round knows the paths of
+//! the rounds before and its own, not those of the others; what they came across becomes known in the order of the stories, when the last
+//! is through. Neither the number of workers nor their speed changes what a run is like.
+//!
+//! What stories of one round have in common, each of them walks: most of all the paths of the driver's start. At the end of a round workers
+//! wait for its last story. So the first round is of few stories, and the more is known, the more of them are in one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-/// So many stories are in a round at most: as many workers are of use. With more, more of them come to the same path at the same time, and
-/// have to run once more.
-pub const ROUND: usize = 8;
+/// Stories of the first round: as many as two processors can run, while one would leave the other idle.
+const FIRST: usize = 2;
 
-/// What is to be done, and what is known so far.
-pub struct Rounds<S> {
-    /// Stories and how often each has run. A story is in it until it comes across no new path.
-    queue: VecDeque<(S, u32)>,
-    /// How often a story may run.
-    limit: Option<u32>,
-    /// Stories that have run as often as they may, and came across a new path the last time.
-    pub left: usize,
-    /// The lines of the paths that have failed, without those of one path twice.
-    pub paths: Vec<String>,
+/// Stories of a round at most. Each has twice as many as the one before until then.
+const MOST: usize = 32;
+
+/// Paths that have failed.
+#[derive(Clone, Default)]
+pub struct Paths {
+    lines: String,
     known: BTreeSet<String>,
-    pub runs: usize,
+}
+
+impl Paths {
+    /// Notes lines that tell of paths. The first that tells of a path stays.
+    pub fn add(&mut self, lines: &str) {
+        for line in lines.lines() {
+            let path = line.split(' ').next().unwrap_or_default();
+            if self.known.insert(path.to_owned()) {
+                self.lines += line;
+                self.lines.push('\n');
+            }
+        }
+    }
+
+    /// A line for each path.
+    pub fn lines(&self) -> &str {
+        &self.lines
+    }
+
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+}
+
+/// Stories that are still to be told, of which each round has more.
+pub struct Rounds<S> {
+    queue: VecDeque<S>,
+    /// It takes long, and begins the first full round: there is enough else to be told meanwhile.
+    long: Option<S>,
+    size: usize,
 }
 
 impl<S> Rounds<S> {
-    pub fn new(stories: Vec<S>, limit: Option<u32>) -> Self {
+    /// `long` is one more, which takes longer than the others.
+    pub fn new(stories: Vec<S>, long: Option<S>) -> Self {
         Rounds {
-            queue: stories.into_iter().map(|story| (story, 0)).collect(),
-            limit,
-            left: 0,
-            paths: Vec::new(),
-            known: BTreeSet::new(),
-            runs: 0,
+            queue: stories.into(),
+            long,
+            size: FIRST,
         }
     }
 
-    /// Stories that are not through.
+    /// Stories that no round has had.
     pub fn to_go(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + usize::from(self.long.is_some())
     }
 
     /// Takes the stories of the next round; none if all are through.
-    pub fn take(&mut self) -> Vec<(S, u32)> {
-        let count = ROUND.min(self.queue.len());
-        self.queue.drain(..count).collect()
-    }
-
-    /// Notes the lines of what failed in a run: of a round's stories, one after the other.
-    pub fn merge(&mut self, (story, runs): (S, u32), failed: &str) {
-        self.runs += 1;
-        for line in failed.lines() {
-            let path = line.split(' ').next().unwrap_or_default();
-            if self.known.insert(path.to_owned()) {
-                self.paths.push(format!("{line}\n"));
-            }
-        }
-        if failed.is_empty() {
-            return;
-        }
-        // Even if another of the round came across them too: what comes after them is new to this one.
-        if self.limit.is_some_and(|limit| runs + 1 >= limit) {
-            self.left += 1;
-        } else {
-            self.queue.push_back((story, runs + 1));
-        }
+    pub fn take(&mut self) -> Vec<S> {
+        let count = self.size.min(self.queue.len());
+        let is_full = self.size == MOST || count == self.queue.len();
+        self.size = MOST.min(self.size * 2);
+        let long = self.long.take_if(|_| is_full);
+        long.into_iter().chain(self.queue.drain(..count)).collect()
     }
 }
 
-/// What a function makes of each of the items, in their order, whichever of so many workers is done first. It is given the item's number.
+/// Runs a story again and again until it comes across no new path, or as often as it may. A run is given the lines of the paths that it
+/// knows, and returns those of what failed. Says whether the story is through.
+pub fn walk<E>(
+    mut known: Paths,
+    limit: Option<u32>,
+    mut run: impl FnMut(&str) -> Result<String, E>,
+) -> Result<bool, E> {
+    let mut runs = 0;
+    while limit.is_none_or(|limit| runs < limit) {
+        runs += 1;
+        let failed = run(known.lines())?;
+        if failed.is_empty() {
+            return Ok(true);
+        }
+        known.add(&failed);
+    }
+    Ok(false)
+}
+
+/// What a function makes of each of the items, in their order, whichever of so many workers is done first. It is given the worker's number.
 pub fn in_order<T: Sync, R: Send>(
     workers: usize,
     items: &[T],
@@ -77,15 +105,18 @@ pub fn in_order<T: Sync, R: Send>(
 ) -> Vec<R> {
     let next = Mutex::new(items.iter().enumerate());
     let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let one = || {
+    let one = |worker| {
         let mut done = Vec::new();
         while let Some((number, item)) = take() {
-            done.push((number, work(number, item)));
+            done.push((number, work(worker, item)));
         }
         done
     };
+    let one = &one;
     let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(one)).collect();
+        let threads: Vec<_> = (0..workers)
+            .map(|worker| scope.spawn(move || one(worker)))
+            .collect();
         let done = threads.into_iter().map(|thread| thread.join());
         done.flat_map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
@@ -97,67 +128,84 @@ pub fn in_order<T: Sync, R: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::convert::Infallible;
     use std::sync::Barrier;
 
     /// Paths that a story comes to one after the other, and ends at the first that fails.
-    type Paths = &'static str;
+    type Story = &'static str;
 
-    fn run(story: Paths, known: &[String]) -> String {
-        let is_new = |path: &&str| !known.iter().any(|line| line.starts_with(path));
+    fn run(story: Story, known: &str) -> String {
+        let is_new = |path: &&str| !known.lines().any(|line| line.starts_with(path));
         let failed = story.split(' ').find(is_new);
         failed.map_or_else(String::new, |path| format!("{path} told by {story}\n"))
     }
 
-    /// All runs, and what is known then.
-    fn walk(rounds: &mut Rounds<Paths>, workers: usize) -> Vec<(Paths, String)> {
+    /// A story, what failed in each of its runs, and whether it is through.
+    type Told = (Story, Vec<String>, bool);
+
+    /// What each story's runs were like, and what is known then.
+    fn tell(stories: &[Story], limit: Option<u32>, workers: usize) -> (Vec<Told>, Paths) {
+        let (mut rounds, mut paths) = (Rounds::new(stories.to_vec(), None), Paths::default());
         let mut log = Vec::new();
         loop {
             let round = rounds.take();
             if round.is_empty() {
-                return log;
+                return (log, paths);
             }
-            let paths = &rounds.paths;
-            let results = in_order(workers, &round, |_, (story, _)| run(story, paths));
-            for (story, failed) in round.into_iter().zip(results) {
-                log.push((story.0, failed.clone()));
-                rounds.merge(story, &failed);
+            let told = in_order(workers, &round, |_, story| {
+                let mut runs = Vec::new();
+                let Ok(through) = walk(paths.clone(), limit, |known| {
+                    runs.push(run(story, known));
+                    Ok::<_, Infallible>(run(story, known))
+                });
+                (*story, runs, through)
+            });
+            for story in told {
+                paths.add(&story.1.concat());
+                log.push(story);
             }
         }
     }
 
     #[test]
-    fn stories_of_a_round_know_the_same_and_are_merged_in_order() {
-        let mut rounds = Rounds::new(vec!["p q", "p r", "s"], None);
-        let log = walk(&mut rounds, 2);
-        let log: Vec<_> = log
+    fn a_round_knows_what_the_rounds_before_came_across_and_a_story_its_own() {
+        let (log, paths) = tell(&["p q", "p r", "q r s", "t p"], None, 2);
+        let log: Vec<(Story, Vec<&str>)> = log
             .iter()
-            .map(|(s, failed)| (*s, failed.as_str()))
+            .map(|(s, runs, _)| (*s, runs.iter().map(String::as_str).collect()))
             .collect();
         assert_eq!(
             log,
             [
-                ("p q", "p told by p q\n"),
-                // It does not know yet, and so goes again.
-                ("p r", "p told by p r\n"),
-                ("s", "s told by s\n"),
-                ("p q", "q told by p q\n"),
-                ("p r", "r told by p r\n"),
-                ("s", ""),
-                ("p q", ""),
-                ("p r", ""),
+                ("p q", vec!["p told by p q\n", "q told by p q\n", ""]),
+                // It does not know what the other of its round does.
+                ("p r", vec!["p told by p r\n", "r told by p r\n", ""]),
+                ("q r s", vec!["s told by q r s\n", ""]),
+                ("t p", vec!["t told by t p\n", ""]),
             ]
         );
         // A path once, as the first told it.
         assert_eq!(
-            rounds.paths,
-            [
-                "p told by p q\n",
-                "s told by s\n",
-                "q told by p q\n",
-                "r told by p r\n"
-            ]
+            paths.lines(),
+            "p told by p q\nq told by p q\nr told by p r\ns told by q r s\nt told by t p\n"
         );
-        assert_eq!((rounds.runs, rounds.left, rounds.to_go()), (8, 0, 0));
+        assert_eq!(paths.count(), 5);
+    }
+
+    #[test]
+    fn rounds_grow_and_what_takes_long_begins_the_first_full_one() {
+        let taken = |count: u32| {
+            let mut rounds = Rounds::new((1..count).collect(), Some(0));
+            assert_eq!(rounds.to_go(), count as usize);
+            let rounds = std::iter::from_fn(|| Some(rounds.take()).filter(|r| !r.is_empty()));
+            rounds.collect::<Vec<_>>()
+        };
+        let rounds = taken(101);
+        let sizes: Vec<_> = rounds.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 4, 8, 16, 1 + 32, 32, 6]);
+        assert_eq!(rounds[4][..3], [0, 31, 32]);
+        assert_eq!(taken(6), [vec![1, 2], vec![0, 3, 4, 5]], "of few, the last");
+        assert_eq!(taken(1), [[0]]);
     }
 
     #[test]
@@ -166,36 +214,37 @@ mod tests {
             "a b c", "a b d", "e", "a c", "f a", "b", "c d e", "g", "h a", "a b i", "j", "d",
         ];
         let runs = |workers| {
-            let mut rounds = Rounds::new(stories.to_vec(), None);
-            let log = walk(&mut rounds, workers);
-            (log, rounds.paths)
+            let (log, paths) = tell(&stories, None, workers);
+            (log, paths.lines)
         };
         let alone = runs(1);
-        assert_eq!(alone.1.len(), 10, "each of the paths");
-        for workers in 2..=ROUND {
+        assert_eq!(alone.1.lines().count(), 10, "each of the paths");
+        for workers in 2..=8 {
             assert_eq!(runs(workers), alone, "{workers} workers");
         }
     }
 
     #[test]
     fn a_story_runs_no_oftener_than_it_may() {
-        let mut rounds = Rounds::new(vec!["p q r", "p"], Some(2));
-        let log = walk(&mut rounds, 1);
-        let count = |story| log.iter().filter(|(s, _)| *s == story).count();
-        assert_eq!((count("p q r"), count("p")), (2, 2));
-        assert_eq!(rounds.left, 1, "the first came across a new path again");
+        let (log, _) = tell(&["p q r", "p"], Some(2), 1);
+        let log: Vec<_> = log
+            .iter()
+            .map(|(story, runs, through)| (*story, runs.len(), *through))
+            .collect();
+        // The first came across a new path again.
+        assert_eq!(log, [("p q r", 2, false), ("p", 2, true)]);
     }
 
     #[test]
     fn results_are_in_order_though_the_last_is_ready_first() {
         let last_is_done = Barrier::new(2);
-        let results = in_order(2, &["a", "b", "c"], |number, item| {
-            if number != 1 {
+        let results = in_order(2, &["a", "b", "c"], |_, item| {
+            if *item != "b" {
                 // The first waits until the last does: the second is done long before.
                 last_is_done.wait();
             }
-            format!("{number}{item}")
+            item.to_uppercase()
         });
-        assert_eq!(results, ["0a", "1b", "2c"]);
+        assert_eq!(results, ["A", "B", "C"]);
     }
 }

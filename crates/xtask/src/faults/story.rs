@@ -55,14 +55,14 @@ impl Story {
     }
 }
 
-/// The demo and the tests that load the driver, built; of these only those of some binaries, if there are any.
-pub fn all(binaries: &[String]) -> Result<Vec<Story>> {
-    let mut stories = Vec::new();
-    // It is the longest: what takes long begins first.
-    if binaries.is_empty() {
-        let lab = build_lab(&root(), &target()?)?;
-        stories.push(Story::new("demo", &lab, true));
-    }
+/// The demo, built.
+pub fn demo() -> Result<Story> {
+    Ok(Story::new("demo", &build_lab(&root(), &target()?)?, true))
+}
+
+/// The tests that load the driver, built; only those of some binaries, if there are any.
+pub fn tests(binaries: &[String]) -> Result<Vec<Story>> {
+    let mut programs = Vec::new();
     let binaries: Vec<&str> = match binaries {
         [] => LOADING.to_vec(),
         some => some.iter().map(String::as_str).collect(),
@@ -85,9 +85,26 @@ pub fn all(binaries: &[String]) -> Result<Vec<Story>> {
         let names = listed
             .lines()
             .filter_map(|line| line.strip_suffix(": test"));
-        stories.extend(names.map(|name| Story::new(name, &program, false)));
+        programs.push(
+            names
+                .map(|name| Story::new(name, &program, false))
+                .collect(),
+        );
     }
-    Ok(stories)
+    Ok(in_turn(programs))
+}
+
+/// One story of each program after the other: linked with the driver, programs have no path in common.
+fn in_turn(programs: Vec<Vec<Story>>) -> Vec<Story> {
+    let mut programs: Vec<_> = programs.into_iter().map(Vec::into_iter).collect();
+    let mut stories = Vec::new();
+    loop {
+        let before = stories.len();
+        stories.extend(programs.iter_mut().filter_map(Iterator::next));
+        if stories.len() == before {
+            return stories;
+        }
+    }
 }
 
 /// The test programs that cargo says it has built.
@@ -116,6 +133,16 @@ mod tests {
             r#"{"reason":"build-finished","success":true}"#,
         );
         assert_eq!(executables(said), [PathBuf::from("/t/debug/deps/ndk-1")]);
+    }
+
+    #[test]
+    fn the_programs_take_turns() {
+        let story = |name: &str| Story::new(name, Path::new("/t/a"), false);
+        let programs = [&["a1", "a2", "a3"][..], &["b1"], &[], &["c1", "c2"]];
+        let programs = programs.map(|names| names.iter().copied().map(story).collect());
+        let stories = in_turn(programs.to_vec());
+        let names: Vec<_> = stories.iter().map(|story| &*story.name).collect();
+        assert_eq!(names, ["a1", "b1", "c1", "a2", "c2", "a3"]);
     }
 
     #[test]
