@@ -25,6 +25,11 @@ fn with_machine<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
     Some(f(machine))
 }
 
+/// Whether a kernel address is one of memory, accessible or not.
+pub(crate) fn is_memory(address: usize) -> bool {
+    with_machine(address, |machine| machine.ram.is_mapped(address, 1)) == Some(true)
+}
+
 /// What lay at an address that is inaccessible because its memory was freed, as reports name it.
 pub(crate) fn freed(address: usize) -> Option<String> {
     with_machine(address, |machine| machine.pool.freed_around(address)).flatten()

@@ -64,7 +64,9 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
             &mut *context.cast::<ucontext_t>(),
         )
     };
-    if fault {
+    // Memory that is there, and that the host has no more to give for: no fault of who accesses it.
+    let exhausted = signal == libc::SIGBUS && paged::is_memory(address);
+    if fault && !exhausted {
         // The access is a driver's, what serves it is not: its allocations are not the driver's either.
         let kernel = KernelMode::enter();
         let served = paged::page_in(address) || serve(address, interrupted);

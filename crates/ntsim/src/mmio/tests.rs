@@ -450,6 +450,33 @@ fn wild_pointers_still_crash() {
     assert_eq!(vector, Some(libc::SIGSEGV));
 }
 
+/// The system says so with the signal that it has for guards of special pool.
+#[test]
+fn a_host_without_memory_for_a_machine_is_no_fault_of_a_driver() {
+    use crate::world::machine::MachineConfig;
+    let mut world = crate::World::builder().ignore_environment().build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    let machine = world.machine(a);
+    let address = machine.ram.alloc_pages(1).expect("a page");
+    let memory = std::ptr::with_exposed_provenance_mut::<u8>(address);
+    let ended = world.call(a, || {
+        signal_of(|| {
+            // SAFETY: a page of the machine, behind which the child has a file put that holds nothing.
+            unsafe {
+                memory.write_volatile(1);
+                let empty = libc::memfd_create(c"empty".as_ptr(), 0);
+                let (access, flags) = (
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED | libc::MAP_FIXED,
+                );
+                libc::mmap(memory.cast(), 4096, access, flags, empty, 0);
+                memory.write_volatile(1);
+            }
+        })
+    });
+    assert_eq!(ended, Some(libc::SIGBUS));
+}
+
 #[test]
 fn a_fault_of_driver_code_is_a_bugcheck() {
     use crate::verifier::rules;
