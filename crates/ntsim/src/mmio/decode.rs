@@ -10,6 +10,11 @@ use super::alu::{Alu, Condition};
 const MAX_LENGTH: usize = 15;
 const PAGE: usize = 4096;
 
+/// Has the decoder make its tables, as it does when it is first used: that takes more stack than the host has for signals.
+pub(super) fn prepare() {
+    let _ = Decoder::new(64, &[], DecoderOptions::NONE);
+}
+
 /// A general-purpose register or part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gpr {

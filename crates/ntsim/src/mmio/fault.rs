@@ -37,6 +37,7 @@ static INSTALL: Once = Once::new();
 /// Installs the handler, once per process.
 pub(crate) fn install() {
     INSTALL.call_once(|| {
+        decode::prepare();
         for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS.0) {
             // SAFETY: plain system calls on zero-initialised structures; the handler has the signature that
             // SA_SIGINFO asks for. The previous action is stored before ours can run.
