@@ -15,7 +15,17 @@ const CALLS: u32 = 1_000_000;
 /// What is measured, and the nanoseconds of each call.
 type Rows = Vec<(&'static str, f64)>;
 
+/// Whether a row is wanted: one that is named on the command line by a part of its name, or any.
+fn is_wanted(what: &str) -> bool {
+    let mut names = std::env::args().skip(1).filter(|a| !a.starts_with('-'));
+    let first = names.next();
+    first.is_none_or(|first| what.contains(&first)) || names.any(|name| what.contains(&name))
+}
+
 fn measure(rows: &mut Rows, what: &'static str, mut f: impl FnMut()) {
+    if !is_wanted(what) {
+        return;
+    }
     let start = Instant::now();
     for _ in 0..CALLS {
         f();
