@@ -275,14 +275,15 @@ pub(super) fn layer_if_any<R>(f: impl FnOnce(&Layer) -> R) -> Option<R> {
 
 /// The closes that pend and what holds each, for reports of waits that never end.
 pub(crate) fn pending_closes() -> Vec<String> {
-    let mut closing: Vec<Rc<Object>> = with_layer(|layer| {
+    let mut closing: Vec<Rc<Object>> = layer_if_any(|layer| {
         let handles: Vec<Handle> = layer.by_address.borrow().values().copied().collect();
         let objects = handles.iter().filter_map(|h| layer.objects.get(*h));
         objects
             .filter(|o| o.state.get() == State::Closing)
+            .chain(late::closed(layer))
             .collect()
-    });
-    closing.extend(with_layer(late::closed));
+    })
+    .unwrap_or_default();
     closing.sort_by_key(|o| (o.kind as u32, o.number));
     closing
         .iter()

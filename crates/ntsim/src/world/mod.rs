@@ -562,10 +562,12 @@ impl World {
             return None;
         }
         let repeat = verifier::repeat(core);
-        if repeat.is_empty() {
-            return None;
-        }
-        let mut text = format!("a world has not come to World::finish: {repeat}");
+        let is_told = !repeat.is_empty();
+        let mut text = match is_told {
+            true => format!("a world has not come to World::finish: {repeat}"),
+            false => "a world has not come to World::finish\n".to_owned(),
+        };
+        let header = text.len();
         for failure in core.faults.in_words(core) {
             text += &format!("failed on purpose: {failure}\n");
         }
@@ -584,7 +586,7 @@ impl World {
                 text += &format!("  {}\n", line.trim_start());
             }
         }
-        Some(text)
+        (is_told || text.len() > header).then_some(text)
     }
 }
 

@@ -157,6 +157,12 @@ impl Bench {
         Bench::in_world(world, mode, misdeed, NDK_VERSION_2_1, NDK_VERSION_2_1)
     }
 
+    /// In a world that does not look into the environment.
+    pub(super) fn of_its_own(mode: Mode, misdeed: Misdeed) -> Bench {
+        let world = World::builder().ignore_environment();
+        Bench::in_world(world, mode, misdeed, NDK_VERSION_2_1, NDK_VERSION_2_1)
+    }
+
     fn in_world(
         world: WorldBuilder,
         mode: Mode,

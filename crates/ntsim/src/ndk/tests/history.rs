@@ -243,6 +243,19 @@ fn a_world_that_is_dropped_tells_what_failed_and_what_pends() {
     assert_eq!(b.world.unfinished(), None);
 }
 
+/// Nothing that it could be told repeats it.
+#[test]
+fn a_world_without_environment_tells_only_what_failed_and_what_pends() {
+    let mut b = Bench::of_its_own(Mode::Later, Misdeed::Nothing);
+    assert_eq!(b.world.unfinished(), None);
+    let listener = b.listener(Told::new());
+    b.fake.listens.set(STATUS_ADDRESS_ALREADY_EXISTS);
+    assert_eq!(b.listen(listener), STATUS_ADDRESS_ALREADY_EXISTS);
+    let text = b.world.unfinished().unwrap();
+    let parts = "a world has not come to World::finish\nNDK calls and requests that failed:\n";
+    assert!(text.starts_with(parts), "{text}");
+}
+
 /// Objects by kind, with what they need and what goes on with them.
 #[test]
 fn a_report_shows_the_objects_and_what_holds_them() {
