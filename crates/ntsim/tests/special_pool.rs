@@ -6,7 +6,7 @@ mod common;
 use std::hint::black_box;
 
 use common::TAG;
-use ndis_sys::imports::{ExAllocatePool2, ExFreePoolWithTag};
+use ndis_sys::imports::{ExAllocatePool2, ExFreePoolWithTag, MmGetPhysicalAddress};
 use ndis_sys::wdm::{POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED};
 use ntsim::verifier::rules;
 use ntsim::{MachineConfig, MachineId, Verify, Violation, World};
@@ -285,4 +285,50 @@ fn a_slot_is_had_again_when_all_others_were() {
     });
     assert!(world.take_violations().is_empty());
     assert_eq!(world.pool_stats(a).unguarded, 0);
+}
+
+/// A driver that gives a device one address for a block of two pages is to be found out.
+#[test]
+fn to_devices_two_pages_are_not_always_one_piece() {
+    let (mut world, a) = world(Verify::Full, 64 << 20);
+    world.call(a, || {
+        let mut in_two = 0;
+        for _ in 0..100 {
+            let block = allocate(8192);
+            // SAFETY: pages of the block.
+            let [first, second] =
+                [0, PAGE].map(|at| unsafe { MmGetPhysicalAddress(block.add(at).cast()) });
+            in_two += u32::from(second != first + PAGE as i64);
+            free(block);
+        }
+        assert!((5..50).contains(&in_two), "{in_two} of 100");
+    });
+    assert!(world.take_violations().is_empty());
+}
+
+/// Nobody can access the block itself any more, but a device knows another way.
+#[test]
+fn what_a_device_writes_to_a_freed_block_is_found() {
+    for (size, all_over) in [(100, false), (5000, false), (100, true)] {
+        let (mut world, a) = world(Verify::Full, 64 << 20);
+        let ram = world.ram(a);
+        let mut block = std::ptr::null_mut();
+        world.call(a, || {
+            block = allocate(size);
+            free(block);
+        });
+        let physical = ram.physical(block.addr()).expect("memory");
+        let seen = ram.device_ptr(ram.logical(physical), 8).expect("memory");
+        // SAFETY: memory of the machine, which the device has not been told to leave alone.
+        unsafe { seen.add(4).write(1) };
+        if all_over {
+            // Whoever gets the place next is not to blame.
+            world.call(a, || (0..1100).for_each(|_| free(allocate(200))));
+        } else {
+            world.check_pool(a);
+            assert!(!is_accessible(block), "as before");
+        }
+        let text = format!("at offset 4 of the block of {size} bytes");
+        caught(&world.take_violations(), rules::POOL_USE_AFTER_FREE, &text);
+    }
 }

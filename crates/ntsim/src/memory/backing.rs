@@ -14,6 +14,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::arena::{self, Protection, WINDOW, Window, map_file};
+use super::mappings::Mappings;
 use super::ram::PAGE;
 
 /// Bytes that stay together in the pool's view, and in the devices'.
@@ -28,8 +29,7 @@ pub(super) const MAP_LEN: usize = 1 << 30;
 const SLOTS_AT: [usize; SLOT_SIZES] = [3 << 30, (3 << 30) + (1 << 29)];
 /// Slots have one page or two.
 pub(super) const SLOT_SIZES: usize = 2;
-/// At most so many slots: each makes two mappings, of which a process, in which many worlds may live at a time, may have 65530. And at most one
-/// for so many pages of the machine, or too little would be left for others.
+/// At most so many slots; and at most one for so many pages of the machine, or too little would be left for others.
 const SLOTS: [usize; SLOT_SIZES] = [1024, 256];
 const PAGES_FOR_A_SLOT: [usize; SLOT_SIZES] = [12, 48];
 
@@ -114,6 +114,8 @@ pub(super) struct SlotZone {
     pub(super) count: usize,
     /// The first one's place in the file.
     start: usize,
+    /// Bytes of the file, with what is left of the groups that slots are in.
+    len: usize,
 }
 
 impl SlotZone {
@@ -142,14 +144,22 @@ impl SlotZone {
         self.start..self.start + self.count * self.size()
     }
 
+    /// The groups of the file that slots are in.
+    fn groups(self) -> Range<usize> {
+        let start = self.start / GROUP * GROUP;
+        start..start + self.len
+    }
+
     /// Where a slot is in the window.
     pub(super) fn at(self, slot: usize) -> usize {
         SLOTS_AT[self.index] + self.extent(slot)
     }
 
-    /// Which slot lies in a place of the window, or before it.
-    pub(super) fn slot_at(self, at: usize) -> usize {
-        (at - SLOTS_AT[self.index]) / self.step()
+    /// Which slot a place of the window lies in.
+    pub(super) fn slot_at(self, at: usize) -> Option<usize> {
+        let offset = at.checked_sub(SLOTS_AT[self.index])?;
+        let slot = offset / self.step();
+        (slot < self.count && offset % self.step() < self.size()).then_some(slot)
     }
 
     /// Where a slot is in the file.
@@ -172,12 +182,15 @@ impl Layout {
         let slots = std::array::from_fn(|index| {
             let most = SLOTS[index].min(size / PAGE / PAGES_FOR_A_SLOT[index]);
             // Devices see whole groups.
-            let bytes = most * (index + 1) * PAGE / GROUP * GROUP;
-            end -= bytes;
+            let len = most * (index + 1) * PAGE / GROUP * GROUP;
+            end -= len;
+            // Slots of more than one page begin where they do not fit groups: some are in two of them, and devices see them in two pieces.
+            let before = index * PAGE;
             SlotZone {
                 index,
-                count: bytes / PAGE / (index + 1),
-                start: end,
+                count: len.saturating_sub(before) / PAGE / (index + 1),
+                start: end + before,
+                len,
             }
         });
         Layout { size, slots }
@@ -192,7 +205,7 @@ impl Layout {
     }
 
     pub(super) fn pool(&self) -> Range<usize> {
-        self.contiguous().end..self.slots[SLOT_SIZES - 1].start
+        self.contiguous().end..self.slots[SLOT_SIZES - 1].groups().start
     }
 
     /// Where in the file the byte at a place in the window is, if it is of the contiguous zone, the pool or a slot.
@@ -206,9 +219,8 @@ impl Layout {
             return within(self.pool(), at - POOL_AT);
         }
         let zone = self.slots[usize::from(at >= SLOTS_AT[1])];
-        let slot = zone.slot_at(at);
-        let offset = at - zone.at(slot);
-        (slot < zone.count && offset < zone.size()).then(|| zone.file_at(slot) + offset)
+        let slot = zone.slot_at(at)?;
+        Some(zone.file_at(slot) + (at - zone.at(slot)))
     }
 }
 
@@ -220,8 +232,9 @@ impl Layout {
 pub(super) struct Backing {
     file: File,
     layout: Layout,
-    /// Of each size, so many slots are mapped: the first ones.
+    /// Of each size, so many slots are mapped: the first ones. Each is a mapping, and what lies behind it is another.
     mapped: [Cell<usize>; SLOT_SIZES],
+    mappings: Mappings,
     devices: *mut u8,
 }
 
@@ -247,6 +260,7 @@ impl Backing {
             file,
             layout,
             mapped: Default::default(),
+            mappings: Mappings::default(),
             devices,
         };
         let (contiguous, pool) = (layout.contiguous(), layout.pool());
@@ -275,9 +289,19 @@ impl Backing {
         }
     }
 
-    /// How many slots are mapped.
-    pub(super) fn mapped_slots(&self, zone: SlotZone) -> usize {
-        self.mapped[zone.index].get()
+    /// Up to which slot they can be made accessible at once, beginning with one: up to `most` of those that are mapped, or that one, if it may be
+    /// mapped now.
+    pub(super) fn slots_at_hand(&self, zone: SlotZone, first: usize, most: usize) -> usize {
+        let mapped = self.mapped[zone.index].get();
+        if first < mapped {
+            return mapped.min(first + most);
+        }
+        first + usize::from(first < zone.count && self.mappings.take(2))
+    }
+
+    /// What is mapped in the window stays when this is gone.
+    pub(super) fn keep(&self) {
+        self.mappings.keep();
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -325,24 +349,36 @@ impl Backing {
     }
 
     fn clean_slots(&self, window: &Window, zone: SlotZone) {
-        let pieces = self.pieces(&zone.file());
-        // A device can have written where no slot is mapped yet.
-        let written = pieces
-            .last()
-            .map_or(0, |piece| (piece.end - zone.start).div_ceil(zone.size()));
-        self.open_slots(window, zone, 0..written.max(self.mapped_slots(zone)));
-        for piece in pieces {
-            for page in piece.step_by(PAGE) {
-                let (slot, offset) = (
-                    (page - zone.start) / zone.size(),
-                    (page - zone.start) % zone.size(),
-                );
+        let mapped = self.mapped[zone.index].get();
+        self.open_slots(window, zone, 0..mapped);
+        for piece in self.pieces(&zone.file()) {
+            for page in piece.clone().step_by(PAGE) {
+                let offset = page - zone.start;
+                let (slot, offset) = (offset / zone.size(), offset % zone.size());
+                if slot >= mapped {
+                    // A device can have written where no slot is mapped yet.
+                    self.make_hole(page..piece.end);
+                    break;
+                }
                 // SAFETY: as in `clean`.
                 unsafe { zero(window, zone.at(slot) + offset, PAGE) };
             }
         }
-        let len = zone.extent(self.mapped_slots(zone));
-        window.protect(zone.at(0), len, Protection::Inaccessible);
+        window.protect(zone.at(0), zone.extent(mapped), Protection::Inaccessible);
+    }
+
+    /// Gives pages of the file back to the system: they are zero for who maps them.
+    fn make_hole(&self, pages: Range<usize>) {
+        let (at, len) = (pages.start as libc::off_t, pages.len() as libc::off_t);
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: our own file.
+        let made = unsafe { libc::fallocate(self.fd(), mode, at, len) };
+        assert_eq!(
+            made,
+            0,
+            "clearing simulated memory: {}",
+            std::io::Error::last_os_error()
+        );
     }
 
     /// The pieces of a part of the file that are not holes, as the system says; all of it if it does not say.
@@ -356,12 +392,13 @@ impl Backing {
         let mut at = part.start;
         while at < part.end {
             let start = match seek(at, libc::SEEK_DATA) {
-                Ok(start) => start,
+                Ok(start) if start < part.end => start,
+                Ok(_) => break,
                 Err(error) if error.raw_os_error() == Some(libc::ENXIO) => break,
                 Err(_) => return vec![part.clone()],
             };
             let end = seek(start, libc::SEEK_HOLE).unwrap_or(self.layout.size);
-            let piece = start.min(part.end)..end.min(part.end);
+            let piece = start..end.min(part.end);
             at = end;
             pieces.push(piece);
         }

@@ -15,6 +15,7 @@ pub(super) const POISON_BYTE: u8 = 0x6b;
 pub(super) const STEP: usize = 32;
 /// Blocks larger than this, guards included, get pages of their own.
 pub(super) const LARGEST_SMALL: usize = 2048;
+
 /// A block given out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
@@ -93,10 +94,14 @@ pub(crate) fn tag_text(tag: u32) -> String {
         .collect()
 }
 
-/// SAFETY: the caller owns the bytes.
+/// Fills memory.
+///
+/// # Safety
+/// The caller owns the bytes.
 pub(super) unsafe fn fill(address: usize, byte: u8, len: usize) {
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(address);
     // SAFETY: as promised by the caller.
-    unsafe { std::ptr::write_bytes(address as *mut u8, byte, len) };
+    unsafe { start.write_bytes(byte, len) };
 }
 
 /// A page of what guards and freed memory hold, to compare with.
@@ -108,10 +113,12 @@ static POISON: Pattern = Pattern([POISON_BYTE; PAGE]);
 
 /// The first byte of a piece of memory that is not what it should be.
 ///
-/// SAFETY: the caller owns the bytes.
+/// # Safety
+/// The caller owns the bytes.
 unsafe fn find_other(address: usize, pattern: &Pattern, len: usize) -> Option<usize> {
     // SAFETY: as promised by the caller.
-    let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) };
+    let bytes =
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), len) };
     let mut pages = bytes.chunks(PAGE);
     let page = pages.position(|page| *page != pattern.0[..page.len()])?;
     let at = page * PAGE;
@@ -132,7 +139,7 @@ impl Block {
                 .and_then(|p| ram.device_ptr(ram.logical(p), len));
             let is_poison = seen.is_some_and(|seen| {
                 // SAFETY: memory of the machine, which has it mapped; nobody writes it meanwhile.
-                unsafe { find_other(seen.addr(), &POISON, len) }.is_none()
+                unsafe { find_other(seen.expose_provenance(), &POISON, len) }.is_none()
             });
             if !is_poison {
                 return false;
@@ -178,7 +185,7 @@ impl Block {
     pub(super) fn set_tombstones(&self, address: usize) {
         for (at, word) in crate::ndk::tombstones(address, self.size) {
             // SAFETY: a word in the block, which belongs to the pool.
-            unsafe { std::ptr::without_provenance_mut::<usize>(at).write_unaligned(word) };
+            unsafe { std::ptr::with_exposed_provenance_mut::<usize>(at).write_unaligned(word) };
         }
     }
 
@@ -186,7 +193,7 @@ impl Block {
     pub(super) fn check_poison(&self, address: usize) {
         for (at, word) in crate::ndk::tombstones(address, self.size) {
             // SAFETY: as in `set_tombstones`.
-            if unsafe { std::ptr::without_provenance::<usize>(at).read_unaligned() } == word {
+            if unsafe { std::ptr::with_exposed_provenance::<usize>(at).read_unaligned() } == word {
                 // SAFETY: likewise.
                 unsafe { fill(at, POISON_BYTE, size_of::<usize>()) };
             }

@@ -165,7 +165,7 @@ pub(crate) unsafe fn unfit_for_dma(mut mdl: *mut MDL, len: usize, by: &str) -> O
             }
             Some(_) if header.MdlFlags & MDL_SOURCE_IS_NONPAGED_POOL == 0 => None,
             Some(_) if machine.ram.is_paged(buffer) => Some("which describes paged pool"),
-            Some(_) if machine.pool.freed_around(buffer).is_some() => {
+            Some(_) if machine.pool.freed_around(&machine.ram, buffer).is_some() => {
                 Some("whose memory has been freed")
             }
             Some(_) => None,

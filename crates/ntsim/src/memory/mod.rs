@@ -6,6 +6,7 @@ mod block;
 mod ended;
 pub(crate) mod invariant;
 mod io_space;
+mod mappings;
 pub(crate) mod mdl;
 pub(crate) mod paged;
 pub(crate) mod pool;

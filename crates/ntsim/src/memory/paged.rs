@@ -25,14 +25,22 @@ fn with_machine<R>(address: usize, f: impl FnOnce(&Machine) -> R) -> Option<R> {
     Some(f(machine))
 }
 
-/// Whether a kernel address is one of memory, accessible or not.
+/// Whether an address is one of memory of this thread's world, accessible or not: a kernel address, or one by which devices access it.
 pub(crate) fn is_memory(address: usize) -> bool {
-    with_machine(address, |machine| machine.ram.is_mapped(address, 1)) == Some(true)
+    let mapped = with_machine(address, |machine| machine.ram.is_mapped(address, 1));
+    mapped.unwrap_or_else(|| {
+        let core = context::try_core();
+        let machines = core.as_ref().and_then(|c| c.machines.try_borrow().ok());
+        machines.is_some_and(|all| all.iter().any(|m| m.ram.is_seen_by_devices(address)))
+    })
 }
 
 /// What lay at an address that is inaccessible because its memory was freed, as reports name it.
 pub(crate) fn freed(address: usize) -> Option<String> {
-    with_machine(address, |machine| machine.pool.freed_around(address)).flatten()
+    with_machine(address, |machine| {
+        machine.pool.freed_around(&machine.ram, address)
+    })
+    .flatten()
 }
 
 /// The block behind which an address lies that is inaccessible because it guards that, as reports name it.

@@ -1,16 +1,19 @@
 //! The kernel pool: every block guarded, accounted for, and poisoned when freed.
 //!
 //! With full verification what drivers allocate is special pool, as far as there is room: a block has pages of its own and ends where they do, and
-//! behind them is one that nobody may access. Who reads or writes there, or in a block that was freed, is caught in the act.
+//! behind them is one that nobody may access. Who reads or writes there, or in a block that was freed, is caught in the act. With less, only blocks
+//! that need pages of their own anyway are.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::backing::SLOT_SIZES;
 use super::block::{
     Block, FRESH_BYTE, GUARD, GUARD_BYTE, LARGEST_SMALL, POISON_BYTE, STEP, fill, small_total,
     tag_text,
 };
+use super::mappings::Mappings;
 use super::ram::{PAGE, Ram};
 use super::special::{Freed, Slots};
 use crate::verifier::{self, Leak, Origin, Verify, rules};
@@ -23,8 +26,8 @@ pub(crate) const HEAP_TAG: u32 = u32::from_le_bytes(*b"vroc");
 
 /// Freed blocks are kept back, poisoned, until so many bytes have been freed after them.
 const QUARANTINE: usize = 2 << 20;
-/// Blocks of a page or more in special pool: the guard behind each makes two mappings more, of which a process, in which many worlds may live at a time, may have
-/// 65530. And at most one for so many pages of the machine, or nothing would be left for others.
+/// In special pool without slots: at most so many blocks, each with an inaccessible page behind it. And at most one for so many pages of the
+/// machine, or nothing would be left for others.
 const GUARDS: u32 = 512;
 const PAGES_FOR_A_GUARD: usize = 24;
 
@@ -41,6 +44,16 @@ pub(crate) struct Request {
     pub(crate) owner: DriverNumber,
     /// On whose behalf.
     pub(crate) function: &'static str,
+}
+
+impl Request {
+    /// Whether there can be other blocks in the same page. Not in paged pool, which is made inaccessible.
+    fn shares_pages(&self) -> bool {
+        !self.paged
+            && self.size < PAGE
+            && small_total(self.size) <= LARGEST_SMALL
+            && self.align <= GUARD
+    }
 }
 
 /// Figures about a pool.
@@ -67,12 +80,14 @@ pub(crate) struct Pool {
     free: RefCell<[Vec<usize>; LARGEST_SMALL / STEP + 1]>,
     quarantine: RefCell<VecDeque<Freed>>,
     quarantined: Cell<usize>,
-    /// There is special pool.
+    /// Special pool is for all blocks of drivers.
     special: bool,
     /// That for blocks of a page or less, and of two.
-    slots: [Slots; 2],
+    slots: [Slots; SLOT_SIZES],
     /// Guard pages behind others.
     guards: Cell<u32>,
+    /// Those that they take.
+    mappings: Mappings,
     stats: Cell<PoolStats>,
 }
 
@@ -89,8 +104,9 @@ impl Pool {
     pub(crate) fn new(verify: Verify) -> Self {
         Pool {
             special: verify == Verify::Full,
-            slots: [Slots::new(1), Slots::new(2)],
+            slots: std::array::from_fn(|index| Slots::new(index + 1)),
             guards: Cell::default(),
+            mappings: Mappings::default(),
             blocks: RefCell::default(),
             free: RefCell::new([const { Vec::new() }; LARGEST_SMALL / STEP + 1]),
             quarantine: RefCell::default(),
@@ -185,13 +201,8 @@ impl Pool {
 
     /// Room for a block.
     fn room(&self, ram: &Ram, request: &Request) -> Option<Room> {
-        let total = small_total(request.size);
-        // Paged pool has pages of its own, which can be made inaccessible.
-        let small = !request.paged
-            && total <= LARGEST_SMALL
-            && request.align <= GUARD
-            && request.size < PAGE;
-        let (address, pages, front) = if small {
+        let (address, pages, front) = if request.shares_pages() {
+            let total = small_total(request.size);
             (self.take_small(ram, total)? + GUARD, 0, GUARD)
         } else {
             let pages = u32::try_from((request.size + GUARD).div_ceil(PAGE)).ok()?;
@@ -208,7 +219,10 @@ impl Pool {
 
     /// Room in special pool, for whom that is meant and if there is some. Who asks for a page or more gets the beginning of a page, as on Windows.
     fn special_room(&self, ram: &Ram, request: &Request) -> Option<Room> {
-        if !self.special || request.owner == 0 || request.size == 0 {
+        if request.owner == 0 || request.size == 0 {
+            return None;
+        }
+        if !self.special && (request.shares_pages() || request.paged) {
             return None;
         }
         let pages = u32::try_from(request.size.div_ceil(PAGE)).ok()?;
@@ -224,7 +238,8 @@ impl Pool {
             .and_then(|slots| slots.take(ram));
         let start = match in_slot {
             Some(start) => start,
-            None => self.take_guarded(ram, pages)?,
+            None if self.special => self.take_guarded(ram, pages)?,
+            None => return None,
         };
         Some(Room {
             address: start + front,
@@ -241,7 +256,14 @@ impl Pool {
         if self.guards.get() >= GUARDS.min(most) {
             return None;
         }
-        let address = ram.alloc_pages(pages.checked_add(1)?)?;
+        // That page is a mapping, and what follows it.
+        if !self.mappings.take(2) {
+            return None;
+        }
+        let Some(address) = pages.checked_add(1).and_then(|all| ram.alloc_pages(all)) else {
+            self.mappings.give(2);
+            return None;
+        };
         self.guards.set(self.guards.get() + 1);
         ram.set_freed(address + pages as usize * PAGE, 1, true);
         Some(address)
@@ -250,6 +272,7 @@ impl Pool {
     /// Undoes `take_guarded`.
     fn give_guarded(&self, ram: &Ram, address: usize, pages: u32) {
         self.guards.set(self.guards.get() - 1);
+        self.mappings.give(2);
         ram.set_freed(address + pages as usize * PAGE, 1, false);
         ram.free_pages(address, pages + 1);
     }
@@ -388,10 +411,9 @@ impl Pool {
         if let Some(freed) = quarantine.iter().find(|freed| such(freed)) {
             return Some(*freed);
         }
-        self.slots.iter().find_map(|slots| {
-            let kept_back = slots.kept_back()?;
-            kept_back.iter().find(|freed| such(freed)).copied()
-        })
+        self.slots
+            .iter()
+            .find_map(|slots| slots.find_freed(&mut such))
     }
 
     /// The slots of which a block has one.
@@ -464,9 +486,11 @@ impl Pool {
         // Reporting may allocate and free, if only for who reads the report.
         let freed: Vec<_> = {
             let quarantine = self.quarantine.borrow();
-            let slots = self.slots.each_ref().map(Slots::kept_back);
-            let kept_back = slots.iter().flatten().flat_map(|freed| freed.iter());
-            quarantine.iter().chain(kept_back).copied().collect()
+            let mut all: Vec<Freed> = quarantine.iter().copied().collect();
+            for slots in &self.slots {
+                all.extend(slots.freed());
+            }
+            all
         };
         for (address, block) in freed {
             // Whoever has a mapping of its own, as an MDL gives, could write it although nobody may access it. That is rare, and making it
@@ -481,14 +505,22 @@ impl Pool {
         }
     }
 
-    /// The freed block of pages around an address, which nothing may access any more, as reports name it.
-    pub(crate) fn freed_around(&self, address: usize) -> Option<String> {
+    /// The freed block of pages around an address, as reports name it.
+    pub(crate) fn freed_around(&self, ram: &Ram, address: usize) -> Option<String> {
         let _kernel = context::KernelMode::enter();
-        let inside = |(start, block): &Freed| {
-            block.pages > 0
-                && address.wrapping_sub(start - block.front) < block.pages as usize * PAGE
+        let in_slot = self.slots.iter().find_map(|s| s.freed_at(ram, address));
+        let (start, block) = match in_slot {
+            Some(freed) => freed,
+            None if !ram.is_freed(address) => return None,
+            None => {
+                let quarantine = self.quarantine.try_borrow().ok()?;
+                let inside = |(start, block): &&Freed| {
+                    let pages = block.pages as usize * PAGE;
+                    address.wrapping_sub(start - block.front) < pages
+                };
+                *quarantine.iter().find(inside)?
+            }
         };
-        let (start, block) = self.find_freed(inside)?;
         Some(format!(
             "{}, which was freed{}",
             block.place(start, address),

@@ -1,8 +1,8 @@
 //! A machine's physical memory, and where its kernel sees it.
 //!
 //! The kernel sees it inside the machine's address window: a contiguous zone, from which common buffers come; the rest, from which the pool
-//! comes; slots of special pool; and mappings of MDLs. Devices see it in one piece, in the order of physical addresses: the contiguous zone as it is, the pool in
-//! 64 KiB groups in an order that depends on the seed, so that memory contiguous for the processor is not for the device.
+//! comes; slots of special pool; and mappings of MDLs. Devices see it in one piece, in the order of physical addresses: the contiguous zone as it
+//! is, all the rest in 64 KiB groups in an order that depends on the seed, so that memory contiguous for the processor is not for the device.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -67,7 +67,9 @@ pub struct Ram {
 const PAGED: u32 = 1 << 31;
 /// In `Ram::pages`: the page has been given out and taken back: it may hold anything. Others are zero when they are given out.
 const USED: u32 = 1 << 30;
-const FLAGS: u32 = PAGED | USED;
+/// In `Ram::pages`: nobody may access the page of the pool.
+const FREED: u32 = 1 << 29;
+const FLAGS: u32 = PAGED | USED | FREED;
 
 const DMA_READ: u32 = 1;
 const DMA_WRITE: u32 = 1 << 16;
@@ -130,6 +132,9 @@ impl Ram {
     /// Leaves the kernel's view accessible when the machine is gone.
     pub(crate) fn keep(&self) {
         self.window.keep();
+        if let Some(backing) = self.backing.borrow().as_ref() {
+            backing.keep();
+        }
     }
 
     /// Bytes of memory.
@@ -158,6 +163,13 @@ impl Ram {
             }
         }
         Some(backing.devices().wrapping_add(offset))
+    }
+
+    /// Whether an address is one by which devices access the memory.
+    pub(super) fn is_seen_by_devices(&self, address: usize) -> bool {
+        let backing = self.backing.try_borrow().ok();
+        let devices = backing.and_then(|b| Some(b.as_ref()?.devices().addr()));
+        devices.is_some_and(|start| address.wrapping_sub(start) < self.size())
     }
 
     /// Has devices see a group of memory.
@@ -231,7 +243,7 @@ impl Ram {
         self.contiguous.borrow_mut().give(first as u32, pages);
     }
 
-    /// The entries of pages of the contiguous zone or the pool, or of one slot.
+    /// The entries of pages of the contiguous zone or the pool.
     fn entries(&self, address: usize, pages: u32) -> &[Cell<u32>] {
         let first = self.page_of(address).unwrap_or(self.pages.len());
         &self.pages[first..][..pages as usize]
@@ -305,7 +317,17 @@ impl Ram {
 
     /// Makes pages of the pool that nobody may access inaccessible, or accessible again.
     pub(crate) fn set_freed(&self, address: usize, pages: u32, freed: bool) {
+        for page in self.entries(address, pages) {
+            let entry = page.get() & !FREED;
+            page.set(if freed { entry | FREED } else { entry });
+        }
         self.protect(address, pages as usize, Protection::unless(freed));
+    }
+
+    /// Whether an address lies in pages that `set_freed` made inaccessible.
+    pub(super) fn is_freed(&self, address: usize) -> bool {
+        self.page_of(address)
+            .is_some_and(|page| self.pages[page].get() & FREED != 0)
     }
 
     /// Whether an address lies in paged pool.
@@ -366,18 +388,17 @@ impl Ram {
         self.window.base() + zone.at(number)
     }
 
-    /// Which slot a kernel address lies in, or behind.
-    pub(super) fn slot_number(&self, zone: SlotZone, address: usize) -> usize {
-        zone.slot_at(address - self.window.base())
+    /// Which slot a kernel address lies in.
+    pub(super) fn slot_of(&self, zone: SlotZone, address: usize) -> Option<usize> {
+        zone.slot_at(address.wrapping_sub(self.window.base()))
     }
 
     /// Of those from `first` on, that were never accessible, up to which slots are made so best: to `most` of them, if they are mapped from a machine
-    /// before.
+    /// before; or none, if there may be no more.
     pub(super) fn slots_at_hand(&self, zone: SlotZone, first: usize, most: usize) -> usize {
         let backing = self.backing.borrow();
-        let mapped = backing.as_ref().map_or(0, |b| b.mapped_slots(zone));
-        let end = mapped.min(first + most).max(first + 1);
-        end.min(zone.count)
+        let backing = backing.as_ref();
+        backing.map_or(first, |b| b.slots_at_hand(zone, first, most))
     }
 
     /// Makes slots accessible.

@@ -1,10 +1,10 @@
 //! Special pool: slots, each of which is a page or two with one behind that nobody may access.
 //!
-//! A block smaller than a page gets a slot for itself, and ends where that does. When the block is freed nobody may access the slot until others
-//! need it, as late as there are others: then slots of those freed first are made accessible again, many at a time, because each call of the system
-//! takes long.
+//! A block smaller than a page gets a slot for itself, and ends where that does. When the block is freed nobody may access the slot until it is
+//! needed again, and enough others have been freed: then slots of those freed first are made accessible again, many at a time, because each call
+//! of the system takes long. Until such a slot is given out who writes to it is found, and who reads it finds what freed memory holds.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::backing::SlotZone;
@@ -13,8 +13,10 @@ use super::ram::Ram;
 
 /// So many slots are made accessible at a time.
 const BATCH: usize = 64;
-/// Of so many slots one at least is kept back when its block was freed.
-const KEPT_BACK: usize = 16;
+/// Slots are kept back until so many others are, while there are more that can be made accessible instead.
+const KEPT_BACK: usize = 128;
+/// When there are none, of so many slots one is kept back.
+const AT_LEAST: usize = 16;
 /// Slots that are accessible anyway, between others: to pass over so many is quicker than another call.
 const GAP: usize = 4;
 
@@ -25,24 +27,29 @@ pub(super) type Freed = (usize, Block);
 pub(super) struct Slots {
     /// Pages of a slot.
     pages: usize,
-    /// Those that anyone may have, in the order in which they are given out. They hold guard bytes, so that only the block needs to be filled.
-    free: RefCell<VecDeque<usize>>,
     /// So many have been accessible yet: the first ones.
     opened: Cell<usize>,
-    /// Blocks that were freed and whose slots are kept back, oldest first.
-    freed: RefCell<VecDeque<Freed>>,
-    /// Whether nobody may access the slot, of each that was accessible once.
-    closed: RefCell<Vec<bool>>,
+    /// So many have been given out yet: the first ones. Those that are accessible and never were hold guard bytes, so that only the block needs
+    /// to be filled.
+    used: Cell<usize>,
+    /// The block that was freed in each slot that has been given out; None in those in use.
+    freed: RefCell<Vec<Option<Freed>>>,
+    /// Slots whose blocks were freed and that are kept back, first freed first.
+    kept_back: RefCell<VecDeque<usize>>,
+    /// Those that were kept back long enough, in the order in which they are given out. They are accessible; around what was the block they hold
+    /// guard bytes.
+    ready: RefCell<VecDeque<usize>>,
 }
 
 impl Slots {
     pub(super) fn new(pages: usize) -> Slots {
         Slots {
             pages,
-            free: RefCell::default(),
             opened: Cell::default(),
+            used: Cell::default(),
             freed: RefCell::default(),
-            closed: RefCell::default(),
+            kept_back: RefCell::default(),
+            ready: RefCell::default(),
         }
     }
 
@@ -50,13 +57,39 @@ impl Slots {
         ram.slots(self.pages)
     }
 
-    /// The address of a slot; None if there is none left.
+    /// The address of a slot, which holds guard bytes; None if there is none left.
     pub(super) fn take(&self, ram: &Ram) -> Option<usize> {
-        if self.free.borrow().is_empty() && !self.open_new(ram) {
-            self.retire(ram);
+        let at_hand = !self.ready.borrow().is_empty() || self.used.get() < self.opened.get();
+        if !at_hand {
+            let are_many = self.kept_back.borrow().len() >= KEPT_BACK + BATCH;
+            if are_many || !self.open_new(ram) {
+                self.open_kept_back(ram);
+            }
         }
-        let slot = self.free.borrow_mut().pop_front()?;
+        let slot = self.take_ready().or_else(|| self.take_new())?;
         Some(ram.slot(self.zone(ram), slot))
+    }
+
+    /// A slot that was kept back. What was freed there ends to be remembered, and is looked at for the last time.
+    fn take_ready(&self) -> Option<usize> {
+        let slot = self.ready.borrow_mut().pop_front()?;
+        let freed = self.freed.borrow_mut()[slot].take();
+        if let Some((address, block)) = freed {
+            block.check_poison(address);
+            crate::ndk::forget(address, block.size);
+            // SAFETY: a slot that is nobody's now.
+            unsafe { fill(address, GUARD_BYTE, block.size) };
+        }
+        Some(slot)
+    }
+
+    /// A slot that nobody had yet.
+    fn take_new(&self) -> Option<usize> {
+        let slot = self.used.get();
+        (slot < self.opened.get()).then(|| {
+            self.used.set(slot + 1);
+            slot
+        })
     }
 
     /// Makes slots accessible that never were; false if all have been.
@@ -72,80 +105,93 @@ impl Slots {
             unsafe { fill(ram.slot(zone, slot), GUARD_BYTE, zone.size()) };
         }
         self.opened.set(end);
-        self.free.borrow_mut().extend(opened..end);
-        self.closed.borrow_mut().resize(end, false);
+        self.freed.borrow_mut().resize(end, None);
         true
     }
 
     /// Keeps the slot of a freed block back. If it is to be inaccessible, it becomes so.
     pub(super) fn keep_back(&self, ram: &Ram, address: usize, block: Block) {
-        self.set_closed(ram, address, &block, true);
-        self.freed.borrow_mut().push_back((address, block));
-    }
-
-    /// Makes the slot of a freed block that is to be inaccessible so, or accessible.
-    pub(super) fn set_closed(&self, ram: &Ram, address: usize, block: &Block, closed: bool) {
-        if !block.inaccessible {
+        let zone = self.zone(ram);
+        let Some(slot) = ram.slot_of(zone, address) else {
             return;
+        };
+        if block.inaccessible {
+            ram.close_slot(zone, slot);
         }
+        self.freed.borrow_mut()[slot] = Some((address, block));
+        self.kept_back.borrow_mut().push_back(slot);
+    }
+
+    /// Makes the slot of a freed block that is to be inaccessible so, or accessible for a while.
+    pub(super) fn set_closed(&self, ram: &Ram, address: usize, block: &Block, closed: bool) {
         let zone = self.zone(ram);
-        let slot = ram.slot_number(zone, address);
-        self.closed.borrow_mut()[slot] = closed;
-        match closed {
-            true => ram.close_slot(zone, slot),
-            false => ram.open_slots(zone, slot..slot + 1),
+        let slot = ram.slot_of(zone, address).filter(|_| block.inaccessible);
+        match (slot, closed) {
+            (Some(slot), true) => ram.close_slot(zone, slot),
+            (Some(slot), false) => ram.open_slots(zone, slot..slot + 1),
+            (None, _) => {}
         }
     }
 
-    /// Gives back the slots of the blocks that were freed first, unless too few were.
-    fn retire(&self, ram: &Ram) {
-        let batch: Vec<Freed> = {
-            let mut freed = self.freed.borrow_mut();
-            let kept = self.opened.get() / KEPT_BACK;
-            let count = freed.len().saturating_sub(kept).min(BATCH);
-            freed.drain(..count).collect()
+    /// Makes those slots ready whose blocks were freed first, unless too few were.
+    fn open_kept_back(&self, ram: &Ram) {
+        let mut slots: Vec<usize> = {
+            let mut kept_back = self.kept_back.borrow_mut();
+            let least = self.opened.get() / AT_LEAST;
+            let count = kept_back.len().saturating_sub(least).min(BATCH);
+            kept_back.drain(..count).collect()
         };
-        self.open(ram, &batch);
-        let zone = self.zone(ram);
-        let mut slots: Vec<usize> = Vec::with_capacity(batch.len());
-        for (address, block) in &batch {
-            block.check_poison(*address);
-            crate::ndk::forget(*address, block.size);
-            let slot = ram.slot_number(zone, *address);
-            // Around a block that was inaccessible nobody has written since the guards were checked.
-            let (at, len) = match block.inaccessible {
-                true => (*address, block.size),
-                false => (ram.slot(zone, slot), zone.size()),
-            };
-            // SAFETY: a slot that is nobody's now.
-            unsafe { fill(at, GUARD_BYTE, len) };
-            slots.push(slot);
-        }
         // In their order: those that follow each other are closed one after the other, and can be opened together.
         slots.sort_unstable();
-        self.free.borrow_mut().extend(slots);
+        self.open(ram, &slots);
+        self.ready.borrow_mut().extend(slots);
     }
 
-    /// Makes the slots of freed blocks accessible, as many at a time as follow each other.
-    fn open(&self, ram: &Ram, batch: &[Freed]) {
+    /// Makes slots of freed blocks accessible, as many at a time as follow each other, and has them hold guard bytes around the blocks.
+    fn open(&self, ram: &Ram, slots: &[usize]) {
         let zone = self.zone(ram);
-        let mut closed = self.closed.borrow_mut();
-        let inaccessible = batch.iter().filter(|(_, block)| block.inaccessible);
-        let mut slots: Vec<usize> = inaccessible
-            .map(|(at, _)| ram.slot_number(zone, *at))
+        let mut freed = self.freed.borrow_mut();
+        let is_closed = |freed: &Option<Freed>| freed.is_some_and(|(_, block)| block.inaccessible);
+        let closed: Vec<usize> = slots
+            .iter()
+            .copied()
+            .filter(|s| is_closed(&freed[*s]))
             .collect();
-        slots.sort_unstable();
-        for slot in &slots {
-            closed[*slot] = false;
-        }
-        let joins = |a: usize, b: usize| b - a <= GAP + 1 && !closed[a..b].contains(&true);
-        for run in slots.chunk_by(|a, b| joins(*a, *b)) {
+        let joins = |a: usize, b: usize| b - a <= GAP + 1 && !freed[a + 1..b].iter().any(is_closed);
+        for run in closed.chunk_by(|a, b| joins(*a, *b)) {
             ram.open_slots(zone, run[0]..run[run.len() - 1] + 1);
         }
+        for slot in slots {
+            let Some((address, block)) = &mut freed[*slot] else {
+                continue;
+            };
+            // Around one that was inaccessible nobody has written since its guards were checked.
+            if !block.inaccessible {
+                let (start, end) = (ram.slot(zone, *slot), *address + block.size);
+                // SAFETY: a slot that is nobody's now.
+                unsafe {
+                    fill(start, GUARD_BYTE, *address - start);
+                    fill(end, GUARD_BYTE, start + zone.size() - end);
+                }
+            }
+            block.inaccessible = false;
+        }
     }
 
-    /// The blocks whose slots are kept back, oldest first; None while that changes.
-    pub(super) fn kept_back(&self) -> Option<Ref<'_, VecDeque<Freed>>> {
-        self.freed.try_borrow().ok()
+    /// The first such block that was freed and not forgotten yet; None while that changes.
+    pub(super) fn find_freed(&self, mut such: impl FnMut(&Freed) -> bool) -> Option<Freed> {
+        let freed = self.freed.try_borrow().ok()?;
+        freed.iter().flatten().find(|freed| such(freed)).copied()
+    }
+
+    /// All that were freed and not forgotten yet.
+    pub(super) fn freed(&self) -> Vec<Freed> {
+        self.freed.borrow().iter().flatten().copied().collect()
+    }
+
+    /// The block that was freed in the slot that an address lies in.
+    pub(super) fn freed_at(&self, ram: &Ram, address: usize) -> Option<Freed> {
+        let slot = ram.slot_of(self.zone(ram), address)?;
+        *self.freed.try_borrow().ok()?.get(slot)?
     }
 }

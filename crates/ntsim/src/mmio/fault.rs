@@ -81,6 +81,11 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
             violation(address, interrupted);
         }
     }
+    if exhausted {
+        let text = "ntsim: the host has no memory left for a machine\n";
+        // SAFETY: text of that length; what becomes of it does not matter to who is about to end.
+        unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    }
     // SAFETY: called with what the kernel gave us.
     unsafe { chain(signal, info, context) };
 }

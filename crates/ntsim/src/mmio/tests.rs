@@ -412,7 +412,9 @@ fn signal_of(f: impl FnOnce()) -> Option<i32> {
         let child = libc::fork();
         assert!(child >= 0);
         if child == 0 {
+            // Its own words are nobody's.
             libc::close(2);
+            assert_eq!(libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY), 2);
             f();
             libc::_exit(0);
         }
@@ -458,23 +460,27 @@ fn a_host_without_memory_for_a_machine_is_no_fault_of_a_driver() {
     let a = world.add_machine(MachineConfig::named("A"));
     let machine = world.machine(a);
     let address = machine.ram.alloc_pages(1).expect("a page");
-    let memory = std::ptr::with_exposed_provenance_mut::<u8>(address);
-    let ended = world.call(a, || {
-        signal_of(|| {
-            // SAFETY: a page of the machine, behind which the child has a file put that holds nothing.
-            unsafe {
-                memory.write_volatile(1);
-                let empty = libc::memfd_create(c"empty".as_ptr(), 0);
-                let (access, flags) = (
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_SHARED | libc::MAP_FIXED,
-                );
-                libc::mmap(memory.cast(), 4096, access, flags, empty, 0);
-                memory.write_volatile(1);
-            }
-        })
-    });
-    assert_eq!(ended, Some(libc::SIGBUS));
+    let physical = machine.ram.physical(address).expect("memory");
+    let device = machine.ram.device_ptr(machine.ram.logical(physical), 1);
+    let driver = std::ptr::with_exposed_provenance_mut::<u8>(address);
+    for memory in [driver, device.expect("memory")] {
+        let ended = world.call(a, || {
+            signal_of(|| {
+                // SAFETY: a page of the machine, behind which the child has a file put that holds nothing.
+                unsafe {
+                    memory.write_volatile(1);
+                    let empty = libc::memfd_create(c"empty".as_ptr(), 0);
+                    let (access, flags) = (
+                        libc::PROT_READ | libc::PROT_WRITE,
+                        libc::MAP_SHARED | libc::MAP_FIXED,
+                    );
+                    libc::mmap(memory.cast(), 4096, access, flags, empty, 0);
+                    memory.write_volatile(1);
+                }
+            })
+        });
+        assert_eq!(ended, Some(libc::SIGBUS));
+    }
 }
 
 #[test]
