@@ -187,12 +187,16 @@ static NTSTATUS Time(PDRIVER_OBJECT Driver)
 
 static NTSTATUS Memory(VOID)
 {
-    LOOKASIDE_LIST_EX list;
-    CHECK(NT_SUCCESS(ExInitializeLookasideListEx(&list, NULL, NULL, NonPagedPoolNx, 0, 100, TAG, 0)));
-    PUCHAR entry = ExAllocateFromLookasideListEx(&list);
+    // The kernel wants a list at a multiple of 16, which only its type can see to here.
+    struct {
+        UCHAR Before;
+        LOOKASIDE_LIST_EX List;
+    } own;
+    CHECK(NT_SUCCESS(ExInitializeLookasideListEx(&own.List, NULL, NULL, NonPagedPoolNx, 0, 100, TAG, 0)));
+    PUCHAR entry = ExAllocateFromLookasideListEx(&own.List);
     CHECK(entry);
-    ExFreeToLookasideListEx(&list, entry);
-    ExDeleteLookasideListEx(&list);
+    ExFreeToLookasideListEx(&own.List, entry);
+    ExDeleteLookasideListEx(&own.List);
 
     PUCHAR pages = ExAllocatePoolZero(NonPagedPoolNx, 3 * PAGE_SIZE, TAG);
     CHECK(pages && pages[0] == 0 && pages[3 * PAGE_SIZE - 1] == 0);

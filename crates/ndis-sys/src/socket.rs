@@ -12,15 +12,17 @@ layouts! {
         0x02 sa_data: [u8; 14],
     }
 
-    /// An IPv4 address.
+    /// An IPv4 address. In C it is an integer of 32 bits as well.
     #[derive(Debug, PartialEq, Eq)]
+    #[repr(align(4))]
     pub struct in_addr(4) {
         /// The four bytes as they are on the wire.
         0x00 S_un: [u8; 4],
     }
 
-    /// An IPv6 address.
+    /// An IPv6 address. In C it is eight integers of 16 bits as well.
     #[derive(Debug, PartialEq, Eq)]
+    #[repr(align(2))]
     pub struct in6_addr(16) {
         /// The sixteen bytes as they are on the wire.
         0x00 u: [u8; 16],

@@ -54,6 +54,7 @@ layouts! {
 
     /// An IPv4 address and a port, both in network byte order.
     #[derive(Debug, PartialEq, Eq)]
+    #[repr(align(4))]
     pub struct SOCKADDR_IN(16) {
         /// `AF_INET`.
         0x00 sin_family: u16,

@@ -22,14 +22,6 @@ const INVALID_PARAMETER_4: NTSTATUS = 0xc000_00f2_u32.cast_signed();
 /// STATUS_INVALID_PARAMETER_5, of the flags
 const INVALID_PARAMETER_5: NTSTATUS = 0xc000_00f3_u32.cast_signed();
 
-/// Room for a list where a list may be.
-#[repr(align(16))]
-struct Place(LOOKASIDE_LIST_EX);
-
-impl Place {
-    const ZEROED: Place = Place(LOOKASIDE_LIST_EX::ZEROED);
-}
-
 /// Runs a closure as driver code at PASSIVE_LEVEL in a world of its own; the rules it broke.
 fn accused(f: impl FnOnce()) -> Vec<&'static str> {
     let (mut world, a) = suspects();
@@ -46,17 +38,17 @@ unsafe fn list(list: *mut LOOKASIDE_LIST_EX, size: usize) {
 #[test]
 fn a_list_gives_blocks_and_takes_them_back() {
     let rules = accused(|| {
-        let mut place = Place::ZEROED;
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
         // SAFETY: a list on this stack, deleted below; blocks of its size.
         unsafe {
-            list(&mut place.0, 100);
-            let first = ExAllocateFromLookasideListEx(&mut place.0);
-            let second = ExAllocateFromLookasideListEx(&mut place.0);
+            list(&mut place, 100);
+            let first = ExAllocateFromLookasideListEx(&mut place);
+            let second = ExAllocateFromLookasideListEx(&mut place);
             assert!(!first.is_null() && first != second);
             first.cast::<u8>().write_bytes(7, 100);
-            ExFreeToLookasideListEx(&mut place.0, first);
-            ExFreeToLookasideListEx(&mut place.0, second);
-            ExDeleteLookasideListEx(&mut place.0);
+            ExFreeToLookasideListEx(&mut place, first);
+            ExFreeToLookasideListEx(&mut place, second);
+            ExDeleteLookasideListEx(&mut place);
         }
     });
     assert_eq!(rules, [""; 0]);
@@ -81,8 +73,8 @@ unsafe extern "efiapi" fn own_free(block: *mut c_void, _list: *mut LOOKASIDE_LIS
 #[test]
 fn a_driver_may_allocate_the_blocks_itself() {
     let rules = accused(|| {
-        let mut place = Place::ZEROED;
-        let list = &raw mut place.0;
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        let list = &raw mut place;
         let (allocate, free) = (Some(own_allocate as _), Some(own_free as _));
         // SAFETY: as above.
         unsafe {
@@ -99,24 +91,24 @@ fn a_driver_may_allocate_the_blocks_itself() {
 #[test]
 fn what_goes_wrong_with_lists() {
     let overrun = || {
-        let mut place = Place::ZEROED;
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
         // SAFETY: all but the write behind the block, which is what the rule is about.
         unsafe {
-            list(&mut place.0, 16);
-            let block = ExAllocateFromLookasideListEx(&mut place.0);
+            list(&mut place, 16);
+            let block = ExAllocateFromLookasideListEx(&mut place);
             block.cast::<u8>().add(16).write(1);
-            ExFreeToLookasideListEx(&mut place.0, block);
-            ExDeleteLookasideListEx(&mut place.0);
+            ExFreeToLookasideListEx(&mut place, block);
+            ExDeleteLookasideListEx(&mut place);
         }
     };
     assert_eq!(accused(overrun), [rules::POOL_GUARD]);
     let deleted = || {
-        let mut place = Place::ZEROED;
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
         // SAFETY: a list on this stack.
         unsafe {
-            list(&mut place.0, 16);
-            ExDeleteLookasideListEx(&mut place.0);
-            ExAllocateFromLookasideListEx(&mut place.0);
+            list(&mut place, 16);
+            ExDeleteLookasideListEx(&mut place);
+            ExAllocateFromLookasideListEx(&mut place);
         }
     };
     assert_eq!(accused(deleted), [rules::UNINITIALIZED]);
@@ -151,8 +143,8 @@ unsafe extern "efiapi" fn noting_allocate(
 fn made(own: bool, kind: POOL_TYPE, flags: u32) -> (NTSTATUS, Vec<&'static str>) {
     let mut made = STATUS_SUCCESS;
     let rules = accused(|| {
-        let mut place = Place::ZEROED;
-        let list = &raw mut place.0;
+        let mut place = LOOKASIDE_LIST_EX::ZEROED;
+        let list = &raw mut place;
         let allocate = own.then_some(noting_allocate as _);
         // SAFETY: a list on this stack, which is deleted if it was made.
         unsafe {

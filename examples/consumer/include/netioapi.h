@@ -7,7 +7,12 @@ typedef ULONG NET_IFINDEX;
 
 typedef union _NET_LUID {
     ULONG64 Value;
-} NET_LUID;
+    struct {
+        ULONG64 Reserved : 24;
+        ULONG64 NetLuidIndex : 24;
+        ULONG64 IfType : 16;
+    } Info;
+} NET_LUID, *PNET_LUID;
 
 typedef enum _NL_PREFIX_ORIGIN { IpPrefixOriginOther } NL_PREFIX_ORIGIN;
 typedef enum _NL_SUFFIX_ORIGIN { IpSuffixOriginOther } NL_SUFFIX_ORIGIN;

@@ -12,6 +12,7 @@
 #endif
 #define NTSYSAPI DECLSPEC_IMPORT
 #define NTKERNELAPI DECLSPEC_IMPORT
+#define DECLSPEC_ALIGN(n) __attribute__((aligned(n)))
 #define DECLSPEC_NORETURN __attribute__((noreturn))
 #define FORCEINLINE static inline __attribute__((always_inline))
 
@@ -67,6 +68,10 @@ typedef union _LARGE_INTEGER {
         ULONG LowPart;
         LONG HighPart;
     };
+    struct {
+        ULONG LowPart;
+        LONG HighPart;
+    } u;
     LONGLONG QuadPart;
 } LARGE_INTEGER, *PLARGE_INTEGER, PHYSICAL_ADDRESS, *PPHYSICAL_ADDRESS;
 
@@ -75,6 +80,10 @@ typedef union _ULARGE_INTEGER {
         ULONG LowPart;
         ULONG HighPart;
     };
+    struct {
+        ULONG LowPart;
+        ULONG HighPart;
+    } u;
     ULONGLONG QuadPart;
 } ULARGE_INTEGER, *PULARGE_INTEGER;
 

@@ -244,7 +244,10 @@ NTKERNELAPI BOOLEAN NTAPI ExAcquireResourceSharedLite(PERESOURCE Resource, BOOLE
 NTKERNELAPI VOID NTAPI ExReleaseResourceLite(PERESOURCE Resource);
 
 typedef struct _EX_RUNDOWN_REF {
-    ULONG_PTR Count;
+    union {
+        ULONG_PTR Count;
+        PVOID Ptr;
+    };
 } EX_RUNDOWN_REF, *PEX_RUNDOWN_REF;
 
 NTKERNELAPI VOID NTAPI ExInitializeRundownProtection(PEX_RUNDOWN_REF RunRef);
@@ -412,8 +415,9 @@ FORCEINLINE PVOID ExAllocatePoolZero(POOL_TYPE PoolType, SIZE_T NumberOfBytes, U
     return memory;
 }
 
+// It begins with an SLIST_HEADER, which x64 exchanges as 16 bytes at once.
 typedef struct _LOOKASIDE_LIST_EX {
-    struct {
+    struct DECLSPEC_ALIGN(16) {
         ULONG_PTR Opaque[12];
     } L;
 } LOOKASIDE_LIST_EX, *PLOOKASIDE_LIST_EX;

@@ -20,7 +20,8 @@ callbacks! {
 }
 
 layouts! {
-    /// A list of blocks of one size. Opaque to drivers.
+    /// A list of blocks of one size. Opaque to drivers. It begins with an `SLIST_HEADER`, which x64 exchanges as 16 bytes at once.
+    #[repr(align(16))]
     pub struct LOOKASIDE_LIST_EX(96) {
         0x00 L: [usize; 12],
     }

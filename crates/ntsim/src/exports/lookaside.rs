@@ -144,8 +144,8 @@ pub unsafe extern "efiapi" fn ExInitializeLookasideListEx(
             format!("{F}: the lookaside list at {Lookaside:p} is initialised already"),
         );
     }
-    // SAFETY: promised by the caller.
-    unsafe { Lookaside.write(LOOKASIDE_LIST_EX::ZEROED) };
+    // SAFETY: promised by the caller, who may have been accused of the alignment.
+    unsafe { Lookaside.write_unaligned(LOOKASIDE_LIST_EX::ZEROED) };
     STATUS_SUCCESS
 }
 

@@ -250,7 +250,7 @@ unsafe extern "efiapi" fn connector_address(
     unsafe {
         let status = address(length);
         if status == STATUS_SUCCESS {
-            room.cast::<SOCKADDR_IN>().write(SOCKADDR_IN {
+            room.cast::<SOCKADDR_IN>().write_unaligned(SOCKADDR_IN {
                 sin_family: AF_INET,
                 sin_addr: ADDRESS,
                 ..SOCKADDR_IN::ZEROED
