@@ -1,5 +1,6 @@
 //! `cargo xtask consumer`: the example of an NDK consumer in C, built as a driver's image on this machine.
 
+mod exports;
 mod facts;
 mod interfaces;
 mod mistakes;
