@@ -39,7 +39,7 @@ pub struct Options {
     filter: Option<String>,
 }
 
-/// No story takes as long, in the host's time.
+/// No run of a story takes as long, in the host's time.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs the stories; `false` if there is a finding.
@@ -176,12 +176,13 @@ impl Bench<'_> {
                 Verdict::Passed => {}
                 Verdict::PremiseGone => told.gone += 1,
                 Verdict::Finding(finding) => {
-                    let how = self.describe(story, &finding, &run)?;
+                    let how = self.describe(story, told.findings.len(), &finding, &run)?;
                     told.findings.push((finding, how));
                 }
             }
             anyhow::Ok(run.failed)
-        })?;
+        })
+        .with_context(|| story.name.clone())?;
         Ok(told)
     }
 
@@ -193,7 +194,13 @@ impl Bench<'_> {
         let ended = self.execute(story, slot, &paths, &log)?;
         let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
         let after = std::fs::read_to_string(&paths)?;
-        let failed = after.strip_prefix(known).context("paths were lost")?;
+        let failed = after.strip_prefix(known);
+        let failed = failed.with_context(|| {
+            format!(
+                "{} does not begin with the paths that were known: the run may only add to it",
+                paths.display()
+            )
+        })?;
         Ok(Run {
             ended,
             failed: failed.to_owned(),
@@ -201,9 +208,14 @@ impl Bench<'_> {
         })
     }
 
-    /// A finding, and how it is repeated. What the story printed is kept.
-    fn describe(&self, story: &Story, finding: &str, run: &Run) -> Result<String> {
-        let log = self.folder.join(story.name.replace("::", "-") + ".log");
+    /// A finding, and how it is repeated. What the run printed is kept; `before` are the story's findings before it.
+    fn describe(&self, story: &Story, before: usize, finding: &str, run: &Run) -> Result<String> {
+        let number = match before {
+            0 => String::new(),
+            before => format!("-{}", before + 1),
+        };
+        let name = story.name.replace("::", "-");
+        let log = self.folder.join(format!("{name}{number}.log"));
         std::fs::write(&log, &run.text)?;
         let failed = run.failed.lines();
         let paths: Vec<_> = failed.filter_map(|l| l.split(' ').next()).collect();
@@ -257,5 +269,72 @@ impl Bench<'_> {
         child.kill()?;
         child.wait()?;
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Tests here that the next test takes for stories.
+    const STORIES: [&str; 2] = [
+        "faults::tests::a_story_with_a_finding_in_each_run",
+        "faults::tests::a_story_that_loses_paths",
+    ];
+
+    /// Where a story notes what failed, if this process runs it.
+    fn paths() -> Option<std::ffi::OsString> {
+        std::env::var_os("NTSIM_FAULTS")
+    }
+
+    #[test]
+    fn a_story_with_a_finding_in_each_run() {
+        let Some(paths) = paths() else { return };
+        let known = std::fs::read_to_string(&paths).unwrap().lines().count();
+        let mut paths = File::options().append(true).open(paths).unwrap();
+        writeln!(paths, "path{known} failed").unwrap();
+        eprintln!("rule number{known} broken by driver vroce: on purpose");
+        panic!("a rule is broken");
+    }
+
+    #[test]
+    fn a_story_that_loses_paths() {
+        if let Some(paths) = paths() {
+            std::fs::write(paths, "").unwrap();
+        }
+    }
+
+    #[test]
+    fn each_finding_of_a_story_keeps_what_its_run_printed() {
+        let folder = std::env::temp_dir().join(format!("vroce-faults-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let bench = Bench {
+            folder: &folder,
+            image: None,
+        };
+        let [finds, loses] = STORIES.map(|name| {
+            let program = std::env::current_exe().unwrap();
+            Story::new(name, &program, false)
+        });
+        let mut known = Paths::default();
+        known.add("path0 failed\n");
+        let told = bench.tell(0, &finds, &known, Some(2)).unwrap();
+        assert!(told.runs == 2 && !told.is_through);
+        assert_eq!(told.findings.len(), 2);
+        let name = finds.name.replace("::", "-");
+        for (number, (finding, how)) in told.findings.iter().enumerate() {
+            let rule = format!("rule number{} broken", number + 1);
+            assert!(finding.starts_with(&rule), "{finding}");
+            let log = format!("{name}{}.log", ["", "-2"][number]);
+            let log = folder.join(log);
+            assert!(how.contains(&format!("is in {};", log.display())), "{how}");
+            assert!(how.contains(&format!("only:path{} ", number + 1)), "{how}");
+            let printed = std::fs::read_to_string(log).unwrap();
+            assert!(printed.contains(&rule), "{printed}");
+        }
+        let error = bench.tell(0, &loses, &known, None).map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), loses.name);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

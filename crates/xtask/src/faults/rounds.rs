@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 /// Stories of the first round: as many as two processors can run, while one would leave the other idle.
 const FIRST: usize = 2;
 
-/// Stories of a round at most. Each has twice as many as the one before until then.
+/// Stories of a round at most, besides the long one. Each has twice as many as the one before until then.
 const MOST: usize = 32;
 
 /// Paths that have failed.

@@ -18,7 +18,7 @@ pub struct Story {
 }
 
 impl Story {
-    fn new(name: &str, program: &Path, is_demo: bool) -> Self {
+    pub fn new(name: &str, program: &Path, is_demo: bool) -> Self {
         Story {
             name: name.to_owned(),
             program: program.to_owned(),
@@ -107,7 +107,7 @@ fn in_turn(programs: Vec<Vec<Story>>) -> Vec<Story> {
     }
 }
 
-/// The test programs that cargo says it has built.
+/// The test programs that cargo says it has built, by name: it tells of them as each is ready, which the host's speed decides.
 fn executables(messages: &str) -> Vec<PathBuf> {
     let path = |line: &str| {
         let (_, rest) = line.split_once("\"executable\":\"")?;
@@ -116,7 +116,15 @@ fn executables(messages: &str) -> Vec<PathBuf> {
     let artifacts = messages
         .lines()
         .filter(|l| l.contains("\"compiler-artifact\""));
-    artifacts.filter_map(path).collect()
+    let mut programs: Vec<_> = artifacts.filter_map(path).collect();
+    // Behind the name is a hash, which is not the same everywhere.
+    let name = |program: &PathBuf| {
+        let stem = program.file_stem().unwrap_or_default().to_string_lossy();
+        let name = stem.rsplit_once('-').map_or(&*stem, |(name, _)| name);
+        name.to_owned()
+    };
+    programs.sort_by_key(name);
+    programs
 }
 
 #[cfg(test)]
@@ -133,6 +141,20 @@ mod tests {
             r#"{"reason":"build-finished","success":true}"#,
         );
         assert_eq!(executables(said), [PathBuf::from("/t/debug/deps/ndk-1")]);
+    }
+
+    #[test]
+    fn which_program_is_built_first_makes_no_difference() {
+        let built = |program: &str| {
+            let path = format!(r#""executable":"/t/debug/deps/{program}""#);
+            format!(r#"{{"reason":"compiler-artifact","target":{{"kind":["test"]}},{path}}}"#)
+        };
+        // By their paths they would be the other way round.
+        let ends = ["ndk-f1", "ndk-big-1"].map(built);
+        let programs = ["ndk-f1", "ndk-big-1"].map(|p| Path::new("/t/debug/deps").join(p));
+        for said in [[&*ends[0], &ends[1]], [&ends[1], &ends[0]]] {
+            assert_eq!(executables(&said.join("\n")), programs);
+        }
     }
 
     #[test]
