@@ -25,7 +25,8 @@ pub(crate) fn try_vec<T>(
     Ok(v)
 }
 
-/// A vector of `len` values of zero bytes. It is not written to, so that a large one costs nothing before it is used.
+/// A vector of `len` values of zero bytes, which the allocator clears and nobody writes to once more. Where it has fresh pages, as those of
+/// processes and of the simulator have, a large one costs nothing before it is used; nonpaged pool is resident and cleared at once.
 pub(crate) fn try_zeroed<T: FromZeros>(len: usize) -> Result<Vec<T>, OutOfMemory> {
     T::new_vec_zeroed(len).map_err(|_| OutOfMemory)
 }
