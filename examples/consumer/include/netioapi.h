@@ -3,7 +3,7 @@
 
 #include <ws2def.h>
 
-typedef ULONG NET_IFINDEX;
+typedef ULONG NET_IFINDEX, *PNET_IFINDEX;
 
 typedef union _NET_LUID {
     ULONG64 Value;

@@ -22,29 +22,97 @@
 // Of a free build.
 #define PAGED_CODE() ((void)0)
 
-// ---- Interlocked operations: each is a barrier, too
+// ---- Interlocked operations: each is a barrier, too. Functions, so that a pointer to anything else is told of by the compiler.
 
 #define YieldProcessor() __asm__ volatile("pause")
 #define KeMemoryBarrier() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-#define InterlockedIncrement(p) __atomic_add_fetch((LONG volatile *)(p), 1, __ATOMIC_SEQ_CST)
-#define InterlockedDecrement(p) __atomic_sub_fetch((LONG volatile *)(p), 1, __ATOMIC_SEQ_CST)
-#define InterlockedIncrement64(p) __atomic_add_fetch((LONG64 volatile *)(p), 1, __ATOMIC_SEQ_CST)
-#define InterlockedDecrement64(p) __atomic_sub_fetch((LONG64 volatile *)(p), 1, __ATOMIC_SEQ_CST)
+
+FORCEINLINE LONG InterlockedIncrement(LONG volatile *Addend)
+{
+    return __atomic_add_fetch(Addend, 1, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG InterlockedDecrement(LONG volatile *Addend)
+{
+    return __atomic_sub_fetch(Addend, 1, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedIncrement64(LONG64 volatile *Addend)
+{
+    return __atomic_add_fetch(Addend, 1, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedDecrement64(LONG64 volatile *Addend)
+{
+    return __atomic_sub_fetch(Addend, 1, __ATOMIC_SEQ_CST);
+}
+
 // The value after it.
-#define InterlockedAdd(p, n) __atomic_add_fetch((LONG volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedAdd64(p, n) __atomic_add_fetch((LONG64 volatile *)(p), (n), __ATOMIC_SEQ_CST)
+FORCEINLINE LONG InterlockedAdd(LONG volatile *Addend, LONG Value)
+{
+    return __atomic_add_fetch(Addend, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedAdd64(LONG64 volatile *Addend, LONG64 Value)
+{
+    return __atomic_add_fetch(Addend, Value, __ATOMIC_SEQ_CST);
+}
+
 // The value before it, these and all that follow.
-#define InterlockedExchangeAdd(p, n) __atomic_fetch_add((LONG volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedExchangeAdd64(p, n) __atomic_fetch_add((LONG64 volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedAnd(p, n) __atomic_fetch_and((LONG volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedOr(p, n) __atomic_fetch_or((LONG volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedXor(p, n) __atomic_fetch_xor((LONG volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedAnd64(p, n) __atomic_fetch_and((LONG64 volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedOr64(p, n) __atomic_fetch_or((LONG64 volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedXor64(p, n) __atomic_fetch_xor((LONG64 volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedExchange(p, n) __atomic_exchange_n((LONG volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedExchange64(p, n) __atomic_exchange_n((LONG64 volatile *)(p), (n), __ATOMIC_SEQ_CST)
-#define InterlockedExchangePointer(p, n) __atomic_exchange_n((PVOID volatile *)(p), (PVOID)(n), __ATOMIC_SEQ_CST)
+FORCEINLINE LONG InterlockedExchangeAdd(LONG volatile *Addend, LONG Value)
+{
+    return __atomic_fetch_add(Addend, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedExchangeAdd64(LONG64 volatile *Addend, LONG64 Value)
+{
+    return __atomic_fetch_add(Addend, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG InterlockedAnd(LONG volatile *Destination, LONG Value)
+{
+    return __atomic_fetch_and(Destination, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG InterlockedOr(LONG volatile *Destination, LONG Value)
+{
+    return __atomic_fetch_or(Destination, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG InterlockedXor(LONG volatile *Destination, LONG Value)
+{
+    return __atomic_fetch_xor(Destination, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedAnd64(LONG64 volatile *Destination, LONG64 Value)
+{
+    return __atomic_fetch_and(Destination, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedOr64(LONG64 volatile *Destination, LONG64 Value)
+{
+    return __atomic_fetch_or(Destination, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedXor64(LONG64 volatile *Destination, LONG64 Value)
+{
+    return __atomic_fetch_xor(Destination, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG InterlockedExchange(LONG volatile *Target, LONG Value)
+{
+    return __atomic_exchange_n(Target, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE LONG64 InterlockedExchange64(LONG64 volatile *Target, LONG64 Value)
+{
+    return __atomic_exchange_n(Target, Value, __ATOMIC_SEQ_CST);
+}
+
+FORCEINLINE PVOID InterlockedExchangePointer(PVOID volatile *Target, PVOID Value)
+{
+    return __atomic_exchange_n(Target, Value, __ATOMIC_SEQ_CST);
+}
 
 FORCEINLINE LONG InterlockedCompareExchange(LONG volatile *Destination, LONG Exchange, LONG Comparand)
 {
@@ -84,8 +152,11 @@ typedef struct _IRP IRP, *PIRP;
 typedef struct _DRIVER_OBJECT DRIVER_OBJECT, *PDRIVER_OBJECT;
 typedef struct _DRIVER_EXTENSION *PDRIVER_EXTENSION;
 typedef NTSTATUS NTAPI DRIVER_INITIALIZE(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath);
+typedef DRIVER_INITIALIZE *PDRIVER_INITIALIZE;
 typedef VOID NTAPI DRIVER_UNLOAD(PDRIVER_OBJECT DriverObject);
+typedef DRIVER_UNLOAD *PDRIVER_UNLOAD;
 typedef NTSTATUS NTAPI DRIVER_DISPATCH(PDEVICE_OBJECT DeviceObject, PIRP Irp);
+typedef DRIVER_DISPATCH *PDRIVER_DISPATCH;
 
 #define IRP_MJ_MAXIMUM_FUNCTION 0x1b
 
@@ -327,6 +398,9 @@ typedef struct _EXT_SET_PARAMETERS_V0 {
 } EXT_SET_PARAMETERS, *PEXT_SET_PARAMETERS;
 typedef EXT_SET_PARAMETERS EXT_SET_PARAMETERS_V0;
 
+// Null: nothing can be said so far.
+typedef PVOID PEXT_CANCEL_PARAMETERS;
+
 typedef struct _EXT_DELETE_PARAMETERS {
     ULONG Version;
     ULONG Reserved;
@@ -346,7 +420,7 @@ FORCEINLINE VOID ExInitializeDeleteTimerParameters(PEXT_DELETE_PARAMETERS Parame
 
 NTKERNELAPI PEX_TIMER NTAPI ExAllocateTimer(PEXT_CALLBACK Callback, PVOID CallbackContext, ULONG Attributes);
 NTKERNELAPI BOOLEAN NTAPI ExSetTimer(PEX_TIMER Timer, LONGLONG DueTime, LONGLONG Period, PEXT_SET_PARAMETERS Parameters);
-NTKERNELAPI BOOLEAN NTAPI ExCancelTimer(PEX_TIMER Timer, PVOID Parameters);
+NTKERNELAPI BOOLEAN NTAPI ExCancelTimer(PEX_TIMER Timer, PEXT_CANCEL_PARAMETERS Parameters);
 NTKERNELAPI BOOLEAN NTAPI ExDeleteTimer(PEX_TIMER Timer, BOOLEAN Cancel, BOOLEAN Wait, PEXT_DELETE_PARAMETERS Parameters);
 
 // ---- Clocks
@@ -534,6 +608,10 @@ typedef struct _CLIENT_ID {
 typedef VOID NTAPI KSTART_ROUTINE(PVOID StartContext);
 typedef KSTART_ROUTINE *PKSTART_ROUTINE;
 typedef struct _OBJECT_TYPE *POBJECT_TYPE;
+typedef struct _OBJECT_HANDLE_INFORMATION {
+    ULONG HandleAttributes;
+    ACCESS_MASK GrantedAccess;
+} OBJECT_HANDLE_INFORMATION, *POBJECT_HANDLE_INFORMATION;
 #define THREAD_ALL_ACCESS 0x001FFFFFL
 
 NTKERNELAPI NTSTATUS NTAPI PsCreateSystemThread(
@@ -542,7 +620,7 @@ NTKERNELAPI NTSTATUS NTAPI PsCreateSystemThread(
 NTKERNELAPI NTSTATUS NTAPI PsTerminateSystemThread(NTSTATUS ExitStatus);
 NTKERNELAPI NTSTATUS NTAPI ObReferenceObjectByHandle(
     HANDLE Handle, ACCESS_MASK DesiredAccess, POBJECT_TYPE ObjectType, KPROCESSOR_MODE AccessMode, PVOID *Object,
-    PVOID HandleInformation);
+    POBJECT_HANDLE_INFORMATION HandleInformation);
 NTKERNELAPI LONG_PTR NTAPI ObfReferenceObject(PVOID Object);
 NTKERNELAPI LONG_PTR NTAPI ObfDereferenceObject(PVOID Object);
 #define ObReferenceObject(a) ObfReferenceObject(a)
@@ -613,8 +691,9 @@ NTSYSAPI SIZE_T NTAPI RtlCompareMemory(const VOID *Source1, const VOID *Source2,
 
 NTSYSAPI ULONG NTAPI DbgPrint(PCSTR Format, ...);
 NTSYSAPI ULONG NTAPI DbgPrintEx(ULONG ComponentId, ULONG Level, PCSTR Format, ...);
-#define KdPrint(_x_) DbgPrint _x_
-#define KdPrintEx(_x_) DbgPrintEx _x_
+// Of a free build, as above: they print in a checked one.
+#define KdPrint(_x_) ((void)0)
+#define KdPrintEx(_x_) ((void)0)
 
 #define ERROR_LOG_MAXIMUM_SIZE 240
 

@@ -25,6 +25,9 @@ _Static_assert(__builtin_types_compatible_p(__typeof__(((ULARGE_INTEGER *)0)->u.
 _Static_assert(__builtin_types_compatible_p(__typeof__(((ULARGE_INTEGER *)0)->QuadPart), ULONGLONG), \"ULARGE_INTEGER.QuadPart\");
 _Static_assert(__builtin_offsetof(EX_RUNDOWN_REF, Ptr) == 0 && sizeof(((EX_RUNDOWN_REF *)0)->Ptr) == 8, \"EX_RUNDOWN_REF.Ptr\");
 _Static_assert(__builtin_offsetof(NET_LUID, Info) == 0 && sizeof(((NET_LUID *)0)->Info) == 8, \"NET_LUID.Info\");
+_Static_assert(sizeof(OBJECT_HANDLE_INFORMATION) == 8 && _Alignof(OBJECT_HANDLE_INFORMATION) == 4, \"OBJECT_HANDLE_INFORMATION\");
+_Static_assert(__builtin_offsetof(OBJECT_HANDLE_INFORMATION, HandleAttributes) == 0, \"OBJECT_HANDLE_INFORMATION.HandleAttributes\");
+_Static_assert(__builtin_offsetof(OBJECT_HANDLE_INFORMATION, GrantedAccess) == 4, \"OBJECT_HANDLE_INFORMATION.GrantedAccess\");
 _Static_assert(OBJ_CASE_INSENSITIVE == 0x40, \"OBJ_CASE_INSENSITIVE\");
 _Static_assert(OBJ_KERNEL_HANDLE == 0x200, \"OBJ_KERNEL_HANDLE\");
 _Static_assert(THREAD_ALL_ACCESS == 0x1fffff, \"THREAD_ALL_ACCESS\");
