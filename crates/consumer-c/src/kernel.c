@@ -1,7 +1,6 @@
-// A driver that calls what the headers of examples/consumer declare beyond what the example needs, above all what they define themselves:
-// lists, interlocked operations, and what else is macro or inline function in the WDK. It runs in its DriverEntry, and says what failed.
+// A driver that calls what the headers of examples/consumer declare beyond what the example needs, and what they define themselves: lists, interlocked operations, and what else is macro or inline function in the WDK. It runs in its DriverEntry, and says what failed.
 
-#include <ntddk.h>
+#include <netioapi.h>
 
 #define TAG 'nreK'
 
@@ -72,7 +71,9 @@ static NTSTATUS Interlocked(VOID)
 
 static NTSTATUS Locks(VOID)
 {
-    KSPIN_LOCK lock;
+    KSPIN_LOCK lock, fair;
+    KLOCK_QUEUE_HANDLE queued;
+    KEVENT event;
     KIRQL old;
     FAST_MUTEX mutex;
     ERESOURCE resource;
@@ -80,13 +81,20 @@ static NTSTATUS Locks(VOID)
     KSEMAPHORE semaphore;
     LARGE_INTEGER none = {.QuadPart = 0};
     KeInitializeSpinLock(&lock);
+    KeInitializeSpinLock(&fair);
     KeAcquireSpinLock(&lock, &old);
     CHECK(old == PASSIVE_LEVEL && KeGetCurrentIrql() == DISPATCH_LEVEL && !KeTestSpinLock(&lock));
     KeReleaseSpinLock(&lock, old);
     KeRaiseIrql(DISPATCH_LEVEL, &old);
     CHECK(KeTryToAcquireSpinLockAtDpcLevel(&lock));
     KeReleaseSpinLockFromDpcLevel(&lock);
+    KeAcquireSpinLockAtDpcLevel(&lock);
+    KeReleaseSpinLockFromDpcLevel(&lock);
+    KeAcquireInStackQueuedSpinLockAtDpcLevel(&fair, &queued);
+    KeReleaseInStackQueuedSpinLockFromDpcLevel(&queued);
     KeLowerIrql(old);
+    KeInitializeEvent(&event, NotificationEvent, TRUE);
+    CHECK(KeReadStateEvent(&event) && KeResetEvent(&event) && !KeReadStateEvent(&event));
     ExInitializeFastMutex(&mutex);
     ExAcquireFastMutex(&mutex);
     CHECK(KeGetCurrentIrql() == APC_LEVEL);
@@ -96,6 +104,9 @@ static NTSTATUS Locks(VOID)
     KeEnterCriticalRegion();
     CHECK(ExAcquireResourceExclusiveLite(&resource, TRUE));
     ExReleaseResourceLite(&resource);
+    CHECK(ExAcquireResourceSharedLite(&resource, TRUE) && ExAcquireResourceSharedLite(&resource, FALSE));
+    ExReleaseResourceLite(&resource);
+    ExReleaseResourceLite(&resource);
     KeLeaveCriticalRegion();
     CHECK(NT_SUCCESS(ExDeleteResourceLite(&resource)));
     ExInitializeRundownProtection(&rundown);
@@ -103,6 +114,11 @@ static NTSTATUS Locks(VOID)
     ExReleaseRundownProtection(&rundown);
     ExWaitForRundownProtectionRelease(&rundown);
     CHECK(!ExAcquireRundownProtection(&rundown));
+    ExRundownCompleted(&rundown);
+    ExReInitializeRundownProtection(&rundown);
+    CHECK(ExAcquireRundownProtection(&rundown));
+    ExReleaseRundownProtection(&rundown);
+    ExWaitForRundownProtectionRelease(&rundown);
     KeInitializeSemaphore(&semaphore, 0, 2);
     CHECK(KeReleaseSemaphore(&semaphore, IO_NO_INCREMENT, 2, FALSE) == 0);
     CHECK(KeWaitForSingleObject(&semaphore, Executive, KernelMode, FALSE, &none) == STATUS_SUCCESS);
@@ -141,6 +157,11 @@ static VOID NTAPI OnWork(PDEVICE_OBJECT Object, PVOID Context)
     Tell(Context, Object, NULL);
 }
 
+static VOID NTAPI OnWorkEx(PVOID Object, PVOID Context, PIO_WORKITEM Item)
+{
+    Tell(Context, Object, Item);
+}
+
 static NTSTATUS Time(PDRIVER_OBJECT Driver)
 {
     TOLD told;
@@ -152,6 +173,10 @@ static NTSTATUS Time(PDRIVER_OBJECT Driver)
     CHECK(KeInsertQueueDpc(&dpc, &timer, &due));
     KeWaitForSingleObject(&told.Event, Executive, KernelMode, FALSE, NULL);
     CHECK(told.First == &timer && told.Second == &due && told.Irql == DISPATCH_LEVEL);
+    PROCESSOR_NUMBER here;
+    CHECK(NT_SUCCESS(KeGetProcessorNumberFromIndex(0, &here)) && NT_SUCCESS(KeSetTargetProcessorDpcEx(&dpc, &here)));
+    KeSetImportanceDpc(&dpc, HighImportance);
+    CHECK(!KeRemoveQueueDpc(&dpc));
 
     KeInitializeTimerEx(&timer, NotificationTimer);
     ULONGLONG start = KeQueryInterruptTime();
@@ -167,6 +192,13 @@ static NTSTATUS Time(PDRIVER_OBJECT Driver)
     KeDelayExecutionThread(KernelMode, FALSE, &due);
     KeQueryTickCount(&after);
     CHECK(after.QuadPart - before.QuadPart >= 6);
+    CHECK(!KeSetCoalescableTimer(&timer, due, 0, 10, NULL));
+    KeWaitForSingleObject(&timer, Executive, KernelMode, FALSE, NULL);
+    ULONGLONG awake = KeQueryUnbiasedInterruptTime();
+    LARGE_INTEGER frequency, counter = KeQueryPerformanceCounter(&frequency);
+    KeStallExecutionProcessor(50);
+    CHECK(KeQueryUnbiasedInterruptTime() - awake >= 500);
+    CHECK((KeQueryPerformanceCounter(NULL).QuadPart - counter.QuadPart) * 1000000 / frequency.QuadPart >= 50);
     KeFlushQueuedDpcs();
 
     PEX_TIMER extended = ExAllocateTimer(OnTimer, &told, EX_TIMER_NOTIFICATION);
@@ -174,6 +206,7 @@ static NTSTATUS Time(PDRIVER_OBJECT Driver)
     CHECK(!ExSetTimer(extended, -10000, 0, NULL));
     KeWaitForSingleObject(&told.Event, Executive, KernelMode, FALSE, NULL);
     CHECK(told.First == extended && told.Irql == DISPATCH_LEVEL);
+    CHECK(!ExSetTimer(extended, -10000, 0, NULL) && ExCancelTimer(extended, NULL) && !ExCancelTimer(extended, NULL));
     ExDeleteTimer(extended, TRUE, TRUE, NULL);
 
     PIO_WORKITEM item = IoAllocateWorkItem((PDEVICE_OBJECT)Driver);
@@ -181,7 +214,124 @@ static NTSTATUS Time(PDRIVER_OBJECT Driver)
     IoQueueWorkItem(item, OnWork, DelayedWorkQueue, &told);
     KeWaitForSingleObject(&told.Event, Executive, KernelMode, FALSE, NULL);
     CHECK(told.First == Driver && told.Irql == PASSIVE_LEVEL);
+    IoQueueWorkItemEx(item, OnWorkEx, DelayedWorkQueue, &told);
+    KeWaitForSingleObject(&told.Event, Executive, KernelMode, FALSE, NULL);
+    CHECK(told.First == Driver && told.Second == item);
     IoFreeWorkItem(item);
+    return STATUS_SUCCESS;
+}
+
+static VOID NTAPI Thread(PVOID Context)
+{
+    Tell(Context, NULL, NULL);
+    PsTerminateSystemThread(STATUS_SUCCESS);
+}
+
+static NTSTATUS Threads(VOID)
+{
+    TOLD told;
+    HANDLE handle;
+    PVOID thread;
+    KeInitializeEvent(&told.Event, SynchronizationEvent, FALSE);
+    CHECK(NT_SUCCESS(PsCreateSystemThread(&handle, THREAD_ALL_ACCESS, NULL, NULL, NULL, Thread, &told)));
+    CHECK(NT_SUCCESS(ObReferenceObjectByHandle(handle, THREAD_ALL_ACCESS, NULL, KernelMode, &thread, NULL)));
+    ZwClose(handle);
+    CHECK(ObReferenceObject(thread) > 1 && ObDereferenceObject(thread) > 0);
+    KeWaitForSingleObject(thread, Executive, KernelMode, FALSE, NULL);
+    ObDereferenceObject(thread);
+    CHECK(KeReadStateEvent(&told.Event) && told.Irql == PASSIVE_LEVEL);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS Processors(VOID)
+{
+    PROCESSOR_NUMBER number;
+    ULONG count = KeQueryActiveProcessorCountEx(ALL_PROCESSOR_GROUPS);
+    CHECK(count && count <= KeQueryMaximumProcessorCountEx(ALL_PROCESSOR_GROUPS));
+    CHECK(NT_SUCCESS(KeGetProcessorNumberFromIndex(count - 1, &number)));
+    CHECK(KeGetProcessorIndexFromNumber(&number) == count - 1);
+    GROUP_AFFINITY last = {.Mask = (KAFFINITY)1 << number.Number, .Group = number.Group}, before;
+    KeSetSystemGroupAffinityThread(&last, &before);
+    CHECK(KeGetCurrentProcessorNumberEx(&number) == count - 1 && (KAFFINITY)1 << number.Number == last.Mask);
+    KeRevertToUserGroupAffinityThread(&before);
+    return STATUS_SUCCESS;
+}
+
+static VOID NTAPI OnEnable(
+    LPCGUID SourceId, ULONG ControlCode, UCHAR Level, ULONGLONG MatchAnyKeyword, ULONGLONG MatchAllKeyword,
+    PEVENT_FILTER_DESCRIPTOR FilterData, PVOID CallbackContext)
+{
+    UNREFERENCED_PARAMETER(SourceId);
+    UNREFERENCED_PARAMETER(ControlCode);
+    UNREFERENCED_PARAMETER(Level);
+    UNREFERENCED_PARAMETER(MatchAnyKeyword);
+    UNREFERENCED_PARAMETER(MatchAllKeyword);
+    UNREFERENCED_PARAMETER(FilterData);
+    UNREFERENCED_PARAMETER(CallbackContext);
+}
+
+static NTSTATUS Logs(PDRIVER_OBJECT Driver)
+{
+    static const GUID provider = {0x5ac1a2b0, 0x3b0d, 0x4b43, {0x9c, 0x1e, 0x6d, 0x2f, 0x70, 0x11, 0x8e, 0x05}};
+    // The length of it all, and the provider's name.
+    static const char traits[] = "\x09\0kernel";
+    EVENT_DESCRIPTOR event = {.Level = 4};
+    EVENT_DATA_DESCRIPTOR data;
+    REGHANDLE handle;
+    CHECK(NT_SUCCESS(EtwRegister(&provider, OnEnable, NULL, &handle)));
+    CHECK(NT_SUCCESS(EtwSetInformation(handle, EventProviderSetTraits, (PVOID)traits, sizeof(traits))));
+    EventDataDescCreate(&data, traits, sizeof(traits));
+    CHECK(NT_SUCCESS(EtwWriteTransfer(handle, &event, NULL, NULL, 1, &data)));
+    CHECK(NT_SUCCESS(EtwUnregister(handle)));
+
+    PIO_ERROR_LOG_PACKET packet = IoAllocateErrorLogEntry(Driver, sizeof(IO_ERROR_LOG_PACKET));
+    CHECK(packet);
+    packet->ErrorCode = STATUS_UNSUCCESSFUL;
+    packet->DumpDataSize = sizeof(ULONG);
+    IoWriteErrorLogEntry(packet);
+    packet = IoAllocateErrorLogEntry(Driver, ERROR_LOG_MAXIMUM_SIZE);
+    CHECK(packet);
+    IoFreeErrorLogEntry(packet);
+    DbgPrintEx(DPFLTR_IHVDRIVER_ID, DPFLTR_ERROR_LEVEL, "kernel.c: %s\n", "as an error");
+    return STATUS_SUCCESS;
+}
+
+static VOID NTAPI OnAddress(PVOID Context, PMIB_UNICASTIPADDRESS_ROW Row, MIB_NOTIFICATION_TYPE Type)
+{
+    UNREFERENCED_PARAMETER(Row);
+    if (Type == MibInitialNotification) KeSetEvent(Context, IO_NO_INCREMENT, FALSE);
+}
+
+static VOID NTAPI OnRoute(PVOID Context, PMIB_IPFORWARD_ROW2 Row, MIB_NOTIFICATION_TYPE Type)
+{
+    UNREFERENCED_PARAMETER(Context);
+    UNREFERENCED_PARAMETER(Row);
+    UNREFERENCED_PARAMETER(Type);
+}
+
+// Of a machine without a network, which has nothing to find.
+static NTSTATUS Network(VOID)
+{
+    NET_LUID luid = {.Info = {.IfType = 6, .NetLuidIndex = 0x123456}};
+    NET_IFINDEX index;
+    MIB_UNICASTIPADDRESS_TABLE *table;
+    MIB_UNICASTIPADDRESS_ROW address = {.Address.si_family = AF_INET};
+    MIB_IPNET_ROW2 neighbour = {.Address.si_family = AF_INET};
+    MIB_IPFORWARD_ROW2 route;
+    SOCKADDR_INET to = {.Ipv4 = {.sin_family = AF_INET, .sin_addr.S_un.S_un_b = {10, 0, 0, 9}}}, from;
+    KEVENT event;
+    HANDLE addresses, routes;
+    CHECK(luid.Value == 0x0006123456000000);
+    KeInitializeEvent(&event, SynchronizationEvent, FALSE);
+    CHECK(GetUnicastIpAddressTable(AF_UNSPEC, &table) == STATUS_NOT_FOUND);
+    CHECK(!NT_SUCCESS(GetUnicastIpAddressEntry(&address)));
+    CHECK(!NT_SUCCESS(ConvertInterfaceLuidToIndex(&luid, &index)) && !NT_SUCCESS(ConvertInterfaceIndexToLuid(77, &luid)));
+    CHECK(!NT_SUCCESS(GetIpNetEntry2(&neighbour)) && !NT_SUCCESS(ResolveIpNetEntry2(&neighbour, NULL)));
+    CHECK(!NT_SUCCESS(GetBestRoute2(NULL, 0, NULL, &to, 0, &route, &from)));
+    CHECK(NT_SUCCESS(NotifyUnicastIpAddressChange(AF_INET, OnAddress, &event, TRUE, &addresses)));
+    KeWaitForSingleObject(&event, Executive, KernelMode, FALSE, NULL);
+    CHECK(NT_SUCCESS(NotifyRouteChange2(AF_INET, OnRoute, NULL, FALSE, &routes)));
+    CHECK(NT_SUCCESS(CancelMibChangeNotify2(routes)) && NT_SUCCESS(CancelMibChangeNotify2(addresses)));
     return STATUS_SUCCESS;
 }
 
@@ -217,7 +367,9 @@ static NTSTATUS Memory(VOID)
     IoFreeMdl(part);
     MmUnlockPages(mdl);
     IoFreeMdl(mdl);
-    ExFreePoolWithTag(pages, TAG);
+    RtlMoveMemory(pages + 1, pages, 20);
+    CHECK(pages[11] == 7 && MmIsAddressValid(pages));
+    ExFreePool(pages);
     return STATUS_SUCCESS;
 }
 
@@ -234,6 +386,10 @@ static NTSTATUS Strings(VOID)
     RtlCopyUnicodeString(&small, &fixed);
     CHECK(small.Length == sizeof(room) && RtlEqualMemory(room, L"Para", sizeof(room)));
     CHECK(RtlCompareMemory(room, L"Pare", sizeof(room)) == 6);
+    ULONG seed = 1;
+    CHECK(RtlRandomEx(&seed) < 0x80000000 && seed != 1);
+    RtlInitUnicodeString(&other, L"KeBugCheckEx");
+    CHECK(MmGetSystemRoutineAddress(&other));
     return STATUS_SUCCESS;
 }
 
@@ -250,6 +406,10 @@ NTSTATUS NTAPI KernelDriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING Registry
     if (NT_SUCCESS(status)) status = Interlocked();
     if (NT_SUCCESS(status)) status = Locks();
     if (NT_SUCCESS(status)) status = Time(Driver);
+    if (NT_SUCCESS(status)) status = Threads();
+    if (NT_SUCCESS(status)) status = Processors();
+    if (NT_SUCCESS(status)) status = Logs(Driver);
+    if (NT_SUCCESS(status)) status = Network();
     if (NT_SUCCESS(status)) status = Memory();
     if (NT_SUCCESS(status)) status = Strings();
     return status;

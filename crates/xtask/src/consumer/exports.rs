@@ -93,6 +93,7 @@ fn is_definition(text: &str, module: &str, names: &BTreeSet<&str>) -> Result<()>
 
 #[cfg(test)]
 mod tests {
+    use super::super::with_extension;
     use super::*;
 
     #[test]
@@ -110,6 +111,46 @@ mod tests {
         let both = format!("{wdm}\nNTKERNELAPI VOID NTAPI MmUnmapIoSpace(PVOID BaseAddress);\n");
         let error = exports(&both, &source).unwrap_err().to_string();
         assert!(error.contains("MmUnmapIoSpace is declared"), "{error}");
+    }
+
+    /// docs/testing-a-consumer.md says so.
+    #[test]
+    fn every_function_is_called_in_c() {
+        let source = root().join("examples/consumer");
+        let kernel = root().join("crates/consumer-c/src/kernel.c");
+        let mut text = std::fs::read_to_string(kernel).unwrap();
+        for file in with_extension(&source, "c").unwrap() {
+            text += &std::fs::read_to_string(source.join(file)).unwrap();
+        }
+        // Of the headers macros and inline functions, which call others.
+        let include = source.join("include");
+        for file in with_extension(&include, "h").unwrap() {
+            let header = std::fs::read_to_string(include.join(file)).unwrap();
+            for line in header.lines().filter(|line| !line.contains("NTAPI")) {
+                let begins = ["#define", "FORCEINLINE"]
+                    .iter()
+                    .any(|b| line.starts_with(b));
+                let called = line.split_once('(').filter(|_| begins);
+                text += called.map_or(line, |(_, called)| called);
+                text.push('\n');
+            }
+        }
+        let mut missing = Vec::new();
+        for file in with_extension(&source, "def").unwrap() {
+            let listed = std::fs::read_to_string(source.join(file)).unwrap();
+            let listed = listed.lines().filter_map(|line| line.strip_prefix("    "));
+            missing.extend(listed.filter(|name| !calls(&text, name)).map(str::to_owned));
+        }
+        // It does not return, and only compilers call the other.
+        assert_eq!(missing, ["KeBugCheckEx", "__chkstk"]);
+    }
+
+    /// Whether the name is followed by arguments somewhere.
+    fn calls(text: &str, name: &str) -> bool {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        text.match_indices(name).any(|(at, _)| {
+            !text[..at].ends_with(word) && text[at + name.len()..].trim_start().starts_with('(')
+        })
     }
 
     #[test]
