@@ -11,7 +11,7 @@ mod verdict;
 use crate::image::IMAGE_VARIABLE;
 use crate::workspace::{lock, root, target};
 use anyhow::{Context, Result, bail};
-use rounds::{Paths, Rounds, in_order, walk};
+use rounds::{Paths, Rounds, Tale, tell_all, walk};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -74,41 +74,31 @@ pub fn run(options: &Options) -> Result<bool> {
         image: image.as_deref(),
     };
     let started = Instant::now();
-    let mut paths = Paths::default();
     let (mut runs, mut left) = (0, 0);
     // Runs in which the story's own premise was gone.
     let mut gone = 0;
-    let mut findings = Vec::new();
-    loop {
-        let round = rounds.take();
-        if round.is_empty() {
-            break;
-        }
-        let told = in_order(jobs, &round, |worker, story| {
-            bench.tell(worker, story, &paths, options.runs)
-        });
-        for (story, told) in round.iter().zip(told) {
-            let told = told?;
+    let (mut findings, mut errors) = (Vec::new(), Vec::new());
+    let tell =
+        |worker, story: &Story, paths: &Paths| bench.tell(worker, story, paths, options.runs);
+    let paths = tell_all(&mut rounds, jobs, tell, |paths, round, to_go| {
+        for told in round {
             runs += told.runs;
             gone += told.gone;
             left += usize::from(!told.is_through);
-            for (finding, how) in told.findings {
-                println!("{}: {finding}", story.name);
-                findings.push(how);
-            }
-            paths.add(&told.failed);
+            findings.extend(told.findings);
+            errors.extend(told.error);
         }
         println!(
-            "{:.0} s: {runs} runs, {} paths, {} findings, {} stories to go",
+            "{:.0} s: {runs} runs, {} paths, {} findings, {to_go} stories to go",
             started.elapsed().as_secs_f64(),
             paths.count(),
             findings.len(),
-            rounds.to_go()
         );
-    }
+        errors.is_empty()
+    });
     std::fs::write(folder.join("paths.txt"), paths.lines())?;
-    for finding in &findings {
-        println!("FINDING {finding}");
+    for (_, how) in &findings {
+        println!("FINDING {how}");
     }
     println!(
         "{count} stories in {runs} runs and {:.0} s; {} paths failed, which are in {}; of {gone} runs the story's own premise was gone; {}{} findings",
@@ -121,7 +111,10 @@ pub fn run(options: &Options) -> Result<bool> {
         },
         findings.len()
     );
-    Ok(findings.is_empty())
+    match errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(findings.is_empty()),
+    }
 }
 
 /// What came of all runs of a story.
@@ -136,6 +129,14 @@ struct Told {
     failed: String,
     /// It came across no new path in the end.
     is_through: bool,
+    /// Why it could not be told to its end.
+    error: Option<anyhow::Error>,
+}
+
+impl Tale for Told {
+    fn failed(&self) -> &str {
+        &self.failed
+    }
 }
 
 /// A run that has ended.
@@ -165,10 +166,11 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Runs a story until it comes across no path that is new besides the known ones. `slot` is a number that no other story has now.
-    fn tell(&self, slot: usize, story: &Story, known: &Paths, limit: Option<u32>) -> Result<Told> {
+    /// Runs a story until it comes across no path that is new besides the known ones, and prints what is found at once. `slot` is a number
+    /// that no other story has now.
+    fn tell(&self, slot: usize, story: &Story, known: &Paths, limit: Option<u32>) -> Told {
         let mut told = Told::default();
-        told.is_through = walk(known.clone(), limit, |known| {
+        let through = walk(known.clone(), limit, |known| {
             let run = self.run(slot, story, known)?;
             told.runs += 1;
             told.failed += &run.failed;
@@ -177,13 +179,17 @@ impl Bench<'_> {
                 Verdict::PremiseGone => told.gone += 1,
                 Verdict::Finding(finding) => {
                     let how = self.describe(story, told.findings.len(), &finding, &run)?;
+                    println!("{}: {finding}", story.name);
                     told.findings.push((finding, how));
                 }
             }
             anyhow::Ok(run.failed)
-        })
-        .with_context(|| story.name.clone())?;
-        Ok(told)
+        });
+        match through.with_context(|| story.name.clone()) {
+            Ok(through) => told.is_through = through,
+            Err(error) => told.error = Some(error),
+        }
+        told
     }
 
     /// Runs a story while all but the known paths fail.
@@ -300,9 +306,16 @@ mod tests {
 
     #[test]
     fn a_story_that_loses_paths() {
-        if let Some(paths) = paths() {
-            std::fs::write(paths, "").unwrap();
-        }
+        let Some(paths) = paths() else { return };
+        let known = std::fs::read_to_string(&paths).unwrap().lines().count();
+        let lines = if known == 1 {
+            "path0 failed\npath1 failed\n"
+        } else {
+            ""
+        };
+        std::fs::write(paths, lines).unwrap();
+        eprintln!("rule number{known} broken by driver vroce: on purpose");
+        panic!("a rule is broken");
     }
 
     #[test]
@@ -319,7 +332,7 @@ mod tests {
         });
         let mut known = Paths::default();
         known.add("path0 failed\n");
-        let told = bench.tell(0, &finds, &known, Some(2)).unwrap();
+        let told = bench.tell(0, &finds, &known, Some(2));
         assert!(told.runs == 2 && !told.is_through);
         assert_eq!(told.findings.len(), 2);
         let name = finds.name.replace("::", "-");
@@ -333,8 +346,10 @@ mod tests {
             let printed = std::fs::read_to_string(log).unwrap();
             assert!(printed.contains(&rule), "{printed}");
         }
-        let error = bench.tell(0, &loses, &known, None).map(|_| ()).unwrap_err();
-        assert_eq!(error.to_string(), loses.name);
+        // What was found before an error is not lost.
+        let told = bench.tell(0, &loses, &known, None);
+        assert_eq!(told.error.unwrap().to_string(), loses.name);
+        assert_eq!(told.findings.len(), 1);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

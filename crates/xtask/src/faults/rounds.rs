@@ -97,8 +97,39 @@ pub fn walk<E>(
     Ok(false)
 }
 
+/// What came of all runs of a story.
+pub trait Tale {
+    /// The lines of what failed.
+    fn failed(&self) -> &str;
+}
+
+/// Tells all stories, and returns the paths that failed. `tell` is given the worker's number, a story, and the paths of the rounds before.
+/// `hear` is given, when a round is over, what is known then, what came of the round's stories in their order, and how many are to go; it
+/// says whether to go on.
+pub fn tell_all<S: Sync, T: Tale + Send>(
+    rounds: &mut Rounds<S>,
+    workers: usize,
+    tell: impl Fn(usize, &S, &Paths) -> T + Sync,
+    mut hear: impl FnMut(&Paths, Vec<T>, usize) -> bool,
+) -> Paths {
+    let mut paths = Paths::default();
+    loop {
+        let round = rounds.take();
+        if round.is_empty() {
+            return paths;
+        }
+        let told = in_order(workers, &round, |worker, story| tell(worker, story, &paths));
+        for tale in &told {
+            paths.add(tale.failed());
+        }
+        if !hear(&paths, told, rounds.to_go()) {
+            return paths;
+        }
+    }
+}
+
 /// What a function makes of each of the items, in their order, whichever of so many workers is done first. It is given the worker's number.
-pub fn in_order<T: Sync, R: Send>(
+fn in_order<T: Sync, R: Send>(
     workers: usize,
     items: &[T],
     work: impl Fn(usize, &T) -> R + Sync,
@@ -143,28 +174,41 @@ mod tests {
     /// A story, what failed in each of its runs, and whether it is through.
     type Told = (Story, Vec<String>, bool);
 
+    impl Tale for (Told, String) {
+        fn failed(&self) -> &str {
+            &self.1
+        }
+    }
+
     /// What each story's runs were like, and what is known then.
     fn tell(stories: &[Story], limit: Option<u32>, workers: usize) -> (Vec<Told>, Paths) {
-        let (mut rounds, mut paths) = (Rounds::new(stories.to_vec(), None), Paths::default());
+        let mut rounds = Rounds::new(stories.to_vec(), None);
         let mut log = Vec::new();
-        loop {
-            let round = rounds.take();
-            if round.is_empty() {
-                return (log, paths);
-            }
-            let told = in_order(workers, &round, |_, story| {
-                let mut runs = Vec::new();
-                let Ok(through) = walk(paths.clone(), limit, |known| {
-                    runs.push(run(story, known));
-                    Ok::<_, Infallible>(run(story, known))
-                });
-                (*story, runs, through)
+        let tell = |_, story: &Story, paths: &Paths| {
+            let mut runs = Vec::new();
+            let Ok(through) = walk(paths.clone(), limit, |known| {
+                runs.push(run(story, known));
+                Ok::<_, Infallible>(run(story, known))
             });
-            for story in told {
-                paths.add(&story.1.concat());
-                log.push(story);
-            }
-        }
+            let failed = runs.concat();
+            ((*story, runs, through), failed)
+        };
+        let paths = tell_all(&mut rounds, workers, tell, |_, round, _| {
+            log.extend(round.into_iter().map(|(told, _)| told));
+            true
+        });
+        (log, paths)
+    }
+
+    #[test]
+    fn no_round_follows_where_none_is_wanted() {
+        let mut rounds = Rounds::new(vec!["p", "q", "p r"], None);
+        let tell = |_, story: &Story, _: &Paths| ((*story, Vec::new(), true), run(story, ""));
+        let paths = tell_all(&mut rounds, 1, tell, |paths, round, to_go| {
+            assert_eq!((paths.count(), round.len(), to_go), (2, 2, 1));
+            false
+        });
+        assert_eq!(paths.lines(), "p told by p\nq told by q\n");
     }
 
     #[test]
