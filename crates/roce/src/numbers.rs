@@ -9,9 +9,6 @@ use core::ops::RangeInclusive;
 /// What a queue pair can be called: 0 is reserved, 1 is the general service interface, the highest is for multicast (IBTA 3.5.10).
 pub(crate) const QPNS: RangeInclusive<u32> = 2..=0x00ff_fffe;
 
-/// No member.
-const NONE: u32 = u32::MAX;
-
 /// No number: never drawn, and what zeroed memory holds.
 const NO_NUMBER: u32 = 0;
 
@@ -70,7 +67,7 @@ impl Numbers {
 
     /// Who has this number.
     pub fn find(&self, number: u32) -> Option<u32> {
-        let member = self.at(self.place(number)?);
+        let member = self.at(self.place(number)?)?;
         (member < self.members).then_some(member)
     }
 
@@ -82,10 +79,10 @@ impl Numbers {
         self.release(member);
         self.set_number(member, number);
         let mut place = self.home(number);
-        while self.at(place) != NONE {
+        while self.at(place).is_some() {
             place = self.after(place);
         }
-        self.put(place, member);
+        self.put(place, Link::to(member));
     }
 
     /// Takes a member's number from it, if it has one.
@@ -102,7 +99,7 @@ impl Numbers {
             self.erase(self.number(oldest));
             self.set_number(oldest, number);
             if let Some(place) = self.place(number) {
-                self.put(place, oldest);
+                self.put(place, Link::to(oldest));
             }
             let next = oldest + 1;
             let wraps = next as usize >= self.numbers.len();
@@ -117,20 +114,16 @@ impl Numbers {
             return;
         };
         let mut place = self.after(hole);
-        loop {
-            let member = self.at(place);
-            if member == NONE {
-                break;
-            }
+        while let Some(member) = self.at(place) {
             let home = self.home(self.number(member));
             // Its way from home to here leads over the hole.
             if self.distance(home, place) >= self.distance(hole, place) {
-                self.put(hole, member);
+                self.put(hole, Link::to(member));
                 hole = place;
             }
             place = self.after(place);
         }
-        self.put(hole, NONE);
+        self.put(hole, Link::NONE);
     }
 
     /// Where a number is.
@@ -138,10 +131,7 @@ impl Numbers {
         let mut place = self.home(number);
         loop {
             // Half of the places at least are empty.
-            let member = self.at(place);
-            if member == NONE {
-                return None;
-            }
+            let member = self.at(place)?;
             if self.number(member) == number {
                 return Some(place);
             }
@@ -165,13 +155,14 @@ impl Numbers {
         to.wrapping_sub(from) & self.places.len().wrapping_sub(1)
     }
 
-    fn at(&self, place: usize) -> u32 {
-        self.places.get(place).map_or(NONE, |p| p.index())
+    fn at(&self, place: usize) -> Option<u32> {
+        let link = self.places.get(place).filter(|p| **p != Link::NONE)?;
+        Some(link.index())
     }
 
-    fn put(&mut self, place: usize, member: u32) {
+    fn put(&mut self, place: usize, member: Link) {
         if let Some(p) = self.places.get_mut(place) {
-            *p = Link::to(member);
+            *p = member;
         }
     }
 
@@ -280,7 +271,9 @@ mod tests {
     fn probes(numbers: &Numbers, number: u32) -> usize {
         let mut place = numbers.home(number);
         let mut probes = 1;
-        while numbers.at(place) != NONE && numbers.number(numbers.at(place)) != number {
+        while let Some(member) = numbers.at(place)
+            && numbers.number(member) != number
+        {
             place = numbers.after(place);
             probes += 1;
         }
