@@ -5,8 +5,7 @@
 //! that need pages of their own anyway are.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::backing::SLOT_SIZES;
 use super::block::{
@@ -17,6 +16,7 @@ use super::mappings::Mappings;
 use super::ram::{PAGE, Ram};
 use super::special::{Freed, Slots};
 use crate::verifier::{self, Leak, Origin, Verify, rules};
+use crate::world::address_map::AddressMap;
 use crate::world::context;
 use crate::world::driver::DriverNumber;
 use crate::world::machine::Machine;
@@ -75,7 +75,7 @@ pub struct PoolStats {
 
 /// A machine's pool.
 pub(crate) struct Pool {
-    blocks: RefCell<HashMap<usize, Block, BuildHasherDefault<AddressHasher>>>,
+    blocks: RefCell<AddressMap<Block>>,
     /// Free small blocks by total size / STEP; addresses are of the front guard.
     free: RefCell<[Vec<usize>; LARGEST_SMALL / STEP + 1]>,
     quarantine: RefCell<VecDeque<Freed>>,
@@ -113,26 +113,6 @@ impl Pool {
             quarantined: Cell::default(),
             stats: Cell::default(),
         }
-    }
-}
-
-/// Hashes addresses: they are distinct already, but not in their lowest bits, from which maps take places.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
-
-    fn write_usize(&mut self, address: usize) {
-        self.0 = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

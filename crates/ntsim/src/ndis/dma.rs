@@ -1,7 +1,6 @@
 //! Scatter/gather DMA, shared memory and device memory of miniports.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use ndis_sys::ndis::*;
@@ -15,6 +14,7 @@ use super::{header, ndis, rules};
 use crate::memory::scatter::{Scatter, list_size};
 use crate::memory::{PAGE, invariant};
 use crate::verifier::{Function, violation};
+use crate::world::address_map::AddressMap;
 use crate::world::context;
 use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
@@ -28,7 +28,7 @@ pub(crate) struct SgDma {
     handler: MINIPORT_PROCESS_SG_LIST,
     list_size: u32,
     /// Lists given out, by address.
-    lists: RefCell<HashMap<usize, List>>,
+    lists: RefCell<AddressMap<List>>,
 }
 
 struct List {

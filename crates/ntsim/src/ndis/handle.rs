@@ -110,6 +110,14 @@ impl Handles {
         drop(object);
     }
 
+    /// The first live object of a kind that is such.
+    pub(crate) fn find<T: Handled>(&self, such: impl Fn(&T) -> bool) -> Option<Rc<T>> {
+        let slots = self.0.borrow();
+        let mut objects = slots.iter().filter_map(|s| s.object.as_ref());
+        let object = objects.find(|o| o.downcast_ref().is_some_and(&such))?;
+        Rc::clone(object).downcast().ok()
+    }
+
     /// Every live object of a kind.
     pub(crate) fn all<T: Handled>(&self) -> Vec<Rc<T>> {
         self.0

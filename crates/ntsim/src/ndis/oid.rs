@@ -1,7 +1,6 @@
 //! OID requests: serialised at PASSIVE_LEVEL, or direct.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use ndis_sys::ndis::*;
@@ -14,6 +13,7 @@ use super::{header, ndis, rules};
 use crate::consumer::Status;
 use crate::trace;
 use crate::verifier::{Function, violation};
+use crate::world::address_map::AddressMap;
 use crate::world::driver_call::call_driver;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
 use crate::world::thread;
@@ -31,7 +31,7 @@ pub(crate) struct Requests {
     /// The kernel thread whose regular request is in the handler; 0 for none.
     inside: Cell<usize>,
     /// Requests at the miniport, by address: result once completed, and whether direct.
-    outstanding: RefCell<HashMap<usize, Outstanding>>,
+    outstanding: RefCell<AddressMap<Outstanding>>,
 }
 
 struct Outstanding {

@@ -1,7 +1,6 @@
 //! Pools of net buffers and net buffer lists.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use ndis_sys::ndis::*;
@@ -12,6 +11,7 @@ use super::handle::Handled;
 use super::{header, ndis, rules};
 use crate::memory::Request;
 use crate::verifier::violation;
+use crate::world::address_map::AddressMap;
 use crate::world::context;
 
 /// A pool of net buffer lists or of net buffers.
@@ -26,7 +26,7 @@ pub(crate) struct NetPool {
     data_size: u32,
     tag: u32,
     /// Structures given out, by address.
-    live: RefCell<HashMap<usize, Data>>,
+    live: RefCell<AddressMap<Data>>,
 }
 
 impl Handled for NetPool {
@@ -395,12 +395,8 @@ pub(crate) unsafe fn free_list(list: *mut NET_BUFFER_LIST) {
         if !pool.with_buffer && !(*list).FirstNetBuffer.is_null() {
             // Net buffers of another pool are freed by the driver first.
             let first = (*list).FirstNetBuffer.addr();
-            if ndis()
-                .handles
-                .all::<NetPool>()
-                .iter()
-                .any(|p| !p.lists && p.owns(first))
-            {
+            let others = |p: &NetPool| !p.lists && p.owns(first);
+            if ndis().handles.find(others).is_some() {
                 violation(
                     rules::NET_BUFFER,
                     format!("{F}: the list still has net buffers of another pool"),
@@ -425,12 +421,8 @@ fn pool_of(
     handle: impl FnOnce() -> NDIS_HANDLE,
 ) -> Option<Rc<NetPool>> {
     let ndis = ndis();
-    let Some(pool) = ndis
-        .handles
-        .all::<NetPool>()
-        .into_iter()
-        .find(|p| p.owns(address))
-    else {
+    let owns = |pool: &NetPool| pool.owns(address);
+    let Some(pool) = ndis.handles.find(owns) else {
         violation(
             rules::NET_BUFFER,
             format!("{function}: {address:#x} is not allocated from any pool (any more)"),

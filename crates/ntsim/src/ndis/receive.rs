@@ -1,7 +1,6 @@
 //! The receive path: indications of the miniport to the protocol, and their return.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 
 use ndis_sys::ndis::*;
 use ndis_sys::types::*;
@@ -10,6 +9,7 @@ use super::adapter::{Adapter, State};
 use super::pool::NetPool;
 use super::{mdl, ndis, rules};
 use crate::verifier::{Function, rules as kernel, violation};
+use crate::world::address_map::AddressMap;
 use crate::world::context;
 use crate::world::driver_call::call_driver;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
@@ -18,7 +18,7 @@ use crate::world::processor::{self, DISPATCH, PASSIVE};
 #[derive(Default)]
 pub(crate) struct Receives {
     /// Lists the protocol owns, by address: what their data is.
-    outstanding: RefCell<HashMap<usize, Option<u64>>>,
+    outstanding: RefCell<AddressMap<Option<u64>>>,
     pub(crate) frames: Cell<u64>,
 }
 

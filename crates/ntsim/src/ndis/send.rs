@@ -1,7 +1,6 @@
 //! The send path: frames from the protocol to the miniport and back.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use ndis_sys::ndis::*;
@@ -12,6 +11,7 @@ use ndis_sys::wdm::MDL;
 use super::adapter::{Adapter, State};
 use super::{ndis, rules};
 use crate::verifier::{Function, rules as kernel, violation};
+use crate::world::address_map::AddressMap;
 use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::{self, DISPATCH, PASSIVE};
@@ -21,7 +21,7 @@ use crate::world::{context, thread};
 #[derive(Default)]
 pub(crate) struct Sends {
     /// Lists the miniport owns, by address.
-    outstanding: RefCell<HashMap<usize, Sent>>,
+    outstanding: RefCell<AddressMap<Sent>>,
     /// Counts sends by result.
     pub(crate) completed: Cell<u64>,
     pub(crate) failed: Cell<u64>,

@@ -33,6 +33,7 @@
 //! *Accusing.* [`crate::verifier::violation`]`(RULE, text)` records and goes on; [`crate::verifier::bugcheck`]`(RULE,
 //! text)` stops the world and does not return.
 
+pub(crate) mod address_map;
 mod builder;
 pub(crate) mod context;
 pub(crate) mod device;
