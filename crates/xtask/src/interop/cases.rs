@@ -51,6 +51,25 @@ impl Bench<'_> {
         self.variant.ends()
     }
 
+    /// Waits until vroce is ready and Linux knows its hardware address: programs of rdma_cm give up after two seconds, in which Linux asks
+    /// twice, and on a faulty wire both may be lost.
+    fn meet(&mut self, peer: &mut Peer) -> Result<()> {
+        peer.wait_for("ready", LIMIT)?;
+        let ends = self.ends();
+        let known = format!("ip neigh show {} | grep -q lladdr", ends.vroce);
+        let ping = match ends.vroce.contains(':') {
+            true => "ping6",
+            false => "ping",
+        };
+        let ask = format!("{ping} -c 1 -W 1 {} >/dev/null", ends.vroce);
+        let tries = "for i in 1 2 3 4 5 6 7 8 9 10";
+        let command = format!("{tries}; do {known} && exit; {ask}; done; {known}");
+        self.guest()?
+            .run_checked(&format!("sh -c '{command}'"))
+            .context("Linux does not find vroce's hardware address")?;
+        Ok(())
+    }
+
     /// Waits for vroce to end well and returns what it has said.
     fn finish(&mut self, peer: Peer) -> Result<String> {
         self.told = peer.finish(LIMIT)?;

@@ -161,7 +161,7 @@ pub fn bandwidth(bench: &mut Bench<'_>, test: Test) -> Result<String> {
     let count = messages.to_string();
     let told: &[&str] = if counts { &["--count", &count] } else { &[] };
     let mut peer = (bench.start)(&[server, told].concat())?;
-    peer.wait_for("ready", LIMIT)?;
+    bench.meet(&mut peer)?;
     let least = messages * packets(bench, size);
     let guest = bench.guest()?;
     let before = guest.counter(counter)?;

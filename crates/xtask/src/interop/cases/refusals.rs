@@ -9,7 +9,7 @@ const REASONS: &[u8] = b"not today";
 
 pub fn vroce_rejects(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["rejecting-server"])?;
-    peer.wait_for("ready", LIMIT)?;
+    bench.meet(&mut peer)?;
     let ends = bench.ends();
     let guest = bench.guest()?;
     let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", ends.vroce), LIMIT)?;
@@ -66,7 +66,7 @@ pub fn nobody_on_linux(bench: &mut Bench<'_>) -> Result<String> {
 
 pub fn nobody_on_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["idle", "--until-refused"])?;
-    peer.wait_for("ready", LIMIT)?;
+    bench.meet(&mut peer)?;
     let ends = bench.ends();
     let guest = bench.guest()?;
     let (_, output) = guest.run_job(&format!("rping -c -v -C 1 -a {}", ends.vroce), LIMIT)?;

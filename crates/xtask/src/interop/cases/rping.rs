@@ -58,7 +58,7 @@ pub fn to_linux(bench: &mut Bench<'_>) -> Result<String> {
 /// vroce is the server of `rping -c`, which verifies what comes back.
 pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["rping-server"])?;
-    peer.wait_for("ready", LIMIT)?;
+    bench.meet(&mut peer)?;
     let (ends, rounds) = (bench.ends(), rounds(bench));
     let guest = bench.guest()?;
     let (job, output) = guest.run_job(

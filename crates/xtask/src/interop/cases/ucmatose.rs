@@ -15,7 +15,7 @@ pub const SIZE: u64 = 4200;
 /// vroce is the server; it verifies the replies.
 pub fn to_vroce(bench: &mut Bench<'_>) -> Result<String> {
     let mut peer = (bench.start)(&["ucmatose-server", "--count", CONNECTIONS])?;
-    peer.wait_for("ready", LIMIT)?;
+    bench.meet(&mut peer)?;
     let ends = bench.ends();
     let guest = bench.guest()?;
     let command = format!(
