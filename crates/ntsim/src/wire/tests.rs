@@ -494,6 +494,22 @@ fn scratch(name: &str) -> PathBuf {
     directory.join(name)
 }
 
+/// Who runs a process for its wire may end it at any time.
+#[test]
+fn what_was_recorded_is_written_when_a_world_waits_for_real_time() {
+    let mut world = World::builder().clock(Clock::RealTime).build();
+    let (switch, a, b) = pair(&mut world, LinkConfig::default());
+    let path = scratch("waiting.pcapng");
+    let _capture = world
+        .capture(&switch, &path, CaptureConfig::default())
+        .unwrap();
+    a.send_to(b.mac, 6);
+    world.run_for(Duration::from_millis(20));
+    let (_, packets) = parse(&std::fs::read(&path).unwrap());
+    assert_eq!(packets.len(), 1);
+    std::fs::remove_file(path).unwrap();
+}
+
 #[test]
 fn frames_cross_to_another_process_and_back() {
     let (ours, theirs) = (scratch("ours"), scratch("theirs"));

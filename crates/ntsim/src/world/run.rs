@@ -227,6 +227,8 @@ impl Core {
             if next == u64::MAX && self.watched.borrow().is_empty() {
                 return false;
             }
+            // Whoever runs this process may end it while it waits, and then wants to see what was recorded.
+            crate::wire::flush(self);
             if self.poll(next - now) {
                 return true;
             }
