@@ -87,6 +87,11 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         report.is_clean() && report.leaks.is_empty(),
         "the verifier has complaints:\n{report}"
     );
+    ensure!(
+        report.unguarded == 0,
+        "{} allocations of the drivers were not guarded: no clean run says much of them",
+        report.unguarded
+    );
     say("verifier", "0 violations, 0 leaks");
     flushed?;
     if let Some(trace) = trace {

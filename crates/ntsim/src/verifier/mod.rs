@@ -207,6 +207,9 @@ pub struct Report {
     pub more: usize,
     /// Memory that drivers still held at the end. Only a violation once the driver has been unloaded.
     pub leaks: Vec<Leak>,
+    /// So many allocations of drivers found no room in special pool, all machines' together: who wrote behind those, or used them after they were
+    /// freed, was found only if he wrote, and later. [`crate::PoolStats`] has them by machine.
+    pub unguarded: u64,
     /// Where a rule was broken: the calls that failed because their paths were new or resources low, the last of them in words.
     pub failures: Vec<String>,
 }
@@ -243,6 +246,13 @@ impl fmt::Display for Report {
         }
         for leak in &self.leaks {
             writeln!(f, "held at the end: {leak}")?;
+        }
+        if self.unguarded > 0 {
+            writeln!(
+                f,
+                "{} allocation(s) were not guarded: special pool had no room",
+                self.unguarded
+            )?;
         }
         for failure in &self.failures {
             writeln!(f, "failed on purpose: {failure}")?;
@@ -459,6 +469,7 @@ pub(crate) fn report_text(core: &Core) -> String {
         violations: core.verifier.violations.borrow().clone(),
         more: core.verifier.more.get(),
         leaks: Vec::new(),
+        unguarded: unguarded(core),
         failures: core.faults.in_words(core),
     };
     let tail: Vec<_> = {
@@ -530,5 +541,12 @@ pub(crate) fn finish(core: &Core) -> Report {
         more,
         violations,
         leaks,
+        unguarded: unguarded(core),
     }
+}
+
+fn unguarded(core: &Core) -> u64 {
+    let machines = core.machines.try_borrow();
+    let all = machines.iter().flat_map(|all| all.iter());
+    all.map(|machine| machine.pool.stats().unguarded).sum()
 }
