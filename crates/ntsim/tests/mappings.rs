@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "a tiny driver")]
 
 use ndis_sys::imports::{ExAllocatePool2, ExFreePool};
-use ndis_sys::wdm::POOL_FLAG_NON_PAGED;
+use ndis_sys::wdm::{POOL_FLAG_NON_PAGED, POOL_FLAG_PAGED};
 use ntsim::{MachineConfig, MachineId, World};
 
 const TAG: u32 = u32::from_le_bytes(*b"Test");
@@ -27,6 +27,13 @@ fn world() -> World {
 fn allocate(size: usize) -> *mut u8 {
     // SAFETY: needs nothing.
     let block = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, size, TAG) };
+    assert!(!block.is_null(), "{size} bytes");
+    block.cast()
+}
+
+fn allocate_paged(size: usize) -> *mut u8 {
+    // SAFETY: needs nothing.
+    let block = unsafe { ExAllocatePool2(POOL_FLAG_PAGED, size, TAG) };
     assert!(!block.is_null(), "{size} bytes");
     block.cast()
 }
@@ -90,6 +97,41 @@ fn there_are_as_many_as_blocks_are_held_and_never_too_many() {
     assert_eq!(unguarded(&world, &held[39]) > 0, most < 80_000);
     for (machine, blocks) in &held {
         world.call(*machine, || blocks.iter().for_each(|block| free(*block)));
+        world.check_pool(*machine);
+    }
+    assert!(world.finish().is_clean());
+
+    // Nor are there too many when blocks that never were in special pool are freed, each beside one that is held; and paged ones are inaccessible
+    // however many there are.
+    let mut world = self::world();
+    let mut held = Vec::new();
+    for number in 0..40 {
+        let machine = world.add_machine(MachineConfig::named(format!("F{number}")));
+        let (mut blocks, mut paged) = ([std::ptr::null_mut(); 2400], [std::ptr::null_mut(); 300]);
+        world.call(machine, || {
+            blocks.iter_mut().for_each(|block| *block = allocate(4096));
+            blocks.iter().step_by(2).for_each(|block| free(*block));
+            for (block, spacer) in paged.iter_mut().zip(blocks.iter_mut().step_by(2)) {
+                (*block, *spacer) = (allocate_paged(40), allocate(4096));
+                // SAFETY: the block is ours, and the IRQL is PASSIVE_LEVEL.
+                unsafe { block.write(1) };
+            }
+        });
+        held.push((machine, blocks, paged));
+    }
+    assert!(mapped() < allowed(), "{}", mapped());
+    for (machine, blocks, paged) in &held {
+        world.call(*machine, || {
+            blocks
+                .iter()
+                .skip(1)
+                .step_by(2)
+                .for_each(|block| free(*block));
+            for (block, spacer) in paged.iter().zip(blocks.iter().step_by(2)) {
+                free(*block);
+                free(*spacer);
+            }
+        });
         world.check_pool(*machine);
     }
     assert!(world.finish().is_clean());

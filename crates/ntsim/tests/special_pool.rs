@@ -332,3 +332,93 @@ fn what_a_device_writes_to_a_freed_block_is_found() {
         caught(&world.take_violations(), rules::POOL_USE_AFTER_FREE, &text);
     }
 }
+
+/// The next block there would have that in its guards, and be found to be another's doing.
+#[test]
+fn what_a_device_writes_around_a_freed_block_is_found_before_its_place_is_anothers() {
+    for (size, at, all_over, place) in [
+        (100, 104, false, "4 bytes behind"),
+        (100, 104, true, "4 bytes behind"),
+        (100, -8, false, "8 bytes before"),
+        (100, -8, true, "8 bytes before"),
+        (5000, 5003, false, "3 bytes behind"),
+        (9000, 9001, false, "1 bytes behind"),
+    ] {
+        let (mut world, a) = world(Verify::Full, 64 << 20);
+        let ram = world.ram(a);
+        let mut block = std::ptr::null_mut();
+        world.call(a, || {
+            block = allocate(size);
+            free(block);
+        });
+        let beside = block.addr().wrapping_add_signed(at);
+        let physical = ram.physical(beside).expect("memory");
+        let seen = ram.device_ptr(ram.logical(physical), 1).expect("memory");
+        // SAFETY: memory of the machine, which the device has not been told to leave alone.
+        unsafe { seen.write(1) };
+        if all_over {
+            world.call(a, || (0..1100).for_each(|_| free(allocate(200))));
+        } else {
+            world.check_pool(a);
+            assert!(!is_accessible(block), "as before");
+        }
+        let violations = world.take_violations();
+        let text = format!("{place} the block of {size} bytes");
+        caught(&violations, rules::POOL_GUARD, &text);
+        let by = "found by a look at what was freed";
+        assert!(violations[0].text.contains(by), "{violations:?}");
+    }
+}
+
+/// Which addresses of slots follow each other must be the machine's own doing, or a seed would not repeat a run.
+#[test]
+fn addresses_are_the_same_whether_there_was_a_machine_before_or_not() {
+    let addresses = || {
+        let (mut world, a) = world(Verify::Full, 64 << 20);
+        let mut all = [0_usize; 3000];
+        world.call(a, || {
+            let mut held = [std::ptr::null_mut::<u8>(); 7];
+            for (at, n) in all.iter_mut().zip(0..) {
+                let (place, size) = (n % held.len(), [40, 300, 5000][n % 3]);
+                if !held[place].is_null() {
+                    free(held[place]);
+                }
+                held[place] = allocate(size);
+                *at = held[place].addr();
+            }
+            held.into_iter().for_each(free);
+        });
+        assert!(world.finish().is_clean());
+        let base = all[0];
+        all.map(|at| at.wrapping_sub(base))
+    };
+    let first = addresses();
+    // Its memory, with so many slots, is kept for the next.
+    let (mut world, a) = self::world(Verify::Full, 64 << 20);
+    world.call(a, || {
+        let mut held = [std::ptr::null_mut::<u8>(); 800];
+        held.iter_mut().for_each(|block| *block = allocate(40));
+        held.into_iter().for_each(free);
+    });
+    assert!(world.finish().is_clean());
+    assert!((0..3).all(|_| addresses() == first));
+}
+
+#[test]
+fn the_report_says_how_many_blocks_were_not_guarded() {
+    for (count, said) in [(10, None), (500, Some("allocation(s) were not guarded"))] {
+        let (mut world, a) = world(Verify::Full, 1 << 20);
+        world.call(a, || {
+            let mut blocks = [std::ptr::null_mut(); 500];
+            blocks[..count].iter_mut().for_each(|b| *b = allocate(64));
+            blocks[..count].iter().for_each(|b| free(*b));
+        });
+        let unguarded = world.pool_stats(a).unguarded;
+        let report = world.finish();
+        assert_eq!(report.unguarded, unguarded);
+        assert_eq!(unguarded > 0, said.is_some(), "{report}");
+        let line = said.map(|text| format!("{unguarded} {text}"));
+        let text = report.to_string();
+        assert!(line.is_none_or(|line| text.contains(&line)), "{text}");
+    }
+}

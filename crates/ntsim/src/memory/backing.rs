@@ -14,7 +14,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::arena::{self, Protection, WINDOW, Window, map_file};
-use super::mappings::Mappings;
+use super::mappings::{CUT, Mappings};
 use super::ram::PAGE;
 
 /// Bytes that stay together in the pool's view, and in the devices'.
@@ -280,6 +280,7 @@ impl Backing {
         let mapped = self.mapped[zone.index].get();
         for slot in mapped..slots.end {
             window.map(zone.at(slot), zone.size(), self.fd(), zone.file_at(slot));
+            self.mappings.take(CUT);
         }
         self.mapped[zone.index].set(mapped.max(slots.end));
         let before = slots.start..slots.end.min(mapped);
@@ -296,7 +297,12 @@ impl Backing {
         if first < mapped {
             return mapped.min(first + most);
         }
-        first + usize::from(first < zone.count && self.mappings.take(2))
+        first + usize::from(first < zone.count && self.mappings.may_be_more())
+    }
+
+    /// The mappings that the memory has, slots' included.
+    pub(super) fn mappings(&self) -> &Mappings {
+        &self.mappings
     }
 
     /// What is mapped in the window stays when this is gone.
@@ -317,6 +323,7 @@ impl Backing {
     pub(super) fn show(&self, physical: usize, group: usize) {
         let size = self.layout.size;
         assert!((physical + 1) * GROUP <= size && (group + 1) * GROUP <= size);
+        self.mappings.take(CUT);
         // SAFETY: replaces pages of our own mapping, which devices have not seen yet.
         unsafe {
             let at = self.devices.add(physical * GROUP);
@@ -346,12 +353,22 @@ impl Backing {
         // Groups that devices have seen are mappings of their own.
         // SAFETY: replaces our own, which nobody uses.
         unsafe { map_file(self.devices, self.layout.size, self.fd(), 0) };
+        // Slots stay mapped for the next machine; all else is in one piece again.
+        let slots: usize = self.mapped.iter().map(Cell::get).sum();
+        self.mappings.give_all_but(CUT * slots);
     }
 
     fn clean_slots(&self, window: &Window, zone: SlotZone) {
         let mapped = self.mapped[zone.index].get();
         self.open_slots(window, zone, 0..mapped);
-        for piece in self.pieces(&zone.file()) {
+        // What is left of their groups is nobody's, but devices can have written there.
+        let (slots, groups) = (zone.file(), zone.groups());
+        for left in [groups.start..slots.start, slots.end..groups.end] {
+            if !left.is_empty() {
+                self.make_hole(left);
+            }
+        }
+        for piece in self.pieces(&slots) {
             for page in piece.clone().step_by(PAGE) {
                 let offset = page - zone.start;
                 let (slot, offset) = (offset / zone.size(), offset % zone.size());

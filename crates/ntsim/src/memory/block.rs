@@ -1,5 +1,7 @@
 //! A block of the pool: its guards, what fills it, and how reports tell of it.
 
+use std::ops::Range;
+
 use super::ram::{PAGE, Ram};
 use crate::verifier::{self, Origin, rules};
 use crate::world::driver::DriverNumber;
@@ -127,26 +129,33 @@ unsafe fn find_other(address: usize, pattern: &Pattern, len: usize) -> Option<us
     Some(at + inside)
 }
 
-impl Block {
-    /// Whether a freed block holds what it was filled with, as devices see it.
-    pub(super) fn is_poison_elsewhere(&self, ram: &Ram, address: usize) -> bool {
-        let end = address + self.size;
-        let mut at = address;
-        while at < end {
-            let len = (PAGE - at % PAGE).min(end - at);
-            let seen = ram
-                .physical(at)
-                .and_then(|p| ram.device_ptr(ram.logical(p), len));
-            let is_poison = seen.is_some_and(|seen| {
-                // SAFETY: memory of the machine, which has it mapped; nobody writes it meanwhile.
-                unsafe { find_other(seen.expose_provenance(), &POISON, len) }.is_none()
-            });
-            if !is_poison {
-                return false;
-            }
-            at += len;
+/// Whether memory holds what it was filled with, as devices see it.
+fn holds_elsewhere(ram: &Ram, part: Range<usize>, pattern: &Pattern) -> bool {
+    let mut at = part.start;
+    while at < part.end {
+        let len = (PAGE - at % PAGE).min(part.end - at);
+        let seen = ram
+            .physical(at)
+            .and_then(|p| ram.device_ptr(ram.logical(p), len));
+        let holds = seen.is_some_and(|seen| {
+            // SAFETY: memory of the machine, which has it mapped; nobody writes it meanwhile.
+            unsafe { find_other(seen.expose_provenance(), pattern, len) }.is_none()
+        });
+        if !holds {
+            return false;
         }
-        true
+        at += len;
+    }
+    true
+}
+
+impl Block {
+    /// Whether a freed block and its guards hold what they were filled with, as devices see them.
+    pub(super) fn is_untouched_elsewhere(&self, ram: &Ram, address: usize) -> bool {
+        let (start, end) = (address - self.front, address + self.size);
+        holds_elsewhere(ram, start..address, &GUARDS)
+            && holds_elsewhere(ram, address..end, &POISON)
+            && holds_elsewhere(ram, end..address + self.extent(), &GUARDS)
     }
 
     pub(super) fn check_guards(&self, address: usize, by: &str) {
@@ -189,8 +198,13 @@ impl Block {
         }
     }
 
-    /// Looks whether freed memory was written.
-    pub(super) fn check_poison(&self, address: usize) {
+    /// Looks whether freed memory was written, or what is around it.
+    pub(super) fn check_freed(&self, address: usize) {
+        self.check_guards(address, "a look at what was freed");
+        self.check_poison(address);
+    }
+
+    fn check_poison(&self, address: usize) {
         for (at, word) in crate::ndk::tombstones(address, self.size) {
             // SAFETY: as in `set_tombstones`.
             if unsafe { std::ptr::with_exposed_provenance::<usize>(at).read_unaligned() } == word {

@@ -7,12 +7,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
+use super::arena::Protection;
 use super::backing::SLOT_SIZES;
 use super::block::{
     Block, FRESH_BYTE, GUARD, GUARD_BYTE, LARGEST_SMALL, POISON_BYTE, STEP, fill, small_total,
     tag_text,
 };
-use super::mappings::Mappings;
 use super::ram::{PAGE, Ram};
 use super::special::{Freed, Slots};
 use crate::verifier::{self, Leak, Origin, Verify, rules};
@@ -86,8 +86,6 @@ pub(crate) struct Pool {
     slots: [Slots; SLOT_SIZES],
     /// Guard pages behind others.
     guards: Cell<u32>,
-    /// Those that they take.
-    mappings: Mappings,
     stats: Cell<PoolStats>,
 }
 
@@ -106,7 +104,6 @@ impl Pool {
             special: verify == Verify::Full,
             slots: std::array::from_fn(|index| Slots::new(index + 1)),
             guards: Cell::default(),
-            mappings: Mappings::default(),
             blocks: RefCell::default(),
             free: RefCell::new([const { Vec::new() }; LARGEST_SMALL / STEP + 1]),
             quarantine: RefCell::default(),
@@ -236,24 +233,20 @@ impl Pool {
         if self.guards.get() >= GUARDS.min(most) {
             return None;
         }
-        // That page is a mapping, and what follows it.
-        if !self.mappings.take(2) {
+        let all = pages.checked_add(1)?;
+        let address = ram.alloc_pages(all)?;
+        if !ram.close(address + pages as usize * PAGE, 1) {
+            ram.free_pages(address, all);
             return None;
         }
-        let Some(address) = pages.checked_add(1).and_then(|all| ram.alloc_pages(all)) else {
-            self.mappings.give(2);
-            return None;
-        };
         self.guards.set(self.guards.get() + 1);
-        ram.set_freed(address + pages as usize * PAGE, 1, true);
         Some(address)
     }
 
     /// Undoes `take_guarded`.
     fn give_guarded(&self, ram: &Ram, address: usize, pages: u32) {
         self.guards.set(self.guards.get() - 1);
-        self.mappings.give(2);
-        ram.set_freed(address + pages as usize * PAGE, 1, false);
+        ram.open(address + pages as usize * PAGE, 1);
         ram.free_pages(address, pages + 1);
     }
 
@@ -335,7 +328,9 @@ impl Pool {
                 .keep_back(&machine.ram, address, block);
             return true;
         }
-        self.set_inaccessible(&machine.ram, address, &block, true);
+        // One that would be a mapping too many is only poisoned.
+        block.inaccessible =
+            block.inaccessible && machine.ram.close(address - block.front, block.pages);
         self.quarantine.borrow_mut().push_back((address, block));
         self.quarantined
             .set(self.quarantined.get() + block.weight());
@@ -401,13 +396,13 @@ impl Pool {
         &self.slots[block.pages as usize - 1]
     }
 
-    /// Makes a freed block that is to be inaccessible so, or accessible again.
-    fn set_inaccessible(&self, ram: &Ram, address: usize, block: &Block, inaccessible: bool) {
+    /// Makes a freed block that is inaccessible accessible for a while, or inaccessible again.
+    fn set_closed(&self, ram: &Ram, address: usize, block: &Block, closed: bool) {
         if block.slot {
-            self.slots_of(block)
-                .set_closed(ram, address, block, inaccessible);
+            self.slots_of(block).set_closed(ram, address, block, closed);
         } else if block.inaccessible {
-            ram.set_freed(address - block.front, block.pages, inaccessible);
+            let (start, pages) = (address - block.front, block.pages as usize);
+            ram.protect(start, pages, Protection::unless(closed));
         }
     }
 
@@ -441,10 +436,12 @@ impl Pool {
             };
             self.quarantined
                 .set(self.quarantined.get() - block.weight());
-            self.set_inaccessible(ram, address, &block, false);
-            block.check_poison(address);
-            crate::ndk::forget(address, block.size);
             let base = address - block.front;
+            if block.inaccessible {
+                ram.open(base, block.pages);
+            }
+            block.check_freed(address);
+            crate::ndk::forget(address, block.size);
             if block.guarded {
                 self.give_guarded(ram, base, block.pages);
             } else if block.pages > 0 {
@@ -475,13 +472,13 @@ impl Pool {
         for (address, block) in freed {
             // Whoever has a mapping of its own, as an MDL gives, could write it although nobody may access it. That is rare, and making it
             // accessible takes long.
-            if block.inaccessible && block.is_poison_elsewhere(ram, address) {
+            if block.inaccessible && block.is_untouched_elsewhere(ram, address) {
                 continue;
             }
-            self.set_inaccessible(ram, address, &block, false);
-            block.check_poison(address);
+            self.set_closed(ram, address, &block, false);
+            block.check_freed(address);
             block.set_tombstones(address);
-            self.set_inaccessible(ram, address, &block, true);
+            self.set_closed(ram, address, &block, true);
         }
     }
 

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use super::arena::{Protection, Window};
 use super::backing::{Backing, GROUP, Layout, MAP_AT, MAP_LEN, POOL_AT, SHELF, SlotZone};
 use super::ended::{Ended, EndedMappings};
+use super::mappings::{CUT, Mappings};
 use super::runs::Runs;
 use crate::world::machine::Machine;
 use crate::world::rng::Rng;
@@ -304,27 +305,54 @@ impl Ram {
 
     /// Makes pages part of the paged pool, or no longer.
     pub(crate) fn set_paged(&self, address: usize, pages: u32, paged: bool) {
-        let len = pages as usize * PAGE;
-        self.resident
-            .borrow_mut()
-            .retain(|page| !(address..address + len).contains(page));
+        self.forget_resident(address..address + pages as usize * PAGE);
         for page in self.entries(address, pages) {
             let entry = page.get() & !PAGED;
             page.set(if paged { entry | PAGED } else { entry });
         }
+        self.with_mappings(|m| if paged { m.take(CUT) } else { m.give(CUT) });
         self.protect(address, pages as usize, Protection::unless(paged));
     }
 
-    /// Makes pages of the pool that nobody may access inaccessible, or accessible again.
-    pub(crate) fn set_freed(&self, address: usize, pages: u32, freed: bool) {
-        for page in self.entries(address, pages) {
-            let entry = page.get() & !FREED;
-            page.set(if freed { entry | FREED } else { entry });
-        }
-        self.protect(address, pages as usize, Protection::unless(freed));
+    fn forget_resident(&self, block: Range<usize>) {
+        let mut resident = self.resident.borrow_mut();
+        let before = resident.len();
+        resident.retain(|page| !block.contains(page));
+        let fewer = before - resident.len();
+        self.with_mappings(|m| m.give(CUT * fewer));
     }
 
-    /// Whether an address lies in pages that `set_freed` made inaccessible.
+    /// Makes pages of the pool inaccessible that nobody may access; false if there may be no mapping for that.
+    pub(super) fn close(&self, address: usize, pages: u32) -> bool {
+        let may = self.with_mappings(|m| m.may_be_more().then(|| m.take(CUT)));
+        if may.is_none() {
+            return false;
+        }
+        for page in self.entries(address, pages) {
+            page.set(page.get() | FREED);
+        }
+        self.protect(address, pages as usize, Protection::Inaccessible);
+        true
+    }
+
+    /// Undoes `close`.
+    pub(super) fn open(&self, address: usize, pages: u32) {
+        for page in self.entries(address, pages) {
+            page.set(page.get() & !FREED);
+        }
+        self.protect(address, pages as usize, Protection::ReadWrite);
+        self.with_mappings(|m| m.give(CUT));
+    }
+
+    fn with_mappings<R: Default>(&self, f: impl FnOnce(&Mappings) -> R) -> R {
+        let backing = self.backing.borrow();
+        backing
+            .as_ref()
+            .map(|b| f(b.mappings()))
+            .unwrap_or_default()
+    }
+
+    /// Whether an address lies in pages that `close` made inaccessible.
     pub(super) fn is_freed(&self, address: usize) -> bool {
         self.page_of(address)
             .is_some_and(|page| self.pages[page].get() & FREED != 0)
@@ -341,6 +369,7 @@ impl Ram {
     pub(super) fn page_in(&self, address: usize) {
         let page = address & !(PAGE - 1);
         self.resident.borrow_mut().push(page);
+        self.with_mappings(|m| m.take(CUT));
         self.protect(page, 1, Protection::ReadWrite);
     }
 
@@ -348,6 +377,7 @@ impl Ram {
     pub(super) fn page_out(&self) {
         for page in self.resident.take() {
             self.protect(page, 1, Protection::Inaccessible);
+            self.with_mappings(|m| m.give(CUT));
         }
     }
 

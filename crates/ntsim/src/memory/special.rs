@@ -36,8 +36,8 @@ pub(super) struct Slots {
     freed: RefCell<Vec<Option<Freed>>>,
     /// Slots whose blocks were freed and that are kept back, first freed first.
     kept_back: RefCell<VecDeque<usize>>,
-    /// Those that were kept back long enough, in the order in which they are given out. They are accessible; around what was the block they hold
-    /// guard bytes.
+    /// Those that were kept back long enough, in the order in which they are given out. They are accessible; around what was the block they still
+    /// hold guard bytes.
     ready: RefCell<VecDeque<usize>>,
 }
 
@@ -59,15 +59,19 @@ impl Slots {
 
     /// The address of a slot, which holds guard bytes; None if there is none left.
     pub(super) fn take(&self, ram: &Ram) -> Option<usize> {
-        let at_hand = !self.ready.borrow().is_empty() || self.used.get() < self.opened.get();
-        if !at_hand {
-            let are_many = self.kept_back.borrow().len() >= KEPT_BACK + BATCH;
-            if are_many || !self.open_new(ram) {
-                self.open_kept_back(ram);
-            }
+        let ready = || !self.ready.borrow().is_empty();
+        // What decides is what this machine did: that more slots are accessible already, from a machine before, must not change addresses.
+        let are_many = || self.kept_back.borrow().len() >= KEPT_BACK + BATCH;
+        if !ready() && (are_many() || !self.has_new(ram)) {
+            self.open_kept_back(ram);
         }
-        let slot = self.take_ready().or_else(|| self.take_new())?;
+        let slot = self.take_ready().or_else(|| self.take_new(ram))?;
         Some(ram.slot(self.zone(ram), slot))
+    }
+
+    /// Whether there is a slot that nobody had yet; if need be it is made accessible.
+    fn has_new(&self, ram: &Ram) -> bool {
+        self.used.get() < self.opened.get() || self.open_new(ram)
     }
 
     /// A slot that was kept back. What was freed there ends to be remembered, and is looked at for the last time.
@@ -75,7 +79,7 @@ impl Slots {
         let slot = self.ready.borrow_mut().pop_front()?;
         let freed = self.freed.borrow_mut()[slot].take();
         if let Some((address, block)) = freed {
-            block.check_poison(address);
+            block.check_freed(address);
             crate::ndk::forget(address, block.size);
             // SAFETY: a slot that is nobody's now.
             unsafe { fill(address, GUARD_BYTE, block.size) };
@@ -84,12 +88,9 @@ impl Slots {
     }
 
     /// A slot that nobody had yet.
-    fn take_new(&self) -> Option<usize> {
-        let slot = self.used.get();
-        (slot < self.opened.get()).then(|| {
-            self.used.set(slot + 1);
-            slot
-        })
+    fn take_new(&self, ram: &Ram) -> Option<usize> {
+        self.has_new(ram)
+            .then(|| self.used.replace(self.used.get() + 1))
     }
 
     /// Makes slots accessible that never were; false if all have been.
@@ -137,7 +138,7 @@ impl Slots {
     fn open_kept_back(&self, ram: &Ram) {
         let mut slots: Vec<usize> = {
             let mut kept_back = self.kept_back.borrow_mut();
-            let least = self.opened.get() / AT_LEAST;
+            let least = self.used.get() / AT_LEAST;
             let count = kept_back.len().saturating_sub(least).min(BATCH);
             kept_back.drain(..count).collect()
         };
@@ -147,7 +148,7 @@ impl Slots {
         self.ready.borrow_mut().extend(slots);
     }
 
-    /// Makes slots of freed blocks accessible, as many at a time as follow each other, and has them hold guard bytes around the blocks.
+    /// Makes slots of freed blocks accessible, as many at a time as follow each other.
     fn open(&self, ram: &Ram, slots: &[usize]) {
         let zone = self.zone(ram);
         let mut freed = self.freed.borrow_mut();
@@ -162,19 +163,9 @@ impl Slots {
             ram.open_slots(zone, run[0]..run[run.len() - 1] + 1);
         }
         for slot in slots {
-            let Some((address, block)) = &mut freed[*slot] else {
-                continue;
-            };
-            // Around one that was inaccessible nobody has written since its guards were checked.
-            if !block.inaccessible {
-                let (start, end) = (ram.slot(zone, *slot), *address + block.size);
-                // SAFETY: a slot that is nobody's now.
-                unsafe {
-                    fill(start, GUARD_BYTE, *address - start);
-                    fill(end, GUARD_BYTE, start + zone.size() - end);
-                }
+            if let Some((_, block)) = &mut freed[*slot] {
+                block.inaccessible = false;
             }
-            block.inaccessible = false;
         }
     }
 
