@@ -2,6 +2,8 @@
 
 use std::arch::asm;
 use std::cell::RefCell;
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 
 use super::{Mapping, Registers};
@@ -405,23 +407,31 @@ fn each_thread_has_its_own_devices() {
     }
 }
 
-/// Forks, runs `f` in the child and returns the signal that ended it.
-fn signal_of(f: impl FnOnce()) -> Option<i32> {
+/// Forks, runs `f` in the child and returns the signal that ended it, and what it said.
+fn end_of(f: impl FnOnce()) -> (Option<i32>, String) {
+    let (mut said, stderr) = std::io::pipe().expect("a pipe");
     // SAFETY: the child only runs `f` and leaves without unwinding or running destructors.
     unsafe {
         let child = libc::fork();
         assert!(child >= 0);
         if child == 0 {
-            // Its own words are nobody's.
-            libc::close(2);
-            assert_eq!(libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY), 2);
+            assert_eq!(libc::dup2(stderr.as_raw_fd(), 2), 2);
             f();
             libc::_exit(0);
         }
+        drop(stderr);
+        let mut text = String::new();
+        said.read_to_string(&mut text).expect("text");
         let mut status = 0;
         assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-        libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
+        let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+        (signal, text)
     }
+}
+
+/// Forks, runs `f` in the child and returns the signal that ended it.
+fn signal_of(f: impl FnOnce()) -> Option<i32> {
+    end_of(f).0
 }
 
 #[test]
@@ -464,8 +474,8 @@ fn a_host_without_memory_for_a_machine_is_no_fault_of_a_driver() {
     let device = machine.ram.device_ptr(machine.ram.logical(physical), 1);
     let driver = std::ptr::with_exposed_provenance_mut::<u8>(address);
     for memory in [driver, device.expect("memory")] {
-        let ended = world.call(a, || {
-            signal_of(|| {
+        let (ended, said) = world.call(a, || {
+            end_of(|| {
                 // SAFETY: a page of the machine, behind which the child has a file put that holds nothing.
                 unsafe {
                     memory.write_volatile(1);
@@ -479,7 +489,11 @@ fn a_host_without_memory_for_a_machine_is_no_fault_of_a_driver() {
                 }
             })
         });
-        assert_eq!(ended, Some(libc::SIGBUS));
+        assert_eq!(ended, Some(libc::SIGBUS), "{said}");
+        assert!(
+            said.contains("the host has no memory left for a machine"),
+            "{said}"
+        );
     }
 }
 

@@ -147,6 +147,14 @@ impl World {
 }
 
 impl Core {
+    /// Writes out what was traced so far.
+    pub(crate) fn flush_trace(&self) {
+        if let Some(trace) = &*self.trace.borrow() {
+            // Who wants to know whether that went well asks with `Trace::flush`.
+            let _ = trace.flush();
+        }
+    }
+
     /// Ends the trace: everything that is open in it is closed. Also for when the process is about to end.
     pub(crate) fn end_trace(&self) {
         self.traced.set(false);

@@ -229,6 +229,7 @@ impl Core {
             }
             // Whoever runs this process may end it while it waits, and then wants to see what was recorded.
             crate::wire::flush(self);
+            self.flush_trace();
             if self.poll(next - now) {
                 return true;
             }
