@@ -13,7 +13,6 @@ use ndis_sys::wdm::DMA_ADAPTER;
 
 use super::dma::{Dma, check_adapter, operations};
 use crate::memory::PAGE;
-use crate::memory::arena::Protection;
 use crate::verifier::{self, Crossing, Verify, cross, rules};
 use crate::world::context;
 use crate::world::driver::DriverNumber;
@@ -147,15 +146,9 @@ fn allocate_buffer(
     let pages = len.div_ceil(PAGE as u32);
     let bytes = pages as usize * PAGE;
     let full = context::core().verify == Verify::Full;
-    let with_guard = full
-        .then(|| machine.ram.alloc_contiguous(pages + 1))
-        .flatten();
+    let with_guard = full.then(|| allocate_guarded(machine, pages)).flatten();
     let (address, logical) = match with_guard {
-        Some(place) => {
-            let guard = place.0 + bytes;
-            machine.ram.protect(guard, 1, Protection::Inaccessible);
-            place
-        }
+        Some(place) => place,
         None => machine.ram.alloc_contiguous(pages)?,
     };
     // SAFETY: just allocated, so many pages.
@@ -187,6 +180,16 @@ fn allocate_buffer(
     Some((address, logical))
 }
 
+/// Pages with an inaccessible one behind them, if there is room for that.
+fn allocate_guarded(machine: &Machine, pages: u32) -> Option<(usize, u64)> {
+    let place = machine.ram.alloc_contiguous(pages + 1)?;
+    if !machine.ram.close(place.0 + pages as usize * PAGE, 1) {
+        machine.ram.free_contiguous(place.0, pages + 1);
+        return None;
+    }
+    Some(place)
+}
+
 /// Frees a common buffer; false, and an accusation, if there is none.
 fn free_buffer(machine: &Machine, adapter: usize, address: usize, by: &'static str) -> bool {
     let dma = machine.ext::<Dma>();
@@ -215,10 +218,10 @@ fn free_buffer(machine: &Machine, adapter: usize, address: usize, by: &'static s
     }
     // SAFETY: the buffer's own pages, which nobody uses any more.
     unsafe { ptr::write_bytes(address as *mut u8, 0x6b, bytes) };
+    if buffer.guarded {
+        machine.ram.open(address + bytes, 1);
+    }
     let guard = u32::from(buffer.guarded);
-    machine
-        .ram
-        .protect(address + bytes, guard as usize, Protection::ReadWrite);
     machine.ram.free_contiguous(address, buffer.pages + guard);
     true
 }

@@ -68,7 +68,7 @@ pub struct Ram {
 const PAGED: u32 = 1 << 31;
 /// In `Ram::pages`: the page has been given out and taken back: it may hold anything. Others are zero when they are given out.
 const USED: u32 = 1 << 30;
-/// In `Ram::pages`: nobody may access the page of the pool.
+/// In `Ram::pages`: nobody may access the page.
 const FREED: u32 = 1 << 29;
 const FLAGS: u32 = PAGED | USED | FREED;
 
@@ -322,8 +322,8 @@ impl Ram {
         self.with_mappings(|m| m.give(CUT * fewer));
     }
 
-    /// Makes pages of the pool inaccessible that nobody may access; false if there may be no mapping for that.
-    pub(super) fn close(&self, address: usize, pages: u32) -> bool {
+    /// Makes pages of the pool or the contiguous zone inaccessible that nobody may access; false if there may be no mapping for that.
+    pub(crate) fn close(&self, address: usize, pages: u32) -> bool {
         let may = self.with_mappings(|m| m.may_be_more().then(|| m.take(CUT)));
         if may.is_none() {
             return false;
@@ -336,7 +336,7 @@ impl Ram {
     }
 
     /// Undoes `close`.
-    pub(super) fn open(&self, address: usize, pages: u32) {
+    pub(crate) fn open(&self, address: usize, pages: u32) {
         for page in self.entries(address, pages) {
             page.set(page.get() & !FREED);
         }
@@ -464,6 +464,7 @@ impl Ram {
         }
         // One page more, left inaccessible: a guard.
         let first = self.maps.borrow_mut().take(pfns.len() as u32 + 1, 1)? as usize;
+        backing.as_ref()?.mappings().take(pfns.len() + 1);
         let at = MAP_AT + first * PAGE;
         let mut done = 0;
         while done < pfns.len() {
@@ -496,6 +497,7 @@ impl Ram {
             return false;
         }
         self.window.unmap(at, pages * PAGE);
+        self.with_mappings(|m| m.give(pages + 1));
         let first = (at - MAP_AT) / PAGE;
         self.map_pages.borrow_mut()[first..][..pages].fill(0);
         self.maps.borrow_mut().give(first as u32, pages as u32 + 1);
