@@ -198,9 +198,11 @@ impl Block {
         }
     }
 
-    /// Looks whether freed memory was written, or what is around it.
-    pub(super) fn check_freed(&self, address: usize) {
-        self.check_guards(address, "a look at what was freed");
+    /// Looks whether freed memory was written, and, if that is asked for, what is around it.
+    pub(super) fn check_freed(&self, address: usize, guards: bool) {
+        if guards {
+            self.check_guards(address, "a look at what was freed");
+        }
         self.check_poison(address);
     }
 

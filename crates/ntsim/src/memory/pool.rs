@@ -440,7 +440,7 @@ impl Pool {
             if block.inaccessible {
                 ram.open(base, block.pages);
             }
-            block.check_freed(address);
+            block.check_freed(address, true);
             crate::ndk::forget(address, block.size);
             if block.guarded {
                 self.give_guarded(ram, base, block.pages);
@@ -472,11 +472,12 @@ impl Pool {
         for (address, block) in freed {
             // Whoever has a mapping of its own, as an MDL gives, could write it although nobody may access it. That is rare, and making it
             // accessible takes long.
-            if block.inaccessible && block.is_untouched_elsewhere(ram, address) {
+            let seen = ram.is_seen_elsewhere(address - block.front, block.pages);
+            if block.inaccessible && (!seen || block.is_untouched_elsewhere(ram, address)) {
                 continue;
             }
             self.set_closed(ram, address, &block, false);
-            block.check_freed(address);
+            block.check_freed(address, true);
             block.set_tombstones(address);
             self.set_closed(ram, address, &block, true);
         }

@@ -56,6 +56,8 @@ pub struct Ram {
     behind: Vec<u32>,
     /// For each group as devices see it, whether they do.
     shown: Box<[Cell<bool>]>,
+    /// For each group of memory as the kernel sees it, whether devices see it too, or an MDL has mapped a page of it.
+    elsewhere: Box<[Cell<bool>]>,
     maps: RefCell<Runs>,
     /// For each frame, how many live DMA mappings let devices read (low half) and write (high half) it.
     dma: Box<[Cell<u32>]>,
@@ -119,6 +121,7 @@ impl Ram {
             order,
             behind,
             shown: (0..groups).map(|g| Cell::new(g < contiguous)).collect(),
+            elsewhere: (0..groups).map(|g| Cell::new(g < contiguous)).collect(),
             maps: RefCell::new(Runs::new((MAP_LEN / PAGE) as u32)),
             dma: cells(size / PAGE),
             dma_ranges: RefCell::default(),
@@ -176,8 +179,17 @@ impl Ram {
     /// Has devices see a group of memory.
     #[cold]
     fn show(&self, backing: &Backing, group: usize) {
-        backing.show(group, self.behind[group] as usize);
+        let behind = self.behind[group] as usize;
+        backing.show(group, behind);
         self.shown[group].set(true);
+        self.elsewhere[behind].set(true);
+    }
+
+    /// Whether memory of the pool or a slot could be written at other addresses than its own.
+    pub(super) fn is_seen_elsewhere(&self, address: usize, pages: u32) -> bool {
+        let first = self.page_of(address).unwrap_or(0);
+        let groups = first / GROUP_PAGES..(first + pages as usize).div_ceil(GROUP_PAGES);
+        self.elsewhere[groups].iter().any(Cell::get)
     }
 
     /// The index in `Ram::pages` of the page that a kernel address lies in, if it is of the contiguous zone, the pool or a slot.
@@ -475,6 +487,9 @@ impl Ram {
             }
             self.window
                 .map(at + done * PAGE, len * PAGE, fd, start * PAGE);
+            for group in start / GROUP_PAGES..(start + len).div_ceil(GROUP_PAGES) {
+                self.elsewhere[group].set(true);
+            }
             done += len;
         }
         let mut entries = self.map_pages.borrow_mut();

@@ -65,7 +65,7 @@ impl Slots {
         if !ready() && (are_many() || !self.has_new(ram)) {
             self.open_kept_back(ram);
         }
-        let slot = self.take_ready().or_else(|| self.take_new(ram))?;
+        let slot = self.take_ready(ram).or_else(|| self.take_new(ram))?;
         Some(ram.slot(self.zone(ram), slot))
     }
 
@@ -75,11 +75,14 @@ impl Slots {
     }
 
     /// A slot that was kept back. What was freed there ends to be remembered, and is looked at for the last time.
-    fn take_ready(&self) -> Option<usize> {
+    fn take_ready(&self, ram: &Ram) -> Option<usize> {
         let slot = self.ready.borrow_mut().pop_front()?;
         let freed = self.freed.borrow_mut()[slot].take();
         if let Some((address, block)) = freed {
-            block.check_freed(address);
+            // To read all of a page takes long: only if somebody can have written there all the while.
+            let exposed = ram.is_seen_elsewhere(address - block.front, block.pages)
+                || !crate::ndk::tombstones(address, block.size).is_empty();
+            block.check_freed(address, exposed);
             crate::ndk::forget(address, block.size);
             // SAFETY: a slot that is nobody's now.
             unsafe { fill(address, GUARD_BYTE, block.size) };
