@@ -151,8 +151,8 @@ pub(super) struct Fake {
     #[allow(clippy::vec_box, reason = "they must not move")]
     things: RefCell<Vec<Box<UnsafeCell<Thing>>>>,
     lock: UnsafeCell<usize>,
-    /// What happens inside NdkArmCq.
-    pub(super) in_arm: Cell<Option<fn()>>,
+    /// What happens once inside NdkArmCq or a post to the initiator queue.
+    pub(super) inside: Cell<Option<fn()>>,
     pub(super) last_callback: Cell<Option<(NDK_FN_REQUEST_COMPLETION, *mut c_void)>>,
     /// What the last consumer gave that asked for a connection or accepted one.
     pub(super) private_data: RefCell<Vec<u8>>,
@@ -172,7 +172,7 @@ impl Fake {
             later: RefCell::default(),
             things: RefCell::default(),
             lock: UnsafeCell::new(0),
-            in_arm: Cell::new(None),
+            inside: Cell::new(None),
             last_callback: Cell::new(None),
             private_data: RefCell::default(),
             listens: Cell::new(STATUS_SUCCESS),
@@ -481,7 +481,7 @@ impl Fake {
 
     pub(super) fn arm(&'static self, cq: &'static Thing) {
         cq.armed.set(true);
-        if let Some(event) = self.in_arm.take() {
+        if let Some(event) = self.inside.take() {
             event();
         }
         if self.does_once(Misdeed::NotifiesInArm) {

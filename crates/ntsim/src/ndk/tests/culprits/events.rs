@@ -107,7 +107,7 @@ fn a_notification_that_interrupts_arming_is_not_made_by_it() {
     let notified = Told::new();
     let cq = b.cq(notified).unwrap();
     DUE.set(Some((b.fake, cq)));
-    b.fake.in_arm.set(Some(|| {
+    b.fake.inside.set(Some(|| {
         crate::world::context::with_processor(|p| {
             let old = p.set_irql(DISPATCH);
             p.queue_dpc(Dpc { object: 1, run }, false);

@@ -1,11 +1,12 @@
 //! Consumers that use objects wrongly.
 
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
 use ndkpi::status::*;
 use ndkpi::*;
 
 use super::super::bench::*;
+use super::super::consumers::connected;
 use super::super::fake::{Misdeed, Mode};
 use super::accused;
 use crate::ndk::rules;
@@ -20,6 +21,16 @@ pub(super) fn consumers() {
         let _qp = b.qp(pd, cq, cq, 1);
         let _ = b.start_close(cq);
         b.poll(cq);
+    }
+    fn sends_on_what_it_closed(b: &mut Bench) {
+        let c = connected(b);
+        b.close(c.qp);
+        b.send(c.qp, 1, 0);
+    }
+    fn receives_on_what_it_closed(b: &mut Bench) {
+        let c = connected(b);
+        b.close(c.qp);
+        b.receive(c.qp, 1);
     }
     fn closes_twice(b: &mut Bench) {
         let cq = b.cq(Told::new()).unwrap();
@@ -53,7 +64,7 @@ pub(super) fn consumers() {
         }
         CQ.set(cq);
         // On another processor, while the first is inside NdkArmCq.
-        b.fake.in_arm.set(Some(|| {
+        b.fake.inside.set(Some(|| {
             let _entered = crate::world::context::machine().enter(1);
             let _consumer = crate::world::driver::Charged::to(0);
             let cq = CQ.get();
@@ -63,8 +74,30 @@ pub(super) fn consumers() {
         }));
         b.arm(cq);
     }
+    fn posts_while_it_posts(b: &mut Bench) {
+        let c = connected(b);
+        thread_local! {
+            static QP: std::cell::Cell<*mut NDK_QP> = const { std::cell::Cell::new(null_mut()) };
+        }
+        QP.set(c.qp);
+        // As above. To the other queue it may.
+        b.fake.inside.set(Some(|| {
+            let _entered = crate::world::context::machine().enter(1);
+            let _consumer = crate::world::driver::Charged::to(0);
+            let qp = QP.get();
+            // SAFETY: as a consumer calls.
+            unsafe {
+                (table!(qp).NdkReceive)(qp, std::ptr::without_provenance_mut(1), null(), 0);
+                (table!(qp).NdkSend)(qp, std::ptr::without_provenance_mut(2), null(), 0, 0);
+            }
+        }));
+        b.send(c.qp, 3, 0);
+    }
     let (mode, nothing) = (Mode::Inline, Misdeed::Nothing);
     accused(mode, nothing, uses_what_it_closed, &[rules::CONSUMER]);
+    accused(mode, nothing, sends_on_what_it_closed, &[rules::CONSUMER]);
+    let receives = receives_on_what_it_closed;
+    accused(mode, nothing, receives, &[rules::CONSUMER]);
     accused(mode, nothing, closes_twice, &[rules::CONSUMER]);
     accused(
         mode,
@@ -82,6 +115,12 @@ pub(super) fn consumers() {
         mode,
         nothing,
         polls_while_it_arms,
+        &[rules::CONSUMER_OVERLAP],
+    );
+    accused(
+        mode,
+        nothing,
+        posts_while_it_posts,
         &[rules::CONSUMER_OVERLAP],
     );
 }

@@ -37,6 +37,9 @@ unsafe fn initiate(
     // SAFETY: an object.
     let thing = unsafe { thing(qp) };
     let fake = thing.fake();
+    if let Some(event) = fake.inside.take() {
+        event();
+    }
     if fake.does(Misdeed::PostPends) {
         return STATUS_PENDING;
     }
