@@ -272,6 +272,47 @@ fn timers_with_callbacks() {
     assert_eq!(world.pool_stats(a).driver_blocks, 0);
 }
 
+unsafe extern "efiapi" fn deleted(context: *mut c_void) {
+    // SAFETY: needs nothing.
+    let irql = unsafe { KeGetCurrentIrql() };
+    log(format_args!("deleted {} irql {irql}", context.addr()));
+}
+
+#[test]
+fn who_deletes_a_timer_hears_when_it_is_gone_at_dispatch_level() {
+    let mut world = World::builder().seed(1).build();
+    let a = world.add_machine(MachineConfig::named("A"));
+    fresh_log();
+    // Not set; set and cancelled; set and let expire.
+    for (set, cancel) in [(false, 0), (true, 1), (true, 0)] {
+        world.call(a, || {
+            // SAFETY: used as documented.
+            unsafe {
+                let timer = ExAllocateTimer(ex_note, number(5), EX_TIMER_HIGH_RESOLUTION);
+                if set {
+                    ExSetTimer(timer, -10_000, 0, ptr::null_mut());
+                }
+                let mut parameters = EXT_DELETE_PARAMETERS {
+                    DeleteCallback: Some(deleted),
+                    DeleteContext: number(6),
+                    ..EXT_DELETE_PARAMETERS::ZEROED
+                };
+                ExDeleteTimer(timer, cancel, 0, &raw mut parameters);
+                assert_eq!(KeGetCurrentIrql(), 0);
+            }
+        });
+        if set && cancel == 0 {
+            assert_eq!(logged(), [""; 0]);
+            world.run_for(Duration::from_millis(2));
+            assert_eq!(logged(), ["ex timer 5 irql 2", "deleted 6 irql 2"]);
+        } else {
+            assert_eq!(logged(), ["deleted 6 irql 2"]);
+        }
+        assert_eq!(world.pool_stats(a).driver_blocks, 0);
+        fresh_log();
+    }
+}
+
 #[test]
 fn a_periodic_timer_deleted_but_not_cancelled_expires_once_more() {
     let mut world = World::builder().seed(1).build();

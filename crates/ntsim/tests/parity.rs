@@ -434,7 +434,7 @@ fn tables_of_functions_have_them_where_windows_has() {
 }
 
 /// The type of a handler or callback that the kernel calls, by the name that reports call it.
-const CALLBACKS: [(&str, &str); 27] = [
+const CALLBACKS: &[(&str, &str)] = &[
     ("AdapterListControl routine", "DRIVER_LIST_CONTROL"),
     ("DPC routine", "KDEFERRED_ROUTINE"),
     ("DriverEntry", "DRIVER_INITIALIZE"),
@@ -474,9 +474,35 @@ const CALLBACKS: [(&str, &str); 27] = [
         "MiniportSendNetBufferLists",
         "MINIPORT_SEND_NET_BUFFER_LISTS",
     ),
+    ("MiniportSetOptions", "SET_OPTIONS"),
+    // What NDIS puts in its place.
+    ("ndis DriverUnload", "DRIVER_UNLOAD"),
     ("NetTimerCallback", "NDIS_TIMER_FUNCTION"),
     ("system thread", "KSTART_ROUTINE"),
     ("timer callback", "EXT_CALLBACK"),
+    ("timer delete callback", "EXT_DELETE_CALLBACK"),
+    ("work item routine", "IO_WORKITEM_ROUTINE"),
+];
+
+/// Those whose pages give their level in prose, if at all, by type; None where the facts have none.
+const IN_PROSE: &[(&str, Option<&str>)] = &[
+    ("EtwEnableCallback", None),
+    ("EvtCleanupCallback", Some("EVT_WDF_OBJECT_CONTEXT_CLEANUP")),
+    ("EvtDestroyCallback", Some("EVT_WDF_OBJECT_CONTEXT_DESTROY")),
+    ("LookasideListAllocateEx", Some("ALLOCATE_FUNCTION_EX")),
+    ("LookasideListFreeEx", Some("FREE_FUNCTION_EX")),
+    ("MiniportInterrupt", Some("MINIPORT_ISR")),
+    (
+        "MiniportMessageInterrupt",
+        Some("MINIPORT_MESSAGE_INTERRUPT"),
+    ),
+    ("MiniportShutdownEx", Some("MINIPORT_SHUTDOWN")),
+    (
+        "MiniportSynchronizeMessageInterrupt",
+        Some("MINIPORT_SYNCHRONIZE_INTERRUPT"),
+    ),
+    ("NdisIoWorkitemFunction", Some("NDIS_IO_WORKITEM_FUNCTION")),
+    ("unicast address change callback", None),
 ];
 
 fn level(word: &str) -> Option<u8> {
@@ -526,11 +552,11 @@ fn callbacks_are_called_at_levels_that_their_pages_allow() {
     let mut wrong = Vec::new();
     let mut compared = 0;
     for (name, prototype) in CALLBACKS {
-        let Some(here) = declared.get(name) else {
+        let Some(here) = declared.get(*name) else {
             wrong.push(format!("{name}: nothing is called so"));
             continue;
         };
-        if let Some(page) = told(facts[prototype].irql) {
+        if let Some(page) = told(facts[*prototype].irql) {
             compared += 1;
             if !(page.contains(here.start()) && page.contains(here.end())) {
                 wrong.push(format!(
@@ -540,6 +566,16 @@ fn callbacks_are_called_at_levels_that_their_pages_allow() {
             }
         }
     }
+    for (name, prototype) in IN_PROSE {
+        let fact = prototype.map(|prototype| facts[prototype].irql);
+        if let Some(page) = fact.and_then(told) {
+            wrong.push(format!("{name}: the page says {page:?}"));
+        }
+    }
+    let listed = CALLBACKS.iter().map(|(name, _)| *name);
+    let listed = listed.chain(IN_PROSE.iter().map(|(name, _)| *name));
+    let all = simulated("callback").into_iter().collect();
+    assert_eq!(listed.collect::<BTreeSet<_>>(), all);
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(compared, CALLBACKS.len());
 }

@@ -198,8 +198,7 @@ struct ExTimer {
 
 static EX_CALLBACK: Function = Function::callback("timer callback", DISPATCH..=DISPATCH);
 static EX_DELETE_CALLBACK: Function =
-    Function::callback("timer delete callback", PASSIVE..=DISPATCH);
-const PASSIVE: u8 = crate::world::processor::PASSIVE;
+    Function::callback("timer delete callback", DISPATCH..=DISPATCH);
 const EX_TIMER_TAG: u32 = u32::from_le_bytes(*b"ExTm");
 
 /// Allocates a timer with a callback.
@@ -287,6 +286,7 @@ unsafe fn free_ex(timer: *mut ExTimer) {
     let (callback, context) = unsafe { ((*timer).delete_callback, (*timer).delete_context) };
     context::machine().pool_free(timer as usize, Some(EX_TIMER_TAG), "ExDeleteTimer");
     if let Some(callback) = callback {
+        let _raised = raise_irql(DISPATCH);
         // SAFETY: given by the driver for this call.
         call_driver(&EX_DELETE_CALLBACK, callback as *const (), || unsafe {
             callback(context)
