@@ -96,15 +96,17 @@ pub fn run(options: &Options) -> Result<bool> {
         );
         errors.is_empty()
     });
-    std::fs::write(folder.join("paths.txt"), paths.lines())?;
     for (_, how) in &findings {
         println!("FINDING {how}");
     }
+    // Last: what was found is told whatever becomes of the files about it.
+    let list = folder.join("paths.txt");
+    std::fs::write(&list, paths.lines()).with_context(|| list.display().to_string())?;
     println!(
         "{count} stories in {runs} runs and {:.0} s; {} paths failed, which are in {}; of {gone} runs the story's own premise was gone; {}{} findings",
         started.elapsed().as_secs_f64(),
         paths.count(),
-        folder.join("paths.txt").display(),
+        list.display(),
         match left {
             0 => String::new(),
             left => format!("{left} stories may come across more paths; "),
@@ -144,7 +146,7 @@ struct Run {
     /// None if it took too long.
     ended: Option<ExitStatus>,
     /// The lines of what failed.
-    failed: String,
+    failed: Result<String>,
     /// What it printed.
     text: String,
 }
@@ -152,12 +154,24 @@ struct Run {
 impl Run {
     fn verdict(&self) -> Verdict {
         match judge(self.ended, &self.text) {
-            Verdict::PremiseGone if self.failed.is_empty() => {
+            Verdict::PremiseGone if self.failed.as_ref().is_ok_and(String::is_empty) => {
                 Verdict::Finding("it fails without anything that fails on purpose".to_owned())
             }
             verdict => verdict,
         }
     }
+}
+
+/// The lines that a run has added to the known paths.
+fn failed(paths: &Path, known: &str) -> Result<String> {
+    let after = std::fs::read_to_string(paths).with_context(|| paths.display().to_string())?;
+    let failed = after.strip_prefix(known).with_context(|| {
+        format!(
+            "{} does not begin with the paths that were known: the run may only add to it",
+            paths.display()
+        )
+    })?;
+    Ok(failed.to_owned())
 }
 
 struct Bench<'a> {
@@ -173,17 +187,18 @@ impl Bench<'_> {
         let through = walk(known.clone(), limit, |known| {
             let run = self.run(slot, story, known)?;
             told.runs += 1;
-            told.failed += &run.failed;
             match run.verdict() {
                 Verdict::Passed => {}
                 Verdict::PremiseGone => told.gone += 1,
                 Verdict::Finding(finding) => {
-                    let how = self.describe(story, told.findings.len(), &finding, &run)?;
                     println!("{}: {finding}", story.name);
+                    let how = self.describe(story, told.findings.len(), &finding, &run);
                     told.findings.push((finding, how));
                 }
             }
-            anyhow::Ok(run.failed)
+            let failed = run.failed?;
+            told.failed += &failed;
+            anyhow::Ok(failed)
         });
         match through.with_context(|| story.name.clone()) {
             Ok(through) => told.is_through = through,
@@ -199,42 +214,37 @@ impl Bench<'_> {
         let log = self.folder.join(format!("log-{slot}"));
         let ended = self.execute(story, slot, &paths, &log)?;
         let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
-        let after = std::fs::read_to_string(&paths)?;
-        let failed = after.strip_prefix(known);
-        let failed = failed.with_context(|| {
-            format!(
-                "{} does not begin with the paths that were known: the run may only add to it",
-                paths.display()
-            )
-        })?;
+        let failed = failed(&paths, known);
         Ok(Run {
             ended,
-            failed: failed.to_owned(),
+            failed,
             text,
         })
     }
 
     /// A finding, and how it is repeated. What the run printed is kept; `before` are the story's findings before it.
-    fn describe(&self, story: &Story, before: usize, finding: &str, run: &Run) -> Result<String> {
+    fn describe(&self, story: &Story, before: usize, finding: &str, run: &Run) -> String {
         let number = match before {
             0 => String::new(),
             before => format!("-{}", before + 1),
         };
         let name = story.name.replace("::", "-");
         let log = self.folder.join(format!("{name}{number}.log"));
-        std::fs::write(&log, &run.text)?;
-        let failed = run.failed.lines();
-        let paths: Vec<_> = failed.filter_map(|l| l.split(' ').next()).collect();
+        let kept = match std::fs::write(&log, &run.text) {
+            Ok(()) => format!("is in {}", log.display()),
+            Err(error) => format!("could not be kept in {} ({error})", log.display()),
+        };
+        let failed = run.failed.as_deref().unwrap_or_default();
+        let paths: Vec<_> = failed.lines().filter_map(|l| l.split(' ').next()).collect();
         let only = (!paths.is_empty()).then(|| format!("only:{}", paths.join(",")));
         let image = self.image.map_or_else(String::new, |image| {
             format!("{IMAGE_VARIABLE}={} ", image.display())
         });
-        Ok(format!(
-            "{}: {finding}\n  what it printed is in {}; repeat with: {image}{}",
+        format!(
+            "{}: {finding}\n  what it printed {kept}; repeat with: {image}{}",
             story.name,
-            log.display(),
             story.repeat(only.as_deref())
-        ))
+        )
     }
 
     /// Runs a story to its end, or until it has taken too long: then nothing.
@@ -346,10 +356,19 @@ mod tests {
             let printed = std::fs::read_to_string(log).unwrap();
             assert!(printed.contains(&rule), "{printed}");
         }
-        // What was found before an error is not lost.
+        // What was found before an error, and in the run that it comes from, is not lost.
         let told = bench.tell(0, &loses, &known, None);
         assert_eq!(told.error.unwrap().to_string(), loses.name);
-        assert_eq!(told.findings.len(), 1);
+        assert_eq!(told.findings.len(), 2);
+        // Nor if there is no room for what was printed: here because the log's name is a folder's.
+        let log = folder.join(format!("{name}.log"));
+        std::fs::remove_file(&log).unwrap();
+        std::fs::create_dir(&log).unwrap();
+        let told = bench.tell(0, &finds, &known, Some(1));
+        assert!(told.error.is_none());
+        let how = &told.findings[0].1;
+        let text = format!("could not be kept in {}", log.display());
+        assert!(how.contains(&text), "{how}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
