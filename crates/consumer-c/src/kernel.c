@@ -1,4 +1,5 @@
-// A driver that calls what the headers of examples/consumer declare beyond what the example needs, and what they define themselves: lists, interlocked operations, and what else is macro or inline function in the WDK. It runs in its DriverEntry, and says what failed.
+// A driver that calls what the headers of examples/consumer declare beyond what the example needs, and what they define themselves: lists,
+// interlocked operations, and what else is macro or inline function in the WDK. It runs in its DriverEntry, and says what failed.
 
 #include <netioapi.h>
 

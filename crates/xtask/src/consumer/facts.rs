@@ -496,9 +496,8 @@ fn same(name: &str, part: &str, declared: &str, known: &str, text: &mut String) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{COMPILE_HERE, with_extension};
+    use super::super::{COMPILE_HERE, compiler_here, with_extension};
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn a_function_without_its_convention_is_refused() {
@@ -538,8 +537,7 @@ mod tests {
     fn complaints(source: &Path) -> String {
         let text = assertions(&source.join("include")).unwrap();
         std::fs::write(source.join("facts.c"), text).unwrap();
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let output = Command::new(compiler)
+        let output = compiler_here()
             .current_dir(source)
             .args(COMPILE_HERE)
             .args(["-fsyntax-only", "facts.c"])

@@ -69,6 +69,12 @@ const LINK: [&str; 13] = [
     "/Brepro",
 ];
 
+/// The compiler of this machine, as crates/consumer-c finds it.
+#[cfg(test)]
+fn compiler_here() -> Command {
+    Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
+}
+
 /// Builds the example and says where it is.
 pub fn run(options: &Options) -> Result<bool> {
     let image = build(&clang(options.install)?)?;
