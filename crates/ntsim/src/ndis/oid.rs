@@ -95,12 +95,26 @@ impl Order {
         }
     }
 
-    /// With a shorter buffer.
-    fn shortened(&self, length: usize) -> Self {
-        Order {
-            length,
-            ..self.clone()
-        }
+    /// Where things go wrong, the shorter buffers that it has to come with first: who asks learns how much is needed, and asks again. On a
+    /// thread of the adapter's machine.
+    pub(super) fn shorter(&self, adapter: &Adapter) -> Vec<Order> {
+        let what = match self.kind {
+            NdisRequestSetInformation => "set",
+            _ => "query",
+        };
+        let (oid, machine) = (self.oid, adapter.machine());
+        let strikes = |short: &usize| {
+            let event = || format!("a buffer of {short} bytes for {what} {oid:#x}");
+            *short < self.length && machine.faults.happens(event)
+        };
+        let lengths = [0, self.length / 2].into_iter().filter(strikes);
+        lengths
+            .map(|length| Order {
+                input: self.input[..length.min(self.input.len())].to_vec(),
+                length,
+                ..self.clone()
+            })
+            .collect()
     }
 }
 
@@ -179,18 +193,15 @@ pub(super) struct Asked<'a> {
 /// Asks the miniport a regular request and waits for its answer. PASSIVE_LEVEL.
 pub(crate) fn request(adapter: &Rc<Adapter>, request: &OidRequest<'_>) -> OidResult {
     let order = Order::from(request);
-    let faults = &adapter.machine().faults;
-    if order.kind != NdisRequestSetInformation && order.length > 0 {
-        let oid = order.oid;
-        if faults.happens(|| format!("refusal of query {oid:#x} by NDIS")) {
+    // What is set here is what a binding cannot do without.
+    if order.kind != NdisRequestSetInformation {
+        let refusal = || format!("refusal of query {:#x} by NDIS", order.oid);
+        if adapter.machine().faults.happens(refusal) {
             return OidResult::refused(NDIS_STATUS_RESOURCES);
         }
-        // Who asks learns how much is needed, and asks again.
-        for short in [0, order.length / 2] {
-            if faults.happens(|| format!("a buffer of {short} bytes for query {oid:#x}")) {
-                ask(adapter, &order.shortened(short));
-            }
-        }
+    }
+    for short in order.shorter(adapter) {
+        ask(adapter, &short);
     }
     ask(adapter, &order)
 }

@@ -110,12 +110,16 @@ impl World {
         {
             let _entered = machine.enter(0);
             context::core().spawn(Box::new(move || {
-                hold.iter().for_each(Hold::arm);
-                let asked = if direct {
-                    Asked::direct(&adapter, &order, &ticket)
-                } else {
-                    Asked::regular(&adapter, &order, &ticket)
+                let ask = match direct {
+                    true => Asked::direct,
+                    false => Asked::regular,
                 };
+                for short in order.shorter(&adapter) {
+                    // Its answer is nobody's.
+                    let _ = ask(&adapter, &short, &Ticket::default()).map(Asked::answer);
+                }
+                hold.iter().for_each(Hold::arm);
+                let asked = ask(&adapter, &order, &ticket);
                 hold.iter().for_each(Hold::disarm);
                 *result.borrow_mut() = Some(asked.map_or_else(OidResult::refused, Asked::answer));
             }));

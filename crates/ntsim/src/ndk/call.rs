@@ -4,6 +4,7 @@
 //! called, on what, and what the consumer wanted. What a provider answers at once, [`late`] may keep for a callback.
 
 use std::cell::{Cell, UnsafeCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use ndkpi::status::*;
@@ -23,6 +24,7 @@ use crate::verifier::{Function, place, violation};
 use crate::world::Core;
 use crate::world::driver::DriverNumber;
 use crate::world::frame::Frame;
+use crate::world::machine::MachineId;
 use crate::world::overdue::Overdue;
 use crate::world::processor::{DISPATCH, PASSIVE};
 
@@ -282,6 +284,15 @@ pub(crate) fn pending_calls() -> Vec<String> {
         lines.push(format!("and {more} more pend"));
     }
     lines
+}
+
+/// The functions of NDK whose calls a machine's provider has still to answer, each once.
+pub(crate) fn pending_on(machine: MachineId) -> BTreeSet<&'static str> {
+    let calls = layer_if_any(|layer| layer.calls.values()).unwrap_or_default();
+    let here = calls
+        .iter()
+        .filter(|call| call.pends_at_provider() && call.object.provider.machine == machine);
+    here.map(|call| call.function.name).collect()
 }
 
 /// How long a request may pend of which only the provider is to decide when it is over, in nanoseconds.

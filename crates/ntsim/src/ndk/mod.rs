@@ -64,7 +64,7 @@ pub use crate::consumer::{
     Invalidated, Lam, Listener, Mr, Mw, Notifications, Pd, Pending, Qp, QpLimits, ReadLimits,
     Result, Srq, Status, Thread, bookkeeping, check, leaving, on_leave, sge,
 };
-pub(crate) use call::{accuse, pending_calls};
+pub(crate) use call::{accuse, pending_calls, pending_on};
 pub(crate) use contexts::{freed, initialised};
 pub(crate) use graph::objects;
 pub(crate) use graves::{forget, tombstones};

@@ -13,6 +13,7 @@ use super::paths::{self, FaultPath, FaultPaths, Lease};
 use super::rng::Rng;
 use super::{Core, WorldBuilder, context};
 use crate::image::Images;
+use crate::ndis::adapter::State;
 use crate::verifier::{image_path, origin};
 
 /// What a world has fail besides what is counted.
@@ -277,7 +278,8 @@ impl Faults {
         true
     }
 
-    /// Whether this interrupt gets lost. Of each message the first may, the second, the fourth and so on.
+    /// Whether this interrupt gets lost. Of each message the first may, the second, the fourth and so on, and the first of those that come while
+    /// the same is under way.
     pub(crate) fn loses_interrupt(&self, message: u32) -> bool {
         if !self.armed {
             return false;
@@ -289,19 +291,45 @@ impl Faults {
             *count += 1;
             *count
         };
-        count.is_power_of_two()
-            && self.happens(|| format!("loss of interrupt {count} of message {message}"))
+        self.strikes_interrupt("loss of", count, message)
     }
 
-    /// Whether there is another interrupt after this one, without a cause. Of each message it may be after the first, and so on.
+    /// Whether there is another interrupt after this one, without a cause: after such as may get lost.
     pub(crate) fn repeats_interrupt(&self, message: u32) -> bool {
         let count = self.interrupts.borrow().get(&message).copied();
-        count.is_some_and(u64::is_power_of_two)
-            && self.happens(|| {
-                let count = count.unwrap_or_default();
-                format!("an interrupt without a cause after interrupt {count} of message {message}")
-            })
+        count.is_some_and(|count| {
+            self.strikes_interrupt("an interrupt without a cause after", count, message)
+        })
     }
+
+    fn strikes_interrupt(&self, what: &str, count: u64, message: u32) -> bool {
+        let counted = || format!("{what} interrupt {count} of message {message}");
+        if count.is_power_of_two() && self.happens(counted) {
+            return true;
+        }
+        under_way().is_some_and(|under_way| {
+            self.happens(|| format!("{what} an interrupt of message {message} during {under_way}"))
+        })
+    }
+}
+
+/// What this machine's drivers have begun and not ended: requests of NDK, and changes of state.
+fn under_way() -> Option<String> {
+    let _kernel = context::KernelMode::enter();
+    let machine = context::machine();
+    let mut all: Vec<String> = crate::ndk::pending_on(machine.id)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let ndis = crate::ndis::of(&machine);
+    let states = ndis.adapters.borrow();
+    let states = states.iter().map(|adapter| adapter.state.get());
+    all.extend(
+        states
+            .filter(|state| *state != State::Running)
+            .map(|state| format!("{state:?}")),
+    );
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 impl WorldBuilder {
