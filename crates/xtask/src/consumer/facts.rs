@@ -28,6 +28,19 @@ _Static_assert(__builtin_offsetof(NET_LUID, Info) == 0 && sizeof(((NET_LUID *)0)
 _Static_assert(sizeof(OBJECT_HANDLE_INFORMATION) == 8 && _Alignof(OBJECT_HANDLE_INFORMATION) == 4, \"OBJECT_HANDLE_INFORMATION\");
 _Static_assert(__builtin_offsetof(OBJECT_HANDLE_INFORMATION, HandleAttributes) == 0, \"OBJECT_HANDLE_INFORMATION.HandleAttributes\");
 _Static_assert(__builtin_offsetof(OBJECT_HANDLE_INFORMATION, GrantedAccess) == 4, \"OBJECT_HANDLE_INFORMATION.GrantedAccess\");
+_Static_assert(__builtin_offsetof(EVENT_DATA_DESCRIPTOR, Reserved) == 12 && __builtin_types_compatible_p(__typeof__(((EVENT_DATA_DESCRIPTOR *)0)->Reserved), ULONG), \"EVENT_DATA_DESCRIPTOR.Reserved\");
+_Static_assert(__builtin_offsetof(MIB_IPNET_ROW2, ReachabilityTime.LastReachable) == 84 && __builtin_types_compatible_p(__typeof__(((MIB_IPNET_ROW2 *)0)->ReachabilityTime.LastReachable), ULONG), \"MIB_IPNET_ROW2.ReachabilityTime.LastReachable\");
+_Static_assert(__builtin_offsetof(MIB_IPNET_ROW2, ReachabilityTime.LastUnreachable) == 84 && __builtin_types_compatible_p(__typeof__(((MIB_IPNET_ROW2 *)0)->ReachabilityTime.LastUnreachable), ULONG), \"MIB_IPNET_ROW2.ReachabilityTime.LastUnreachable\");
+_Static_assert(__builtin_offsetof(DISPATCHER_HEADER, Lock) == 0 && __builtin_types_compatible_p(__typeof__(((DISPATCHER_HEADER *)0)->Lock), LONG), \"DISPATCHER_HEADER.Lock\");
+_Static_assert(__builtin_offsetof(KDPC, TargetInfoAsUlong) == 0 && __builtin_types_compatible_p(__typeof__(((KDPC *)0)->TargetInfoAsUlong), ULONG), \"KDPC.TargetInfoAsUlong\");
+_Static_assert(__builtin_offsetof(LOOKASIDE_LIST_EX, L.Opaque) == 0 && sizeof(((LOOKASIDE_LIST_EX *)0)->L.Opaque) == 96, \"LOOKASIDE_LIST_EX.L.Opaque\");
+_Static_assert(__builtin_offsetof(IN_ADDR, S_un.S_addr) == 0 && __builtin_types_compatible_p(__typeof__(((IN_ADDR *)0)->S_un.S_addr), ULONG), \"IN_ADDR.S_un.S_addr\");
+_Static_assert(__builtin_offsetof(IN_ADDR, S_un.S_un_b.s_b1) == 0 && __builtin_types_compatible_p(__typeof__(((IN_ADDR *)0)->S_un.S_un_b.s_b1), UCHAR), \"IN_ADDR.S_un.S_un_b.s_b1\");
+_Static_assert(__builtin_offsetof(IN_ADDR, S_un.S_un_b.s_b2) == 1 && __builtin_types_compatible_p(__typeof__(((IN_ADDR *)0)->S_un.S_un_b.s_b2), UCHAR), \"IN_ADDR.S_un.S_un_b.s_b2\");
+_Static_assert(__builtin_offsetof(IN_ADDR, S_un.S_un_b.s_b3) == 2 && __builtin_types_compatible_p(__typeof__(((IN_ADDR *)0)->S_un.S_un_b.s_b3), UCHAR), \"IN_ADDR.S_un.S_un_b.s_b3\");
+_Static_assert(__builtin_offsetof(IN_ADDR, S_un.S_un_b.s_b4) == 3 && __builtin_types_compatible_p(__typeof__(((IN_ADDR *)0)->S_un.S_un_b.s_b4), UCHAR), \"IN_ADDR.S_un.S_un_b.s_b4\");
+_Static_assert(__builtin_offsetof(IN6_ADDR, u.Byte) == 0 && sizeof(((IN6_ADDR *)0)->u.Byte) == 16, \"IN6_ADDR.u.Byte\");
+_Static_assert(__builtin_offsetof(IN6_ADDR, u.Word) == 0 && sizeof(((IN6_ADDR *)0)->u.Word) == 16, \"IN6_ADDR.u.Word\");
 _Static_assert(OBJ_CASE_INSENSITIVE == 0x40, \"OBJ_CASE_INSENSITIVE\");
 _Static_assert(OBJ_KERNEL_HANDLE == 0x200, \"OBJ_KERNEL_HANDLE\");
 _Static_assert(THREAD_ALL_ACCESS == 0x1fffff, \"THREAD_ALL_ACCESS\");
@@ -60,8 +73,9 @@ pub fn assertions(include: &Path) -> Result<String> {
     let interfaces = Interfaces::read("ndis-sys")?;
     let of_ndk = Interfaces::read("ndkpi")?;
     types(&headers, &interfaces, &mut text)?;
-    let structures = structures(&headers, &interfaces, &mut text)?;
-    alignments(&headers, [&interfaces, &of_ndk], &mut text)?;
+    let both = [&interfaces, &of_ndk];
+    let structures = structures(&headers, both, &mut text)?;
+    alignments(&headers, both, &mut text)?;
     let constants = constants(&headers, &interfaces, &mut text)?;
     let functions = functions(&headers, &interfaces, &mut text)?;
     let exports = exports(&headers, include.parent().unwrap_or(include))?;
@@ -150,7 +164,7 @@ fn declared(headers: &str) -> BTreeSet<&str> {
     names
 }
 
-fn structures(headers: &str, interfaces: &Interfaces, text: &mut String) -> Result<usize> {
+fn structures(headers: &str, interfaces: [&Interfaces; 2], text: &mut String) -> Result<usize> {
     let declared = declared(headers);
     let rows = rows("layouts")?;
     let mut proven = BTreeSet::new();
@@ -176,6 +190,15 @@ fn structures(headers: &str, interfaces: &Interfaces, text: &mut String) -> Resu
             "_Static_assert(__builtin_offsetof({name}, {field}) == {offset}, \"{name}.{field}\");\n\
              _Static_assert(sizeof((({name} *)0)->{field}) == {length}, \"{name}.{field}\");"
         )?;
+        // Sizes do not tell whether there is a sign.
+        let integer = interfaces.iter().find_map(|all| {
+            let fields = &all.structure(name)?.fields;
+            let ty = &fields.iter().find(|known| known.name == *field)?.ty;
+            INTEGERS.iter().find(|(rust, ..)| rust == ty)
+        });
+        if let Some((_, known, _)) = integer {
+            of_type(name, field, known, text)?;
+        }
     }
     for name in declared {
         if proven.contains(name) {
@@ -185,7 +208,8 @@ fn structures(headers: &str, interfaces: &Interfaces, text: &mut String) -> Resu
         if MORE.contains(&format!("sizeof({name}) ==")) {
             continue;
         }
-        let structure = interfaces.structure(name).with_context(|| unknown(name))?;
+        let structure = interfaces[0].structure(name);
+        let structure = structure.with_context(|| unknown(name))?;
         writeln!(
             text,
             "_Static_assert(sizeof({name}) == {}, \"{name}\");",
@@ -197,19 +221,77 @@ fn structures(headers: &str, interfaces: &Interfaces, text: &mut String) -> Resu
             ty,
         } in &structure.fields
         {
-            let known = in_c(ty, &|_| false);
-            let place = format!("(({name} *)0)->{field}");
-            // In place of a union ndis-sys has one of its members.
             writeln!(
                 text,
-                "_Static_assert(__builtin_offsetof({name}, {field}) == {offset}, \"{name}.{field}\");\n\
-                 _Static_assert(__builtin_types_compatible_p(__typeof__({place}), {known}) \
-                 || (__builtin_classify_type({place}) == {UNION} && sizeof({place}) == sizeof({known})), \
-                 \"{name}.{field} is {known} in ndis-sys\");"
+                "_Static_assert(__builtin_offsetof({name}, {field}) == {offset}, \"{name}.{field}\");"
             )?;
+            of_type(name, field, &in_c(ty, &|_| false), text)?;
         }
     }
+    let mut more = Vec::new();
+    for (name, body) in bodies(headers) {
+        let mut known: BTreeSet<&str> = words(MORE);
+        let facts = rows.iter().filter(|row| row[0] == name);
+        known.extend(facts.flat_map(|row| words(&row[2])));
+        let structures = interfaces.iter().filter_map(|all| all.structure(name));
+        known.extend(structures.flat_map(|s| s.fields.iter().map(|f| f.name.as_str())));
+        let members = members(body).into_iter();
+        let without = members.filter(|member| !known.contains(member));
+        more.extend(without.map(|member| format!("{name}.{member}")));
+    }
+    ensure!(more.is_empty(), unknown(&more.join(", ")));
     Ok(proven.len())
+}
+
+/// Asserts the type of a member, or its size if the header has a union of that and others in its place.
+fn of_type(name: &str, field: &str, known: &str, text: &mut String) -> Result<()> {
+    let place = format!("(({name} *)0)->{field}");
+    writeln!(
+        text,
+        "_Static_assert(__builtin_types_compatible_p(__typeof__({place}), {known}) \
+         || (__builtin_classify_type({place}) == {UNION} && sizeof({place}) == sizeof({known})), \
+         \"{name}.{field} is {known} in Rust\");"
+    )?;
+    Ok(())
+}
+
+/// The structures and unions of the headers that have names, and what is between their braces.
+fn bodies(headers: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    for keyword in ["struct _", "union _"] {
+        for (at, _) in headers.match_indices(keyword) {
+            let rest = &headers[at + keyword.len()..];
+            let Some((name, body)) = rest.split_once(" {\n") else {
+                continue;
+            };
+            if name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                continue;
+            }
+            found.push((name, body.split("\n}").next().unwrap_or(body)));
+        }
+    }
+    found
+}
+
+/// The names of members, also of structures and unions in between. Not of bit fields, of which nothing can be said when C is compiled: what
+/// they share their place with is asserted.
+fn members(body: &str) -> Vec<&str> {
+    let lines = body
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default().trim());
+    let declared = lines.filter_map(|line| line.strip_suffix(';'));
+    let declared = declared.filter(|line| !line.contains(" : "));
+    let names = declared.flat_map(|line| match line.split_once("(NTAPI *") {
+        Some((_, rest)) => rest.split(')').take(1).collect::<Vec<_>>(),
+        None => line.split(',').map(last_name).collect(),
+    });
+    names.filter(|name| *name != "}").collect()
+}
+
+/// The name that a declaration ends with, which may be an array's.
+fn last_name(declaration: &str) -> &str {
+    let named = declaration.split('[').next().unwrap_or(declaration);
+    named.rsplit([' ', '*']).next().unwrap_or(named)
 }
 
 /// What gcc and clang call the class of unions.
@@ -533,6 +615,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_member_that_only_a_header_has_is_named() {
+        let header = root().join("examples/consumer/include/ndkpi.h");
+        let text = std::fs::read_to_string(header).unwrap();
+        let sge = "    ULONG MemoryRegionToken;\n} NDK_SGE;";
+        let [ndis_sys, ndkpi] =
+            ["ndis-sys", "ndkpi"].map(|package| Interfaces::read(package).unwrap());
+        let check = |text: &str| structures(text, [&ndis_sys, &ndkpi], &mut String::new());
+        check(&text).unwrap();
+        for invented in [
+            "ULONG Invented",
+            "ULONG Length, Invented[2]",
+            "VOID (NTAPI *Invented)(PVOID Context)",
+        ] {
+            let changed = text.replace(sge, &format!("    {invented};\n{sge}"));
+            assert_ne!(changed, text);
+            let error = check(&changed).unwrap_err().to_string();
+            assert!(
+                error.starts_with("NDK_SGE.Invented is in a header"),
+                "{error}"
+            );
+        }
+    }
+
     /// What the compiler of this machine says of the assertions on the headers of that folder.
     fn complaints(source: &Path) -> String {
         let text = assertions(&source.join("include")).unwrap();
@@ -572,7 +678,7 @@ mod tests {
                 "netioapi.h",
                 "UCHAR SitePrefixLength;",
                 "ULONG SitePrefixLength;",
-                "MIB_IPFORWARD_ROW2.SitePrefixLength is UCHAR in ndis-sys",
+                "MIB_IPFORWARD_ROW2.SitePrefixLength is UCHAR in Rust",
             ),
             // The same in its lower half.
             (
@@ -593,6 +699,13 @@ mod tests {
                 ", SIZE_T, *PSIZE_T;",
                 ";\ntypedef long long SIZE_T, *PSIZE_T;",
                 "\"SIZE_T\"",
+            ),
+            // The facts have sizes only.
+            (
+                "ndkpi.h",
+                "    ULONG Length;\n    ULONG MemoryRegionToken;",
+                "    ULONG Length;\n    LONG MemoryRegionToken;",
+                "NDK_SGE.MemoryRegionToken is ULONG in Rust",
             ),
             (
                 "ntdef.h",
