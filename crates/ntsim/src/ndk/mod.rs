@@ -70,7 +70,7 @@ pub(crate) use graph::objects;
 pub(crate) use graves::{forget, tombstones};
 pub use leave::Leave;
 pub(crate) use mr::unlocking;
-pub(crate) use object::{busy_queues, deaf_queues, pending_closes};
+pub(crate) use object::{busy_queues, pending_closes};
 pub use trail::NdkUse;
 pub(crate) use trail::last_calls;
 mod pd;

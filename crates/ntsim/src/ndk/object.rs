@@ -301,17 +301,8 @@ pub(crate) fn pending_closes() -> Vec<String> {
         .collect()
 }
 
-/// Completion queues that a wait may be for in vain, for reports of waits that never end.
-pub(crate) fn deaf_queues() -> Vec<String> {
-    queues(|part| !part.is_armed())
-}
-
-/// Completion queues with requests that are outstanding, or whose results nobody took.
+/// Completion queues with requests that are outstanding, or whose results nobody took: what a wait may be for in vain.
 pub(crate) fn busy_queues() -> Vec<String> {
-    queues(|_| true)
-}
-
-fn queues(which: impl Fn(&CqPart) -> bool) -> Vec<String> {
     let mut queues = Vec::new();
     let all = with_layer(|layer| {
         let handles: Vec<Handle> = layer.by_address.borrow().values().copied().collect();
@@ -323,7 +314,7 @@ fn queues(which: impl Fn(&CqPart) -> bool) -> Vec<String> {
             continue;
         };
         let outstanding = part.outstanding();
-        if queue.state.get() == State::Open && outstanding > 0 && which(part) {
+        if queue.state.get() == State::Open && outstanding > 0 {
             let armed = if part.is_armed() {
                 "is armed"
             } else {

@@ -243,8 +243,8 @@ impl Core {
         waits.iter().find_map(|w| w.is_for(&f))
     }
 
-    /// Who waits for what, and what NDK has under way; of completion queues what `queues` gives.
-    fn waiting(&self, queues: fn() -> Vec<String>) -> Vec<String> {
+    /// Who waits for what, and what NDK has under way.
+    fn waiting(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for wait in self.waits.borrow().iter() {
             // SAFETY: machines live as long as the world.
@@ -259,13 +259,13 @@ impl Core {
         }
         lines.extend(crate::ndk::pending_calls());
         lines.extend(crate::ndk::pending_closes());
-        lines.extend(queues());
+        lines.extend(crate::ndk::busy_queues());
         lines.extend(self.spinning.borrow().iter().map(ToString::to_string));
         lines
     }
 
     fn waits_story(&self) -> String {
-        let lines = self.waiting(crate::ndk::deaf_queues).into_iter();
+        let lines = self.waiting().into_iter();
         lines.map(|line| format!("\n  {line}")).collect()
     }
 
@@ -313,7 +313,7 @@ impl World {
     /// Who waits for what, in words: kernel code, and what is pending or outstanding in NDK.
     #[must_use]
     pub fn waiting(&self) -> Vec<String> {
-        self.core.waiting(crate::ndk::busy_queues)
+        self.core.waiting()
     }
 
     /// Whether a broken rule has stopped it for good.
