@@ -49,6 +49,36 @@ fn one_that_forgets_to_close_what_it_made_fails_and_is_told_what() {
     assert!(report.contains(held), "{report}");
 }
 
+/// Whatever vroce cannot have while the kit opens an end, the kit closes what it has.
+#[test]
+fn an_end_that_cannot_be_opened_leaves_nothing() {
+    let mut world = World::builder().ignore_environment().build();
+    let switch = world.switch(SwitchConfig::default());
+    let server = Server::install(&mut world, &switch, "A", [10, 0, 0, 1].into()).unwrap();
+    let machine = server.machine;
+    let at = "10.0.0.1:445".parse().unwrap();
+    let mut failures = 0;
+    loop {
+        world.fail_allocations(machine, Some(failures), false);
+        let opened = world.call(machine, || Endpoint::listening(4096, at));
+        let struck = !world.allocation_failure_pending(machine);
+        world.fail_allocations(machine, None, false);
+        if let Ok((end, listener)) = opened {
+            world.call(machine, || {
+                listener.close();
+                end.close().unwrap();
+            });
+            if !struck {
+                break;
+            }
+        }
+        failures += 1;
+    }
+    assert!(failures > 20, "{failures}");
+    world.uninstall(machine);
+    finish(world).map(drop).unwrap();
+}
+
 #[test]
 fn the_documentation_shows_this_test() {
     let source = include_str!("ten_lines.rs");

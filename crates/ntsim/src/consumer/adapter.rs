@@ -188,11 +188,21 @@ impl Pd {
     /// So many bytes of memory, registered for every kind of access. Waits: PASSIVE_LEVEL.
     pub fn register_memory(&self, bytes: usize) -> Result<(Buffer, Mr)> {
         let buffer = Buffer::new(bytes)?;
-        let mr = self.create_mr()?;
+        let mr = match self.create_mr() {
+            Ok(mr) => mr,
+            Err(error) => {
+                buffer.free();
+                return Err(error);
+            }
+        };
         let all = NDK_MR_FLAG_ALLOW_LOCAL_WRITE
             | NDK_MR_FLAG_ALLOW_REMOTE_READ
             | NDK_MR_FLAG_ALLOW_REMOTE_WRITE;
-        mr.register(&buffer, all)?;
+        if let Err(error) = mr.register(&buffer, all) {
+            mr.close();
+            buffer.free();
+            return Err(error);
+        }
         Ok((buffer, mr))
     }
 

@@ -23,22 +23,59 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Opens and creates everything, with so many bytes of memory. What a failure leaves behind, the adapter's close is accused of.
+    /// Opens and creates everything, with so many bytes of memory. Who gets an error has nothing to close.
     pub fn open(bytes: usize) -> Result<Endpoint> {
         let adapter = Adapter::open(NDK_VERSION_2_1)?;
+        match Endpoint::on(&adapter, bytes) {
+            Ok((cq, pd, qp, mr, buffer)) => Ok(Endpoint {
+                adapter,
+                cq,
+                pd,
+                qp,
+                mr,
+                buffer,
+            }),
+            Err(error) => {
+                adapter.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn on(adapter: &Adapter, bytes: usize) -> Result<(Cq, Pd, Qp, Mr, Buffer)> {
         let limits = QpLimits::default();
         let cq = adapter.create_cq(limits.receive_depth + limits.initiator_depth)?;
+        match Endpoint::with(adapter, &cq, limits, bytes) {
+            Ok((pd, qp, mr, buffer)) => Ok((cq, pd, qp, mr, buffer)),
+            Err(error) => {
+                cq.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn with(
+        adapter: &Adapter,
+        cq: &Cq,
+        limits: QpLimits,
+        bytes: usize,
+    ) -> Result<(Pd, Qp, Mr, Buffer)> {
         let pd = adapter.create_pd()?;
-        let qp = pd.create_qp(&cq, &cq, limits)?;
-        let (buffer, mr) = pd.register_memory(bytes)?;
-        Ok(Endpoint {
-            adapter,
-            cq,
-            pd,
-            qp,
-            mr,
-            buffer,
-        })
+        let qp = match pd.create_qp(cq, cq, limits) {
+            Ok(qp) => qp,
+            Err(error) => {
+                pd.close();
+                return Err(error);
+            }
+        };
+        match pd.register_memory(bytes) {
+            Ok((buffer, mr)) => Ok((pd, qp, mr, buffer)),
+            Err(error) => {
+                qp.close();
+                pd.close();
+                Err(error)
+            }
+        }
     }
 
     /// A part of the memory, as an element of a request's list.
@@ -61,24 +98,44 @@ impl Endpoint {
         private_data: &[u8],
     ) -> Result<Connector> {
         let connector = self.adapter.create_connector()?;
-        connector.connect(&self.qp, from, to, ReadLimits::default(), private_data)?;
-        Ok(connector)
+        let limits = ReadLimits::default();
+        match connector.connect(&self.qp, from, to, limits, private_data) {
+            Ok(_) => Ok(connector),
+            Err(error) => {
+                connector.close();
+                Err(error)
+            }
+        }
     }
 
     /// Opens everything and listens there: who connects from now on is not refused.
     pub fn listening(bytes: usize, at: SocketAddr) -> Result<(Endpoint, Listener)> {
         let end = Endpoint::open(bytes)?;
-        let listener = end.adapter.create_listener()?;
-        listener.listen(at)?;
+        let listener = match end.adapter.create_listener() {
+            Ok(listener) => listener,
+            Err(error) => {
+                end.close()?;
+                return Err(error);
+            }
+        };
+        if let Err(error) = listener.listen(at) {
+            listener.close();
+            end.close()?;
+            return Err(error);
+        }
         Ok((end, listener))
     }
 
     /// Accepts the first who asks, and closes the listener.
     pub fn accept(&self, listener: Listener, private_data: &[u8]) -> Result<Connector> {
         let connector = listener.next_request();
-        connector.accept(&self.qp, ReadLimits::default(), private_data)?;
+        let accepted = connector.accept(&self.qp, ReadLimits::default(), private_data);
         // It pends until the connector is closed, too.
         let _closing = listener.start_close();
+        if let Err(error) = accepted {
+            connector.close();
+            return Err(error);
+        }
         Ok(connector)
     }
 
