@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::history::{At, Way};
+use super::locks::Held;
 use super::{owed_wait, rules};
 use crate::trace;
 use crate::world::driver::Charged;
@@ -36,6 +37,11 @@ impl Function {
             min_irql: *irql.start(),
             max_irql: *irql.end(),
         }
+    }
+
+    /// Whether it is one of NDK's functions or callbacks.
+    pub(crate) fn is_ndk(&self) -> bool {
+        self.name.starts_with("Ndk")
     }
 
     /// A handler or callback of a driver.
@@ -246,15 +252,26 @@ fn wrong_irql(function: &'static Function, irql: u8, into_driver: bool) {
     let caller = context::with(|c| c.caller.get());
     let _blamed = into_driver.then(|| Charged::to(caller));
     let allowed = match (function.min_irql, function.max_irql) {
-        (min, max) if min == max => format!("at {min}"),
-        (0, max) => format!("at or below {max}"),
-        (min, max) => format!("from {min} to {max}"),
+        (min, max) if min == max => format!("at {}", level(min)),
+        (0, max) => format!("at or below {}", level(max)),
+        (min, max) => format!("from {} to {}", level(min), level(max)),
     };
+    let locks = context::with_processor(|p| p.locks.iter().map(Held::told).collect::<String>());
     super::violation(
         rules::IRQL,
         format!(
-            "{} was called at IRQL {irql}; it may be called {allowed}",
+            "{} was called at IRQL {irql}; it may be called {allowed}{locks}",
             function.name
         ),
     );
+}
+
+/// A level as pages name it.
+fn level(irql: u8) -> String {
+    match irql {
+        0 => "PASSIVE_LEVEL".to_owned(),
+        1 => "APC_LEVEL".to_owned(),
+        2 => "DISPATCH_LEVEL".to_owned(),
+        _ => irql.to_string(),
+    }
 }

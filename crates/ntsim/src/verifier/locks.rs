@@ -40,6 +40,18 @@ pub(crate) struct Held {
     pub(crate) from: usize,
 }
 
+impl Held {
+    /// A line of a report.
+    pub(crate) fn told(self) -> String {
+        format!(
+            "\n    the lock at {:#x}, acquired by {}{}",
+            self.lock,
+            self.by,
+            super::origin::at(self.from)
+        )
+    }
+}
+
 const DEPTH: usize = 16;
 
 /// The locks a processor's code holds, in order of acquisition.

@@ -61,14 +61,7 @@ impl Entry {
             }
             if p.locks.len() != self.locks {
                 let left = p.locks.iter().skip(self.locks);
-                let left = left.map(|held| {
-                    format!(
-                        "\n    the lock at {:#x}, acquired by {}{}",
-                        held.lock,
-                        held.by,
-                        verifier::origin::at(held.from)
-                    )
-                });
+                let left = left.map(verifier::locks::Held::told);
                 verifier::violation(
                     rules::LOCK_AT_RETURN,
                     format!(

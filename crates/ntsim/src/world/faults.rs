@@ -14,7 +14,7 @@ use super::rng::Rng;
 use super::{Core, WorldBuilder, context};
 use crate::image::Images;
 use crate::ndis::adapter::State;
-use crate::verifier::{image_path, origin};
+use crate::verifier::{Function, image_path, origin};
 
 /// What a world has fail besides what is counted.
 #[derive(Default)]
@@ -243,8 +243,13 @@ impl Faults {
         let driver = machine.drivers.get(number);
         let name = driver.map_or_else(String::new, |driver| driver.name.clone());
         let callback = context::with(|c| c.import.callback.get());
-        let callback = callback.map_or("no callback", |callback| callback.function.name);
+        let function_of = callback.map(|callback| callback.function);
+        let callback = function_of.map_or("no callback", |function| function.name);
         let told = format!("{function}, called by driver {name} in {callback}");
+        let told = match function_of.is_some_and(Function::is_ndk) {
+            true => format!("{told} of {}", machine.name),
+            false => told,
+        };
         let faults = &core.faults;
         let is_low = || self.settled.borrow().contains(&number) && faults.draws();
         if !faults.is_new(|| paths::of_call(function), &told) && !is_low() {

@@ -205,6 +205,10 @@ pub(super) fn of_call(function: &'static str) -> FaultPath {
     function.hash(&mut hasher);
     if let Some(callback) = context::with(|c| c.import.callback.get()) {
         callback.function.name.hash(&mut hasher);
+        // What fails for one end of a connection is to fail for the other, too: they may be different consumers.
+        if callback.function.is_ndk() {
+            context::machine().name.hash(&mut hasher);
+        }
     }
     let in_image = context::try_machine().is_some_and(|machine| {
         let images = machine.ext::<Images>();
