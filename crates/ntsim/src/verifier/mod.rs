@@ -208,7 +208,7 @@ pub struct Report {
     /// Memory that drivers still held at the end. Only a violation once the driver has been unloaded.
     pub leaks: Vec<Leak>,
     /// So many allocations of drivers found no room in special pool, all machines' together: who wrote behind those, or used them after they were
-    /// freed, was found only if he wrote, and later. [`crate::PoolStats`] has them by machine.
+    /// freed, was found only if he wrote, and later. [`crate::World::pool_stats`] has them by machine.
     pub unguarded: u64,
     /// Where a rule was broken: the calls that failed because their paths were new or resources low, the last of them in words.
     pub failures: Vec<String>,
