@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::net::IpAddr;
 use std::ptr::{NonNull, null_mut};
 use std::time::Duration;
 
@@ -46,22 +47,35 @@ fn c01_c07_an_object_can_be_used_inside_its_create_completion() {
     let mut lab = Lab::new();
     let a = lab.side_a();
     let (created, mut out) = (Created::default(), null_mut());
-    let at = sockaddr(from(&a));
-    // The addresses have not been read yet: the create pends.
-    let status = lab.on(&a, || {
-        // SAFETY: an open adapter, an address with its length, a context that outlives the request.
-        unsafe {
-            (a.adapter.table().NdkCreateSharedEndpoint)(
-                a.adapter.raw(),
-                at.as_ptr().cast(),
-                16,
-                on_created,
-                (&raw const created).cast_mut().cast(),
-                &raw mut out,
-            )
+    let mut others = (1..=u8::MAX).map(|last| IpAddr::from([10, 1, 0, last]));
+    let mut at = from(&a);
+    // The address has not been read yet: the create pends. Preempted, it can find that it has: then with another one.
+    loop {
+        let at_raw = sockaddr(at);
+        let status = lab.on(&a, || {
+            // SAFETY: an open adapter, an address with its length, a context that outlives the request.
+            unsafe {
+                (a.adapter.table().NdkCreateSharedEndpoint)(
+                    a.adapter.raw(),
+                    at_raw.as_ptr().cast(),
+                    16,
+                    on_created,
+                    (&raw const created).cast_mut().cast(),
+                    &raw mut out,
+                )
+            }
+        });
+        if status == STATUS_PENDING {
+            break;
         }
-    });
-    assert_eq!(status, STATUS_PENDING);
+        assert_eq!(status, STATUS_SUCCESS);
+        let closed = Completed::default();
+        let shared = Shared(NonNull::new(std::mem::replace(&mut out, null_mut())).unwrap());
+        lab.on(&a, || shared.close(&closed));
+        lab.world.run_for(SOON);
+        at.set_ip(others.next().expect("an address that was not read yet"));
+        lab.world.add_address(lab.a, at.ip(), 16);
+    }
     lab.world.run_for(SOON);
     assert_eq!(created.calls.get(), 1);
     assert_eq!(created.status.get(), STATUS_SUCCESS);
