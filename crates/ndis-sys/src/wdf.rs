@@ -68,6 +68,30 @@ callbacks! {
         Handle: WDFOBJECT,
         TypeInfo: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
     ) -> *mut c_void;
+
+    /// The driver object that a framework driver object is of. IRQL: <= DISPATCH_LEVEL.
+    fn PFN_WDFDRIVERWDMGETDRIVEROBJECT(
+        DriverGlobals: *mut WDF_DRIVER_GLOBALS,
+        Driver: WDFDRIVER,
+    ) -> *mut DRIVER_OBJECT;
+
+    /// The functional device object that a framework device object is of. IRQL: <= DISPATCH_LEVEL.
+    fn PFN_WDFDEVICEWDMGETDEVICEOBJECT(
+        DriverGlobals: *mut WDF_DRIVER_GLOBALS,
+        Device: WDFDEVICE,
+    ) -> *mut DEVICE_OBJECT;
+
+    /// The device object next below a framework device object's. IRQL: <= DISPATCH_LEVEL.
+    fn PFN_WDFDEVICEWDMGETATTACHEDDEVICE(
+        DriverGlobals: *mut WDF_DRIVER_GLOBALS,
+        Device: WDFDEVICE,
+    ) -> *mut DEVICE_OBJECT;
+
+    /// The physical device object below a framework device object's. IRQL: <= DISPATCH_LEVEL.
+    fn PFN_WDFDEVICEWDMGETPHYSICALDEVICE(
+        DriverGlobals: *mut WDF_DRIVER_GLOBALS,
+        Device: WDFDEVICE,
+    ) -> *mut DEVICE_OBJECT;
 }
 
 layouts! {

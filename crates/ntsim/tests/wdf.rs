@@ -2,7 +2,6 @@
 #![allow(unsafe_code, reason = "driver code")]
 
 use std::cell::Cell;
-use std::ffi::c_void;
 use std::ptr::null_mut;
 
 use ndis_sys::imports::{WdfVersionBind, WdfVersionUnbind};
@@ -162,9 +161,9 @@ unsafe fn device(framework_driver: WDFDRIVER, driver: *mut DRIVER_OBJECT) {
         let memory = context(globals, device, &raw const info);
         assert!(!memory.is_null());
         memory.cast::<u8>().write_bytes(0xff, 64);
-        let get: unsafe extern "efiapi" fn(*mut WDF_DRIVER_GLOBALS, WDFOBJECT) -> *mut c_void =
+        let get: PFN_WDFDEVICEWDMGETPHYSICALDEVICE =
             function(WdfDeviceWdmGetPhysicalDeviceTableIndex);
-        assert_eq!(get(globals, device), wdm.cast());
+        assert_eq!(get(globals, device), wdm);
         let delete: PFN_WDFOBJECTDELETE = function(WdfObjectDeleteTableIndex);
         if is(Fault::UnknownFunction) {
             let dpc: unsafe extern "efiapi" fn(*mut WDF_DRIVER_GLOBALS) =

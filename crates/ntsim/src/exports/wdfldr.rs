@@ -321,20 +321,25 @@ static TABLE: [WDFFUNC; ENTRIES] = {
             std::mem::transmute::<PFN_WDFOBJECTDELETE, WDFFUNC>(object_delete);
         table[WdfObjectGetTypedContextWorkerTableIndex] =
             std::mem::transmute::<PFN_WDFOBJECTGETTYPEDCONTEXTWORKER, WDFFUNC>(get_typed_context);
-        table[WdfDriverWdmGetDriverObjectTableIndex] =
-            std::mem::transmute::<GetPointer, WDFFUNC>(driver_get_driver_object);
-        table[WdfDeviceWdmGetDeviceObjectTableIndex] =
-            std::mem::transmute::<GetPointer, WDFFUNC>(device_get_device_object);
-        table[WdfDeviceWdmGetAttachedDeviceTableIndex] =
-            std::mem::transmute::<GetPointer, WDFFUNC>(device_get_attached_device);
-        table[WdfDeviceWdmGetPhysicalDeviceTableIndex] =
-            std::mem::transmute::<GetPointer, WDFFUNC>(device_get_physical_device);
+        table[WdfDriverWdmGetDriverObjectTableIndex] = std::mem::transmute::<
+            PFN_WDFDRIVERWDMGETDRIVEROBJECT,
+            WDFFUNC,
+        >(driver_get_driver_object);
+        table[WdfDeviceWdmGetDeviceObjectTableIndex] = std::mem::transmute::<
+            PFN_WDFDEVICEWDMGETDEVICEOBJECT,
+            WDFFUNC,
+        >(device_get_device_object);
+        table[WdfDeviceWdmGetAttachedDeviceTableIndex] = std::mem::transmute::<
+            PFN_WDFDEVICEWDMGETATTACHEDDEVICE,
+            WDFFUNC,
+        >(device_get_attached_device);
+        table[WdfDeviceWdmGetPhysicalDeviceTableIndex] = std::mem::transmute::<
+            PFN_WDFDEVICEWDMGETPHYSICALDEVICE,
+            WDFFUNC,
+        >(device_get_physical_device);
     }
     table
 };
-
-/// Functions that return one of an object's pointers.
-type GetPointer = unsafe extern "efiapi" fn(*mut WDF_DRIVER_GLOBALS, WDFOBJECT) -> *mut c_void;
 
 /// Makes an object as the caller's attributes say.
 unsafe fn create(
@@ -677,8 +682,8 @@ unsafe extern "efiapi" fn get_typed_context(
 
 unsafe extern "efiapi" fn driver_get_driver_object(
     globals: *mut WDF_DRIVER_GLOBALS,
-    driver: WDFOBJECT,
-) -> *mut c_void {
+    driver: WDFDRIVER,
+) -> *mut DRIVER_OBJECT {
     static F: Function = Function::export("WDF", "WdfDriverWdmGetDriverObject", PASSIVE..=DISPATCH);
     let _crossing = cross(&F);
     let Some(client) = client_of(globals, F.name) else {
@@ -693,9 +698,9 @@ unsafe extern "efiapi" fn driver_get_driver_object(
 fn device_pointer(
     function: &'static Function,
     globals: *mut WDF_DRIVER_GLOBALS,
-    device: WDFOBJECT,
+    device: WDFDEVICE,
     which: usize,
-) -> *mut c_void {
+) -> *mut DEVICE_OBJECT {
     let _crossing = cross(function);
     let Some(client) = client_of(globals, function.name) else {
         return std::ptr::null_mut();
@@ -707,16 +712,16 @@ fn device_pointer(
 
 unsafe extern "efiapi" fn device_get_device_object(
     globals: *mut WDF_DRIVER_GLOBALS,
-    device: WDFOBJECT,
-) -> *mut c_void {
+    device: WDFDEVICE,
+) -> *mut DEVICE_OBJECT {
     static F: Function = Function::export("WDF", "WdfDeviceWdmGetDeviceObject", PASSIVE..=DISPATCH);
     device_pointer(&F, globals, device, 0)
 }
 
 unsafe extern "efiapi" fn device_get_attached_device(
     globals: *mut WDF_DRIVER_GLOBALS,
-    device: WDFOBJECT,
-) -> *mut c_void {
+    device: WDFDEVICE,
+) -> *mut DEVICE_OBJECT {
     static F: Function =
         Function::export("WDF", "WdfDeviceWdmGetAttachedDevice", PASSIVE..=DISPATCH);
     device_pointer(&F, globals, device, 1)
@@ -724,8 +729,8 @@ unsafe extern "efiapi" fn device_get_attached_device(
 
 unsafe extern "efiapi" fn device_get_physical_device(
     globals: *mut WDF_DRIVER_GLOBALS,
-    device: WDFOBJECT,
-) -> *mut c_void {
+    device: WDFDEVICE,
+) -> *mut DEVICE_OBJECT {
     static F: Function =
         Function::export("WDF", "WdfDeviceWdmGetPhysicalDevice", PASSIVE..=DISPATCH);
     device_pointer(&F, globals, device, 2)
