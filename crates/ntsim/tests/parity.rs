@@ -2,7 +2,8 @@
 //!
 //! `data/parity.tsv` is what the facts say of everything that is simulated; `cargo xtask parity --facts DIR` makes it. That an export has
 //! the signature of its declaration in `ndis-sys`, the compiler checks (`exports!`); that the declarations of `ndis-sys` and `ndkpi` are as
-//! their files of facts say, their own tests do (`fact_tests.rs`). What is left is checked here: those files, the exports, and the tables
+//! their files of facts say, their own tests do (`fact_tests.rs`); that they have the types of C, a test of xtask, which reads their sources
+//! (`parity/signatures.rs`). What is left is checked here: those files, the exports, and the tables
 //! are all of one opinion with `parity.tsv`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -166,7 +167,7 @@ fn facts(kind: &str) -> BTreeMap<&'static str, Fact> {
     let mut found = BTreeMap::new();
     for row in PARITY.lines().skip(1) {
         let cells: Vec<_> = row.split('\t').collect();
-        let [of, name, module, result, parameters, irql, source] = cells[..] else {
+        let [of, name, module, result, parameters, irql, source, _] = cells[..] else {
             panic!("parity.tsv: {row:?}");
         };
         let fact = Fact {
@@ -421,14 +422,11 @@ fn tables_of_functions_have_them_where_windows_has() {
             .strip_prefix("0x")
             .map_or_else(|| index.parse(), |hex| u32::from_str_radix(hex, 16));
         assert_eq!(number.unwrap().to_string(), fact.module, "{name}");
-        if let Some((result, parameters)) =
-            prototypes.get(format!("PFN_{}", name.to_uppercase()).as_str())
-        {
-            assert!(
-                *result == fact.result && same(fact.parameters, parameters),
-                "{name}"
-            );
-        }
+        let (result, parameters) = prototypes[format!("PFN_{}", name.to_uppercase()).as_str()];
+        assert!(
+            result == fact.result && same(fact.parameters, parameters),
+            "{name}"
+        );
     }
     assert!(framework.is_empty());
 }

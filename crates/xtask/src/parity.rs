@@ -22,7 +22,7 @@ pub struct Options {
 /// Where it is, from the root of the repository.
 const FILE: &str = "crates/ntsim/data/parity.tsv";
 
-const HEAD: &str = "kind\tname\tmodule\tresult\tparameters\tirql\tsource\n";
+const HEAD: &str = "kind\tname\tmodule\tresult\tparameters\tirql\tsource\ttypes\n";
 
 /// Writes the file, or says whether it is right.
 pub fn run(options: &Options) -> Result<bool> {
@@ -184,40 +184,29 @@ impl Facts {
         Ok(8)
     }
 
-    /// `Name:size` of each parameter; `?` for a name that the facts lack.
-    fn parameters(&self, text: &str) -> Result<String> {
-        if text == "void" {
-            return Ok(String::new());
-        }
-        let parameters = text.split(", ").map(|parameter| {
-            let parameter = parameter.trim();
-            if parameter == "..." {
-                return Ok("...".to_owned());
-            }
-            let (ty, name) = match parameter.rsplit_once(' ') {
-                Some((ty, name)) => (ty, name),
-                None => (parameter, "?"),
-            };
-            Ok(format!("{name}:{}", self.size(ty)?))
-        });
-        Ok(parameters.collect::<Result<Vec<_>>>()?.join(" "))
-    }
-
-    fn row(&self, kind: &str, name: &str, first: Option<&str>) -> Result<String> {
+    fn row(&self, kind: &str, name: &str, first: Option<(&str, &str)>) -> Result<String> {
         let found = self.functions.get(name);
         let of = found.with_context(|| format!("no fact of {name}"))?;
-        let mut parameters = self
-            .parameters(&of.parameters)
-            .with_context(|| name.to_owned())?;
-        if let Some(first) = first {
-            parameters = format!("{first} {parameters}").trim_end().to_owned();
+        let (mut sizes, mut types) = (Vec::new(), Vec::new());
+        for (parameter, ty) in first.into_iter().chain(parameters(&of.parameters)) {
+            types.push(ty);
+            sizes.push(match ty {
+                "..." => ty.to_owned(),
+                _ => format!(
+                    "{parameter}:{}",
+                    self.size(ty).with_context(|| name.to_owned())?
+                ),
+            });
         }
         Ok(format!(
-            "{kind}\t{name}\t{}\t{}\t{parameters}\t{}\t{}\n",
+            "{kind}\t{name}\t{}\t{}\t{}\t{}\t{}\t{}({})\n",
             of.module,
             self.size(&of.result).with_context(|| name.to_owned())?,
+            sizes.join(" "),
             of.irql,
-            of.source
+            of.source,
+            of.result,
+            types.join(", "),
         ))
     }
 
@@ -246,10 +235,20 @@ impl Facts {
         }
         let source = &layout.source;
         Ok(format!(
-            "layout\t{name}\t\t{size}\t{}\t-\t{source}\n",
+            "layout\t{name}\t\t{size}\t{}\t-\t{source}\t-\n",
             fields.join(" ")
         ))
     }
+}
+
+/// Name and type of each parameter; `?` for a name that the facts lack, and no name for `...`.
+fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let all = text.split(", ").map(str::trim).filter(|all| *all != "void");
+    all.map(|parameter| match parameter.rsplit_once(' ') {
+        Some((ty, name)) => (name, ty),
+        None if parameter == "..." => ("", parameter),
+        None => ("?", parameter),
+    })
 }
 
 /// The cells of a row of a table in Markdown.
@@ -341,14 +340,18 @@ fn parity(facts: &Facts, root: &Path) -> Result<String> {
         };
         match module {
             "WDF" if facts.functions.contains_key(name) => {
-                text += &facts.row("framework", name, Some("DriverGlobals:8"))?;
+                text += &facts.row(
+                    "framework",
+                    name,
+                    Some(("DriverGlobals", "PWDF_DRIVER_GLOBALS")),
+                )?;
             }
             _ if !module.contains('.') => {}
             _ if facts.functions.contains_key(name) => {
                 exports.insert(name.to_owned());
                 text += &facts.row("export", name, None)?;
             }
-            _ => text += &format!("export\t{name}\t{module}\t-\t-\t-\tnone\n"),
+            _ => text += &format!("export\t{name}\t{module}\t-\t-\t-\tnone\t-\n"),
         }
     }
     for folder in ["crates/ndis-sys/data", "crates/ndkpi/data"] {
@@ -373,6 +376,9 @@ fn parity(facts: &Facts, root: &Path) -> Result<String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod signatures;
 
 #[cfg(test)]
 mod tests {
@@ -414,19 +420,21 @@ mod tests {
         let facts = facts();
         assert_eq!(
             facts.row("export", "NdisSleep", None).unwrap(),
-            "export\tNdisSleep\tndis.sys\t0\tTime:4 Context:8\tPASSIVE_LEVEL\ta library\n"
+            "export\tNdisSleep\tndis.sys\t0\tTime:4 Context:8\tPASSIVE_LEVEL\ta library\tvoid(UINT, const PVOID)\n"
         );
         assert_eq!(
-            facts.row("framework", "WdfDo", Some("G:8")).unwrap(),
-            "framework\tWdfDo\t7\t4\tG:8 ?:8 ...\t-\tKMDF 1.33 headers\n"
+            facts
+                .row("framework", "WdfDo", Some(("G", "PGLOBALS")))
+                .unwrap(),
+            "framework\tWdfDo\t7\t4\tG:8 ?:8 ...\t-\tKMDF 1.33 headers\tlong(PGLOBALS, PDEVICE_OBJECT, ...)\n"
         );
         assert_eq!(
             facts.row("callback", "DO_HANDLER", None).unwrap(),
-            "callback\tDO_HANDLER\t\t4\t\t-\tWDK 22621 headers\n"
+            "callback\tDO_HANDLER\t\t4\t\t-\tWDK 22621 headers\tint()\n"
         );
         assert_eq!(
             facts.layout("A", "8", &["X", "Y"]).unwrap(),
-            "layout\tA\t\t8\tX:0+4/0+8 Y:4.0+0\t-\thdr:a\n"
+            "layout\tA\t\t8\tX:0+4/0+8 Y:4.0+0\t-\thdr:a\t-\n"
         );
     }
 

@@ -2,7 +2,7 @@
 
 mod exports;
 mod facts;
-mod interfaces;
+pub(crate) mod interfaces;
 mod mistakes;
 pub mod test;
 
