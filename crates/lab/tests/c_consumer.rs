@@ -121,7 +121,20 @@ fn a_wait_in_a_callback_at_dispatch_level() {
     let (rule, culprit, report) = broken(3);
     assert_eq!(rule, WAIT_AT_DISPATCH, "{report}");
     assert_eq!(culprit, "driver consumer", "{report}");
-    assert!(report.contains("KeWaitForSingleObject"), "{report}");
+    // What crossed the boundary, and of which driver.
+    let last = [
+        "  <- NdkCqNotificationCallback (vroce)",
+        "-> NdkCqNotificationCallback (consumer)",
+        "  <- KeWaitForSingleObject (consumer)",
+    ];
+    let crossed: Vec<_> = report.lines().filter(|l| l.contains(" irql ")).collect();
+    let same = |lines: &[&str]| {
+        lines
+            .iter()
+            .zip(last)
+            .all(|(line, end)| line.ends_with(end))
+    };
+    assert!(crossed.windows(3).any(same), "{report}");
 }
 
 #[test]

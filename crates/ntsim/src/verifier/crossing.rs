@@ -194,8 +194,10 @@ impl Drop for Told {
 /// Runs `f` on the world and where its code is. None outside any machine.
 #[inline(always)]
 fn with_place<R>(f: impl FnOnce(&Core, At) -> R) -> Option<R> {
-    let (core, machine, processor) =
-        context::with(|c| (c.core.get(), c.machine.get(), c.processor.get()));
+    let (core, machine, processor, driver) = context::with(|c| {
+        let (core, machine) = (c.core.get(), c.machine.get());
+        (core, machine, c.processor.get(), c.driver.get())
+    });
     if core.is_null() || machine.is_null() || processor.is_null() {
         return None;
     }
@@ -204,6 +206,7 @@ fn with_place<R>(f: impl FnOnce(&Core, At) -> R) -> Option<R> {
     let at = At {
         time: core.last_time(),
         machine: machine.id.0,
+        driver,
         processor: processor.number,
         irql: processor.irql(),
     };

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Function;
+use crate::world::Core;
+use crate::world::driver::DriverNumber;
 
 const LENGTH: usize = 256;
 
@@ -36,6 +38,8 @@ pub struct Crossed {
     pub way: Way,
     /// Name of the machine.
     pub machine: String,
+    /// The driver that control went into or came from; None if that is code of the test.
+    pub driver: Option<String>,
     /// Number of the processor.
     pub processor: u32,
     /// IRQL at the call.
@@ -57,7 +61,11 @@ impl fmt::Display for Crossed {
                 Way::Call | Way::Enter => "",
                 Way::Return => " returns",
             }
-        )
+        )?;
+        match &self.driver {
+            Some(driver) => write!(f, " ({driver})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -66,6 +74,7 @@ struct Entry {
     time: u64,
     function: Option<&'static Function>,
     machine: u16,
+    driver: u16,
     processor: u8,
     irql: u8,
     into_driver: bool,
@@ -82,14 +91,16 @@ impl Entry {
             && self.function.map(std::ptr::from_ref) == enter.function.map(std::ptr::from_ref)
     }
 
-    fn crossed(&self, number: usize, name: &dyn Fn(u32) -> String) -> Option<Crossed> {
+    fn crossed(&self, number: usize, core: &Core) -> Option<Crossed> {
+        let machine = u32::from(self.machine);
         Some(Crossed {
             number,
             time: self.time,
             function: self.function?.name,
             into_driver: self.into_driver,
             way: self.way,
-            machine: name(u32::from(self.machine)),
+            machine: core.name_of(machine),
+            driver: core.driver_of(machine, u32::from(self.driver)),
             processor: u32::from(self.processor),
             irql: self.irql,
         })
@@ -109,6 +120,7 @@ impl Default for History {
             time: 0,
             function: None,
             machine: 0,
+            driver: 0,
             processor: 0,
             irql: 0,
             into_driver: false,
@@ -126,6 +138,8 @@ impl Default for History {
 pub(crate) struct At {
     pub(crate) time: u64,
     pub(crate) machine: u32,
+    /// On whose behalf.
+    pub(crate) driver: DriverNumber,
     pub(crate) processor: u32,
     pub(crate) irql: u8,
 }
@@ -138,6 +152,7 @@ impl History {
             time: at.time,
             function: Some(function),
             machine: at.machine as u16,
+            driver: at.driver as u16,
             processor: at.processor as u8,
             irql: at.irql,
             into_driver,
@@ -152,8 +167,8 @@ impl History {
     }
 
     /// The last `count` crossings, oldest first; before them, of those still remembered, the functions entered that have
-    /// not returned: what was on the stack. `name` tells the name of a machine.
-    pub(crate) fn last(&self, count: usize, name: &dyn Fn(u32) -> String) -> Vec<Crossed> {
+    /// not returned: what was on the stack.
+    pub(crate) fn last(&self, count: usize, core: &Core) -> Vec<Crossed> {
         let next = self.next.load(Relaxed);
         let mut returned: Vec<Entry> = Vec::new();
         let mut shown = Vec::with_capacity(count);
@@ -169,7 +184,7 @@ impl History {
                 },
             }
             if back <= count || open {
-                shown.extend(entry.crossed(next - back, name));
+                shown.extend(entry.crossed(next - back, core));
             }
         }
         shown.reverse();

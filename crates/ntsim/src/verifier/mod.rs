@@ -366,8 +366,7 @@ fn violation_at(site: Site<'_>, rule: &'static str, text: impl Into<String>) {
 
 /// The last crossings.
 fn crossings(core: &Core, count: usize) -> Vec<Crossed> {
-    let name = |number| core.name_of(number);
-    core.verifier.history.last(count, &name)
+    core.verifier.history.last(count, core)
 }
 
 /// Who is to blame for what happens now.

@@ -200,6 +200,13 @@ impl Core {
         machine.map_or_else(|| format!("machine {number}"), |m| m.name.clone())
     }
 
+    /// The name of a machine's driver, if there is one of that number.
+    pub(crate) fn driver_of(&self, machine: u32, number: driver::DriverNumber) -> Option<String> {
+        let machines = self.machines.try_borrow().ok()?;
+        let driver = machines.get(machine as usize)?.drivers.get(number)?;
+        Some(driver.name.clone())
+    }
+
     /// The machine of that id.
     pub(crate) fn machine(&self, id: MachineId) -> Rc<Machine> {
         Rc::clone(&self.machines.borrow()[id.0 as usize])
