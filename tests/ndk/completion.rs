@@ -71,8 +71,9 @@ fn c01_c07_an_object_can_be_used_inside_its_create_completion() {
         assert_eq!(status, STATUS_SUCCESS);
         let closed = Completed::default();
         let shared = Shared(NonNull::new(std::mem::replace(&mut out, null_mut())).unwrap());
-        lab.on(&a, || shared.close(&closed));
+        let status = lab.on(&a, || shared.close(&closed));
         lab.world.run_for(SOON);
+        assert_eq!(closed.count(), u32::from(status == STATUS_PENDING));
         at.set_ip(others.next().expect("an address that was not read yet"));
         lab.world.add_address(lab.a, at.ip(), 16);
     }
