@@ -422,7 +422,8 @@ fn tables_of_functions_have_them_where_windows_has() {
             .strip_prefix("0x")
             .map_or_else(|| index.parse(), |hex| u32::from_str_radix(hex, 16));
         assert_eq!(number.unwrap().to_string(), fact.module, "{name}");
-        let (result, parameters) = prototypes[format!("PFN_{}", name.to_uppercase()).as_str()];
+        let found = prototypes.get(format!("PFN_{}", name.to_uppercase()).as_str());
+        let (result, parameters) = *found.unwrap_or_else(|| panic!("{name} is not declared"));
         assert!(
             result == fact.result && same(fact.parameters, parameters),
             "{name}"
