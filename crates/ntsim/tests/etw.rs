@@ -26,6 +26,9 @@ const EVENT: &[u8] = b"\x09\0\0Hi\0n\0\x04\x00";
 /// Says what `EVENT` is to be: its last byte is not part of it.
 const HI: &[u8] = EVENT.split_at(9).0;
 
+/// The level of sessions for which the callback does not lower the IRQL that it raises.
+const RAISES: u8 = 1;
+
 /// Source given or not, code, level, any, all.
 type Told = (bool, u32, u8, u64, u64);
 
@@ -45,6 +48,10 @@ unsafe extern "efiapi" fn told(
     context: *mut c_void,
 ) {
     assert_eq!(context as usize, 77);
+    if level == RAISES {
+        // SAFETY: wrong, and noticed.
+        unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    }
     TOLD.set(Some((!source.is_null(), code, level, any, all)));
 }
 
@@ -287,5 +294,29 @@ fn levels_and_paged_memory() {
     assert_eq!(broken(&mut world), [kernel::PAGED_ACCESS]);
     // SAFETY: allocated above.
     world.call(a, || unsafe { ExFreePool(paged as *mut c_void) });
+    world.unload_driver(driver);
+}
+
+#[test]
+fn what_a_callback_does_wrong_is_its_drivers() {
+    let (mut world, a, driver) = with_provider();
+    let config = TraceConfig {
+        level: RAISES,
+        ..TraceConfig::all(ID)
+    };
+    world.start_trace(a, config);
+    let violations = world.take_violations();
+    let [violation] = &violations[..] else {
+        panic!("{violations:?}");
+    };
+    assert_eq!(violation.rule, kernel::IRQL_AT_RETURN);
+    assert_eq!(violation.culprit, "driver tiny");
+    let crossed = violation.history.iter().rev().take(2);
+    let crossed: Vec<_> = crossed.map(|c| (c.function, c.driver.as_deref())).collect();
+    let tiny = Some("tiny");
+    assert_eq!(
+        crossed,
+        [("KfRaiseIrql", tiny), ("EtwEnableCallback", tiny)]
+    );
     world.unload_driver(driver);
 }

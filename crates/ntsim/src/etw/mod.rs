@@ -22,7 +22,7 @@ pub use ndis_sys::wdm::GUID;
 
 use crate::consumer::Status;
 use crate::verifier::{self, Function};
-use crate::world::driver::DriverNumber;
+use crate::world::driver::{Charged, DriverNumber};
 use crate::world::driver_call::call_driver;
 use crate::world::machine::Machine;
 use crate::world::processor::PASSIVE;
@@ -273,6 +273,8 @@ impl Tracing {
             ),
             None => (EVENT_CONTROL_CODE_DISABLE_PROVIDER, 0, 0, 0),
         };
+        // The host starts traces, on behalf of nobody.
+        let _charged = Charged::to(provider.owner);
         call_driver(&ENABLE, callback as *const (), || {
             // SAFETY: the provider's callback with its context, while it is registered.
             unsafe {

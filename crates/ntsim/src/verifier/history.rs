@@ -38,7 +38,7 @@ pub struct Crossed {
     pub way: Way,
     /// Name of the machine.
     pub machine: String,
-    /// The driver that control went into or came from; None if that is code of the test.
+    /// The driver that control went into or came from; None if that belongs to no driver: code of the test.
     pub driver: Option<String>,
     /// Number of the processor.
     pub processor: u32,

@@ -44,6 +44,13 @@ impl Drivers {
         self.0.borrow().get(index).map(Rc::clone)
     }
 
+    /// The name of the driver of that number, also in the middle of adding one.
+    pub(crate) fn name_of(&self, number: DriverNumber) -> Option<String> {
+        let index = (number as usize).checked_sub(1)?;
+        let drivers = self.0.try_borrow().ok()?;
+        Some(drivers.get(index)?.name.clone())
+    }
+
     /// The driver with that DRIVER_OBJECT.
     pub(crate) fn by_object(&self, object: usize) -> Option<Rc<Driver>> {
         self.0

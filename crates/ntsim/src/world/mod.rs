@@ -203,8 +203,7 @@ impl Core {
     /// The name of a machine's driver, if there is one of that number.
     pub(crate) fn driver_of(&self, machine: u32, number: driver::DriverNumber) -> Option<String> {
         let machines = self.machines.try_borrow().ok()?;
-        let driver = machines.get(machine as usize)?.drivers.get(number)?;
-        Some(driver.name.clone())
+        machines.get(machine as usize)?.drivers.name_of(number)
     }
 
     /// The machine of that id.

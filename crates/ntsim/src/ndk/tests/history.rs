@@ -11,16 +11,24 @@ fn remark() {
     violation("test", "look at the history");
 }
 
-/// The lines of a history that tell of a function.
-fn lines(history: &[Crossed], function: &str) -> Vec<(bool, Way)> {
-    let of = history.iter().filter(|c| c.function == function);
-    of.map(|c| (c.into_driver, c.way)).collect()
+/// What a line tells: of which driver, too.
+type Line<'a> = (bool, Way, Option<&'a str>);
+
+fn line(crossed: &Crossed) -> Line<'_> {
+    (crossed.into_driver, crossed.way, crossed.driver.as_deref())
 }
 
-const FROM_PROVIDER: (bool, Way) = (false, Way::Enter);
-const TO_CONSUMER: (bool, Way) = (true, Way::Enter);
-const FROM_CONSUMER: (bool, Way) = (false, Way::Return);
-const TO_PROVIDER: (bool, Way) = (true, Way::Return);
+/// The lines of a history that tell of a function.
+fn lines<'a>(history: &'a [Crossed], function: &str) -> Vec<Line<'a>> {
+    let of = history.iter().filter(|c| c.function == function);
+    of.map(line).collect()
+}
+
+/// The provider is a driver, the consumer the test.
+const FROM_PROVIDER: Line<'_> = (false, Way::Enter, Some("fake"));
+const TO_CONSUMER: Line<'_> = (true, Way::Enter, None);
+const FROM_CONSUMER: Line<'_> = (false, Way::Return, None);
+const TO_PROVIDER: Line<'_> = (true, Way::Return, Some("fake"));
 
 /// Wants the callback `name` to be seen running in the violation that `story` commits inside it, and gone after it.
 #[track_caller]
@@ -43,7 +51,10 @@ fn seen(name: &str, story: fn(&mut Bench, &'static Told)) {
         violations[1]
     );
     let text = violations[1].to_string();
-    assert!(text.contains(&format!("-> {name} returns")), "{text}");
+    assert!(
+        text.contains(&format!("-> {name} returns (fake)")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -117,10 +128,7 @@ fn a_callback_that_runs_since_long_is_still_shown() {
     });
     let violations = b.violations();
     let history = &violations[0].history;
-    let first: Vec<_> = history[..2]
-        .iter()
-        .map(|c| (c.into_driver, c.way))
-        .collect();
+    let first: Vec<_> = history[..2].iter().map(line).collect();
     assert_eq!(first, [FROM_PROVIDER, TO_CONSUMER], "{}", violations[0]);
     assert_eq!(history[0].function, "NdkRequestCompletion");
     // Those of the requests that are over are among the last lines only.
