@@ -9,7 +9,7 @@ mod suite;
 
 use crate::BadArgument;
 use crate::workspace::{self, build_lab, root, target};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cases::{Bench, CASES, Case, Speaker, Variant, WIRE};
 use guest::{Guest, WirePaths};
 use host::{Driver, Peer};
@@ -215,7 +215,7 @@ impl suite::Ground for Linux<'_> {
         if let Some(guest) = guest {
             guest.set_path_mtu(variant.wide)?;
         }
-        let remark = row.case.run(&mut Bench {
+        let outcome = row.case.run(&mut Bench {
             variant,
             guest,
             start: &|arguments| {
@@ -224,6 +224,10 @@ impl suite::Ground for Linux<'_> {
             },
             capture: &capture,
             told: String::new(),
+        });
+        let remark = outcome.map_err(|error| match guest {
+            Some(guest) => anyhow!("{error:#}\nLinux, afterwards:\n{}", guest.state()),
+            None => error,
         })?;
         check_capture(&capture)?;
         Ok(remark)
