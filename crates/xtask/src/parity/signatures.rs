@@ -1,6 +1,6 @@
 //! Functions of ndis-sys and ndkpi have the types of C that `parity.tsv` tells: not only the sizes, which `crates/ntsim/tests/parity.rs`
-//! compares, but whether there is a sign, and what a pointer is to. Not whether what it is to is `const`: the headers do not always say so. Nor whether
-//! a callback may be null.
+//! compares, but whether there is a sign, and what a pointer is to. Not whether what it is to is `const`: the headers do not always say so.
+//! Nor whether a callback may be null.
 
 use super::FILE;
 use crate::consumer::interfaces::Interfaces;
@@ -100,12 +100,17 @@ struct Declared {
     used: RefCell<BTreeSet<&'static str>>,
 }
 
-/// That name in a list, with what it is.
-fn listed(list: &'static [(&str, &[&str])], name: &str) -> Option<(&'static str, &'static str)> {
-    list.iter().find_map(|(rust, names)| {
-        let found = names.iter().find(|own| **own == name)?;
-        Some((*found, *rust))
-    })
+/// What a list says that name is.
+fn listed(list: &[(&'static str, &[&str])], name: &str) -> Option<&'static str> {
+    let found = list.iter().find(|(_, names)| names.contains(&name));
+    found.map(|(rust, _)| *rust)
+}
+
+/// The names of all lists.
+fn names() -> impl Iterator<Item = &'static str> {
+    let grouped = NUMBERS.into_iter().chain(OWN);
+    let grouped = grouped.flat_map(|(_, names)| names.iter().copied());
+    grouped.chain(NAMES.map(|(name, _)| name))
 }
 
 impl Declared {
@@ -147,16 +152,13 @@ impl Declared {
         if let Some(to) = ty.strip_suffix('*').or_else(|| ty.strip_suffix("[]")) {
             return format!("*{}", self.c(to));
         }
-        if let Some((name, rust)) = listed(&NUMBERS, ty) {
-            self.used.borrow_mut().insert(name);
+        self.used
+            .borrow_mut()
+            .extend(names().find(|name| *name == ty));
+        if let Some(rust) = listed(&NUMBERS, ty) {
             return rust.to_owned();
         }
-        if let Some((name, _)) = listed(&OWN, ty) {
-            self.used.borrow_mut().insert(name);
-            return name.to_owned();
-        }
-        if let Some((name, other)) = NAMES.iter().find(|(name, _)| *name == ty) {
-            self.used.borrow_mut().insert(name);
+        if let Some((_, other)) = NAMES.iter().find(|(name, _)| *name == ty) {
             return self.c(other);
         }
         let name = ty.trim_start_matches('_');
@@ -186,9 +188,7 @@ impl Declared {
 
     fn is_known(&self, name: &str) -> bool {
         name == "void"
-            || NAMES.iter().any(|(known, _)| *known == name)
-            || listed(&NUMBERS, name).is_some()
-            || listed(&OWN, name).is_some()
+            || names().any(|known| known == name)
             || self.is_function(name)
             || self.is_structure(name)
     }
@@ -241,11 +241,8 @@ fn every_function_has_the_types_of_c() {
         wrong.extend(declared.differences(&name, types));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let names = [&NUMBERS[..], &OWN[..]].concat();
-    let names = names.iter().flat_map(|(_, names)| names.iter().copied());
-    let names = names.chain(NAMES.iter().map(|(name, _)| *name));
     let used = declared.used.borrow();
-    let unused: Vec<_> = names.filter(|name| !used.contains(name)).collect();
+    let unused: Vec<_> = names().filter(|name| !used.contains(name)).collect();
     assert!(unused.is_empty(), "{unused:?}");
 }
 
