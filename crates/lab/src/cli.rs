@@ -37,7 +37,8 @@ pub struct DemoOptions {
     /// PATH.vroce. A guest for the other end:
     /// `qemu-system-x86_64 ... -netdev dgram,id=n,local.type=unix,local.path=PATH,remote.type=unix,remote.path=PATH.vroce
     /// -device virtio-net-pci,netdev=n,host_mtu=4192`, in it rdma_rxe with an address of 10.0.0.0/24, and
-    /// `rping -c -v -a 10.0.0.1`.
+    /// `rping -c -v -a 10.0.0.1`. Without KVM the guest needs `-smp 1,maxcpus=2`, or two processors: for one alone QEMU leaves out
+    /// memory barriers, and its NIC may fall silent.
     #[arg(long, value_name = "unix:PATH", value_parser = unix_path, conflicts_with_all = ["bench", "loss"])]
     pub peer: Option<PathBuf>,
     /// Measure instead of demonstrating: no capture, no loss, wall time.
